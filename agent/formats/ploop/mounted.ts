@@ -1,0 +1,45 @@
+import { readdir, readFile, realpath } from 'node:fs/promises';
+import { join } from 'node:path';
+import { runOk } from '../../host/run.ts';
+import { DESCRIPTOR, type Descriptor } from './descriptor.ts';
+
+/** Where the ploop kernel module shows its devices; another root serves tests on a captured tree. */
+const SYS_BLOCK = process.env.STOWAGE_SYS_BLOCK ?? '/sys/block';
+
+/**
+ * The device (such as `ploop12345`) on which the kernel holds one of the volume's images, read from
+ * /sys/block/ploop<minor>/pdelta/<level>/image; undefined without the module or when it is not mounted.
+ */
+export async function mountedDevice(directory: string, descriptor: Descriptor): Promise<string | undefined> {
+  const devices = (await readdir(SYS_BLOCK).catch(() => [])).filter((name) => name.startsWith('ploop'));
+  if (devices.length === 0) return undefined;
+  const real = await realpath(directory);
+  const images = new Set(descriptor.images.map((image) => join(real, image.file)));
+  for (const device of devices) {
+    const levels = await readdir(join(SYS_BLOCK, device, 'pdelta')).catch(() => []);
+    for (const level of levels) {
+      const image = await readFile(join(SYS_BLOCK, device, 'pdelta', level, 'image'), 'utf8').catch(() => '');
+      if (images.has(image.trim())) return device;
+    }
+  }
+  return undefined;
+}
+
+/** Grows a mounted volume with the real tool: only the kernel may move clusters that it has mapped. */
+export async function growMounted(directory: string, sizeSectors: number): Promise<void> {
+  await ploopTool(['resize', '-s', String(sizeSectors), join(directory, DESCRIPTOR)]);
+}
+
+/** Merges a snapshot of a mounted volume away with the real tool. */
+export async function deleteSnapshotMounted(directory: string, guid: string): Promise<void> {
+  await ploopTool(['snapshot-delete', '-u', guid, join(directory, DESCRIPTOR)]);
+}
+
+export async function snapshotMounted(directory: string, guid: string): Promise<void> {
+  await ploopTool(['snapshot', '-u', guid, join(directory, DESCRIPTOR)]);
+}
+
+/** Debian's ploop reads past a small environment and crashes; a padding variable keeps it alive. */
+async function ploopTool(args: string[]): Promise<void> {
+  await runOk('ploop', args, { env: { PLOOP_ENVIRONMENT_PADDING: 'x'.repeat(8192) } });
+}

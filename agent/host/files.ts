@@ -1,0 +1,117 @@
+import { constants } from 'node:fs';
+import { type FileHandle, lstat, mkdir, open, readdir, rename, rm, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { StowageError } from '../../shared/util/errors.ts';
+
+const ZEROS = Buffer.alloc(1 << 20);
+
+/** Fills `buffer` from `offset`; what lies beyond the end of the file reads as zeros. */
+export async function readFully(file: FileHandle, buffer: Uint8Array, offset: number): Promise<void> {
+  let done = 0;
+  while (done < buffer.length) {
+    const { bytesRead } = await file.read(buffer, done, buffer.length - done, offset + done);
+    if (bytesRead === 0) {
+      buffer.fill(0, done);
+      return;
+    }
+    done += bytesRead;
+  }
+}
+
+export async function writeFully(file: FileHandle, buffer: Uint8Array, offset: number): Promise<void> {
+  let done = 0;
+  while (done < buffer.length) {
+    const { bytesWritten } = await file.write(buffer, done, buffer.length - done, offset + done);
+    done += bytesWritten;
+  }
+}
+
+/** Writes real zeros, never a hole: ploop refuses images that have holes. */
+export async function writeZeros(file: FileHandle, offset: number, length: number): Promise<void> {
+  for (let done = 0; done < length; done += ZEROS.length) {
+    await writeFully(file, ZEROS.subarray(0, Math.min(ZEROS.length, length - done)), offset + done);
+  }
+}
+
+export function isZero(bytes: Uint8Array): boolean {
+  for (let done = 0; done < bytes.length; done += ZEROS.length) {
+    const part = bytes.subarray(done, done + ZEROS.length);
+    if (Buffer.compare(part, ZEROS.subarray(0, part.length)) !== 0) return false;
+  }
+  return true;
+}
+
+/** Makes the names in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+/** Opens an existing regular file without following a link in its last component; anything else is refused. */
+export async function openRegular(path: string, mode: 'r' | 'r+'): Promise<FileHandle> {
+  const flags = (mode === 'r' ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  const file = await open(path, flags);
+  const stat = await file.stat();
+  if (!stat.isFile()) {
+    await file.close();
+    throw new StowageError('path-escapes-pool', `${path} is not a regular file`);
+  }
+  return file;
+}
+
+/**
+ * Replaces a small file so that a reader, or a machine that lost power, sees the old text or the new one:
+ * temporary file, fsync, rename, fsync of the directory.
+ */
+export async function replaceFile(path: string, text: string, mode = 0o600, temporary = `${path}.tmp`): Promise<void> {
+  await rm(temporary, { force: true });
+  const file = await open(temporary, 'wx', mode);
+  try {
+    await file.chmod(mode);
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(temporary, path);
+  await syncDirectory(dirname(path));
+}
+
+/** Whether something, even a dangling link, has this name. */
+export async function exists(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/**
+ * Deletes a file or a whole directory without ever following a link: the entry is first renamed into `trash`
+ * (a private directory on the same file system), so that it disappears at once or not at all.
+ */
+export async function removeTree(path: string, trash: string): Promise<void> {
+  await mkdir(trash, { recursive: true, mode: 0o700 });
+  const doomed = join(trash, `${process.pid}-${Date.now()}-${Math.random().toString(36).slice(2)}`);
+  await rename(path, doomed);
+  await syncDirectory(dirname(path));
+  await rm(doomed, { recursive: true, force: true });
+}
+
+/** Bytes that the files below a directory take on disk (st_blocks * 512), links not followed. */
+export async function allocatedBytes(path: string): Promise<number> {
+  const stat = await lstat(path);
+  if (!stat.isDirectory()) return stat.blocks * 512;
+  const entries = await readdir(path);
+  const sizes = await Promise.all(entries.map((entry) => allocatedBytes(join(path, entry))));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+export async function removeIfExists(path: string): Promise<void> {
+  await unlink(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
+}

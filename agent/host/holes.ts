@@ -1,0 +1,48 @@
+import type { FileHandle } from 'node:fs/promises';
+import { libc } from './libc.ts';
+
+export interface Extent {
+  offset: number;
+  length: number;
+}
+
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+
+/**
+ * The data extents of `[from, to)` of a file, in order, by SEEK_DATA and SEEK_HOLE. Where those are not to be had
+ * the whole range is one extent: correct, only slower, as readers look for zeros themselves.
+ */
+export function* dataExtents(file: FileHandle, from: number, to: number): Generator<Extent> {
+  if (!libc) {
+    if (to > from) yield { offset: from, length: to - from };
+    return;
+  }
+  let position = from;
+  while (position < to) {
+    const data = libc.lseek(file.fd, position, SEEK_DATA);
+    if (data < 0 || data >= to) return; // ENXIO: nothing but a hole up to the end
+    const hole = libc.lseek(file.fd, data, SEEK_HOLE);
+    const end = hole < 0 ? to : Math.min(hole, to);
+    yield { offset: data, length: end - data };
+    position = end;
+  }
+}
+
+/** Whether the file has a hole before its end. undefined where that cannot be told. */
+export function hasHoles(file: FileHandle, size: number): boolean | undefined {
+  if (!libc || size === 0) return libc ? false : undefined;
+  return libc.lseek(file.fd, 0, SEEK_HOLE) < size;
+}
+
+/** Frees the blocks of a range, which then reads as zeros. False where the file system or the host cannot. */
+export function punchHole(file: FileHandle, offset: number, length: number): boolean {
+  return libc?.fallocate(file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) === 0;
+}
+
+/** Reserves blocks for a whole file, so that later writes cannot run out of space. False where it cannot. */
+export function preallocate(file: FileHandle, length: number): boolean {
+  return libc?.fallocate(file.fd, 0, 0, length) === 0;
+}

@@ -1,0 +1,15 @@
+/** A range that may hold data; what lies between two ranges reads as zeros. */
+export interface SourceExtent {
+  offset: number;
+  length: number;
+}
+
+/** Bytes that can be read anywhere, with knowledge of where there are none. Offsets and lengths are bytes. */
+export interface Source {
+  readonly sizeBytes: number;
+  /** The data ranges inside `[from, to)`, in order and without overlap. */
+  extents(from: number, to: number): Iterable<SourceExtent>;
+  /** Fills the whole buffer from `offset`. */
+  read(buffer: Uint8Array, offset: number): Promise<void>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,140 @@
+/**
+ * The one table of errors. A code is stable for ever: programs match on it, people read the message.
+ * Over HTTP an error is an RFC 9457 problem (`application/problem+json`), in the CLI an exit status.
+ */
+export const ERRORS = {
+  // what the caller sent
+  'invalid-argument': 400,
+  'invalid-name': 400,
+  'invalid-xml': 400,
+  'invalid-range': 416,
+  'invalid-image': 422,
+  'too-large': 413,
+  unauthenticated: 401,
+  forbidden: 403,
+  // what is there, or is not
+  'host-not-found': 404,
+  'pool-not-found': 404,
+  'volume-not-found': 404,
+  'snapshot-not-found': 404,
+  'job-not-found': 404,
+  'token-not-found': 404,
+  'transfer-not-found': 404,
+  'route-not-found': 404,
+  'host-exists': 409,
+  'pool-exists': 409,
+  'volume-exists': 409,
+  'snapshot-exists': 409,
+  // what stands in the way
+  'volume-in-use': 409,
+  'volume-mounted': 409,
+  'volume-has-snapshots': 409,
+  'volume-damaged': 409,
+  'pool-inactive': 409,
+  'pool-active': 409,
+  'pool-not-empty': 409,
+  'host-in-use': 409,
+  'job-state': 409,
+  'upload-offset': 409,
+  'fence-stale': 409,
+  'shrink-refused': 409,
+  'no-space': 507,
+  'not-supported': 501,
+  'path-escapes-pool': 403,
+  // what the bytes say
+  'digest-mismatch': 422,
+  'stream-corrupt': 400,
+  'stream-cut': 400,
+  // the road to a host
+  'host-unreachable': 503,
+  'host-key-mismatch': 502,
+  'host-key-unknown': 502,
+  'host-authentication': 502,
+  'agent-start': 502,
+  'protocol-version': 502,
+  'enrolment-refused': 403,
+  'ticket-refused': 403,
+  // the machine under us
+  'tool-missing': 501,
+  'tool-failed': 500,
+  'audit-unwritable': 503,
+  'rate-limited': 429,
+  cancelled: 499,
+  'io-error': 500,
+  internal: 500,
+} as const satisfies Record<string, number>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+const BRAND = Symbol.for('stowage.error');
+
+/** An error with a stable code and a sentence a person can act on. */
+export class StowageError extends Error {
+  readonly code: ErrorCode;
+  readonly [BRAND] = true;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'StowageError';
+    this.code = code;
+  }
+
+  /** HTTP status of the code. */
+  get status(): number {
+    return ERRORS[this.code];
+  }
+}
+
+export function isStowageError(error: unknown, code?: ErrorCode): error is StowageError {
+  return error instanceof Error && BRAND in error && (code === undefined || (error as StowageError).code === code);
+}
+
+/** An RFC 9457 problem body. `code` is the extension member programs match on. */
+export interface Problem {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+  code: ErrorCode;
+}
+
+const ERRNO: Record<string, ErrorCode> = {
+  ENOSPC: 'no-space',
+  EDQUOT: 'no-space',
+  ELOOP: 'path-escapes-pool',
+  ECONNRESET: 'stream-cut',
+  EPIPE: 'stream-cut',
+  ERR_STREAM_PREMATURE_CLOSE: 'stream-cut',
+};
+
+/** Gives any thrown value a code: ours as they are, system errors by errno, the rest as `internal`. */
+export function toStowageError(error: unknown): StowageError {
+  if (isStowageError(error)) return error;
+  if (error instanceof Error) {
+    const errno = (error as NodeJS.ErrnoException).code;
+    if (error.name === 'AbortError') return new StowageError('cancelled', 'the operation was cancelled', { cause: error });
+    if (errno && ERRNO[errno]) return new StowageError(ERRNO[errno], error.message, { cause: error });
+    if (errno && /^E[A-Z]+$/.test(errno)) return new StowageError('io-error', error.message, { cause: error });
+    return new StowageError('internal', error.message, { cause: error });
+  }
+  return new StowageError('internal', String(error));
+}
+
+export function toProblem(error: StowageError): Problem {
+  return {
+    type: `urn:stowage:error:${error.code}`,
+    title: error.code.replaceAll('-', ' '),
+    status: error.status,
+    detail: error.message,
+    code: error.code,
+  };
+}
+
+/** The error a problem body stands for; anything else becomes `fallback`. */
+export function fromProblem(body: unknown, fallback: ErrorCode, message: string): StowageError {
+  if (typeof body === 'object' && body !== null && 'code' in body && 'detail' in body) {
+    const { code, detail } = body as { code: unknown; detail: unknown };
+    if (typeof code === 'string' && code in ERRORS) return new StowageError(code as ErrorCode, String(detail));
+  }
+  return new StowageError(fallback, message);
+}
