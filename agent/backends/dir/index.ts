@@ -1,0 +1,11 @@
+import { CONTRACT_VERSION, type Backend } from '../backend.ts';
+import { DirPool } from './pool.ts';
+
+/** A directory of the host: raw and qcow2 files, ploop directories. */
+export const dirBackend: Backend = {
+  type: 'dir',
+  contract: CONTRACT_VERSION,
+  capabilities: ['create', 'delete', 'resize', 'shrink', 'clone', 'wipe', 'snapshot', 'transfer'],
+  probe: async () => undefined,
+  open: (definition) => new DirPool(definition),
+};

@@ -1,0 +1,68 @@
+import { access, constants, open, rm, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { DoctorFinding } from '../shared/protocol/agent.ts';
+import { libc, libcMissingReason } from './host/libc.ts';
+import { punchHole } from './host/holes.ts';
+import { run } from './host/run.ts';
+
+async function tool(name: string, args: string[], purpose: string, debianPackage: string): Promise<DoctorFinding> {
+  const result = await run(name, args).catch(() => undefined);
+  if (!result) return { name, ok: false, detail: `not found; ${purpose} does not work`, remedy: `apt-get install ${debianPackage}` };
+  return { name, ok: true, detail: (result.stdout || result.stderr).split('\n')[0]!.slice(0, 80) };
+}
+
+async function holes(directory: string): Promise<DoctorFinding> {
+  const path = join(directory, `.doctor-${process.pid}`);
+  const file = await open(path, 'w+');
+  try {
+    await file.truncate(1 << 20);
+    const ok = punchHole(file, 0, 4096);
+    return {
+      name: 'holes',
+      ok,
+      detail: ok ? 'holes are found and punched' : 'holes cannot be punched; sparse files take more place',
+      remedy: ok ? undefined : 'keep koffi.node beside the agent, and use ext4, xfs or btrfs',
+    };
+  } finally {
+    await file.close();
+    await rm(path, { force: true });
+  }
+}
+
+async function kernelModule(): Promise<DoctorFinding> {
+  const loaded = await access('/sys/module/ploop', constants.F_OK).then(
+    () => true,
+    () => false,
+  );
+  return {
+    name: 'ploop kernel module',
+    ok: true,
+    detail: loaded ? 'loaded; mounted volumes are left to the ploop tool' : 'not loaded; ploop volumes are worked on offline, by this agent itself',
+  };
+}
+
+/** What this host has and lacks, each with a reason and a remedy. `directory` is one the agent may write to. */
+export async function doctor(directory: string): Promise<DoctorFinding[]> {
+  const space = await statfs(directory);
+  const freeBytes = space.bavail * space.bsize;
+  const node = process.versions.node;
+  return [
+    { name: 'node', ok: Number(node.split('.')[0]) >= 24, detail: node, remedy: 'Node 24 or later' },
+    {
+      name: 'native helper',
+      ok: libc !== undefined,
+      detail: libc ? 'koffi.node loaded' : `${libcMissingReason}; holes are found by reading, which is slower`,
+      remedy: libc ? undefined : 'put koffi.node for this machine beside the agent',
+    },
+    await holes(directory),
+    await tool('qemu-img', ['--version'], 'making and converting qcow2', 'qemu-utils'),
+    await tool('flock', ['--version'], 'locking ploop volumes without the native helper', 'util-linux'),
+    await kernelModule(),
+    {
+      name: 'state directory',
+      ok: freeBytes > 64 << 20,
+      detail: `${directory}, ${Math.round(freeBytes / (1 << 20))} MiB free`,
+      remedy: 'free some space: fences and pools are kept here',
+    },
+  ];
+}

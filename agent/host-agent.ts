@@ -1,0 +1,85 @@
+import type { Duplex } from 'node:stream';
+import type { Sink } from './backends/backend.ts';
+import { type BackendRegistry, loadBackends } from './backends/registry.ts';
+import { Pools } from './pools.ts';
+import { AgentState } from './state.ts';
+import type { TransferReceiver } from './transfer/receiver.ts';
+import { VolumeUse } from './volume-use.ts';
+import { StowageError } from '../shared/util/errors.ts';
+
+/** Streams that the controller brought for a relayed send, and sends that wait for one. */
+export class RelayedStreams {
+  readonly #idle: Duplex[] = [];
+  readonly #waiting: ((stream: Duplex) => void)[] = [];
+
+  bring(stream: Duplex): void {
+    const waiter = this.#waiting.shift();
+    if (waiter) waiter(stream);
+    else this.#idle.push(stream);
+  }
+
+  take(): Promise<Duplex> {
+    const stream = this.#idle.shift();
+    if (stream) return Promise.resolve(stream);
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+}
+
+/** Everything one agent has: what the routes work on. */
+export class HostAgent {
+  readonly state: AgentState;
+  readonly backends: BackendRegistry;
+  readonly pools: Pools;
+  readonly use = new VolumeUse();
+  /** Open doors of sinks, by transfer. */
+  readonly receivers = new Map<string, TransferReceiver>();
+  /** Relayed sends under way, by transfer. */
+  readonly relays = new Map<string, RelayedStreams>();
+  readonly version: string;
+  readonly bundle: string;
+
+  private constructor(state: AgentState, backends: BackendRegistry, pools: Pools, identity: { version: string; bundle: string }) {
+    this.state = state;
+    this.backends = backends;
+    this.pools = pools;
+    this.version = identity.version;
+    this.bundle = identity.bundle;
+  }
+
+  static async open(directory: string, identity: { version: string; bundle: string }): Promise<HostAgent> {
+    const state = await AgentState.open(directory);
+    const backends = await loadBackends(process.env.STOWAGE_BACKEND_DIR);
+    return new HostAgent(state, backends, await Pools.open(state, backends), identity);
+  }
+
+  /** The sink of a transfer, wherever it is. Throws `transfer-not-found`. */
+  async findSink(transferId: string): Promise<Sink> {
+    for (const sink of await this.listSinks()) if (sink.spec.id === transferId) return sink;
+    throw new StowageError('transfer-not-found', `this host has no transfer ${transferId}`);
+  }
+
+  async listSinks(): Promise<Sink[]> {
+    const lists = await Promise.all(this.pools.running().map(async (pool) => (await this.pools.driver(pool).listSinks?.()) ?? []));
+    return lists.flat();
+  }
+
+  closeReceiver(transferId: string): void {
+    this.receivers.get(transferId)?.close();
+    this.receivers.delete(transferId);
+  }
+
+  relay(transferId: string): RelayedStreams {
+    let streams = this.relays.get(transferId);
+    if (!streams) {
+      streams = new RelayedStreams();
+      this.relays.set(transferId, streams);
+    }
+    return streams;
+  }
+
+  close(): void {
+    this.pools.close();
+    for (const receiver of this.receivers.values()) receiver.close();
+  }
+}
+

@@ -1,0 +1,96 @@
+#!/usr/bin/env node
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Command } from 'commander';
+import { toStowageError } from '../shared/util/errors.ts';
+import { keepConnected } from './connect.ts';
+import { doctor } from './doctor.ts';
+import { ploopCommand } from './ploop-command.ts';
+import { createAgent, listen } from './server.ts';
+import { VERSION } from '../shared/version.ts';
+
+const DEFAULT_STATE = process.getuid?.() === 0 ? '/var/lib/stowage-agent' : join(process.env.HOME ?? '.', '.local/state/stowage-agent');
+
+/** SHA-256 of the bundle that runs; empty when it runs from sources. */
+function bundleHash(): string {
+  const path = fileURLToPath(import.meta.url);
+  return path.endsWith('.ts') ? '' : createHash('sha256').update(readFileSync(path)).digest('hex');
+}
+
+function log(message: string): void {
+  process.stderr.write(`${new Date().toISOString()} ${message}\n`);
+}
+
+function untilSignalled(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => controller.abort());
+  return controller.signal;
+}
+
+const program = new Command('stowage-agent').description('the storage agent of one host').version(VERSION);
+const state = ['--state <dir>', 'where pools and keys are kept', DEFAULT_STATE] as const;
+const socket = ['--socket <path>', 'Unix socket to answer on; default: agent.sock in the state directory'] as const;
+
+program
+  .command('serve')
+  .description('answer on a Unix socket')
+  .option(...state)
+  .option(...socket)
+  .action(async (options: { state: string; socket?: string }) => {
+    const path = options.socket ?? join(options.state, 'agent.sock');
+    const running = await createAgent(options.state, { version: VERSION, bundle: bundleHash() });
+    await listen(running.server, path);
+    log(`agent ${running.agent.state.agentId} answers on ${path}`);
+    untilSignalled().addEventListener('abort', () => void running.close().then(() => process.exit(0)));
+  });
+
+program
+  .command('connect <controller>')
+  .description('dial a controller by WebSocket and serve it; needs no open port here')
+  .option(...state)
+  .option('--token-file <path>', 'file with the one-time enrolment token, for the first time; deleted when used')
+  .action(async (controller: string, options: { state: string; tokenFile?: string }) => {
+    const running = await createAgent(options.state, { version: VERSION, bundle: bundleHash() });
+    const signal = untilSignalled();
+    const { agentId } = running.agent.state;
+    await keepConnected({ controller, tokenFile: options.tokenFile, stateDirectory: options.state, agentId, log }, running.server, signal);
+    await running.close();
+    process.exit(0);
+  });
+
+program
+  .command('bridge')
+  .description('join standard input and output to the agent socket, for links that cannot forward it')
+  .option(...state)
+  .option(...socket)
+  .action((options: { state: string; socket?: string }) => {
+    const stream = createConnection(options.socket ?? join(options.state, 'agent.sock'));
+    stream.on('error', (error) => {
+      log(error.message);
+      process.exit(1);
+    });
+    process.stdin.pipe(stream).pipe(process.stdout);
+    stream.on('close', () => process.exit(0));
+  });
+
+program
+  .command('doctor')
+  .description('say what this host has and lacks; exit status 1 when something is missing')
+  .option('--json', 'for programs')
+  .action(async (options: { json?: boolean }) => {
+    const findings = await doctor('/tmp');
+    if (options.json) console.log(JSON.stringify(findings, null, 2));
+    else for (const { name, ok, detail, remedy } of findings) console.log(`${ok ? 'ok  ' : 'MISS'} ${name}: ${detail}${ok || !remedy ? '' : `\n     remedy: ${remedy}`}`);
+    if (findings.some((finding) => !finding.ok)) process.exitCode = 1;
+  });
+
+program.addCommand(ploopCommand());
+
+program.parseAsync().catch((error) => {
+  const known = toStowageError(error);
+  process.stderr.write(`stowage-agent: ${known.message} [${known.code}]\n`);
+  process.exitCode = 1;
+});

@@ -1,0 +1,21 @@
+import { definePoolSchema, poolParams } from '../../shared/protocol/agent.ts';
+import type { HostAgent } from '../host-agent.ts';
+import type { AgentHttp } from '../http.ts';
+
+/** Define, build, start, refresh, stop, delete, undefine: the life of a pool in libvirt's words. */
+export function poolRoutes(http: AgentHttp, agent: HostAgent): void {
+  const { pools } = agent;
+  const params = { schema: { params: poolParams } };
+  http.get('/v1/pools', () => pools.list());
+  http.post('/v1/pools', { schema: { body: definePoolSchema } }, (request) => pools.define(request.body));
+  http.get('/v1/pools/:pool', params, (request) => pools.get(request.params.pool));
+  http.delete('/v1/pools/:pool', params, (request) => pools.undefine(request.params.pool).then(() => ({})));
+  http.post('/v1/pools/:pool/build', params, (request) => pools.build(request.params.pool).then(() => ({})));
+  http.post('/v1/pools/:pool/start', params, (request) => pools.start(request.params.pool));
+  http.post('/v1/pools/:pool/stop', params, (request) => pools.stop(request.params.pool));
+  http.post('/v1/pools/:pool/delete', params, (request) => pools.delete(request.params.pool).then(() => ({})));
+  http.post('/v1/pools/:pool/refresh', params, async (request) => {
+    await pools.refresh(request.params.pool);
+    return pools.get(request.params.pool);
+  });
+}

@@ -1,0 +1,204 @@
+import { PassThrough } from 'node:stream';
+import type { Duplex } from 'node:stream';
+import type { Server } from 'node:http';
+import { z } from 'zod';
+import {
+  commitSchema,
+  RELAY_UPGRADE,
+  receiverRequestSchema,
+  type SendProgress,
+  sendRequestSchema,
+  transferParams,
+  transferSpecSchema,
+  type TransferStatus,
+} from '../../shared/protocol/agent.ts';
+import { CHUNK_BYTES, digestOf, zeroDigest } from '../../shared/transfer/chunks.ts';
+import { decodeExtents } from '../../shared/transfer/receive.ts';
+import { StowageError, toStowageError } from '../../shared/util/errors.ts';
+import type { Sink } from '../backends/backend.ts';
+import type { HostAgent } from '../host-agent.ts';
+import { isZero } from '../host/files.ts';
+import { type AgentHttp, abortSignal } from '../http.ts';
+import { TransferReceiver } from '../transfer/receiver.ts';
+import { sendVolume } from '../transfer/sender.ts';
+import { checkFence, supported } from './volumes.ts';
+
+const PROGRESS_MS = 200;
+/** Chunks of a plain upload that are hashed and written side by side: 12 MiB of memory. */
+const WRITES_AT_ONCE = 3;
+
+function status(sink: Sink): TransferStatus {
+  const { digests } = sink;
+  return {
+    id: sink.spec.id,
+    pool: sink.spec.pool,
+    volume: sink.spec.volume,
+    totalBytes: digests.map.totalBytes,
+    doneBytes: digests.doneBytes(),
+    contiguousBytes: digests.contiguousBytes(),
+    complete: digests.complete,
+    touchedAt: sink.touchedAt,
+  };
+}
+
+/**
+ * Takes plain bytes from `offset`, which must be the start of a chunk, and writes each chunk as it fills. What a cut
+ * connection left of the last chunk is thrown away: the sender asks where to go on.
+ */
+async function receiveBytes(sink: Sink, offset: number, body: AsyncIterable<Buffer>): Promise<void> {
+  const { map } = sink.digests;
+  if (map.parts.length !== 1) throw new StowageError('invalid-argument', 'a volume of several files is not uploaded as plain bytes');
+  if (offset % CHUNK_BYTES !== 0) throw new StowageError('upload-offset', 'an upload goes on at a multiple of 4 MiB; ask for the offset');
+  let index = offset / CHUNK_BYTES;
+  const writes = new Set<Promise<void>>();
+  const store = async (at: number, bytes: Buffer<ArrayBuffer>): Promise<void> => {
+    const zero = isZero(bytes);
+    const digest = zero ? zeroDigest(bytes.length) : await digestOf(bytes);
+    await sink.write({ index: at, digest, data: zero ? undefined : { bytes, ranges: [{ start: 0, end: bytes.length }] } });
+  };
+  let buffer: Buffer<ArrayBuffer> | undefined;
+  let filled = 0;
+  for await (const piece of body) {
+    for (let used = 0; used < piece.length; ) {
+      if (index >= map.count) throw new StowageError('too-large', 'more bytes arrived than were announced');
+      buffer ??= Buffer.allocUnsafeSlow(map.chunk(index).length);
+      const part = piece.subarray(used, used + buffer.length - filled);
+      part.copy(buffer, filled);
+      filled += part.length;
+      used += part.length;
+      if (filled < buffer.length) continue;
+      const write = store(index++, buffer).finally(() => writes.delete(write));
+      write.catch(() => undefined);
+      writes.add(write);
+      buffer = undefined;
+      filled = 0;
+      if (writes.size >= WRITES_AT_ONCE) await Promise.race(writes);
+    }
+  }
+  await Promise.all(writes);
+}
+
+/** The sink's and the source's side of moving a volume. */
+export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server): void {
+  const { pools, use } = agent;
+  const params = { params: transferParams };
+
+  http.get('/v1/transfers', async () => (await agent.listSinks()).map(status));
+
+  http.post('/v1/transfers', { schema: { body: transferSpecSchema } }, async (request) => {
+    const spec = request.body;
+    const driver = pools.driver(spec.pool);
+    await checkFence(agent, request.headers, spec.pool, spec.volume);
+    if (await driver.committed?.(spec.id)) throw new StowageError('job-state', 'this transfer was committed before');
+    return status(await supported(driver, 'openSink')(spec));
+  });
+
+  http.get('/v1/transfers/:transfer', { schema: params }, async (request) => status(await agent.findSink(request.params.transfer)));
+
+  http.delete('/v1/transfers/:transfer', { schema: params }, async (request) => {
+    agent.closeReceiver(request.params.transfer);
+    const sink = await agent.findSink(request.params.transfer).catch(() => undefined);
+    await sink?.abort();
+    return {};
+  });
+
+  http.put('/v1/transfers/:transfer/extents', { schema: params }, async (request) => {
+    const sink = await agent.findSink(request.params.transfer);
+    await decodeExtents(request.body as AsyncIterable<Buffer>, sink.digests.map, (chunk) => sink.write(chunk));
+    return status(sink);
+  });
+
+  http.get('/v1/transfers/:transfer/digests', { schema: params }, async (request, reply) => {
+    const sink = await agent.findSink(request.params.transfer);
+    return reply.type('application/octet-stream').send(sink.digests.serialise());
+  });
+
+  const offsetQuery = z.object({ offset: z.coerce.number().int().nonnegative() });
+  http.put('/v1/transfers/:transfer/bytes', { schema: { ...params, querystring: offsetQuery } }, async (request) => {
+    const sink = await agent.findSink(request.params.transfer);
+    await receiveBytes(sink, request.query.offset, request.body as AsyncIterable<Buffer>);
+    return status(sink);
+  });
+
+  http.post('/v1/transfers/:transfer/receiver', { schema: { ...params, body: receiverRequestSchema } }, async (request) => {
+    const { transfer } = request.params;
+    agent.closeReceiver(transfer);
+    const sink = await agent.findSink(transfer);
+    const receiver = await TransferReceiver.open(sink, { secret: request.body.ticket, expiresAt: request.body.expiresAt });
+    agent.receivers.set(transfer, receiver);
+    return receiver.description;
+  });
+
+  http.post('/v1/transfers/:transfer/commit', { schema: { ...params, body: commitSchema } }, async (request) => {
+    const { transfer } = request.params;
+    for (const pool of pools.running()) {
+      const before = await pools.driver(pool).committed?.(transfer);
+      if (before) return { volume: before, digest: request.body.digest ?? '' };
+    }
+    const sink = await agent.findSink(transfer);
+    await checkFence(agent, request.headers, sink.spec.pool, sink.spec.volume);
+    using _writer = use.write(`${sink.spec.pool}/${sink.spec.volume}`, 'being put in place');
+    agent.closeReceiver(transfer);
+    const committed = await sink.commit(request.body.digest, abortSignal(request));
+    await pools.refresh(sink.spec.pool).catch(() => undefined);
+    return committed;
+  });
+
+  /** Sends a volume to a receiver. The answer is one line of progress after the other; cutting it stops the send. */
+  http.post('/v1/sends', { schema: { body: sendRequestSchema } }, async (request, reply) => {
+    const { transfer, pool, volume, representation, ticket, receiver, relay, limitBytesPerSecond } = request.body;
+    const signal = abortSignal(request);
+    const open = supported(pools.driver(pool), 'openSource');
+    const reader = use.read(`${pool}/${volume}`, 'being sent to another host');
+    const lines = new PassThrough();
+    const write = (progress: SendProgress): void => void lines.write(`${JSON.stringify(progress)}\n`);
+    let last: SendProgress = { doneBytes: 0, totalBytes: 0, wireBytes: 0 };
+    const timer = setInterval(() => write(last), PROGRESS_MS);
+    const work = async (): Promise<void> => {
+      const source = await open(volume, representation, signal);
+      try {
+        const streams = relay ? agent.relay(transfer) : undefined;
+        const sent = await sendVolume(source, {
+          ticket,
+          receiver,
+          relay: streams && (() => streams.take()),
+          limitBytesPerSecond,
+          signal,
+          onProgress: (progress) => {
+            last = progress;
+          },
+        });
+        write({ ...last, ...sent });
+      } finally {
+        await source.close();
+      }
+    };
+    work()
+      .catch((error) => {
+        const { code, message } = toStowageError(error);
+        write({ ...last, error: { code, detail: message } });
+      })
+      .finally(() => {
+        clearInterval(timer);
+        agent.relays.delete(transfer);
+        reader[Symbol.dispose]();
+        lines.end();
+      });
+    return reply.type('application/x-ndjson').send(lines);
+  });
+
+  // The controller joins two of these into one stream, and cannot read what passes: it is TLS from agent to agent.
+  server.on('upgrade', (request, socket: Duplex, head: Buffer) => {
+    const match = /^\/v1\/(transfers|sends)\/([0-9a-f-]{36})\/relay$/.exec(request.url ?? '');
+    const [, side, transfer] = match ?? [];
+    const receiver = side === 'transfers' ? agent.receivers.get(transfer!) : undefined;
+    if (!side || !transfer || request.headers.upgrade !== RELAY_UPGRADE || (side === 'transfers' && !receiver)) {
+      socket.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
+      return;
+    }
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: ${RELAY_UPGRADE}\r\n\r\n`);
+    if (head.length > 0) socket.unshift(head);
+    if (receiver) receiver.accept(socket);
+    else agent.relay(transfer).bring(socket);
+  });
+}

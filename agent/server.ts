@@ -1,0 +1,57 @@
+import { chmod, mkdir } from 'node:fs/promises';
+import { createConnection, type Socket } from 'node:net';
+import type { Server } from 'node:http';
+import { dirname } from 'node:path';
+import { StowageError } from '../shared/util/errors.ts';
+import { HostAgent } from './host-agent.ts';
+import { removeIfExists } from './host/files.ts';
+import { createHttp } from './http.ts';
+import { hostRoutes } from './routes/host.ts';
+import { poolRoutes } from './routes/pools.ts';
+import { transferRoutes } from './routes/transfers.ts';
+import { volumeRoutes } from './routes/volumes.ts';
+
+/** An agent ready to answer over whatever stream it is given (`server.emit('connection', stream)`). */
+export async function createAgent(stateDirectory: string, identity: { version: string; bundle: string }): Promise<{ agent: HostAgent; server: Server; close(): Promise<void> }> {
+  const agent = await HostAgent.open(stateDirectory, identity);
+  const { http, server } = createHttp();
+  hostRoutes(http, agent);
+  poolRoutes(http, agent);
+  volumeRoutes(http, agent);
+  transferRoutes(http, agent, server);
+  await http.ready();
+  const close = async (): Promise<void> => {
+    agent.close();
+    server.closeAllConnections();
+    await http.close();
+  };
+  return { agent, server, close };
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket: Socket = createConnection(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+/** Listens on a Unix socket that only its owner may use. Throws when another agent answers there already. */
+export async function listen(server: Server, path: string): Promise<void> {
+  if (await answers(path)) throw new StowageError('host-in-use', `another agent answers on ${path}`);
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await removeIfExists(path);
+  const umask = process.umask(0o177);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(path, resolve);
+    });
+  } finally {
+    process.umask(umask);
+  }
+  await chmod(path, 0o600);
+}

@@ -1,0 +1,51 @@
+import { StowageError } from '../shared/util/errors.ts';
+
+interface Use {
+  readers: Set<string>;
+  writer?: string;
+}
+
+/** Who works on which volume of this host right now: many readers, or one writer, each with what it is doing. */
+export class VolumeUse {
+  readonly #uses = new Map<string, Use>();
+
+  #use(volume: string): Use {
+    let use = this.#uses.get(volume);
+    if (!use) {
+      use = { readers: new Set() };
+      this.#uses.set(volume, use);
+    }
+    return use;
+  }
+
+  /** Throws `volume-in-use` with what the holder is doing. */
+  read(volume: string, purpose: string): Disposable {
+    const use = this.#use(volume);
+    if (use.writer) throw new StowageError('volume-in-use', `volume '${volume}' is in use: ${use.writer}`);
+    const entry = `${purpose}#${Math.random()}`;
+    use.readers.add(entry);
+    return this.#release(volume, () => use.readers.delete(entry));
+  }
+
+  /** Throws `volume-in-use` with what the holder is doing. */
+  write(volume: string, purpose: string): Disposable {
+    const use = this.#use(volume);
+    const [reader] = use.readers;
+    const holder = use.writer ?? reader?.replace(/#.*$/, '');
+    if (holder) throw new StowageError('volume-in-use', `volume '${volume}' is in use: ${holder}`);
+    use.writer = purpose;
+    return this.#release(volume, () => {
+      use.writer = undefined;
+    });
+  }
+
+  #release(volume: string, undo: () => void): Disposable {
+    return {
+      [Symbol.dispose]: () => {
+        undo();
+        const use = this.#uses.get(volume);
+        if (use && !use.writer && use.readers.size === 0) this.#uses.delete(volume);
+      },
+    };
+  }
+}

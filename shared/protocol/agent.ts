@@ -1,0 +1,159 @@
+import { z } from 'zod';
+import { poolDefinitionSchema, poolSchema } from '../conf/pool.ts';
+import { capacitySchema, newVolumeSchema, representationSchema, volumeFormatSchema, volumeSchema } from '../conf/volume.ts';
+import { nameSchema } from '../util/names.ts';
+
+/** Raised when a change would make an older peer misunderstand; peers of another number refuse each other. */
+export const PROTOCOL_VERSION = 1;
+
+/** Carries the lease's rising token; the agent refuses one lower than it has seen for the volume. */
+export const FENCE_HEADER = 'stowage-fence';
+
+/** Protocol that a stream is upgraded to when it carries the opaque bytes of a relayed transfer. */
+export const RELAY_UPGRADE = 'stowage-relay';
+
+export const poolParams = z.object({ pool: nameSchema });
+export const volumeParams = z.object({ pool: nameSchema, volume: nameSchema });
+export const transferParams = z.object({ transfer: z.uuid() });
+
+export const agentInfoSchema = z.object({
+  protocol: z.number(),
+  version: z.string(),
+  /** SHA-256 of the bundle that runs, empty when it runs from sources. */
+  bundle: z.string(),
+  /** Random, made at first start; tells one host from another whatever their names. */
+  agentId: z.uuid(),
+  hostname: z.string(),
+  pid: z.number(),
+  rssBytes: z.number(),
+  backends: z.array(
+    z.object({
+      type: z.string(),
+      contract: z.number(),
+      capabilities: z.array(z.string()),
+      usable: z.boolean(),
+      /** Why it cannot work here. */
+      reason: z.string().optional(),
+    }),
+  ),
+});
+export type AgentInfo = z.infer<typeof agentInfoSchema>;
+
+export const doctorFindingSchema = z.object({
+  name: z.string(),
+  ok: z.boolean(),
+  detail: z.string(),
+  /** What to do when it is not ok. */
+  remedy: z.string().optional(),
+});
+export type DoctorFinding = z.infer<typeof doctorFindingSchema>;
+
+export const definePoolSchema = poolDefinitionSchema.omit({ uuid: true }).extend({ uuid: z.uuid().optional() });
+export const createVolumeSchema = newVolumeSchema;
+export const resizeVolumeSchema = z.object({ capacityBytes: capacitySchema, shrink: z.boolean().default(false) });
+export const cloneVolumeSchema = z.object({ name: nameSchema });
+export const wipeVolumeSchema = z.object({ algorithm: z.enum(['zero', 'random', 'trim']).default('zero') });
+export const snapshotBodySchema = z.object({ id: z.string().max(64).optional() });
+export const representationQuery = z.object({ as: representationSchema.default('image') });
+
+/** What a transfer carries and what it becomes at its sink. */
+export const transferSpecSchema = z.object({
+  id: z.uuid(),
+  pool: nameSchema,
+  volume: nameSchema,
+  /** The id that the volume shall have; a new one when absent. */
+  volumeId: z.uuid().optional(),
+  /** Container format of the volume at the sink. */
+  format: volumeFormatSchema,
+  /** What the bytes are. `content` is put into a container of `format` at the end. */
+  representation: representationSchema,
+  parts: z
+    .array(z.object({ name: z.string().max(255).regex(/^(?!\.)[^/\0]*$/), sizeBytes: z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER), dense: z.boolean() }))
+    .min(1)
+    .max(200),
+  /** Capacity of the volume, where the parts do not say it. */
+  capacityBytes: capacitySchema.optional(),
+  /** Whether a volume of this name may be replaced at the end. */
+  replace: z.boolean().default(false),
+});
+export type TransferSpec = z.infer<typeof transferSpecSchema>;
+
+/** What a source has to offer: the parts, in the order they travel. */
+export const layoutSchema = transferSpecSchema.pick({ parts: true }).extend({
+  format: volumeFormatSchema,
+  capacityBytes: z.number(),
+  volumeId: z.uuid(),
+  etag: z.string(),
+});
+export type Layout = z.infer<typeof layoutSchema>;
+
+export const transferStatusSchema = z.object({
+  id: z.uuid(),
+  pool: z.string(),
+  volume: z.string(),
+  totalBytes: z.number(),
+  doneBytes: z.number(),
+  /** Bytes from the start that are durable without a gap. */
+  contiguousBytes: z.number(),
+  complete: z.boolean(),
+  /** Last change, ms since the epoch. */
+  touchedAt: z.number(),
+});
+export type TransferStatus = z.infer<typeof transferStatusSchema>;
+
+export const commitSchema = z.object({
+  /** Root digest as the source computed it; the sink's own must be the same. */
+  digest: z.string().regex(/^[0-9a-f]{64}$/).optional(),
+});
+export const committedSchema = z.object({ volume: volumeSchema, digest: z.string() });
+
+/** Opens the sink's own TLS door for one transfer. */
+export const receiverRequestSchema = z.object({
+  /** The one-time secret the source must show. */
+  ticket: z.string().min(32).max(128),
+  /** ms since the epoch. */
+  expiresAt: z.number(),
+});
+export const receiverSchema = z.object({
+  addresses: z.array(z.string()),
+  port: z.number(),
+  /** SHA-256 of the certificate that the sink made for this transfer. */
+  fingerprint: z.string(),
+});
+export type Receiver = z.infer<typeof receiverSchema>;
+
+export const sendRequestSchema = z.object({
+  transfer: z.uuid(),
+  pool: nameSchema,
+  volume: nameSchema,
+  representation: representationSchema,
+  ticket: z.string().min(32).max(128),
+  receiver: receiverSchema,
+  /** Take streams that the controller brings instead of dialling the sink. */
+  relay: z.boolean().default(false),
+  limitBytesPerSecond: z.number().positive().optional(),
+});
+export type SendRequest = z.infer<typeof sendRequestSchema>;
+
+/** One line of the answer to a send request. */
+export const sendProgressSchema = z.object({
+  doneBytes: z.number(),
+  totalBytes: z.number(),
+  /** Payload and frame bytes given to the network in this run. */
+  wireBytes: z.number(),
+  /** On the last line. */
+  digest: z.string().optional(),
+  error: z.object({ code: z.string(), detail: z.string() }).optional(),
+});
+export type SendProgress = z.infer<typeof sendProgressSchema>;
+
+/** One line of the agent's event stream: first a snapshot of all, then each change. */
+export const agentEventSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('snapshot'), pools: z.array(poolSchema.extend({ volumes: z.array(volumeSchema) })) }),
+  z.object({ type: z.literal('pool'), pool: poolSchema }),
+  z.object({ type: z.literal('pool-gone'), pool: z.string() }),
+  z.object({ type: z.literal('volume'), pool: z.string(), volume: volumeSchema }),
+  z.object({ type: z.literal('volume-gone'), pool: z.string(), volume: z.string(), id: z.uuid() }),
+  z.object({ type: z.literal('alive') }),
+]);
+export type AgentEvent = z.infer<typeof agentEventSchema>;

@@ -1,0 +1,141 @@
+import { createHash, webcrypto } from 'node:crypto';
+
+/** The unit of hashing, journalling, resuming and sending. */
+export const CHUNK_BYTES = 4 << 20;
+export const DIGEST_BYTES = 32;
+
+/** One file of a transferred volume. Each part starts on a chunk boundary of the transfer's address space. */
+export interface Part {
+  /** File name inside the volume; empty when the volume is a single file. */
+  name: string;
+  sizeBytes: number;
+  /** Zeros must be written out, never left as holes: what ploop images need. */
+  dense: boolean;
+}
+
+/** Where a chunk lies: `length` bytes at `offset` of part `part`. */
+export interface Chunk {
+  index: number;
+  part: number;
+  offset: number;
+  length: number;
+}
+
+/** The address space of a transfer: the parts one after the other, cut into chunks. */
+export class ChunkMap {
+  readonly parts: readonly Part[];
+  readonly count: number;
+  readonly #firstChunk: number[] = [];
+
+  constructor(parts: readonly Part[]) {
+    this.parts = parts;
+    let chunks = 0;
+    for (const part of parts) {
+      this.#firstChunk.push(chunks);
+      chunks += Math.ceil(part.sizeBytes / CHUNK_BYTES);
+    }
+    this.count = chunks;
+  }
+
+  chunk(index: number): Chunk {
+    let part = this.#firstChunk.length - 1;
+    while (part > 0 && this.#firstChunk[part]! > index) part--;
+    const offset = (index - this.#firstChunk[part]!) * CHUNK_BYTES;
+    return { index, part, offset, length: Math.min(CHUNK_BYTES, this.parts[part]!.sizeBytes - offset) };
+  }
+
+  firstChunk(part: number): number {
+    return this.#firstChunk[part]!;
+  }
+
+  get totalBytes(): number {
+    return this.parts.reduce((sum, part) => sum + part.sizeBytes, 0);
+  }
+}
+
+/** SHA-256 on a thread of its own, so that reading and sending go on meanwhile. */
+export async function digestOf(chunk: Uint8Array<ArrayBuffer>): Promise<Buffer> {
+  return Buffer.from(await webcrypto.subtle.digest('SHA-256', chunk));
+}
+
+const zeroDigests = new Map<number, Buffer>();
+
+/** The digest of `length` zero bytes. */
+export function zeroDigest(length: number): Buffer {
+  let digest = zeroDigests.get(length);
+  if (!digest) {
+    digest = createHash('sha256').update(Buffer.alloc(length)).digest();
+    zeroDigests.set(length, digest);
+  }
+  return digest;
+}
+
+/** Which chunks are there, each with its digest; the digest of the whole is the root over them. */
+export class ChunkDigests {
+  readonly map: ChunkMap;
+  readonly #digests: Buffer;
+  readonly #present: Uint8Array;
+  #count = 0;
+
+  constructor(map: ChunkMap) {
+    this.map = map;
+    this.#digests = Buffer.alloc(map.count * DIGEST_BYTES);
+    this.#present = new Uint8Array(map.count);
+  }
+
+  get doneCount(): number {
+    return this.#count;
+  }
+
+  get complete(): boolean {
+    return this.#count === this.map.count;
+  }
+
+  has(index: number): boolean {
+    return this.#present[index] === 1;
+  }
+
+  set(index: number, digest: Buffer): void {
+    digest.copy(this.#digests, index * DIGEST_BYTES);
+    if (!this.#present[index]) this.#count++;
+    this.#present[index] = 1;
+  }
+
+  get(index: number): Buffer | undefined {
+    return this.has(index) ? this.#digests.subarray(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES) : undefined;
+  }
+
+  /** Bytes from the start that are there without a gap. */
+  contiguousBytes(): number {
+    let bytes = 0;
+    for (let index = 0; index < this.map.count && this.has(index); index++) bytes += this.map.chunk(index).length;
+    return bytes;
+  }
+
+  doneBytes(): number {
+    let bytes = 0;
+    for (let index = 0; index < this.map.count; index++) if (this.has(index)) bytes += this.map.chunk(index).length;
+    return bytes;
+  }
+
+  /** SHA-256 over the sizes of the parts and the chunk digests in order, as hex. Only when complete. */
+  root(): string {
+    const hash = createHash('sha256');
+    for (const part of this.map.parts) hash.update(`${part.name}\0${part.sizeBytes}\0`);
+    return hash.update(this.#digests).digest('hex');
+  }
+
+  /** For the wire: one byte a chunk whether it is there, then all digests. */
+  serialise(): Buffer {
+    return Buffer.concat([this.#present, this.#digests]);
+  }
+
+  static parse(map: ChunkMap, bytes: Buffer): ChunkDigests {
+    const digests = new ChunkDigests(map);
+    for (let index = 0; index < map.count; index++) {
+      const start = map.count + index * DIGEST_BYTES;
+      if (bytes[index] === 1) digests.set(index, bytes.subarray(start, start + DIGEST_BYTES));
+    }
+    return digests;
+  }
+}
