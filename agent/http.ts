@@ -26,6 +26,7 @@ export function createHttp(): { http: AgentHttp; server: Server } {
   const server = createServer({ requestTimeout: 0, headersTimeout: 60_000, keepAliveTimeout: 60_000 });
   const http = Fastify({
     bodyLimit: 1 << 20,
+    routerOptions: { maxParamLength: 1024 },
     serverFactory: (handler) => server.on('request', handler),
   }).withTypeProvider<ZodProvider>();
 

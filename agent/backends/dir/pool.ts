@@ -319,13 +319,21 @@ export class DirPool implements PoolDriver {
       this.#sinks.set(spec.id, open);
       return open;
     }
-    if (!spec.replace) await this.#refuseExisting(spec.volume);
+    await this.#refuseLoss(spec);
     const { availableBytes } = await this.space();
     const needed = spec.parts.reduce((sum, part) => sum + (part.dense ? part.sizeBytes : 0), 0);
     if (needed > availableBytes) throw new StowageError('no-space', `the volume needs ${needed} bytes, the pool has ${availableBytes} left`);
     const sink = await DirSink.begin(this.#stagingPath(spec.id), spec, this.#sinkHooks);
     this.#sinks.set(spec.id, sink);
     return sink;
+  }
+
+  /** A transfer must not end the life of a volume by surprise, nor of its snapshots at all. */
+  async #refuseLoss(spec: TransferSpec): Promise<void> {
+    if (!spec.replace) return this.#refuseExisting(spec.volume);
+    if (!(await exists(join(this.#path, spec.volume)))) return;
+    const existing = await this.#describe(spec.volume);
+    if (existing.snapshotCount > 0) throw new StowageError('volume-has-snapshots', "can't upload volume, all existing snapshots will be lost");
   }
 
   async listSinks(): Promise<Sink[]> {

@@ -1,0 +1,85 @@
+import type { FastifyRequest } from 'fastify';
+import { StowageError, toStowageError } from '../../shared/util/errors.ts';
+import type { AuditTrail } from '../audit/trail.ts';
+import { type Actor, allows, type Tokens } from '../auth/tokens.ts';
+import type { Role } from '../store/schema.ts';
+import type { ApiHttp } from './http.ts';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Lowest role that may call the route; `public` needs no token. */
+    role?: Role | 'public';
+    /** `noun.verb`: the call changes or reads out data, and is on record before it does anything. */
+    audit?: string;
+  }
+  interface FastifyRequest {
+    actor: Actor;
+    /** Whether the call has its first record. */
+    recorded: boolean;
+    /** What the handler adds to the record of the outcome; also names a target that only the body tells. */
+    note: { target?: string; detail?: string };
+    failure: StowageError | undefined;
+  }
+}
+
+const NOBODY: Actor = { name: 'nobody', role: 'viewer' };
+
+/** What the URL says the call is about: `host/pool/volume`, as much as there is. */
+function targetOf(request: FastifyRequest): string {
+  const params = (request.params ?? {}) as Record<string, string | undefined>;
+  const parts = [params.host, params.pool, params.volume].filter((part) => part !== undefined);
+  if (params.job) parts.push(`job ${params.job}`);
+  if (params.token) parts.push(`token ${params.token}`);
+  return parts.join('/').slice(0, 800);
+}
+
+/**
+ * Who may call what, and the record of it: authenticated, authorised and on record before a byte of the body is parsed.
+ * When the record cannot be written, the call is refused.
+ */
+export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): void {
+  http.decorateRequest('actor');
+  http.decorateRequest('recorded', false);
+  http.decorateRequest('note');
+  http.decorateRequest('failure', undefined);
+
+  const record = (request: FastifyRequest, outcome: 'begun' | 'done' | 'failed' | 'refused', detail?: string): Promise<number> =>
+    audit.append({
+      actor: request.actor.name,
+      source: request.ip,
+      action: request.routeOptions.config.audit ?? `${request.method} ${request.routeOptions.url ?? request.url.split('?')[0]}`,
+      target: request.note.target ?? targetOf(request),
+      outcome,
+      detail,
+    });
+
+  http.addHook('onRequest', async (request) => {
+    request.actor = NOBODY;
+    request.note = {};
+    const { role = 'admin', audit: action } = request.routeOptions.config;
+    if (role === 'public' || request.is404) return;
+    try {
+      request.actor = await tokens.authenticate(request.headers.authorization);
+      if (!allows(request.actor.role, role)) {
+        throw new StowageError('forbidden', `${request.actor.name} is a ${request.actor.role}; this needs ${role}`);
+      }
+    } catch (error) {
+      await record(request, 'refused', toStowageError(error).message);
+      throw error;
+    }
+    if (action) {
+      await record(request, 'begun');
+      request.recorded = true;
+    }
+  });
+
+  http.addHook('onResponse', async (request, reply) => {
+    if (!request.recorded) return;
+    const { failure, note } = request;
+    const cut = !reply.raw.writableFinished;
+    const outcome = failure || cut ? 'failed' : 'done';
+    const detail = failure ? `${failure.message} [${failure.code}]` : cut ? 'the client went away' : note.detail;
+    // The change was made under the first record; that this one is missing shows in the trail.
+    await record(request, outcome, detail).catch((error) => request.log.error(error, 'the outcome could not be recorded'));
+  });
+}

@@ -1,0 +1,29 @@
+import { WebSocketServer } from 'ws';
+import type { Parts } from '../controller.ts';
+import type { FleetEvent } from '../inventory/inventory.ts';
+import type { ApiHttp } from './http.ts';
+
+const EVENTS_PATH = '/api/v1/events';
+/** A reader so far behind is cut, and reads the lists again when it comes back. */
+const BACKLOG_BYTES = 4 << 20;
+
+/** Events over WebSocket, one JSON text each, to whoever shows a token when the socket opens. */
+export function serveEvents(http: ApiHttp, { tokens, inventory, webSockets }: Parts): void {
+  const server = new WebSocketServer({ noServer: true, maxPayload: 1024 });
+  http.server.on('upgrade', async (request, socket, head) => {
+    if (webSockets.handleUpgrade(request, socket, head)) return;
+    const refuse = (status: string): void => void socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+    if (request.url !== EVENTS_PATH) return refuse('404 Not Found');
+    const actor = await tokens.authenticate(request.headers.authorization).catch(() => undefined);
+    if (!actor) return refuse('401 Unauthorized');
+    server.handleUpgrade(request, socket, head, (webSocket) => {
+      const send = (event: FleetEvent): void => {
+        if (webSocket.bufferedAmount > BACKLOG_BYTES) webSocket.terminate();
+        else webSocket.send(JSON.stringify(event));
+      };
+      inventory.on('event', send);
+      webSocket.once('close', () => inventory.off('event', send));
+      webSocket.on('error', () => webSocket.terminate());
+    });
+  });
+}

@@ -1,0 +1,89 @@
+import { resolve } from 'node:path';
+import { Command } from 'commander';
+import type { AgentInfo, DoctorFinding } from '../../shared/protocol/agent.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import { formatBytes } from '../../shared/util/units.ts';
+import type { HostInfo } from '../hosts/fleet.ts';
+import { call, callJson } from './client.ts';
+import { fields, show, table, time } from './output.ts';
+import { hostPath } from './references.ts';
+import { resolveSshHost } from './ssh-config.ts';
+
+function where(host: HostInfo): string {
+  const { kind, user, hostname, port, enrolled } = host.address;
+  if (kind === 'ssh') return `ssh://${user}@${hostname}:${port}`;
+  if (kind === 'websocket') return enrolled ? 'dials in' : 'has not dialled in yet';
+  return 'this machine';
+}
+
+function describe(host: HostInfo & { agent?: AgentInfo }): string {
+  const { agent } = host;
+  return fields([
+    ['host', host.name],
+    ['link', `${host.kind}, ${where(host)}`],
+    ['host key', host.address.fingerprint as string | undefined],
+    ['state', `${host.state} since ${time(host.since)}`],
+    ['reason', host.reason],
+    ['agent', agent && `${agent.version}, pid ${agent.pid} on ${agent.hostname}, ${formatBytes(agent.rssBytes)}`],
+    ['backends', agent?.backends.map((backend) => `${backend.type}${backend.usable ? '' : ` (${backend.reason})`}`).join(', ')],
+  ]);
+}
+
+export function hostCommand(): Command {
+  const host = new Command('host').description('the hosts of the fleet');
+  host
+    .command('add <name> <url>')
+    .description('add a host by SSH, as ssh://user@addr[:port] or an alias of ~/.ssh/config as ssh://alias')
+    .option('--identity <file>', 'private key file, on the controller')
+    .option('--fingerprint <fingerprint>', 'the host key you expect, as SHA256:…')
+    .option('--accept-new', 'pin the key that the host shows now')
+    .option('--no-wait', 'do not wait until the agent runs there')
+    .action(async (name: string, url: string, options: { identity?: string; fingerprint?: string; acceptNew?: boolean; wait: boolean }) => {
+      const address = resolveSshHost(url);
+      const identity = options.identity ?? address.identity;
+      const json = { name, ...address, identity: identity && resolve(identity), fingerprint: options.fingerprint, acceptNew: Boolean(options.acceptNew) };
+      await callJson<HostInfo>('/hosts', { method: 'POST', json });
+      show(options.wait ? await untilReachable(name) : await callJson<HostInfo>(hostPath(name)), describe);
+    });
+  host
+    .command('token <name>')
+    .description('make a one-time token with which an agent may dial in as NAME')
+    .action(async (name: string) =>
+      show(await callJson<{ token: string; expiresAt: number }>(`${hostPath(name)}/enrolment`, { method: 'POST' }), ({ token, expiresAt }) =>
+        [`token    ${token}`, `expires  ${time(expiresAt)}`, '', 'On the host, put the token into a file that only root can read, then:', '  stowage-agent connect CONTROLLER-URL --token-file FILE'].join('\n'),
+      ),
+    );
+  host.command('list').action(async () =>
+    show(await callJson<HostInfo[]>('/hosts'), (hosts) =>
+      table(['NAME', 'LINK', 'STATE', 'SINCE', 'WHERE', 'REASON'], hosts.map((row) => [row.name, row.kind, row.state, time(row.since), where(row), row.reason ?? ''])),
+    ),
+  );
+  host.command('show <name>').action(async (name: string) => show(await callJson<HostInfo>(hostPath(name)), describe));
+  host
+    .command('doctor <name>')
+    .description('what the host has and lacks; exit status 1 when something is missing')
+    .action(async (name: string) => {
+      const findings = await callJson<DoctorFinding[]>(`${hostPath(name)}/doctor`);
+      show(findings, () => table(['', 'WHAT', 'DETAIL', 'REMEDY'], findings.map(({ ok, name: what, detail, remedy }) => [ok ? 'ok' : 'MISS', what, detail, ok ? '' : (remedy ?? '')])));
+      if (findings.some((finding) => !finding.ok)) process.exitCode = 1;
+    });
+  host
+    .command('remove <name>')
+    .description('forget a host; its pools and volumes stay on it')
+    .action(async (name: string) => void (await call(hostPath(name), { method: 'DELETE' })));
+  return host;
+}
+
+/** Putting the agent on a host takes seconds; what goes wrong shows as the host's reason. */
+async function untilReachable(name: string): Promise<HostInfo> {
+  const deadline = Date.now() + 120_000;
+  for (;;) {
+    const host = await callJson<HostInfo>(hostPath(name));
+    if (host.state === 'reachable') return host;
+    if (host.state === 'unreachable' && host.reason && Date.now() - host.created_at > 15_000) {
+      throw new StowageError('host-unreachable', `the host was added but is unreachable: ${host.reason}`);
+    }
+    if (Date.now() > deadline) throw new StowageError('host-unreachable', 'the host was added but the agent is not up yet; see: stowage host show');
+    await new Promise((done) => setTimeout(done, 300));
+  }
+}

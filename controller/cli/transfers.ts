@@ -1,0 +1,154 @@
+import { type FileHandle, open, rename } from 'node:fs/promises';
+import { finished } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Representation, Volume } from '../../shared/conf/volume.ts';
+import type { Layout } from '../../shared/protocol/agent.ts';
+import { CHUNK_BYTES, ChunkDigests, ChunkMap } from '../../shared/transfer/chunks.ts';
+import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
+import { decodeExtents } from '../../shared/transfer/receive.ts';
+import { encodeExtents } from '../../shared/transfer/send.ts';
+import type { Source } from '../../shared/transfer/source.ts';
+import { isStowageError, StowageError } from '../../shared/util/errors.ts';
+import type { UploadState } from '../jobs/uploads.ts';
+import { call, callJson } from './client.ts';
+import { Progress } from './output.ts';
+import { type VolumeReference, volumePath } from './references.ts';
+
+/** A cut line is tried again for so long after the last byte that moved. */
+const PATIENCE_MS = 5 * 60_000;
+
+/** A local file as a source. Holes are found by reading: zeros come from the page cache at memory speed. */
+function fileSource(file: FileHandle, sizeBytes: number): Source {
+  return {
+    sizeBytes,
+    *extents(from, to) {
+      yield { offset: from, length: to - from };
+    },
+    async read(buffer, offset) {
+      for (let done = 0; done < buffer.length; ) {
+        const { bytesRead } = await file.read(buffer, done, buffer.length - done, offset + done);
+        if (bytesRead === 0) throw new StowageError('volume-in-use', 'the file became shorter while it was read');
+        done += bytesRead;
+      }
+    },
+    close: () => file.close(),
+  };
+}
+
+/** Runs `attempt` again after a cut line, as long as something still moves now and then. */
+async function persist<T>(attempt: (moved: () => void) => Promise<T>): Promise<T> {
+  let last = Date.now();
+  for (let pauseMs = 500; ; pauseMs = Math.min(pauseMs * 2, 10_000)) {
+    try {
+      return await attempt(() => {
+        last = Date.now();
+        pauseMs = 500;
+      });
+    } catch (error) {
+      const passing = !isStowageError(error) || ['host-unreachable', 'stream-cut'].includes(error.code);
+      if (!passing || Date.now() - last > PATIENCE_MS) throw error;
+      await sleep(pauseMs);
+    }
+  }
+}
+
+/** Uploads a file: zeros are not sent, what is there from an interrupted upload is not sent again, all is digested. */
+export async function uploadVolume(path: string, reference: VolumeReference, options: { format?: string; as: Representation }): Promise<Volume> {
+  await using file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
+    throw new StowageError('invalid-argument', `${path} cannot be read: ${error.message}`);
+  });
+  const stat = await file.stat();
+  if (!stat.isFile() || stat.size === 0) throw new StowageError('invalid-argument', `${path} is not a file with content`);
+  const source = fileSource(file, stat.size);
+  const target = volumePath(reference);
+  const progress = new Progress(`upload ${reference.volume}`);
+  try {
+    return await persist(async (moved) => {
+      const upload = await callJson<UploadState>(`${target}/upload`, { method: 'POST', json: { ...options, sizeBytes: stat.size } });
+      const map = new ChunkMap(upload.spec.parts);
+      const answer = await call(`${target}/upload/digests`);
+      const there = ChunkDigests.parse(map, Buffer.from(await answer.arrayBuffer()));
+      const ours = new ChunkDigests(map);
+      // What is there already is read and compared, not trusted: the file may be another by now.
+      const skip = await sameChunks(source, map, there, ours);
+      const body = encodeExtents([source], map, {
+        skip: (index) => skip.has(index),
+        onChunk: (index, digest) => {
+          ours.set(index, digest);
+          progress.update(Math.min(ours.doneCount * CHUNK_BYTES, stat.size), stat.size);
+          moved();
+        },
+      });
+      await call(`${target}/upload/extents`, { method: 'PUT', body: ReadableStream.from(body), type: EXTENTS_TYPE });
+      return callJson<Volume>(`${target}/upload/commit`, { method: 'POST', json: { digest: ours.root() } });
+    });
+  } finally {
+    progress.stop();
+  }
+}
+
+async function sameChunks(source: Source, map: ChunkMap, there: ChunkDigests, ours: ChunkDigests): Promise<Set<number>> {
+  const same = new Set<number>();
+  if (there.doneCount === 0) return same;
+  const { readChunk } = await import('../../shared/transfer/send.ts');
+  const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  for (let index = 0; index < map.count; index++) {
+    const known = there.get(index);
+    if (!known) continue;
+    const digest = await (await readChunk([source], map, index, buffer)).digest;
+    if (!digest.equals(known)) continue;
+    same.add(index);
+    ours.set(index, digest);
+  }
+  return same;
+}
+
+/** Downloads into `FILE.part`, sparse and checked, and gives it its name when it is whole; `-` streams plain bytes. */
+export async function downloadVolume(reference: VolumeReference, path: string, as: Representation): Promise<{ sizeBytes: number }> {
+  const target = volumePath(reference);
+  if (path === '-') {
+    const response = await call(`${target}/data?as=${as}`);
+    let sizeBytes = 0;
+    for await (const piece of response.body as unknown as AsyncIterable<Uint8Array>) {
+      sizeBytes += piece.length;
+      if (!process.stdout.write(piece)) await new Promise((resolve) => process.stdout.once('drain', resolve));
+    }
+    process.stdout.end();
+    await finished(process.stdout, { readable: false }).catch(() => undefined);
+    return { sizeBytes };
+  }
+  return persist((moved) => downloadFile(target, path, as, moved));
+}
+
+async function downloadFile(target: string, path: string, as: Representation, moved: () => void): Promise<{ sizeBytes: number }> {
+  const layout = await callJson<Layout>(`${target}/layout?as=${as}`);
+  const images = layout.parts.filter((part) => part.dense || part.name === '');
+  const [image] = images;
+  if (!image || images.length > 1) {
+    throw new StowageError('volume-has-snapshots', "can't download volume, all existing snapshots will be lost; use --as content, or delete the snapshots");
+  }
+  const map = new ChunkMap(layout.parts);
+  const part = layout.parts.indexOf(image);
+  const progress = new Progress('download');
+  const partial = `${path}.part`;
+  const file = await open(partial, 'w+', 0o600);
+  try {
+    await file.truncate(image.sizeBytes);
+    const response = await call(`${target}/extents?as=${as}`);
+    let done = 0;
+    await decodeExtents(response.body as unknown as AsyncIterable<Buffer>, map, async ({ index, data }) => {
+      const chunk = map.chunk(index);
+      if (chunk.part !== part) return;
+      for (const range of data?.ranges ?? []) await file.write(data!.bytes, range.start, range.end - range.start, chunk.offset + range.start);
+      done += chunk.length;
+      progress.update(done, image.sizeBytes);
+      moved();
+    });
+    await file.sync();
+  } finally {
+    progress.stop();
+    await file.close();
+  }
+  await rename(partial, path);
+  return { sizeBytes: image.sizeBytes };
+}

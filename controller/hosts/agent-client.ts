@@ -1,0 +1,140 @@
+import { type ClientRequest, type IncomingMessage, request } from 'node:http';
+import type { Duplex, Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { FENCE_HEADER, RELAY_UPGRADE } from '../../shared/protocol/agent.ts';
+import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
+
+/** Longest silence before an answer counts as lost. Progress and events are never silent that long. */
+const STALL_MS = 30_000;
+
+export interface AgentRequest {
+  method?: string;
+  /** Sent as JSON. */
+  json?: unknown;
+  /** Sent as it is, of the given content type. */
+  body?: { stream: Readable; type: string };
+  headers?: Record<string, string>;
+  /** Lease token of the volume that the request changes. */
+  fence?: number;
+  signal?: AbortSignal;
+  /** For requests that take long before they answer, such as wiping. */
+  patient?: boolean;
+}
+
+/** HTTP to one agent over whatever link there is: neither knows of the other. One stream a request. */
+export class AgentClient {
+  readonly #open: () => Promise<Duplex>;
+
+  constructor(open: () => Promise<Duplex>) {
+    this.#open = open;
+  }
+
+  async #start(path: string, options: AgentRequest, extra: Record<string, string> = {}): Promise<ClientRequest> {
+    const stream = await this.#open();
+    const headers: Record<string, string> = { host: 'agent', connection: 'close', ...options.headers, ...extra };
+    if (options.fence !== undefined) headers[FENCE_HEADER] = String(options.fence);
+    if (options.json !== undefined) headers['content-type'] = 'application/json';
+    if (options.body) headers['content-type'] = options.body.type;
+    stream.on('error', () => stream.destroy());
+    return request({ method: options.method ?? 'GET', path, headers, signal: options.signal, createConnection: () => stream });
+  }
+
+  /** The answer, its body not yet read. Throws the agent's own error, or `stream-cut` when the link broke. */
+  async stream(path: string, options: AgentRequest = {}): Promise<IncomingMessage> {
+    const outgoing = await this.#start(path, options);
+    const answered = new Promise<IncomingMessage>((resolve, reject) => {
+      outgoing.once('response', resolve);
+      outgoing.once('error', (error) => reject(brokenLink(error, options.signal)));
+    });
+    answered.catch(() => undefined);
+    const stall = options.patient ? undefined : setTimeout(() => outgoing.destroy(new Error('no answer')), STALL_MS);
+    try {
+      if (options.body) {
+        clearTimeout(stall);
+        await Promise.race([pipeline(options.body.stream, outgoing), answered]);
+      } else {
+        outgoing.end(options.json === undefined ? undefined : JSON.stringify(options.json));
+      }
+      const response = await answered;
+      if (response.statusCode! < 400) return response;
+      const text = await readText(response);
+      throw fromProblem(parseJson(text), 'internal', `the agent answered ${response.statusCode}`);
+    } catch (error) {
+      outgoing.destroy();
+      // A sink that refuses the data answers and hangs up: its answer says why, the broken pipe does not.
+      if (!isStowageError(error)) {
+        const response = await Promise.race([answered, new Promise<undefined>((resolve) => setTimeout(resolve, 1000, undefined))]).catch(() => undefined);
+        if (response && response.statusCode! >= 400) throw fromProblem(parseJson(await readText(response)), 'internal', 'the agent refused the data');
+        throw brokenLink(error, options.signal);
+      }
+      throw error;
+    } finally {
+      clearTimeout(stall);
+    }
+  }
+
+  /** The answer's JSON body. */
+  async json<T>(path: string, options: AgentRequest = {}): Promise<T> {
+    const response = await this.stream(path, options);
+    return parseJson(await readText(response)) as T;
+  }
+
+  /** A stream for the opaque bytes of a relayed transfer. */
+  async upgrade(path: string, signal?: AbortSignal): Promise<Duplex> {
+    const outgoing = await this.#start(path, { signal }, { connection: 'Upgrade', upgrade: RELAY_UPGRADE });
+    return new Promise((resolve, reject) => {
+      outgoing.once('upgrade', (_response, socket, head) => {
+        if (head.length > 0) socket.unshift(head);
+        resolve(socket);
+      });
+      outgoing.once('response', (response) => {
+        response.resume();
+        reject(new StowageError('transfer-not-found', `the agent does not relay: ${response.statusCode}`));
+      });
+      outgoing.once('error', (error) => reject(brokenLink(error, signal)));
+      outgoing.end();
+    });
+  }
+}
+
+function brokenLink(error: unknown, signal?: AbortSignal): Error {
+  if (isStowageError(error)) return error;
+  if (signal?.aborted) return isStowageError(signal.reason) ? signal.reason : new StowageError('cancelled', 'the operation was cancelled');
+  return new StowageError('stream-cut', `the link to the agent broke: ${error instanceof Error ? error.message : error}`, { cause: error });
+}
+
+export async function readText(stream: AsyncIterable<Buffer>): Promise<string> {
+  const parts: Buffer[] = [];
+  for await (const part of stream) parts.push(part);
+  return Buffer.concat(parts).toString('utf8');
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The JSON lines of an answer, as they come. Throws `stream-cut` after `silenceMs` without any. */
+export async function* readLines(stream: IncomingMessage, silenceMs: number): AsyncGenerator<unknown> {
+  let rest = '';
+  let timer = setTimeout(() => undefined, 0);
+  const watch = (): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => stream.destroy(new StowageError('stream-cut', `the agent was silent for ${silenceMs / 1000} s`)), silenceMs);
+  };
+  watch();
+  try {
+    stream.setEncoding('utf8');
+    for await (const text of stream) {
+      watch();
+      const lines = (rest + text).split('\n');
+      rest = lines.pop()!;
+      for (const line of lines) if (line) yield JSON.parse(line);
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,98 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type AgentEvent, type AgentInfo, agentEventSchema, PROTOCOL_VERSION } from '../../shared/protocol/agent.ts';
+import { StowageError, toStowageError } from '../../shared/util/errors.ts';
+import { AgentClient, readLines } from './agent-client.ts';
+import type { Link } from './link.ts';
+
+/** The agent says that it is alive every 10 s. */
+const SILENCE_MS = 25_000;
+const FIRST_PAUSE_MS = 300;
+const LONGEST_PAUSE_MS = 15_000;
+
+export interface ConnectionEvents {
+  /** The link is up and the agent answered. */
+  onReachable(info: AgentInfo): Promise<void>;
+  onUnreachable(reason: string): Promise<void>;
+  onEvent(event: AgentEvent): Promise<void>;
+}
+
+/**
+ * Keeps one host reachable: makes a link, follows the agent's events over it, and when either ends tries again after a
+ * jittered, growing pause. Requests made meanwhile fail at once with the reason.
+ */
+export class HostConnection {
+  readonly client: AgentClient;
+  readonly #makeLink: (signal: AbortSignal) => Promise<Link>;
+  readonly #events: ConnectionEvents;
+  readonly #stop = new AbortController();
+  #link: Link | undefined;
+  #reason = 'the first connection is being made';
+  #kick = new AbortController();
+  readonly #running: Promise<void>;
+
+  constructor(makeLink: (signal: AbortSignal) => Promise<Link>, events: ConnectionEvents) {
+    this.#makeLink = makeLink;
+    this.#events = events;
+    this.client = new AgentClient(async () => {
+      if (!this.#link) throw new StowageError('host-unreachable', `the host is unreachable: ${this.#reason}`);
+      return this.#link.open();
+    });
+    this.#running = this.#run();
+  }
+
+  /** Tries again now, not after the pause. */
+  kick(): void {
+    this.#kick.abort();
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    this.#kick.abort();
+    this.#link?.close();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    let pauseMs = FIRST_PAUSE_MS;
+    while (!this.#stop.signal.aborted) {
+      try {
+        await this.#live(() => {
+          pauseMs = FIRST_PAUSE_MS;
+        });
+      } catch (error) {
+        this.#reason = toStowageError(error).message;
+      }
+      this.#link?.close();
+      this.#link = undefined;
+      if (this.#stop.signal.aborted) return;
+      await this.#events.onUnreachable(this.#reason).catch(() => undefined);
+      this.#kick = new AbortController();
+      await sleep(pauseMs * (0.5 + Math.random()), undefined, { signal: this.#kick.signal }).catch(() => undefined);
+      pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+    }
+  }
+
+  /** From one link's making to its end, which is always an error. */
+  async #live(onUp: () => void): Promise<void> {
+    const link = await this.#makeLink(this.#stop.signal);
+    this.#link = link;
+    const info = await this.client.json<AgentInfo>('/v1/info');
+    if (info.protocol !== PROTOCOL_VERSION) {
+      throw new StowageError('protocol-version', `the agent speaks protocol ${info.protocol}, this controller ${PROTOCOL_VERSION}`);
+    }
+    await this.#events.onReachable(info);
+    const ended = new AbortController();
+    void link.down.then((reason) => ended.abort(new StowageError('host-unreachable', reason)));
+    const stream = await this.client.stream('/v1/events', { signal: AbortSignal.any([ended.signal, this.#stop.signal]) });
+    onUp();
+    try {
+      for await (const line of readLines(stream, SILENCE_MS)) {
+        const event = agentEventSchema.parse(line);
+        if (event.type !== 'alive') await this.#events.onEvent(event);
+      }
+    } catch (error) {
+      throw ended.signal.aborted ? ended.signal.reason : error;
+    }
+    throw new StowageError('host-unreachable', 'the agent ended its event stream');
+  }
+}

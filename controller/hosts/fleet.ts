@@ -1,0 +1,179 @@
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import type { AgentInfo } from '../../shared/protocol/agent.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import type { Inventory } from '../inventory/inventory.ts';
+import type { Store } from '../store/open.ts';
+import type { HostRow } from '../store/schema.ts';
+import type { AgentClient } from './agent-client.ts';
+import { HostConnection } from './connection.ts';
+import type { AgentPayload } from './install-agent.ts';
+import { type HostAddress, hostAddressSchema, type Link, type SshAddress } from './link.ts';
+import { LocalLink } from './local-link.ts';
+import { scanHostKey, SshLink } from './ssh-link.ts';
+import type { WebSocketLinks } from './websocket-links.ts';
+
+const ENROLMENT_MS = 24 * 3600_000;
+
+export type HostInfo = Omit<HostRow, 'address'> & { address: Record<string, unknown> };
+
+/** What people may see of an address: keys are public, but nobody needs them in a list. */
+function publicAddress(address: HostAddress): Record<string, unknown> {
+  if (address.kind !== 'websocket') return address;
+  return { kind: 'websocket', enrolled: address.publicKey !== undefined };
+}
+
+/** The hosts and their connections. */
+export class Fleet {
+  readonly #store: Store;
+  readonly #inventory: Inventory;
+  readonly #webSockets: WebSocketLinks;
+  readonly #payload: () => Promise<AgentPayload>;
+  readonly #connections = new Map<string, HostConnection>();
+  /** Called when a host becomes reachable. */
+  onReachable: (host: HostRow) => void = () => undefined;
+
+  constructor(store: Store, inventory: Inventory, webSockets: WebSocketLinks, payload: () => Promise<AgentPayload>) {
+    this.#store = store;
+    this.#inventory = inventory;
+    this.#webSockets = webSockets;
+    this.#payload = payload;
+  }
+
+  async start(): Promise<void> {
+    await this.#store.updateTable('hosts').set({ state: 'connecting', reason: null, since: Date.now() }).execute();
+    for (const host of await this.#store.selectFrom('hosts').selectAll().execute()) this.#connect(host);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#connections.values()].map((connection) => connection.close()));
+  }
+
+  #connect(host: HostRow): void {
+    const makeLink = (signal: AbortSignal): Promise<Link> => this.#makeLink(host.id, signal);
+    const connection = new HostConnection(makeLink, {
+      onReachable: (info) => this.#reachable(host.id, info),
+      onUnreachable: (reason) => this.#setState(host.id, 'unreachable', reason),
+      onEvent: (event) => this.#inventory.apply(host, event),
+    });
+    this.#connections.set(host.id, connection);
+  }
+
+  async #makeLink(hostId: string, signal: AbortSignal): Promise<Link> {
+    const host = await this.#store.selectFrom('hosts').selectAll().where('id', '=', hostId).executeTakeFirstOrThrow();
+    const address = hostAddressSchema.parse(JSON.parse(host.address));
+    switch (address.kind) {
+      case 'local':
+        return new LocalLink(address.socket);
+      case 'ssh':
+        return SshLink.connect(address, await this.#payload());
+      case 'websocket':
+        return this.#webSockets.next(hostId, signal);
+    }
+  }
+
+  async #reachable(hostId: string, info: AgentInfo): Promise<void> {
+    const twin = await this.#store.selectFrom('hosts').select('name').where('agent_id', '=', info.agentId).where('id', '!=', hostId).executeTakeFirst();
+    if (twin) throw new StowageError('host-exists', `this is the same agent as host '${twin.name}'; a host is added once`);
+    await this.#store.updateTable('hosts').set({ agent_id: info.agentId }).where('id', '=', hostId).execute();
+    await this.#setState(hostId, 'reachable', null);
+    const host = await this.#store.selectFrom('hosts').selectAll().where('id', '=', hostId).executeTakeFirstOrThrow();
+    this.onReachable(host);
+  }
+
+  async #setState(hostId: string, state: HostRow['state'], reason: string | null): Promise<void> {
+    const before = await this.#store.selectFrom('hosts').selectAll().where('id', '=', hostId).executeTakeFirst();
+    if (!before || (before.state === state && before.reason === reason)) return;
+    // A new reason for the same state does not begin the state anew.
+    const since = before.state === state ? before.since : Date.now();
+    await this.#store.updateTable('hosts').set({ state, reason, since }).where('id', '=', hostId).execute();
+    this.#inventory.tell({ type: 'host', host: before.name, now: { state, reason, since } });
+  }
+
+  // ---- what the API and the jobs use ----
+
+  async list(): Promise<HostInfo[]> {
+    const rows = await this.#store.selectFrom('hosts').selectAll().orderBy('name').execute();
+    return rows.map((row) => ({ ...row, address: publicAddress(hostAddressSchema.parse(JSON.parse(row.address))) }));
+  }
+
+  async row(name: string): Promise<HostRow> {
+    const row = await this.#store.selectFrom('hosts').selectAll().where('name', '=', name).executeTakeFirst();
+    if (!row) throw new StowageError('host-not-found', `there is no host '${name}'`);
+    return row;
+  }
+
+  async get(name: string): Promise<HostInfo> {
+    const row = await this.row(name);
+    return { ...row, address: publicAddress(hostAddressSchema.parse(JSON.parse(row.address))) };
+  }
+
+  /** HTTP to a host's agent; requests fail with `host-unreachable` while there is no link. */
+  async client(name: string): Promise<AgentClient> {
+    const { id } = await this.row(name);
+    const connection = this.#connections.get(id);
+    if (!connection) throw new StowageError('host-unreachable', `host '${name}' is being removed`);
+    return connection.client;
+  }
+
+  async #insert(name: string, address: HostAddress): Promise<HostRow> {
+    const taken = await this.#store.selectFrom('hosts').select('id').where('name', '=', name).executeTakeFirst();
+    if (taken) throw new StowageError('host-exists', `there is a host '${name}' already`);
+    const now = Date.now();
+    const row: HostRow = {
+      id: randomUUID(),
+      name,
+      kind: address.kind,
+      address: JSON.stringify(address),
+      agent_id: null,
+      state: 'connecting',
+      reason: null,
+      since: now,
+      created_at: now,
+    };
+    await this.#store.insertInto('hosts').values(row).execute();
+    this.#connect(row);
+    return row;
+  }
+
+  /** Adds a host under the key that was given, or, with `acceptNew`, the key it shows now. That key is pinned. */
+  async addSsh(name: string, address: Omit<SshAddress, 'kind' | 'fingerprint'>, trust: { fingerprint?: string; acceptNew: boolean }): Promise<HostInfo> {
+    const taken = await this.#store.selectFrom('hosts').select('id').where('name', '=', name).executeTakeFirst();
+    if (taken) throw new StowageError('host-exists', `there is a host '${name}' already`);
+    const shown = await scanHostKey(address);
+    if (!trust.fingerprint && !trust.acceptNew) {
+      throw new StowageError('host-key-unknown', `the host shows the key ${shown}; compare it, then give it with --fingerprint, or use --accept-new`);
+    }
+    if (trust.fingerprint && trust.fingerprint !== shown) {
+      throw new StowageError('host-key-mismatch', `the host shows the key ${shown}, not ${trust.fingerprint}; nothing was sent`);
+    }
+    await this.#insert(name, { kind: 'ssh', ...address, fingerprint: shown });
+    return this.get(name);
+  }
+
+  async addLocal(name: string, socket: string): Promise<void> {
+    const row = await this.#store.selectFrom('hosts').selectAll().where('name', '=', name).executeTakeFirst();
+    if (!row) await this.#insert(name, { kind: 'local', socket });
+  }
+
+  /** A one-time token with which an agent may dial in as `name`; the host is made when it is not there. */
+  async enrol(name: string): Promise<{ token: string; expiresAt: number }> {
+    const existing = await this.#store.selectFrom('hosts').selectAll().where('name', '=', name).executeTakeFirst();
+    if (existing && existing.kind !== 'websocket') throw new StowageError('host-exists', `host '${name}' is reached by ${existing.kind}`);
+    const host = existing ?? (await this.#insert(name, { kind: 'websocket' }));
+    const token = `enrol_${randomBytes(32).toString('base64url')}`;
+    const expiresAt = Date.now() + ENROLMENT_MS;
+    const token_hash = createHash('sha256').update(token).digest('hex');
+    await this.#store.insertInto('enrolments').values({ token_hash, host_id: host.id, expires_at: expiresAt, used_at: null }).execute();
+    return { token, expiresAt };
+  }
+
+  /** Forgets a host, whose volumes must not be held; its pools and volumes stay as they are, on the host. */
+  async remove(name: string): Promise<void> {
+    const { id } = await this.row(name);
+    const connection = this.#connections.get(id);
+    this.#connections.delete(id);
+    await this.#store.deleteFrom('hosts').where('id', '=', id).execute();
+    await connection?.close();
+    this.#inventory.tell({ type: 'host', host: name });
+  }
+}

@@ -1,0 +1,210 @@
+import { createHash, createPublicKey, randomBytes, verify } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { createWebSocketStream, type WebSocket, WebSocketServer } from 'ws';
+import { type LinkMessage, LINK_PATH, linkMessageSchema, proofText, STREAM_PATH } from '../../shared/protocol/link.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import type { AuditTrail } from '../audit/trail.ts';
+import type { Store } from '../store/open.ts';
+import type { HostRow } from '../store/schema.ts';
+import { type HostAddress, hostAddressSchema, type Link } from './link.ts';
+
+const HELLO_MS = 10_000;
+const STREAM_MS = 10_000;
+const PING_MS = 10_000;
+const SILENCE_MS = 30_000;
+
+/** An agent that dialled in: asked over its control socket, it dials once more for each stream. */
+class WebSocketLink implements Link {
+  readonly #socket: WebSocket;
+  readonly #waiting: Map<string, (stream: Duplex) => void>;
+  readonly down: Promise<string>;
+
+  constructor(socket: WebSocket, waiting: Map<string, (stream: Duplex) => void>) {
+    this.#socket = socket;
+    this.#waiting = waiting;
+    this.down = new Promise((resolve) => {
+      let heard = Date.now();
+      socket.on('pong', () => {
+        heard = Date.now();
+      });
+      const ping = setInterval(() => {
+        if (Date.now() - heard > SILENCE_MS) socket.terminate();
+        else socket.ping();
+      }, PING_MS);
+      socket.once('close', () => {
+        clearInterval(ping);
+        resolve('the agent hung up, or its network did');
+      });
+    });
+  }
+
+  open(): Promise<Duplex> {
+    const id = randomBytes(32).toString('base64url');
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#waiting.delete(id);
+        reject(new StowageError('host-unreachable', 'the agent did not dial back in time'));
+      }, STREAM_MS);
+      this.#waiting.set(id, (stream) => {
+        clearTimeout(timer);
+        this.#waiting.delete(id);
+        resolve(stream);
+      });
+      this.#socket.send(JSON.stringify({ type: 'open', stream: id } satisfies LinkMessage));
+    });
+  }
+
+  close(): void {
+    this.#socket.terminate();
+  }
+}
+
+/** Takes the WebSockets of agents that dial in: checks who they are, and gives their links to who waits for them. */
+export class WebSocketLinks {
+  readonly #store: Store;
+  readonly #audit: AuditTrail;
+  readonly #server = new WebSocketServer({ noServer: true, maxPayload: 64 << 10, perMessageDeflate: false });
+  readonly #streams = new WebSocketServer({ noServer: true, perMessageDeflate: false });
+  readonly #openings = new Map<string, (stream: Duplex) => void>();
+  readonly #links = new Map<string, WebSocketLink>();
+  readonly #waiters = new Map<string, (link: Link) => void>();
+
+  constructor(store: Store, audit: AuditTrail) {
+    this.#store = store;
+    this.#audit = audit;
+  }
+
+  /** The next link of a host: the one that is up, or the one that comes. */
+  next(hostId: string, signal: AbortSignal): Promise<Link> {
+    const link = this.#links.get(hostId);
+    if (link) return Promise.resolve(link);
+    return new Promise((resolve, reject) => {
+      this.#waiters.set(hostId, resolve);
+      signal.addEventListener('abort', () => reject(new StowageError('cancelled', 'the host was removed')));
+    });
+  }
+
+  /** Whether the request is for us; then the socket is taken care of. */
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
+    const path = request.url ?? '';
+    if (path === LINK_PATH) {
+      this.#server.handleUpgrade(request, socket, head, (webSocket) => void this.#greet(webSocket, request.socket.remoteAddress ?? ''));
+      return true;
+    }
+    if (!path.startsWith(`${STREAM_PATH}/`)) return false;
+    const opening = this.#openings.get(path.slice(STREAM_PATH.length + 1));
+    if (!opening) {
+      socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
+      return true;
+    }
+    this.#streams.handleUpgrade(request, socket, head, (webSocket) => {
+      const stream = createWebSocketStream(webSocket);
+      stream.on('error', () => stream.destroy());
+      opening(stream);
+    });
+    return true;
+  }
+
+  async #greet(socket: WebSocket, source: string): Promise<void> {
+    const messages = messagesOf(socket);
+    const timer = setTimeout(() => socket.terminate(), HELLO_MS);
+    try {
+      const hello = await messages();
+      if (hello.type !== 'hello') throw new StowageError('enrolment-refused', 'the agent did not say who it is');
+      const nonce = randomBytes(32).toString('base64url');
+      socket.send(JSON.stringify({ type: 'challenge', nonce } satisfies LinkMessage));
+      const proof = await messages();
+      if (proof.type !== 'proof' || !isProof(hello.publicKey, nonce, proof.signature)) {
+        throw new StowageError('enrolment-refused', 'the agent could not prove that it has its key');
+      }
+      const host = await this.#admit(hello, source);
+      clearTimeout(timer);
+      socket.send(JSON.stringify({ type: 'welcome', host: host.name } satisfies LinkMessage));
+      this.#take(host.id, socket);
+    } catch (error) {
+      clearTimeout(timer);
+      const reason = error instanceof Error ? error.message : String(error);
+      await this.#audit.append({ actor: 'agent', source, action: 'host.link', target: '', outcome: 'refused', detail: reason }).catch(() => undefined);
+      if (socket.readyState === socket.OPEN) socket.send(JSON.stringify({ type: 'refused', reason } satisfies LinkMessage));
+      socket.close();
+    }
+  }
+
+  /** The host that an agent is: by its token at the first time, by its key from then on. */
+  async #admit(hello: Extract<LinkMessage, { type: 'hello' }>, source: string): Promise<HostRow> {
+    const hosts = await this.#store.selectFrom('hosts').selectAll().where('kind', '=', 'websocket').execute();
+    const known = hosts.find((host) => {
+      const address = hostAddressSchema.parse(JSON.parse(host.address));
+      return address.kind === 'websocket' && address.publicKey === hello.publicKey && address.agentId === hello.agentId;
+    });
+    if (known) return known;
+    if (!hello.token) throw new StowageError('enrolment-refused', 'this agent is not enrolled; get a token with: stowage host token NAME');
+    await this.#audit.append({ actor: 'agent', source, action: 'host.enrol', target: '', outcome: 'begun', detail: `agent ${hello.agentId}` });
+    const tokenHash = createHash('sha256').update(hello.token).digest('hex');
+    const host = await this.#store.transaction().execute(async (store) => {
+      const enrolment = await store.selectFrom('enrolments').selectAll().where('token_hash', '=', tokenHash).executeTakeFirst();
+      if (!enrolment) throw new StowageError('enrolment-refused', 'the enrolment token is unknown');
+      if (enrolment.used_at !== null) throw new StowageError('enrolment-refused', 'the enrolment token was used before');
+      if (enrolment.expires_at < Date.now()) throw new StowageError('enrolment-refused', 'the enrolment token has expired');
+      await store.updateTable('enrolments').set({ used_at: Date.now() }).where('token_hash', '=', tokenHash).execute();
+      const address: HostAddress = { kind: 'websocket', publicKey: hello.publicKey, agentId: hello.agentId };
+      await store.updateTable('hosts').set({ address: JSON.stringify(address), agent_id: hello.agentId }).where('id', '=', enrolment.host_id).execute();
+      return store.selectFrom('hosts').selectAll().where('id', '=', enrolment.host_id).executeTakeFirstOrThrow();
+    });
+    await this.#audit.append({ actor: 'agent', source, action: 'host.enrol', target: host.name, outcome: 'done', detail: `agent ${hello.agentId}` });
+    return host;
+  }
+
+  #take(hostId: string, socket: WebSocket): void {
+    this.#links.get(hostId)?.close();
+    const link = new WebSocketLink(socket, this.#openings);
+    this.#links.set(hostId, link);
+    void link.down.then(() => {
+      if (this.#links.get(hostId) === link) this.#links.delete(hostId);
+    });
+    this.#waiters.get(hostId)?.(link);
+    this.#waiters.delete(hostId);
+  }
+
+  close(): void {
+    for (const link of this.#links.values()) link.close();
+  }
+}
+
+function isProof(publicKey: string, nonce: string, signature: string): boolean {
+  try {
+    const key = createPublicKey(publicKey);
+    return key.asymmetricKeyType === 'ed25519' && verify(null, proofText(nonce), key, Buffer.from(signature, 'base64'));
+  } catch {
+    return false;
+  }
+}
+
+/** The messages of a socket, one at a time. */
+function messagesOf(socket: WebSocket): () => Promise<LinkMessage> {
+  const arrived: LinkMessage[] = [];
+  let wake: ((error?: Error) => void) | undefined;
+  let ended: Error | undefined;
+  socket.on('message', (data) => {
+    try {
+      arrived.push(linkMessageSchema.parse(JSON.parse(data.toString())));
+    } catch {
+      ended = new StowageError('enrolment-refused', 'the agent speaks another protocol');
+    }
+    wake?.();
+  });
+  socket.once('close', () => {
+    ended ??= new StowageError('enrolment-refused', 'the agent hung up');
+    wake?.();
+  });
+  return async () => {
+    while (arrived.length === 0) {
+      if (ended) throw ended;
+      await new Promise<void>((resolve) => {
+        wake = () => resolve();
+      });
+    }
+    return arrived.shift()!;
+  };
+}

@@ -1,0 +1,42 @@
+import type { z } from 'zod';
+import type { ErrorCode } from '../../shared/util/errors.ts';
+import type { AgentClient } from '../hosts/agent-client.ts';
+import type { Inventory } from '../inventory/inventory.ts';
+
+/** What a step works with. */
+export interface JobContext<Params, Notes> {
+  readonly jobId: number;
+  readonly params: Params;
+  /** What steps found out; {@link save} makes it outlive a restart. */
+  notes: Partial<Notes>;
+  save(): Promise<void>;
+  /** Ends when the job is cancelled or the controller stops. */
+  readonly signal: AbortSignal;
+  readonly inventory: Inventory;
+  agent(host: string): Promise<AgentClient>;
+  /** The fencing token of the lease that the job holds on a volume. */
+  fence(volume: string): Promise<number>;
+  progress(doneBytes: number, totalBytes: number, wireBytes: number): void;
+}
+
+/** One step. Idempotent: after a kill it is run again from its beginning. */
+export interface JobStep<Params, Notes> {
+  readonly name: string;
+  run(context: JobContext<Params, Notes>): Promise<void>;
+}
+
+/** A kind of durable work. Everything before `commitStep` ends can be undone; what follows only goes forward. */
+export interface JobKind<Params, Notes> {
+  readonly kind: string;
+  readonly params: z.ZodType<Params>;
+  /** The leases held from the beginning to the end. */
+  leases(params: Params): { volume: string; mode: 'read' | 'write' }[];
+  readonly steps: readonly JobStep<Params, Notes>[];
+  /** The step with which the job cannot be undone any more; absent where it always can. */
+  readonly commitStep?: string;
+  /** Takes back what steps before the commit made. What it cannot reach is collected later. */
+  undo?(context: JobContext<Params, Notes>): Promise<void>;
+}
+
+/** Errors that pass by themselves: the step is tried again. */
+export const TRANSIENT: ReadonlySet<ErrorCode> = new Set(['host-unreachable', 'stream-cut', 'agent-start']);

@@ -1,0 +1,161 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { volumeFormatSchema } from '../../shared/conf/volume.ts';
+import { type Layout, type Receiver, sendProgressSchema, type SendRequest, type TransferSpec } from '../../shared/protocol/agent.ts';
+import { type ErrorCode, ERRORS, StowageError } from '../../shared/util/errors.ts';
+import { readLines } from '../hosts/agent-client.ts';
+import { splitReference } from '../../shared/util/names.ts';
+import type { JobContext, JobKind } from './job.ts';
+import { Relay } from './relay.ts';
+
+const TICKET_MS = 24 * 3600_000;
+const SILENCE_MS = 30_000;
+
+export const migrateParamsSchema = z.object({
+  /** `host/pool/volume`. */
+  source: z.string(),
+  target: z.string(),
+  keepSource: z.boolean().default(false),
+  /** Format at the target; the source's own when absent. */
+  format: volumeFormatSchema.optional(),
+  limitBytesPerSecond: z.number().positive().optional(),
+});
+export type MigrateParams = z.infer<typeof migrateParamsSchema>;
+
+interface Notes {
+  spec: TransferSpec;
+  digest: string;
+  /** The agents cannot reach each other: the bytes pass through the controller. */
+  relay: boolean;
+}
+
+type Context = JobContext<MigrateParams, Notes>;
+
+const place = (reference: string): { host: string; pool: string; volume: string } => {
+  const [host = '', pool = '', volume = ''] = splitReference(reference);
+  return { host, pool, volume };
+};
+const volumePath = ({ pool, volume }: { pool: string; volume: string }): string =>
+  `/v1/pools/${encodeURIComponent(pool)}/volumes/${encodeURIComponent(volume)}`;
+
+async function plan(context: Context): Promise<void> {
+  const { source, target, format, keepSource } = context.params;
+  const from = place(source);
+  const to = place(target);
+  const agent = await context.agent(from.host);
+  const layoutAs = (as: string): Promise<Layout> => agent.json(`${volumePath(from)}/layout?as=${as}`, { signal: context.signal, patient: true });
+  let layout = await layoutAs('image');
+  const representation = format === undefined || format === layout.format ? ('image' as const) : ('content' as const);
+  if (representation === 'content') layout = await layoutAs('content');
+  context.notes.spec = {
+    id: randomUUID(),
+    pool: to.pool,
+    volume: to.volume,
+    volumeId: keepSource ? undefined : layout.volumeId,
+    format: format ?? layout.format,
+    representation,
+    parts: layout.parts,
+    capacityBytes: layout.capacityBytes,
+    replace: false,
+  };
+  await context.save();
+}
+
+async function prepare(context: Context): Promise<void> {
+  const { target } = context.params;
+  const agent = await context.agent(place(target).host);
+  const fence = await context.fence(target);
+  await agent.json('/v1/transfers', { method: 'POST', json: context.notes.spec, fence, signal: context.signal });
+}
+
+/** One attempt: the sink opens its door, the source sends. What was received before is not sent again. */
+async function transfer(context: Context): Promise<void> {
+  const { spec } = context.notes;
+  const { source, target, limitBytesPerSecond } = context.params;
+  const from = place(source);
+  const [sender, sink] = await Promise.all([context.agent(from.host), context.agent(place(target).host)]);
+  const ticket = randomBytes(32).toString('base64url');
+  const receiver = await sink.json<Receiver>(`/v1/transfers/${spec!.id}/receiver`, {
+    method: 'POST',
+    json: { ticket, expiresAt: Date.now() + TICKET_MS },
+    signal: context.signal,
+  });
+  const relay = context.notes.relay ?? false;
+  const body: SendRequest = {
+    transfer: spec!.id,
+    pool: from.pool,
+    volume: from.volume,
+    representation: spec!.representation,
+    ticket,
+    receiver,
+    relay,
+    limitBytesPerSecond,
+  };
+  using _pairs = relay ? new Relay(sender, sink, spec!.id) : undefined;
+  const answer = await sender.stream('/v1/sends', { method: 'POST', json: body, signal: context.signal });
+  for await (const line of readLines(answer, SILENCE_MS)) {
+    const progress = sendProgressSchema.parse(line);
+    if (progress.totalBytes > 0) context.progress(progress.doneBytes, progress.totalBytes, progress.wireBytes);
+    if (progress.error) {
+      const { code, detail } = progress.error;
+      if (code === 'host-unreachable' && !relay) {
+        context.notes.relay = true;
+        await context.save();
+        return transfer(context);
+      }
+      throw new StowageError(code in ERRORS ? (code as ErrorCode) : 'internal', detail);
+    }
+    if (progress.digest) {
+      context.notes.digest = progress.digest;
+      await context.save();
+      return;
+    }
+  }
+  throw new StowageError('stream-cut', 'the source ended its answer before the transfer was complete');
+}
+
+async function commit(context: Context): Promise<void> {
+  const { spec, digest } = context.notes;
+  const agent = await context.agent(place(context.params.target).host);
+  const fence = await context.fence(context.params.target);
+  await agent.json(`/v1/transfers/${spec!.id}/commit`, { method: 'POST', json: { digest }, fence, patient: true });
+}
+
+async function removeSource(context: Context): Promise<void> {
+  const { source, keepSource } = context.params;
+  if (keepSource) return;
+  const from = place(source);
+  const agent = await context.agent(from.host);
+  const fence = await context.fence(source);
+  await agent.json(volumePath(from), { method: 'DELETE', fence }).catch((error) => {
+    // Gone is what it shall be: the step was run before, and killed before it could be recorded.
+    if (error.code !== 'volume-not-found') throw error;
+  });
+}
+
+/**
+ * Moves or copies a volume to another pool, straight from agent to agent over TLS, or through the controller where they
+ * cannot reach each other. Until `commit` the source is the volume and can be gone back to; after it the target is.
+ */
+export const migrate: JobKind<MigrateParams, Notes> = {
+  kind: 'migrate',
+  params: migrateParamsSchema,
+  leases: ({ source, target, keepSource }) => [
+    { volume: source, mode: keepSource ? 'read' : 'write' },
+    { volume: target, mode: 'write' },
+  ],
+  steps: [
+    { name: 'plan', run: plan },
+    { name: 'prepare', run: prepare },
+    { name: 'transfer', run: transfer },
+    { name: 'commit', run: commit },
+    { name: 'remove-source', run: removeSource },
+  ],
+  commitStep: 'commit',
+  async undo(context) {
+    const { spec } = context.notes;
+    if (!spec) return;
+    const agent = await context.agent(place(context.params.target).host);
+    await agent.json(`/v1/transfers/${spec.id}`, { method: 'DELETE' });
+  },
+};

@@ -1,0 +1,91 @@
+#!/usr/bin/env node
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command } from 'commander';
+import { toStowageError } from '../shared/util/errors.ts';
+import { VERSION } from '../shared/version.ts';
+import { type Controller, startController } from './controller.ts';
+import { LocalAgent } from './hosts/local-agent.ts';
+
+const DEFAULT_DATA = process.env.STOWAGE_DATA ?? join(homedir(), '.local/share/stowage');
+
+interface Options {
+  data: string;
+  listen: string;
+  localAgent: boolean;
+  logLevel: string;
+}
+
+/** The administrator's token: made at the first start, kept where only its owner can read it. */
+async function adminToken(controller: Controller, dataDirectory: string): Promise<string> {
+  const path = join(dataDirectory, 'admin-token');
+  if (existsSync(path)) return readFileSync(path, 'utf8').trim();
+  const { tokens } = controller.parts;
+  if ((await tokens.list()).some((token) => token.name === 'admin')) await tokens.revoke('admin');
+  const { secret } = await tokens.create('admin', 'admin');
+  await controller.parts.audit.append({ actor: 'controller', source: 'controller', action: 'token.create', target: 'token admin', outcome: 'done', detail: 'first start' });
+  writeFileSync(path, `${secret}\n`, { mode: 0o600 });
+  chmodSync(path, 0o600);
+  return secret;
+}
+
+/** Waits for the local host and gives it a first pool when it has none. */
+async function firstPool(controller: Controller, token: string, directory: string): Promise<void> {
+  const { fleet, inventory } = controller.parts;
+  for (let attempt = 0; attempt < 100 && (await fleet.row('local')).state !== 'reachable'; attempt++) await sleep(100);
+  const agent = await fleet.client('local');
+  if ((await agent.json<unknown[]>('/v1/pools')).length > 0) return;
+  // By the API like anybody, so that it is on record.
+  const response = await fetch(`${controller.url}/api/v1/hosts/local/pools`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ name: 'default', type: 'dir', target: { path: directory } }),
+  });
+  if (!response.ok) throw new Error(`the first pool could not be made: ${await response.text()}`);
+  for (let attempt = 0; attempt < 50 && (await inventory.pools('local')).length === 0; attempt++) await sleep(50);
+}
+
+async function serve(options: Options): Promise<void> {
+  const [host = '127.0.0.1', port = '7070'] = options.listen.split(/:(?=\d+$)/);
+  mkdirSync(options.data, { recursive: true, mode: 0o700 });
+  const localAgent = options.localAgent ? new LocalAgent(join(options.data, 'agent')) : undefined;
+  await localAgent?.start();
+  const controller = await startController({ dataDirectory: options.data, host, port: Number(port), logLevel: options.logLevel });
+  const token = await adminToken(controller, options.data);
+  writeFileSync(join(options.data, 'client.json'), JSON.stringify({ url: controller.url, token }), { mode: 0o600 });
+  if (localAgent) {
+    await controller.parts.fleet.addLocal('local', localAgent.socket);
+    await firstPool(controller, token, join(options.data, 'pools/default'));
+  }
+  console.log(`Stowage ${VERSION} is running.
+
+  data        ${options.data}
+  API         ${controller.url}/api/v1   (OpenAPI: ${controller.url}/api/v1/openapi.json)
+
+  export STOWAGE_URL=${controller.url}
+  export STOWAGE_TOKEN=${token}
+
+Then, in another shell:  npx stowage pool list`);
+  const stop = async (): Promise<void> => {
+    await controller.close();
+    await localAgent?.stop();
+    process.exit(0);
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop());
+}
+
+new Command('stowage-controller')
+  .description('the controller: inventory, transfers, jobs and audit of a fleet')
+  .version(VERSION)
+  .option('--data <dir>', 'where everything is kept', DEFAULT_DATA)
+  .option('--listen <host:port>', 'where the API answers', process.env.STOWAGE_LISTEN ?? '127.0.0.1:7070')
+  .option('--no-local-agent', 'run no agent on this machine')
+  .option('--log-level <level>', 'of the JSON log on standard error', process.env.STOWAGE_LOG ?? 'warn')
+  .action(serve)
+  .parseAsync()
+  .catch((error) => {
+    process.stderr.write(`stowage-controller: ${toStowageError(error).message}\n`);
+    process.exit(1);
+  });
