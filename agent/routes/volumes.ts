@@ -119,7 +119,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
   http.post('/v1/pools/:pool/volumes/:volume/clone', { schema: { ...params, body: cloneVolumeSchema } }, async (request) => {
     using _reader = use.read(`${request.params.pool}/${request.params.volume}`, 'being cloned');
     const target = { params: { pool: request.params.pool, volume: request.body.name }, headers: {} };
-    return change(target, 'being created', (driver) =>
+    return await change(target, 'being created', (driver) =>
       supported(driver, 'cloneVolume')(request.params.volume, request.body.name, abortSignal(request)),
     );
   });

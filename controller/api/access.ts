@@ -14,8 +14,6 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     actor: Actor;
-    /** Whether the call has its first record. */
-    recorded: boolean;
     /** What the handler adds to the record of the outcome; also names a target that only the body tells. */
     note: { target?: string; detail?: string };
     failure: StowageError | undefined;
@@ -39,7 +37,6 @@ function targetOf(request: FastifyRequest): string {
  */
 export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): void {
   http.decorateRequest('actor');
-  http.decorateRequest('recorded', false);
   http.decorateRequest('note');
   http.decorateRequest('failure', undefined);
 
@@ -53,7 +50,15 @@ export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): v
       detail,
     });
 
-  http.addHook('onRequest', async (request) => {
+  /** Called when the answer is out or its client gone: Fastify's own hook does not tell of the latter. */
+  const recordOutcome = async (request: FastifyRequest, finished: boolean): Promise<void> => {
+    const { failure, note } = request;
+    const detail = failure ? `${failure.message} [${failure.code}]` : finished ? note.detail : 'the client or the host went away';
+    // The change was made under the first record; that this one is missing shows in the trail.
+    await record(request, failure || !finished ? 'failed' : 'done', detail).catch((error) => request.log.error(error, 'the outcome could not be recorded'));
+  };
+
+  http.addHook('onRequest', async (request, reply) => {
     request.actor = NOBODY;
     request.note = {};
     const { role = 'admin', audit: action } = request.routeOptions.config;
@@ -69,17 +74,7 @@ export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): v
     }
     if (action) {
       await record(request, 'begun');
-      request.recorded = true;
+      reply.raw.once('close', () => void recordOutcome(request, reply.raw.writableFinished));
     }
-  });
-
-  http.addHook('onResponse', async (request, reply) => {
-    if (!request.recorded) return;
-    const { failure, note } = request;
-    const cut = !reply.raw.writableFinished;
-    const outcome = failure || cut ? 'failed' : 'done';
-    const detail = failure ? `${failure.message} [${failure.code}]` : cut ? 'the client went away' : note.detail;
-    // The change was made under the first record; that this one is missing shows in the trail.
-    await record(request, outcome, detail).catch((error) => request.log.error(error, 'the outcome could not be recorded'));
   });
 }

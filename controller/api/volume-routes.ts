@@ -49,7 +49,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
   const change = async <T>(address: VolumeAddress, holder: string, work: (agent: AgentClient, fence: number) => Promise<T>): Promise<T> => {
     const agent = await fleet.client(address.host);
     await using lease = await leases.acquire(referenceOf(address), 'write', holder);
-    return work(agent, lease.token);
+    return await work(agent, lease.token);
   };
   /** The inventory shows a change as soon as its caller hears of it, not only when the agent's event comes. */
   const show = async (address: VolumeAddress, volume: Volume): Promise<Volume> => {

@@ -6,7 +6,7 @@ import type { Layout } from '../../shared/protocol/agent.ts';
 import { CHUNK_BYTES, ChunkDigests, ChunkMap } from '../../shared/transfer/chunks.ts';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { decodeExtents } from '../../shared/transfer/receive.ts';
-import { encodeExtents } from '../../shared/transfer/send.ts';
+import { encodeExtents, readChunk } from '../../shared/transfer/send.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import type { UploadState } from '../jobs/uploads.ts';
@@ -35,6 +35,12 @@ function fileSource(file: FileHandle, sizeBytes: number): Source {
   };
 }
 
+/** fetch throws a TypeError for a connection that ends in the middle. */
+function isCut(error: unknown): boolean {
+  if (isStowageError(error)) return error.code === 'host-unreachable' || error.code === 'stream-cut';
+  return error instanceof TypeError && ['terminated', 'fetch failed'].includes(error.message);
+}
+
 /** Runs `attempt` again after a cut line, as long as something still moves now and then. */
 async function persist<T>(attempt: (moved: () => void) => Promise<T>): Promise<T> {
   let last = Date.now();
@@ -45,8 +51,7 @@ async function persist<T>(attempt: (moved: () => void) => Promise<T>): Promise<T
         pauseMs = 500;
       });
     } catch (error) {
-      const passing = !isStowageError(error) || ['host-unreachable', 'stream-cut'].includes(error.code);
-      if (!passing || Date.now() - last > PATIENCE_MS) throw error;
+      if (!isCut(error) || Date.now() - last > PATIENCE_MS) throw error;
       await sleep(pauseMs);
     }
   }
@@ -90,7 +95,6 @@ export async function uploadVolume(path: string, reference: VolumeReference, opt
 async function sameChunks(source: Source, map: ChunkMap, there: ChunkDigests, ours: ChunkDigests): Promise<Set<number>> {
   const same = new Set<number>();
   if (there.doneCount === 0) return same;
-  const { readChunk } = await import('../../shared/transfer/send.ts');
   const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
   for (let index = 0; index < map.count; index++) {
     const known = there.get(index);
@@ -136,7 +140,7 @@ async function downloadFile(target: string, path: string, as: Representation, mo
     await file.truncate(image.sizeBytes);
     const response = await call(`${target}/extents?as=${as}`);
     let done = 0;
-    await decodeExtents(response.body as unknown as AsyncIterable<Buffer>, map, async ({ index, data }) => {
+    await decodeExtents(response.body as unknown as AsyncIterable<Uint8Array>, map, async ({ index, data }) => {
       const chunk = map.chunk(index);
       if (chunk.part !== part) return;
       for (const range of data?.ranges ?? []) await file.write(data!.bytes, range.start, range.end - range.start, chunk.offset + range.start);

@@ -32,19 +32,20 @@ export function frameHeader(type: keyof typeof TYPES, offset: number, length: nu
 
 /** Collects the bytes of a stream into pieces of the wanted length, without copying more than once. */
 class Reader {
-  readonly #iterator: AsyncIterator<Buffer>;
+  readonly #iterator: AsyncIterator<Uint8Array>;
   #pending: Buffer[] = [];
   #size = 0;
 
-  constructor(stream: AsyncIterable<Buffer>) {
+  constructor(stream: AsyncIterable<Uint8Array>) {
     this.#iterator = stream[Symbol.asyncIterator]();
   }
 
   async #more(): Promise<boolean> {
     const next = await this.#iterator.next();
     if (next.done) return false;
-    this.#pending.push(next.value);
-    this.#size += next.value.length;
+    const { buffer, byteOffset, byteLength } = next.value;
+    this.#pending.push(Buffer.from(buffer, byteOffset, byteLength));
+    this.#size += byteLength;
     return true;
   }
 
@@ -84,7 +85,7 @@ function offsetOf(header: Buffer, at: number): number {
 }
 
 /** Reads frames until the end frame. Throws `stream-cut` when the stream stops before it, `stream-corrupt` for junk. */
-export async function* readFrames(stream: AsyncIterable<Buffer>): AsyncGenerator<Frame> {
+export async function* readFrames(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Frame> {
   const reader = new Reader(stream);
   for (;;) {
     const header = await reader.take(HEADER);

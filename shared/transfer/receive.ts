@@ -21,7 +21,7 @@ interface Assembly {
  * chunk is assembled meanwhile. Throws `digest-mismatch` for a chunk whose bytes are not those that were sent, and
  * `stream-corrupt` for frames outside the map.
  */
-export async function decodeExtents(stream: AsyncIterable<Buffer>, map: ChunkMap, accept: (chunk: ReceivedChunk) => Promise<void>): Promise<void> {
+export async function decodeExtents(stream: AsyncIterable<Uint8Array>, map: ChunkMap, accept: (chunk: ReceivedChunk) => Promise<void>): Promise<void> {
   let assembly: Assembly | undefined;
   let pending: Promise<void> = Promise.resolve();
   const corrupt = (why: string): never => {

@@ -134,7 +134,7 @@ export class DirPool implements PoolDriver {
   async #pinned<T>(volume: Found, work: (path: string) => Promise<T>): Promise<T> {
     if (!volume.format.isDirectory) return work(volume.path);
     await using held = await holdDirectory(volume.path);
-    return work(held.path);
+    return await work(held.path);
   }
 
   async #describe(name: string): Promise<Volume> {

@@ -12,7 +12,7 @@ import { changeVolume, writeDescriptor } from './volume.ts';
 export async function cloneVolume(source: string, target: string, signal?: AbortSignal): Promise<'reflink' | 'copied'> {
   return changeVolume(source, async (volume) => {
     await using revert = new Revert();
-    await mkdir(target, { mode: (await lstat(source)).mode & 0o777 });
+    await mkdir(target, { mode: (await lstat(`${source}/`)).mode & 0o777 });
     revert.push(() => rm(target, { recursive: true, force: true }));
     let how: 'reflink' | 'copied' = 'reflink';
     for (const image of volume.descriptor.images) {

@@ -51,7 +51,8 @@ export async function volumeInfo(directory: string): Promise<PloopInfo> {
   }
   return {
     capacityBytes: header ? header.sizeSectors * SECTOR : top.sizeBytes,
-    allocationBytes: await allocatedBytes(directory),
+    // With the slash it is the directory even where the path is a descriptor link.
+    allocationBytes: await allocatedBytes(`${directory}/`),
     version: header?.version ?? 0,
     layout: header ? (descriptor.preallocated ? 'preallocated' : 'expanded') : 'raw',
     clusterBytes: top.clusterBytes,

@@ -193,7 +193,7 @@ export async function changeVolume<T>(directory: string, change: (volume: Locked
   await settle(directory);
   const volume = new LockedVolume(directory, await readDescriptor(directory));
   await refuseInUse(directory, volume.descriptor);
-  return change(volume);
+  return await change(volume);
 }
 
 /** Delta files in the directory that the descriptor does not name. */
