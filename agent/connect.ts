@@ -1,10 +1,16 @@
-import { generateKeyPairSync, type KeyObject, createPrivateKey, createPublicKey, sign } from 'node:crypto';
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createWebSocketStream, WebSocket } from 'ws';
-import { type LinkMessage, linkMessageSchema, LINK_PATH, proofText, STREAM_PATH } from '../shared/protocol/link.ts';
+import {
+  LINK_PATH,
+  type LinkMessage,
+  linkMessageSchema,
+  proofText,
+  STREAM_PATH,
+} from '../shared/protocol/link.ts';
 import { removeIfExists, replaceFile } from './host/files.ts';
 
 const PING_MS = 10_000;
@@ -38,7 +44,9 @@ function websocketUrl(controller: string, path: string): string {
 
 /** Dials one more WebSocket and hands it to the HTTP server as if it had been accepted. */
 function openStream(options: ConnectOptions, server: Server, stream: string): void {
-  const socket = new WebSocket(websocketUrl(options.controller, `${STREAM_PATH}/${stream}`), { perMessageDeflate: false });
+  const socket = new WebSocket(websocketUrl(options.controller, `${STREAM_PATH}/${stream}`), {
+    perMessageDeflate: false,
+  });
   socket.once('open', () => {
     const duplex = createWebSocketStream(socket);
     duplex.on('error', () => duplex.destroy());
@@ -48,9 +56,18 @@ function openStream(options: ConnectOptions, server: Server, stream: string): vo
 }
 
 /** One life of the control socket: proves who we are, then opens streams as the controller asks for them. */
-async function session(options: ConnectOptions, key: KeyObject, server: Server, signal: AbortSignal): Promise<string> {
-  const token = options.tokenFile && (await readFile(options.tokenFile, 'utf8').catch(() => undefined))?.trim();
-  const socket = new WebSocket(websocketUrl(options.controller, LINK_PATH), { perMessageDeflate: false, maxPayload: 64 << 10 });
+async function session(
+  options: ConnectOptions,
+  key: KeyObject,
+  server: Server,
+  signal: AbortSignal,
+): Promise<string> {
+  const token =
+    options.tokenFile && (await readFile(options.tokenFile, 'utf8').catch(() => undefined))?.trim();
+  const socket = new WebSocket(websocketUrl(options.controller, LINK_PATH), {
+    perMessageDeflate: false,
+    maxPayload: 64 << 10,
+  });
   const send = (message: LinkMessage): void => socket.send(JSON.stringify(message));
   const publicKey = createPublicKey(key).export({ type: 'spki', format: 'pem' }).toString();
   return new Promise((resolve) => {
@@ -72,7 +89,9 @@ async function session(options: ConnectOptions, key: KeyObject, server: Server, 
     });
     socket.once('error', (error) => end(error.message));
     socket.once('close', (_code, reason) => end(reason.toString() || 'the controller closed the link'));
-    socket.once('open', () => send({ type: 'hello', agentId: options.agentId, publicKey, token: token || undefined }));
+    socket.once('open', () =>
+      send({ type: 'hello', agentId: options.agentId, publicKey, token: token || undefined }),
+    );
     socket.on('message', (data) => {
       heard = Date.now();
       const message = linkMessageSchema.safeParse(JSON.parse(data.toString()));
@@ -92,7 +111,11 @@ async function session(options: ConnectOptions, key: KeyObject, server: Server, 
 }
 
 /** Keeps the link to the controller up until `signal`: dials, and after each end dials again after a jittered pause. */
-export async function keepConnected(options: ConnectOptions, server: Server, signal: AbortSignal): Promise<void> {
+export async function keepConnected(
+  options: ConnectOptions,
+  server: Server,
+  signal: AbortSignal,
+): Promise<void> {
   const key = await loadKey(options.stateDirectory);
   let pauseMs = 500;
   while (!signal.aborted) {

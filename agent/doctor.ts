@@ -1,13 +1,24 @@
 import { access, constants, open, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DoctorFinding } from '../shared/protocol/agent.ts';
-import { libc, libcMissingReason } from './host/libc.ts';
 import { punchHole } from './host/holes.ts';
+import { libc, libcMissingReason } from './host/libc.ts';
 import { run } from './host/run.ts';
 
-async function tool(name: string, args: string[], purpose: string, debianPackage: string): Promise<DoctorFinding> {
+async function tool(
+  name: string,
+  args: string[],
+  purpose: string,
+  debianPackage: string,
+): Promise<DoctorFinding> {
   const result = await run(name, args).catch(() => undefined);
-  if (!result) return { name, ok: false, detail: `not found; ${purpose} does not work`, remedy: `apt-get install ${debianPackage}` };
+  if (!result)
+    return {
+      name,
+      ok: false,
+      detail: `not found; ${purpose} does not work`,
+      remedy: `apt-get install ${debianPackage}`,
+    };
   return { name, ok: true, detail: (result.stdout || result.stderr).split('\n')[0]!.slice(0, 80) };
 }
 
@@ -37,7 +48,9 @@ async function kernelModule(): Promise<DoctorFinding> {
   return {
     name: 'ploop kernel module',
     ok: true,
-    detail: loaded ? 'loaded; mounted volumes are left to the ploop tool' : 'not loaded; ploop volumes are worked on offline, by this agent itself',
+    detail: loaded
+      ? 'loaded; mounted volumes are left to the ploop tool'
+      : 'not loaded; ploop volumes are worked on offline, by this agent itself',
   };
 }
 
@@ -51,7 +64,9 @@ export async function doctor(directory: string): Promise<DoctorFinding[]> {
     {
       name: 'native helper',
       ok: libc !== undefined,
-      detail: libc ? 'koffi.node loaded' : `${libcMissingReason}; holes are found by reading, which is slower`,
+      detail: libc
+        ? 'koffi.node loaded'
+        : `${libcMissingReason}; holes are found by reading, which is slower`,
       remedy: libc ? undefined : 'put koffi.node for this machine beside the agent',
     },
     await holes(directory),

@@ -1,11 +1,11 @@
 import type { Duplex } from 'node:stream';
+import { StowageError } from '../shared/util/errors.ts';
 import type { Sink } from './backends/backend.ts';
 import { type BackendRegistry, loadBackends } from './backends/registry.ts';
 import { Pools } from './pools.ts';
 import { AgentState } from './state.ts';
 import type { TransferReceiver } from './transfer/receiver.ts';
 import { VolumeUse } from './volume-use.ts';
-import { StowageError } from '../shared/util/errors.ts';
 
 /** Streams that the controller brought for a relayed send, and sends that wait for one. */
 export class RelayedStreams {
@@ -38,7 +38,12 @@ export class HostAgent {
   readonly version: string;
   readonly bundle: string;
 
-  private constructor(state: AgentState, backends: BackendRegistry, pools: Pools, identity: { version: string; bundle: string }) {
+  private constructor(
+    state: AgentState,
+    backends: BackendRegistry,
+    pools: Pools,
+    identity: { version: string; bundle: string },
+  ) {
     this.state = state;
     this.backends = backends;
     this.pools = pools;
@@ -59,7 +64,9 @@ export class HostAgent {
   }
 
   async listSinks(): Promise<Sink[]> {
-    const lists = await Promise.all(this.pools.running().map(async (pool) => (await this.pools.driver(pool).listSinks?.()) ?? []));
+    const lists = await Promise.all(
+      this.pools.running().map(async (pool) => (await this.pools.driver(pool).listSinks?.()) ?? []),
+    );
     return lists.flat();
   }
 
@@ -82,4 +89,3 @@ export class HostAgent {
     for (const receiver of this.receivers.values()) receiver.close();
   }
 }
-

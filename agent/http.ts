@@ -1,5 +1,10 @@
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyTypeProvider, type RawServerDefault } from 'fastify';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyTypeProvider,
+  type RawServerDefault,
+} from 'fastify';
 import { z } from 'zod';
 import { EXTENTS_TYPE } from '../shared/transfer/frames.ts';
 import { StowageError, toProblem, toStowageError } from '../shared/util/errors.ts';
@@ -9,13 +14,20 @@ interface ZodProvider extends FastifyTypeProvider {
   serializer: this['schema'] extends z.ZodType ? z.input<this['schema']> : unknown;
 }
 
-export type AgentHttp = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, ZodProvider>;
+export type AgentHttp = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  ZodProvider
+>;
 
 /** Streams that end when the request is cut: handlers pass it on to what they started. */
 export function abortSignal(request: { raw: IncomingMessage }): AbortSignal {
   const controller = new AbortController();
   const socket = request.raw.socket;
-  const abort = (): void => controller.abort(new StowageError('cancelled', 'the controller ended the request'));
+  const abort = (): void =>
+    controller.abort(new StowageError('cancelled', 'the controller ended the request'));
   if (socket.destroyed) abort();
   socket.once('close', abort);
   return controller.signal;
@@ -48,7 +60,9 @@ export function createHttp(): { http: AgentHttp; server: Server } {
     void reply.code(known.status).type('application/problem+json').send(toProblem(known));
   });
   http.setNotFoundHandler((request, reply) => {
-    const problem = toProblem(new StowageError('route-not-found', `${request.method} ${request.url} is not served`));
+    const problem = toProblem(
+      new StowageError('route-not-found', `${request.method} ${request.url} is not served`),
+    );
     void reply.code(404).type('application/problem+json').send(problem);
   });
   return { http, server };

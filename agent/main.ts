@@ -6,13 +6,16 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { toStowageError } from '../shared/util/errors.ts';
+import { VERSION } from '../shared/version.ts';
 import { keepConnected } from './connect.ts';
 import { doctor } from './doctor.ts';
 import { ploopCommand } from './ploop-command.ts';
 import { createAgent, listen } from './server.ts';
-import { VERSION } from '../shared/version.ts';
 
-const DEFAULT_STATE = process.getuid?.() === 0 ? '/var/lib/stowage-agent' : join(process.env.HOME ?? '.', '.local/state/stowage-agent');
+const DEFAULT_STATE =
+  process.getuid?.() === 0
+    ? '/var/lib/stowage-agent'
+    : join(process.env.HOME ?? '.', '.local/state/stowage-agent');
 
 /** SHA-256 of the bundle that runs; empty when it runs from sources. */
 function bundleHash(): string {
@@ -32,7 +35,10 @@ function untilSignalled(): AbortSignal {
 
 const program = new Command('stowage-agent').description('the storage agent of one host').version(VERSION);
 const state = ['--state <dir>', 'where pools and keys are kept', DEFAULT_STATE] as const;
-const socket = ['--socket <path>', 'Unix socket to answer on; default: agent.sock in the state directory'] as const;
+const socket = [
+  '--socket <path>',
+  'Unix socket to answer on; default: agent.sock in the state directory',
+] as const;
 
 program
   .command('serve')
@@ -51,12 +57,19 @@ program
   .command('connect <controller>')
   .description('dial a controller by WebSocket and serve it; needs no open port here')
   .option(...state)
-  .option('--token-file <path>', 'file with the one-time enrolment token, for the first time; deleted when used')
+  .option(
+    '--token-file <path>',
+    'file with the one-time enrolment token, for the first time; deleted when used',
+  )
   .action(async (controller: string, options: { state: string; tokenFile?: string }) => {
     const running = await createAgent(options.state, { version: VERSION, bundle: bundleHash() });
     const signal = untilSignalled();
     const { agentId } = running.agent.state;
-    await keepConnected({ controller, tokenFile: options.tokenFile, stateDirectory: options.state, agentId, log }, running.server, signal);
+    await keepConnected(
+      { controller, tokenFile: options.tokenFile, stateDirectory: options.state, agentId, log },
+      running.server,
+      signal,
+    );
     await running.close();
     process.exit(0);
   });
@@ -83,7 +96,11 @@ program
   .action(async (options: { json?: boolean }) => {
     const findings = await doctor('/tmp');
     if (options.json) console.log(JSON.stringify(findings, null, 2));
-    else for (const { name, ok, detail, remedy } of findings) console.log(`${ok ? 'ok  ' : 'MISS'} ${name}: ${detail}${ok || !remedy ? '' : `\n     remedy: ${remedy}`}`);
+    else
+      for (const { name, ok, detail, remedy } of findings)
+        console.log(
+          `${ok ? 'ok  ' : 'MISS'} ${name}: ${detail}${ok || !remedy ? '' : `\n     remedy: ${remedy}`}`,
+        );
     if (findings.some((finding) => !finding.ok)) process.exitCode = 1;
   });
 

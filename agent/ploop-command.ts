@@ -6,11 +6,21 @@ import { convertVolume } from './formats/ploop/convert.ts';
 import { createVolume, restoreDescriptor } from './formats/ploop/create.ts';
 import { growVolume } from './formats/ploop/grow.ts';
 import { volumeInfo } from './formats/ploop/info.ts';
-import { createSnapshot, deleteSnapshot, flatten, mergeTop, normaliseGuid, switchSnapshot } from './formats/ploop/snapshot.ts';
+import {
+  createSnapshot,
+  deleteSnapshot,
+  flatten,
+  mergeTop,
+  normaliseGuid,
+  switchSnapshot,
+} from './formats/ploop/snapshot.ts';
 
-const layout = () => new Option('--layout <layout>', 'how the image is laid out').choices(['expanded', 'preallocated', 'raw']);
-const version = () => new Option('--image-version <number>', 'version of the image format').choices(['1', '2']);
-const asVersion = (text: string | undefined): 1 | 2 | undefined => (text === undefined ? undefined : text === '1' ? 1 : 2);
+const layout = () =>
+  new Option('--layout <layout>', 'how the image is laid out').choices(['expanded', 'preallocated', 'raw']);
+const version = () =>
+  new Option('--image-version <number>', 'version of the image format').choices(['1', '2']);
+const asVersion = (text: string | undefined): 1 | 2 | undefined =>
+  text === undefined ? undefined : text === '1' ? 1 : 2;
 const print = (value: unknown): void => console.log(JSON.stringify(value, null, 2));
 
 /** `stowage-agent ploop …`: the ploop engine on one directory, without any controller, tool or kernel module. */
@@ -42,11 +52,17 @@ export function ploopCommand(): Command {
       if (options.json) return print(info);
       console.log(`capacity    ${formatBytes(info.capacityBytes)} (${info.capacityBytes} bytes)`);
       console.log(`allocation  ${formatBytes(info.allocationBytes)} (${info.allocationBytes} bytes)`);
-      console.log(`format      ${info.layout === 'raw' ? 'raw' : `version ${info.version}, ${info.layout}`}, clusters of ${formatBytes(info.clusterBytes)}`);
+      console.log(
+        `format      ${info.layout === 'raw' ? 'raw' : `version ${info.version}, ${info.layout}`}, clusters of ${formatBytes(info.clusterBytes)}`,
+      );
       console.log(`in use      ${info.inUse ? 'yes' : 'no'}`);
       for (const snapshot of info.snapshots) {
-        const marks = [snapshot.current ? 'current' : '', snapshot.temporary ? 'temporary' : ''].filter(Boolean).join(', ');
-        console.log(`${snapshot.current ? '*' : ' '} ${snapshot.guid}  ${formatBytes(snapshot.allocationBytes).padStart(10)}  ${snapshot.file}${marks ? `  (${marks})` : ''}`);
+        const marks = [snapshot.current ? 'current' : '', snapshot.temporary ? 'temporary' : '']
+          .filter(Boolean)
+          .join(', ');
+        console.log(
+          `${snapshot.current ? '*' : ' '} ${snapshot.guid}  ${formatBytes(snapshot.allocationBytes).padStart(10)}  ${snapshot.file}${marks ? `  (${marks})` : ''}`,
+        );
       }
     });
 
@@ -59,7 +75,11 @@ export function ploopCommand(): Command {
       const findings = await checkVolume(dir, { repair: Boolean(options.repair) });
       if (options.json) print(findings);
       else if (findings.length === 0) console.log('clean');
-      else for (const { file, problem, detail, fatal, repaired } of findings) console.log(`${file}: ${problem}: ${detail}${repaired ? ' (repaired)' : fatal ? ' (must be repaired)' : ''}`);
+      else
+        for (const { file, problem, detail, fatal, repaired } of findings)
+          console.log(
+            `${file}: ${problem}: ${detail}${repaired ? ' (repaired)' : fatal ? ' (must be repaired)' : ''}`,
+          );
       if (findings.some((finding) => finding.fatal && !finding.repaired)) process.exitCode = 1;
     });
 
@@ -73,10 +93,10 @@ export function ploopCommand(): Command {
   snapshot
     .command('create <dir>')
     .option('--guid <guid>', 'default: a new random one')
-    .action(async (dir: string, options) => console.log(await createSnapshot(dir, options.guid && normaliseGuid(options.guid))));
-  snapshot
-    .command('list <dir>')
-    .action(async (dir: string) => print((await volumeInfo(dir)).snapshots));
+    .action(async (dir: string, options) =>
+      console.log(await createSnapshot(dir, options.guid && normaliseGuid(options.guid))),
+    );
+  snapshot.command('list <dir>').action(async (dir: string) => print((await volumeInfo(dir)).snapshots));
   snapshot
     .command('switch <dir> <guid>')
     .description('throw the current state away and continue from the snapshot')
@@ -97,7 +117,8 @@ export function ploopCommand(): Command {
     .addOption(layout())
     .addOption(version())
     .action(async (dir: string, options) => {
-      if (!options.layout && !options.imageVersion) throw new StowageError('invalid-argument', 'say --layout or --image-version');
+      if (!options.layout && !options.imageVersion)
+        throw new StowageError('invalid-argument', 'say --layout or --image-version');
       await convertVolume(dir, { layout: options.layout, version: asVersion(options.imageVersion) });
     });
 

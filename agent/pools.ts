@@ -59,7 +59,8 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     for (const { definition, active } of await state.pools()) {
       const pool = new HostedPool(definition, backends.get(definition.type).open(definition));
       pools.#pools.set(definition.name, pool);
-      if (active || definition.autostart) await pools.#start(pool).catch((error) => pools.#inaccessible(pool, error));
+      if (active || definition.autostart)
+        await pools.#start(pool).catch((error) => pools.#inaccessible(pool, error));
     }
     return pools;
   }
@@ -80,7 +81,8 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     for (const pool of this.#pools.values()) {
       if (pool.state === 'running') void this.refresh(pool.definition.name).catch(() => undefined);
       // Storage that went away is tried again: a mount comes back without anybody telling us.
-      if (pool.state === 'inaccessible') void this.#start(pool).catch((error) => this.#inaccessible(pool, error));
+      if (pool.state === 'inaccessible')
+        void this.#start(pool).catch((error) => this.#inaccessible(pool, error));
     }
   }
 
@@ -108,17 +110,25 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   driver(name: string): PoolDriver {
     const pool = this.#get(name);
     if (pool.state !== 'running') {
-      throw new StowageError('pool-inactive', pool.reason ? `pool '${name}' is inaccessible: ${pool.reason}` : `pool '${name}' is not started`);
+      throw new StowageError(
+        'pool-inactive',
+        pool.reason ? `pool '${name}' is inaccessible: ${pool.reason}` : `pool '${name}' is not started`,
+      );
     }
     return pool.driver;
   }
 
   running(): string[] {
-    return [...this.#pools.values()].filter((pool) => pool.state === 'running').map((pool) => pool.definition.name);
+    return [...this.#pools.values()]
+      .filter((pool) => pool.state === 'running')
+      .map((pool) => pool.definition.name);
   }
 
   snapshot(): AgentEvent {
-    const pools = [...this.#pools.values()].map((pool) => ({ ...pool.describe(), volumes: [...pool.volumes.values()] }));
+    const pools = [...this.#pools.values()].map((pool) => ({
+      ...pool.describe(),
+      volumes: [...pool.volumes.values()],
+    }));
     return { type: 'snapshot', pools };
   }
 
@@ -127,10 +137,15 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   /** Throws `pool-exists` for a name in use and for a directory that another pool has already. */
   async define(definition: Omit<PoolDefinition, 'uuid'> & { uuid?: string }): Promise<Pool> {
     const { name } = definition;
-    if (this.#pools.has(name)) throw new StowageError('pool-exists', `this host has a pool '${name}' already`);
+    if (this.#pools.has(name))
+      throw new StowageError('pool-exists', `this host has a pool '${name}' already`);
     const backend = this.#backends.get(definition.type);
     const reason = await backend.probe();
-    if (reason) throw new StowageError('not-supported', `pools of type '${definition.type}' do not work on this host: ${reason}`);
+    if (reason)
+      throw new StowageError(
+        'not-supported',
+        `pools of type '${definition.type}' do not work on this host: ${reason}`,
+      );
     await this.#refuseSharedTarget(definition.target.path);
     const complete = { ...definition, uuid: definition.uuid ?? randomUUID() };
     const pool = new HostedPool(complete, backend.open(complete));
@@ -146,13 +161,18 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       const target = other.definition.target.path;
       const otherReal = await realpath(target).catch(() => target);
       const inside = `${real}/`.startsWith(`${otherReal}/`) || `${otherReal}/`.startsWith(`${real}/`);
-      if (inside) throw new StowageError('pool-exists', `the directory overlaps that of pool '${other.definition.name}', ${target}`);
+      if (inside)
+        throw new StowageError(
+          'pool-exists',
+          `the directory overlaps that of pool '${other.definition.name}', ${target}`,
+        );
     }
   }
 
   async undefine(name: string): Promise<void> {
     const pool = this.#get(name);
-    if (pool.state === 'running') throw new StowageError('pool-active', `pool '${name}' is running; stop it first`);
+    if (pool.state === 'running')
+      throw new StowageError('pool-active', `pool '${name}' is running; stop it first`);
     await this.#state.removePool(name);
     this.#pools.delete(name);
     this.emit('event', { type: 'pool-gone', pool: name });
@@ -160,13 +180,15 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
 
   async build(name: string): Promise<void> {
     const pool = this.#inactive(name);
-    if (!pool.driver.build) throw new StowageError('not-supported', `pools of type '${pool.definition.type}' are not built`);
+    if (!pool.driver.build)
+      throw new StowageError('not-supported', `pools of type '${pool.definition.type}' are not built`);
     await pool.driver.build();
   }
 
   #inactive(name: string): HostedPool {
     const pool = this.#get(name);
-    if (pool.state === 'running') throw new StowageError('pool-active', `pool '${name}' is running; stop it first`);
+    if (pool.state === 'running')
+      throw new StowageError('pool-active', `pool '${name}' is running; stop it first`);
     return pool;
   }
 
@@ -208,7 +230,8 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
 
   async delete(name: string): Promise<void> {
     const pool = this.#inactive(name);
-    if (!pool.driver.delete) throw new StowageError('not-supported', `pools of type '${pool.definition.type}' are not deleted`);
+    if (!pool.driver.delete)
+      throw new StowageError('not-supported', `pools of type '${pool.definition.type}' are not deleted`);
     await pool.driver.delete();
   }
 
@@ -248,12 +271,18 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     for (const volume of pool.volumes.values()) if (!next.has(volume.name)) this.#tellGone(pool, volume);
     for (const volume of volumes) {
       const before = pool.volumes.get(volume.name);
-      if (JSON.stringify(before) !== JSON.stringify(volume)) this.emit('event', { type: 'volume', pool: pool.definition.name, volume });
+      if (JSON.stringify(before) !== JSON.stringify(volume))
+        this.emit('event', { type: 'volume', pool: pool.definition.name, volume });
     }
     pool.volumes = next;
   }
 
   #tellGone(pool: HostedPool, volume: Volume): void {
-    this.emit('event', { type: 'volume-gone', pool: pool.definition.name, volume: volume.name, id: volume.id });
+    this.emit('event', {
+      type: 'volume-gone',
+      pool: pool.definition.name,
+      volume: volume.name,
+      id: volume.id,
+    });
   }
 }

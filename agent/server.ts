@@ -1,10 +1,10 @@
 import { chmod, mkdir } from 'node:fs/promises';
-import { createConnection, type Socket } from 'node:net';
 import type { Server } from 'node:http';
+import { createConnection, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { StowageError } from '../shared/util/errors.ts';
-import { HostAgent } from './host-agent.ts';
 import { removeIfExists } from './host/files.ts';
+import { HostAgent } from './host-agent.ts';
 import { createHttp } from './http.ts';
 import { hostRoutes } from './routes/host.ts';
 import { poolRoutes } from './routes/pools.ts';
@@ -12,7 +12,10 @@ import { transferRoutes } from './routes/transfers.ts';
 import { volumeRoutes } from './routes/volumes.ts';
 
 /** An agent ready to answer over whatever stream it is given (`server.emit('connection', stream)`). */
-export async function createAgent(stateDirectory: string, identity: { version: string; bundle: string }): Promise<{ agent: HostAgent; server: Server; close(): Promise<void> }> {
+export async function createAgent(
+  stateDirectory: string,
+  identity: { version: string; bundle: string },
+): Promise<{ agent: HostAgent; server: Server; close(): Promise<void> }> {
   const agent = await HostAgent.open(stateDirectory, identity);
   const { http, server } = createHttp();
   hostRoutes(http, agent);

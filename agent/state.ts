@@ -23,7 +23,8 @@ export class AgentState {
 
   static async open(directory: string): Promise<AgentState> {
     await mkdir(join(directory, 'pools'), { recursive: true, mode: 0o700 });
-    const read = (name: string): Promise<string | undefined> => readFile(join(directory, name), 'utf8').catch(() => undefined);
+    const read = (name: string): Promise<string | undefined> =>
+      readFile(join(directory, name), 'utf8').catch(() => undefined);
     let agentId = (await read('agent-id'))?.trim();
     if (!agentId) {
       agentId = randomUUID();
@@ -34,9 +35,13 @@ export class AgentState {
   }
 
   async pools(): Promise<StoredPool[]> {
-    const files = (await readdir(join(this.directory, 'pools'))).filter((file) => file.endsWith('.json')).sort();
+    const files = (await readdir(join(this.directory, 'pools')))
+      .filter((file) => file.endsWith('.json'))
+      .sort();
     return Promise.all(
-      files.map(async (file) => poolStateSchema.parse(JSON.parse(await readFile(join(this.directory, 'pools', file), 'utf8')))),
+      files.map(async (file) =>
+        poolStateSchema.parse(JSON.parse(await readFile(join(this.directory, 'pools', file), 'utf8'))),
+      ),
     );
   }
 
@@ -60,7 +65,10 @@ export class AgentState {
   async fence(volume: string, token: number): Promise<void> {
     const highest = this.#fences.get(volume) ?? 0;
     if (token < highest) {
-      throw new StowageError('fence-stale', `the lease of ${volume} with token ${token} has ended: token ${highest} was seen since`);
+      throw new StowageError(
+        'fence-stale',
+        `the lease of ${volume} with token ${token} has ended: token ${highest} was seen since`,
+      );
     }
     if (token === highest) return;
     this.#fences.set(volume, token);

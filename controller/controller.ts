@@ -53,11 +53,23 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const audit = new AuditTrail(store, options.dataDirectory);
   const inventory = new Inventory(store);
   const webSockets = new WebSocketLinks(store, audit);
-  const fleet = new Fleet(store, inventory, webSockets, () => agentPayload(join(options.dataDirectory, 'cache')));
+  const fleet = new Fleet(store, inventory, webSockets, () =>
+    agentPayload(join(options.dataDirectory, 'cache')),
+  );
   const leases = new Leases(store);
   const jobs = new JobRunner({ store, leases, fleet, inventory, audit });
   const uploads = new Uploads({ store, fleet, inventory, leases, jobs });
-  const parts: Parts = { store, audit, tokens: new Tokens(store), inventory, fleet, webSockets, leases, jobs, uploads };
+  const parts: Parts = {
+    store,
+    audit,
+    tokens: new Tokens(store),
+    inventory,
+    fleet,
+    webSockets,
+    leases,
+    jobs,
+    uploads,
+  };
 
   jobs.register(migrate);
   jobs.register(clone);

@@ -25,7 +25,14 @@ async function adminToken(controller: Controller, dataDirectory: string): Promis
   const { tokens } = controller.parts;
   if ((await tokens.list()).some((token) => token.name === 'admin')) await tokens.revoke('admin');
   const { secret } = await tokens.create('admin', 'admin');
-  await controller.parts.audit.append({ actor: 'controller', source: 'controller', action: 'token.create', target: 'token admin', outcome: 'done', detail: 'first start' });
+  await controller.parts.audit.append({
+    actor: 'controller',
+    source: 'controller',
+    action: 'token.create',
+    target: 'token admin',
+    outcome: 'done',
+    detail: 'first start',
+  });
   writeFileSync(path, `${secret}\n`, { mode: 0o600 });
   chmodSync(path, 0o600);
   return secret;
@@ -34,7 +41,8 @@ async function adminToken(controller: Controller, dataDirectory: string): Promis
 /** Waits for the local host and gives it a first pool when it has none. */
 async function firstPool(controller: Controller, token: string, directory: string): Promise<void> {
   const { fleet, inventory } = controller.parts;
-  for (let attempt = 0; attempt < 100 && (await fleet.row('local')).state !== 'reachable'; attempt++) await sleep(100);
+  for (let attempt = 0; attempt < 100 && (await fleet.row('local')).state !== 'reachable'; attempt++)
+    await sleep(100);
   const agent = await fleet.client('local');
   if ((await agent.json<unknown[]>('/v1/pools')).length > 0) return;
   // By the API like anybody, so that it is on record.
@@ -44,7 +52,8 @@ async function firstPool(controller: Controller, token: string, directory: strin
     body: JSON.stringify({ name: 'default', type: 'dir', target: { path: directory } }),
   });
   if (!response.ok) throw new Error(`the first pool could not be made: ${await response.text()}`);
-  for (let attempt = 0; attempt < 50 && (await inventory.pools('local')).length === 0; attempt++) await sleep(50);
+  for (let attempt = 0; attempt < 50 && (await inventory.pools('local')).length === 0; attempt++)
+    await sleep(50);
 }
 
 async function serve(options: Options): Promise<void> {
@@ -52,9 +61,16 @@ async function serve(options: Options): Promise<void> {
   mkdirSync(options.data, { recursive: true, mode: 0o700 });
   const localAgent = options.localAgent ? new LocalAgent(join(options.data, 'agent')) : undefined;
   await localAgent?.start();
-  const controller = await startController({ dataDirectory: options.data, host, port: Number(port), logLevel: options.logLevel });
+  const controller = await startController({
+    dataDirectory: options.data,
+    host,
+    port: Number(port),
+    logLevel: options.logLevel,
+  });
   const token = await adminToken(controller, options.data);
-  writeFileSync(join(options.data, 'client.json'), JSON.stringify({ url: controller.url, token }), { mode: 0o600 });
+  writeFileSync(join(options.data, 'client.json'), JSON.stringify({ url: controller.url, token }), {
+    mode: 0o600,
+  });
   if (localAgent) {
     await controller.parts.fleet.addLocal('local', localAgent.socket);
     await firstPool(controller, token, join(options.data, 'pools/default'));

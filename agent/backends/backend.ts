@@ -10,7 +10,15 @@ import type { WipeAlgorithm } from '../formats/wipe.ts';
 export const CONTRACT_VERSION = 1;
 
 /** What a kind of storage can do, as data: nothing outside a backend asks for its name. */
-export type Capability = 'create' | 'delete' | 'resize' | 'shrink' | 'clone' | 'wipe' | 'snapshot' | 'transfer';
+export type Capability =
+  | 'create'
+  | 'delete'
+  | 'resize'
+  | 'shrink'
+  | 'clone'
+  | 'wipe'
+  | 'snapshot'
+  | 'transfer';
 
 export interface Backend {
   /** The pool type, as libvirt names it. */

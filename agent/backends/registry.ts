@@ -12,9 +12,13 @@ export class BackendRegistry {
   /** Throws `invalid-argument` for a second backend of one type and for one written for another contract. */
   register(backend: Backend): void {
     if (backend.contract !== CONTRACT_VERSION) {
-      throw new StowageError('invalid-argument', `backend '${backend.type}' is for contract ${backend.contract}, this agent has ${CONTRACT_VERSION}`);
+      throw new StowageError(
+        'invalid-argument',
+        `backend '${backend.type}' is for contract ${backend.contract}, this agent has ${CONTRACT_VERSION}`,
+      );
     }
-    if (this.#backends.has(backend.type)) throw new StowageError('invalid-argument', `backend '${backend.type}' is registered already`);
+    if (this.#backends.has(backend.type))
+      throw new StowageError('invalid-argument', `backend '${backend.type}' is registered already`);
     this.#backends.set(backend.type, backend);
   }
 

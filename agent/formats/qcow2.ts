@@ -40,12 +40,14 @@ export function parseQcow2Header(head: Buffer): Qcow2Header {
   if (capacity > BigInt(Number.MAX_SAFE_INTEGER)) refuse(`a capacity of ${capacity} bytes is out of range`);
   const backingOffset = Number(head.readBigUInt64BE(8));
   const backingLength = head.readUInt32BE(16);
-  if (backingOffset !== 0 && (backingLength > 1023 || backingOffset + backingLength > head.length)) refuse('the backing file name lies outside the header');
+  if (backingOffset !== 0 && (backingLength > 1023 || backingOffset + backingLength > head.length))
+    refuse('the backing file name lies outside the header');
   const features = version === 3 && head.length >= 80 ? head.readBigUInt64BE(72) : 0n;
   return {
     version,
     capacityBytes: Number(capacity),
-    backingStore: backingOffset === 0 ? undefined : head.toString('utf8', backingOffset, backingOffset + backingLength),
+    backingStore:
+      backingOffset === 0 ? undefined : head.toString('utf8', backingOffset, backingOffset + backingLength),
     snapshotCount: head.readUInt32BE(60),
     externalData: (features & INCOMPATIBLE_DIRTY_CORRUPT_DATAFILE.dataFile) !== 0n,
     corrupt: (features & INCOMPATIBLE_DIRTY_CORRUPT_DATAFILE.corrupt) !== 0n,
@@ -55,9 +57,13 @@ export function parseQcow2Header(head: Buffer): Qcow2Header {
 
 /** An image from outside must stand alone: a backing or data file would make us open any file of the host. */
 function refuseReferences(header: Qcow2Header): void {
-  if (header.externalData) throw new StowageError('invalid-image', 'a qcow2 image with an external data file is refused');
+  if (header.externalData)
+    throw new StowageError('invalid-image', 'a qcow2 image with an external data file is refused');
   if (header.backingStore !== undefined) {
-    throw new StowageError('invalid-image', `a qcow2 image with a backing file ('${header.backingStore.slice(0, 100)}') is refused`);
+    throw new StowageError(
+      'invalid-image',
+      `a qcow2 image with a backing file ('${header.backingStore.slice(0, 100)}') is refused`,
+    );
   }
 }
 
@@ -72,7 +78,11 @@ async function readHeader(path: string): Promise<Qcow2Header> {
  * Runs qemu-img on a file that we opened ourselves, by its descriptor: a name swapped for a link after the check
  * leads nowhere. The format is always given, so that qemu-img never guesses.
  */
-async function qemuImg(path: string, args: (file: string) => string[], signal?: AbortSignal): Promise<string> {
+async function qemuImg(
+  path: string,
+  args: (file: string) => string[],
+  signal?: AbortSignal,
+): Promise<string> {
   await using file = await openRegular(path, 'r+');
   const { stdout } = await runOk('qemu-img', args(`/proc/${process.pid}/fd/${file.fd}`), { signal });
   await file.sync();
@@ -84,12 +94,15 @@ const infoSchema = z.object({
 });
 
 async function snapshotNames(path: string): Promise<string[]> {
-  const info = infoSchema.parse(JSON.parse(await qemuImg(path, (file) => ['info', '-f', 'qcow2', '--output=json', file])));
+  const info = infoSchema.parse(
+    JSON.parse(await qemuImg(path, (file) => ['info', '-f', 'qcow2', '--output=json', file])),
+  );
   return (info.snapshots ?? []).map((snapshot) => snapshot.name);
 }
 
 async function requireSnapshot(path: string, id: string): Promise<void> {
-  if (!(await snapshotNames(path)).includes(id)) throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
+  if (!(await snapshotNames(path)).includes(id))
+    throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
 }
 
 /** qcow2 images, worked on by qemu-img; headers are read here. */
@@ -114,7 +127,20 @@ export const qcow2: FormatDriver = {
   async create(path, volume, signal) {
     const preallocation = volume.preallocate ? 'metadata' : 'off';
     try {
-      await runOk('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', `preallocation=${preallocation}`, path, String(volume.capacityBytes)], { signal });
+      await runOk(
+        'qemu-img',
+        [
+          'create',
+          '-q',
+          '-f',
+          'qcow2',
+          '-o',
+          `preallocation=${preallocation}`,
+          path,
+          String(volume.capacityBytes),
+        ],
+        { signal },
+      );
       await using file = await openRegular(path, 'r+');
       await file.chmod(0o600);
       await file.sync();
@@ -127,9 +153,20 @@ export const qcow2: FormatDriver = {
   async resize(path, capacityBytes, shrink) {
     const header = await readHeader(path);
     if (capacityBytes < header.capacityBytes && !shrink) {
-      throw new StowageError('shrink-refused', `the volume has ${header.capacityBytes} bytes; cutting it to ${capacityBytes} needs the shrink flag`);
+      throw new StowageError(
+        'shrink-refused',
+        `the volume has ${header.capacityBytes} bytes; cutting it to ${capacityBytes} needs the shrink flag`,
+      );
     }
-    await qemuImg(path, (file) => ['resize', '-q', '-f', 'qcow2', ...(shrink ? ['--shrink'] : []), file, String(capacityBytes)]);
+    await qemuImg(path, (file) => [
+      'resize',
+      '-q',
+      '-f',
+      'qcow2',
+      ...(shrink ? ['--shrink'] : []),
+      file,
+      String(capacityBytes),
+    ]);
   },
 
   async clone(source, target, signal) {
@@ -141,7 +178,11 @@ export const qcow2: FormatDriver = {
 
   async wipe(path, algorithm, signal) {
     const { capacityBytes, snapshotCount } = await qcow2.facts(path);
-    if (snapshotCount > 0) throw new StowageError('volume-has-snapshots', 'a volume with snapshots is not wiped; delete them first');
+    if (snapshotCount > 0)
+      throw new StowageError(
+        'volume-has-snapshots',
+        'a volume with snapshots is not wiped; delete them first',
+      );
     await overwrite(path, algorithm, signal);
     await runOk('qemu-img', ['create', '-q', '-f', 'qcow2', path, String(capacityBytes)], { signal });
     await using file = await openRegular(path, 'r+');
@@ -164,7 +205,8 @@ export const qcow2: FormatDriver = {
   async openContent(path, scratch, signal) {
     const header = await readHeader(path);
     refuseReferences(header);
-    if (header.encrypted) throw new StowageError('not-supported', 'the content of an encrypted image cannot be read');
+    if (header.encrypted)
+      throw new StowageError('not-supported', 'the content of an encrypted image cannot be read');
     const content = join(scratch, 'content.raw');
     await rm(content, { force: true });
     await qemuImg(path, (file) => ['convert', '-f', 'qcow2', '-O', 'raw', file, content], signal);
@@ -175,7 +217,8 @@ export const qcow2: FormatDriver = {
     try {
       await runOk('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', content, path], { signal });
       const size = (await qcow2.facts(path)).capacityBytes;
-      if (size < volume.capacityBytes) await runOk('qemu-img', ['resize', '-q', '-f', 'qcow2', path, String(volume.capacityBytes)]);
+      if (size < volume.capacityBytes)
+        await runOk('qemu-img', ['resize', '-q', '-f', 'qcow2', path, String(volume.capacityBytes)]);
       await using file = await openRegular(path, 'r+');
       await file.chmod(0o600);
       await file.sync();
@@ -190,7 +233,8 @@ export const qcow2: FormatDriver = {
       return (await snapshotNames(path)).map((id) => ({ id, current: false, allocationBytes: 0 }));
     },
     async create(path, id = `snapshot-${Date.now()}`) {
-      if ((await snapshotNames(path)).includes(id)) throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
+      if ((await snapshotNames(path)).includes(id))
+        throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
       await qemuImg(path, (file) => ['snapshot', '-q', '-c', id, file]);
       return id;
     },

@@ -39,7 +39,10 @@ export const raw: FormatDriver = {
     await using file = await openRegular(path, 'r+');
     const { size } = await file.stat();
     if (capacityBytes < size && !shrink) {
-      throw new StowageError('shrink-refused', `the volume has ${size} bytes; cutting it to ${capacityBytes} needs the shrink flag`);
+      throw new StowageError(
+        'shrink-refused',
+        `the volume has ${size} bytes; cutting it to ${capacityBytes} needs the shrink flag`,
+      );
     }
     await file.truncate(capacityBytes);
     await file.sync();

@@ -1,8 +1,8 @@
 import { randomFill } from 'node:crypto';
 import { promisify } from 'node:util';
+import { StowageError } from '../../shared/util/errors.ts';
 import { openRegular, writeFully } from '../host/files.ts';
 import { punchHole } from '../host/holes.ts';
-import { StowageError } from '../../shared/util/errors.ts';
 
 /** `zero` and `random` write each byte once; `trim` frees the blocks and lets the file system read zeros. */
 export const WIPE_ALGORITHMS = ['zero', 'random', 'trim'] as const;
@@ -15,7 +15,8 @@ export async function overwrite(path: string, algorithm: WipeAlgorithm, signal?:
   await using file = await openRegular(path, 'r+');
   const { size } = await file.stat();
   if (algorithm === 'trim') {
-    if (!punchHole(file, 0, size)) throw new StowageError('not-supported', 'this file system cannot free the blocks of a file; use zero');
+    if (!punchHole(file, 0, size))
+      throw new StowageError('not-supported', 'this file system cannot free the blocks of a file; use zero');
     await file.sync();
     return;
   }

@@ -15,17 +15,29 @@ export interface CopyOptions {
  * Copies a regular file to a new name, durably. Shares the blocks where the file system can (xfs, btrfs), which is
  * instant; otherwise copies data extents only. Gives how it was done. The target must not exist.
  */
-export async function copyFileFast(source: string, target: string, options: CopyOptions = {}): Promise<'reflink' | 'copied'> {
+export async function copyFileFast(
+  source: string,
+  target: string,
+  options: CopyOptions = {},
+): Promise<'reflink' | 'copied'> {
   await using from = await openRegular(source, 'r');
   const { size, mode } = await from.stat();
-  const reflinked = await copyFile(`/proc/self/fd/${from.fd}`, target, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE).then(
+  const reflinked = await copyFile(
+    `/proc/self/fd/${from.fd}`,
+    target,
+    constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE,
+  ).then(
     () => true,
     (error: NodeJS.ErrnoException) => {
       if (error.code === 'EEXIST') throw error;
       return false;
     },
   );
-  await using to = await open(target, (reflinked ? constants.O_RDWR : constants.O_RDWR | constants.O_CREAT) | constants.O_NOFOLLOW, mode & 0o777);
+  await using to = await open(
+    target,
+    (reflinked ? constants.O_RDWR : constants.O_RDWR | constants.O_CREAT) | constants.O_NOFOLLOW,
+    mode & 0o777,
+  );
   if (reflinked) {
     await to.sync();
     return 'reflink';

@@ -53,7 +53,8 @@ export async function syncDirectory(path: string): Promise<void> {
 
 /** Opens an existing regular file without following a link in its last component; anything else is refused. */
 export async function openRegular(path: string, mode: 'r' | 'r+'): Promise<FileHandle> {
-  const flags = (mode === 'r' ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  const flags =
+    (mode === 'r' ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   const file = await open(path, flags);
   const stat = await file.stat();
   if (!stat.isFile()) {
@@ -67,7 +68,12 @@ export async function openRegular(path: string, mode: 'r' | 'r+'): Promise<FileH
  * Replaces a small file so that a reader, or a machine that lost power, sees the old text or the new one:
  * temporary file, fsync, rename, fsync of the directory.
  */
-export async function replaceFile(path: string, text: string, mode = 0o600, temporary = `${path}.tmp`): Promise<void> {
+export async function replaceFile(
+  path: string,
+  text: string,
+  mode = 0o600,
+  temporary = `${path}.tmp`,
+): Promise<void> {
   await rm(temporary, { force: true });
   const file = await open(temporary, 'wx', mode);
   try {

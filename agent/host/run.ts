@@ -39,7 +39,11 @@ export async function run(tool: string, args: string[], options: RunOptions = {}
   const closed = once(child, 'close') as Promise<[number | null]>;
   closed.catch(() => undefined);
   try {
-    const [stdout, stderr, [status]] = await Promise.all([collect(child.stdout), collect(child.stderr), closed]);
+    const [stdout, stderr, [status]] = await Promise.all([
+      collect(child.stdout),
+      collect(child.stderr),
+      closed,
+    ]);
     return { status: status ?? -1, stdout, stderr };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
@@ -54,7 +58,10 @@ export async function runOk(tool: string, args: string[], options: RunOptions = 
   const result = await run(tool, args, options);
   if (result.status !== 0) {
     const words = (result.stderr.trim() || result.stdout.trim()).slice(0, 1000);
-    throw new StowageError('tool-failed', `${tool} ${args[0] ?? ''} failed with status ${result.status}: ${words}`);
+    throw new StowageError(
+      'tool-failed',
+      `${tool} ${args[0] ?? ''} failed with status ${result.status}: ${words}`,
+    );
   }
   return result;
 }

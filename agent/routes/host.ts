@@ -13,7 +13,13 @@ const BACKLOG_BYTES = 16 << 20;
 async function info(agent: HostAgent): Promise<AgentInfo> {
   const backends = agent.backends.list().map(async (backend) => {
     const reason = await backend.probe();
-    return { type: backend.type, contract: backend.contract, capabilities: [...backend.capabilities], usable: reason === undefined, reason };
+    return {
+      type: backend.type,
+      contract: backend.contract,
+      capabilities: [...backend.capabilities],
+      usable: reason === undefined,
+      reason,
+    };
   });
   return {
     protocol: PROTOCOL_VERSION,

@@ -13,7 +13,9 @@ export function poolRoutes(http: AgentHttp, agent: HostAgent): void {
   http.post('/v1/pools/:pool/build', params, (request) => pools.build(request.params.pool).then(() => ({})));
   http.post('/v1/pools/:pool/start', params, (request) => pools.start(request.params.pool));
   http.post('/v1/pools/:pool/stop', params, (request) => pools.stop(request.params.pool));
-  http.post('/v1/pools/:pool/delete', params, (request) => pools.delete(request.params.pool).then(() => ({})));
+  http.post('/v1/pools/:pool/delete', params, (request) =>
+    pools.delete(request.params.pool).then(() => ({})),
+  );
   http.post('/v1/pools/:pool/refresh', params, async (request) => {
     await pools.refresh(request.params.pool);
     return pools.get(request.params.pool);

@@ -1,6 +1,6 @@
-import { PassThrough } from 'node:stream';
-import type { Duplex } from 'node:stream';
 import type { Server } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { PassThrough } from 'node:stream';
 import { z } from 'zod';
 import {
   commitSchema,
@@ -8,16 +8,16 @@ import {
   receiverRequestSchema,
   type SendProgress,
   sendRequestSchema,
+  type TransferStatus,
   transferParams,
   transferSpecSchema,
-  type TransferStatus,
 } from '../../shared/protocol/agent.ts';
 import { CHUNK_BYTES, digestOf, zeroDigest } from '../../shared/transfer/chunks.ts';
 import { decodeExtents } from '../../shared/transfer/receive.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { Sink } from '../backends/backend.ts';
-import type { HostAgent } from '../host-agent.ts';
 import { isZero } from '../host/files.ts';
+import type { HostAgent } from '../host-agent.ts';
 import { type AgentHttp, abortSignal } from '../http.ts';
 import { TransferReceiver } from '../transfer/receiver.ts';
 import { sendVolume } from '../transfer/sender.ts';
@@ -47,14 +47,20 @@ function status(sink: Sink): TransferStatus {
  */
 async function receiveBytes(sink: Sink, offset: number, body: AsyncIterable<Buffer>): Promise<void> {
   const { map } = sink.digests;
-  if (map.parts.length !== 1) throw new StowageError('invalid-argument', 'a volume of several files is not uploaded as plain bytes');
-  if (offset % CHUNK_BYTES !== 0) throw new StowageError('upload-offset', 'an upload goes on at a multiple of 4 MiB; ask for the offset');
+  if (map.parts.length !== 1)
+    throw new StowageError('invalid-argument', 'a volume of several files is not uploaded as plain bytes');
+  if (offset % CHUNK_BYTES !== 0)
+    throw new StowageError('upload-offset', 'an upload goes on at a multiple of 4 MiB; ask for the offset');
   let index = offset / CHUNK_BYTES;
   const writes = new Set<Promise<void>>();
   const store = async (at: number, bytes: Buffer<ArrayBuffer>): Promise<void> => {
     const zero = isZero(bytes);
     const digest = zero ? zeroDigest(bytes.length) : await digestOf(bytes);
-    await sink.write({ index: at, digest, data: zero ? undefined : { bytes, ranges: [{ start: 0, end: bytes.length }] } });
+    await sink.write({
+      index: at,
+      digest,
+      data: zero ? undefined : { bytes, ranges: [{ start: 0, end: bytes.length }] },
+    });
   };
   let buffer: Buffer<ArrayBuffer> | undefined;
   let filled = 0;
@@ -89,11 +95,14 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     const spec = request.body;
     const driver = pools.driver(spec.pool);
     await checkFence(agent, request.headers, spec.pool, spec.volume);
-    if (await driver.committed?.(spec.id)) throw new StowageError('job-state', 'this transfer was committed before');
+    if (await driver.committed?.(spec.id))
+      throw new StowageError('job-state', 'this transfer was committed before');
     return status(await supported(driver, 'openSink')(spec));
   });
 
-  http.get('/v1/transfers/:transfer', { schema: params }, async (request) => status(await agent.findSink(request.params.transfer)));
+  http.get('/v1/transfers/:transfer', { schema: params }, async (request) =>
+    status(await agent.findSink(request.params.transfer)),
+  );
 
   http.delete('/v1/transfers/:transfer', { schema: params }, async (request) => {
     agent.closeReceiver(request.params.transfer);
@@ -104,7 +113,9 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
 
   http.put('/v1/transfers/:transfer/extents', { schema: params }, async (request) => {
     const sink = await agent.findSink(request.params.transfer);
-    await decodeExtents(request.body as AsyncIterable<Buffer>, sink.digests.map, (chunk) => sink.write(chunk));
+    await decodeExtents(request.body as AsyncIterable<Buffer>, sink.digests.map, (chunk) =>
+      sink.write(chunk),
+    );
     return status(sink);
   });
 
@@ -114,39 +125,55 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
   });
 
   const offsetQuery = z.object({ offset: z.coerce.number().int().nonnegative() });
-  http.put('/v1/transfers/:transfer/bytes', { schema: { ...params, querystring: offsetQuery } }, async (request) => {
-    const sink = await agent.findSink(request.params.transfer);
-    await receiveBytes(sink, request.query.offset, request.body as AsyncIterable<Buffer>);
-    return status(sink);
-  });
+  http.put(
+    '/v1/transfers/:transfer/bytes',
+    { schema: { ...params, querystring: offsetQuery } },
+    async (request) => {
+      const sink = await agent.findSink(request.params.transfer);
+      await receiveBytes(sink, request.query.offset, request.body as AsyncIterable<Buffer>);
+      return status(sink);
+    },
+  );
 
-  http.post('/v1/transfers/:transfer/receiver', { schema: { ...params, body: receiverRequestSchema } }, async (request) => {
-    const { transfer } = request.params;
-    agent.closeReceiver(transfer);
-    const sink = await agent.findSink(transfer);
-    const receiver = await TransferReceiver.open(sink, { secret: request.body.ticket, expiresAt: request.body.expiresAt });
-    agent.receivers.set(transfer, receiver);
-    return receiver.description;
-  });
+  http.post(
+    '/v1/transfers/:transfer/receiver',
+    { schema: { ...params, body: receiverRequestSchema } },
+    async (request) => {
+      const { transfer } = request.params;
+      agent.closeReceiver(transfer);
+      const sink = await agent.findSink(transfer);
+      const receiver = await TransferReceiver.open(sink, {
+        secret: request.body.ticket,
+        expiresAt: request.body.expiresAt,
+      });
+      agent.receivers.set(transfer, receiver);
+      return receiver.description;
+    },
+  );
 
-  http.post('/v1/transfers/:transfer/commit', { schema: { ...params, body: commitSchema } }, async (request) => {
-    const { transfer } = request.params;
-    for (const pool of pools.running()) {
-      const before = await pools.driver(pool).committed?.(transfer);
-      if (before) return { volume: before, digest: request.body.digest ?? '' };
-    }
-    const sink = await agent.findSink(transfer);
-    await checkFence(agent, request.headers, sink.spec.pool, sink.spec.volume);
-    using _writer = use.write(`${sink.spec.pool}/${sink.spec.volume}`, 'being put in place');
-    agent.closeReceiver(transfer);
-    const committed = await sink.commit(request.body.digest, abortSignal(request));
-    await pools.refresh(sink.spec.pool).catch(() => undefined);
-    return committed;
-  });
+  http.post(
+    '/v1/transfers/:transfer/commit',
+    { schema: { ...params, body: commitSchema } },
+    async (request) => {
+      const { transfer } = request.params;
+      for (const pool of pools.running()) {
+        const before = await pools.driver(pool).committed?.(transfer);
+        if (before) return { volume: before, digest: request.body.digest ?? '' };
+      }
+      const sink = await agent.findSink(transfer);
+      await checkFence(agent, request.headers, sink.spec.pool, sink.spec.volume);
+      using _writer = use.write(`${sink.spec.pool}/${sink.spec.volume}`, 'being put in place');
+      agent.closeReceiver(transfer);
+      const committed = await sink.commit(request.body.digest, abortSignal(request));
+      await pools.refresh(sink.spec.pool).catch(() => undefined);
+      return committed;
+    },
+  );
 
   /** Sends a volume to a receiver. The answer is one line of progress after the other; cutting it stops the send. */
   http.post('/v1/sends', { schema: { body: sendRequestSchema } }, async (request, reply) => {
-    const { transfer, pool, volume, representation, ticket, receiver, relay, limitBytesPerSecond } = request.body;
+    const { transfer, pool, volume, representation, ticket, receiver, relay, limitBytesPerSecond } =
+      request.body;
     const signal = abortSignal(request);
     const open = supported(pools.driver(pool), 'openSource');
     const reader = use.read(`${pool}/${volume}`, 'being sent to another host');
@@ -192,11 +219,18 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     const match = /^\/v1\/(transfers|sends)\/([0-9a-f-]{36})\/relay$/.exec(request.url ?? '');
     const [, side, transfer] = match ?? [];
     const receiver = side === 'transfers' ? agent.receivers.get(transfer!) : undefined;
-    if (!side || !transfer || request.headers.upgrade !== RELAY_UPGRADE || (side === 'transfers' && !receiver)) {
+    if (
+      !side ||
+      !transfer ||
+      request.headers.upgrade !== RELAY_UPGRADE ||
+      (side === 'transfers' && !receiver)
+    ) {
       socket.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
       return;
     }
-    socket.write(`HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: ${RELAY_UPGRADE}\r\n\r\n`);
+    socket.write(
+      `HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: ${RELAY_UPGRADE}\r\n\r\n`,
+    );
     if (head.length > 0) socket.unshift(head);
     if (receiver) receiver.accept(socket);
     else agent.relay(transfer).bring(socket);

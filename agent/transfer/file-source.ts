@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
-import { StowageError } from '../../shared/util/errors.ts';
 import type { Source, SourceExtent } from '../../shared/transfer/source.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import { openRegular, readFully } from '../host/files.ts';
 import { dataExtents } from '../host/holes.ts';
 

@@ -27,7 +27,11 @@ export class ChunkJournal implements AsyncDisposable {
     for (; end + RECORD <= bytes.length; end += RECORD) {
       const record = bytes.subarray(end, end + RECORD);
       const index = record.readUInt32LE(0);
-      if (crc32(record.subarray(0, RECORD - 4)) !== record.readUInt32LE(RECORD - 4) || index >= digests.map.count) break;
+      if (
+        crc32(record.subarray(0, RECORD - 4)) !== record.readUInt32LE(RECORD - 4) ||
+        index >= digests.map.count
+      )
+        break;
       digests.set(index, record.subarray(4, 4 + DIGEST_BYTES));
     }
     await file.close();

@@ -1,11 +1,11 @@
 import 'reflect-metadata';
-import * as x509 from '@peculiar/x509';
 import { createHash, timingSafeEqual, webcrypto, X509Certificate } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
+import * as x509 from '@peculiar/x509';
 import type { Receiver } from '../../shared/protocol/agent.ts';
 import { decodeExtents } from '../../shared/transfer/receive.ts';
 import { StowageError, toProblem, toStowageError } from '../../shared/util/errors.ts';
@@ -68,7 +68,12 @@ export class TransferReceiver {
   readonly #sockets = new Set<Duplex>();
   readonly description: Receiver;
 
-  private constructor(sink: Sink, ticket: Ticket, certificate: { key: string; cert: string; fingerprint: string }, tcp: Server) {
+  private constructor(
+    sink: Sink,
+    ticket: Ticket,
+    certificate: { key: string; cert: string; fingerprint: string },
+    tcp: Server,
+  ) {
     this.#sink = sink;
     this.#ticket = ticket;
     this.#key = certificate.key;
@@ -76,7 +81,11 @@ export class TransferReceiver {
     this.#tcp = tcp;
     tcp.on('connection', (socket) => this.accept(socket.setNoDelay(true)));
     this.#http.requestTimeout = 0;
-    this.description = { addresses: localAddresses(), port: (tcp.address() as AddressInfo).port, fingerprint: certificate.fingerprint };
+    this.description = {
+      addresses: localAddresses(),
+      port: (tcp.address() as AddressInfo).port,
+      fingerprint: certificate.fingerprint,
+    };
   }
 
   static async open(sink: Sink, ticket: Ticket): Promise<TransferReceiver> {
@@ -104,10 +113,14 @@ export class TransferReceiver {
   }
 
   #authorise(request: IncomingMessage): void {
-    const shown = createHash('sha256').update(request.headers.authorization ?? '').digest();
+    const shown = createHash('sha256')
+      .update(request.headers.authorization ?? '')
+      .digest();
     const wanted = createHash('sha256').update(`Bearer ${this.#ticket.secret}`).digest();
-    if (!timingSafeEqual(shown, wanted)) throw new StowageError('ticket-refused', 'the ticket is not for this transfer');
-    if (Date.now() > this.#ticket.expiresAt) throw new StowageError('ticket-refused', 'the ticket has expired');
+    if (!timingSafeEqual(shown, wanted))
+      throw new StowageError('ticket-refused', 'the ticket is not for this transfer');
+    if (Date.now() > this.#ticket.expiresAt)
+      throw new StowageError('ticket-refused', 'the ticket has expired');
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

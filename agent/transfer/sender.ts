@@ -48,7 +48,9 @@ function dialTcp(address: string, port: number, signal: AbortSignal): Promise<So
 function secure(stream: Duplex, fingerprint: string): Promise<TLSSocket> {
   return new Promise((resolve, reject) => {
     const socket = connectTls({ socket: stream as Socket, rejectUnauthorized: false, minVersion: 'TLSv1.3' });
-    socket.setTimeout(STALL_MS, () => socket.destroy(new StowageError('stream-cut', `nothing moved for ${STALL_MS / 1000} s`)));
+    socket.setTimeout(STALL_MS, () =>
+      socket.destroy(new StowageError('stream-cut', `nothing moved for ${STALL_MS / 1000} s`)),
+    );
     socket.once('error', reject);
     socket.once('close', () => reject(new StowageError('stream-cut', 'the sink closed the connection')));
     socket.once('secureConnect', () => {
@@ -104,7 +106,10 @@ async function allOrNone(work: Promise<void>[], stop: () => void): Promise<void>
  * several connections, one request a chunk; a chunk counts when the receiver says that it is durable.
  * Gives the root digest over everything. Throws `host-unreachable` before anything was sent when there is no way.
  */
-export async function sendVolume(source: VolumeSource, options: SendOptions): Promise<{ digest: string; wireBytes: number }> {
+export async function sendVolume(
+  source: VolumeSource,
+  options: SendOptions,
+): Promise<{ digest: string; wireBytes: number }> {
   const { receiver, ticket } = options;
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);
@@ -112,7 +117,8 @@ export async function sendVolume(source: VolumeSource, options: SendOptions): Pr
   const address = options.relay ? undefined : await findAddress(receiver, signal);
   const agent = new Agent({ keepAlive: true, maxSockets: STRIPES });
   const open = async (): Promise<TLSSocket> => {
-    const stream = address === undefined ? await options.relay!() : await dialTcp(address, receiver.port, signal);
+    const stream =
+      address === undefined ? await options.relay!() : await dialTcp(address, receiver.port, signal);
     return secure(stream, receiver.fingerprint);
   };
   agent.createConnection = (_options, callback) => {
@@ -123,7 +129,14 @@ export async function sendVolume(source: VolumeSource, options: SendOptions): Pr
     return undefined;
   };
   const send = (method: string, path: string): ClientRequest =>
-    request({ agent, method, path, signal, host: 'sink', headers: { authorization: `Bearer ${ticket}`, 'content-type': EXTENTS_TYPE } });
+    request({
+      agent,
+      method,
+      path,
+      signal,
+      host: 'sink',
+      headers: { authorization: `Bearer ${ticket}`, 'content-type': EXTENTS_TYPE },
+    });
 
   try {
     const query = send('GET', '/digests');

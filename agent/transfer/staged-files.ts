@@ -60,7 +60,8 @@ export class StagedFiles implements AsyncDisposable {
       if (this.digests.has(index) || this.map.parts[chunk.part]!.dense) continue;
       const file = this.#files[chunk.part]!;
       for (const extent of [...dataExtents(file, chunk.offset, chunk.offset + chunk.length)]) {
-        if (!punchHole(file, extent.offset, extent.length)) await writeZeros(file, extent.offset, extent.length);
+        if (!punchHole(file, extent.offset, extent.length))
+          await writeZeros(file, extent.offset, extent.length);
       }
     }
   }
@@ -72,7 +73,12 @@ export class StagedFiles implements AsyncDisposable {
     const wrote = await this.#writeData(file, place, chunk);
     await new Promise<void>((resolve, reject) => {
       const settle = (error?: unknown): void => (error === undefined ? resolve() : reject(error));
-      this.#waiting.push({ index: chunk.index, digest: chunk.digest, file: wrote ? file : undefined, settle });
+      this.#waiting.push({
+        index: chunk.index,
+        digest: chunk.digest,
+        file: wrote ? file : undefined,
+        settle,
+      });
       if (!this.#syncing) void this.#sync();
     });
   }

@@ -13,7 +13,10 @@ export class Throttle {
 
   async take(bytes: number, signal?: AbortSignal): Promise<void> {
     const now = performance.now();
-    this.#credit = Math.min(this.#credit + ((now - this.#last) / 1000) * this.#bytesPerSecond, this.#bytesPerSecond);
+    this.#credit = Math.min(
+      this.#credit + ((now - this.#last) / 1000) * this.#bytesPerSecond,
+      this.#bytesPerSecond,
+    );
     this.#last = now;
     // Going into debt keeps the average right whatever the size of a piece, and the order of those who wait.
     this.#credit -= bytes;

@@ -40,11 +40,17 @@ export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): v
   http.decorateRequest('note');
   http.decorateRequest('failure', undefined);
 
-  const record = (request: FastifyRequest, outcome: 'begun' | 'done' | 'failed' | 'refused', detail?: string): Promise<number> =>
+  const record = (
+    request: FastifyRequest,
+    outcome: 'begun' | 'done' | 'failed' | 'refused',
+    detail?: string,
+  ): Promise<number> =>
     audit.append({
       actor: request.actor.name,
       source: request.ip,
-      action: request.routeOptions.config.audit ?? `${request.method} ${request.routeOptions.url ?? request.url.split('?')[0]}`,
+      action:
+        request.routeOptions.config.audit ??
+        `${request.method} ${request.routeOptions.url ?? request.url.split('?')[0]}`,
       target: request.note.target ?? targetOf(request),
       outcome,
       detail,
@@ -53,9 +59,15 @@ export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): v
   /** Called when the answer is out or its client gone: Fastify's own hook does not tell of the latter. */
   const recordOutcome = async (request: FastifyRequest, finished: boolean): Promise<void> => {
     const { failure, note } = request;
-    const detail = failure ? `${failure.message} [${failure.code}]` : finished ? note.detail : 'the client or the host went away';
+    const detail = failure
+      ? `${failure.message} [${failure.code}]`
+      : finished
+        ? note.detail
+        : 'the client or the host went away';
     // The change was made under the first record; that this one is missing shows in the trail.
-    await record(request, failure || !finished ? 'failed' : 'done', detail).catch((error) => request.log.error(error, 'the outcome could not be recorded'));
+    await record(request, failure || !finished ? 'failed' : 'done', detail).catch((error) =>
+      request.log.error(error, 'the outcome could not be recorded'),
+    );
   };
 
   http.addHook('onRequest', async (request, reply) => {
@@ -66,7 +78,10 @@ export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): v
     try {
       request.actor = await tokens.authenticate(request.headers.authorization);
       if (!allows(request.actor.role, role)) {
-        throw new StowageError('forbidden', `${request.actor.name} is a ${request.actor.role}; this needs ${role}`);
+        throw new StowageError(
+          'forbidden',
+          `${request.actor.name} is a ${request.actor.role}; this needs ${role}`,
+        );
       }
     } catch (error) {
       await record(request, 'refused', toStowageError(error).message);

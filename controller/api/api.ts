@@ -15,8 +15,19 @@ import { volumeRoutes } from './volume-routes.ts';
 export async function createApi(parts: Parts, logger: FastifyBaseLogger): Promise<ApiHttp> {
   const http = await createApiHttp(logger);
   guardAccess(http, parts.tokens, parts.audit);
-  for (const routes of [hostRoutes, poolRoutes, volumeRoutes, dataRoutes, jobRoutes, auditRoutes, tokenRoutes]) routes(http, parts);
-  http.get('/api/v1/openapi.json', { config: { role: 'public' }, schema: { hide: true } }, () => http.swagger());
+  for (const routes of [
+    hostRoutes,
+    poolRoutes,
+    volumeRoutes,
+    dataRoutes,
+    jobRoutes,
+    auditRoutes,
+    tokenRoutes,
+  ])
+    routes(http, parts);
+  http.get('/api/v1/openapi.json', { config: { role: 'public' }, schema: { hide: true } }, () =>
+    http.swagger(),
+  );
   http.get('/api/v1/health', { config: { role: 'public' } }, () => ({ status: 'ok' }));
   await http.ready();
   serveEvents(http, parts);

@@ -1,5 +1,5 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Readable } from 'node:stream';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { representationSchema, volumeFormatSchema } from '../../shared/conf/volume.ts';
 import { commitSchema, type Layout, representationQuery } from '../../shared/protocol/agent.ts';
@@ -9,8 +9,13 @@ import type { UploadTarget } from '../jobs/uploads.ts';
 import type { ApiHttp } from './http.ts';
 import { agentPathOf, referenceOf, volumeParams } from './volume-routes.ts';
 
-const uploadQuery = z.object({ format: volumeFormatSchema.optional(), as: representationSchema.default('image') });
-const beginUploadSchema = uploadQuery.extend({ sizeBytes: z.number().int().positive().max(Number.MAX_SAFE_INTEGER) });
+const uploadQuery = z.object({
+  format: volumeFormatSchema.optional(),
+  as: representationSchema.default('image'),
+});
+const beginUploadSchema = uploadQuery.extend({
+  sizeBytes: z.number().int().positive().max(Number.MAX_SAFE_INTEGER),
+});
 
 /** Where the bytes of a PUT belong, from `Content-Range: bytes 0-99/1000` or, without one, all from the start. */
 function placeOf(request: FastifyRequest): { offset: number; sizeBytes: number } {
@@ -21,7 +26,8 @@ function placeOf(request: FastifyRequest): { offset: number; sizeBytes: number }
     return { offset: Number(match[1]), sizeBytes: Number(match[3]) };
   }
   const length = Number(request.headers['content-length'] ?? Number.NaN);
-  if (!(length > 0)) throw new StowageError('invalid-argument', 'an upload needs its Content-Length, which must not be 0');
+  if (!(length > 0))
+    throw new StowageError('invalid-argument', 'an upload needs its Content-Length, which must not be 0');
   return { offset: 0, sizeBytes: length };
 }
 
@@ -31,7 +37,12 @@ export function dataRoutes(http: ApiHttp, { fleet, leases, uploads }: Parts): vo
   const path = '/api/v1/hosts/:host/pools/:pool/volumes/:volume';
 
   /** Passes an agent's answer on, holding the volume as long as it streams. */
-  const passOn = async (request: FastifyRequest, reply: FastifyReply, address: UploadTarget, agentPath: string): Promise<FastifyReply> => {
+  const passOn = async (
+    request: FastifyRequest,
+    reply: FastifyReply,
+    address: UploadTarget,
+    agentPath: string,
+  ): Promise<FastifyReply> => {
     const agent = await fleet.client(address.host);
     const lease = await leases.acquire(referenceOf(address), 'read', `download by ${request.actor.name}`);
     const stop = new AbortController();
@@ -41,9 +52,21 @@ export function dataRoutes(http: ApiHttp, { fleet, leases, uploads }: Parts): vo
     };
     reply.raw.once('close', end);
     const headers: Record<string, string> = {};
-    for (const name of ['range', 'if-range'] as const) if (request.headers[name]) headers[name] = String(request.headers[name]);
-    const answer = await agent.stream(agentPath, { method: request.method, headers, signal: stop.signal, patient: true });
-    for (const name of ['content-type', 'content-length', 'content-range', 'accept-ranges', 'etag'] as const) {
+    for (const name of ['range', 'if-range'] as const)
+      if (request.headers[name]) headers[name] = String(request.headers[name]);
+    const answer = await agent.stream(agentPath, {
+      method: request.method,
+      headers,
+      signal: stop.signal,
+      patient: true,
+    });
+    for (const name of [
+      'content-type',
+      'content-length',
+      'content-range',
+      'accept-ranges',
+      'etag',
+    ] as const) {
       const value = answer.headers[name];
       if (value !== undefined) void reply.header(name, value);
     }
@@ -52,65 +75,118 @@ export function dataRoutes(http: ApiHttp, { fleet, leases, uploads }: Parts): vo
     return reply.code(answer.statusCode!).send(answer);
   };
 
-  const reading = (audit: string) => ({ config: { role: 'viewer' as const, audit }, schema: { tags, params: volumeParams, querystring: representationQuery } });
+  const reading = (audit: string) => ({
+    config: { role: 'viewer' as const, audit },
+    schema: { tags, params: volumeParams, querystring: representationQuery },
+  });
   http.get(`${path}/data`, reading('volume.download'), (request, reply) =>
     passOn(request, reply, request.params, `${agentPathOf(request.params)}/data?as=${request.query.as}`),
   );
   http.get(`${path}/extents`, reading('volume.download'), (request, reply) =>
     passOn(request, reply, request.params, `${agentPathOf(request.params)}/extents?as=${request.query.as}`),
   );
-  http.get(`${path}/layout`, { config: { role: 'viewer' }, schema: { tags, params: volumeParams, querystring: representationQuery } }, async (request) => {
-    const agent = await fleet.client(request.params.host);
-    return agent.json<Layout>(`${agentPathOf(request.params)}/layout?as=${request.query.as}`, { patient: true });
-  });
+  http.get(
+    `${path}/layout`,
+    { config: { role: 'viewer' }, schema: { tags, params: volumeParams, querystring: representationQuery } },
+    async (request) => {
+      const agent = await fleet.client(request.params.host);
+      return agent.json<Layout>(`${agentPathOf(request.params)}/layout?as=${request.query.as}`, {
+        patient: true,
+      });
+    },
+  );
 
   // ---- plain uploads: curl -T FILE, and curl -C OFFSET -T FILE to go on ----
 
   const writing = { role: 'operator' as const, audit: 'volume.upload' };
-  http.put(`${path}/data`, { config: writing, schema: { tags, params: volumeParams, querystring: uploadQuery } }, async (request, reply) => {
-    const { offset, sizeBytes } = placeOf(request);
-    const { host } = request.params;
-    const { format, as } = request.query;
-    const upload = await uploads.begin(request.params, { format, representation: as, sizeBytes }, request.actor.name);
-    void reply.header('upload-length', sizeBytes).header('upload-offset', upload.status.contiguousBytes);
-    const status = await uploads.receiveBytes(host, upload, offset, request.body as Readable);
-    void reply.header('upload-offset', status.contiguousBytes);
-    request.note = { detail: `job ${upload.job}, ${sizeBytes} bytes` };
-    if (!status.complete) return reply.code(202).send(status);
-    return reply.code(201).send(await uploads.commit(host, upload, undefined));
-  });
+  http.put(
+    `${path}/data`,
+    { config: writing, schema: { tags, params: volumeParams, querystring: uploadQuery } },
+    async (request, reply) => {
+      const { offset, sizeBytes } = placeOf(request);
+      const { host } = request.params;
+      const { format, as } = request.query;
+      const upload = await uploads.begin(
+        request.params,
+        { format, representation: as, sizeBytes },
+        request.actor.name,
+      );
+      void reply.header('upload-length', sizeBytes).header('upload-offset', upload.status.contiguousBytes);
+      const status = await uploads.receiveBytes(host, upload, offset, request.body as Readable);
+      void reply.header('upload-offset', status.contiguousBytes);
+      request.note = { detail: `job ${upload.job}, ${sizeBytes} bytes` };
+      if (!status.complete) return reply.code(202).send(status);
+      return reply.code(201).send(await uploads.commit(host, upload, undefined));
+    },
+  );
 
   /** How far an upload has come: its headers say where to go on. */
-  http.get(`${path}/upload`, { config: { role: 'operator' }, schema: { tags, params: volumeParams } }, async (request, reply) => {
-    const upload = await uploads.find(request.params);
-    void reply.header('upload-offset', upload.status.contiguousBytes).header('upload-length', upload.status.totalBytes);
-    return upload;
-  });
-  http.delete(`${path}/upload`, { config: { role: 'operator', audit: 'volume.upload.cancel' }, schema: { tags, params: volumeParams } }, async (request, reply) => {
-    const upload = await uploads.find(request.params);
-    await uploads.cancel(request.params.host, upload, new StowageError('cancelled', `cancelled by ${request.actor.name}`));
-    return reply.code(204).send();
-  });
+  http.get(
+    `${path}/upload`,
+    { config: { role: 'operator' }, schema: { tags, params: volumeParams } },
+    async (request, reply) => {
+      const upload = await uploads.find(request.params);
+      void reply
+        .header('upload-offset', upload.status.contiguousBytes)
+        .header('upload-length', upload.status.totalBytes);
+      return upload;
+    },
+  );
+  http.delete(
+    `${path}/upload`,
+    { config: { role: 'operator', audit: 'volume.upload.cancel' }, schema: { tags, params: volumeParams } },
+    async (request, reply) => {
+      const upload = await uploads.find(request.params);
+      await uploads.cancel(
+        request.params.host,
+        upload,
+        new StowageError('cancelled', `cancelled by ${request.actor.name}`),
+      );
+      return reply.code(204).send();
+    },
+  );
 
   // ---- sparse uploads: what the CLI does ----
 
-  http.post(`${path}/upload`, { config: writing, schema: { tags, params: volumeParams, body: beginUploadSchema } }, async (request, reply) => {
-    const { format, as, sizeBytes } = request.body;
-    const upload = await uploads.begin(request.params, { format, representation: as, sizeBytes }, request.actor.name);
-    request.note = { detail: `job ${upload.job}, ${sizeBytes} bytes` };
-    return reply.code(201).send(upload);
-  });
-  http.get(`${path}/upload/digests`, { config: { role: 'operator' }, schema: { tags, params: volumeParams } }, async (request, reply) => {
-    const upload = await uploads.find(request.params);
-    const agent = await fleet.client(request.params.host);
-    return reply.type('application/octet-stream').send(await agent.stream(`/v1/transfers/${upload.spec.id}/digests`));
-  });
-  http.put(`${path}/upload/extents`, { config: writing, schema: { tags, params: volumeParams } }, async (request) => {
-    const upload = await uploads.find(request.params);
-    return uploads.receiveExtents(request.params.host, upload, request.body as Readable);
-  });
-  http.post(`${path}/upload/commit`, { config: writing, schema: { tags, params: volumeParams, body: commitSchema } }, async (request) => {
-    const upload = await uploads.find(request.params);
-    return uploads.commit(request.params.host, upload, request.body.digest);
-  });
+  http.post(
+    `${path}/upload`,
+    { config: writing, schema: { tags, params: volumeParams, body: beginUploadSchema } },
+    async (request, reply) => {
+      const { format, as, sizeBytes } = request.body;
+      const upload = await uploads.begin(
+        request.params,
+        { format, representation: as, sizeBytes },
+        request.actor.name,
+      );
+      request.note = { detail: `job ${upload.job}, ${sizeBytes} bytes` };
+      return reply.code(201).send(upload);
+    },
+  );
+  http.get(
+    `${path}/upload/digests`,
+    { config: { role: 'operator' }, schema: { tags, params: volumeParams } },
+    async (request, reply) => {
+      const upload = await uploads.find(request.params);
+      const agent = await fleet.client(request.params.host);
+      return reply
+        .type('application/octet-stream')
+        .send(await agent.stream(`/v1/transfers/${upload.spec.id}/digests`));
+    },
+  );
+  http.put(
+    `${path}/upload/extents`,
+    { config: writing, schema: { tags, params: volumeParams } },
+    async (request) => {
+      const upload = await uploads.find(request.params);
+      return uploads.receiveExtents(request.params.host, upload, request.body as Readable);
+    },
+  );
+  http.post(
+    `${path}/upload/commit`,
+    { config: writing, schema: { tags, params: volumeParams, body: commitSchema } },
+    async (request) => {
+      const upload = await uploads.find(request.params);
+      return uploads.commit(request.params.host, upload, request.body.digest);
+    },
+  );
 }

@@ -12,7 +12,8 @@ export function serveEvents(http: ApiHttp, { tokens, inventory, webSockets }: Pa
   const server = new WebSocketServer({ noServer: true, maxPayload: 1024 });
   http.server.on('upgrade', async (request, socket, head) => {
     if (webSockets.handleUpgrade(request, socket, head)) return;
-    const refuse = (status: string): void => void socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+    const refuse = (status: string): void =>
+      void socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
     if (request.url !== EVENTS_PATH) return refuse('404 Not Found');
     const actor = await tokens.authenticate(request.headers.authorization).catch(() => undefined);
     if (!actor) return refuse('401 Unauthorized');

@@ -13,7 +13,10 @@ const addHostSchema = z.object({
   port: z.number().int().min(1).max(65535).default(22),
   /** Path of a private key file on the controller. */
   identity: z.string().max(4096).optional(),
-  fingerprint: z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}$/).optional(),
+  fingerprint: z
+    .string()
+    .regex(/^SHA256:[A-Za-z0-9+/]{43}$/)
+    .optional(),
   acceptNew: z.boolean().default(false),
 });
 
@@ -21,27 +24,48 @@ const addHostSchema = z.object({
 export function hostRoutes(http: ApiHttp, { fleet, leases }: Parts): void {
   const tags = ['hosts'];
   http.get('/api/v1/hosts', { config: { role: 'viewer' }, schema: { tags } }, () => fleet.list());
-  http.get('/api/v1/hosts/:host', { config: { role: 'viewer' }, schema: { tags, params: hostParams } }, async (request) => {
-    const host = await fleet.get(request.params.host);
-    const agent = await fleet.client(request.params.host);
-    const info = host.state === 'reachable' ? await agent.json<AgentInfo>('/v1/info').catch(() => undefined) : undefined;
-    return { ...host, agent: info };
-  });
-  http.get('/api/v1/hosts/:host/doctor', { config: { role: 'viewer' }, schema: { tags, params: hostParams } }, async (request) => {
-    const agent = await fleet.client(request.params.host);
-    return agent.json<DoctorFinding[]>('/v1/doctor');
-  });
-  http.post('/api/v1/hosts', { config: { role: 'admin', audit: 'host.add' }, schema: { tags, body: addHostSchema } }, async (request, reply) => {
-    const { name, fingerprint, acceptNew, ...address } = request.body;
-    request.note = { target: name, detail: `${address.user}@${address.hostname}:${address.port}` };
-    return reply.code(201).send(await fleet.addSsh(name, address, { fingerprint, acceptNew }));
-  });
-  http.post('/api/v1/hosts/:host/enrolment', { config: { role: 'admin', audit: 'host.invite' }, schema: { tags, params: hostParams } }, async (request, reply) =>
-    reply.code(201).send(await fleet.enrol(request.params.host)),
+  http.get(
+    '/api/v1/hosts/:host',
+    { config: { role: 'viewer' }, schema: { tags, params: hostParams } },
+    async (request) => {
+      const host = await fleet.get(request.params.host);
+      const agent = await fleet.client(request.params.host);
+      const info =
+        host.state === 'reachable'
+          ? await agent.json<AgentInfo>('/v1/info').catch(() => undefined)
+          : undefined;
+      return { ...host, agent: info };
+    },
   );
-  http.delete('/api/v1/hosts/:host', { config: { role: 'admin', audit: 'host.remove' }, schema: { tags, params: hostParams } }, async (request, reply) => {
-    await leases.refuseHeld(request.params.host);
-    await fleet.remove(request.params.host);
-    return reply.code(204).send();
-  });
+  http.get(
+    '/api/v1/hosts/:host/doctor',
+    { config: { role: 'viewer' }, schema: { tags, params: hostParams } },
+    async (request) => {
+      const agent = await fleet.client(request.params.host);
+      return agent.json<DoctorFinding[]>('/v1/doctor');
+    },
+  );
+  http.post(
+    '/api/v1/hosts',
+    { config: { role: 'admin', audit: 'host.add' }, schema: { tags, body: addHostSchema } },
+    async (request, reply) => {
+      const { name, fingerprint, acceptNew, ...address } = request.body;
+      request.note = { target: name, detail: `${address.user}@${address.hostname}:${address.port}` };
+      return reply.code(201).send(await fleet.addSsh(name, address, { fingerprint, acceptNew }));
+    },
+  );
+  http.post(
+    '/api/v1/hosts/:host/enrolment',
+    { config: { role: 'admin', audit: 'host.invite' }, schema: { tags, params: hostParams } },
+    async (request, reply) => reply.code(201).send(await fleet.enrol(request.params.host)),
+  );
+  http.delete(
+    '/api/v1/hosts/:host',
+    { config: { role: 'admin', audit: 'host.remove' }, schema: { tags, params: hostParams } },
+    async (request, reply) => {
+      await leases.refuseHeld(request.params.host);
+      await fleet.remove(request.params.host);
+      return reply.code(204).send();
+    },
+  );
 }

@@ -1,14 +1,30 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
 import swagger from '@fastify/swagger';
-import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type RawServerDefault } from 'fastify';
-import { jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  LogController,
+  type RawServerDefault,
+} from 'fastify';
+import {
+  jsonSchemaTransform,
+  serializerCompiler,
+  validatorCompiler,
+  type ZodTypeProvider,
+} from 'fastify-type-provider-zod';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { StowageError, toProblem, toStowageError } from '../../shared/util/errors.ts';
 import { VERSION } from '../../shared/version.ts';
 
-export type ApiHttp = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, ZodTypeProvider>;
+export type ApiHttp = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  ZodTypeProvider
+>;
 
 interface ForeignError {
   validation?: { instancePath?: string; message?: string }[];
@@ -20,26 +36,40 @@ interface ForeignError {
 function known(error: unknown): StowageError {
   const foreign = error as ForeignError;
   if (foreign.validation) {
-    const words = foreign.validation.map(({ instancePath, message }) => `${instancePath?.slice(1) || 'value'}: ${message}`).join('; ');
+    const words = foreign.validation
+      .map(({ instancePath, message }) => `${instancePath?.slice(1) || 'value'}: ${message}`)
+      .join('; ');
     return new StowageError('invalid-argument', words.slice(0, 500));
   }
   const status = foreign.statusCode;
   if (status === 413) return new StowageError('too-large', foreign.message);
   if (status === 429) return new StowageError('rate-limited', foreign.message);
-  if (status && status >= 400 && status < 500 && !(error instanceof StowageError)) return new StowageError('invalid-argument', foreign.message);
+  if (status && status >= 400 && status < 500 && !(error instanceof StowageError))
+    return new StowageError('invalid-argument', foreign.message);
   return toStowageError(error);
 }
 
 /** The API's HTTP: zod at the edge, OpenAPI from the same schemas, problems as answers, streams as bodies. */
 export async function createApiHttp(logger: FastifyBaseLogger): Promise<ApiHttp> {
-  const http = Fastify({ loggerInstance: logger, logController: new LogController({ disableRequestLogging: true }), bodyLimit: 1 << 20, requestTimeout: 0, routerOptions: { maxParamLength: 1024 } }).withTypeProvider<ZodTypeProvider>();
+  const http = Fastify({
+    loggerInstance: logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: 1 << 20,
+    requestTimeout: 0,
+    routerOptions: { maxParamLength: 1024 },
+  }).withTypeProvider<ZodTypeProvider>();
   http.setValidatorCompiler(validatorCompiler);
   http.setSerializerCompiler(serializerCompiler);
   await http.register(helmet);
   await http.register(rateLimit, { global: true, max: 6000, timeWindow: '1 minute' });
   await http.register(swagger, {
     openapi: {
-      info: { title: 'Stowage', version: VERSION, description: 'Storage pools and volumes across a fleet of hosts. Errors are RFC 9457 problems with a stable `code`.' },
+      info: {
+        title: 'Stowage',
+        version: VERSION,
+        description:
+          'Storage pools and volumes across a fleet of hosts. Errors are RFC 9457 problems with a stable `code`.',
+      },
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
       security: [{ token: [] }],
     },
@@ -57,7 +87,12 @@ export async function createApiHttp(logger: FastifyBaseLogger): Promise<ApiHttp>
     void reply.code(failure.status).type('application/problem+json').send(toProblem(failure));
   });
   http.setNotFoundHandler((request, reply) => {
-    const problem = toProblem(new StowageError('route-not-found', `${request.method} ${request.url.split('?')[0]} is not part of the API`));
+    const problem = toProblem(
+      new StowageError(
+        'route-not-found',
+        `${request.method} ${request.url.split('?')[0]} is not part of the API`,
+      ),
+    );
     void reply.code(404).type('application/problem+json').send(problem);
   });
   return http;

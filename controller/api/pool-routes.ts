@@ -18,46 +18,73 @@ const createPoolSchema = definePoolSchema.extend({
 /** Pools, in libvirt's words. */
 export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): void {
   const tags = ['pools'];
-  http.get('/api/v1/pools', { config: { role: 'viewer' }, schema: { tags, querystring: hostQuery } }, (request) => inventory.pools(request.query.host));
-  http.get('/api/v1/hosts/:host/pools/:pool', { config: { role: 'viewer' }, schema: { tags, params: poolParams } }, (request) =>
-    inventory.pool(request.params.host, request.params.pool),
+  http.get(
+    '/api/v1/pools',
+    { config: { role: 'viewer' }, schema: { tags, querystring: hostQuery } },
+    (request) => inventory.pools(request.query.host),
+  );
+  http.get(
+    '/api/v1/hosts/:host/pools/:pool',
+    { config: { role: 'viewer' }, schema: { tags, params: poolParams } },
+    (request) => inventory.pool(request.params.host, request.params.pool),
   );
 
   /** Define, build, start: after an error nothing of the pool is left defined. */
-  http.post('/api/v1/hosts/:host/pools', { config: { role: 'admin', audit: 'pool.create' }, schema: { tags, params: hostParams, body: createPoolSchema } }, async (request, reply) => {
-    const { build, start, ...definition } = request.body;
-    request.note = { target: `${request.params.host}/${definition.name}`, detail: `${definition.type} ${definition.target.path}` };
-    const agent = await fleet.client(request.params.host);
-    let pool = await agent.json<Pool>('/v1/pools', { method: 'POST', json: definition });
-    const path = `/v1/pools/${encodeURIComponent(pool.name)}`;
-    try {
-      if (build) await agent.json(`${path}/build`, { method: 'POST' });
-      if (start) pool = await agent.json<Pool>(`${path}/start`, { method: 'POST' });
-    } catch (error) {
-      await agent.json(path, { method: 'DELETE' }).catch(() => undefined);
-      throw error;
-    }
-    return reply.code(201).send(pool);
-  });
+  http.post(
+    '/api/v1/hosts/:host/pools',
+    {
+      config: { role: 'admin', audit: 'pool.create' },
+      schema: { tags, params: hostParams, body: createPoolSchema },
+    },
+    async (request, reply) => {
+      const { build, start, ...definition } = request.body;
+      request.note = {
+        target: `${request.params.host}/${definition.name}`,
+        detail: `${definition.type} ${definition.target.path}`,
+      };
+      const agent = await fleet.client(request.params.host);
+      let pool = await agent.json<Pool>('/v1/pools', { method: 'POST', json: definition });
+      const path = `/v1/pools/${encodeURIComponent(pool.name)}`;
+      try {
+        if (build) await agent.json(`${path}/build`, { method: 'POST' });
+        if (start) pool = await agent.json<Pool>(`${path}/start`, { method: 'POST' });
+      } catch (error) {
+        await agent.json(path, { method: 'DELETE' }).catch(() => undefined);
+        throw error;
+      }
+      return reply.code(201).send(pool);
+    },
+  );
 
   for (const action of ['build', 'start', 'stop', 'refresh'] as const) {
     const config = { role: 'operator' as const, audit: `pool.${action}` };
-    http.post(`/api/v1/hosts/:host/pools/:pool/${action}`, { config, schema: { tags, params: poolParams } }, async (request) => {
-      const { host, pool } = request.params;
-      if (action === 'stop') await leases.refuseHeld(`${host}/${pool}`);
-      const agent = await fleet.client(host);
-      return agent.json(`/v1/pools/${encodeURIComponent(pool)}/${action}`, { method: 'POST' });
-    });
+    http.post(
+      `/api/v1/hosts/:host/pools/:pool/${action}`,
+      { config, schema: { tags, params: poolParams } },
+      async (request) => {
+        const { host, pool } = request.params;
+        if (action === 'stop') await leases.refuseHeld(`${host}/${pool}`);
+        const agent = await fleet.client(host);
+        return agent.json(`/v1/pools/${encodeURIComponent(pool)}/${action}`, { method: 'POST' });
+      },
+    );
   }
 
   /** Undefines a stopped pool; with `storage=true` its empty directory goes too. */
   const deleteQuery = z.object({ storage: z.enum(['true', 'false']).default('false') });
-  http.delete('/api/v1/hosts/:host/pools/:pool', { config: { role: 'admin', audit: 'pool.delete' }, schema: { tags, params: poolParams, querystring: deleteQuery } }, async (request, reply) => {
-    const { host, pool } = request.params;
-    const agent = await fleet.client(host);
-    const path = `/v1/pools/${encodeURIComponent(pool)}`;
-    if (request.query.storage === 'true') await agent.json(`${path}/delete`, { method: 'POST' });
-    await agent.json(path, { method: 'DELETE' });
-    return reply.code(204).send();
-  });
+  http.delete(
+    '/api/v1/hosts/:host/pools/:pool',
+    {
+      config: { role: 'admin', audit: 'pool.delete' },
+      schema: { tags, params: poolParams, querystring: deleteQuery },
+    },
+    async (request, reply) => {
+      const { host, pool } = request.params;
+      const agent = await fleet.client(host);
+      const path = `/v1/pools/${encodeURIComponent(pool)}`;
+      if (request.query.storage === 'true') await agent.json(`${path}/delete`, { method: 'POST' });
+      await agent.json(path, { method: 'DELETE' });
+      return reply.code(204).send();
+    },
+  );
 }

@@ -15,13 +15,24 @@ const createSchema = z.object({
 export function tokenRoutes(http: ApiHttp, { tokens }: Parts): void {
   const tags = ['tokens'];
   http.get('/api/v1/tokens', { config: { role: 'admin' }, schema: { tags } }, () => tokens.list());
-  http.post('/api/v1/tokens', { config: { role: 'admin', audit: 'token.create' }, schema: { tags, body: createSchema } }, async (request, reply) => {
-    const { name, role, expiresAt } = request.body;
-    request.note = { target: `token ${name}`, detail: role };
-    return reply.code(201).send(await tokens.create(name, role, expiresAt));
-  });
-  http.delete('/api/v1/tokens/:token', { config: { role: 'admin', audit: 'token.revoke' }, schema: { tags, params: z.object({ token: nameSchema }) } }, async (request, reply) => {
-    await tokens.revoke(request.params.token);
-    return reply.code(204).send();
-  });
+  http.post(
+    '/api/v1/tokens',
+    { config: { role: 'admin', audit: 'token.create' }, schema: { tags, body: createSchema } },
+    async (request, reply) => {
+      const { name, role, expiresAt } = request.body;
+      request.note = { target: `token ${name}`, detail: role };
+      return reply.code(201).send(await tokens.create(name, role, expiresAt));
+    },
+  );
+  http.delete(
+    '/api/v1/tokens/:token',
+    {
+      config: { role: 'admin', audit: 'token.revoke' },
+      schema: { tags, params: z.object({ token: nameSchema }) },
+    },
+    async (request, reply) => {
+      await tokens.revoke(request.params.token);
+      return reply.code(204).send();
+    },
+  );
 }

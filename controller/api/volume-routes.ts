@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { newVolumeSchema, type Snapshot, type Volume, volumeFormatSchema } from '../../shared/conf/volume.ts';
 import { resizeVolumeSchema, snapshotBodySchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
-import { nameSchema, splitReference } from '../../shared/util/names.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import { nameSchema, splitReference } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
 import type { AgentClient } from '../hosts/agent-client.ts';
 import { migrate } from '../jobs/migrate.ts';
@@ -46,7 +46,11 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
   const path = '/api/v1/hosts/:host/pools/:pool/volumes';
 
   /** Runs a short change under a lease of its own, held until the agent has answered. */
-  const change = async <T>(address: VolumeAddress, holder: string, work: (agent: AgentClient, fence: number) => Promise<T>): Promise<T> => {
+  const change = async <T>(
+    address: VolumeAddress,
+    holder: string,
+    work: (agent: AgentClient, fence: number) => Promise<T>,
+  ): Promise<T> => {
     const agent = await fleet.client(address.host);
     await using lease = await leases.acquire(referenceOf(address), 'write', holder);
     return await work(agent, lease.token);
@@ -57,96 +61,205 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     return volume;
   };
 
-  http.get('/api/v1/volumes', { config: { role: 'viewer' }, schema: { tags, querystring: listQuery } }, (request) => inventory.volumes(request.query));
-  http.get(`${path}/:volume`, { config: { role: 'viewer' }, schema: { tags, params: volumeParams } }, async (request) => {
-    const { host, pool, volume } = request.params;
-    const found = await inventory.volume(host, pool, volume);
-    return { ...found, usedBy: await leases.holders(referenceOf(request.params)) };
-  });
+  http.get(
+    '/api/v1/volumes',
+    { config: { role: 'viewer' }, schema: { tags, querystring: listQuery } },
+    (request) => inventory.volumes(request.query),
+  );
+  http.get(
+    `${path}/:volume`,
+    { config: { role: 'viewer' }, schema: { tags, params: volumeParams } },
+    async (request) => {
+      const { host, pool, volume } = request.params;
+      const found = await inventory.volume(host, pool, volume);
+      return { ...found, usedBy: await leases.holders(referenceOf(request.params)) };
+    },
+  );
 
-  http.post(path, { config: { role: 'operator', audit: 'volume.create' }, schema: { tags, params: poolParams, body: newVolumeSchema } }, async (request, reply) => {
-    const address = { ...request.params, volume: request.body.name };
-    request.note = { target: referenceOf(address), detail: `${request.body.format}, ${request.body.capacityBytes} bytes` };
-    const volume = await change(address, `create by ${request.actor.name}`, (agent, fence) =>
-      agent.json<Volume>(`/v1/pools/${encodeURIComponent(address.pool)}/volumes`, { method: 'POST', json: request.body, fence, patient: true }),
-    );
-    return reply.code(201).send(await show(address, volume));
-  });
+  http.post(
+    path,
+    {
+      config: { role: 'operator', audit: 'volume.create' },
+      schema: { tags, params: poolParams, body: newVolumeSchema },
+    },
+    async (request, reply) => {
+      const address = { ...request.params, volume: request.body.name };
+      request.note = {
+        target: referenceOf(address),
+        detail: `${request.body.format}, ${request.body.capacityBytes} bytes`,
+      };
+      const volume = await change(address, `create by ${request.actor.name}`, (agent, fence) =>
+        agent.json<Volume>(`/v1/pools/${encodeURIComponent(address.pool)}/volumes`, {
+          method: 'POST',
+          json: request.body,
+          fence,
+          patient: true,
+        }),
+      );
+      return reply.code(201).send(await show(address, volume));
+    },
+  );
 
-  http.delete(`${path}/:volume`, { config: { role: 'operator', audit: 'volume.delete' }, schema: { tags, params: volumeParams } }, async (request, reply) => {
-    await change(request.params, `delete by ${request.actor.name}`, (agent, fence) => agent.json(agentPathOf(request.params), { method: 'DELETE', fence, patient: true }));
-    await inventory.removeVolume((await fleet.row(request.params.host)).id, request.params.pool, request.params.volume);
-    return reply.code(204).send();
-  });
+  http.delete(
+    `${path}/:volume`,
+    { config: { role: 'operator', audit: 'volume.delete' }, schema: { tags, params: volumeParams } },
+    async (request, reply) => {
+      await change(request.params, `delete by ${request.actor.name}`, (agent, fence) =>
+        agent.json(agentPathOf(request.params), { method: 'DELETE', fence, patient: true }),
+      );
+      await inventory.removeVolume(
+        (await fleet.row(request.params.host)).id,
+        request.params.pool,
+        request.params.volume,
+      );
+      return reply.code(204).send();
+    },
+  );
 
-  http.post(`${path}/:volume/resize`, { config: { role: 'operator', audit: 'volume.resize' }, schema: { tags, params: volumeParams, body: resizeVolumeSchema } }, async (request) => {
-    request.note = { detail: `to ${request.body.capacityBytes} bytes` };
-    const volume = await change(request.params, `resize by ${request.actor.name}`, (agent, fence) =>
-      agent.json<Volume>(`${agentPathOf(request.params)}/resize`, { method: 'POST', json: request.body, fence, patient: true }),
-    );
-    return show(request.params, volume);
-  });
+  http.post(
+    `${path}/:volume/resize`,
+    {
+      config: { role: 'operator', audit: 'volume.resize' },
+      schema: { tags, params: volumeParams, body: resizeVolumeSchema },
+    },
+    async (request) => {
+      request.note = { detail: `to ${request.body.capacityBytes} bytes` };
+      const volume = await change(request.params, `resize by ${request.actor.name}`, (agent, fence) =>
+        agent.json<Volume>(`${agentPathOf(request.params)}/resize`, {
+          method: 'POST',
+          json: request.body,
+          fence,
+          patient: true,
+        }),
+      );
+      return show(request.params, volume);
+    },
+  );
 
   // ---- snapshots ----
 
-  http.get(`${path}/:volume/snapshots`, { config: { role: 'viewer' }, schema: { tags, params: volumeParams } }, async (request) => {
-    const agent = await fleet.client(request.params.host);
-    return agent.json<Snapshot[]>(`${agentPathOf(request.params)}/snapshots`);
-  });
-  http.post(`${path}/:volume/snapshots`, { config: { role: 'operator', audit: 'snapshot.create' }, schema: { tags, params: volumeParams, body: snapshotBodySchema } }, async (request, reply) => {
-    const made = await change(request.params, `snapshot by ${request.actor.name}`, (agent, fence) =>
-      agent.json<{ id: string }>(`${agentPathOf(request.params)}/snapshots`, { method: 'POST', json: request.body, fence, patient: true }),
-    );
-    request.note = { detail: made.id };
-    return reply.code(201).send(made);
-  });
+  http.get(
+    `${path}/:volume/snapshots`,
+    { config: { role: 'viewer' }, schema: { tags, params: volumeParams } },
+    async (request) => {
+      const agent = await fleet.client(request.params.host);
+      return agent.json<Snapshot[]>(`${agentPathOf(request.params)}/snapshots`);
+    },
+  );
+  http.post(
+    `${path}/:volume/snapshots`,
+    {
+      config: { role: 'operator', audit: 'snapshot.create' },
+      schema: { tags, params: volumeParams, body: snapshotBodySchema },
+    },
+    async (request, reply) => {
+      const made = await change(request.params, `snapshot by ${request.actor.name}`, (agent, fence) =>
+        agent.json<{ id: string }>(`${agentPathOf(request.params)}/snapshots`, {
+          method: 'POST',
+          json: request.body,
+          fence,
+          patient: true,
+        }),
+      );
+      request.note = { detail: made.id };
+      return reply.code(201).send(made);
+    },
+  );
   const snapshotParams = volumeParams.extend({ snapshot: z.string().max(64) });
-  const snapshotPath = (address: VolumeAddress, snapshot: string): string => `${agentPathOf(address)}/snapshots/${encodeURIComponent(snapshot)}`;
-  http.post(`${path}/:volume/snapshots/:snapshot/switch`, { config: { role: 'operator', audit: 'snapshot.switch' }, schema: { tags, params: snapshotParams } }, async (request, reply) => {
-    request.note = { detail: request.params.snapshot };
-    await change(request.params, `snapshot switch by ${request.actor.name}`, (agent, fence) =>
-      agent.json(`${snapshotPath(request.params, request.params.snapshot)}/switch`, { method: 'POST', fence, patient: true }),
-    );
-    return reply.code(204).send();
-  });
-  http.delete(`${path}/:volume/snapshots/:snapshot`, { config: { role: 'operator', audit: 'snapshot.delete' }, schema: { tags, params: snapshotParams } }, async (request, reply) => {
-    request.note = { detail: request.params.snapshot };
-    await change(request.params, `snapshot delete by ${request.actor.name}`, (agent, fence) =>
-      agent.json(snapshotPath(request.params, request.params.snapshot), { method: 'DELETE', fence, patient: true }),
-    );
-    return reply.code(204).send();
-  });
+  const snapshotPath = (address: VolumeAddress, snapshot: string): string =>
+    `${agentPathOf(address)}/snapshots/${encodeURIComponent(snapshot)}`;
+  http.post(
+    `${path}/:volume/snapshots/:snapshot/switch`,
+    { config: { role: 'operator', audit: 'snapshot.switch' }, schema: { tags, params: snapshotParams } },
+    async (request, reply) => {
+      request.note = { detail: request.params.snapshot };
+      await change(request.params, `snapshot switch by ${request.actor.name}`, (agent, fence) =>
+        agent.json(`${snapshotPath(request.params, request.params.snapshot)}/switch`, {
+          method: 'POST',
+          fence,
+          patient: true,
+        }),
+      );
+      return reply.code(204).send();
+    },
+  );
+  http.delete(
+    `${path}/:volume/snapshots/:snapshot`,
+    { config: { role: 'operator', audit: 'snapshot.delete' }, schema: { tags, params: snapshotParams } },
+    async (request, reply) => {
+      request.note = { detail: request.params.snapshot };
+      await change(request.params, `snapshot delete by ${request.actor.name}`, (agent, fence) =>
+        agent.json(snapshotPath(request.params, request.params.snapshot), {
+          method: 'DELETE',
+          fence,
+          patient: true,
+        }),
+      );
+      return reply.code(204).send();
+    },
+  );
 
   // ---- jobs on a volume ----
 
-  http.post(`${path}/:volume/wipe`, { config: { role: 'operator', audit: 'volume.wipe' }, schema: { tags, params: volumeParams, body: wipeVolumeSchema } }, async (request, reply) => {
-    await inventory.volume(request.params.host, request.params.pool, request.params.volume);
-    const job = await jobs.submit(wipe, { volume: referenceOf(request.params), ...request.body }, request.actor.name);
-    request.note = { detail: `job ${job.id}` };
-    return reply.code(202).send(job);
-  });
+  http.post(
+    `${path}/:volume/wipe`,
+    {
+      config: { role: 'operator', audit: 'volume.wipe' },
+      schema: { tags, params: volumeParams, body: wipeVolumeSchema },
+    },
+    async (request, reply) => {
+      await inventory.volume(request.params.host, request.params.pool, request.params.volume);
+      const job = await jobs.submit(
+        wipe,
+        { volume: referenceOf(request.params), ...request.body },
+        request.actor.name,
+      );
+      request.note = { detail: `job ${job.id}` };
+      return reply.code(202).send(job);
+    },
+  );
 
   const cloneBody = z.object({ name: nameSchema });
-  http.post(`${path}/:volume/clone`, { config: { role: 'operator', audit: 'volume.clone' }, schema: { tags, params: volumeParams, body: cloneBody } }, async (request, reply) => {
-    const { host, pool, volume } = request.params;
-    await inventory.volume(host, pool, volume);
-    const target = { host, pool, volume: request.body.name };
-    const job = await jobs.submit(clone, { source: referenceOf(request.params), target: referenceOf(target) }, request.actor.name);
-    request.note = { detail: `to ${request.body.name}, job ${job.id}` };
-    return reply.code(202).send(job);
-  });
+  http.post(
+    `${path}/:volume/clone`,
+    {
+      config: { role: 'operator', audit: 'volume.clone' },
+      schema: { tags, params: volumeParams, body: cloneBody },
+    },
+    async (request, reply) => {
+      const { host, pool, volume } = request.params;
+      await inventory.volume(host, pool, volume);
+      const target = { host, pool, volume: request.body.name };
+      const job = await jobs.submit(
+        clone,
+        { source: referenceOf(request.params), target: referenceOf(target) },
+        request.actor.name,
+      );
+      request.note = { detail: `to ${request.body.name}, job ${job.id}` };
+      return reply.code(202).send(job);
+    },
+  );
 
-  http.post(`${path}/:volume/migrate`, { config: { role: 'operator', audit: 'volume.migrate' }, schema: { tags, params: volumeParams, body: migrateBody } }, async (request, reply) => {
-    const { target, ...options } = request.body;
-    const [host, pool, name = request.params.volume] = splitReference(target);
-    if (!host || !pool) throw new StowageError('invalid-argument', 'the target is HOST/POOL or HOST/POOL/VOLUME');
-    const source = referenceOf(request.params);
-    const destination = referenceOf({ host, pool, volume: name });
-    if (source === destination) throw new StowageError('invalid-argument', 'the target is the volume itself');
-    await inventory.volume(request.params.host, request.params.pool, request.params.volume);
-    await inventory.pool(host, pool);
-    const job = await jobs.submit(migrate, { source, target: destination, ...options }, request.actor.name);
-    request.note = { detail: `to ${destination}, job ${job.id}` };
-    return reply.code(202).send(job);
-  });
+  http.post(
+    `${path}/:volume/migrate`,
+    {
+      config: { role: 'operator', audit: 'volume.migrate' },
+      schema: { tags, params: volumeParams, body: migrateBody },
+    },
+    async (request, reply) => {
+      const { target, ...options } = request.body;
+      const [host, pool, name = request.params.volume] = splitReference(target);
+      if (!host || !pool)
+        throw new StowageError('invalid-argument', 'the target is HOST/POOL or HOST/POOL/VOLUME');
+      const source = referenceOf(request.params);
+      const destination = referenceOf({ host, pool, volume: name });
+      if (source === destination)
+        throw new StowageError('invalid-argument', 'the target is the volume itself');
+      await inventory.volume(request.params.host, request.params.pool, request.params.volume);
+      await inventory.pool(host, pool);
+      const job = await jobs.submit(migrate, { source, target: destination, ...options }, request.actor.name);
+      request.note = { detail: `to ${destination}, job ${job.id}` };
+      return reply.code(202).send(job);
+    },
+  );
 }

@@ -1,4 +1,12 @@
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign, verify } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  sign,
+  verify,
+} from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -25,7 +33,17 @@ const PAGE = 1000;
 
 /** Fields in a fixed order, so that a record has one hash and no other record has the same text. */
 function hashOf(row: Omit<AuditRow, 'hash'>): string {
-  const fields = [row.seq, row.at, row.actor, row.source, row.action, row.target, row.outcome, row.detail, row.previous];
+  const fields = [
+    row.seq,
+    row.at,
+    row.actor,
+    row.source,
+    row.action,
+    row.target,
+    row.outcome,
+    row.detail,
+    row.previous,
+  ];
   return createHash('sha256').update(JSON.stringify(fields)).digest('hex');
 }
 
@@ -75,27 +93,60 @@ export class AuditTrail {
   async #append(entry: AuditEntry): Promise<number> {
     try {
       return await this.#store.transaction().execute(async (store) => {
-        const last = await store.selectFrom('audit').select(['seq', 'hash']).orderBy('seq', 'desc').limit(1).executeTakeFirst();
-        const row = { seq: (last?.seq ?? 0) + 1, at: Date.now(), ...entry, detail: entry.detail ?? '', previous: last?.hash ?? GENESIS };
+        const last = await store
+          .selectFrom('audit')
+          .select(['seq', 'hash'])
+          .orderBy('seq', 'desc')
+          .limit(1)
+          .executeTakeFirst();
+        const row = {
+          seq: (last?.seq ?? 0) + 1,
+          at: Date.now(),
+          ...entry,
+          detail: entry.detail ?? '',
+          previous: last?.hash ?? GENESIS,
+        };
         const hash = hashOf(row);
-        await store.insertInto('audit').values({ ...row, hash }).execute();
+        await store
+          .insertInto('audit')
+          .values({ ...row, hash })
+          .execute();
         const signature = sign(null, checkpointText(row.seq, hash), this.#key).toString('base64');
-        if (last && last.seq % CHECKPOINT_EVERY !== 0) await store.deleteFrom('audit_checkpoints').where('seq', '=', last.seq).execute();
-        await store.insertInto('audit_checkpoints').values({ seq: row.seq, hash, at: row.at, signature }).execute();
+        if (last && last.seq % CHECKPOINT_EVERY !== 0)
+          await store.deleteFrom('audit_checkpoints').where('seq', '=', last.seq).execute();
+        await store
+          .insertInto('audit_checkpoints')
+          .values({ seq: row.seq, hash, at: row.at, signature })
+          .execute();
         return row.seq;
       });
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      throw new StowageError('audit-unwritable', `the audit trail cannot be written, so nothing is changed: ${why}`, { cause: error });
+      throw new StowageError(
+        'audit-unwritable',
+        `the audit trail cannot be written, so nothing is changed: ${why}`,
+        { cause: error },
+      );
     }
   }
 
   list(after: number, limit: number): Promise<AuditRow[]> {
-    return this.#store.selectFrom('audit').selectAll().where('seq', '>', after).orderBy('seq').limit(limit).execute();
+    return this.#store
+      .selectFrom('audit')
+      .selectAll()
+      .where('seq', '>', after)
+      .orderBy('seq')
+      .limit(limit)
+      .execute();
   }
 
   async latest(limit: number): Promise<AuditRow[]> {
-    const rows = await this.#store.selectFrom('audit').selectAll().orderBy('seq', 'desc').limit(limit).execute();
+    const rows = await this.#store
+      .selectFrom('audit')
+      .selectAll()
+      .orderBy('seq', 'desc')
+      .limit(limit)
+      .execute();
     return rows.reverse();
   }
 
@@ -111,16 +162,33 @@ export class AuditTrail {
 
   /** Walks the whole chain and every checkpoint; names the first record that was changed, removed, added or moved. */
   async verify(): Promise<Verdict> {
-    const checkpoints = await this.#store.selectFrom('audit_checkpoints').selectAll().orderBy('seq').execute();
+    const checkpoints = await this.#store
+      .selectFrom('audit_checkpoints')
+      .selectAll()
+      .orderBy('seq')
+      .execute();
     const publicKey = createPublicKey(this.#key);
     const pending = new Map(checkpoints.map((checkpoint) => [checkpoint.seq, checkpoint]));
     const verdict = { records: 0, checkpoints: checkpoints.length };
     let previous = GENESIS;
     for await (const row of this.all()) {
       const expected = verdict.records + 1;
-      if (row.seq !== expected) return { ...verdict, ok: false, badSeq: expected, reason: `record ${expected} is missing` };
-      if (row.previous !== previous) return { ...verdict, ok: false, badSeq: row.seq, reason: `record ${row.seq} does not follow on the one before it` };
-      if (hashOf(row) !== row.hash) return { ...verdict, ok: false, badSeq: row.seq, reason: `record ${row.seq} was changed after it was written` };
+      if (row.seq !== expected)
+        return { ...verdict, ok: false, badSeq: expected, reason: `record ${expected} is missing` };
+      if (row.previous !== previous)
+        return {
+          ...verdict,
+          ok: false,
+          badSeq: row.seq,
+          reason: `record ${row.seq} does not follow on the one before it`,
+        };
+      if (hashOf(row) !== row.hash)
+        return {
+          ...verdict,
+          ok: false,
+          badSeq: row.seq,
+          reason: `record ${row.seq} was changed after it was written`,
+        };
       const wrong = badCheckpoint(pending.get(row.seq), row, publicKey);
       if (wrong) return { ...verdict, ok: false, badSeq: row.seq, reason: wrong };
       pending.delete(row.seq);
@@ -128,17 +196,39 @@ export class AuditTrail {
       verdict.records++;
     }
     const [missing] = pending.keys();
-    if (missing !== undefined) return { ...verdict, ok: false, badSeq: verdict.records + 1, reason: `the records after ${verdict.records} are missing; there were ${missing} or more` };
+    if (missing !== undefined)
+      return {
+        ...verdict,
+        ok: false,
+        badSeq: verdict.records + 1,
+        reason: `the records after ${verdict.records} are missing; there were ${missing} or more`,
+      };
     if (verdict.records > 0 && checkpoints.at(-1)?.seq !== verdict.records) {
-      return { ...verdict, ok: false, badSeq: verdict.records, reason: 'the newest record has no signed checkpoint' };
+      return {
+        ...verdict,
+        ok: false,
+        badSeq: verdict.records,
+        reason: 'the newest record has no signed checkpoint',
+      };
     }
     return { ...verdict, ok: true };
   }
 }
 
-function badCheckpoint(checkpoint: CheckpointRow | undefined, row: AuditRow, publicKey: KeyObject): string | undefined {
+function badCheckpoint(
+  checkpoint: CheckpointRow | undefined,
+  row: AuditRow,
+  publicKey: KeyObject,
+): string | undefined {
   if (!checkpoint) return undefined;
-  if (!verify(null, checkpointText(checkpoint.seq, checkpoint.hash), publicKey, Buffer.from(checkpoint.signature, 'base64'))) {
+  if (
+    !verify(
+      null,
+      checkpointText(checkpoint.seq, checkpoint.hash),
+      publicKey,
+      Buffer.from(checkpoint.signature, 'base64'),
+    )
+  ) {
     return `the checkpoint of record ${row.seq} is not signed by this controller`;
   }
   if (checkpoint.hash !== row.hash) return `record ${row.seq} is not the one that was signed`;

@@ -1,7 +1,7 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Store } from '../store/open.ts';
-import { type Role, ROLES, type TokenRow } from '../store/schema.ts';
+import { ROLES, type Role, type TokenRow } from '../store/schema.ts';
 
 export interface Actor {
   name: string;
@@ -27,29 +27,46 @@ export class Tokens {
 
   /** The secret is given here once and stored only as a hash. */
   async create(name: string, role: Role, expiresAt?: number): Promise<{ info: TokenInfo; secret: string }> {
-    const taken = await this.#store.selectFrom('tokens').select('id').where('name', '=', name).executeTakeFirst();
+    const taken = await this.#store
+      .selectFrom('tokens')
+      .select('id')
+      .where('name', '=', name)
+      .executeTakeFirst();
     if (taken) throw new StowageError('invalid-argument', `there is a token named '${name}' already`);
     const secret = `stow_${randomBytes(32).toString('base64url')}`;
     const info = { id: randomUUID(), name, role, created_at: Date.now(), expires_at: expiresAt ?? null };
-    await this.#store.insertInto('tokens').values({ ...info, hash: hashOf(secret) }).execute();
+    await this.#store
+      .insertInto('tokens')
+      .values({ ...info, hash: hashOf(secret) })
+      .execute();
     return { info, secret };
   }
 
   list(): Promise<TokenInfo[]> {
-    return this.#store.selectFrom('tokens').select(['id', 'name', 'role', 'created_at', 'expires_at']).orderBy('name').execute();
+    return this.#store
+      .selectFrom('tokens')
+      .select(['id', 'name', 'role', 'created_at', 'expires_at'])
+      .orderBy('name')
+      .execute();
   }
 
   async revoke(name: string): Promise<void> {
     const result = await this.#store.deleteFrom('tokens').where('name', '=', name).executeTakeFirst();
-    if (result.numDeletedRows === 0n) throw new StowageError('token-not-found', `there is no token named '${name}'`);
+    if (result.numDeletedRows === 0n)
+      throw new StowageError('token-not-found', `there is no token named '${name}'`);
   }
 
   /** Who an `Authorization` header stands for. Throws `unauthenticated`. */
   async authenticate(header: string | undefined): Promise<Actor> {
     const secret = /^Bearer (\S{8,200})$/.exec(header ?? '')?.[1];
     if (!secret) throw new StowageError('unauthenticated', 'send a token: Authorization: Bearer …');
-    const row = await this.#store.selectFrom('tokens').selectAll().where('hash', '=', hashOf(secret)).executeTakeFirst();
-    if (!row || (row.expires_at !== null && row.expires_at < Date.now())) throw new StowageError('unauthenticated', 'the token is unknown, revoked or expired');
+    const row = await this.#store
+      .selectFrom('tokens')
+      .selectAll()
+      .where('hash', '=', hashOf(secret))
+      .executeTakeFirst();
+    if (!row || (row.expires_at !== null && row.expires_at < Date.now()))
+      throw new StowageError('unauthenticated', 'the token is unknown, revoked or expired');
     return { name: row.name, role: row.role };
   }
 }

@@ -11,7 +11,19 @@ export function auditCommand(): Command {
     .option('--limit <count>', 'how many of the newest', '50')
     .action(async ({ limit }: { limit: string }) =>
       show(await callJson<AuditRow[]>(`/audit?limit=${encodeURIComponent(limit)}`), (rows) =>
-        table(['SEQ', 'TIME', 'WHO', 'FROM', 'ACTION', 'ON', 'OUTCOME', 'DETAIL'], rows.map((row) => [row.seq, time(row.at), row.actor, row.source, row.action, row.target, row.outcome, row.detail])),
+        table(
+          ['SEQ', 'TIME', 'WHO', 'FROM', 'ACTION', 'ON', 'OUTCOME', 'DETAIL'],
+          rows.map((row) => [
+            row.seq,
+            time(row.at),
+            row.actor,
+            row.source,
+            row.action,
+            row.target,
+            row.outcome,
+            row.detail,
+          ]),
+        ),
       ),
     );
   audit
@@ -19,7 +31,11 @@ export function auditCommand(): Command {
     .description('check every record and signature; exit status 1 when something was tampered with')
     .action(async () => {
       const verdict = await callJson<Verdict>('/audit/verify');
-      show(verdict, () => (verdict.ok ? `the trail is whole: ${verdict.records} records, ${verdict.checkpoints} signed checkpoints` : `THE TRAIL WAS TAMPERED WITH at record ${verdict.badSeq}: ${verdict.reason}`));
+      show(verdict, () =>
+        verdict.ok
+          ? `the trail is whole: ${verdict.records} records, ${verdict.checkpoints} signed checkpoints`
+          : `THE TRAIL WAS TAMPERED WITH at record ${verdict.badSeq}: ${verdict.reason}`,
+      );
       if (!verdict.ok) process.exitCode = 1;
     });
   audit
@@ -27,7 +43,8 @@ export function auditCommand(): Command {
     .description('all records as JSON lines')
     .action(async () => {
       const response = await call('/audit/export');
-      for await (const piece of response.body as unknown as AsyncIterable<Uint8Array>) process.stdout.write(piece);
+      for await (const piece of response.body as unknown as AsyncIterable<Uint8Array>)
+        process.stdout.write(piece);
     });
   return audit;
 }

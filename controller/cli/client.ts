@@ -28,7 +28,10 @@ function credentials(): Credentials {
     const stored = JSON.parse(readFileSync(path, 'utf8')) as Credentials;
     return { url: STOWAGE_URL ?? stored.url, token: STOWAGE_TOKEN ?? stored.token };
   } catch {
-    throw new StowageError('unauthenticated', 'set STOWAGE_URL and STOWAGE_TOKEN; the controller prints both when it starts');
+    throw new StowageError(
+      'unauthenticated',
+      'set STOWAGE_URL and STOWAGE_TOKEN; the controller prints both when it starts',
+    );
   }
 }
 
@@ -47,13 +50,21 @@ export async function call(path: string, options: CallOptions = {}): Promise<Res
   const headers: Record<string, string> = { authorization: `Bearer ${token}`, ...options.headers };
   if (options.json !== undefined) headers['content-type'] = 'application/json';
   if (options.type) headers['content-type'] = options.type;
-  const body = options.json === undefined ? (options.body as RequestInit['body']) : JSON.stringify(options.json);
-  const init: RequestInit & { duplex?: 'half' } = { method: options.method ?? 'GET', headers, body, signal: options.signal };
+  const body =
+    options.json === undefined ? (options.body as RequestInit['body']) : JSON.stringify(options.json);
+  const init: RequestInit & { duplex?: 'half' } = {
+    method: options.method ?? 'GET',
+    headers,
+    body,
+    signal: options.signal,
+  };
   if (options.body) init.duplex = 'half';
   const response = await fetch(new URL(`/api/v1${path}`, url), init).catch((error: Error) => {
     if (options.signal?.aborted) throw new StowageError('cancelled', 'interrupted');
     const cause = error.cause instanceof Error ? error.cause.message : error.message;
-    throw new StowageError('host-unreachable', `the controller at ${url} does not answer: ${cause}`, { cause: error });
+    throw new StowageError('host-unreachable', `the controller at ${url} does not answer: ${cause}`, {
+      cause: error,
+    });
   });
   if (response.ok) return response;
   const text = await response.text();
@@ -75,5 +86,8 @@ export async function callJson<T>(path: string, options: CallOptions = {}): Prom
 
 export function eventsUrl(): { url: string; headers: Record<string, string> } {
   const { url, token } = credentials();
-  return { url: new URL('/api/v1/events', url).href.replace(/^http/, 'ws'), headers: { authorization: `Bearer ${token}` } };
+  return {
+    url: new URL('/api/v1/events', url).href.replace(/^http/, 'ws'),
+    headers: { authorization: `Bearer ${token}` },
+  };
 }

@@ -4,7 +4,8 @@ import { Command } from 'commander';
 function words(command: Command, path: string[] = []): Map<string, string[]> {
   const options = command.options.map((option) => option.long ?? '').filter(Boolean);
   const all = new Map([[path.join(' '), [...command.commands.map((child) => child.name()), ...options]]]);
-  for (const child of command.commands) for (const [key, value] of words(child, [...path, child.name()])) all.set(key, value);
+  for (const child of command.commands)
+    for (const [key, value] of words(child, [...path, child.name()])) all.set(key, value);
   return all;
 }
 
@@ -30,5 +31,7 @@ complete -o default -F _stowage stowage`;
 }
 
 export function completionCommand(program: Command): Command {
-  return new Command('completion').description('print a completion script for bash and zsh').action(() => console.log(completionScript(program)));
+  return new Command('completion')
+    .description('print a completion script for bash and zsh')
+    .action(() => console.log(completionScript(program)));
 }

@@ -24,8 +24,16 @@ function describe(host: HostInfo & { agent?: AgentInfo }): string {
     ['host key', host.address.fingerprint as string | undefined],
     ['state', `${host.state} since ${time(host.since)}`],
     ['reason', host.reason],
-    ['agent', agent && `${agent.version}, pid ${agent.pid} on ${agent.hostname}, ${formatBytes(agent.rssBytes)}`],
-    ['backends', agent?.backends.map((backend) => `${backend.type}${backend.usable ? '' : ` (${backend.reason})`}`).join(', ')],
+    [
+      'agent',
+      agent && `${agent.version}, pid ${agent.pid} on ${agent.hostname}, ${formatBytes(agent.rssBytes)}`,
+    ],
+    [
+      'backends',
+      agent?.backends
+        .map((backend) => `${backend.type}${backend.usable ? '' : ` (${backend.reason})`}`)
+        .join(', '),
+    ],
   ]);
 }
 
@@ -38,33 +46,70 @@ export function hostCommand(): Command {
     .option('--fingerprint <fingerprint>', 'the host key you expect, as SHA256:…')
     .option('--accept-new', 'pin the key that the host shows now')
     .option('--no-wait', 'do not wait until the agent runs there')
-    .action(async (name: string, url: string, options: { identity?: string; fingerprint?: string; acceptNew?: boolean; wait: boolean }) => {
-      const address = resolveSshHost(url);
-      const identity = options.identity ?? address.identity;
-      const json = { name, ...address, identity: identity && resolve(identity), fingerprint: options.fingerprint, acceptNew: Boolean(options.acceptNew) };
-      await callJson<HostInfo>('/hosts', { method: 'POST', json });
-      show(options.wait ? await untilReachable(name) : await callJson<HostInfo>(hostPath(name)), describe);
-    });
+    .action(
+      async (
+        name: string,
+        url: string,
+        options: { identity?: string; fingerprint?: string; acceptNew?: boolean; wait: boolean },
+      ) => {
+        const address = resolveSshHost(url);
+        const identity = options.identity ?? address.identity;
+        const json = {
+          name,
+          ...address,
+          identity: identity && resolve(identity),
+          fingerprint: options.fingerprint,
+          acceptNew: Boolean(options.acceptNew),
+        };
+        await callJson<HostInfo>('/hosts', { method: 'POST', json });
+        show(options.wait ? await untilReachable(name) : await callJson<HostInfo>(hostPath(name)), describe);
+      },
+    );
   host
     .command('token <name>')
     .description('make a one-time token with which an agent may dial in as NAME')
     .action(async (name: string) =>
-      show(await callJson<{ token: string; expiresAt: number }>(`${hostPath(name)}/enrolment`, { method: 'POST' }), ({ token, expiresAt }) =>
-        [`token    ${token}`, `expires  ${time(expiresAt)}`, '', 'On the host, put the token into a file that only root can read, then:', '  stowage-agent connect CONTROLLER-URL --token-file FILE'].join('\n'),
+      show(
+        await callJson<{ token: string; expiresAt: number }>(`${hostPath(name)}/enrolment`, {
+          method: 'POST',
+        }),
+        ({ token, expiresAt }) =>
+          [
+            `token    ${token}`,
+            `expires  ${time(expiresAt)}`,
+            '',
+            'On the host, put the token into a file that only root can read, then:',
+            '  stowage-agent connect CONTROLLER-URL --token-file FILE',
+          ].join('\n'),
       ),
     );
   host.command('list').action(async () =>
     show(await callJson<HostInfo[]>('/hosts'), (hosts) =>
-      table(['NAME', 'LINK', 'STATE', 'SINCE', 'WHERE', 'REASON'], hosts.map((row) => [row.name, row.kind, row.state, time(row.since), where(row), row.reason ?? ''])),
+      table(
+        ['NAME', 'LINK', 'STATE', 'SINCE', 'WHERE', 'REASON'],
+        hosts.map((row) => [row.name, row.kind, row.state, time(row.since), where(row), row.reason ?? '']),
+      ),
     ),
   );
-  host.command('show <name>').action(async (name: string) => show(await callJson<HostInfo>(hostPath(name)), describe));
+  host
+    .command('show <name>')
+    .action(async (name: string) => show(await callJson<HostInfo>(hostPath(name)), describe));
   host
     .command('doctor <name>')
     .description('what the host has and lacks; exit status 1 when something is missing')
     .action(async (name: string) => {
       const findings = await callJson<DoctorFinding[]>(`${hostPath(name)}/doctor`);
-      show(findings, () => table(['', 'WHAT', 'DETAIL', 'REMEDY'], findings.map(({ ok, name: what, detail, remedy }) => [ok ? 'ok' : 'MISS', what, detail, ok ? '' : (remedy ?? '')])));
+      show(findings, () =>
+        table(
+          ['', 'WHAT', 'DETAIL', 'REMEDY'],
+          findings.map(({ ok, name: what, detail, remedy }) => [
+            ok ? 'ok' : 'MISS',
+            what,
+            detail,
+            ok ? '' : (remedy ?? ''),
+          ]),
+        ),
+      );
       if (findings.some((finding) => !finding.ok)) process.exitCode = 1;
     });
   host
@@ -83,7 +128,11 @@ async function untilReachable(name: string): Promise<HostInfo> {
     if (host.state === 'unreachable' && host.reason && Date.now() - host.created_at > 15_000) {
       throw new StowageError('host-unreachable', `the host was added but is unreachable: ${host.reason}`);
     }
-    if (Date.now() > deadline) throw new StowageError('host-unreachable', 'the host was added but the agent is not up yet; see: stowage host show');
+    if (Date.now() > deadline)
+      throw new StowageError(
+        'host-unreachable',
+        'the host was added but the agent is not up yet; see: stowage host show',
+      );
     await new Promise((done) => setTimeout(done, 300));
   }
 }

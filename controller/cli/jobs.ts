@@ -11,11 +11,16 @@ const ENDED = ['done', 'failed', 'cancelled'];
 const POLL_MS = 2000;
 
 function about(job: JobRow): string {
-  const { source, target, volume } = JSON.parse(job.params) as { source?: string; target?: string; volume?: string };
+  const { source, target, volume } = JSON.parse(job.params) as {
+    source?: string;
+    target?: string;
+    volume?: string;
+  };
   return volume ?? `${source} -> ${target}`;
 }
 
-const percent = (job: JobRow): string => (job.total_bytes > 0 ? `${Math.floor((job.done_bytes / job.total_bytes) * 100)} %` : '');
+const percent = (job: JobRow): string =>
+  job.total_bytes > 0 ? `${Math.floor((job.done_bytes / job.total_bytes) * 100)} %` : '';
 
 function describe(job: JobInfo): string {
   const facts = fields([
@@ -24,7 +29,12 @@ function describe(job: JobInfo): string {
     ['about', about(job)],
     ['state', job.state],
     ['reason', job.error_message && `${job.error_message} [${job.error_code}]`],
-    ['progress', job.total_bytes > 0 ? `${formatBytes(job.done_bytes)} of ${formatBytes(job.total_bytes)} (${percent(job)})` : ''],
+    [
+      'progress',
+      job.total_bytes > 0
+        ? `${formatBytes(job.done_bytes)} of ${formatBytes(job.total_bytes)} (${percent(job)})`
+        : '',
+    ],
     ['on the wire', job.wire_bytes > 0 ? formatBytes(job.wire_bytes) : ''],
     ['started by', job.created_by],
     ['started', time(job.created_at)],
@@ -85,10 +95,23 @@ export function jobCommand(): Command {
     .option('--limit <count>', 'how many, newest first', '20')
     .action(async ({ limit }: { limit: string }) =>
       show(await callJson<JobRow[]>(`/jobs?limit=${encodeURIComponent(limit)}`), (jobs) =>
-        table(['ID', 'KIND', 'STATE', 'DONE', 'ABOUT', 'BY', 'STARTED'], jobs.map((row) => [row.id, row.kind, row.state, percent(row), about(row), row.created_by, time(row.created_at)])),
+        table(
+          ['ID', 'KIND', 'STATE', 'DONE', 'ABOUT', 'BY', 'STARTED'],
+          jobs.map((row) => [
+            row.id,
+            row.kind,
+            row.state,
+            percent(row),
+            about(row),
+            row.created_by,
+            time(row.created_at),
+          ]),
+        ),
       ),
     );
-  job.command('show <id>').action(async (id: string) => show(await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}`), describe));
+  job
+    .command('show <id>')
+    .action(async (id: string) => show(await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}`), describe));
   job
     .command('watch <id>')
     .description('wait for the end, showing progress')
@@ -96,7 +119,9 @@ export function jobCommand(): Command {
   job
     .command('cancel <id>')
     .description('stop and roll back')
-    .action(async (id: string) => show(await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}/cancel`, { method: 'POST' }), describe));
+    .action(async (id: string) =>
+      show(await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}/cancel`, { method: 'POST' }), describe),
+    );
   job
     .command('retry <id>')
     .description('begin again what a failed or cancelled job was for')

@@ -23,13 +23,22 @@ const program = new Command('stowage')
   .hook('preAction', (_program, action) => {
     if (action.optsWithGlobals().json) useJson();
   });
-for (const command of [hostCommand(), poolCommand(), volCommand(), jobCommand(), auditCommand(), tokenCommand()]) program.addCommand(command);
+for (const command of [
+  hostCommand(),
+  poolCommand(),
+  volCommand(),
+  jobCommand(),
+  auditCommand(),
+  tokenCommand(),
+])
+  program.addCommand(command);
 program.addCommand(completionCommand(program));
 
 /** `--json` and a usage error with status 2 everywhere, not only at the top. */
 function prepare(command: Command): void {
   command.exitOverride();
-  if (command !== program && !command.options.some((option) => option.long === '--json')) command.option('--json', 'answers for programs');
+  if (command !== program && !command.options.some((option) => option.long === '--json'))
+    command.option('--json', 'answers for programs');
   for (const child of command.commands) prepare(child);
 }
 prepare(program);
@@ -43,10 +52,13 @@ try {
 } catch (error) {
   const code = (error as { code?: string }).code ?? '';
   if (code.startsWith('commander.')) {
-    process.exitCode = ['commander.help', 'commander.helpDisplayed', 'commander.version'].includes(code) ? 0 : USAGE;
+    process.exitCode = ['commander.help', 'commander.helpDisplayed', 'commander.version'].includes(code)
+      ? 0
+      : USAGE;
   } else {
     const known = toStowageError(error);
-    if (wantsJson()) process.stderr.write(`${JSON.stringify({ code: known.code, message: known.message })}\n`);
+    if (wantsJson())
+      process.stderr.write(`${JSON.stringify({ code: known.code, message: known.message })}\n`);
     else process.stderr.write(`stowage: ${printable(known.message)} [${known.code}]\n`);
     process.exitCode = exitStatusOf(known);
   }

@@ -1,5 +1,5 @@
-import Table from 'cli-table3';
 import { SingleBar } from 'cli-progress';
+import Table from 'cli-table3';
 import { formatBytes } from '../../shared/util/units.ts';
 
 /** Whether `--json` was given: programs get the API's own documents. */
@@ -19,8 +19,28 @@ export function show<T>(value: T, human: (value: T) => string | undefined): void
 
 /** A plain table: no lines, so that it can be cut and copied. */
 export function table(head: string[], rows: (string | number)[][]): string {
-  const none = { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' };
-  const out = new Table({ head, chars: none, style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] } });
+  const none = {
+    top: '',
+    'top-mid': '',
+    'top-left': '',
+    'top-right': '',
+    bottom: '',
+    'bottom-mid': '',
+    'bottom-left': '',
+    'bottom-right': '',
+    left: '',
+    'left-mid': '',
+    mid: '',
+    'mid-mid': '',
+    right: '',
+    'right-mid': '',
+    middle: '  ',
+  };
+  const out = new Table({
+    head,
+    chars: none,
+    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+  });
   out.push(...rows.map((row) => row.map((cell) => printable(String(cell)))));
   return out
     .toString()
@@ -37,7 +57,13 @@ export function printable(text: string): string {
 
 export function fields(rows: [string, string | number | null | undefined][]): string {
   const width = Math.max(...rows.map(([name]) => name.length));
-  return rows.flatMap(([name, value]) => (value === null || value === undefined || value === '' ? [] : [`${name.padEnd(width)}  ${printable(String(value))}`])).join('\n');
+  return rows
+    .flatMap(([name, value]) =>
+      value === null || value === undefined || value === ''
+        ? []
+        : [`${name.padEnd(width)}  ${printable(String(value))}`],
+    )
+    .join('\n');
 }
 
 export const time = (ms: number): string => new Date(ms).toISOString().replace('T', ' ').slice(0, 19);

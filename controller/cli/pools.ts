@@ -33,22 +33,54 @@ export function poolCommand(): Command {
     .option('--no-build', 'the storage is there already')
     .option('--no-start', 'only define it')
     .option('--no-autostart', 'do not start it with the agent')
-    .action(async (reference: string, options: { type: string; target: string; build: boolean; start: boolean; autostart: boolean }) => {
-      const { host, pool: name } = poolReference(reference);
-      const json = { name, type: options.type, target: { path: options.target }, autostart: options.autostart, build: options.build, start: options.start };
-      const made = await callJson<Pool>(`${hostPath(host)}/pools`, { method: 'POST', json });
-      show(made, () => `pool ${host}/${name} is ${made.state}, ${formatBytes(made.availableBytes)} available`);
-    });
+    .action(
+      async (
+        reference: string,
+        options: { type: string; target: string; build: boolean; start: boolean; autostart: boolean },
+      ) => {
+        const { host, pool: name } = poolReference(reference);
+        const json = {
+          name,
+          type: options.type,
+          target: { path: options.target },
+          autostart: options.autostart,
+          build: options.build,
+          start: options.start,
+        };
+        const made = await callJson<Pool>(`${hostPath(host)}/pools`, { method: 'POST', json });
+        show(
+          made,
+          () => `pool ${host}/${name} is ${made.state}, ${formatBytes(made.availableBytes)} available`,
+        );
+      },
+    );
   pool.command('list [host]').action(async (host: string | undefined) => {
     const pools = await callJson<ListedPool[]>(`/pools${host ? `?host=${encodeURIComponent(host)}` : ''}`);
     show(pools, () =>
-      table(['POOL', 'TYPE', 'STATE', 'CAPACITY', 'ALLOCATION', 'AVAILABLE', 'TARGET'], pools.map((row) => [`${row.host}/${row.name}`, row.type, row.state, formatBytes(row.capacity_bytes), formatBytes(row.allocation_bytes), formatBytes(row.available_bytes), row.target_path])),
+      table(
+        ['POOL', 'TYPE', 'STATE', 'CAPACITY', 'ALLOCATION', 'AVAILABLE', 'TARGET'],
+        pools.map((row) => [
+          `${row.host}/${row.name}`,
+          row.type,
+          row.state,
+          formatBytes(row.capacity_bytes),
+          formatBytes(row.allocation_bytes),
+          formatBytes(row.available_bytes),
+          row.target_path,
+        ]),
+      ),
     );
   });
-  pool.command('show <host/pool>').action(async (reference: string) => show(await callJson<ListedPool>(poolPath(poolReference(reference))), describe));
+  pool
+    .command('show <host/pool>')
+    .action(async (reference: string) =>
+      show(await callJson<ListedPool>(poolPath(poolReference(reference))), describe),
+    );
   for (const action of ['start', 'stop', 'refresh'] as const) {
     pool.command(`${action} <host/pool>`).action(async (reference: string) => {
-      const changed = await callJson<Pool>(`${poolPath(poolReference(reference))}/${action}`, { method: 'POST' });
+      const changed = await callJson<Pool>(`${poolPath(poolReference(reference))}/${action}`, {
+        method: 'POST',
+      });
       show(changed, () => `pool ${reference} is ${changed.state}`);
     });
   }
@@ -57,7 +89,9 @@ export function poolCommand(): Command {
     .description('undefine a stopped pool; its volumes stay unless --storage removes the empty directory')
     .option('--storage', 'delete the empty directory too')
     .action(async (reference: string, options: { storage?: boolean }) => {
-      await call(`${poolPath(poolReference(reference))}?storage=${Boolean(options.storage)}`, { method: 'DELETE' });
+      await call(`${poolPath(poolReference(reference))}?storage=${Boolean(options.storage)}`, {
+        method: 'DELETE',
+      });
     });
   return pool;
 }

@@ -19,10 +19,12 @@ export function poolReference(text: string): PoolReference {
 
 export function volumeReference(text: string): VolumeReference {
   const [host, pool, volume] = splitReference(text);
-  if (!host || !pool || !volume) throw new StowageError('invalid-argument', `'${text}' is not HOST/POOL/VOLUME`);
+  if (!host || !pool || !volume)
+    throw new StowageError('invalid-argument', `'${text}' is not HOST/POOL/VOLUME`);
   return { host, pool, volume };
 }
 
 export const hostPath = (host: string): string => `/hosts/${encode(host)}`;
 export const poolPath = ({ host, pool }: PoolReference): string => `${hostPath(host)}/pools/${encode(pool)}`;
-export const volumePath = (reference: VolumeReference): string => `${poolPath(reference)}/volumes/${encode(reference.volume)}`;
+export const volumePath = (reference: VolumeReference): string =>
+  `${poolPath(reference)}/volumes/${encode(reference.volume)}`;

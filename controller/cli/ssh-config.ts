@@ -16,11 +16,15 @@ export interface SshHost {
  */
 export function resolveSshHost(url: string): SshHost {
   const match = /^ssh:\/\/(?:([^@/\s:]+)@)?(\[[0-9a-f:.]+\]|[^@/\s:]+)(?::(\d{1,5}))?\/?$/i.exec(url);
-  if (!match?.[2] || match[2].startsWith('-')) throw new StowageError('invalid-argument', `'${url}' is not ssh://user@host:port`);
+  if (!match?.[2] || match[2].startsWith('-'))
+    throw new StowageError('invalid-argument', `'${url}' is not ssh://user@host:port`);
   const alias = match[2].replace(/^\[|\]$/g, '');
   let config = new Map<string, string>();
   try {
-    const text = execFileSync('ssh', ['-G', '--', alias], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    const text = execFileSync('ssh', ['-G', '--', alias], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
     // Several identities may be listed; the first that exists is the one that ssh would try first.
     for (const line of text.split('\n')) {
       const [key = '', ...value] = line.split(' ');

@@ -15,13 +15,31 @@ export function tokenCommand(): Command {
     .option('--days <count>', 'valid for so many days; default: until it is revoked')
     .action(async (name: string, options: { role: string; days?: string }) => {
       const expiresAt = options.days ? Date.now() + Number(options.days) * DAY_MS : undefined;
-      show(await callJson<{ secret: string }>('/tokens', { method: 'POST', json: { name, role: options.role, expiresAt } }), ({ secret }) => secret);
+      show(
+        await callJson<{ secret: string }>('/tokens', {
+          method: 'POST',
+          json: { name, role: options.role, expiresAt },
+        }),
+        ({ secret }) => secret,
+      );
     });
   token.command('list').action(async () =>
     show(await callJson<TokenInfo[]>('/tokens'), (rows) =>
-      table(['NAME', 'ROLE', 'MADE', 'EXPIRES'], rows.map((row) => [row.name, row.role, time(row.created_at), row.expires_at ? time(row.expires_at) : 'never'])),
+      table(
+        ['NAME', 'ROLE', 'MADE', 'EXPIRES'],
+        rows.map((row) => [
+          row.name,
+          row.role,
+          time(row.created_at),
+          row.expires_at ? time(row.expires_at) : 'never',
+        ]),
+      ),
     ),
   );
-  token.command('revoke <name>').action(async (name: string) => void (await call(`/tokens/${encodeURIComponent(name)}`, { method: 'DELETE' })));
+  token
+    .command('revoke <name>')
+    .action(
+      async (name: string) => void (await call(`/tokens/${encodeURIComponent(name)}`, { method: 'DELETE' })),
+    );
   return token;
 }

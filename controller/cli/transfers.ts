@@ -27,7 +27,8 @@ function fileSource(file: FileHandle, sizeBytes: number): Source {
     async read(buffer, offset) {
       for (let done = 0; done < buffer.length; ) {
         const { bytesRead } = await file.read(buffer, done, buffer.length - done, offset + done);
-        if (bytesRead === 0) throw new StowageError('volume-in-use', 'the file became shorter while it was read');
+        if (bytesRead === 0)
+          throw new StowageError('volume-in-use', 'the file became shorter while it was read');
         done += bytesRead;
       }
     },
@@ -58,18 +59,26 @@ async function persist<T>(attempt: (moved: () => void) => Promise<T>): Promise<T
 }
 
 /** Uploads a file: zeros are not sent, what is there from an interrupted upload is not sent again, all is digested. */
-export async function uploadVolume(path: string, reference: VolumeReference, options: { format?: string; as: Representation }): Promise<Volume> {
+export async function uploadVolume(
+  path: string,
+  reference: VolumeReference,
+  options: { format?: string; as: Representation },
+): Promise<Volume> {
   await using file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
     throw new StowageError('invalid-argument', `${path} cannot be read: ${error.message}`);
   });
   const stat = await file.stat();
-  if (!stat.isFile() || stat.size === 0) throw new StowageError('invalid-argument', `${path} is not a file with content`);
+  if (!stat.isFile() || stat.size === 0)
+    throw new StowageError('invalid-argument', `${path} is not a file with content`);
   const source = fileSource(file, stat.size);
   const target = volumePath(reference);
   const progress = new Progress(`upload ${reference.volume}`);
   try {
     return await persist(async (moved) => {
-      const upload = await callJson<UploadState>(`${target}/upload`, { method: 'POST', json: { ...options, sizeBytes: stat.size } });
+      const upload = await callJson<UploadState>(`${target}/upload`, {
+        method: 'POST',
+        json: { ...options, sizeBytes: stat.size },
+      });
       const map = new ChunkMap(upload.spec.parts);
       const answer = await call(`${target}/upload/digests`);
       const there = ChunkDigests.parse(map, Buffer.from(await answer.arrayBuffer()));
@@ -84,7 +93,11 @@ export async function uploadVolume(path: string, reference: VolumeReference, opt
           moved();
         },
       });
-      await call(`${target}/upload/extents`, { method: 'PUT', body: ReadableStream.from(body), type: EXTENTS_TYPE });
+      await call(`${target}/upload/extents`, {
+        method: 'PUT',
+        body: ReadableStream.from(body),
+        type: EXTENTS_TYPE,
+      });
       return callJson<Volume>(`${target}/upload/commit`, { method: 'POST', json: { digest: ours.root() } });
     });
   } finally {
@@ -92,7 +105,12 @@ export async function uploadVolume(path: string, reference: VolumeReference, opt
   }
 }
 
-async function sameChunks(source: Source, map: ChunkMap, there: ChunkDigests, ours: ChunkDigests): Promise<Set<number>> {
+async function sameChunks(
+  source: Source,
+  map: ChunkMap,
+  there: ChunkDigests,
+  ours: ChunkDigests,
+): Promise<Set<number>> {
   const same = new Set<number>();
   if (there.doneCount === 0) return same;
   const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
@@ -108,7 +126,11 @@ async function sameChunks(source: Source, map: ChunkMap, there: ChunkDigests, ou
 }
 
 /** Downloads into `FILE.part`, sparse and checked, and gives it its name when it is whole; `-` streams plain bytes. */
-export async function downloadVolume(reference: VolumeReference, path: string, as: Representation): Promise<{ sizeBytes: number }> {
+export async function downloadVolume(
+  reference: VolumeReference,
+  path: string,
+  as: Representation,
+): Promise<{ sizeBytes: number }> {
   const target = volumePath(reference);
   if (path === '-') {
     const response = await call(`${target}/data?as=${as}`);
@@ -124,12 +146,20 @@ export async function downloadVolume(reference: VolumeReference, path: string, a
   return persist((moved) => downloadFile(target, path, as, moved));
 }
 
-async function downloadFile(target: string, path: string, as: Representation, moved: () => void): Promise<{ sizeBytes: number }> {
+async function downloadFile(
+  target: string,
+  path: string,
+  as: Representation,
+  moved: () => void,
+): Promise<{ sizeBytes: number }> {
   const layout = await callJson<Layout>(`${target}/layout?as=${as}`);
   const images = layout.parts.filter((part) => part.dense || part.name === '');
   const [image] = images;
   if (!image || images.length > 1) {
-    throw new StowageError('volume-has-snapshots', "can't download volume, all existing snapshots will be lost; use --as content, or delete the snapshots");
+    throw new StowageError(
+      'volume-has-snapshots',
+      "can't download volume, all existing snapshots will be lost; use --as content, or delete the snapshots",
+    );
   }
   const map = new ChunkMap(layout.parts);
   const part = layout.parts.indexOf(image);
@@ -140,14 +170,19 @@ async function downloadFile(target: string, path: string, as: Representation, mo
     await file.truncate(image.sizeBytes);
     const response = await call(`${target}/extents?as=${as}`);
     let done = 0;
-    await decodeExtents(response.body as unknown as AsyncIterable<Uint8Array>, map, async ({ index, data }) => {
-      const chunk = map.chunk(index);
-      if (chunk.part !== part) return;
-      for (const range of data?.ranges ?? []) await file.write(data!.bytes, range.start, range.end - range.start, chunk.offset + range.start);
-      done += chunk.length;
-      progress.update(done, image.sizeBytes);
-      moved();
-    });
+    await decodeExtents(
+      response.body as unknown as AsyncIterable<Uint8Array>,
+      map,
+      async ({ index, data }) => {
+        const chunk = map.chunk(index);
+        if (chunk.part !== part) return;
+        for (const range of data?.ranges ?? [])
+          await file.write(data!.bytes, range.start, range.end - range.start, chunk.offset + range.start);
+        done += chunk.length;
+        progress.update(done, image.sizeBytes);
+        moved();
+      },
+    );
     await file.sync();
   } finally {
     progress.stop();

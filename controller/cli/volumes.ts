@@ -14,8 +14,12 @@ import { downloadVolume, uploadVolume } from './transfers.ts';
 type ListedVolume = VolumeRow & { host: string };
 const PAGE = 1000;
 
-const asOption = () => new Option('--as <representation>', 'image: the stored file; content: what the guest sees').choices(['image', 'content']).default('image');
-const formatOption = (text: string) => new Option('--format <format>', text).choices(['raw', 'qcow2', 'ploop']);
+const asOption = () =>
+  new Option('--as <representation>', 'image: the stored file; content: what the guest sees')
+    .choices(['image', 'content'])
+    .default('image');
+const formatOption = (text: string) =>
+  new Option('--format <format>', text).choices(['raw', 'qcow2', 'ploop']);
 
 async function listVolumes(place: string | undefined): Promise<ListedVolume[]> {
   const [host, pool] = place === undefined ? [] : splitReference(place);
@@ -48,13 +52,18 @@ function describe(volume: ListedVolume & { usedBy: string[] }): string {
   ]);
 }
 
-const told = (reference: string, volume: Volume): string => `${reference}: ${volume.format}, ${formatBytes(volume.capacityBytes)}, ${formatBytes(volume.allocationBytes)} on disk`;
+const told = (reference: string, volume: Volume): string =>
+  `${reference}: ${volume.format}, ${formatBytes(volume.capacityBytes)}, ${formatBytes(volume.allocationBytes)} on disk`;
 
 /** Waits for a job unless told not to, and says how it went. */
 async function finish(job: JobInfo, wait: boolean, words: string): Promise<void> {
   if (!wait) return show(job, () => `job ${job.id} begun; see: stowage job watch ${job.id}`);
   const ended = await watchJob(job.id);
-  show(ended, () => `${words} (job ${ended.id}${ended.wire_bytes > 0 ? `, ${formatBytes(ended.wire_bytes)} on the wire` : ''})`);
+  show(
+    ended,
+    () =>
+      `${words} (job ${ended.id}${ended.wire_bytes > 0 ? `, ${formatBytes(ended.wire_bytes)} on the wire` : ''})`,
+  );
 }
 
 export function volCommand(): Command {
@@ -65,36 +74,63 @@ export function volCommand(): Command {
     .addOption(formatOption('container format').default('raw'))
     .option('--preallocate', 'reserve the place now')
     .addOption(new Option('--ploop-version <number>', 'version of the ploop image').choices(['1', '2']))
-    .action(async (text: string, options: { capacity: string; format: string; preallocate?: boolean; ploopVersion?: string }) => {
-      const reference = volumeReference(text);
-      const json = {
-        name: reference.volume,
-        capacityBytes: parseSize(options.capacity),
-        format: options.format,
-        preallocate: Boolean(options.preallocate),
-        ploop: options.ploopVersion ? { version: Number(options.ploopVersion) } : undefined,
-      };
-      show(await callJson<Volume>(`${poolPath(reference)}/volumes`, { method: 'POST', json }), (volume) => told(text, volume));
-    });
+    .action(
+      async (
+        text: string,
+        options: { capacity: string; format: string; preallocate?: boolean; ploopVersion?: string },
+      ) => {
+        const reference = volumeReference(text);
+        const json = {
+          name: reference.volume,
+          capacityBytes: parseSize(options.capacity),
+          format: options.format,
+          preallocate: Boolean(options.preallocate),
+          ploop: options.ploopVersion ? { version: Number(options.ploopVersion) } : undefined,
+        };
+        show(await callJson<Volume>(`${poolPath(reference)}/volumes`, { method: 'POST', json }), (volume) =>
+          told(text, volume),
+        );
+      },
+    );
   vol.command('list [host/pool]').action(async (place: string | undefined) =>
     show(await listVolumes(place), (volumes) =>
-      table(['VOLUME', 'FORMAT', 'CAPACITY', 'ALLOCATION', 'SNAPSHOTS', ''], volumes.map((row) => [`${row.host}/${row.pool}/${row.name}`, row.format, formatBytes(row.capacity_bytes), formatBytes(row.allocation_bytes), row.snapshot_count || '', row.damaged ? `damaged: ${row.damaged}` : ''])),
+      table(
+        ['VOLUME', 'FORMAT', 'CAPACITY', 'ALLOCATION', 'SNAPSHOTS', ''],
+        volumes.map((row) => [
+          `${row.host}/${row.pool}/${row.name}`,
+          row.format,
+          formatBytes(row.capacity_bytes),
+          formatBytes(row.allocation_bytes),
+          row.snapshot_count || '',
+          row.damaged ? `damaged: ${row.damaged}` : '',
+        ]),
+      ),
     ),
   );
-  vol.command('show <host/pool/vol>').action(async (text: string) => show(await callJson<ListedVolume & { usedBy: string[] }>(volumePath(volumeReference(text))), describe));
+  vol
+    .command('show <host/pool/vol>')
+    .action(async (text: string) =>
+      show(await callJson<ListedVolume & { usedBy: string[] }>(volumePath(volumeReference(text))), describe),
+    );
   vol
     .command('resize <host/pool/vol> <capacity>')
     .option('--shrink', 'allow a smaller capacity; what lies beyond it is lost')
     .action(async (text: string, capacity: string, options: { shrink?: boolean }) => {
       const json = { capacityBytes: parseSize(capacity), shrink: Boolean(options.shrink) };
-      show(await callJson<Volume>(`${volumePath(volumeReference(text))}/resize`, { method: 'POST', json }), (volume) => told(text, volume));
+      show(
+        await callJson<Volume>(`${volumePath(volumeReference(text))}/resize`, { method: 'POST', json }),
+        (volume) => told(text, volume),
+      );
     });
   vol
     .command('clone <host/pool/vol> <name>')
     .description('a full copy in the same pool')
     .option('--no-wait', 'do not wait for the end')
     .action(async (text: string, name: string, options: { wait: boolean }) => {
-      const job = await callJson<JobInfo>(`${volumePath(volumeReference(text))}/clone`, { method: 'POST', json: { name } });
+      const job = await callJson<JobInfo>(`${volumePath(volumeReference(text))}/clone`, {
+        method: 'POST',
+        json: { name },
+      });
       await finish(job, options.wait, `${text} cloned to ${name}`);
     });
   vol
@@ -103,7 +139,10 @@ export function volCommand(): Command {
     .addOption(new Option('--algorithm <algorithm>').choices(['zero', 'random', 'trim']).default('zero'))
     .option('--no-wait', 'do not wait for the end')
     .action(async (text: string, options: { algorithm: string; wait: boolean }) => {
-      const job = await callJson<JobInfo>(`${volumePath(volumeReference(text))}/wipe`, { method: 'POST', json: { algorithm: options.algorithm } });
+      const job = await callJson<JobInfo>(`${volumePath(volumeReference(text))}/wipe`, {
+        method: 'POST',
+        json: { algorithm: options.algorithm },
+      });
       await finish(job, options.wait, `${text} wiped`);
     });
   vol.command('delete <host/pool/vol>').action(async (text: string) => {
@@ -120,7 +159,9 @@ export function volCommand(): Command {
     );
   vol
     .command('download <host/pool/vol> <file>')
-    .description('fetch a volume into a file, or - for standard output; goes on where an interrupted download stopped')
+    .description(
+      'fetch a volume into a file, or - for standard output; goes on where an interrupted download stopped',
+    )
     .addOption(asOption())
     .action(async (text: string, file: string, options: { as: 'image' | 'content' }) => {
       const done = await downloadVolume(volumeReference(text), file, options.as);
@@ -133,38 +174,61 @@ export function volCommand(): Command {
     .addOption(formatOption('container format at the target'))
     .option('--limit <rate>', 'bytes a second, such as 50M')
     .option('--no-wait', 'do not wait for the end')
-    .action(async (source: string, target: string, options: { keepSource?: boolean; format?: string; limit?: string; wait: boolean }) => {
-      const json = {
-        target,
-        keepSource: Boolean(options.keepSource),
-        format: options.format,
-        limitBytesPerSecond: options.limit ? parseSize(options.limit) : undefined,
-      };
-      const job = await callJson<JobInfo>(`${volumePath(volumeReference(source))}/migrate`, { method: 'POST', json });
-      await finish(job, options.wait, `${source} ${options.keepSource ? 'copied' : 'moved'} to ${target}`);
-    });
+    .action(
+      async (
+        source: string,
+        target: string,
+        options: { keepSource?: boolean; format?: string; limit?: string; wait: boolean },
+      ) => {
+        const json = {
+          target,
+          keepSource: Boolean(options.keepSource),
+          format: options.format,
+          limitBytesPerSecond: options.limit ? parseSize(options.limit) : undefined,
+        };
+        const job = await callJson<JobInfo>(`${volumePath(volumeReference(source))}/migrate`, {
+          method: 'POST',
+          json,
+        });
+        await finish(job, options.wait, `${source} ${options.keepSource ? 'copied' : 'moved'} to ${target}`);
+      },
+    );
   vol.addCommand(snapshotCommand());
   return vol;
 }
 
 function snapshotCommand(): Command {
   const snapshot = new Command('snapshot').description('snapshots of a volume');
-  const path = (text: string, id?: string): string => `${volumePath(volumeReference(text))}/snapshots${id ? `/${encodeURIComponent(id)}` : ''}`;
+  const path = (text: string, id?: string): string =>
+    `${volumePath(volumeReference(text))}/snapshots${id ? `/${encodeURIComponent(id)}` : ''}`;
   snapshot
     .command('create <host/pool/vol>')
     .option('--id <id>', 'a GUID for ploop, a name for qcow2; default: a new one')
     .action(async (text: string, options: { id?: string }) =>
-      show(await callJson<{ id: string }>(path(text), { method: 'POST', json: { id: options.id } }), ({ id }) => id),
+      show(
+        await callJson<{ id: string }>(path(text), { method: 'POST', json: { id: options.id } }),
+        ({ id }) => id,
+      ),
     );
   snapshot.command('list <host/pool/vol>').action(async (text: string) =>
     show(await callJson<Snapshot[]>(path(text)), (list) =>
-      table(['', 'ID', 'PARENT', 'ALLOCATION'], list.map((row) => [row.current ? '*' : '', row.id, row.parentId ?? '', formatBytes(row.allocationBytes)])),
+      table(
+        ['', 'ID', 'PARENT', 'ALLOCATION'],
+        list.map((row) => [
+          row.current ? '*' : '',
+          row.id,
+          row.parentId ?? '',
+          formatBytes(row.allocationBytes),
+        ]),
+      ),
     ),
   );
   snapshot
     .command('switch <host/pool/vol> <id>')
     .description('throw the present content away and continue from the snapshot')
-    .action(async (text: string, id: string) => void (await call(`${path(text, id)}/switch`, { method: 'POST' })));
+    .action(
+      async (text: string, id: string) => void (await call(`${path(text, id)}/switch`, { method: 'POST' })),
+    );
   snapshot.command('delete <host/pool/vol> <id>').action(async (text: string, id: string) => {
     if (!id) throw new StowageError('invalid-argument', 'which snapshot?');
     await call(path(text, id), { method: 'DELETE' });

@@ -29,14 +29,29 @@ export class AgentClient {
     this.#open = open;
   }
 
-  async #start(path: string, options: AgentRequest, extra: Record<string, string> = {}): Promise<ClientRequest> {
+  async #start(
+    path: string,
+    options: AgentRequest,
+    extra: Record<string, string> = {},
+  ): Promise<ClientRequest> {
     const stream = await this.#open();
-    const headers: Record<string, string> = { host: 'agent', connection: 'close', ...options.headers, ...extra };
+    const headers: Record<string, string> = {
+      host: 'agent',
+      connection: 'close',
+      ...options.headers,
+      ...extra,
+    };
     if (options.fence !== undefined) headers[FENCE_HEADER] = String(options.fence);
     if (options.json !== undefined) headers['content-type'] = 'application/json';
     if (options.body) headers['content-type'] = options.body.type;
     stream.on('error', () => stream.destroy());
-    return request({ method: options.method ?? 'GET', path, headers, signal: options.signal, createConnection: () => stream });
+    return request({
+      method: options.method ?? 'GET',
+      path,
+      headers,
+      signal: options.signal,
+      createConnection: () => stream,
+    });
   }
 
   /** The answer, its body not yet read. Throws the agent's own error, or `stream-cut` when the link broke. */
@@ -47,7 +62,9 @@ export class AgentClient {
       outgoing.once('error', (error) => reject(brokenLink(error, options.signal)));
     });
     answered.catch(() => undefined);
-    const stall = options.patient ? undefined : setTimeout(() => outgoing.destroy(new Error('no answer')), STALL_MS);
+    const stall = options.patient
+      ? undefined
+      : setTimeout(() => outgoing.destroy(new Error('no answer')), STALL_MS);
     try {
       if (options.body) {
         clearTimeout(stall);
@@ -63,8 +80,12 @@ export class AgentClient {
       outgoing.destroy();
       // A sink that refuses the data answers and hangs up: its answer says why, the broken pipe does not.
       if (!isStowageError(error)) {
-        const response = await Promise.race([answered, new Promise<undefined>((resolve) => setTimeout(resolve, 1000, undefined))]).catch(() => undefined);
-        if (response && response.statusCode! >= 400) throw fromProblem(parseJson(await readText(response)), 'internal', 'the agent refused the data');
+        const response = await Promise.race([
+          answered,
+          new Promise<undefined>((resolve) => setTimeout(resolve, 1000, undefined)),
+        ]).catch(() => undefined);
+        if (response && response.statusCode! >= 400)
+          throw fromProblem(parseJson(await readText(response)), 'internal', 'the agent refused the data');
         throw brokenLink(error, options.signal);
       }
       throw error;
@@ -99,8 +120,15 @@ export class AgentClient {
 
 function brokenLink(error: unknown, signal?: AbortSignal): Error {
   if (isStowageError(error)) return error;
-  if (signal?.aborted) return isStowageError(signal.reason) ? signal.reason : new StowageError('cancelled', 'the operation was cancelled');
-  return new StowageError('stream-cut', `the link to the agent broke: ${error instanceof Error ? error.message : error}`, { cause: error });
+  if (signal?.aborted)
+    return isStowageError(signal.reason)
+      ? signal.reason
+      : new StowageError('cancelled', 'the operation was cancelled');
+  return new StowageError(
+    'stream-cut',
+    `the link to the agent broke: ${error instanceof Error ? error.message : error}`,
+    { cause: error },
+  );
 }
 
 export async function readText(stream: AsyncIterable<Buffer>): Promise<string> {
@@ -123,7 +151,10 @@ export async function* readLines(stream: IncomingMessage, silenceMs: number): As
   let timer = setTimeout(() => undefined, 0);
   const watch = (): void => {
     clearTimeout(timer);
-    timer = setTimeout(() => stream.destroy(new StowageError('stream-cut', `the agent was silent for ${silenceMs / 1000} s`)), silenceMs);
+    timer = setTimeout(
+      () => stream.destroy(new StowageError('stream-cut', `the agent was silent for ${silenceMs / 1000} s`)),
+      silenceMs,
+    );
   };
   watch();
   try {

@@ -1,7 +1,7 @@
-import { build, type Plugin } from 'esbuild';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { build, type Plugin } from 'esbuild';
 import { type AgentPayload, loadPayload } from './install-agent.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -12,7 +12,10 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
  */
 const UNUSED: [RegExp, string][] = [
   [/^@fastify\/ajv-compiler$/, 'module.exports = () => () => { throw new Error("no ajv in the agent"); };'],
-  [/^@fastify\/fast-json-stringify-compiler$/, 'module.exports = () => () => JSON.stringify; module.exports.SerializerSelector = module.exports; module.exports.StandaloneSerializer = module.exports;'],
+  [
+    /^@fastify\/fast-json-stringify-compiler$/,
+    'module.exports = () => () => JSON.stringify; module.exports.SerializerSelector = module.exports; module.exports.StandaloneSerializer = module.exports;',
+  ],
   [/^light-my-request$/, 'module.exports = () => { throw new Error("no injection in the agent"); };'],
   [/\/locales\/index\.js$/, 'export {};'],
 ];
@@ -21,9 +24,16 @@ const leaveOut: Plugin = {
   name: 'leave-out',
   setup(bundler) {
     for (const [filter, contents] of UNUSED) {
-      bundler.onResolve({ filter }, (args) => ({ path: args.path, namespace: 'left-out', pluginData: contents }));
+      bundler.onResolve({ filter }, (args) => ({
+        path: args.path,
+        namespace: 'left-out',
+        pluginData: contents,
+      }));
     }
-    bundler.onLoad({ filter: /.*/, namespace: 'left-out' }, (args) => ({ contents: args.pluginData as string, loader: 'js' }));
+    bundler.onLoad({ filter: /.*/, namespace: 'left-out' }, (args) => ({
+      contents: args.pluginData as string,
+      loader: 'js',
+    }));
   },
 };
 
@@ -39,7 +49,9 @@ export async function bundleAgent(outfile: string): Promise<void> {
     target: 'node24',
     plugins: [leaveOut],
     logLevel: 'error',
-    banner: { js: "import{createRequire as bundleRequire}from'node:module';const require=bundleRequire(import.meta.url);" },
+    banner: {
+      js: "import{createRequire as bundleRequire}from'node:module';const require=bundleRequire(import.meta.url);",
+    },
   });
 }
 
@@ -51,7 +63,10 @@ export function agentPayload(cacheDirectory: string): Promise<AgentPayload> {
     const bundle = join(cacheDirectory, `agent-${process.pid}.mjs`);
     await bundleAgent(bundle);
     if (!existsSync(bundle)) throw new Error('the agent was not bundled');
-    const helper = join(root, `node_modules/@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`);
+    const helper = join(
+      root,
+      `node_modules/@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`,
+    );
     return loadPayload(bundle, helper, cacheDirectory);
   })();
   return payload;

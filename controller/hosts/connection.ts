@@ -1,5 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type AgentEvent, type AgentInfo, agentEventSchema, PROTOCOL_VERSION } from '../../shared/protocol/agent.ts';
+import {
+  type AgentEvent,
+  type AgentInfo,
+  agentEventSchema,
+  PROTOCOL_VERSION,
+} from '../../shared/protocol/agent.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { AgentClient, readLines } from './agent-client.ts';
 import type { Link } from './link.ts';
@@ -67,7 +72,9 @@ export class HostConnection {
       if (this.#stop.signal.aborted) return;
       await this.#events.onUnreachable(this.#reason).catch(() => undefined);
       this.#kick = new AbortController();
-      await sleep(pauseMs * (0.5 + Math.random()), undefined, { signal: this.#kick.signal }).catch(() => undefined);
+      await sleep(pauseMs * (0.5 + Math.random()), undefined, { signal: this.#kick.signal }).catch(
+        () => undefined,
+      );
       pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
     }
   }
@@ -78,12 +85,17 @@ export class HostConnection {
     this.#link = link;
     const info = await this.client.json<AgentInfo>('/v1/info');
     if (info.protocol !== PROTOCOL_VERSION) {
-      throw new StowageError('protocol-version', `the agent speaks protocol ${info.protocol}, this controller ${PROTOCOL_VERSION}`);
+      throw new StowageError(
+        'protocol-version',
+        `the agent speaks protocol ${info.protocol}, this controller ${PROTOCOL_VERSION}`,
+      );
     }
     await this.#events.onReachable(info);
     const ended = new AbortController();
     void link.down.then((reason) => ended.abort(new StowageError('host-unreachable', reason)));
-    const stream = await this.client.stream('/v1/events', { signal: AbortSignal.any([ended.signal, this.#stop.signal]) });
+    const stream = await this.client.stream('/v1/events', {
+      signal: AbortSignal.any([ended.signal, this.#stop.signal]),
+    });
     onUp();
     try {
       for await (const line of readLines(stream, SILENCE_MS)) {

@@ -9,7 +9,7 @@ import { HostConnection } from './connection.ts';
 import type { AgentPayload } from './install-agent.ts';
 import { type HostAddress, hostAddressSchema, type Link, type SshAddress } from './link.ts';
 import { LocalLink } from './local-link.ts';
-import { scanHostKey, SshLink } from './ssh-link.ts';
+import { SshLink, scanHostKey } from './ssh-link.ts';
 import type { WebSocketLinks } from './websocket-links.ts';
 
 const ENROLMENT_MS = 24 * 3600_000;
@@ -32,7 +32,12 @@ export class Fleet {
   /** Called when a host becomes reachable. */
   onReachable: (host: HostRow) => void = () => undefined;
 
-  constructor(store: Store, inventory: Inventory, webSockets: WebSocketLinks, payload: () => Promise<AgentPayload>) {
+  constructor(
+    store: Store,
+    inventory: Inventory,
+    webSockets: WebSocketLinks,
+    payload: () => Promise<AgentPayload>,
+  ) {
     this.#store = store;
     this.#inventory = inventory;
     this.#webSockets = webSockets;
@@ -40,7 +45,10 @@ export class Fleet {
   }
 
   async start(): Promise<void> {
-    await this.#store.updateTable('hosts').set({ state: 'connecting', reason: null, since: Date.now() }).execute();
+    await this.#store
+      .updateTable('hosts')
+      .set({ state: 'connecting', reason: null, since: Date.now() })
+      .execute();
     for (const host of await this.#store.selectFrom('hosts').selectAll().execute()) this.#connect(host);
   }
 
@@ -59,7 +67,11 @@ export class Fleet {
   }
 
   async #makeLink(hostId: string, signal: AbortSignal): Promise<Link> {
-    const host = await this.#store.selectFrom('hosts').selectAll().where('id', '=', hostId).executeTakeFirstOrThrow();
+    const host = await this.#store
+      .selectFrom('hosts')
+      .selectAll()
+      .where('id', '=', hostId)
+      .executeTakeFirstOrThrow();
     const address = hostAddressSchema.parse(JSON.parse(host.address));
     switch (address.kind) {
       case 'local':
@@ -72,16 +84,33 @@ export class Fleet {
   }
 
   async #reachable(hostId: string, info: AgentInfo): Promise<void> {
-    const twin = await this.#store.selectFrom('hosts').select('name').where('agent_id', '=', info.agentId).where('id', '!=', hostId).executeTakeFirst();
-    if (twin) throw new StowageError('host-exists', `this is the same agent as host '${twin.name}'; a host is added once`);
+    const twin = await this.#store
+      .selectFrom('hosts')
+      .select('name')
+      .where('agent_id', '=', info.agentId)
+      .where('id', '!=', hostId)
+      .executeTakeFirst();
+    if (twin)
+      throw new StowageError(
+        'host-exists',
+        `this is the same agent as host '${twin.name}'; a host is added once`,
+      );
     await this.#store.updateTable('hosts').set({ agent_id: info.agentId }).where('id', '=', hostId).execute();
     await this.#setState(hostId, 'reachable', null);
-    const host = await this.#store.selectFrom('hosts').selectAll().where('id', '=', hostId).executeTakeFirstOrThrow();
+    const host = await this.#store
+      .selectFrom('hosts')
+      .selectAll()
+      .where('id', '=', hostId)
+      .executeTakeFirstOrThrow();
     this.onReachable(host);
   }
 
   async #setState(hostId: string, state: HostRow['state'], reason: string | null): Promise<void> {
-    const before = await this.#store.selectFrom('hosts').selectAll().where('id', '=', hostId).executeTakeFirst();
+    const before = await this.#store
+      .selectFrom('hosts')
+      .selectAll()
+      .where('id', '=', hostId)
+      .executeTakeFirst();
     if (!before || (before.state === state && before.reason === reason)) return;
     // A new reason for the same state does not begin the state anew.
     const since = before.state === state ? before.since : Date.now();
@@ -93,7 +122,10 @@ export class Fleet {
 
   async list(): Promise<HostInfo[]> {
     const rows = await this.#store.selectFrom('hosts').selectAll().orderBy('name').execute();
-    return rows.map((row) => ({ ...row, address: publicAddress(hostAddressSchema.parse(JSON.parse(row.address))) }));
+    return rows.map((row) => ({
+      ...row,
+      address: publicAddress(hostAddressSchema.parse(JSON.parse(row.address))),
+    }));
   }
 
   async row(name: string): Promise<HostRow> {
@@ -116,7 +148,11 @@ export class Fleet {
   }
 
   async #insert(name: string, address: HostAddress): Promise<HostRow> {
-    const taken = await this.#store.selectFrom('hosts').select('id').where('name', '=', name).executeTakeFirst();
+    const taken = await this.#store
+      .selectFrom('hosts')
+      .select('id')
+      .where('name', '=', name)
+      .executeTakeFirst();
     if (taken) throw new StowageError('host-exists', `there is a host '${name}' already`);
     const now = Date.now();
     const row: HostRow = {
@@ -136,15 +172,29 @@ export class Fleet {
   }
 
   /** Adds a host under the key that was given, or, with `acceptNew`, the key it shows now. That key is pinned. */
-  async addSsh(name: string, address: Omit<SshAddress, 'kind' | 'fingerprint'>, trust: { fingerprint?: string; acceptNew: boolean }): Promise<HostInfo> {
-    const taken = await this.#store.selectFrom('hosts').select('id').where('name', '=', name).executeTakeFirst();
+  async addSsh(
+    name: string,
+    address: Omit<SshAddress, 'kind' | 'fingerprint'>,
+    trust: { fingerprint?: string; acceptNew: boolean },
+  ): Promise<HostInfo> {
+    const taken = await this.#store
+      .selectFrom('hosts')
+      .select('id')
+      .where('name', '=', name)
+      .executeTakeFirst();
     if (taken) throw new StowageError('host-exists', `there is a host '${name}' already`);
     const shown = await scanHostKey(address);
     if (!trust.fingerprint && !trust.acceptNew) {
-      throw new StowageError('host-key-unknown', `the host shows the key ${shown}; compare it, then give it with --fingerprint, or use --accept-new`);
+      throw new StowageError(
+        'host-key-unknown',
+        `the host shows the key ${shown}; compare it, then give it with --fingerprint, or use --accept-new`,
+      );
     }
     if (trust.fingerprint && trust.fingerprint !== shown) {
-      throw new StowageError('host-key-mismatch', `the host shows the key ${shown}, not ${trust.fingerprint}; nothing was sent`);
+      throw new StowageError(
+        'host-key-mismatch',
+        `the host shows the key ${shown}, not ${trust.fingerprint}; nothing was sent`,
+      );
     }
     await this.#insert(name, { kind: 'ssh', ...address, fingerprint: shown });
     return this.get(name);
@@ -157,13 +207,21 @@ export class Fleet {
 
   /** A one-time token with which an agent may dial in as `name`; the host is made when it is not there. */
   async enrol(name: string): Promise<{ token: string; expiresAt: number }> {
-    const existing = await this.#store.selectFrom('hosts').selectAll().where('name', '=', name).executeTakeFirst();
-    if (existing && existing.kind !== 'websocket') throw new StowageError('host-exists', `host '${name}' is reached by ${existing.kind}`);
+    const existing = await this.#store
+      .selectFrom('hosts')
+      .selectAll()
+      .where('name', '=', name)
+      .executeTakeFirst();
+    if (existing && existing.kind !== 'websocket')
+      throw new StowageError('host-exists', `host '${name}' is reached by ${existing.kind}`);
     const host = existing ?? (await this.#insert(name, { kind: 'websocket' }));
     const token = `enrol_${randomBytes(32).toString('base64url')}`;
     const expiresAt = Date.now() + ENROLMENT_MS;
     const token_hash = createHash('sha256').update(token).digest('hex');
-    await this.#store.insertInto('enrolments').values({ token_hash, host_id: host.id, expires_at: expiresAt, used_at: null }).execute();
+    await this.#store
+      .insertInto('enrolments')
+      .values({ token_hash, host_id: host.id, expires_at: expiresAt, used_at: null })
+      .execute();
     return { token, expiresAt };
   }
 

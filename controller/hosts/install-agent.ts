@@ -33,7 +33,11 @@ interface ExecResult {
 }
 
 /** Runs a fixed command, with data on its standard input where there is some. */
-function exec(client: Client, command: string, input?: Buffer | (() => NodeJS.ReadableStream)): Promise<ExecResult> {
+function exec(
+  client: Client,
+  command: string,
+  input?: Buffer | (() => NodeJS.ReadableStream),
+): Promise<ExecResult> {
   return new Promise((resolve, reject) => {
     client.exec(command, (error, channel) => {
       if (error) return reject(new StowageError('agent-start', error.message));
@@ -45,7 +49,9 @@ function exec(client: Client, command: string, input?: Buffer | (() => NodeJS.Re
       channel.on('exit', (code: number | null) => {
         status = code ?? -1;
       });
-      channel.on('close', () => resolve({ status, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() }));
+      channel.on('close', () =>
+        resolve({ status, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() }),
+      );
       if (typeof input === 'function') input().pipe(channel);
       else channel.end(input);
     });
@@ -54,13 +60,28 @@ function exec(client: Client, command: string, input?: Buffer | (() => NodeJS.Re
 
 async function execOk(client: Client, command: string, input?: Parameters<typeof exec>[2]): Promise<string> {
   const { status, stdout, stderr } = await exec(client, command, input);
-  if (status !== 0) throw new StowageError('agent-start', `the host answers status ${status}: ${(stderr || stdout).trim().slice(0, 500)}`);
+  if (status !== 0)
+    throw new StowageError(
+      'agent-start',
+      `the host answers status ${status}: ${(stderr || stdout).trim().slice(0, 500)}`,
+    );
   return stdout;
 }
 
 /** Puts a file in place under its final name only when it is complete. */
-async function put(client: Client, sudo: string, path: string, mode: string, data: Parameters<typeof exec>[2], decoder = 'cat'): Promise<void> {
-  await execOk(client, `${sudo}sh -c '${decoder} > ${path}.part.$$ && chmod ${mode} ${path}.part.$$ && mv ${path}.part.$$ ${path}'`, data);
+async function put(
+  client: Client,
+  sudo: string,
+  path: string,
+  mode: string,
+  data: Parameters<typeof exec>[2],
+  decoder = 'cat',
+): Promise<void> {
+  await execOk(
+    client,
+    `${sudo}sh -c '${decoder} > ${path}.part.$$ && chmod ${mode} ${path}.part.$$ && mv ${path}.part.$$ ${path}'`,
+    data,
+  );
 }
 
 async function compressedNode(cacheDirectory: string): Promise<string> {
@@ -68,14 +89,23 @@ async function compressedNode(cacheDirectory: string): Promise<string> {
   if (!existsSync(path)) {
     mkdirSync(cacheDirectory, { recursive: true });
     const part = `${path}.${process.pid}`;
-    await pipeline(createReadStream(process.execPath), createGzip({ level: zlib.Z_BEST_SPEED }), createWriteStream(part));
+    await pipeline(
+      createReadStream(process.execPath),
+      createGzip({ level: zlib.Z_BEST_SPEED }),
+      createWriteStream(part),
+    );
     await rename(part, path);
   }
   return path;
 }
 
 /** The Node to run the agent with: the host's own when it is new enough, else ours, put there once. */
-async function ensureNode(client: Client, sudo: string, directory: string, cacheDirectory: string): Promise<string> {
+async function ensureNode(
+  client: Client,
+  sudo: string,
+  directory: string,
+  cacheDirectory: string,
+): Promise<string> {
   const own = await exec(client, 'command -v node && node --version');
   const [path, version] = own.stdout.trim().split('\n');
   if (own.status === 0 && path && Number(/^v(\d+)/.exec(version ?? '')?.[1]) >= 24) return path;
@@ -83,7 +113,8 @@ async function ensureNode(client: Client, sudo: string, directory: string, cache
   if ((await exec(client, `${sudo}test -x ${ours}`)).status === 0) return ours;
   const machine = (await execOk(client, 'uname -sm')).trim();
   const expected = { x64: 'Linux x86_64', arm64: 'Linux aarch64' }[process.arch as string];
-  if (machine !== expected) throw new StowageError('agent-start', `the host is ${machine} and has no Node 24; install it there`);
+  if (machine !== expected)
+    throw new StowageError('agent-start', `the host is ${machine} and has no Node 24; install it there`);
   const compressed = await compressedNode(cacheDirectory);
   await put(client, sudo, ours, '755', () => createReadStream(compressed), 'gzip -dc');
   return ours;
@@ -94,14 +125,24 @@ async function ensureNode(client: Client, sudo: string, directory: string, cache
  * first. Runs as root, or through `sudo -n`, or with the user's own rights; STOWAGE_AGENT_DIR on the host says where. Gives the socket to forward to, or, where the SSH user may not open a
  * root-owned socket, the command that bridges to it.
  */
-export async function installAgent(client: Client, payload: AgentPayload): Promise<{ socket: string; bridge: string | undefined }> {
-  const facts = await execOk(client, 'id -u; echo "${STOWAGE_AGENT_DIR:-}"; echo "$HOME"; sudo -n true 2>/dev/null && echo sudo || echo none');
+export async function installAgent(
+  client: Client,
+  payload: AgentPayload,
+): Promise<{ socket: string; bridge: string | undefined }> {
+  const facts = await execOk(
+    client,
+    'id -u; echo "${STOWAGE_AGENT_DIR:-}"; echo "$HOME"; sudo -n true 2>/dev/null && echo sudo || echo none',
+  );
   const [uid, given, home, may] = facts.split('\n');
   const root = uid === '0';
   const sudo = !root && may === 'sudo' && !given ? 'sudo -n ' : '';
   // Without any rights the agent still serves what its user may touch.
   const directory = given || (root || sudo ? '/var/lib/stowage-agent' : `${home}/.local/state/stowage-agent`);
-  if (!/^\/[\w./-]+$/.test(directory)) throw new StowageError('agent-start', `the agent's directory ${directory} has characters that are not used`);
+  if (!/^\/[\w./-]+$/.test(directory))
+    throw new StowageError(
+      'agent-start',
+      `the agent's directory ${directory} has characters that are not used`,
+    );
   const bundle = `${directory}/agent-${payload.hash}.mjs`;
   await execOk(client, `${sudo}mkdir -p -m 700 ${directory}`);
   if ((await exec(client, `${sudo}test -f ${bundle}`)).status !== 0) {
@@ -125,4 +166,3 @@ export async function installAgent(client: Client, payload: AgentPayload): Promi
   const bridge = sudo === '' ? undefined : `sudo -n ${node} ${bundle} bridge --socket ${socket}`;
   return { socket, bridge };
 }
-

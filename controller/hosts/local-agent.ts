@@ -34,7 +34,9 @@ export class LocalAgent {
   /** Settles when it answers. One that a killed controller left behind goes on being used. */
   async start(): Promise<void> {
     if (await answers(this.socket)) return;
-    const child = spawn(process.execPath, [AGENT, 'serve', '--state', this.#directory], { stdio: ['ignore', 'ignore', 'inherit'] });
+    const child = spawn(process.execPath, [AGENT, 'serve', '--state', this.#directory], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
     this.#child = child;
     child.once('exit', () => {
       if (!this.#stopping) setTimeout(() => void this.start().catch(() => undefined), 1000);

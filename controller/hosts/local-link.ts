@@ -16,7 +16,14 @@ export class LocalLink implements Link {
     return new Promise((resolve, reject) => {
       const stream = createConnection(this.#socket);
       stream.once('connect', () => resolve(stream));
-      stream.once('error', (error) => reject(new StowageError('host-unreachable', `the agent does not answer on ${this.#socket}: ${error.message}`)));
+      stream.once('error', (error) =>
+        reject(
+          new StowageError(
+            'host-unreachable',
+            `the agent does not answer on ${this.#socket}: ${error.message}`,
+          ),
+        ),
+      );
     });
   }
 

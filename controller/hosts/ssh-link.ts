@@ -38,10 +38,13 @@ function dial(address: Pick<SshAddress, 'hostname' | 'port'>): Promise<Socket> {
 /** The key file given, else the SSH agent, else the usual files, as ssh(1) looks for them. */
 function credentials(identity: string | undefined): Pick<ConnectConfig, 'privateKey' | 'agent'> {
   if (identity) {
-    if (!existsSync(identity)) throw new StowageError('host-authentication', `the identity file ${identity} is not there`);
+    if (!existsSync(identity))
+      throw new StowageError('host-authentication', `the identity file ${identity} is not there`);
     return { privateKey: readFileSync(identity) };
   }
-  const file = ['id_ed25519', 'id_ecdsa', 'id_rsa'].map((name) => join(homedir(), '.ssh', name)).find((path) => existsSync(path));
+  const file = ['id_ed25519', 'id_ecdsa', 'id_rsa']
+    .map((name) => join(homedir(), '.ssh', name))
+    .find((path) => existsSync(path));
   return { agent: process.env.SSH_AUTH_SOCK, privateKey: file ? readFileSync(file) : undefined };
 }
 
@@ -49,7 +52,10 @@ function credentials(identity: string | undefined): Pick<ConnectConfig, 'private
  * An SSH connection whose host key was checked against `expected`. With `expected` a function, it decides.
  * Throws `host-unreachable`, `host-key-mismatch` or `host-authentication`.
  */
-async function connectSsh(address: Omit<SshAddress, 'kind' | 'fingerprint'>, accept: (fingerprint: string) => boolean): Promise<Client> {
+async function connectSsh(
+  address: Omit<SshAddress, 'kind' | 'fingerprint'>,
+  accept: (fingerprint: string) => boolean,
+): Promise<Client> {
   const sock = await dial(address);
   const client = new Client();
   let seen = '';
@@ -59,9 +65,19 @@ async function connectSsh(address: Omit<SshAddress, 'kind' | 'fingerprint'>, acc
       client.end();
       sock.destroy();
       if (seen && !accept(seen)) {
-        reject(new StowageError('host-key-mismatch', `${address.hostname} shows the host key ${seen}, which is not the one pinned; nothing was sent`));
+        reject(
+          new StowageError(
+            'host-key-mismatch',
+            `${address.hostname} shows the host key ${seen}, which is not the one pinned; nothing was sent`,
+          ),
+        );
       } else if (error.level === 'client-authentication') {
-        reject(new StowageError('host-authentication', `${address.user}@${address.hostname} refuses every key we have`));
+        reject(
+          new StowageError(
+            'host-authentication',
+            `${address.user}@${address.hostname} refuses every key we have`,
+          ),
+        );
       } else {
         reject(new StowageError('host-unreachable', `${address.hostname}:${address.port}: ${error.message}`));
       }
@@ -123,7 +139,11 @@ export class SshLink implements Link {
     });
     try {
       const { socket, bridge } = await installAgent(client, payload);
-      return new SshLink(client, bridge ? () => execChannel(client, bridge) : () => forward(client, socket), down);
+      return new SshLink(
+        client,
+        bridge ? () => execChannel(client, bridge) : () => forward(client, socket),
+        down,
+      );
     } catch (error) {
       client.end();
       throw error;
@@ -134,7 +154,10 @@ export class SshLink implements Link {
     try {
       return await this.#open();
     } catch (error) {
-      throw new StowageError('host-unreachable', `no channel to the agent: ${error instanceof Error ? error.message : error}`);
+      throw new StowageError(
+        'host-unreachable',
+        `no channel to the agent: ${error instanceof Error ? error.message : error}`,
+      );
     }
   }
 
@@ -145,7 +168,9 @@ export class SshLink implements Link {
 
 function forward(client: Client, socket: string): Promise<ClientChannel> {
   return new Promise((resolve, reject) => {
-    client.openssh_forwardOutStreamLocal(socket, (error, channel) => (error ? reject(error) : resolve(channel)));
+    client.openssh_forwardOutStreamLocal(socket, (error, channel) =>
+      error ? reject(error) : resolve(channel),
+    );
   });
 }
 

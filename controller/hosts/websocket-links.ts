@@ -2,7 +2,13 @@ import { createHash, createPublicKey, randomBytes, verify } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { createWebSocketStream, type WebSocket, WebSocketServer } from 'ws';
-import { type LinkMessage, LINK_PATH, linkMessageSchema, proofText, STREAM_PATH } from '../../shared/protocol/link.ts';
+import {
+  LINK_PATH,
+  type LinkMessage,
+  linkMessageSchema,
+  proofText,
+  STREAM_PATH,
+} from '../../shared/protocol/link.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import type { Store } from '../store/open.ts';
@@ -89,7 +95,12 @@ export class WebSocketLinks {
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
     const path = request.url ?? '';
     if (path === LINK_PATH) {
-      this.#server.handleUpgrade(request, socket, head, (webSocket) => void this.#greet(webSocket, request.socket.remoteAddress ?? ''));
+      this.#server.handleUpgrade(
+        request,
+        socket,
+        head,
+        (webSocket) => void this.#greet(webSocket, request.socket.remoteAddress ?? ''),
+      );
       return true;
     }
     if (!path.startsWith(`${STREAM_PATH}/`)) return false;
@@ -111,7 +122,8 @@ export class WebSocketLinks {
     const timer = setTimeout(() => socket.terminate(), HELLO_MS);
     try {
       const hello = await messages();
-      if (hello.type !== 'hello') throw new StowageError('enrolment-refused', 'the agent did not say who it is');
+      if (hello.type !== 'hello')
+        throw new StowageError('enrolment-refused', 'the agent did not say who it is');
       const nonce = randomBytes(32).toString('base64url');
       socket.send(JSON.stringify({ type: 'challenge', nonce } satisfies LinkMessage));
       const proof = await messages();
@@ -125,8 +137,18 @@ export class WebSocketLinks {
     } catch (error) {
       clearTimeout(timer);
       const reason = error instanceof Error ? error.message : String(error);
-      await this.#audit.append({ actor: 'agent', source, action: 'host.link', target: '', outcome: 'refused', detail: reason }).catch(() => undefined);
-      if (socket.readyState === socket.OPEN) socket.send(JSON.stringify({ type: 'refused', reason } satisfies LinkMessage));
+      await this.#audit
+        .append({
+          actor: 'agent',
+          source,
+          action: 'host.link',
+          target: '',
+          outcome: 'refused',
+          detail: reason,
+        })
+        .catch(() => undefined);
+      if (socket.readyState === socket.OPEN)
+        socket.send(JSON.stringify({ type: 'refused', reason } satisfies LinkMessage));
       socket.close();
     }
   }
@@ -136,23 +158,63 @@ export class WebSocketLinks {
     const hosts = await this.#store.selectFrom('hosts').selectAll().where('kind', '=', 'websocket').execute();
     const known = hosts.find((host) => {
       const address = hostAddressSchema.parse(JSON.parse(host.address));
-      return address.kind === 'websocket' && address.publicKey === hello.publicKey && address.agentId === hello.agentId;
+      return (
+        address.kind === 'websocket' &&
+        address.publicKey === hello.publicKey &&
+        address.agentId === hello.agentId
+      );
     });
     if (known) return known;
-    if (!hello.token) throw new StowageError('enrolment-refused', 'this agent is not enrolled; get a token with: stowage host token NAME');
-    await this.#audit.append({ actor: 'agent', source, action: 'host.enrol', target: '', outcome: 'begun', detail: `agent ${hello.agentId}` });
+    if (!hello.token)
+      throw new StowageError(
+        'enrolment-refused',
+        'this agent is not enrolled; get a token with: stowage host token NAME',
+      );
+    await this.#audit.append({
+      actor: 'agent',
+      source,
+      action: 'host.enrol',
+      target: '',
+      outcome: 'begun',
+      detail: `agent ${hello.agentId}`,
+    });
     const tokenHash = createHash('sha256').update(hello.token).digest('hex');
     const host = await this.#store.transaction().execute(async (store) => {
-      const enrolment = await store.selectFrom('enrolments').selectAll().where('token_hash', '=', tokenHash).executeTakeFirst();
+      const enrolment = await store
+        .selectFrom('enrolments')
+        .selectAll()
+        .where('token_hash', '=', tokenHash)
+        .executeTakeFirst();
       if (!enrolment) throw new StowageError('enrolment-refused', 'the enrolment token is unknown');
-      if (enrolment.used_at !== null) throw new StowageError('enrolment-refused', 'the enrolment token was used before');
-      if (enrolment.expires_at < Date.now()) throw new StowageError('enrolment-refused', 'the enrolment token has expired');
-      await store.updateTable('enrolments').set({ used_at: Date.now() }).where('token_hash', '=', tokenHash).execute();
+      if (enrolment.used_at !== null)
+        throw new StowageError('enrolment-refused', 'the enrolment token was used before');
+      if (enrolment.expires_at < Date.now())
+        throw new StowageError('enrolment-refused', 'the enrolment token has expired');
+      await store
+        .updateTable('enrolments')
+        .set({ used_at: Date.now() })
+        .where('token_hash', '=', tokenHash)
+        .execute();
       const address: HostAddress = { kind: 'websocket', publicKey: hello.publicKey, agentId: hello.agentId };
-      await store.updateTable('hosts').set({ address: JSON.stringify(address), agent_id: hello.agentId }).where('id', '=', enrolment.host_id).execute();
-      return store.selectFrom('hosts').selectAll().where('id', '=', enrolment.host_id).executeTakeFirstOrThrow();
+      await store
+        .updateTable('hosts')
+        .set({ address: JSON.stringify(address), agent_id: hello.agentId })
+        .where('id', '=', enrolment.host_id)
+        .execute();
+      return store
+        .selectFrom('hosts')
+        .selectAll()
+        .where('id', '=', enrolment.host_id)
+        .executeTakeFirstOrThrow();
     });
-    await this.#audit.append({ actor: 'agent', source, action: 'host.enrol', target: host.name, outcome: 'done', detail: `agent ${hello.agentId}` });
+    await this.#audit.append({
+      actor: 'agent',
+      source,
+      action: 'host.enrol',
+      target: host.name,
+      outcome: 'done',
+      detail: `agent ${hello.agentId}`,
+    });
     return host;
   }
 
@@ -175,7 +237,10 @@ export class WebSocketLinks {
 function isProof(publicKey: string, nonce: string, signature: string): boolean {
   try {
     const key = createPublicKey(publicKey);
-    return key.asymmetricKeyType === 'ed25519' && verify(null, proofText(nonce), key, Buffer.from(signature, 'base64'));
+    return (
+      key.asymmetricKeyType === 'ed25519' &&
+      verify(null, proofText(nonce), key, Buffer.from(signature, 'base64'))
+    );
   } catch {
     return false;
   }

@@ -51,21 +51,44 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
         await this.#putPool(host.id, event.pool);
         return this.tell({ type: 'pool', host: host.name, pool: event.pool.name, now: event.pool });
       case 'pool-gone':
-        await this.#store.deleteFrom('volumes').where('host_id', '=', host.id).where('pool', '=', event.pool).execute();
-        await this.#store.deleteFrom('pools').where('host_id', '=', host.id).where('name', '=', event.pool).execute();
+        await this.#store
+          .deleteFrom('volumes')
+          .where('host_id', '=', host.id)
+          .where('pool', '=', event.pool)
+          .execute();
+        await this.#store
+          .deleteFrom('pools')
+          .where('host_id', '=', host.id)
+          .where('name', '=', event.pool)
+          .execute();
         return this.tell({ type: 'pool-gone', host: host.name, pool: event.pool });
       case 'volume':
         await this.putVolume(host.id, event.pool, event.volume);
-        return this.tell({ type: 'volume', host: host.name, pool: event.pool, volume: event.volume.name, now: event.volume });
+        return this.tell({
+          type: 'volume',
+          host: host.name,
+          pool: event.pool,
+          volume: event.volume.name,
+          now: event.volume,
+        });
       case 'volume-gone':
-        await this.#store.deleteFrom('volumes').where('host_id', '=', host.id).where('pool', '=', event.pool).where('name', '=', event.volume).where('id', '=', event.id).execute();
+        await this.#store
+          .deleteFrom('volumes')
+          .where('host_id', '=', host.id)
+          .where('pool', '=', event.pool)
+          .where('name', '=', event.volume)
+          .where('id', '=', event.id)
+          .execute();
         return this.tell({ type: 'volume-gone', host: host.name, pool: event.pool, volume: event.volume });
       case 'alive':
         return;
     }
   }
 
-  async #applySnapshot(host: Pick<HostRow, 'id' | 'name'>, pools: (Pool & { volumes: Volume[] })[]): Promise<void> {
+  async #applySnapshot(
+    host: Pick<HostRow, 'id' | 'name'>,
+    pools: (Pool & { volumes: Volume[] })[],
+  ): Promise<void> {
     await this.#store.transaction().execute(async (store) => {
       await store.deleteFrom('volumes').where('host_id', '=', host.id).execute();
       await store.deleteFrom('pools').where('host_id', '=', host.id).execute();
@@ -73,32 +96,52 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
         await store.insertInto('pools').values(poolRow(host.id, pool)).execute();
         // SQLite takes at most 32766 parameters a statement.
         for (let start = 0; start < volumes.length; start += 1000) {
-          const rows = volumes.slice(start, start + 1000).map((volume) => volumeRow(host.id, pool.name, volume));
+          const rows = volumes
+            .slice(start, start + 1000)
+            .map((volume) => volumeRow(host.id, pool.name, volume));
           await store.insertInto('volumes').values(rows).execute();
         }
       }
     });
-    for (const { volumes: _volumes, ...pool } of pools) this.tell({ type: 'pool', host: host.name, pool: pool.name, now: pool });
+    for (const { volumes: _volumes, ...pool } of pools)
+      this.tell({ type: 'pool', host: host.name, pool: pool.name, now: pool });
   }
 
   async #putPool(hostId: string, pool: Pool): Promise<void> {
     const row = poolRow(hostId, pool);
-    await this.#store.insertInto('pools').values(row).onConflict((c) => c.columns(['host_id', 'name']).doUpdateSet(row)).execute();
+    await this.#store
+      .insertInto('pools')
+      .values(row)
+      .onConflict((c) => c.columns(['host_id', 'name']).doUpdateSet(row))
+      .execute();
   }
 
   async putVolume(hostId: string, pool: string, volume: Volume): Promise<void> {
     const row = volumeRow(hostId, pool, volume);
-    await this.#store.insertInto('volumes').values(row).onConflict((c) => c.columns(['host_id', 'pool', 'name']).doUpdateSet(row)).execute();
+    await this.#store
+      .insertInto('volumes')
+      .values(row)
+      .onConflict((c) => c.columns(['host_id', 'pool', 'name']).doUpdateSet(row))
+      .execute();
   }
 
   async removeVolume(hostId: string, pool: string, name: string): Promise<void> {
-    await this.#store.deleteFrom('volumes').where('host_id', '=', hostId).where('pool', '=', pool).where('name', '=', name).execute();
+    await this.#store
+      .deleteFrom('volumes')
+      .where('host_id', '=', hostId)
+      .where('pool', '=', pool)
+      .where('name', '=', name)
+      .execute();
   }
 
   // ---- what people ask ----
 
   async pools(host?: string): Promise<(PoolRow & { host: string })[]> {
-    let query = this.#store.selectFrom('pools').innerJoin('hosts', 'hosts.id', 'pools.host_id').selectAll('pools').select('hosts.name as host');
+    let query = this.#store
+      .selectFrom('pools')
+      .innerJoin('hosts', 'hosts.id', 'pools.host_id')
+      .selectAll('pools')
+      .select('hosts.name as host');
     if (host !== undefined) query = query.where('hosts.name', '=', host);
     return query.orderBy('hosts.name').orderBy('pools.name').execute();
   }
@@ -111,16 +154,27 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
 
   /** Volumes by host, pool and name; a page is found by its key, so that the last costs what the first does. */
   async volumes(filter: VolumeFilter): Promise<(VolumeRow & { host: string })[]> {
-    let query = this.#store.selectFrom('volumes').innerJoin('hosts', 'hosts.id', 'volumes.host_id').selectAll('volumes').select('hosts.name as host');
+    let query = this.#store
+      .selectFrom('volumes')
+      .innerJoin('hosts', 'hosts.id', 'volumes.host_id')
+      .selectAll('volumes')
+      .select('hosts.name as host');
     if (filter.host !== undefined) query = query.where('hosts.name', '=', filter.host);
     if (filter.pool !== undefined) query = query.where('volumes.pool', '=', filter.pool);
     if (filter.name !== undefined) query = query.where('volumes.name', '=', filter.name);
     if (filter.id !== undefined) query = query.where('volumes.id', '=', filter.id);
     if (filter.after !== undefined) {
       const [host = '', pool = '', name = ''] = filter.after.split('/');
-      query = query.where(({ eb, refTuple, tuple }) => eb(refTuple('hosts.name', 'volumes.pool', 'volumes.name'), '>', tuple(host, pool, name)));
+      query = query.where(({ eb, refTuple, tuple }) =>
+        eb(refTuple('hosts.name', 'volumes.pool', 'volumes.name'), '>', tuple(host, pool, name)),
+      );
     }
-    return query.orderBy('hosts.name').orderBy('volumes.pool').orderBy('volumes.name').limit(filter.limit).execute();
+    return query
+      .orderBy('hosts.name')
+      .orderBy('volumes.pool')
+      .orderBy('volumes.name')
+      .limit(filter.limit)
+      .execute();
   }
 
   async volume(host: string, pool: string, name: string): Promise<VolumeRow & { host: string }> {

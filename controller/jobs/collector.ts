@@ -1,4 +1,4 @@
-import { transferSpecSchema, type TransferStatus } from '../../shared/protocol/agent.ts';
+import { type TransferStatus, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Store } from '../store/open.ts';
 
@@ -9,11 +9,20 @@ const YOUNG_MS = 60_000;
  * Removes from a host the transfers that no job owns any more: those of jobs that ended while the host was away, and
  * those of a controller whose store was lost. Gives how many.
  */
-export async function collectLeftovers(store: Store, fleet: Fleet, host: string, youngMs = YOUNG_MS): Promise<number> {
+export async function collectLeftovers(
+  store: Store,
+  fleet: Fleet,
+  host: string,
+  youngMs = YOUNG_MS,
+): Promise<number> {
   const agent = await fleet.client(host);
   const transfers = await agent.json<TransferStatus[]>('/v1/transfers');
   if (transfers.length === 0) return 0;
-  const jobs = await store.selectFrom('jobs').select('notes').where('state', 'in', ['queued', 'running', 'waiting']).execute();
+  const jobs = await store
+    .selectFrom('jobs')
+    .select('notes')
+    .where('state', 'in', ['queued', 'running', 'waiting'])
+    .execute();
   const owned = new Set(jobs.map(({ notes }) => transferIdOf(JSON.parse(notes))));
   let removed = 0;
   for (const transfer of transfers) {

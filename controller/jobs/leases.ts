@@ -18,7 +18,11 @@ export class Leases {
   /** What a holder is doing, with the progress of its job. */
   async #describe(lease: LeaseRow): Promise<string> {
     if (lease.job_id === null) return lease.holder;
-    const job = await this.#store.selectFrom('jobs').select(['done_bytes', 'total_bytes', 'created_by', 'kind']).where('id', '=', lease.job_id).executeTakeFirst();
+    const job = await this.#store
+      .selectFrom('jobs')
+      .select(['done_bytes', 'total_bytes', 'created_by', 'kind'])
+      .where('id', '=', lease.job_id)
+      .executeTakeFirst();
     if (!job) return lease.holder;
     const percent = job.total_bytes > 0 ? `, ${Math.floor((job.done_bytes / job.total_bytes) * 100)} %` : '';
     return `job ${lease.job_id} (${job.kind}${percent}, started by ${job.created_by})`;
@@ -30,20 +34,41 @@ export class Leases {
       const held = await store.selectFrom('leases').selectAll().where('volume', '=', volume).execute();
       const inTheWay = held.find((lease) => lease.mode === 'write' || mode === 'write');
       if (inTheWay) return { id: 0, token: 0, inTheWay };
-      const last = await store.selectFrom('lease_tokens').select('token').where('volume', '=', volume).executeTakeFirst();
+      const last = await store
+        .selectFrom('lease_tokens')
+        .select('token')
+        .where('volume', '=', volume)
+        .executeTakeFirst();
       const token = Math.max((last?.token ?? 0) + 1, Date.now());
-      await store.insertInto('lease_tokens').values({ volume, token }).onConflict((c) => c.column('volume').doUpdateSet({ token })).execute();
+      await store
+        .insertInto('lease_tokens')
+        .values({ volume, token })
+        .onConflict((c) => c.column('volume').doUpdateSet({ token }))
+        .execute();
       const lease = { volume, mode, token, holder, job_id: jobId ?? null, acquired_at: Date.now() };
       const { id } = await store.insertInto('leases').values(lease).returning('id').executeTakeFirstOrThrow();
       return { id, token, inTheWay: undefined };
     });
-    if (row.inTheWay) throw new StowageError('volume-in-use', `volume '${volume}' is in use by ${await this.#describe(row.inTheWay)}`);
-    return { token: row.token, [Symbol.asyncDispose]: async () => void (await this.#store.deleteFrom('leases').where('id', '=', row.id).execute()) };
+    if (row.inTheWay)
+      throw new StowageError(
+        'volume-in-use',
+        `volume '${volume}' is in use by ${await this.#describe(row.inTheWay)}`,
+      );
+    return {
+      token: row.token,
+      [Symbol.asyncDispose]: async () =>
+        void (await this.#store.deleteFrom('leases').where('id', '=', row.id).execute()),
+    };
   }
 
   /** The lease that a job holds on a volume, also after a restart. */
   async ofJob(jobId: number, volume: string): Promise<number | undefined> {
-    const lease = await this.#store.selectFrom('leases').select('token').where('job_id', '=', jobId).where('volume', '=', volume).executeTakeFirst();
+    const lease = await this.#store
+      .selectFrom('leases')
+      .select('token')
+      .where('job_id', '=', jobId)
+      .where('volume', '=', volume)
+      .executeTakeFirst();
     return lease?.token;
   }
 
@@ -55,8 +80,17 @@ export class Leases {
 
   /** Throws `volume-in-use` when a volume below `place` (`host` or `host/pool`) is held. */
   async refuseHeld(place: string): Promise<void> {
-    const held = await this.#store.selectFrom('leases').selectAll().where('volume', '>=', `${place}/`).where('volume', '<', `${place}0`).executeTakeFirst();
-    if (held) throw new StowageError('volume-in-use', `volume '${held.volume}' is in use by ${await this.#describe(held)}`);
+    const held = await this.#store
+      .selectFrom('leases')
+      .selectAll()
+      .where('volume', '>=', `${place}/`)
+      .where('volume', '<', `${place}0`)
+      .executeTakeFirst();
+    if (held)
+      throw new StowageError(
+        'volume-in-use',
+        `volume '${held.volume}' is in use by ${await this.#describe(held)}`,
+      );
   }
 
   async releaseJob(jobId: number): Promise<void> {

@@ -1,10 +1,16 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { volumeFormatSchema } from '../../shared/conf/volume.ts';
-import { type Layout, type Receiver, sendProgressSchema, type SendRequest, type TransferSpec } from '../../shared/protocol/agent.ts';
-import { type ErrorCode, ERRORS, StowageError } from '../../shared/util/errors.ts';
-import { readLines } from '../hosts/agent-client.ts';
+import {
+  type Layout,
+  type Receiver,
+  type SendRequest,
+  sendProgressSchema,
+  type TransferSpec,
+} from '../../shared/protocol/agent.ts';
+import { ERRORS, type ErrorCode, StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
+import { readLines } from '../hosts/agent-client.ts';
 import type { JobContext, JobKind } from './job.ts';
 import { Relay } from './relay.ts';
 
@@ -43,9 +49,11 @@ async function plan(context: Context): Promise<void> {
   const from = place(source);
   const to = place(target);
   const agent = await context.agent(from.host);
-  const layoutAs = (as: string): Promise<Layout> => agent.json(`${volumePath(from)}/layout?as=${as}`, { signal: context.signal, patient: true });
+  const layoutAs = (as: string): Promise<Layout> =>
+    agent.json(`${volumePath(from)}/layout?as=${as}`, { signal: context.signal, patient: true });
   let layout = await layoutAs('image');
-  const representation = format === undefined || format === layout.format ? ('image' as const) : ('content' as const);
+  const representation =
+    format === undefined || format === layout.format ? ('image' as const) : ('content' as const);
   if (representation === 'content') layout = await layoutAs('content');
   context.notes.spec = {
     id: randomUUID(),
@@ -65,7 +73,12 @@ async function prepare(context: Context): Promise<void> {
   const { target } = context.params;
   const agent = await context.agent(place(target).host);
   const fence = await context.fence(target);
-  await agent.json('/v1/transfers', { method: 'POST', json: context.notes.spec, fence, signal: context.signal });
+  await agent.json('/v1/transfers', {
+    method: 'POST',
+    json: context.notes.spec,
+    fence,
+    signal: context.signal,
+  });
 }
 
 /** One attempt: the sink opens its door, the source sends. What was received before is not sent again. */
@@ -95,7 +108,8 @@ async function transfer(context: Context): Promise<void> {
   const answer = await sender.stream('/v1/sends', { method: 'POST', json: body, signal: context.signal });
   for await (const line of readLines(answer, SILENCE_MS)) {
     const progress = sendProgressSchema.parse(line);
-    if (progress.totalBytes > 0) context.progress(progress.doneBytes, progress.totalBytes, progress.wireBytes);
+    if (progress.totalBytes > 0)
+      context.progress(progress.doneBytes, progress.totalBytes, progress.wireBytes);
     if (progress.error) {
       const { code, detail } = progress.error;
       if (code === 'host-unreachable' && !relay) {
@@ -118,7 +132,12 @@ async function commit(context: Context): Promise<void> {
   const { spec, digest } = context.notes;
   const agent = await context.agent(place(context.params.target).host);
   const fence = await context.fence(context.params.target);
-  await agent.json(`/v1/transfers/${spec!.id}/commit`, { method: 'POST', json: { digest }, fence, patient: true });
+  await agent.json(`/v1/transfers/${spec!.id}/commit`, {
+    method: 'POST',
+    json: { digest },
+    fence,
+    patient: true,
+  });
 }
 
 async function removeSource(context: Context): Promise<void> {

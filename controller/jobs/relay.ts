@@ -36,10 +36,12 @@ export class Relay implements Disposable {
   async #join(): Promise<void> {
     const { signal } = this.#stop;
     const sink: Duplex = await this.#sink.upgrade(`/v1/transfers/${this.#transferId}/relay`, signal);
-    const source: Duplex = await this.#source.upgrade(`/v1/sends/${this.#transferId}/relay`, signal).catch((error) => {
-      sink.destroy();
-      throw error;
-    });
+    const source: Duplex = await this.#source
+      .upgrade(`/v1/sends/${this.#transferId}/relay`, signal)
+      .catch((error) => {
+        sink.destroy();
+        throw error;
+      });
     await Promise.all([pipeline(source, sink, { signal }), pipeline(sink, source, { signal })]);
   }
 

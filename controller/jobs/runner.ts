@@ -30,9 +30,18 @@ export class JobRunner {
   readonly #inventory: Inventory;
   readonly #audit: AuditTrail;
   readonly #kinds = new Map<string, AnyKind>();
-  readonly #running = new Map<number, { stop: AbortController; ended: Promise<void>; wake: AbortController }>();
+  readonly #running = new Map<
+    number,
+    { stop: AbortController; ended: Promise<void>; wake: AbortController }
+  >();
 
-  constructor(parts: { store: Store; leases: Leases; fleet: Fleet; inventory: Inventory; audit: AuditTrail }) {
+  constructor(parts: {
+    store: Store;
+    leases: Leases;
+    fleet: Fleet;
+    inventory: Inventory;
+    audit: AuditTrail;
+  }) {
     this.#store = parts.store;
     this.#leases = parts.leases;
     this.#fleet = parts.fleet;
@@ -46,7 +55,11 @@ export class JobRunner {
 
   /** Carries on with what the last process left. */
   async start(): Promise<void> {
-    const rows = await this.#store.selectFrom('jobs').selectAll().where('state', 'in', ['queued', 'running', 'waiting']).execute();
+    const rows = await this.#store
+      .selectFrom('jobs')
+      .selectAll()
+      .where('state', 'in', ['queued', 'running', 'waiting'])
+      .execute();
     for (const row of rows) if (this.#kinds.has(row.kind)) this.#launch(row);
   }
 
@@ -84,7 +97,8 @@ export class JobRunner {
       .executeTakeFirstOrThrow();
     const leases: Lease[] = [];
     try {
-      for (const { volume, mode } of kind.leases(params)) leases.push(await this.#leases.acquire(volume, mode, `${kind.kind} by ${actor}`, row.id));
+      for (const { volume, mode } of kind.leases(params))
+        leases.push(await this.#leases.acquire(volume, mode, `${kind.kind} by ${actor}`, row.id));
     } catch (error) {
       for (const lease of leases) await lease[Symbol.asyncDispose]();
       await this.#store.deleteFrom('jobs').where('id', '=', row.id).execute();
@@ -101,7 +115,11 @@ export class JobRunner {
   }
 
   async #update(id: number, values: Partial<JobRow>): Promise<void> {
-    await this.#store.updateTable('jobs').set({ ...values, updated_at: Date.now() }).where('id', '=', id).execute();
+    await this.#store
+      .updateTable('jobs')
+      .set({ ...values, updated_at: Date.now() })
+      .where('id', '=', id)
+      .execute();
     this.#inventory.tell({ type: 'job', now: { id, ...values } });
   }
 
@@ -140,7 +158,9 @@ export class JobRunner {
   async #run(row: JobRow, entry: { stop: AbortController; wake: AbortController }): Promise<void> {
     const kind = this.#kinds.get(row.kind)!;
     const context = this.#context(row, entry.stop.signal);
-    const commitIndex = kind.commitStep ? kind.steps.findIndex((step) => step.name === kind.commitStep) : kind.steps.length;
+    const commitIndex = kind.commitStep
+      ? kind.steps.findIndex((step) => step.name === kind.commitStep)
+      : kind.steps.length;
     const finished = await this.#finishedSteps(row.id);
     let number = 0;
     try {
@@ -155,49 +175,94 @@ export class JobRunner {
     } catch (error) {
       if (entry.stop.signal.reason === STOPPED) return; // recorded as it is; the next process carries on
       const known = error === CANCELLED || entry.stop.signal.aborted ? CANCELLED : toStowageError(error);
-      const undoing = this.#context({ ...row, notes: JSON.stringify(context.notes) }, new AbortController().signal);
+      const undoing = this.#context(
+        { ...row, notes: JSON.stringify(context.notes) },
+        new AbortController().signal,
+      );
       await kind.undo?.(undoing).catch(() => undefined);
       await this.#end(row, known.code === 'cancelled' ? 'cancelled' : 'failed', known);
     }
   }
 
   async #finishedSteps(jobId: number): Promise<Set<number>> {
-    const steps = await this.#store.selectFrom('job_steps').select('number').where('job_id', '=', jobId).where('finished_at', 'is not', null).execute();
+    const steps = await this.#store
+      .selectFrom('job_steps')
+      .select('number')
+      .where('job_id', '=', jobId)
+      .where('finished_at', 'is not', null)
+      .execute();
     return new Set(steps.map((step) => step.number));
   }
 
   /** Runs one step until it succeeds, as long as its errors pass by themselves. After the commit, all of them must. */
-  async #runStep(jobId: number, kind: AnyKind, number: number, context: JobContext<never, never>, entry: { stop: AbortController; wake: AbortController }, forwardOnly: boolean): Promise<void> {
+  async #runStep(
+    jobId: number,
+    kind: AnyKind,
+    number: number,
+    context: JobContext<never, never>,
+    entry: { stop: AbortController; wake: AbortController },
+    forwardOnly: boolean,
+  ): Promise<void> {
     const step = kind.steps[number]!;
     const begun = { job_id: jobId, number, name: step.name, started_at: Date.now(), finished_at: null };
-    await this.#store.insertInto('job_steps').values(begun).onConflict((c) => c.columns(['job_id', 'number']).doNothing()).execute();
+    await this.#store
+      .insertInto('job_steps')
+      .values(begun)
+      .onConflict((c) => c.columns(['job_id', 'number']).doNothing())
+      .execute();
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
       try {
         await step.run(context);
         break;
       } catch (error) {
-        const stopped = (): boolean => entry.stop.signal.aborted && (!forwardOnly || entry.stop.signal.reason === STOPPED);
+        const stopped = (): boolean =>
+          entry.stop.signal.aborted && (!forwardOnly || entry.stop.signal.reason === STOPPED);
         if (stopped()) throw error;
         const known = toStowageError(error);
         if (!TRANSIENT.has(known.code) && !forwardOnly) throw known;
         await this.#update(jobId, { state: 'waiting', error_code: known.code, error_message: known.message });
         entry.wake = new AbortController();
         // A cancel that came too late must not turn the pause into none.
-        const signal = forwardOnly && !stopped() ? entry.wake.signal : AbortSignal.any([entry.stop.signal, entry.wake.signal]);
+        const signal =
+          forwardOnly && !stopped()
+            ? entry.wake.signal
+            : AbortSignal.any([entry.stop.signal, entry.wake.signal]);
         await sleep(pauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined);
         if (stopped()) throw error;
         await this.#update(jobId, { state: 'running', error_code: null, error_message: null });
       }
     }
-    await this.#store.updateTable('job_steps').set({ finished_at: Date.now() }).where('job_id', '=', jobId).where('number', '=', number).execute();
+    await this.#store
+      .updateTable('job_steps')
+      .set({ finished_at: Date.now() })
+      .where('job_id', '=', jobId)
+      .where('number', '=', number)
+      .execute();
   }
 
-  async #end(row: JobRow, state: 'done' | 'failed' | 'cancelled', error: StowageError | undefined): Promise<void> {
+  async #end(
+    row: JobRow,
+    state: 'done' | 'failed' | 'cancelled',
+    error: StowageError | undefined,
+  ): Promise<void> {
     const target = targetOf(row);
     const outcome = state === 'done' ? 'done' : 'failed';
     const detail = `job ${row.id}${error ? `: ${error.message} [${error.code}]` : ''}`;
-    await this.#audit.append({ actor: row.created_by, source: 'controller', action: `job.${row.kind}`, target, outcome, detail }).catch(() => undefined);
-    await this.#update(row.id, { state, error_code: error?.code ?? null, error_message: error?.message ?? null });
+    await this.#audit
+      .append({
+        actor: row.created_by,
+        source: 'controller',
+        action: `job.${row.kind}`,
+        target,
+        outcome,
+        detail,
+      })
+      .catch(() => undefined);
+    await this.#update(row.id, {
+      state,
+      error_code: error?.code ?? null,
+      error_message: error?.message ?? null,
+    });
     await this.#leases.releaseJob(row.id);
   }
 
@@ -212,7 +277,12 @@ export class JobRunner {
   async get(id: number): Promise<JobInfo> {
     const row = await this.#store.selectFrom('jobs').selectAll().where('id', '=', id).executeTakeFirst();
     if (!row) throw new StowageError('job-not-found', `there is no job ${id}`);
-    const steps = await this.#store.selectFrom('job_steps').selectAll().where('job_id', '=', id).orderBy('number').execute();
+    const steps = await this.#store
+      .selectFrom('job_steps')
+      .selectAll()
+      .where('job_id', '=', id)
+      .orderBy('number')
+      .execute();
     return { ...row, steps };
   }
 
@@ -222,7 +292,10 @@ export class JobRunner {
     if (ENDED.includes(job.state)) throw new StowageError('job-state', `job ${id} has ended: ${job.state}`);
     const kind = this.#kinds.get(job.kind);
     if (kind && job.steps.some((step) => step.name === kind.commitStep)) {
-      throw new StowageError('job-state', `job ${id} has put the new volume in place and only goes forward now`);
+      throw new StowageError(
+        'job-state',
+        `job ${id} has put the new volume in place and only goes forward now`,
+      );
     }
     await this.#update(id, { cancel_requested: 1 });
     this.#running.get(id)?.stop.abort(CANCELLED);
@@ -233,7 +306,8 @@ export class JobRunner {
   /** Begins again what a failed or cancelled job was for, as a new job. */
   async retry(id: number, actor: string): Promise<JobInfo> {
     const job = await this.get(id);
-    if (job.state !== 'failed' && job.state !== 'cancelled') throw new StowageError('job-state', `job ${id} is ${job.state}`);
+    if (job.state !== 'failed' && job.state !== 'cancelled')
+      throw new StowageError('job-state', `job ${id} is ${job.state}`);
     const kind = this.#kinds.get(job.kind);
     if (!kind) throw new StowageError('job-state', `a ${job.kind} is begun again by its client`);
     return this.submit(kind, JSON.parse(job.params) as never, actor);
@@ -243,10 +317,17 @@ export class JobRunner {
   async finish(id: number, error?: unknown): Promise<void> {
     const row = await this.get(id);
     const known = error === undefined ? undefined : toStowageError(error);
-    await this.#end(row, known === undefined ? 'done' : isStowageError(known, 'cancelled') ? 'cancelled' : 'failed', known);
+    await this.#end(
+      row,
+      known === undefined ? 'done' : isStowageError(known, 'cancelled') ? 'cancelled' : 'failed',
+      known,
+    );
   }
 
-  async report(id: number, values: Partial<Pick<JobRow, 'state' | 'notes' | 'done_bytes' | 'total_bytes' | 'wire_bytes'>>): Promise<void> {
+  async report(
+    id: number,
+    values: Partial<Pick<JobRow, 'state' | 'notes' | 'done_bytes' | 'total_bytes' | 'wire_bytes'>>,
+  ): Promise<void> {
     await this.#update(id, values);
   }
 }

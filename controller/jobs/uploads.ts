@@ -1,7 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
-import { type Representation, type VolumeFormat, type Volume, representationSchema, volumeFormatSchema } from '../../shared/conf/volume.ts';
+import {
+  type Representation,
+  representationSchema,
+  type Volume,
+  type VolumeFormat,
+  volumeFormatSchema,
+} from '../../shared/conf/volume.ts';
 import { type TransferSpec, type TransferStatus, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -68,14 +74,20 @@ export class Uploads {
   }
 
   async #active(reference: string): Promise<JobRow | undefined> {
-    const rows = await this.#store.selectFrom('jobs').selectAll().where('kind', '=', 'upload').where('state', 'in', ['queued', 'running', 'waiting']).execute();
+    const rows = await this.#store
+      .selectFrom('jobs')
+      .selectAll()
+      .where('kind', '=', 'upload')
+      .where('state', 'in', ['queued', 'running', 'waiting'])
+      .execute();
     return rows.find((row) => (JSON.parse(row.params) as UploadParams).volume === reference);
   }
 
   /** The upload under way to a volume. Throws `transfer-not-found`. */
   async find({ host, pool, volume }: UploadTarget): Promise<UploadState> {
     const row = await this.#active(`${host}/${pool}/${volume}`);
-    if (!row) throw new StowageError('transfer-not-found', `no upload to '${host}/${pool}/${volume}' is under way`);
+    if (!row)
+      throw new StowageError('transfer-not-found', `no upload to '${host}/${pool}/${volume}' is under way`);
     const spec = transferSpecSchema.parse(JSON.parse(row.notes));
     const agent = await this.#fleet.client(host);
     const status = await agent.json<TransferStatus>(`/v1/transfers/${spec.id}`);
@@ -90,7 +102,12 @@ export class Uploads {
     const reference = `${target.host}/${target.pool}/${target.volume}`;
     const [existing] = await this.#inventory.volumes({ ...target, name: target.volume, limit: 1 });
     const format = request.format ?? (existing?.format as VolumeFormat | undefined) ?? 'raw';
-    const params = { volume: reference, format, representation: request.representation, sizeBytes: request.sizeBytes };
+    const params = {
+      volume: reference,
+      format,
+      representation: request.representation,
+      sizeBytes: request.sizeBytes,
+    };
     const active = await this.#active(reference);
     if (active && active.created_by === actor && active.params === JSON.stringify(params)) {
       const spec = transferSpecSchema.parse(JSON.parse(active.notes));
@@ -105,11 +122,16 @@ export class Uploads {
       format,
       representation: request.representation,
       parts: [{ name: dense ? 'root.hds' : '', sizeBytes: request.sizeBytes, dense }],
-      capacityBytes: existing && existing.capacity_bytes > 0 && format !== 'ploop' ? existing.capacity_bytes : undefined,
+      capacityBytes:
+        existing && existing.capacity_bytes > 0 && format !== 'ploop' ? existing.capacity_bytes : undefined,
       replace: existing !== undefined,
     };
     try {
-      await this.#jobs.report(job.id, { state: 'running', notes: JSON.stringify(spec), total_bytes: request.sizeBytes });
+      await this.#jobs.report(job.id, {
+        state: 'running',
+        notes: JSON.stringify(spec),
+        total_bytes: request.sizeBytes,
+      });
       return await this.#open(job.id, target.host, spec);
     } catch (error) {
       await this.#jobs.finish(job.id, error);
@@ -125,27 +147,47 @@ export class Uploads {
   }
 
   /** Takes plain bytes from an offset. What arrived stays when the client goes away; the upload can go on later. */
-  async receiveBytes(host: string, upload: UploadState, offset: number, body: Readable): Promise<TransferStatus> {
+  async receiveBytes(
+    host: string,
+    upload: UploadState,
+    offset: number,
+    body: Readable,
+  ): Promise<TransferStatus> {
     if (offset > upload.status.contiguousBytes) {
-      throw new StowageError('upload-offset', `the upload goes on at byte ${upload.status.contiguousBytes}, not ${offset}`);
+      throw new StowageError(
+        'upload-offset',
+        `the upload goes on at byte ${upload.status.contiguousBytes}, not ${offset}`,
+      );
     }
-    return this.#receive(host, upload, `bytes?offset=${offset}`, { stream: body, type: 'application/octet-stream' });
+    return this.#receive(host, upload, `bytes?offset=${offset}`, {
+      stream: body,
+      type: 'application/octet-stream',
+    });
   }
 
   receiveExtents(host: string, upload: UploadState, body: Readable): Promise<TransferStatus> {
     return this.#receive(host, upload, 'extents', { stream: body, type: EXTENTS_TYPE });
   }
 
-  async #receive(host: string, upload: UploadState, path: string, body: { stream: Readable; type: string }): Promise<TransferStatus> {
+  async #receive(
+    host: string,
+    upload: UploadState,
+    path: string,
+    body: { stream: Readable; type: string },
+  ): Promise<TransferStatus> {
     const agent = await this.#fleet.client(host);
     const poll = setInterval(() => void this.#showProgress(host, upload).catch(() => undefined), 1000);
     try {
-      const status = await agent.json<TransferStatus>(`/v1/transfers/${upload.spec.id}/${path}`, { method: 'PUT', body });
+      const status = await agent.json<TransferStatus>(`/v1/transfers/${upload.spec.id}/${path}`, {
+        method: 'PUT',
+        body,
+      });
       await this.#jobs.report(upload.job, { done_bytes: status.doneBytes });
       return status;
     } catch (error) {
       // Bytes that can never become a volume end the upload; a cut line does not.
-      if (error instanceof StowageError && (error.code === 'invalid-image' || error.code === 'too-large')) await this.cancel(host, upload, error);
+      if (error instanceof StowageError && (error.code === 'invalid-image' || error.code === 'too-large'))
+        await this.cancel(host, upload, error);
       throw error;
     } finally {
       clearInterval(poll);
@@ -164,12 +206,19 @@ export class Uploads {
     const { spec } = upload;
     const fence = await this.#leases.ofJob(upload.job, `${host}/${spec.pool}/${spec.volume}`);
     try {
-      const { volume } = await agent.json<{ volume: Volume }>(`/v1/transfers/${spec.id}/commit`, { method: 'POST', json: { digest }, fence, patient: true });
+      const { volume } = await agent.json<{ volume: Volume }>(`/v1/transfers/${spec.id}/commit`, {
+        method: 'POST',
+        json: { digest },
+        fence,
+        patient: true,
+      });
       await this.#inventory.putVolume((await this.#fleet.row(host)).id, spec.pool, volume);
       await this.#jobs.finish(upload.job);
       return volume;
     } catch (error) {
-      const passing = error instanceof StowageError && ['host-unreachable', 'stream-cut', 'volume-in-use'].includes(error.code);
+      const passing =
+        error instanceof StowageError &&
+        ['host-unreachable', 'stream-cut', 'volume-in-use'].includes(error.code);
       if (!passing) await this.cancel(host, upload, error);
       throw error;
     }
@@ -182,7 +231,14 @@ export class Uploads {
   }
 
   async dropIdle(): Promise<void> {
-    const rows = await this.#store.selectFrom('jobs').selectAll().where('kind', '=', 'upload').where('state', 'in', ['queued', 'running']).where('updated_at', '<', Date.now() - IDLE_MS).execute();
-    for (const row of rows) await this.#jobs.finish(row.id, new StowageError('cancelled', 'nobody continued the upload for a day'));
+    const rows = await this.#store
+      .selectFrom('jobs')
+      .selectAll()
+      .where('kind', '=', 'upload')
+      .where('state', 'in', ['queued', 'running'])
+      .where('updated_at', '<', Date.now() - IDLE_MS)
+      .execute();
+    for (const row of rows)
+      await this.#jobs.finish(row.id, new StowageError('cancelled', 'nobody continued the upload for a day'));
   }
 }

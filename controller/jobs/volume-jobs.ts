@@ -29,7 +29,12 @@ export const clone: JobKind<CloneParams, { begun: boolean }> = {
         context.notes.begun = true;
         await context.save();
         await agent
-          .json(`${source.path}/clone`, { method: 'POST', json: { name: target.name }, signal: context.signal, patient: true })
+          .json(`${source.path}/clone`, {
+            method: 'POST',
+            json: { name: target.name },
+            signal: context.signal,
+            patient: true,
+          })
           .catch((error) => {
             // Under our lease only we can have made it, in a run that was killed before it heard of its success.
             if (!(begun && error.code === 'volume-exists')) throw error;
@@ -39,7 +44,10 @@ export const clone: JobKind<CloneParams, { begun: boolean }> = {
   ],
 };
 
-export const wipeParamsSchema = z.object({ volume: z.string(), algorithm: z.enum(['zero', 'random', 'trim']).default('zero') });
+export const wipeParamsSchema = z.object({
+  volume: z.string(),
+  algorithm: z.enum(['zero', 'random', 'trim']).default('zero'),
+});
 type WipeParams = z.infer<typeof wipeParamsSchema>;
 
 /** Overwrites all content of a volume. What is overwritten is gone, so a cancel only stops it half way. */
@@ -55,7 +63,13 @@ export const wipe: JobKind<WipeParams, Record<string, never>> = {
         const { host, path } = agentPath(volume);
         const agent = await context.agent(host);
         const fence = await context.fence(volume);
-        await agent.json(`${path}/wipe`, { method: 'POST', json: { algorithm }, fence, signal: context.signal, patient: true });
+        await agent.json(`${path}/wipe`, {
+          method: 'POST',
+          json: { algorithm },
+          fence,
+          signal: context.signal,
+          patient: true,
+        });
       },
     },
   ],

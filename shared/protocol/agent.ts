@@ -1,6 +1,12 @@
 import { z } from 'zod';
 import { poolDefinitionSchema, poolSchema } from '../conf/pool.ts';
-import { capacitySchema, newVolumeSchema, representationSchema, volumeFormatSchema, volumeSchema } from '../conf/volume.ts';
+import {
+  capacitySchema,
+  newVolumeSchema,
+  representationSchema,
+  volumeFormatSchema,
+  volumeSchema,
+} from '../conf/volume.ts';
 import { nameSchema } from '../util/names.ts';
 
 /** Raised when a change would make an older peer misunderstand; peers of another number refuse each other. */
@@ -48,9 +54,14 @@ export const doctorFindingSchema = z.object({
 });
 export type DoctorFinding = z.infer<typeof doctorFindingSchema>;
 
-export const definePoolSchema = poolDefinitionSchema.omit({ uuid: true }).extend({ uuid: z.uuid().optional() });
+export const definePoolSchema = poolDefinitionSchema
+  .omit({ uuid: true })
+  .extend({ uuid: z.uuid().optional() });
 export const createVolumeSchema = newVolumeSchema;
-export const resizeVolumeSchema = z.object({ capacityBytes: capacitySchema, shrink: z.boolean().default(false) });
+export const resizeVolumeSchema = z.object({
+  capacityBytes: capacitySchema,
+  shrink: z.boolean().default(false),
+});
 export const cloneVolumeSchema = z.object({ name: nameSchema });
 export const wipeVolumeSchema = z.object({ algorithm: z.enum(['zero', 'random', 'trim']).default('zero') });
 export const snapshotBodySchema = z.object({ id: z.string().max(64).optional() });
@@ -68,7 +79,16 @@ export const transferSpecSchema = z.object({
   /** What the bytes are. `content` is put into a container of `format` at the end. */
   representation: representationSchema,
   parts: z
-    .array(z.object({ name: z.string().max(255).regex(/^(?!\.)[^/\0]*$/), sizeBytes: z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER), dense: z.boolean() }))
+    .array(
+      z.object({
+        name: z
+          .string()
+          .max(255)
+          .regex(/^(?!\.)[^/\0]*$/),
+        sizeBytes: z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER),
+        dense: z.boolean(),
+      }),
+    )
     .min(1)
     .max(200),
   /** Capacity of the volume, where the parts do not say it. */
@@ -103,7 +123,10 @@ export type TransferStatus = z.infer<typeof transferStatusSchema>;
 
 export const commitSchema = z.object({
   /** Root digest as the source computed it; the sink's own must be the same. */
-  digest: z.string().regex(/^[0-9a-f]{64}$/).optional(),
+  digest: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/)
+    .optional(),
 });
 export const committedSchema = z.object({ volume: volumeSchema, digest: z.string() });
 
@@ -149,7 +172,10 @@ export type SendProgress = z.infer<typeof sendProgressSchema>;
 
 /** One line of the agent's event stream: first a snapshot of all, then each change. */
 export const agentEventSchema = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('snapshot'), pools: z.array(poolSchema.extend({ volumes: z.array(volumeSchema) })) }),
+  z.object({
+    type: z.literal('snapshot'),
+    pools: z.array(poolSchema.extend({ volumes: z.array(volumeSchema) })),
+  }),
   z.object({ type: z.literal('pool'), pool: poolSchema }),
   z.object({ type: z.literal('pool-gone'), pool: z.string() }),
   z.object({ type: z.literal('volume'), pool: z.string(), volume: volumeSchema }),

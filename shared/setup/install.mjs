@@ -9,12 +9,17 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const modules = join(root, 'node_modules');
 const stamp = join(modules, '.stowage-installed');
-const wanted = createHash('sha256').update(readFileSync(join(root, 'package-lock.json'))).digest('hex');
+const wanted = createHash('sha256')
+  .update(readFileSync(join(root, 'package-lock.json')))
+  .digest('hex');
 
 /** Runs a command in the checkout; its output is shown only when it fails. */
 function run(command, args, env = {}) {
   const result = spawnSync(command, args, { cwd: root, encoding: 'utf8', env: { ...process.env, ...env } });
-  return { ok: result.status === 0, output: `${result.stdout ?? ''}${result.stderr ?? ''}${result.error ?? ''}` };
+  return {
+    ok: result.status === 0,
+    output: `${result.stdout ?? ''}${result.stderr ?? ''}${result.error ?? ''}`,
+  };
 }
 
 function need(what, command, args, env) {
@@ -33,9 +38,14 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
   const arch = join(modules, 'node/node_modules', `node-linux-${process.arch}`);
   const path = `${join(modules, '.bin')}:${process.env.PATH}`;
   // ssh2 works without its addon, but encrypts in JavaScript then. It must be built for Node 24, not for this Node.
-  const addon = run('npm', ['rebuild', 'ssh2'], { PATH: path, npm_config_nodedir: existsSync(join(arch, 'include')) ? arch : '' });
+  const addon = run('npm', ['rebuild', 'ssh2'], {
+    PATH: path,
+    npm_config_nodedir: existsSync(join(arch, 'include')) ? arch : '',
+  });
   if (!addon.ok || !existsSync(join(modules, 'ssh2/lib/protocol/crypto/build/Release/sshcrypto.node'))) {
-    console.error('setup: the ssh2 addon was not built (it needs python3, make and g++); SSH links will be slower');
+    console.error(
+      'setup: the ssh2 addon was not built (it needs python3, make and g++); SSH links will be slower',
+    );
   }
   writeFileSync(stamp, wanted);
 }

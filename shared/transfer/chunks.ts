@@ -102,19 +102,23 @@ export class ChunkDigests {
   }
 
   get(index: number): Buffer | undefined {
-    return this.has(index) ? this.#digests.subarray(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES) : undefined;
+    return this.has(index)
+      ? this.#digests.subarray(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES)
+      : undefined;
   }
 
   /** Bytes from the start that are there without a gap. */
   contiguousBytes(): number {
     let bytes = 0;
-    for (let index = 0; index < this.map.count && this.has(index); index++) bytes += this.map.chunk(index).length;
+    for (let index = 0; index < this.map.count && this.has(index); index++)
+      bytes += this.map.chunk(index).length;
     return bytes;
   }
 
   doneBytes(): number {
     let bytes = 0;
-    for (let index = 0; index < this.map.count; index++) if (this.has(index)) bytes += this.map.chunk(index).length;
+    for (let index = 0; index < this.map.count; index++)
+      if (this.has(index)) bytes += this.map.chunk(index).length;
     return bytes;
   }
 

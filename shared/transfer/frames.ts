@@ -80,7 +80,8 @@ class Reader {
 
 function offsetOf(header: Buffer, at: number): number {
   const value = header.readBigUInt64BE(at);
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new StowageError('stream-corrupt', 'a frame lies outside any volume');
+  if (value > BigInt(Number.MAX_SAFE_INTEGER))
+    throw new StowageError('stream-corrupt', 'a frame lies outside any volume');
   return Number(value);
 }
 
@@ -109,7 +110,10 @@ export async function* readFrames(stream: AsyncIterable<Uint8Array>): AsyncGener
       yield { type: 'chunk', offset, length, payload: await payload(reader, DIGEST_BYTES) };
       continue;
     }
-    throw new StowageError('stream-corrupt', `a frame of type ${type} and length ${length} is not part of the extent stream`);
+    throw new StowageError(
+      'stream-corrupt',
+      `a frame of type ${type} and length ${length} is not part of the extent stream`,
+    );
   }
 }
 

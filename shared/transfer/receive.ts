@@ -21,7 +21,11 @@ interface Assembly {
  * chunk is assembled meanwhile. Throws `digest-mismatch` for a chunk whose bytes are not those that were sent, and
  * `stream-corrupt` for frames outside the map.
  */
-export async function decodeExtents(stream: AsyncIterable<Uint8Array>, map: ChunkMap, accept: (chunk: ReceivedChunk) => Promise<void>): Promise<void> {
+export async function decodeExtents(
+  stream: AsyncIterable<Uint8Array>,
+  map: ChunkMap,
+  accept: (chunk: ReceivedChunk) => Promise<void>,
+): Promise<void> {
   let assembly: Assembly | undefined;
   let pending: Promise<void> = Promise.resolve();
   const corrupt = (why: string): never => {
@@ -29,7 +33,11 @@ export async function decodeExtents(stream: AsyncIterable<Uint8Array>, map: Chun
   };
   const finish = async (chunk: Assembly, expected: Buffer): Promise<void> => {
     const digest = await digestOf(chunk.bytes);
-    if (!digest.equals(expected)) throw new StowageError('digest-mismatch', `chunk ${chunk.index} arrived with other bytes than were sent`);
+    if (!digest.equals(expected))
+      throw new StowageError(
+        'digest-mismatch',
+        `chunk ${chunk.index} arrived with other bytes than were sent`,
+      );
     await accept({ index: chunk.index, digest, data: chunk });
   };
 
@@ -39,7 +47,8 @@ export async function decodeExtents(stream: AsyncIterable<Uint8Array>, map: Chun
     if (index >= map.count) corrupt('a frame lies beyond the end of the volume');
     if (frame.type === 'zero') {
       if (assembly) corrupt('a zero frame lies inside a chunk');
-      if (frame.offset % CHUNK_BYTES !== 0 || frame.length !== map.chunk(index).length) corrupt('a zero frame does not cover its chunk');
+      if (frame.offset % CHUNK_BYTES !== 0 || frame.length !== map.chunk(index).length)
+        corrupt('a zero frame does not cover its chunk');
       await pending;
       pending = accept({ index, digest: zeroDigest(frame.length), data: undefined });
       pending.catch(() => undefined);

@@ -25,7 +25,12 @@ function findData(bytes: Buffer, start: number, end: number, ranges: ReadChunk['
 }
 
 /** Reads a chunk; holes are not read and zeros are not kept as data. `buffer` must have room for the whole chunk. */
-export async function readChunk(sources: readonly Source[], map: ChunkMap, index: number, buffer: Buffer<ArrayBuffer>): Promise<ReadChunk> {
+export async function readChunk(
+  sources: readonly Source[],
+  map: ChunkMap,
+  index: number,
+  buffer: Buffer<ArrayBuffer>,
+): Promise<ReadChunk> {
   const chunk = map.chunk(index);
   const source = sources[chunk.part]!;
   const bytes = buffer.subarray(0, chunk.length);
@@ -69,7 +74,11 @@ export interface EncodeOptions {
 }
 
 /** A whole volume as an extent stream. A fresh buffer for each chunk: the consumer may still be writing the last one. */
-export async function* encodeExtents(sources: readonly Source[], map: ChunkMap, options: EncodeOptions = {}): AsyncGenerator<Buffer> {
+export async function* encodeExtents(
+  sources: readonly Source[],
+  map: ChunkMap,
+  options: EncodeOptions = {},
+): AsyncGenerator<Buffer> {
   for (let index = 0; index < map.count; index++) {
     if (options.skip?.(index)) continue;
     const chunk = await readChunk(sources, map, index, Buffer.allocUnsafeSlow(CHUNK_BYTES));

@@ -86,7 +86,9 @@ export class StowageError extends Error {
 }
 
 export function isStowageError(error: unknown, code?: ErrorCode): error is StowageError {
-  return error instanceof Error && BRAND in error && (code === undefined || (error as StowageError).code === code);
+  return (
+    error instanceof Error && BRAND in error && (code === undefined || (error as StowageError).code === code)
+  );
 }
 
 /** An RFC 9457 problem body. `code` is the extension member programs match on. */
@@ -112,9 +114,11 @@ export function toStowageError(error: unknown): StowageError {
   if (isStowageError(error)) return error;
   if (error instanceof Error) {
     const errno = (error as NodeJS.ErrnoException).code;
-    if (error.name === 'AbortError') return new StowageError('cancelled', 'the operation was cancelled', { cause: error });
+    if (error.name === 'AbortError')
+      return new StowageError('cancelled', 'the operation was cancelled', { cause: error });
     if (errno && ERRNO[errno]) return new StowageError(ERRNO[errno], error.message, { cause: error });
-    if (errno && /^E[A-Z]+$/.test(errno)) return new StowageError('io-error', error.message, { cause: error });
+    if (errno && /^E[A-Z]+$/.test(errno))
+      return new StowageError('io-error', error.message, { cause: error });
     return new StowageError('internal', error.message, { cause: error });
   }
   return new StowageError('internal', String(error));
@@ -134,7 +138,8 @@ export function toProblem(error: StowageError): Problem {
 export function fromProblem(body: unknown, fallback: ErrorCode, message: string): StowageError {
   if (typeof body === 'object' && body !== null && 'code' in body && 'detail' in body) {
     const { code, detail } = body as { code: unknown; detail: unknown };
-    if (typeof code === 'string' && code in ERRORS) return new StowageError(code as ErrorCode, String(detail));
+    if (typeof code === 'string' && code in ERRORS)
+      return new StowageError(code as ErrorCode, String(detail));
   }
   return new StowageError(fallback, message);
 }

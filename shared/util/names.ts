@@ -22,7 +22,11 @@ export const nameSchema = z.string().superRefine((name, context) => {
 /** Throws `invalid-name` unless `name` is usable as one path component. */
 export function checkName(kind: string, name: string): string {
   const problem = nameProblem(name);
-  if (problem) throw new StowageError('invalid-name', `${kind} name ${JSON.stringify(name.slice(0, 60))} is refused: ${problem}`);
+  if (problem)
+    throw new StowageError(
+      'invalid-name',
+      `${kind} name ${JSON.stringify(name.slice(0, 60))} is refused: ${problem}`,
+    );
   return name;
 }
 
@@ -30,6 +34,7 @@ export function checkName(kind: string, name: string): string {
 export function splitReference(reference: string): string[] {
   const parts = reference.split('/');
   const kinds = ['host', 'pool', 'volume'];
-  if (parts.length > 3) throw new StowageError('invalid-name', `'${reference.slice(0, 80)}' is not HOST/POOL/VOLUME`);
+  if (parts.length > 3)
+    throw new StowageError('invalid-name', `'${reference.slice(0, 80)}' is not HOST/POOL/VOLUME`);
   return parts.map((part, index) => checkName(kinds[index] ?? 'name', part));
 }

@@ -16,7 +16,9 @@ export class Revert implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const undo of this.#undos.reverse()) {
       // An undo that fails must not hide the error that made it necessary, nor stop the undos below it.
-      await Promise.resolve().then(undo).catch(() => undefined);
+      await Promise.resolve()
+        .then(undo)
+        .catch(() => undefined);
     }
     this.#undos = [];
   }

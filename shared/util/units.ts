@@ -9,12 +9,19 @@ const POWERS = ['', 'K', 'M', 'G', 'T', 'P', 'E'];
  */
 export function parseSize(text: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*(?:([KMGTPE])(iB|B)?|(bytes?|B))?$/i.exec(text.trim());
-  if (!match) throw new StowageError('invalid-argument', `'${text.slice(0, 40)}' is not a size; write for example 10G, 512M or 4096`);
+  if (!match)
+    throw new StowageError(
+      'invalid-argument',
+      `'${text.slice(0, 40)}' is not a size; write for example 10G, 512M or 4096`,
+    );
   const power = POWERS.indexOf((match[2] ?? '').toUpperCase());
   const base = match[3]?.toUpperCase() === 'B' ? 1000 : 1024;
   const bytes = Number(match[1]) * base ** power;
   if (!Number.isSafeInteger(Math.round(bytes))) {
-    throw new StowageError('invalid-argument', `size ${text.slice(0, 40)} is above the largest one handled, 8 PiB`);
+    throw new StowageError(
+      'invalid-argument',
+      `size ${text.slice(0, 40)} is above the largest one handled, 8 PiB`,
+    );
   }
   return Math.round(bytes);
 }

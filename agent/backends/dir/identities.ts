@@ -30,10 +30,12 @@ export class Identities {
 
   async load(): Promise<void> {
     if (this.#loaded) return;
-    const text = await readFile(join(this.#directory, 'volumes.json'), 'utf8').catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return '{}';
-      throw error;
-    });
+    const text = await readFile(join(this.#directory, 'volumes.json'), 'utf8').catch(
+      (error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return '{}';
+        throw error;
+      },
+    );
     this.#known = new Map(Object.entries(fileSchema.parse(JSON.parse(text))));
     this.#loaded = true;
   }

@@ -1,4 +1,4 @@
-import { CONTRACT_VERSION, type Backend } from '../backend.ts';
+import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 import { DirPool } from './pool.ts';
 
 /** A directory of the host: raw and qcow2 files, ploop directories. */

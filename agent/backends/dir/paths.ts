@@ -12,12 +12,14 @@ export interface HeldDirectory extends AsyncDisposable {
 }
 
 export async function holdDirectory(path: string): Promise<HeldDirectory> {
-  const handle: FileHandle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW).catch(
-    (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ELOOP' || error.code === 'ENOTDIR') throw new StowageError('path-escapes-pool', `${path} is a link or not a directory`);
-      throw error;
-    },
-  );
+  const handle: FileHandle = await open(
+    path,
+    constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW,
+  ).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ELOOP' || error.code === 'ENOTDIR')
+      throw new StowageError('path-escapes-pool', `${path} is a link or not a directory`);
+    throw error;
+  });
   return {
     path: `/proc/self/fd/${handle.fd}`,
     [Symbol.asyncDispose]: () => handle.close(),

@@ -3,7 +3,13 @@ import { type BigIntStats, watch } from 'node:fs';
 import { link, lstat, mkdir, readdir, rename, rm, rmdir, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { PoolDefinition } from '../../../shared/conf/pool.ts';
-import type { NewVolume, Representation, Snapshot, Volume, VolumeFormat } from '../../../shared/conf/volume.ts';
+import type {
+  NewVolume,
+  Representation,
+  Snapshot,
+  Volume,
+  VolumeFormat,
+} from '../../../shared/conf/volume.ts';
 import type { TransferSpec } from '../../../shared/protocol/agent.ts';
 import type { Source } from '../../../shared/transfer/source.ts';
 import { StowageError, toStowageError } from '../../../shared/util/errors.ts';
@@ -48,11 +54,17 @@ export class DirPool implements PoolDriver {
 
   async start(): Promise<void> {
     const kind = await kindOf(this.#path);
-    if (kind !== 'directory') throw new StowageError('io-error', `the pool's directory ${this.#path} is ${kind === 'missing' ? 'not there; build the pool first' : 'not a directory'}`);
+    if (kind !== 'directory')
+      throw new StowageError(
+        'io-error',
+        `the pool's directory ${this.#path} is ${kind === 'missing' ? 'not there; build the pool first' : 'not a directory'}`,
+      );
     await mkdir(join(this.#path, PRIVATE), { recursive: true, mode: 0o700 });
     await this.#identities.load();
-    for (const leftover of ['trash', 'new', 'scratch']) await rm(join(this.#path, PRIVATE, leftover), { recursive: true, force: true });
-    for (const sink of await this.listSinks()) if (sink instanceof DirSink && sink.publishing) await sink.commit(undefined);
+    for (const leftover of ['trash', 'new', 'scratch'])
+      await rm(join(this.#path, PRIVATE, leftover), { recursive: true, force: true });
+    for (const sink of await this.listSinks())
+      if (sink instanceof DirSink && sink.publishing) await sink.commit(undefined);
   }
 
   async stop(): Promise<void> {
@@ -61,7 +73,11 @@ export class DirPool implements PoolDriver {
 
   async delete(): Promise<void> {
     const entries = (await readdir(this.#path)).filter((entry) => entry !== PRIVATE);
-    if (entries.length > 0) throw new StowageError('pool-not-empty', `the pool's directory still holds ${entries.length} entries, such as '${entries[0]}'`);
+    if (entries.length > 0)
+      throw new StowageError(
+        'pool-not-empty',
+        `the pool's directory still holds ${entries.length} entries, such as '${entries[0]}'`,
+      );
     await rm(join(this.#path, PRIVATE), { recursive: true, force: true });
     await rmdir(this.#path);
   }
@@ -69,7 +85,11 @@ export class DirPool implements PoolDriver {
   async space(): Promise<Space> {
     const stat = await statfs(this.#path);
     const capacityBytes = stat.blocks * stat.bsize;
-    return { capacityBytes, allocationBytes: capacityBytes - stat.bfree * stat.bsize, availableBytes: stat.bavail * stat.bsize };
+    return {
+      capacityBytes,
+      allocationBytes: capacityBytes - stat.bfree * stat.bsize,
+      availableBytes: stat.bavail * stat.bsize,
+    };
   }
 
   watch(changed: () => void): () => void {
@@ -93,7 +113,9 @@ export class DirPool implements PoolDriver {
       }),
     );
     await this.#identities.reconcile(found);
-    const volumes = await Promise.all([...found.keys()].map((name) => this.#describe(name).catch(() => undefined)));
+    const volumes = await Promise.all(
+      [...found.keys()].map((name) => this.#describe(name).catch(() => undefined)),
+    );
     return volumes.filter((volume) => volume !== undefined).sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
@@ -119,7 +141,8 @@ export class DirPool implements PoolDriver {
     const path = join(this.#path, name);
     const kind = await kindOf(path);
     if (kind === 'missing') throw new StowageError('volume-not-found', `the pool has no volume '${name}'`);
-    if (kind === 'other') throw new StowageError('path-escapes-pool', `'${name}' is a link or a special file, not a volume`);
+    if (kind === 'other')
+      throw new StowageError('path-escapes-pool', `'${name}' is a link or a special file, not a volume`);
     let identity = this.#identities.get(name);
     const probed = await this.#probe(name);
     if (!probed) throw new StowageError('volume-not-found', `'${name}' is a directory but not a volume`);
@@ -153,14 +176,23 @@ export class DirPool implements PoolDriver {
       return { ...common, ...facts, etag };
     } catch (error) {
       const damaged = toStowageError(error).message;
-      return { ...common, capacityBytes: 0, allocationBytes: 0, snapshotCount: 0, etag: `${volume.identity.id}-damaged`, damaged };
+      return {
+        ...common,
+        capacityBytes: 0,
+        allocationBytes: 0,
+        snapshotCount: 0,
+        etag: `${volume.identity.id}-damaged`,
+        damaged,
+      };
     }
   }
 
   async #changeMark(volume: Found, mtimeNs: bigint): Promise<string> {
     if (!volume.format.isDirectory) return mtimeNs.toString(36);
     const parts = (await readdir(volume.path)).filter((entry) => entry.startsWith('root.hds'));
-    const times = await Promise.all(parts.map(async (part) => (await lstat(join(volume.path, part), { bigint: true })).mtimeNs));
+    const times = await Promise.all(
+      parts.map(async (part) => (await lstat(join(volume.path, part), { bigint: true })).mtimeNs),
+    );
     return times.reduce((last, time) => (time > last ? time : last), 0n).toString(36);
   }
 
@@ -173,7 +205,9 @@ export class DirPool implements PoolDriver {
 
   async cloneVolume(name: string, target: string, signal?: AbortSignal): Promise<Volume> {
     const source = await this.#find(name);
-    return this.#make(target, source.format.name, (object) => this.#pinned(source, (path) => source.format.clone(path, object, signal)));
+    return this.#make(target, source.format.name, (object) =>
+      this.#pinned(source, (path) => source.format.clone(path, object, signal)),
+    );
   }
 
   /** Lets `build` make an object out of sight, then publishes it under `name`. */
@@ -189,14 +223,18 @@ export class DirPool implements PoolDriver {
   }
 
   async #refuseExisting(name: string): Promise<void> {
-    if (await exists(join(this.#path, name))) throw new StowageError('volume-exists', `the pool has a volume '${name}' already`);
+    if (await exists(join(this.#path, name)))
+      throw new StowageError('volume-exists', `the pool has a volume '${name}' already`);
   }
 
   /**
    * Gives `object` its name. A new file is linked, which fails when the name was taken meanwhile; a replacement is
    * renamed over. Repeatable: an object that is not there any more was published before.
    */
-  async #publish(object: string, as: { name: string; format: VolumeFormat; replace: boolean; id?: string; transfer?: string }): Promise<Volume> {
+  async #publish(
+    object: string,
+    as: { name: string; format: VolumeFormat; replace: boolean; id?: string; transfer?: string },
+  ): Promise<Volume> {
     const target = join(this.#path, as.name);
     const previous = this.#identities.get(as.name);
     if (await exists(object)) {
@@ -212,7 +250,12 @@ export class DirPool implements PoolDriver {
     }
     const inode = inodeOf(await lstat(target, { bigint: true }));
     const kept = as.replace ? previous?.id : undefined;
-    await this.#identities.set(as.name, { id: as.id ?? kept ?? randomUUID(), format: as.format, inode, transfer: as.transfer });
+    await this.#identities.set(as.name, {
+      id: as.id ?? kept ?? randomUUID(),
+      format: as.format,
+      inode,
+      transfer: as.transfer,
+    });
     return this.#describe(as.name);
   }
 
@@ -252,7 +295,8 @@ export class DirPool implements PoolDriver {
   async #snapshots<T>(name: string, work: (driver: SnapshotDriver, path: string) => Promise<T>): Promise<T> {
     const volume = await this.#find(name);
     const driver = volume.format.snapshots;
-    if (!driver) throw new StowageError('not-supported', `volumes of format ${volume.format.name} have no snapshots`);
+    if (!driver)
+      throw new StowageError('not-supported', `volumes of format ${volume.format.name} have no snapshots`);
     return this.#pinned(volume, (path) => work(driver, path));
   }
 
@@ -274,7 +318,11 @@ export class DirPool implements PoolDriver {
 
   // ---- moving bytes ----
 
-  async openSource(name: string, representation: Representation, signal?: AbortSignal): Promise<VolumeSource> {
+  async openSource(
+    name: string,
+    representation: Representation,
+    signal?: AbortSignal,
+  ): Promise<VolumeSource> {
     const volume = await this.#find(name);
     const described = await this.#describe(name);
     if (described.damaged) throw new StowageError('volume-damaged', described.damaged);
@@ -296,11 +344,14 @@ export class DirPool implements PoolDriver {
     const sources = await this.#pinned(volume, async (path) => {
       const opened: FileSource[] = [];
       revert.push(() => Promise.all(opened.map((source) => source.close())));
-      for (const part of parts) opened.push(await FileSource.open(part.name === '' ? path : join(path, part.name)));
+      for (const part of parts)
+        opened.push(await FileSource.open(part.name === '' ? path : join(path, part.name)));
       return opened;
     });
     revert.commit();
-    return sourceOf({ parts, format, capacityBytes, volumeId, etag }, sources, [() => Promise.all(sources.map((source) => source.close()))]);
+    return sourceOf({ parts, format, capacityBytes, volumeId, etag }, sources, [
+      () => Promise.all(sources.map((source) => source.close())),
+    ]);
   }
 
   #stagingPath(transferId: string): string {
@@ -309,12 +360,19 @@ export class DirPool implements PoolDriver {
 
   readonly #sinkHooks: SinkHooks = {
     publish: (object, spec) =>
-      this.#publish(object, { name: spec.volume, format: spec.format, replace: spec.replace, id: spec.volumeId, transfer: spec.id }),
+      this.#publish(object, {
+        name: spec.volume,
+        format: spec.format,
+        replace: spec.replace,
+        id: spec.volumeId,
+        transfer: spec.id,
+      }),
     ended: (id) => this.#sinks.delete(id),
   };
 
   async openSink(spec: TransferSpec): Promise<Sink> {
-    const open = this.#sinks.get(spec.id) ?? (await DirSink.resume(this.#stagingPath(spec.id), this.#sinkHooks));
+    const open =
+      this.#sinks.get(spec.id) ?? (await DirSink.resume(this.#stagingPath(spec.id), this.#sinkHooks));
     if (open) {
       this.#sinks.set(spec.id, open);
       return open;
@@ -322,7 +380,11 @@ export class DirPool implements PoolDriver {
     await this.#refuseLoss(spec);
     const { availableBytes } = await this.space();
     const needed = spec.parts.reduce((sum, part) => sum + (part.dense ? part.sizeBytes : 0), 0);
-    if (needed > availableBytes) throw new StowageError('no-space', `the volume needs ${needed} bytes, the pool has ${availableBytes} left`);
+    if (needed > availableBytes)
+      throw new StowageError(
+        'no-space',
+        `the volume needs ${needed} bytes, the pool has ${availableBytes} left`,
+      );
     const sink = await DirSink.begin(this.#stagingPath(spec.id), spec, this.#sinkHooks);
     this.#sinks.set(spec.id, sink);
     return sink;
@@ -333,7 +395,11 @@ export class DirPool implements PoolDriver {
     if (!spec.replace) return this.#refuseExisting(spec.volume);
     if (!(await exists(join(this.#path, spec.volume)))) return;
     const existing = await this.#describe(spec.volume);
-    if (existing.snapshotCount > 0) throw new StowageError('volume-has-snapshots', "can't upload volume, all existing snapshots will be lost");
+    if (existing.snapshotCount > 0)
+      throw new StowageError(
+        'volume-has-snapshots',
+        "can't upload volume, all existing snapshots will be lost",
+      );
   }
 
   async listSinks(): Promise<Sink[]> {
@@ -368,12 +434,17 @@ async function linkNew(object: string, target: string, name: string): Promise<vo
   await link(object, target).catch(async (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw error;
     const [ours, theirs] = await Promise.all([lstat(object), lstat(target)]);
-    if (ours.ino !== theirs.ino) throw new StowageError('volume-exists', `the pool has a volume '${name}' already`);
+    if (ours.ino !== theirs.ino)
+      throw new StowageError('volume-exists', `the pool has a volume '${name}' already`);
   });
   await unlink(object);
 }
 
-function sourceOf(layout: VolumeSource['layout'], sources: Source[], closers: (() => Promise<unknown>)[]): VolumeSource {
+function sourceOf(
+  layout: VolumeSource['layout'],
+  sources: Source[],
+  closers: (() => Promise<unknown>)[],
+): VolumeSource {
   return {
     layout,
     sources,

@@ -15,7 +15,11 @@ import type { Sink } from '../backend.ts';
  * `receiving`: chunks come in. `publishing`: the volume is built and checked and on its way to its name; from here on
  * only forward, by whoever finds it.
  */
-const stateSchema = z.object({ spec: transferSpecSchema, phase: z.enum(['receiving', 'publishing']), digest: z.string().optional() });
+const stateSchema = z.object({
+  spec: transferSpecSchema,
+  phase: z.enum(['receiving', 'publishing']),
+  digest: z.string().optional(),
+});
 type State = z.infer<typeof stateSchema>;
 
 /** What a sink asks of its pool. */
@@ -86,7 +90,8 @@ export class DirSink implements Sink {
   }
 
   async write(chunk: ReceivedChunk): Promise<void> {
-    if (!this.#files) throw new StowageError('job-state', 'the transfer takes no more data: it is being committed');
+    if (!this.#files)
+      throw new StowageError('job-state', 'the transfer takes no more data: it is being committed');
     const { part, offset } = this.#files.map.chunk(chunk.index);
     if (offset === 0 && this.spec.representation === 'image' && !this.#inspected.has(part)) {
       const head = chunk.data ? chunk.data.bytes.subarray(0, 64 << 10) : Buffer.alloc(4096);
@@ -103,7 +108,10 @@ export class DirSink implements Sink {
     return this.#committing;
   }
 
-  async #commit(digest: string | undefined, signal?: AbortSignal): Promise<{ volume: Volume; digest: string }> {
+  async #commit(
+    digest: string | undefined,
+    signal?: AbortSignal,
+  ): Promise<{ volume: Volume; digest: string }> {
     if (this.#state.phase === 'receiving') await this.#build(digest, signal);
     const volume = await this.#hooks.publish(join(this.#directory, 'object'), this.spec);
     const root = this.#state.digest ?? '';
@@ -116,10 +124,14 @@ export class DirSink implements Sink {
     const files = this.#files;
     if (!files) throw new StowageError('internal', 'the transfer was not opened');
     const missing = files.map.count - files.digests.doneCount;
-    if (missing > 0) throw new StowageError('stream-cut', `${missing} of ${files.map.count} chunks have not arrived`);
+    if (missing > 0)
+      throw new StowageError('stream-cut', `${missing} of ${files.map.count} chunks have not arrived`);
     const root = files.digests.root();
     if (digest !== undefined && digest !== root) {
-      throw new StowageError('digest-mismatch', `the digest of what arrived, ${root}, is not that of the source, ${digest}`);
+      throw new StowageError(
+        'digest-mismatch',
+        `the digest of what arrived, ${root}, is not that of the source, ${digest}`,
+      );
     }
     await files.finish();
     const { spec } = this;
@@ -128,11 +140,17 @@ export class DirSink implements Sink {
     if (spec.representation === 'content') {
       await rm(object, { recursive: true, force: true });
       const capacityBytes = Math.max(spec.capacityBytes ?? 0, spec.parts[0]!.sizeBytes);
-      await format.fromContent(this.#received, object, { name: spec.volume, capacityBytes, format: spec.format, preallocate: false }, signal);
+      await format.fromContent(
+        this.#received,
+        object,
+        { name: spec.volume, capacityBytes, format: spec.format, preallocate: false },
+        signal,
+      );
     } else {
       await format.adopt(object);
       const { capacityBytes } = await format.facts(object);
-      if (spec.format === 'raw' && spec.capacityBytes && spec.capacityBytes > capacityBytes) await format.resize(object, spec.capacityBytes, false);
+      if (spec.format === 'raw' && spec.capacityBytes && spec.capacityBytes > capacityBytes)
+        await format.resize(object, spec.capacityBytes, false);
     }
     if (!(await exists(object))) throw new StowageError('internal', 'nothing was built');
     await syncDirectory(this.#directory);

@@ -12,7 +12,18 @@ import { orphanDeltas, readDescriptor } from './volume.ts';
 export interface Finding {
   file: string;
   /** Stable name of what is wrong. */
-  problem: 'in-use' | 'empty-flag' | 'beyond-end' | 'misaligned' | 'in-header' | 'duplicate' | 'trailing-bytes' | 'holes' | 'size' | 'orphan' | 'unreadable';
+  problem:
+    | 'in-use'
+    | 'empty-flag'
+    | 'beyond-end'
+    | 'misaligned'
+    | 'in-header'
+    | 'duplicate'
+    | 'trailing-bytes'
+    | 'holes'
+    | 'size'
+    | 'orphan'
+    | 'unreadable';
   detail: string;
   /** Without repair the volume cannot be used safely. */
   fatal: boolean;
@@ -25,8 +36,17 @@ interface Entry {
 }
 
 /** Entries sorted into sound ones and each kind of broken ones. */
-function sortEntries(delta: ExpandedDelta, fileClusters: number): Record<'sound' | 'beyond-end' | 'misaligned' | 'in-header' | 'duplicate', Entry[]> {
-  const sorted = { sound: [], 'beyond-end': [], misaligned: [], 'in-header': [], duplicate: [] } as ReturnType<typeof sortEntries>;
+function sortEntries(
+  delta: ExpandedDelta,
+  fileClusters: number,
+): Record<'sound' | 'beyond-end' | 'misaligned' | 'in-header' | 'duplicate', Entry[]> {
+  const sorted = {
+    sound: [],
+    'beyond-end': [],
+    misaligned: [],
+    'in-header': [],
+    duplicate: [],
+  } as ReturnType<typeof sortEntries>;
   const first = delta.header.firstBlockSectors / delta.header.clusterSectors;
   const used = new Uint8Array(fileClusters);
   delta.bat.forEach((value, index) => {
@@ -68,7 +88,13 @@ async function fillHoles(path: string): Promise<void> {
   await file.sync();
 }
 
-async function checkImage(directory: string, image: DescriptorImage, isTop: boolean, descriptorSectors: number, repair: boolean): Promise<Finding[]> {
+async function checkImage(
+  directory: string,
+  image: DescriptorImage,
+  isTop: boolean,
+  descriptorSectors: number,
+  repair: boolean,
+): Promise<Finding[]> {
   const findings: Finding[] = [];
   const path = join(directory, image.file);
   const found = (problem: Finding['problem'], detail: string, fatal: boolean, repaired = repair): void => {
@@ -88,15 +114,25 @@ async function checkImage(directory: string, image: DescriptorImage, isTop: bool
   const sorted = sortEntries(delta, Math.floor(size / clusterBytes));
   const lost = [...sorted['beyond-end'], ...sorted.misaligned, ...sorted['in-header']];
   for (const problem of ['beyond-end', 'misaligned', 'in-header', 'duplicate'] as const) {
-    for (const { index, cluster } of sorted[problem]) found(problem, `table entry ${index} points at cluster ${cluster}`, true);
+    for (const { index, cluster } of sorted[problem])
+      found(problem, `table entry ${index} points at cluster ${cluster}`, true);
   }
   if (header.inUse) found('in-use', 'the image was not closed cleanly, or is mounted elsewhere', true);
   const empty = delta.bat.every((entry) => entry === 0);
-  if (!empty && header.flags & FLAG_EMPTY) found('empty-flag', 'the image says that it is empty but holds data', false);
+  if (!empty && header.flags & FLAG_EMPTY)
+    found('empty-flag', 'the image says that it is empty but holds data', false);
   if (isTop && header.sizeSectors !== descriptorSectors) {
-    found('size', `the descriptor says ${descriptorSectors} sectors, the image ${header.sizeSectors}`, false, false);
+    found(
+      'size',
+      `the descriptor says ${descriptorSectors} sectors, the image ${header.sizeSectors}`,
+      false,
+      false,
+    );
   }
-  const lastCluster = sorted.sound.reduce((last, { cluster }) => Math.max(last, cluster), header.firstBlockSectors / header.clusterSectors - 1);
+  const lastCluster = sorted.sound.reduce(
+    (last, { cluster }) => Math.max(last, cluster),
+    header.firstBlockSectors / header.clusterSectors - 1,
+  );
   const soundEnd = (lastCluster + 1) * clusterBytes;
   const trailing = size > soundEnd && sorted.duplicate.length === 0 && lost.length === 0;
   if (trailing) found('trailing-bytes', `${size - soundEnd} bytes after the last cluster`, false);
@@ -117,19 +153,31 @@ async function checkImage(directory: string, image: DescriptorImage, isTop: bool
  */
 export async function checkVolume(directory: string, options: { repair: boolean }): Promise<Finding[]> {
   await using _lock = options.repair
-    ? await lockFile(join(directory, `${DESCRIPTOR}.lck`), `${directory} is locked by another ploop operation`)
+    ? await lockFile(
+        join(directory, `${DESCRIPTOR}.lck`),
+        `${directory} is locked by another ploop operation`,
+      )
     : undefined;
   const descriptor = await readDescriptor(directory);
   const device = await mountedDevice(directory, descriptor);
-  if (device && options.repair) throw new StowageError('volume-mounted', `the volume is mounted as ${device} and cannot be repaired now`);
+  if (device && options.repair)
+    throw new StowageError('volume-mounted', `the volume is mounted as ${device} and cannot be repaired now`);
   const findings: Finding[] = [];
   for (const image of descriptor.images) {
     const isTop = image.guid === descriptor.topGuid;
     findings.push(...(await checkImage(directory, image, isTop, descriptor.sizeSectors, options.repair)));
   }
-  for (const file of await orphanDeltas(directory, descriptor.images.map((image) => image.file))) {
-    findings.push({ file, problem: 'orphan', detail: 'no descriptor entry names this delta', fatal: false, repaired: false });
+  for (const file of await orphanDeltas(
+    directory,
+    descriptor.images.map((image) => image.file),
+  )) {
+    findings.push({
+      file,
+      problem: 'orphan',
+      detail: 'no descriptor entry names this delta',
+      fatal: false,
+      repaired: false,
+    });
   }
   return findings;
 }
-

@@ -1,15 +1,19 @@
 import { lstat, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Revert } from '../../../shared/util/revert.ts';
-import { syncDirectory } from '../../host/files.ts';
 import { copyFileFast } from '../../host/copy.ts';
+import { syncDirectory } from '../../host/files.ts';
 import { changeVolume, writeDescriptor } from './volume.ts';
 
 /**
  * Copies a volume with all its snapshots into a new directory: only the files that the descriptor names, fully
  * written or sharing blocks, never with holes. The source is held under the tools' lock and must not be in use.
  */
-export async function cloneVolume(source: string, target: string, signal?: AbortSignal): Promise<'reflink' | 'copied'> {
+export async function cloneVolume(
+  source: string,
+  target: string,
+  signal?: AbortSignal,
+): Promise<'reflink' | 'copied'> {
   return changeVolume(source, async (volume) => {
     await using revert = new Revert();
     await mkdir(target, { mode: (await lstat(`${source}/`)).mode & 0o777 });

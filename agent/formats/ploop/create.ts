@@ -5,7 +5,14 @@ import { Revert } from '../../../shared/util/revert.ts';
 import { exists, openRegular, readFully, removeIfExists, syncDirectory } from '../../host/files.ts';
 import { lockFile } from '../../host/lock.ts';
 import { BASE_IMAGE, DESCRIPTOR, newDescriptor } from './descriptor.ts';
-import { DEFAULT_CLUSTER_SECTORS, decodeHeader, HEADER_BYTES, hasPloopSignature, newHeader, SECTOR } from './header.ts';
+import {
+  DEFAULT_CLUSTER_SECTORS,
+  decodeHeader,
+  HEADER_BYTES,
+  hasPloopSignature,
+  newHeader,
+  SECTOR,
+} from './header.ts';
 import { createExpanded, createRaw, type Delta } from './image.ts';
 import { orphanDeltas, writeDescriptor } from './volume.ts';
 
@@ -28,7 +35,12 @@ export async function createImage(path: string, options: CreateOptions): Promise
   const header = newHeader(version, options.capacityBytes, clusterSectors);
   const sizeBytes = header.sizeSectors * SECTOR;
   if (options.layout === 'raw') return createRaw(path, sizeBytes, clusterSectors * SECTOR);
-  return createExpanded(path, { version, sizeBytes, clusterSectors, preallocated: options.layout === 'preallocated' });
+  return createExpanded(path, {
+    version,
+    sizeBytes,
+    clusterSectors,
+    preallocated: options.layout === 'preallocated',
+  });
 }
 
 /** Writes the descriptor of a volume that has one image. */
@@ -36,7 +48,10 @@ export async function describe(directory: string, options: CreateOptions): Promi
   const clusterSectors = options.clusterSectors ?? DEFAULT_CLUSTER_SECTORS;
   const { sizeSectors } = newHeader(options.version ?? 2, options.capacityBytes, clusterSectors);
   const type = options.layout === 'raw' ? 'Plain' : 'Compressed';
-  await writeDescriptor(directory, newDescriptor(sizeSectors, clusterSectors, type, options.layout === 'preallocated'));
+  await writeDescriptor(
+    directory,
+    newDescriptor(sizeSectors, clusterSectors, type, options.layout === 'preallocated'),
+  );
 }
 
 /**
@@ -69,11 +84,20 @@ export async function createVolume(directory: string, options: CreateOptions): P
  * Writes DiskDescriptor.xml anew from root.hds. An image without the ploop signature is taken as raw only when `raw`
  * says so. Refused with `volume-has-snapshots` where deltas lie beside it: they would be orphaned, their data lost.
  */
-export async function restoreDescriptor(directory: string, options: { raw?: boolean; clusterSectors?: number } = {}): Promise<void> {
-  await using _lock = await lockFile(join(directory, `${DESCRIPTOR}.lck`), `${directory} is locked by another ploop operation`);
+export async function restoreDescriptor(
+  directory: string,
+  options: { raw?: boolean; clusterSectors?: number } = {},
+): Promise<void> {
+  await using _lock = await lockFile(
+    join(directory, `${DESCRIPTOR}.lck`),
+    `${directory} is locked by another ploop operation`,
+  );
   const orphans = await orphanDeltas(directory, []);
   if (orphans.length > 0) {
-    throw new StowageError('volume-has-snapshots', `the descriptor is not restored: it would orphan ${orphans.join(', ')}`);
+    throw new StowageError(
+      'volume-has-snapshots',
+      `the descriptor is not restored: it would orphan ${orphans.join(', ')}`,
+    );
   }
   const path = join(directory, BASE_IMAGE);
   if (!(await exists(path))) throw new StowageError('invalid-image', `${directory} has no ${BASE_IMAGE}`);
@@ -81,14 +105,19 @@ export async function restoreDescriptor(directory: string, options: { raw?: bool
   const head = Buffer.alloc(HEADER_BYTES);
   await readFully(file, head, 0);
   if (options.raw) {
-    if (hasPloopSignature(head)) throw new StowageError('invalid-argument', `${path} is a ploop image, not a raw one`);
+    if (hasPloopSignature(head))
+      throw new StowageError('invalid-argument', `${path} is a ploop image, not a raw one`);
     const { size } = await file.stat();
     const sectors = size / SECTOR;
     const cluster = options.clusterSectors ?? DEFAULT_CLUSTER_SECTORS;
-    if (size === 0 || sectors % cluster !== 0) throw new StowageError('invalid-image', `${path}: ${size} bytes are not whole clusters`);
+    if (size === 0 || sectors % cluster !== 0)
+      throw new StowageError('invalid-image', `${path}: ${size} bytes are not whole clusters`);
     await writeDescriptor(directory, newDescriptor(sectors, cluster, 'Plain', false));
     return;
   }
   const header = decodeHeader(head, path);
-  await writeDescriptor(directory, newDescriptor(header.sizeSectors, header.clusterSectors, 'Compressed', false));
+  await writeDescriptor(
+    directory,
+    newDescriptor(header.sizeSectors, header.clusterSectors, 'Compressed', false),
+  );
 }

@@ -40,7 +40,12 @@ export interface Descriptor {
   shots: Shot[];
 }
 
-export function newDescriptor(sizeSectors: number, blocksizeSectors: number, type: DescriptorImage['type'], preallocated: boolean): Descriptor {
+export function newDescriptor(
+  sizeSectors: number,
+  blocksizeSectors: number,
+  type: DescriptorImage['type'],
+  preallocated: boolean,
+): Descriptor {
   const { cylinders, heads } = geometry(sizeSectors);
   return {
     sizeSectors,
@@ -112,7 +117,10 @@ const schema = z.object({
       Storage: z.object({
         Blocksize: z.coerce.number().int().min(1).max(131072),
         Preallocated: z.coerce.number().optional(),
-        Image: z.array(z.object({ GUID: guid, Type: z.enum(['Compressed', 'Plain']), File: file })).min(1).max(MAX_DELTAS + 2),
+        Image: z
+          .array(z.object({ GUID: guid, Type: z.enum(['Compressed', 'Plain']), File: file }))
+          .min(1)
+          .max(MAX_DELTAS + 2),
       }),
     }),
     Snapshots: z.object({
@@ -150,14 +158,22 @@ export function parseDescriptor(text: string, name: string): Descriptor {
     const issue = parsed.error.issues[0];
     return refuse(`<${issue?.path.slice(1).join('/') ?? ''}> ${issue?.message ?? 'is missing'}`);
   }
-  const { Disk_Parameters: disk, StorageData: storage, Snapshots: snapshots } = parsed.data.Parallels_disk_image;
+  const {
+    Disk_Parameters: disk,
+    StorageData: storage,
+    Snapshots: snapshots,
+  } = parsed.data.Parallels_disk_image;
   const descriptor: Descriptor = {
     sizeSectors: disk.Disk_size,
     cylinders: disk.Cylinders,
     heads: disk.Heads,
     blocksizeSectors: storage.Storage.Blocksize,
     preallocated: storage.Storage.Preallocated === 1,
-    images: storage.Storage.Image.map((image) => ({ guid: image.GUID.toLowerCase(), type: image.Type, file: image.File })),
+    images: storage.Storage.Image.map((image) => ({
+      guid: image.GUID.toLowerCase(),
+      type: image.Type,
+      file: image.File,
+    })),
     topGuid: snapshots.TopGUID.toLowerCase(),
     shots: snapshots.Shot.map((shot) => ({
       guid: shot.GUID.toLowerCase(),
@@ -180,8 +196,10 @@ export function chainOf(descriptor: Descriptor, guid: string, name = DESCRIPTOR)
   for (let current = guid; current !== NO_GUID; ) {
     const image = descriptor.images.find((candidate) => candidate.guid === current);
     const shot = descriptor.shots.find((candidate) => candidate.guid === current);
-    if (!image || !shot) throw new StowageError('invalid-image', `${name}: snapshot ${current} has no image or no parent entry`);
-    if (chain.length > descriptor.images.length) throw new StowageError('invalid-image', `${name}: the snapshots form a circle`);
+    if (!image || !shot)
+      throw new StowageError('invalid-image', `${name}: snapshot ${current} has no image or no parent entry`);
+    if (chain.length > descriptor.images.length)
+      throw new StowageError('invalid-image', `${name}: the snapshots form a circle`);
     chain.unshift(image);
     current = shot.parentGuid;
   }

@@ -1,7 +1,7 @@
 import { lstat, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { StowageError } from '../../../shared/util/errors.ts';
 import type { NewVolume } from '../../../shared/conf/volume.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
 import { removeIfExists } from '../../host/files.ts';
 import { FileSource } from '../../transfer/file-source.ts';
 import type { FormatDriver } from '../format.ts';
@@ -10,8 +10,8 @@ import { cloneVolume } from './clone.ts';
 import { PloopContent, writeContent } from './content.ts';
 import { type CreateOptions, createImage, createVolume, describe, restoreDescriptor } from './create.ts';
 import { BASE_IMAGE, DESCRIPTOR } from './descriptor.ts';
-import { decodeHeader, hasPloopSignature } from './header.ts';
 import { growVolume } from './grow.ts';
+import { decodeHeader, hasPloopSignature } from './header.ts';
 import { volumeFiles, volumeInfo } from './info.ts';
 import { createSnapshot, deleteSnapshot, normaliseGuid, switchSnapshot } from './snapshot.ts';
 import { readDescriptor, refuseInUse } from './volume.ts';
@@ -34,7 +34,11 @@ export const ploop: FormatDriver = {
 
   async facts(path) {
     const info = await volumeInfo(path);
-    return { capacityBytes: info.capacityBytes, allocationBytes: info.allocationBytes, snapshotCount: info.snapshots.length - 1 };
+    return {
+      capacityBytes: info.capacityBytes,
+      allocationBytes: info.allocationBytes,
+      snapshotCount: info.snapshots.length - 1,
+    };
   },
 
   create: (path, volume) => createVolume(path, createOptions(volume)),
@@ -63,7 +67,11 @@ export const ploop: FormatDriver = {
     const described = parts.some((other) => other.name === DESCRIPTOR);
     if (!described || hasPloopSignature(head)) {
       const header = decodeHeader(head, part.name);
-      if (header.inUse) throw new StowageError('invalid-image', `${part.name} is marked as in use: it was copied while mounted`);
+      if (header.inUse)
+        throw new StowageError(
+          'invalid-image',
+          `${part.name} is marked as in use: it was copied while mounted`,
+        );
     }
   },
 
@@ -74,8 +82,11 @@ export const ploop: FormatDriver = {
     );
     if (!described) await restoreDescriptor(path);
     await removeIfExists(join(path, `${DESCRIPTOR}.lck`));
-    const fatal = (await checkVolume(path, { repair: false })).find((finding) => finding.fatal && finding.problem !== 'holes');
-    if (fatal) throw new StowageError('invalid-image', `${fatal.file} is not a sound ploop image: ${fatal.detail}`);
+    const fatal = (await checkVolume(path, { repair: false })).find(
+      (finding) => finding.fatal && finding.problem !== 'holes',
+    );
+    if (fatal)
+      throw new StowageError('invalid-image', `${fatal.file} is not a sound ploop image: ${fatal.detail}`);
     await checkVolume(path, { repair: true });
   },
 
@@ -88,7 +99,10 @@ export const ploop: FormatDriver = {
     await mkdir(path, { mode: 0o700 });
     const source = await FileSource.open(content);
     try {
-      const options = createOptions({ ...volume, capacityBytes: Math.max(volume.capacityBytes, source.sizeBytes) });
+      const options = createOptions({
+        ...volume,
+        capacityBytes: Math.max(volume.capacityBytes, source.sizeBytes),
+      });
       await using delta = await createImage(join(path, BASE_IMAGE), options);
       await writeContent(source, delta, signal);
       await describe(path, options);
@@ -100,7 +114,12 @@ export const ploop: FormatDriver = {
   snapshots: {
     async list(path) {
       const { snapshots } = await volumeInfo(path);
-      return snapshots.map(({ guid, parentGuid, current, allocationBytes }) => ({ id: guid, parentId: parentGuid, current, allocationBytes }));
+      return snapshots.map(({ guid, parentGuid, current, allocationBytes }) => ({
+        id: guid,
+        parentId: parentGuid,
+        current,
+        allocationBytes,
+      }));
     },
     create: (path, id) => createSnapshot(path, id === undefined ? undefined : normaliseGuid(id)),
     switch: (path, id) => switchSnapshot(path, normaliseGuid(id)),

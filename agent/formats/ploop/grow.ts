@@ -17,12 +17,18 @@ export async function growVolume(directory: string, capacityBytes: number): Prom
     await using chain = await volume.openChain(undefined, (file) => file === topFile);
     const currentSectors = chain.top.sizeBytes / SECTOR;
     if (sizeSectors < currentSectors) {
-      throw new StowageError('shrink-refused', `the volume has ${currentSectors * SECTOR} bytes; a ploop volume shrinks only while mounted, by the ploop tool`);
+      throw new StowageError(
+        'shrink-refused',
+        `the volume has ${currentSectors * SECTOR} bytes; a ploop volume shrinks only while mounted, by the ploop tool`,
+      );
     }
     await volume.intend({ marked: [topFile] });
     if (sizeSectors > currentSectors) await chain.top.grow(sizeSectors * SECTOR);
     // The tool leaves cylinders and heads as they are when it grows a volume; only <Sectors> follows.
-    const fits = volume.descriptor.cylinders > 0 ? volume.descriptor : { ...volume.descriptor, ...geometry(sizeSectors) };
+    const fits =
+      volume.descriptor.cylinders > 0
+        ? volume.descriptor
+        : { ...volume.descriptor, ...geometry(sizeSectors) };
     await volume.commit({ ...fits, sizeSectors });
   });
 }

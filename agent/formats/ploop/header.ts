@@ -55,12 +55,17 @@ export function geometry(sizeSectors: number): { cylinders: number; heads: numbe
 export function newHeader(version: 1 | 2, sizeBytes: number, clusterSectors: number): PloopHeader {
   checkClusterSectors(clusterSectors);
   const sizeSectors = roundUp(Math.ceil(sizeBytes / SECTOR), clusterSectors);
-  if (sizeSectors === 0) throw new StowageError('invalid-argument', 'a ploop volume needs a capacity above 0');
+  if (sizeSectors === 0)
+    throw new StowageError('invalid-argument', 'a ploop volume needs a capacity above 0');
   if (version === 1 && sizeSectors > V1_MAX_SECTORS) {
-    throw new StowageError('invalid-argument', 'a version 1 ploop image must be smaller than 2 TiB; use version 2');
+    throw new StowageError(
+      'invalid-argument',
+      'a version 1 ploop image must be smaller than 2 TiB; use version 2',
+    );
   }
   const entries = sizeSectors / clusterSectors;
-  if (entries > V1_MAX_SECTORS) throw new StowageError('invalid-argument', 'the capacity needs larger clusters');
+  if (entries > V1_MAX_SECTORS)
+    throw new StowageError('invalid-argument', 'the capacity needs larger clusters');
   const { heads, cylinders } = geometry(sizeSectors);
   return {
     version,
@@ -112,7 +117,8 @@ export function decodeHeader(bytes: Buffer, name: string): PloopHeader {
   if (size === 0n || size >= 2n ** 44n) refuse(`the size of ${size} sectors is out of range`);
   const sizeSectors = Number(size);
   const entries = bytes.readUInt32LE(32);
-  if (entries !== Math.ceil(sizeSectors / clusterSectors)) refuse(`${entries} table entries do not fit ${sizeSectors} sectors`);
+  if (entries !== Math.ceil(sizeSectors / clusterSectors))
+    refuse(`${entries} table entries do not fit ${sizeSectors} sectors`);
   const firstBlockSectors = bytes.readUInt32LE(48);
   if (firstBlockSectors % clusterSectors !== 0 || firstBlockSectors * SECTOR < HEADER_BYTES + 4 * entries) {
     refuse(`the first data block at sector ${firstBlockSectors} overlaps the table or is misaligned`);

@@ -3,7 +3,16 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { openRegular, readFully, writeFully, writeZeros } from '../../host/files.ts';
 import type { DescriptorImage } from './descriptor.ts';
-import { decodeHeader, encodeHeader, FLAG_EMPTY, HEADER_BYTES, IN_USE, newHeader, type PloopHeader, SECTOR } from './header.ts';
+import {
+  decodeHeader,
+  encodeHeader,
+  FLAG_EMPTY,
+  HEADER_BYTES,
+  IN_USE,
+  newHeader,
+  type PloopHeader,
+  SECTOR,
+} from './header.ts';
 
 /** One delta of a volume, open: clusters of guest data by index, wherever in the file they lie. */
 export interface Delta extends AsyncDisposable {
@@ -45,7 +54,11 @@ export class RawDelta implements Delta {
   async begin(): Promise<void> {}
 
   async writeCluster(index: number, data: Uint8Array): Promise<void> {
-    await writeFully(this.file, data.subarray(0, this.sizeBytes - index * this.clusterBytes), index * this.clusterBytes);
+    await writeFully(
+      this.file,
+      data.subarray(0, this.sizeBytes - index * this.clusterBytes),
+      index * this.clusterBytes,
+    );
   }
 
   async commit(): Promise<void> {
@@ -79,7 +92,10 @@ export class ExpandedDelta implements Delta {
     this.file = file;
     this.header = header;
     this.bat = bat;
-    this.#end = Math.max(Math.ceil(fileBytes / this.clusterBytes), header.firstBlockSectors / header.clusterSectors);
+    this.#end = Math.max(
+      Math.ceil(fileBytes / this.clusterBytes),
+      header.firstBlockSectors / header.clusterSectors,
+    );
   }
 
   get clusterBytes(): number {
@@ -111,7 +127,8 @@ export class ExpandedDelta implements Delta {
     const existing = this.clusterOffset(index);
     if (existing !== undefined) return writeFully(this.file, data, existing);
     const cluster = this.#end;
-    if (cluster * this.entryUnit > 0xffffffff) throw new StowageError('no-space', `${this.path}: the image cannot address more data`);
+    if (cluster * this.entryUnit > 0xffffffff)
+      throw new StowageError('no-space', `${this.path}: the image cannot address more data`);
     await writeFully(this.file, data, cluster * this.clusterBytes);
     this.#end++;
     this.setEntry(index, cluster * this.entryUnit);
@@ -121,7 +138,10 @@ export class ExpandedDelta implements Delta {
   setEntry(index: number, value: number): void {
     this.bat[index] = value;
     const dirty = this.#dirty;
-    this.#dirty = { from: Math.min(dirty?.from ?? index, index), to: Math.max(dirty?.to ?? index + 1, index + 1) };
+    this.#dirty = {
+      from: Math.min(dirty?.from ?? index, index),
+      to: Math.max(dirty?.to ?? index + 1, index + 1),
+    };
   }
 
   async commit(): Promise<void> {
@@ -176,7 +196,8 @@ export class ExpandedDelta implements Delta {
   /** Makes the file reach `cluster` with zeros that are really written. */
   async #fillTo(cluster: number): Promise<void> {
     const size = (await this.file.stat()).size;
-    if (size < cluster * this.clusterBytes) await writeZeros(this.file, size, cluster * this.clusterBytes - size);
+    if (size < cluster * this.clusterBytes)
+      await writeZeros(this.file, size, cluster * this.clusterBytes - size);
   }
 
   async #writeHeader(): Promise<void> {
@@ -205,7 +226,10 @@ export async function openExpanded(path: string, mode: 'r' | 'r+'): Promise<Expa
     const header = decodeHeader(head, path);
     const size = (await file.stat()).size;
     if (size < HEADER_BYTES + 4 * header.entries) {
-      throw new StowageError('invalid-image', `${path} is not a usable ploop image: it ends inside its table`);
+      throw new StowageError(
+        'invalid-image',
+        `${path} is not a usable ploop image: it ends inside its table`,
+      );
     }
     const bytes = new Uint8Array(4 * header.entries);
     await readFully(file, bytes, HEADER_BYTES);
@@ -217,7 +241,12 @@ export async function openExpanded(path: string, mode: 'r' | 'r+'): Promise<Expa
 }
 
 /** Opens a delta as its descriptor describes it. */
-export async function openDelta(directory: string, image: DescriptorImage, clusterBytes: number, mode: 'r' | 'r+'): Promise<Delta> {
+export async function openDelta(
+  directory: string,
+  image: DescriptorImage,
+  clusterBytes: number,
+  mode: 'r' | 'r+',
+): Promise<Delta> {
   const path = `${directory}/${image.file}`;
   if (image.type === 'Compressed') return openExpanded(path, mode);
   const file = await openRegular(path, mode);
@@ -235,11 +264,17 @@ export interface NewImage {
 /** Writes a new image file (which must not exist): all of it real data, no holes, durable when this returns. */
 export async function createExpanded(path: string, image: NewImage, mode = 0o600): Promise<ExpandedDelta> {
   const header = newHeader(image.version, image.sizeBytes, image.clusterSectors);
-  const file = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, mode);
+  const file = await open(
+    path,
+    constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
+    mode,
+  );
   try {
     const bat = new Uint32Array(header.entries);
     const first = header.firstBlockSectors / header.clusterSectors;
-    if (image.preallocated) for (let index = 0; index < bat.length; index++) bat[index] = (first + index) * (header.version === 1 ? header.clusterSectors : 1);
+    if (image.preallocated)
+      for (let index = 0; index < bat.length; index++)
+        bat[index] = (first + index) * (header.version === 1 ? header.clusterSectors : 1);
     const headBytes = header.firstBlockSectors * SECTOR;
     const fileBytes = headBytes + (image.preallocated ? header.entries * header.clusterSectors * SECTOR : 0);
     await writeZeros(file, 0, fileBytes);
@@ -253,8 +288,17 @@ export async function createExpanded(path: string, image: NewImage, mode = 0o600
   }
 }
 
-export async function createRaw(path: string, sizeBytes: number, clusterBytes: number, mode = 0o600): Promise<RawDelta> {
-  const file = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, mode);
+export async function createRaw(
+  path: string,
+  sizeBytes: number,
+  clusterBytes: number,
+  mode = 0o600,
+): Promise<RawDelta> {
+  const file = await open(
+    path,
+    constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
+    mode,
+  );
   try {
     await writeZeros(file, 0, sizeBytes);
     await file.sync();

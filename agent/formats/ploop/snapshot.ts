@@ -2,11 +2,19 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { readFully } from '../../host/files.ts';
-import { BASE_IMAGE, childrenOf, chainOf, type Descriptor, MAX_DELTAS, NO_GUID, TOP_GUID } from './descriptor.ts';
+import {
+  BASE_IMAGE,
+  chainOf,
+  childrenOf,
+  type Descriptor,
+  MAX_DELTAS,
+  NO_GUID,
+  TOP_GUID,
+} from './descriptor.ts';
+import { SECTOR } from './header.ts';
 import { createExpanded, type Delta, ExpandedDelta, openDelta } from './image.ts';
 import { deleteSnapshotMounted, mountedDevice, snapshotMounted } from './mounted.ts';
 import { changeVolume, type LockedVolume, readDescriptor } from './volume.ts';
-import { SECTOR } from './header.ts';
 
 const braced = (uuid: string): string => `{${uuid}}`;
 const GUID = /^\{?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}?$/i;
@@ -14,7 +22,8 @@ const GUID = /^\{?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}?$/i;
 /** Accepts a GUID with or without braces; gives it as the descriptor writes it. */
 export function normaliseGuid(text: string): string {
   const match = GUID.exec(text);
-  if (!match?.[1]) throw new StowageError('invalid-argument', `'${text.slice(0, 60)}' is not a snapshot GUID`);
+  if (!match?.[1])
+    throw new StowageError('invalid-argument', `'${text.slice(0, 60)}' is not a snapshot GUID`);
   return braced(match[1].toLowerCase());
 }
 
@@ -31,7 +40,11 @@ const fileOf = (descriptor: Descriptor, guid: string): string =>
 async function newTop(volume: LockedVolume, below: Delta, file: string): Promise<void> {
   const version = below instanceof ExpandedDelta ? below.header.version : 2;
   const path = join(volume.directory, file);
-  const delta = await createExpanded(path, { version, sizeBytes: below.sizeBytes, clusterSectors: volume.descriptor.blocksizeSectors });
+  const delta = await createExpanded(path, {
+    version,
+    sizeBytes: below.sizeBytes,
+    clusterSectors: volume.descriptor.blocksizeSectors,
+  });
   await delta[Symbol.asyncDispose]();
 }
 
@@ -40,15 +53,18 @@ async function newTop(volume: LockedVolume, below: Delta, file: string): Promise
  * Throws `snapshot-exists` for a GUID in use, `not-supported` above 126 deltas.
  */
 export async function createSnapshot(directory: string, guid = braced(randomUUID())): Promise<string> {
-  if (guid === TOP_GUID || guid === NO_GUID) throw new StowageError('invalid-argument', `the GUID ${guid} is reserved`);
+  if (guid === TOP_GUID || guid === NO_GUID)
+    throw new StowageError('invalid-argument', `the GUID ${guid} is reserved`);
   if (await mountedDevice(directory, await readDescriptor(directory))) {
     await snapshotMounted(directory, guid);
     return guid;
   }
   await changeVolume(directory, async (volume) => {
     const { descriptor } = volume;
-    if (descriptor.shots.some((shot) => shot.guid === guid)) throw new StowageError('snapshot-exists', `the snapshot ${guid} exists already`);
-    if (descriptor.images.length > MAX_DELTAS) throw new StowageError('not-supported', `a ploop volume cannot have more than ${MAX_DELTAS} snapshots`);
+    if (descriptor.shots.some((shot) => shot.guid === guid))
+      throw new StowageError('snapshot-exists', `the snapshot ${guid} exists already`);
+    if (descriptor.images.length > MAX_DELTAS)
+      throw new StowageError('not-supported', `a ploop volume cannot have more than ${MAX_DELTAS} snapshots`);
     const file = `${BASE_IMAGE}.${braced(randomUUID())}`;
     await using chain = await volume.openChain();
     await volume.intend({ files: [file] });
@@ -57,8 +73,14 @@ export async function createSnapshot(directory: string, guid = braced(randomUUID
     await volume.commit({
       ...descriptor,
       topGuid: TOP_GUID,
-      images: [...descriptor.images.map((image) => ({ ...image, guid: rename(image.guid) })), { guid: TOP_GUID, type: 'Compressed', file }],
-      shots: [...descriptor.shots.map((shot) => ({ ...shot, guid: rename(shot.guid) })), { guid: TOP_GUID, parentGuid: guid, temporary: false }],
+      images: [
+        ...descriptor.images.map((image) => ({ ...image, guid: rename(image.guid) })),
+        { guid: TOP_GUID, type: 'Compressed', file },
+      ],
+      shots: [
+        ...descriptor.shots.map((shot) => ({ ...shot, guid: rename(shot.guid) })),
+        { guid: TOP_GUID, parentGuid: guid, temporary: false },
+      ],
     });
   });
   return guid;
@@ -69,13 +91,15 @@ export async function switchSnapshot(directory: string, guid: string): Promise<v
   await changeVolume(directory, async (volume) => {
     const { descriptor } = volume;
     findSnapshot(descriptor, guid);
-    if (guid === descriptor.topGuid) throw new StowageError('invalid-argument', `${guid} is the current state, not a snapshot`);
+    if (guid === descriptor.topGuid)
+      throw new StowageError('invalid-argument', `${guid} is the current state, not a snapshot`);
     const file = `${BASE_IMAGE}.${braced(randomUUID())}`;
     const oldTop = fileOf(descriptor, descriptor.topGuid);
     await using chain = await volume.openChain(guid);
     await volume.intend({ files: [file, oldTop] });
     await newTop(volume, chain.top, file);
-    const without = <T extends { guid: string }>(list: T[]): T[] => list.filter((item) => item.guid !== descriptor.topGuid);
+    const without = <T extends { guid: string }>(list: T[]): T[] =>
+      list.filter((item) => item.guid !== descriptor.topGuid);
     const sizeSectors = chain.top.sizeBytes / SECTOR;
     await volume.commit(
       {
@@ -110,7 +134,11 @@ async function mergeInto(child: Delta, parent: Delta, signal?: AbortSignal): Pro
  * Deletes a snapshot by merging its only child into its file, as the ploop tool does: the child keeps its GUID, the
  * snapshot its file. A leaf that is not the current state just goes. With several children it is marked temporary.
  */
-export async function deleteSnapshot(directory: string, guid: string, signal?: AbortSignal): Promise<'deleted' | 'temporary'> {
+export async function deleteSnapshot(
+  directory: string,
+  guid: string,
+  signal?: AbortSignal,
+): Promise<'deleted' | 'temporary'> {
   if (await mountedDevice(directory, await readDescriptor(directory))) {
     await deleteSnapshotMounted(directory, guid);
     return 'deleted';
@@ -119,9 +147,16 @@ export async function deleteSnapshot(directory: string, guid: string, signal?: A
     const { descriptor } = volume;
     const shot = findSnapshot(descriptor, guid);
     const children = childrenOf(descriptor, guid);
-    if (guid === descriptor.topGuid) throw new StowageError('invalid-argument', 'the current state is not a snapshot and cannot be deleted as one');
+    if (guid === descriptor.topGuid)
+      throw new StowageError(
+        'invalid-argument',
+        'the current state is not a snapshot and cannot be deleted as one',
+      );
     if (children.length > 1) {
-      await volume.commit({ ...descriptor, shots: descriptor.shots.map((item) => (item === shot ? { ...item, temporary: true } : item)) });
+      await volume.commit({
+        ...descriptor,
+        shots: descriptor.shots.map((item) => (item === shot ? { ...item, temporary: true } : item)),
+      });
       return 'temporary';
     }
     const child = children[0];
@@ -129,7 +164,11 @@ export async function deleteSnapshot(directory: string, guid: string, signal?: A
       const file = fileOf(descriptor, guid);
       await volume.intend({ files: [file] });
       await volume.commit(
-        { ...descriptor, images: descriptor.images.filter((image) => image.guid !== guid), shots: descriptor.shots.filter((item) => item !== shot) },
+        {
+          ...descriptor,
+          images: descriptor.images.filter((image) => image.guid !== guid),
+          shots: descriptor.shots.filter((item) => item !== shot),
+        },
         [file],
       );
       return 'deleted';
@@ -143,7 +182,12 @@ export async function deleteSnapshot(directory: string, guid: string, signal?: A
   });
 }
 
-async function mergeFiles(volume: LockedVolume, childGuid: string, parentGuid: string, signal?: AbortSignal): Promise<void> {
+async function mergeFiles(
+  volume: LockedVolume,
+  childGuid: string,
+  parentGuid: string,
+  signal?: AbortSignal,
+): Promise<void> {
   const clusterBytes = volume.descriptor.blocksizeSectors * SECTOR;
   const image = (guid: string) => volume.descriptor.images.find((candidate) => candidate.guid === guid)!;
   await using child = await openDelta(volume.directory, image(childGuid), clusterBytes, 'r');
@@ -157,8 +201,12 @@ function mergedDescriptor(descriptor: Descriptor, childGuid: string, parentGuid:
   const child = findSnapshot(descriptor, childGuid);
   return {
     ...descriptor,
-    images: descriptor.images.filter((image) => image.guid !== childGuid).map((image) => (image.guid === parentGuid ? { ...image, guid: childGuid } : image)),
-    shots: descriptor.shots.filter((shot) => shot !== child).map((shot) => (shot.guid === parentGuid ? { ...child, parentGuid: grandparent } : shot)),
+    images: descriptor.images
+      .filter((image) => image.guid !== childGuid)
+      .map((image) => (image.guid === parentGuid ? { ...image, guid: childGuid } : image)),
+    shots: descriptor.shots
+      .filter((shot) => shot !== child)
+      .map((shot) => (shot.guid === parentGuid ? { ...child, parentGuid: grandparent } : shot)),
   };
 }
 
@@ -166,7 +214,8 @@ function mergedDescriptor(descriptor: Descriptor, childGuid: string, parentGuid:
 export async function mergeTop(directory: string, signal?: AbortSignal): Promise<void> {
   const descriptor = await readDescriptor(directory);
   const parent = findSnapshot(descriptor, descriptor.topGuid).parentGuid;
-  if (parent === NO_GUID) throw new StowageError('snapshot-not-found', 'the volume has no snapshot to merge into');
+  if (parent === NO_GUID)
+    throw new StowageError('snapshot-not-found', 'the volume has no snapshot to merge into');
   if (childrenOf(descriptor, parent).length > 1) {
     throw new StowageError('volume-has-snapshots', `another branch stands on ${parent}; delete it first`);
   }
@@ -179,7 +228,10 @@ export async function flatten(directory: string, signal?: AbortSignal): Promise<
     const descriptor = await readDescriptor(directory);
     const chain = chainOf(descriptor, descriptor.topGuid);
     if (chain.length !== descriptor.images.length) {
-      throw new StowageError('volume-has-snapshots', 'the volume has branches beside its current state; delete them first');
+      throw new StowageError(
+        'volume-has-snapshots',
+        'the volume has branches beside its current state; delete them first',
+      );
     }
     if (chain.length === 1) return;
     await deleteSnapshot(directory, chain[0]!.guid, signal);

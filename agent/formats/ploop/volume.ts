@@ -17,7 +17,13 @@ const intentSchema = z.object({
   /** Images that we may have left marked as in use. */
   marked: z.array(z.string().regex(/^[^/\0]+$/)),
   /** Once noted, to be done again until done: `from` takes the name `to`, with this descriptor. */
-  redo: z.object({ from: z.string().regex(/^[^/\0]+$/), to: z.string().regex(/^[^/\0]+$/), descriptor: z.string() }).optional(),
+  redo: z
+    .object({
+      from: z.string().regex(/^[^/\0]+$/),
+      to: z.string().regex(/^[^/\0]+$/),
+      descriptor: z.string(),
+    })
+    .optional(),
 });
 export type Intent = z.infer<typeof intentSchema>;
 
@@ -36,7 +42,8 @@ export async function isPloopDirectory(directory: string): Promise<boolean> {
 export async function readDescriptor(directory: string): Promise<Descriptor> {
   const path = join(directory, DESCRIPTOR);
   const file = await openRegular(path, 'r').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') throw new StowageError('invalid-image', `${directory} has no ${DESCRIPTOR}; restore it first`);
+    if (error.code === 'ENOENT')
+      throw new StowageError('invalid-image', `${directory} has no ${DESCRIPTOR}; restore it first`);
     throw error;
   });
   try {
@@ -78,7 +85,12 @@ export class Chain implements AsyncDisposable {
   }
 }
 
-export async function openChain(directory: string, descriptor: Descriptor, guid = descriptor.topGuid, writable: (file: string) => boolean = () => false): Promise<Chain> {
+export async function openChain(
+  directory: string,
+  descriptor: Descriptor,
+  guid = descriptor.topGuid,
+  writable: (file: string) => boolean = () => false,
+): Promise<Chain> {
   const clusterBytes = descriptor.blocksizeSectors * SECTOR;
   const deltas: Delta[] = [];
   try {
@@ -86,7 +98,10 @@ export async function openChain(directory: string, descriptor: Descriptor, guid 
       const delta = await openDelta(directory, image, clusterBytes, writable(image.file) ? 'r+' : 'r');
       deltas.push(delta);
       if (delta.clusterBytes !== clusterBytes) {
-        throw new StowageError('invalid-image', `${delta.path}: its clusters are not of the size that the descriptor says`);
+        throw new StowageError(
+          'invalid-image',
+          `${delta.path}: its clusters are not of the size that the descriptor says`,
+        );
       }
     }
     return new Chain(deltas);
@@ -129,7 +144,8 @@ async function settle(directory: string): Promise<void> {
 }
 
 async function redo(directory: string, step: NonNullable<Intent['redo']>): Promise<void> {
-  if (await exists(join(directory, step.from))) await rename(join(directory, step.from), join(directory, step.to));
+  if (await exists(join(directory, step.from)))
+    await rename(join(directory, step.from), join(directory, step.to));
   await writeDescriptor(directory, parseDescriptor(step.descriptor, INTENT));
 }
 
@@ -166,7 +182,10 @@ export class LockedVolume {
     this.descriptor = descriptor;
   }
 
-  openChain(guid = this.descriptor.topGuid, writable: (file: string) => boolean = () => false): Promise<Chain> {
+  openChain(
+    guid = this.descriptor.topGuid,
+    writable: (file: string) => boolean = () => false,
+  ): Promise<Chain> {
     return openChain(this.directory, this.descriptor, guid, writable);
   }
 }
@@ -174,12 +193,19 @@ export class LockedVolume {
 /** Throws `volume-mounted` when the kernel, or a mark in an image, says that somebody writes to the volume. */
 export async function refuseInUse(directory: string, descriptor: Descriptor): Promise<void> {
   const device = await mountedDevice(directory, descriptor);
-  if (device) throw new StowageError('volume-mounted', `the volume is mounted as ${device}; unmount it or use the ploop tool`);
+  if (device)
+    throw new StowageError(
+      'volume-mounted',
+      `the volume is mounted as ${device}; unmount it or use the ploop tool`,
+    );
   for (const image of descriptor.images) {
     if (image.type === 'Plain') continue;
     await using delta: ExpandedDelta = await openExpanded(join(directory, image.file), 'r');
     if (delta.header.inUse) {
-      throw new StowageError('volume-mounted', `${image.file} is marked as in use: it is mounted, or was not closed cleanly; 'check --repair' clears the mark`);
+      throw new StowageError(
+        'volume-mounted',
+        `${image.file} is marked as in use: it is mounted, or was not closed cleanly; 'check --repair' clears the mark`,
+      );
     }
   }
 }
@@ -188,8 +214,14 @@ export async function refuseInUse(directory: string, descriptor: Descriptor): Pr
  * Runs one change of a volume: takes the tools' lock, finishes what an earlier killed change left, refuses a volume
  * that is mounted or marked as in use, then calls `change`.
  */
-export async function changeVolume<T>(directory: string, change: (volume: LockedVolume) => Promise<T>): Promise<T> {
-  await using _lock = await lockFile(join(directory, `${DESCRIPTOR}.lck`), `${directory} is locked by another ploop operation`);
+export async function changeVolume<T>(
+  directory: string,
+  change: (volume: LockedVolume) => Promise<T>,
+): Promise<T> {
+  await using _lock = await lockFile(
+    join(directory, `${DESCRIPTOR}.lck`),
+    `${directory} is locked by another ploop operation`,
+  );
   await settle(directory);
   const volume = new LockedVolume(directory, await readDescriptor(directory));
   await refuseInUse(directory, volume.descriptor);

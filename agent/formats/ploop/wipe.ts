@@ -12,23 +12,38 @@ import { changeVolume } from './volume.ts';
  * Overwrites all guest data and leaves an empty volume of the same capacity, layout and version. The capacity is read
  * before anything is lost. A volume with snapshots is refused: its deltas would stay readable, orphaned.
  */
-export async function wipeVolume(directory: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<void> {
+export async function wipeVolume(
+  directory: string,
+  algorithm: WipeAlgorithm,
+  signal?: AbortSignal,
+): Promise<void> {
   const info = await volumeInfo(directory);
   await changeVolume(directory, async (volume) => {
     const image = volume.descriptor.images[0]!;
     if (volume.descriptor.images.length > 1) {
-      throw new StowageError('volume-has-snapshots', 'a volume with snapshots is not wiped; delete them first');
+      throw new StowageError(
+        'volume-has-snapshots',
+        'a volume with snapshots is not wiped; delete them first',
+      );
     }
     const clusterSectors = volume.descriptor.blocksizeSectors;
     const { capacityBytes, layout } = info;
     const version = info.version || 2;
     const fresh = `${BASE_IMAGE}.wiped`;
     await removeIfExists(join(directory, fresh));
-    const delta = await createImage(join(directory, fresh), { capacityBytes, layout, version, clusterSectors });
+    const delta = await createImage(join(directory, fresh), {
+      capacityBytes,
+      layout,
+      version,
+      clusterSectors,
+    });
     await delta[Symbol.asyncDispose]();
     await overwrite(join(directory, image.file), algorithm, signal);
     const type = layout === 'raw' ? 'Plain' : 'Compressed';
     const descriptor = newDescriptor(capacityBytes / SECTOR, clusterSectors, type, layout === 'preallocated');
-    await volume.replaceImage(fresh, image.file, { ...descriptor, images: [{ ...descriptor.images[0]!, file: image.file }] });
+    await volume.replaceImage(fresh, image.file, {
+      ...descriptor,
+      images: [{ ...descriptor.images[0]!, file: image.file }],
+    });
   });
 }

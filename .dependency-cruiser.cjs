@@ -1,0 +1,18 @@
+/** The doors between the rooms. Checked by `npm run check:boundaries`, which also fails when it looked at nothing. */
+module.exports = {
+  forbidden: [
+    { name: 'shared-imports-neither-side', severity: 'error', from: { path: '^shared/' }, to: { path: '^(agent|controller|test)/' } },
+    { name: 'agent-imports-shared-only', severity: 'error', from: { path: '^agent/' }, to: { path: '^(controller|test)/' } },
+    { name: 'controller-imports-shared-only', severity: 'error', from: { path: '^controller/' }, to: { path: '^(agent|test)/' } },
+    { name: 'backends-do-not-import-each-other', severity: 'error', from: { path: '^agent/backends/([^/]+)/' }, to: { path: '^agent/backends/[^/]+/', pathNot: '^agent/backends/$1/' } },
+    { name: 'only-host-touches-processes', severity: 'error', from: { path: '^agent/', pathNot: '^agent/host/' }, to: { path: '^(node:)?child_process$' } },
+    { name: 'no-circles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
+    { name: 'no-test-tools-in-the-product', severity: 'error', from: { path: '^(shared|agent|controller)/' }, to: { dependencyTypes: ['npm-dev'] } },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsPreCompilationDeps: true,
+    enhancedResolveOptions: { extensions: ['.ts', '.mjs', '.js'] },
+    parser: 'tsc',
+  },
+};

@@ -1,0 +1,45 @@
+// Installs the Debian packages that the tests use, when root; otherwise names them. Plain JavaScript: it may run on any Node.
+import { spawnSync } from 'node:child_process';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+
+const TOOLS = {
+  sshd: 'openssh-server',
+  ssh: 'openssh-client',
+  'ssh-keygen': 'openssh-client',
+  ploop: 'ploop',
+  'qemu-img': 'qemu-utils',
+  rsync: 'rsync',
+  ip: 'iproute2',
+  unshare: 'util-linux',
+  curl: 'curl',
+  wget: 'wget',
+  'mkfs.ext4': 'e2fsprogs',
+  'mkfs.xfs': 'xfsprogs',
+  'mkfs.btrfs': 'btrfs-progs',
+};
+const PATHS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
+
+const missing = Object.entries(TOOLS).filter(([tool]) => !PATHS.some((path) => existsSync(`${path}/${tool}`)));
+const packages = [...new Set(missing.map(([, name]) => name))];
+
+if (packages.length > 0) {
+  const install = `apt-get install -y --no-install-recommends ${packages.join(' ')}`;
+  if (process.getuid() !== 0) {
+    console.error(`setup: the tests need Debian packages that are not here; as root: ${install}`);
+    process.exit(1);
+  }
+  console.error(`setup: ${install}`);
+  // No daemon shall be started by being installed.
+  const policy = '/usr/sbin/policy-rc.d';
+  const ours = !existsSync(policy);
+  if (ours) writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  const run = (command, args) => spawnSync(command, args, { env, encoding: 'utf8' });
+  run('apt-get', ['update', '-qq']);
+  const result = run('apt-get', install.split(' ').slice(1));
+  if (ours) rmSync(policy);
+  if (result.status !== 0) {
+    console.error(result.stdout, result.stderr);
+    process.exit(1);
+  }
+}
