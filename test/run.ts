@@ -1,0 +1,15 @@
+import { spawn } from 'node:child_process';
+import { globSync } from 'node:fs';
+
+/**
+ * Runs the tests. As root everything runs in a network namespace made for it: the test hosts get addresses of their own
+ * and nothing leaves the machine. Otherwise hosts are sshd on loopback ports. Arguments are patterns of test files.
+ */
+const patterns = process.argv.slice(2);
+const files = globSync(patterns.length > 0 ? patterns : 'test/**/*.test.ts').sort();
+const node = [process.execPath, '--test', '--test-concurrency=2', ...files];
+const isRoot = process.getuid?.() === 0;
+const command = isRoot ? ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...node] : node;
+
+const child = spawn(command[0]!, command.slice(1), { stdio: 'inherit' });
+child.on('exit', (code, signal) => process.exit(signal ? 1 : (code ?? 1)));

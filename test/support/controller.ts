@@ -1,0 +1,167 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { JobInfo } from '../../controller/jobs/runner.ts';
+import type { TestHost } from './hosts.ts';
+
+export interface CliResult {
+  status: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a program to its end. */
+export async function execute(command: string, args: string[], env: NodeJS.ProcessEnv = process.env): Promise<CliResult> {
+  const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (data) => {
+    stdout += data;
+  });
+  child.stderr.on('data', (data) => {
+    stderr += data;
+  });
+  const [status] = (await once(child, 'close')) as [number | null];
+  return { status: status ?? -1, stdout, stderr };
+}
+
+export async function until<T>(what: string, probe: () => Promise<T | undefined | false> | T | undefined | false, timeoutMs = 60_000): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    const value = await probe();
+    if (value) return value;
+    if (Date.now() > deadline) throw new Error(`waited in vain: ${what}`);
+    await sleep(50);
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
+
+/** A real controller in a process of its own, with its CLI, and the means to kill it. */
+export class TestController implements AsyncDisposable {
+  readonly directory: string;
+  url = '';
+  token = '';
+  #process: ChildProcess | undefined;
+  #port = 0;
+  readonly #args: string[];
+  log = '';
+
+  private constructor(directory: string, args: string[]) {
+    this.directory = directory;
+    this.#args = args;
+  }
+
+  static async start(directory: string, args = ['--no-local-agent']): Promise<TestController> {
+    const controller = new TestController(directory, args);
+    controller.#port = await freePort();
+    await controller.restart();
+    return controller;
+  }
+
+  get pid(): number {
+    return this.#process!.pid!;
+  }
+
+  async restart(): Promise<void> {
+    const child = spawn(process.execPath, ['controller/main.ts', '--data', this.directory, '--listen', `127.0.0.1:${this.#port}`, ...this.#args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#process = child;
+    let ready = false;
+    child.stdout.on('data', (data) => {
+      if (String(data).includes('is running')) ready = true;
+    });
+    child.stderr.on('data', (data) => {
+      this.log += data;
+    });
+    await until(`the controller starts: ${this.log}`, () => {
+      if (child.exitCode !== null) throw new Error(`the controller ended: ${this.log}`);
+      return ready;
+    });
+    const client = JSON.parse(readFileSync(join(this.directory, 'client.json'), 'utf8')) as { url: string; token: string };
+    this.url = client.url;
+    this.token = client.token;
+  }
+
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    const child = this.#process!;
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const ended = once(child, 'exit');
+    child.kill(signal);
+    await ended;
+  }
+
+  cli(...args: string[]): Promise<CliResult> {
+    return this.cliAs(this.token, ...args);
+  }
+
+  cliAs(token: string, ...args: string[]): Promise<CliResult> {
+    return execute(process.execPath, ['controller/cli/main.ts', ...args], { ...process.env, STOWAGE_URL: this.url, STOWAGE_TOKEN: token });
+  }
+
+  /** Standard output of a command that must succeed. */
+  async cliOk(...args: string[]): Promise<string> {
+    const { status, stdout, stderr } = await this.cli(...args);
+    if (status !== 0) throw new Error(`stowage ${args.join(' ')}: status ${status}\n${stdout}${stderr}\n${this.log.slice(-2000)}`);
+    return stdout;
+  }
+
+  fetch(path: string, init: RequestInit & { token?: string } = {}): Promise<Response> {
+    const { token = this.token, ...rest } = init;
+    return fetch(`${this.url}/api/v1${path}`, { ...rest, headers: { authorization: `Bearer ${token}`, ...rest.headers } });
+  }
+
+  async api<T>(path: string, json?: unknown, method = json === undefined ? 'GET' : 'POST'): Promise<T> {
+    const response = await this.fetch(path, { method, body: json === undefined ? undefined : JSON.stringify(json), headers: json === undefined ? {} : { 'content-type': 'application/json' } });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
+    return (text ? JSON.parse(text) : undefined) as T;
+  }
+
+  async addHost(host: TestHost): Promise<void> {
+    await this.cliOk('host', 'add', host.name, `ssh://${host.user}@${host.address}:${host.port}`, '--identity', host.identity, '--fingerprint', host.fingerprint);
+  }
+
+  /** A pool `p` in the host's own directory, or at `target`. */
+  async addPool(host: TestHost, target = join(host.directory, 'pool'), name = 'p'): Promise<string> {
+    await this.cliOk('pool', 'create', `${host.name}/${name}`, '--type', 'dir', '--target', target);
+    return target;
+  }
+
+  job(id: number): Promise<JobInfo> {
+    return this.api<JobInfo>(`/jobs/${id}`);
+  }
+
+  /** Waits for the end of a job, also over the controller's own absence. */
+  async ended(id: number, timeoutMs = 120_000): Promise<JobInfo> {
+    return until(
+      `job ${id} ends`,
+      async () => {
+        const job = await this.job(id).catch(() => undefined);
+        return job && ['done', 'failed', 'cancelled'].includes(job.state) ? job : undefined;
+      },
+      timeoutMs,
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill('SIGTERM');
+  }
+}
+
+/** What lies in a pool's directory: volumes, and the transfers that were begun there. */
+export async function poolContents(target: string): Promise<{ volumes: string[]; transfers: string[] }> {
+  const { readdir } = await import('node:fs/promises');
+  const volumes = (await readdir(target)).filter((name) => !name.startsWith('.')).sort();
+  const transfers = existsSync(join(target, '.stowage/transfers')) ? await readdir(join(target, '.stowage/transfers')) : [];
+  return { volumes, transfers };
+}

@@ -1,0 +1,196 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createConnection, createServer, type AddressInfo } from 'node:net';
+import { userInfo } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isRoot } from './scratch.ts';
+
+const SSHD = '/usr/sbin/sshd';
+const NODE_DIRECTORY = join(process.cwd(), 'node_modules/.bin');
+
+/** A host of the tests: a real sshd, in a network namespace of its own when root, else on a loopback port. */
+export interface TestHost extends AsyncDisposable {
+  readonly name: string;
+  readonly user: string;
+  readonly address: string;
+  readonly port: number;
+  /** Private key that the host lets in. */
+  readonly identity: string;
+  readonly fingerprint: string;
+  /** Everything of the host lies here; the agent in `agent/`. */
+  readonly directory: string;
+  /** Pulls the cable; only with namespaces. */
+  cut(): void;
+  heal(): void;
+  /** Makes another host unreachable from here, while both stay reachable for the controller. */
+  blind(other: TestHost): void;
+  /** Process number of the agent; undefined when none runs. */
+  agentPid(): number | undefined;
+  killAgent(): void;
+  /** Gives the host another host key, as a reinstalled or impersonated one has. */
+  changeHostKey(): Promise<void>;
+  /** Runs a command in the host's network. */
+  command(args: string[]): string[];
+}
+
+let counter = 0;
+let bridged = false;
+
+const ip = (...args: string[]): void => void execFileSync('ip', args, { stdio: 'pipe' });
+
+/** The bridge that joins the hosts of this test process; it lies in the namespace that `npm test` made. */
+function ensureBridge(): void {
+  if (bridged) return;
+  bridged = true;
+  const known = execFileSync('ip', ['-o', 'link'], { encoding: 'utf8' });
+  if (known.includes('stowage-br')) return;
+  ip('link', 'add', 'stowage-br', 'type', 'bridge');
+  ip('addr', 'add', '10.99.0.1/16', 'dev', 'stowage-br');
+  ip('link', 'set', 'stowage-br', 'up');
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
+
+async function answers(address: string, port: number): Promise<void> {
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const ok = await new Promise<boolean>((resolve) => {
+      const socket = createConnection({ host: address, port });
+      socket.once('data', () => {
+        socket.destroy();
+        resolve(true);
+      });
+      socket.once('error', () => resolve(false));
+    });
+    if (ok) return;
+    await sleep(50);
+  }
+  throw new Error(`sshd does not answer on ${address}:${port}`);
+}
+
+export interface HostOptions {
+  /** Give sessions a PATH without Node 24, so that the controller must bring one. */
+  withoutNode?: boolean;
+}
+
+export async function startHost(directory: string, options: HostOptions = {}): Promise<TestHost> {
+  const number = ++counter;
+  const { username } = userInfo();
+  mkdirSync(directory, { recursive: true });
+  const file = (name: string): string => join(directory, name);
+  const keygen = (name: string): void => void execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', file(name)]);
+  keygen('host-key');
+  keygen('client-key');
+
+  // Two test files may run side by side, each a process: the address tells them apart.
+  const unique = (process.pid % 250) + 2;
+  const namespace = `stw${process.pid}-${number}`;
+  const link = `s${process.pid % 100000}-${number}`;
+  const address = isRoot ? `10.99.${unique}.${number}` : '127.0.0.1';
+  const port = isRoot ? 22 : await freePort();
+  if (isRoot) {
+    ensureBridge();
+    ip('netns', 'add', namespace);
+    ip('link', 'add', link, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace);
+    ip('link', 'set', link, 'master', 'stowage-br', 'up');
+    ip('-n', namespace, 'addr', 'add', `${address}/16`, 'dev', 'eth0');
+    ip('-n', namespace, 'link', 'set', 'eth0', 'up');
+    ip('-n', namespace, 'link', 'set', 'lo', 'up');
+    mkdirSync('/run/sshd', { recursive: true });
+  }
+  const path = options.withoutNode ? '/usr/sbin:/usr/bin:/sbin:/bin' : `${NODE_DIRECTORY}:/usr/sbin:/usr/bin:/sbin:/bin`;
+  const bare = options.withoutNode ? file('bare') : undefined;
+  if (bare) {
+    // A directory of links to everything but Node: the machine's own Node must not help.
+    mkdirSync(bare);
+    execFileSync('sh', ['-c', `for tool in /usr/bin/* /bin/* /usr/sbin/* /sbin/*; do name=$(basename "$tool"); [ "$name" = node ] || ln -sf "$tool" "${bare}/$name"; done`]);
+  }
+  writeFileSync(
+    file('sshd_config'),
+    [
+      `Port ${port}`,
+      `ListenAddress ${address}`,
+      `HostKey ${file('host-key')}`,
+      `AuthorizedKeysFile ${file('client-key.pub')}`,
+      'PermitRootLogin prohibit-password',
+      'PasswordAuthentication no',
+      'StrictModes no',
+      'UsePAM no',
+      'MaxSessions 200',
+      'MaxStartups 100',
+      `PidFile ${file('sshd.pid')}`,
+      `SetEnv STOWAGE_AGENT_DIR=${file('agent')} PATH=${bare ?? path}`,
+      '',
+    ].join('\n'),
+  );
+  const command = (args: string[]): string[] => (isRoot ? ['ip', 'netns', 'exec', namespace, ...args] : args);
+  let sshd: ChildProcess;
+  const startSshd = async (): Promise<void> => {
+    const [tool = '', ...args] = command([SSHD, '-D', '-f', file('sshd_config'), '-E', file('sshd.log')]);
+    sshd = spawn(tool, args, { stdio: 'ignore' });
+    await answers(address, port);
+  };
+  await startSshd();
+
+  const agentPid = (): number | undefined => {
+    try {
+      const pid = Number(readFileSync(file('agent/agent.pid'), 'utf8'));
+      const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+      return line.includes(directory) ? pid : undefined;
+    } catch {
+      return undefined;
+    }
+  };
+  const killAgent = (): void => {
+    const pid = agentPid();
+    if (pid) process.kill(pid, 'SIGKILL');
+  };
+  return {
+    name: `h${number}`,
+    user: username,
+    address,
+    port,
+    identity: file('client-key'),
+    get fingerprint() {
+      return execFileSync('ssh-keygen', ['-lf', file('host-key.pub')], { encoding: 'utf8' }).split(' ')[1]!;
+    },
+    directory,
+    cut: () => ip('link', 'set', link, 'down'),
+    heal: () => ip('link', 'set', link, 'up'),
+    blind: (other) => ip('-n', namespace, 'route', 'add', 'unreachable', `${other.address}/32`),
+    agentPid,
+    killAgent,
+    async changeHostKey() {
+      execFileSync('rm', [file('host-key'), file('host-key.pub')]);
+      keygen('host-key');
+      const ended = once(sshd, 'exit');
+      sshd.kill();
+      // Sessions outlive the listening process; the link must be made anew to meet the new key.
+      if (isRoot) for (const pid of execFileSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' }).split('\n')) if (pid && Number(pid) !== agentPid()) process.kill(Number(pid), 'SIGKILL');
+      await ended;
+      await startSshd();
+    },
+    command,
+    async [Symbol.asyncDispose]() {
+      killAgent();
+      sshd.kill();
+      if (!isRoot) return;
+      for (const pid of execFileSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' }).split('\n')) {
+        try {
+          if (pid) process.kill(Number(pid), 'SIGKILL');
+        } catch {
+          // it has ended meanwhile
+        }
+      }
+      ip('netns', 'del', namespace);
+    },
+  };
+}
