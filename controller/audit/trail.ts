@@ -28,7 +28,6 @@ export interface AuditEntry {
 }
 
 const GENESIS = '0'.repeat(64);
-const CHECKPOINT_EVERY = 100;
 const PAGE = 1000;
 
 /** Fields in a fixed order, so that a record has one hash and no other record has the same text. */
@@ -52,7 +51,8 @@ const checkpointText = (seq: number, hash: string): Buffer => Buffer.from(`stowa
 export interface Verdict {
   ok: boolean;
   records: number;
-  checkpoints: number;
+  /** The signed head of the chain: whoever keeps one can later prove that nothing before it was changed or cut. */
+  head?: CheckpointRow;
   /** The first record that is wrong. */
   badSeq?: number;
   reason?: string;
@@ -60,8 +60,8 @@ export interface Verdict {
 
 /**
  * The audit trail: an append-only chain in which each record carries the hash of the one before. The newest record is
- * covered by a signed checkpoint in the same transaction; every hundredth checkpoint is kept. The key lies in a file
- * of its own, apart from the store.
+ * covered by a signed checkpoint, replaced in the same transaction; {@link verify} gives it out, to be kept elsewhere.
+ * The key lies in a file of its own, apart from the store.
  */
 export class AuditTrail {
   readonly #store: Store;
@@ -112,8 +112,8 @@ export class AuditTrail {
           .values({ ...row, hash })
           .execute();
         const signature = sign(null, checkpointText(row.seq, hash), this.#key).toString('base64');
-        if (last && last.seq % CHECKPOINT_EVERY !== 0)
-          await store.deleteFrom('audit_checkpoints').where('seq', '=', last.seq).execute();
+        // Older ones go: with one of them left, the records after it could be cut off unseen.
+        await store.deleteFrom('audit_checkpoints').execute();
         await store
           .insertInto('audit_checkpoints')
           .values({ seq: row.seq, hash, at: row.at, signature })
@@ -169,7 +169,7 @@ export class AuditTrail {
       .execute();
     const publicKey = createPublicKey(this.#key);
     const pending = new Map(checkpoints.map((checkpoint) => [checkpoint.seq, checkpoint]));
-    const verdict = { records: 0, checkpoints: checkpoints.length };
+    const verdict: Omit<Verdict, 'ok'> & { records: number } = { records: 0, head: checkpoints.at(-1) };
     let previous = GENESIS;
     for await (const row of this.all()) {
       const expected = verdict.records + 1;

@@ -33,7 +33,7 @@ export function auditCommand(): Command {
       const verdict = await callJson<Verdict>('/audit/verify');
       show(verdict, () =>
         verdict.ok
-          ? `the trail is whole: ${verdict.records} records, ${verdict.checkpoints} signed checkpoints`
+          ? `the trail is whole: ${verdict.records} records, signed up to ${verdict.head?.hash.slice(0, 16)}`
           : `THE TRAIL WAS TAMPERED WITH at record ${verdict.badSeq}: ${verdict.reason}`,
       );
       if (!verdict.ok) process.exitCode = 1;

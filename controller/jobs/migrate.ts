@@ -33,6 +33,8 @@ interface Notes {
   digest: string;
   /** The agents cannot reach each other: the bytes pass through the controller. */
   relay: boolean;
+  /** What earlier attempts gave to the network. */
+  wireBytes: number;
 }
 
 type Context = JobContext<MigrateParams, Notes>;
@@ -106,6 +108,7 @@ async function transfer(context: Context): Promise<void> {
   };
   using _pairs = relay ? new Relay(sender, sink, spec!.id) : undefined;
   const answer = await sender.stream('/v1/sends', { method: 'POST', json: body, signal: context.signal });
+  const before = context.notes.wireBytes ?? 0;
   for await (const line of readLines(answer, SILENCE_MS)) {
     const progress = sendProgressSchema.parse(line);
     if (progress.totalBytes > 0)
