@@ -203,11 +203,14 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     await pool.driver.start?.();
     pool.state = 'running';
     pool.reason = undefined;
-    let timer: NodeJS.Timeout | undefined;
+    let soon = false;
     pool.stopWatching?.();
     pool.stopWatching = pool.driver.watch?.(() => {
-      timer ??= setTimeout(() => {
-        timer = undefined;
+      // Many changes come at once; one look tells of them all.
+      if (soon) return;
+      soon = true;
+      setTimeout(() => {
+        soon = false;
         void this.refresh(pool.definition.name).catch(() => undefined);
       }, WATCH_DELAY_MS);
     });

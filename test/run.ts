@@ -7,9 +7,11 @@ import { globSync } from 'node:fs';
  */
 const patterns = process.argv.slice(2);
 const files = globSync(patterns.length > 0 ? patterns : 'test/**/*.test.ts').sort();
-const node = [process.execPath, '--test', '--test-concurrency=2', ...files];
+const node = [process.execPath, '--test', '--test-concurrency=2', '--test-timeout=300000', ...files];
 const isRoot = process.getuid?.() === 0;
-const command = isRoot ? ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...node] : node;
+const command = isRoot
+  ? ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...node]
+  : node;
 
 const child = spawn(command[0]!, command.slice(1), { stdio: 'inherit' });
 child.on('exit', (code, signal) => process.exit(signal ? 1 : (code ?? 1)));

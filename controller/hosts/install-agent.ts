@@ -131,7 +131,7 @@ export async function installAgent(
 ): Promise<{ socket: string; bridge: string | undefined }> {
   const facts = await execOk(
     client,
-    'id -u; echo "${STOWAGE_AGENT_DIR:-}"; echo "$HOME"; sudo -n true 2>/dev/null && echo sudo || echo none',
+    'id -u; printenv STOWAGE_AGENT_DIR || echo; echo "$HOME"; sudo -n true 2>/dev/null && echo sudo || echo none',
   );
   const [uid, given, home, may] = facts.split('\n');
   const root = uid === '0';

@@ -111,8 +111,9 @@ async function transfer(context: Context): Promise<void> {
   const before = context.notes.wireBytes ?? 0;
   for await (const line of readLines(answer, SILENCE_MS)) {
     const progress = sendProgressSchema.parse(line);
+    context.notes.wireBytes = before + progress.wireBytes;
     if (progress.totalBytes > 0)
-      context.progress(progress.doneBytes, progress.totalBytes, progress.wireBytes);
+      context.progress(progress.doneBytes, progress.totalBytes, context.notes.wireBytes);
     if (progress.error) {
       const { code, detail } = progress.error;
       if (code === 'host-unreachable' && !relay) {

@@ -1,4 +1,4 @@
-import type { Generated, Insertable, Selectable } from 'kysely';
+import type { Generated, Selectable } from 'kysely';
 
 /** Tables as Kysely sees them. Times are ms since the epoch, sizes bytes, booleans 0 or 1, documents JSON text. */
 export interface Database {
@@ -150,7 +150,6 @@ export type HostRow = Selectable<HostsTable>;
 export type PoolRow = Selectable<PoolsTable>;
 export type VolumeRow = Selectable<VolumesTable>;
 export type JobRow = Selectable<JobsTable>;
-export type NewJob = Insertable<JobsTable>;
 export type JobStepRow = Selectable<JobStepsTable>;
 export type LeaseRow = Selectable<LeasesTable>;
 export type TokenRow = Selectable<TokensTable>;

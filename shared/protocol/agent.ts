@@ -128,7 +128,6 @@ export const commitSchema = z.object({
     .regex(/^[0-9a-f]{64}$/)
     .optional(),
 });
-export const committedSchema = z.object({ volume: volumeSchema, digest: z.string() });
 
 /** Opens the sink's own TLS door for one transfer. */
 export const receiverRequestSchema = z.object({

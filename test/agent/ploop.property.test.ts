@@ -11,7 +11,12 @@ import { convertVolume } from '../../agent/formats/ploop/convert.ts';
 import { createVolume } from '../../agent/formats/ploop/create.ts';
 import { growVolume } from '../../agent/formats/ploop/grow.ts';
 import { volumeInfo } from '../../agent/formats/ploop/info.ts';
-import { createSnapshot, deleteSnapshot, flatten, switchSnapshot } from '../../agent/formats/ploop/snapshot.ts';
+import {
+  createSnapshot,
+  deleteSnapshot,
+  flatten,
+  switchSnapshot,
+} from '../../agent/formats/ploop/snapshot.ts';
 import { changeVolume } from '../../agent/formats/ploop/volume.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import { ploopTool, ploopToolOk, qemuImg } from '../support/ploop-tool.ts';
@@ -35,15 +40,41 @@ type Operation =
   | { kind: 'tool-grow'; clusters: number };
 
 const operation: fc.Arbitrary<Operation> = fc.oneof(
-  { weight: 5, arbitrary: fc.record({ kind: fc.constant('write' as const), cluster: fc.nat(200), count: fc.integer({ min: 1, max: 5 }) }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      kind: fc.constant('write' as const),
+      cluster: fc.nat(200),
+      count: fc.integer({ min: 1, max: 5 }),
+    }),
+  },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('snapshot' as const) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('switch' as const), pick: fc.nat(20) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('delete' as const), pick: fc.nat(20) }) },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant('grow' as const), clusters: fc.integer({ min: 1, max: 20_000 }) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('grow' as const),
+      clusters: fc.integer({ min: 1, max: 20_000 }),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('flatten' as const) }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('convert' as const), version: fc.constantFrom(1 as const, 2 as const), layout: fc.constantFrom('expanded' as const, 'preallocated' as const) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant('convert' as const),
+      version: fc.constantFrom(1 as const, 2 as const),
+      layout: fc.constantFrom('expanded' as const, 'preallocated' as const),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('tool-snapshot' as const) }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('tool-grow' as const), clusters: fc.integer({ min: 1, max: 300 }) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant('tool-grow' as const),
+      clusters: fc.integer({ min: 1, max: 300 }),
+    }),
+  },
 );
 
 /** Grown sizes stay small: the model is compared byte by byte. */
@@ -66,7 +97,8 @@ async function write(directory: string, offset: number, data: Buffer): Promise<v
     await using chain = await volume.openChain(undefined, (file) => file === top);
     await chain.top.begin();
     const { clusterBytes } = chain.top;
-    for (let done = 0; done < data.length; done += clusterBytes) await chain.top.writeCluster((offset + done) / clusterBytes, data.subarray(done, done + clusterBytes));
+    for (let done = 0; done < data.length; done += clusterBytes)
+      await chain.top.writeCluster((offset + done) / clusterBytes, data.subarray(done, done + clusterBytes));
     await chain.top.commit();
   });
 }
@@ -108,7 +140,10 @@ async function apply(directory: string, model: Model, step: Operation, clusterBy
     }
     case 'grow':
     case 'tool-grow': {
-      const size = Math.min(model.content.length + step.clusters * clusterBytes, Math.max(MOST_BYTES, model.content.length));
+      const size = Math.min(
+        model.content.length + step.clusters * clusterBytes,
+        Math.max(MOST_BYTES, model.content.length),
+      );
       if (step.kind === 'grow') await growVolume(directory, size);
       else ploopToolOk('grow', '-s', String(size / 512), join(directory, 'DiskDescriptor.xml'));
       model.content = Buffer.concat([model.content, Buffer.alloc(size - model.content.length)]);
@@ -146,17 +181,25 @@ async function verify(directory: string, model: Model): Promise<void> {
     const actual = await readAll(directory, guid);
     assert.ok(actual.equals(content.subarray(0, actual.length)), `snapshot ${guid} reads back`);
   }
-  assert.deepEqual(await checkVolume(directory, { repair: false }).then((findings) => findings.filter(({ fatal }) => fatal)), []);
+  assert.deepEqual(
+    await checkVolume(directory, { repair: false }).then((findings) => findings.filter(({ fatal }) => fatal)),
+    [],
+  );
   for (const file of (await readdir(directory)).filter((name) => name.startsWith('root.hds'))) {
     const image = join(directory, file);
     const { status, output } = ploopTool('check', '-f', image);
     assert.equal(status, 0, `ploop check -f ${file}: ${output}`);
     assert.match(qemuImg('check', '-f', 'parallels', image), /No errors were found/);
   }
-  assert.match(ploopToolOk('info', '-s', join(directory, 'DiskDescriptor.xml')), new RegExp(`size:\\s+${model.content.length / 512}\\s`));
+  assert.match(
+    ploopToolOk('info', '-s', join(directory, 'DiskDescriptor.xml')),
+    new RegExp(`size:\\s+${model.content.length / 512}\\s`),
+  );
 }
 
-describe('random operations agree with the model, with ploop and with qemu-img', { skip: isRoot ? false : 'version 2 in the real tool needs a mount namespace, which needs root' }, () => {
+describe('random operations agree with the model, with ploop and with qemu-img', {
+  skip: isRoot ? false : 'version 2 in the real tool needs a mount namespace, which needs root',
+}, () => {
   for (const { version, clusterSectors } of [
     { version: 1 as const, clusterSectors: 128 },
     { version: 2 as const, clusterSectors: 128 },
@@ -177,7 +220,10 @@ describe('random operations agree with the model, with ploop and with qemu-img',
           const descriptor = join(directory, 'DiskDescriptor.xml');
           if ((await volumeInfo(directory)).snapshots.length === 1) {
             ploopToolOk('convert', '-f', 'raw', descriptor);
-            assert.ok((await readFile(join(directory, 'root.hds'))).equals(model.content), 'ploop convert gives the same bytes');
+            assert.ok(
+              (await readFile(join(directory, 'root.hds'))).equals(model.content),
+              'ploop convert gives the same bytes',
+            );
           }
         }),
         { numRuns: Number(process.env.STOWAGE_PROPERTY_RUNS ?? 12), endOnFailure: true },
@@ -225,10 +271,20 @@ describe('interchange with the real tools', () => {
     await using room = scratch();
     const directory = join(room.path, 'volume');
     await createVolume(directory, { capacityBytes: 8 << 20, layout: 'preallocated' });
-    execFileSync('fallocate', ['-p', '-o', String(2 << 20), '-l', String(1 << 20), join(directory, 'root.hds')]);
+    execFileSync('fallocate', [
+      '-p',
+      '-o',
+      String(2 << 20),
+      '-l',
+      String(1 << 20),
+      join(directory, 'root.hds'),
+    ]);
     assert.equal(ploopTool('check', '-f', join(directory, 'root.hds')).status, 11);
     const found = await checkVolume(directory, { repair: false });
-    assert.deepEqual(found.map(({ problem }) => problem), ['holes']);
+    assert.deepEqual(
+      found.map(({ problem }) => problem),
+      ['holes'],
+    );
     await checkVolume(directory, { repair: true });
     assert.deepEqual(await checkVolume(directory, { repair: false }), []);
     assert.equal(ploopTool('check', '-f', join(directory, 'root.hds')).status, 0);

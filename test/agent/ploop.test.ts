@@ -31,12 +31,27 @@ describe('create is byte-identical to ploop init', () => {
     for (const sizeKiB of [65_000, 300 * 1024, 9 * 1024 * 1024]) {
       if (layout !== 'expanded' && sizeKiB > 400_000) continue;
       const skip = version === 2 && !isRoot ? 'version 2 in the real tool needs root' : false;
-      test(`v${version}, ${clusterSectors / 2} KiB clusters, ${layout}, ${sizeKiB} KiB`, { skip }, async () => {
+      test(`v${version}, ${clusterSectors / 2} KiB clusters, ${layout}, ${sizeKiB} KiB`, {
+        skip,
+      }, async () => {
         await using room = scratch();
         const [ours, theirs] = [join(room.path, 'ours'), join(room.path, 'theirs')];
         await createVolume(ours, { capacityBytes: sizeKiB * 1024, version, layout, clusterSectors });
         await mkdir(theirs);
-        ploopToolOk('init', '-t', 'none', '-f', tool, '-v', String(version), '-b', String(clusterSectors), '-s', `${sizeKiB}K`, join(theirs, 'root.hds'));
+        ploopToolOk(
+          'init',
+          '-t',
+          'none',
+          '-f',
+          tool,
+          '-v',
+          String(version),
+          '-b',
+          String(clusterSectors),
+          '-s',
+          `${sizeKiB}K`,
+          join(theirs, 'root.hds'),
+        );
         for (const file of ['root.hds', 'DiskDescriptor.xml']) {
           execFileSync('cmp', [join(ours, file), join(theirs, file)]);
         }
@@ -46,7 +61,9 @@ describe('create is byte-identical to ploop init', () => {
 
   test('a version 1 volume of 2 TiB and more is refused, where the tool cuts it to 1 TiB', async () => {
     await using room = scratch();
-    await assert.rejects(createVolume(join(room.path, 'v'), { capacityBytes: 3 * 2 ** 40, version: 1 }), { code: 'invalid-argument' });
+    await assert.rejects(createVolume(join(room.path, 'v'), { capacityBytes: 3 * 2 ** 40, version: 1 }), {
+      code: 'invalid-argument',
+    });
     assert.deepEqual(await readdir(room.path), [], 'nothing is left');
   });
 
@@ -143,7 +160,11 @@ describe('what libvirt gets wrong (PLOOP facts, section 4)', () => {
       assert.equal((await volumeInfo(directory)).capacityBytes, 8 * MIB);
       assert.ok((await firstCluster(directory)).equals(Buffer.alloc(MIB)));
       assert.equal(ploopTool('check', '-f', join(directory, 'root.hds')).status, 0);
-      assert.deepEqual((await readdir(directory)).sort(), ['DiskDescriptor.xml', 'DiskDescriptor.xml.lck', 'root.hds']);
+      assert.deepEqual((await readdir(directory)).sort(), [
+        'DiskDescriptor.xml',
+        'DiskDescriptor.xml.lck',
+        'root.hds',
+      ]);
     }
   });
 
@@ -167,7 +188,10 @@ describe('what libvirt gets wrong (PLOOP facts, section 4)', () => {
     await volumeWithData(directory, data);
     await writeFile(join(directory, 'root.hds.note'), 'not a delta');
     assert.equal((await ploop.facts(directory)).snapshotCount, 0);
-    assert.deepEqual(await ploop.imageParts(directory).then((parts) => parts.map((part) => part.name)), ['DiskDescriptor.xml', 'root.hds']);
+    assert.deepEqual(await ploop.imageParts(directory).then((parts) => parts.map((part) => part.name)), [
+      'DiskDescriptor.xml',
+      'root.hds',
+    ]);
   });
 
   test('a link to a ploop directory is not a ploop volume', async () => {
@@ -207,7 +231,8 @@ describe('what libvirt gets wrong (PLOOP facts, section 4)', () => {
     await cloneVolume(directory, copy);
     assert.ok((await firstCluster(copy)).equals(data));
     assert.equal((await readdir(copy)).length, 3, 'descriptor, base and one delta');
-    for (const file of await readdir(copy)) if (file.startsWith('root.hds')) assert.equal(ploopTool('check', '-f', join(copy, file)).status, 0);
+    for (const file of await readdir(copy))
+      if (file.startsWith('root.hds')) assert.equal(ploopTool('check', '-f', join(copy, file)).status, 0);
   });
 
   test('an image marked as in use is left alone', async () => {
@@ -220,7 +245,10 @@ describe('what libvirt gets wrong (PLOOP facts, section 4)', () => {
     await assert.rejects(growVolume(directory, 16 * MIB), { code: 'volume-mounted' });
     await assert.rejects(ploop.imageParts(directory), { code: 'volume-mounted' });
     const findings = await checkVolume(directory, { repair: true });
-    assert.deepEqual(findings.map(({ problem }) => problem), ['in-use']);
+    assert.deepEqual(
+      findings.map(({ problem }) => problem),
+      ['in-use'],
+    );
     await growVolume(directory, 16 * MIB);
   });
 });
@@ -263,7 +291,10 @@ describe('damage', () => {
       await volumeWithData(directory, data);
       await damage(join(directory, 'root.hds'));
       const found = await checkVolume(directory, { repair: false });
-      assert.ok(found.some((finding) => finding.problem === problem), JSON.stringify(found));
+      assert.ok(
+        found.some((finding) => finding.problem === problem),
+        JSON.stringify(found),
+      );
       await checkVolume(directory, { repair: true });
       assert.deepEqual(await checkVolume(directory, { repair: false }), []);
       assert.equal(ploopTool('check', '-fc', join(directory, 'root.hds')).status, 0);
@@ -294,19 +325,42 @@ describe('a kill in the middle of a change', () => {
       ${script}
     `;
     try {
-      execFileSync(process.execPath, ['--input-type=module', '-e', code, directory], { cwd: process.cwd(), stdio: 'pipe' });
+      execFileSync(process.execPath, ['--input-type=module', '-e', code, directory], {
+        cwd: process.cwd(),
+        stdio: 'pipe',
+      });
       return false;
     } catch (error) {
-      assert.equal((error as { signal?: string }).signal, 'SIGKILL', String((error as { stderr?: Buffer }).stderr));
+      assert.equal(
+        (error as { signal?: string }).signal,
+        'SIGKILL',
+        String((error as { stderr?: Buffer }).stderr),
+      );
       return true;
     }
   }
 
   for (const { name, script } of [
-    { name: 'snapshot delete', script: "const { deleteSnapshot } = await import('./agent/formats/ploop/snapshot.ts'); const { volumeInfo } = await import('./agent/formats/ploop/info.ts'); const info = await volumeInfo(process.argv[1]); await deleteSnapshot(process.argv[1], info.snapshots.find((s) => !s.current).guid);" },
-    { name: 'grow', script: "const { growVolume } = await import('./agent/formats/ploop/grow.ts'); await growVolume(process.argv[1], 64 * 1024 * 1024 * 1024);" },
-    { name: 'snapshot create', script: "const { createSnapshot } = await import('./agent/formats/ploop/snapshot.ts'); await createSnapshot(process.argv[1]);" },
-    { name: 'convert', script: "const { flatten } = await import('./agent/formats/ploop/snapshot.ts'); await flatten(process.argv[1]); const { convertVolume } = await import('./agent/formats/ploop/convert.ts'); await convertVolume(process.argv[1], { version: 1 });" },
+    {
+      name: 'snapshot delete',
+      script:
+        "const { deleteSnapshot } = await import('./agent/formats/ploop/snapshot.ts'); const { volumeInfo } = await import('./agent/formats/ploop/info.ts'); const info = await volumeInfo(process.argv[1]); await deleteSnapshot(process.argv[1], info.snapshots.find((s) => !s.current).guid);",
+    },
+    {
+      name: 'grow',
+      script:
+        "const { growVolume } = await import('./agent/formats/ploop/grow.ts'); await growVolume(process.argv[1], 64 * 1024 * 1024 * 1024);",
+    },
+    {
+      name: 'snapshot create',
+      script:
+        "const { createSnapshot } = await import('./agent/formats/ploop/snapshot.ts'); await createSnapshot(process.argv[1]);",
+    },
+    {
+      name: 'convert',
+      script:
+        "const { flatten } = await import('./agent/formats/ploop/snapshot.ts'); await flatten(process.argv[1]); const { convertVolume } = await import('./agent/formats/ploop/convert.ts'); await convertVolume(process.argv[1], { version: 1 });",
+    },
   ]) {
     test(`${name}: at every write, the content stays and the next change works`, async () => {
       await using room = scratch();
@@ -319,15 +373,24 @@ describe('a kill in the middle of a change', () => {
       for (let atWrite = 1, killed = true; killed && atWrite < 60; atWrite++) {
         const directory = join(room.path, `killed-${atWrite}`);
         await mkdir(directory);
-        for (const file of await readdir(original)) await copyFile(join(original, file), join(directory, file));
+        for (const file of await readdir(original))
+          await copyFile(join(original, file), join(directory, file));
         killed = await killDuring(directory, script, atWrite);
         if (killed) kills++;
         // The next change settles what the kill left.
         const guid = await createSnapshot(directory);
         await deleteSnapshot(directory, guid);
         assert.ok((await firstCluster(directory)).equals(data), `content after a kill at write ${atWrite}`);
-        assert.deepEqual((await checkVolume(directory, { repair: false })).filter(({ fatal }) => fatal), [], `check after a kill at write ${atWrite}`);
-        assert.equal((await readdir(directory)).some((file) => file.startsWith('.stowage')), false, 'no intent is left');
+        assert.deepEqual(
+          (await checkVolume(directory, { repair: false })).filter(({ fatal }) => fatal),
+          [],
+          `check after a kill at write ${atWrite}`,
+        );
+        assert.equal(
+          (await readdir(directory)).some((file) => file.startsWith('.stowage')),
+          false,
+          'no intent is left',
+        );
         await rm(directory, { recursive: true });
       }
       assert.ok(kills > 5, `${kills} kills`);
@@ -339,9 +402,19 @@ test('the tools’ own lock is respected', async () => {
   await using room = scratch();
   const directory = join(room.path, 'v');
   await createVolume(directory, { capacityBytes: 4 * MIB });
-  const held = execFileSync('flock', ['-n', join(directory, 'DiskDescriptor.xml.lck'), process.execPath, '-e', `
+  const held = execFileSync(
+    'flock',
+    [
+      '-n',
+      join(directory, 'DiskDescriptor.xml.lck'),
+      process.execPath,
+      '-e',
+      `
     import('${join(process.cwd(), 'agent/formats/ploop/grow.ts')}').then((grow) => grow.growVolume('${directory}', 8388608)).catch((error) => console.log(error.code));
-  `], { encoding: 'utf8' });
+  `,
+    ],
+    { encoding: 'utf8' },
+  );
   assert.match(held, /volume-in-use/);
 });
 
@@ -354,5 +427,8 @@ test('switching back leaves other branches, and a snapshot with two children is 
   await switchSnapshot(directory, first);
   assert.equal(await deleteSnapshot(directory, first), 'temporary');
   const { snapshots } = await volumeInfo(directory);
-  assert.deepEqual(snapshots.filter(({ temporary }) => temporary).map(({ guid }) => guid), [first]);
+  assert.deepEqual(
+    snapshots.filter(({ temporary }) => temporary).map(({ guid }) => guid),
+    [first],
+  );
 });

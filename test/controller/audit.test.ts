@@ -5,7 +5,13 @@ import { AuditTrail } from '../../controller/audit/trail.ts';
 import { openStore, type Store } from '../../controller/store/open.ts';
 import { scratch } from '../support/scratch.ts';
 
-const entry = (target: string) => ({ actor: 'ana', source: '127.0.0.1', action: 'volume.create', target, outcome: 'done' as const });
+const entry = (target: string) => ({
+  actor: 'ana',
+  source: '127.0.0.1',
+  action: 'volume.create',
+  target,
+  outcome: 'done' as const,
+});
 
 async function trailOf(count: number): Promise<{ trail: AuditTrail; store: Store } & AsyncDisposable> {
   const room = scratch();
@@ -31,10 +37,31 @@ describe('the audit trail names the first bad record', () => {
   });
 
   const tampering: { name: string; badSeq: number; tamper(store: Store): Promise<unknown> }[] = [
-    { name: 'one flipped byte', badSeq: 7, tamper: (store) => store.updateTable('audit').set({ target: 'h/p/V6' }).where('seq', '=', 7).execute() },
-    { name: 'a changed hash', badSeq: 7, tamper: (store) => store.updateTable('audit').set({ hash: '0'.repeat(64) }).where('seq', '=', 7).execute() },
-    { name: 'a deleted row', badSeq: 9, tamper: (store) => store.deleteFrom('audit').where('seq', '=', 9).execute() },
-    { name: 'deleted newest rows', badSeq: 19, tamper: (store) => store.deleteFrom('audit').where('seq', '>', 18).execute() },
+    {
+      name: 'one flipped byte',
+      badSeq: 7,
+      tamper: (store) => store.updateTable('audit').set({ target: 'h/p/V6' }).where('seq', '=', 7).execute(),
+    },
+    {
+      name: 'a changed hash',
+      badSeq: 7,
+      tamper: (store) =>
+        store
+          .updateTable('audit')
+          .set({ hash: '0'.repeat(64) })
+          .where('seq', '=', 7)
+          .execute(),
+    },
+    {
+      name: 'a deleted row',
+      badSeq: 9,
+      tamper: (store) => store.deleteFrom('audit').where('seq', '=', 9).execute(),
+    },
+    {
+      name: 'deleted newest rows',
+      badSeq: 19,
+      tamper: (store) => store.deleteFrom('audit').where('seq', '>', 18).execute(),
+    },
     {
       name: 'deleted newest rows and their checkpoint',
       badSeq: 18,
@@ -46,7 +73,11 @@ describe('the audit trail names the first bad record', () => {
     {
       name: 'an inserted row',
       badSeq: 21,
-      tamper: (store) => store.insertInto('audit').values({ seq: 21, at: 1, ...entry('h/p/forged'), detail: '', previous: 'x', hash: 'y' }).execute(),
+      tamper: (store) =>
+        store
+          .insertInto('audit')
+          .values({ seq: 21, at: 1, ...entry('h/p/forged'), detail: '', previous: 'x', hash: 'y' })
+          .execute(),
     },
     {
       name: 'two rows exchanged',
@@ -72,7 +103,8 @@ describe('the audit trail names the first bad record', () => {
     await using room = await trailOf(20);
     await using forged = await trailOf(20);
     await room.store.deleteFrom('audit').execute();
-    for (const row of await forged.trail.list(0, 100)) await room.store.insertInto('audit').values(row).execute();
+    for (const row of await forged.trail.list(0, 100))
+      await room.store.insertInto('audit').values(row).execute();
     assert.equal((await room.trail.verify()).ok, false);
   });
 

@@ -19,7 +19,9 @@ const OVERHEAD = 1.03;
 
 const points = (count: number): number[] => Array.from({ length: count }, () => 0.1 + Math.random() * 0.8);
 
-describe('a migration under faults', { skip: isRoot ? false : 'networks and file systems of the tests’ own need root' }, () => {
+describe('a migration under faults', {
+  skip: isRoot ? false : 'networks and file systems of the tests’ own need root',
+}, () => {
   let room: MigrationRoom;
   before(async () => {
     room = await MigrationRoom.open();
@@ -41,8 +43,10 @@ describe('a migration under faults', { skip: isRoot ? false : 'networks and file
   }
 
   for (const share of points(2)) {
-    test(`kill -9 of the source agent at ${(share * 100).toFixed(0)} %`, () => survive(share, async () => room.source.killAgent()));
-    test(`kill -9 of the sink agent at ${(share * 100).toFixed(0)} %`, () => survive(share, async () => room.sink.killAgent()));
+    test(`kill -9 of the source agent at ${(share * 100).toFixed(0)} %`, () =>
+      survive(share, async () => room.source.killAgent()));
+    test(`kill -9 of the sink agent at ${(share * 100).toFixed(0)} %`, () =>
+      survive(share, async () => room.sink.killAgent()));
     test(`kill -9 of the controller at ${(share * 100).toFixed(0)} %`, () =>
       survive(share, async () => {
         await room.controller.kill();

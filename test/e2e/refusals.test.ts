@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
-import { spawn, execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync, readdirSync, rmSync, renameSync, existsSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -45,7 +54,15 @@ describe('what is refused, and on record', () => {
 
   describe('host keys', () => {
     const add = (name: string, ...trust: string[]) =>
-      controller.cli('host', 'add', name, `ssh://${host.user}@${host.address}:${host.port}`, '--identity', host.identity, ...trust);
+      controller.cli(
+        'host',
+        'add',
+        name,
+        `ssh://${host.user}@${host.address}:${host.port}`,
+        '--identity',
+        host.identity,
+        ...trust,
+      );
 
     test('without a word on the key, it is shown and nothing is sent', async () => {
       const { status, stderr } = await add('unknown');
@@ -65,7 +82,9 @@ describe('what is refused, and on record', () => {
 
     test('the same agent under a second name is refused', async () => {
       await add('twin', '--accept-new', '--no-wait');
-      await until('the twin is unreachable', async () => (await controller.cliOk('host', 'list')).match(/twin\s+ssh\s+unreachable.*same agent/));
+      await until('the twin is unreachable', async () =>
+        (await controller.cliOk('host', 'list')).match(/twin\s+ssh\s+unreachable.*same agent/),
+      );
       await controller.cliOk('host', 'remove', 'twin');
     });
 
@@ -75,7 +94,11 @@ describe('what is refused, and on record', () => {
         await controller.addHost(other);
         await other.changeHostKey();
         other.killAgent();
-        await until('refused', async () => (await controller.cliOk('host', 'list')).match(new RegExp(`${other.name}\\s+ssh\\s+unreachable.*not the one pinned`)));
+        await until('refused', async () =>
+          (await controller.cliOk('host', 'list')).match(
+            new RegExp(`${other.name}\\s+ssh\\s+unreachable.*not the one pinned`),
+          ),
+        );
         await controller.cliOk('host', 'remove', other.name);
       } finally {
         await other[Symbol.asyncDispose]();
@@ -87,7 +110,11 @@ describe('what is refused, and on record', () => {
     test('no token, a wrong one, a revoked one, an expired one', async () => {
       const { secret } = await controller.api<{ secret: string }>('/tokens', { name: 'gone', role: 'admin' });
       await controller.cliOk('token', 'revoke', 'gone');
-      const expired = await controller.api<{ secret: string }>('/tokens', { name: 'expired', role: 'admin', expiresAt: 1 });
+      const expired = await controller.api<{ secret: string }>('/tokens', {
+        name: 'expired',
+        role: 'admin',
+        expiresAt: 1,
+      });
       for (const token of ['', 'stow_wrong-wrong-wrong', secret, expired.secret]) {
         const response = await controller.fetch('/hosts', { token });
         assert.equal(response.status, 401);
@@ -100,19 +127,34 @@ describe('what is refused, and on record', () => {
       const viewer = (await controller.cliOk('token', 'create', 'vera', '--role', 'viewer')).trim();
       const operator = (await controller.cliOk('token', 'create', 'otto', '--role', 'operator')).trim();
       assert.equal((await controller.cliAs(viewer, 'vol', 'list')).status, 0);
-      const refused = await controller.cliAs(viewer, 'vol', 'create', `${host.name}/p/no`, '--capacity', '1M');
+      const refused = await controller.cliAs(
+        viewer,
+        'vol',
+        'create',
+        `${host.name}/p/no`,
+        '--capacity',
+        '1M',
+      );
       assert.equal(refused.status, 5);
       assert.match(refused.stderr, /vera is a viewer/);
       const record = await lastRecord('volume.create', 'refused');
       assert.equal(record?.actor, 'vera');
-      assert.equal((await controller.cliAs(operator, 'vol', 'create', `${host.name}/p/yes`, '--capacity', '1M')).status, 0);
+      assert.equal(
+        (await controller.cliAs(operator, 'vol', 'create', `${host.name}/p/yes`, '--capacity', '1M')).status,
+        0,
+      );
       assert.equal((await controller.cliAs(operator, 'token', 'create', 'x', '--role', 'admin')).status, 5);
       assert.equal((await controller.cliAs(operator, 'host', 'remove', host.name)).status, 5);
     });
 
     test('permission is checked before the body is parsed', async () => {
       const viewer = (await controller.cliOk('token', 'create', 'vic', '--role', 'viewer')).trim();
-      const response = await controller.fetch(`/hosts/${host.name}/pools/p/volumes`, { method: 'POST', token: viewer, headers: { 'content-type': 'application/json' }, body: '{ not json' });
+      const response = await controller.fetch(`/hosts/${host.name}/pools/p/volumes`, {
+        method: 'POST',
+        token: viewer,
+        headers: { 'content-type': 'application/json' },
+        body: '{ not json',
+      });
       assert.equal(response.status, 403);
     });
   });
@@ -123,7 +165,18 @@ describe('what is refused, and on record', () => {
       mkdirSync(state, { recursive: true });
       const file = join(state, 'token');
       if (token) writeFileSync(file, token);
-      const agent = spawn(process.execPath, ['agent/main.ts', 'connect', controller.url, '--state', state, ...(token ? ['--token-file', file] : [])], { stdio: ['ignore', 'ignore', 'pipe'] });
+      const agent = spawn(
+        process.execPath,
+        [
+          'agent/main.ts',
+          'connect',
+          controller.url,
+          '--state',
+          state,
+          ...(token ? ['--token-file', file] : []),
+        ],
+        { stdio: ['ignore', 'ignore', 'pipe'] },
+      );
       let words = '';
       agent.stderr.on('data', (data) => {
         words += data;
@@ -138,18 +191,33 @@ describe('what is refused, and on record', () => {
     test('an unknown token, a used one, none at all, another key for a known agent', async () => {
       assert.match(await dial(join(room.path, 'a1'), 'enrol_made-up'), /token is unknown/);
       assert.match(await dial(join(room.path, 'a2'), undefined), /not enrolled/);
-      const { token } = JSON.parse(await controller.cliOk('host', 'token', 'dialler', '--json')) as { token: string };
+      const { token } = JSON.parse(await controller.cliOk('host', 'token', 'dialler', '--json')) as {
+        token: string;
+      };
       assert.match(await dial(join(room.path, 'a3'), token), /linked/);
       assert.match(await dial(join(room.path, 'a4'), token), /used before/);
       rmSync(join(room.path, 'a3/link-key.pem'));
       assert.match(await dial(join(room.path, 'a3'), undefined), /not enrolled/);
-      assert.ok((await trail()).filter((record) => record.action === 'host.link' && record.outcome === 'refused').length >= 4);
-      assert.ok(!(await controller.cliOk('audit', 'export')).includes(token), 'the token is not in the trail');
+      assert.ok(
+        (await trail()).filter((record) => record.action === 'host.link' && record.outcome === 'refused')
+          .length >= 4,
+      );
+      assert.ok(
+        !(await controller.cliOk('audit', 'export')).includes(token),
+        'the token is not in the trail',
+      );
     });
 
     test('a stream nobody asked for', async () => {
       const status = await new Promise<number | undefined>((resolve) => {
-        const ask = request(`${controller.url}/api/v1/agents/streams/guess`, { headers: { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-key': 'x'.repeat(22) + '==', 'sec-websocket-version': '13' } });
+        const ask = request(`${controller.url}/api/v1/agents/streams/guess`, {
+          headers: {
+            connection: 'Upgrade',
+            upgrade: 'websocket',
+            'sec-websocket-key': `${'x'.repeat(22)}==`,
+            'sec-websocket-version': '13',
+          },
+        });
         ask.on('response', (response) => resolve(response.statusCode));
         ask.on('error', () => resolve(undefined));
         ask.end();
@@ -164,13 +232,45 @@ describe('what is refused, and on record', () => {
       const id = crypto.randomUUID();
       const ticket = randomBytes(32).toString('base64url');
       const agent = (path: string, json: unknown): string =>
-        execFileSync('curl', ['-sS', '--unix-socket', join(host.directory, 'agent/agent.sock'), '-H', 'content-type: application/json', '-d', JSON.stringify(json), `http://agent${path}`], { encoding: 'utf8' });
-      agent('/v1/transfers', { id, pool: 'p', volume: `t-${id}`, format: 'raw', representation: 'image', parts: [{ name: '', sizeBytes: MIB, dense: false }] });
-      const { port } = JSON.parse(agent(`/v1/transfers/${id}/receiver`, { ticket, expiresAt })) as { port: number };
+        execFileSync(
+          'curl',
+          [
+            '-sS',
+            '--unix-socket',
+            join(host.directory, 'agent/agent.sock'),
+            '-H',
+            'content-type: application/json',
+            '-d',
+            JSON.stringify(json),
+            `http://agent${path}`,
+          ],
+          { encoding: 'utf8' },
+        );
+      agent('/v1/transfers', {
+        id,
+        pool: 'p',
+        volume: `t-${id}`,
+        format: 'raw',
+        representation: 'image',
+        parts: [{ name: '', sizeBytes: MIB, dense: false }],
+      });
+      const { port } = JSON.parse(agent(`/v1/transfers/${id}/receiver`, { ticket, expiresAt })) as {
+        port: number;
+      };
       return { id, port, ticket };
     }
     const ask = (port: number, ticket: string) => {
-      const [tool = '', ...args] = host.command(['curl', '-sSk', '-o', '/dev/null', '-w', '%{http_code}', '-H', `authorization: Bearer ${ticket}`, `https://127.0.0.1:${port}/digests`]);
+      const [tool = '', ...args] = host.command([
+        'curl',
+        '-sSk',
+        '-o',
+        '/dev/null',
+        '-w',
+        '%{http_code}',
+        '-H',
+        `authorization: Bearer ${ticket}`,
+        `https://127.0.0.1:${port}/digests`,
+      ]);
       return execute(tool, args);
     };
 
@@ -186,11 +286,27 @@ describe('what is refused, and on record', () => {
 
   describe('names and paths', () => {
     const path = (): string => `/hosts/${host.name}/pools/p/volumes`;
-    const names = ['../x', 'a/b', '-rf', 'a\u0000b', 'x'.repeat(300), '', '.', '..', '.stowage', '\u202egnp.exe', '__proto__/x'];
+    const names = [
+      '../x',
+      'a/b',
+      '-rf',
+      'a\u0000b',
+      'x'.repeat(300),
+      '',
+      '.',
+      '..',
+      '.stowage',
+      '\u202egnp.exe',
+      '__proto__/x',
+    ];
 
     for (const name of names) {
       test(`a volume is not named ${JSON.stringify(name.slice(0, 20))}`, async () => {
-        const response = await controller.fetch(path(), { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ name, capacityBytes: MIB }) });
+        const response = await controller.fetch(path(), {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify({ name, capacityBytes: MIB }),
+        });
         assert.equal(response.status, 400, await response.text());
         for (const method of ['GET', 'DELETE']) {
           const onVolume = await controller.fetch(`${path()}/${encodeURIComponent(name)}`, { method });
@@ -201,19 +317,39 @@ describe('what is refused, and on record', () => {
 
     test('capacities of 0, less than 0, 2^63 and text', async () => {
       for (const capacityBytes of [0, -1, 2 ** 63, 1.5, '10G', null]) {
-        const response = await controller.fetch(path(), { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ name: 'c', capacityBytes }) });
+        const response = await controller.fetch(path(), {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify({ name: 'c', capacityBytes }),
+        });
         assert.equal(response.status, 400);
         assert.equal(((await response.json()) as { code: string }).code, 'invalid-argument');
       }
-      assert.equal((await controller.cli('vol', 'create', `${host.name}/p/c`, '--capacity', '9223372036854775808')).status, 2);
+      assert.equal(
+        (await controller.cli('vol', 'create', `${host.name}/p/c`, '--capacity', '9223372036854775808'))
+          .status,
+        2,
+      );
     });
 
     test('a pool is not the root, not relative, and does not overlap another', async () => {
       for (const target of ['/', 'relative', '/a\nb']) {
-        const response = await controller.fetch(`/hosts/${host.name}/pools`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ name: 'q', type: 'dir', target: { path: target } }) });
+        const response = await controller.fetch(`/hosts/${host.name}/pools`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify({ name: 'q', type: 'dir', target: { path: target } }),
+        });
         assert.equal(response.status, 400);
       }
-      const overlap = await controller.cli('pool', 'create', `${host.name}/q`, '--type', 'dir', '--target', join(pool, 'inside'));
+      const overlap = await controller.cli(
+        'pool',
+        'create',
+        `${host.name}/q`,
+        '--type',
+        'dir',
+        '--target',
+        join(pool, 'inside'),
+      );
       assert.equal(overlap.status, 4);
     });
 
@@ -237,7 +373,10 @@ describe('what is refused, and on record', () => {
           ['vol', 'upload', '/bin/true', reference],
         ]) {
           const refused = await controller.cli(...args);
-          assert.ok([3, 4, 5].includes(refused.status), `${args.join(' ')}: ${refused.status} ${refused.stderr}`);
+          assert.ok(
+            [3, 4, 5].includes(refused.status),
+            `${args.join(' ')}: ${refused.status} ${refused.stderr}`,
+          );
         }
       }
       assert.equal(readFileSync(join(outside, 'precious'), 'utf8'), 'precious');
@@ -265,9 +404,15 @@ describe('what is refused, and on record', () => {
       })().catch(() => undefined);
       for (let attempt = 0; attempt < 40; attempt++) {
         const url = `${path()}/swap`;
-        await controller.fetch(`${url}/resize`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ capacityBytes: 4 * MIB + attempt * 4096, shrink: true }) });
+        await controller.fetch(`${url}/resize`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify({ capacityBytes: 4 * MIB + attempt * 4096, shrink: true }),
+        });
         const read = await controller.fetch(`${url}/data`).catch(() => undefined);
-        const bytes = read?.ok ? Buffer.from(await read.arrayBuffer().catch(() => new ArrayBuffer(0))) : Buffer.alloc(0);
+        const bytes = read?.ok
+          ? Buffer.from(await read.arrayBuffer().catch(() => new ArrayBuffer(0)))
+          : Buffer.alloc(0);
         assert.ok(!bytes.includes(7), 'nothing of the victim was read');
       }
       stop = true;
@@ -301,21 +446,57 @@ describe('what is refused, and on record', () => {
       const backed = join(room.path, 'backed.qcow2');
       execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', base, '-F', 'raw', backed]);
       const external = join(room.path, 'external.qcow2');
-      execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', `data_file=${join(room.path, 'data.raw')}`, external, '1M']);
+      execFileSync('qemu-img', [
+        'create',
+        '-q',
+        '-f',
+        'qcow2',
+        '-o',
+        `data_file=${join(room.path, 'data.raw')}`,
+        external,
+        '1M',
+      ]);
       for (const file of [backed, external]) {
-        const refused = await controller.cli('vol', 'upload', file, `${host.name}/p/evil`, '--format', 'qcow2');
+        const refused = await controller.cli(
+          'vol',
+          'upload',
+          file,
+          `${host.name}/p/evil`,
+          '--format',
+          'qcow2',
+        );
         assert.match(refused.stderr, /refused.*invalid-image/s);
       }
       assert.ok(!existsSync(join(pool, 'evil')));
-      await until('no job is left', async () => (await controller.api<{ state: string }[]>('/jobs')).every(({ state }) => ['done', 'failed', 'cancelled'].includes(state)));
+      await until('no job is left', async () =>
+        (await controller.api<{ state: string }[]>('/jobs')).every(({ state }) =>
+          ['done', 'failed', 'cancelled'].includes(state),
+        ),
+      );
     });
 
     test('two uploads to one volume: the second is refused, naming the first', async () => {
-      const body = new ReadableStream({ pull: (stream) => new Promise((resolve) => setTimeout(() => resolve(stream.enqueue(new Uint8Array(MIB))), 200)) });
+      const body = new ReadableStream({
+        pull: (stream) =>
+          new Promise((resolve) => setTimeout(() => resolve(stream.enqueue(new Uint8Array(MIB))), 200)),
+      });
       const stop = new AbortController();
       const url = `/hosts/${host.name}/pools/p/volumes/busy`;
-      const slow = fetch(`${controller.url}/api/v1${url}/data`, { method: 'PUT', body, signal: stop.signal, duplex: 'half', headers: { authorization: `Bearer ${controller.token}`, 'content-range': `bytes 0-${64 * MIB - 1}/${64 * MIB}` } } as RequestInit).catch(() => undefined);
-      const job = await until('the upload is under way', async () => (await controller.api<{ id: number; kind: string; state: string; done_bytes: number }[]>('/jobs')).find((row) => row.kind === 'upload' && row.state === 'running'));
+      const slow = fetch(`${controller.url}/api/v1${url}/data`, {
+        method: 'PUT',
+        body,
+        signal: stop.signal,
+        duplex: 'half',
+        headers: {
+          authorization: `Bearer ${controller.token}`,
+          'content-range': `bytes 0-${64 * MIB - 1}/${64 * MIB}`,
+        },
+      } as RequestInit).catch(() => undefined);
+      const job = await until('the upload is under way', async () =>
+        (
+          await controller.api<{ id: number; kind: string; state: string; done_bytes: number }[]>('/jobs')
+        ).find((row) => row.kind === 'upload' && row.state === 'running'),
+      );
       const file = join(room.path, 'second');
       writeFileSync(file, randomBytes(MIB));
       const refused = await controller.cli('vol', 'upload', file, `${host.name}/p/busy`);
@@ -333,7 +514,13 @@ describe('what is refused, and on record', () => {
       const store = new Database(join(controller.directory, 'stowage.db'));
       store.exec("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'disk full'); END");
       try {
-        const refused = await controller.cli('vol', 'create', `${host.name}/p/unrecorded`, '--capacity', '1M');
+        const refused = await controller.cli(
+          'vol',
+          'create',
+          `${host.name}/p/unrecorded`,
+          '--capacity',
+          '1M',
+        );
         assert.match(refused.stderr, /audit-unwritable/);
         assert.ok(!existsSync(join(pool, 'unrecorded')));
         assert.equal((await controller.cli('vol', 'download', `${host.name}/p/yes`, '-')).status, 1);

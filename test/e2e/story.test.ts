@@ -47,20 +47,32 @@ describe('a fleet of three hosts', () => {
     const list = await controller.cliOk('host', 'list');
     assert.match(list, new RegExp(`${first.name}\\s+ssh\\s+reachable`));
     assert.match(list, new RegExp(`${second.name}\\s+ssh\\s+reachable`));
-    assert.match(readFileSync(`/proc/${second.agentPid()}/cmdline`, 'utf8'), /second\/agent\/node-v24/, 'it runs on the Node that was brought');
+    assert.match(
+      readFileSync(`/proc/${second.agentPid()}/cmdline`, 'utf8'),
+      /second\/agent\/node-v24/,
+      'it runs on the Node that was brought',
+    );
     const doctor = await controller.cli('host', 'doctor', second.name);
     assert.match(doctor.stdout, /native helper/);
   });
 
   test('a third dials in by WebSocket with a one-time token', async () => {
-    const { token } = JSON.parse(await controller.cliOk('host', 'token', 'third', '--json')) as { token: string };
+    const { token } = JSON.parse(await controller.cliOk('host', 'token', 'third', '--json')) as {
+      token: string;
+    };
     const state = join(room.path, 'third');
     mkdirSync(state);
     const tokenFile = join(state, 'token');
     writeFileSync(tokenFile, token);
-    const agent = spawn(process.execPath, ['agent/main.ts', 'connect', controller.url, '--state', state, '--token-file', tokenFile], { stdio: 'ignore' });
+    const agent = spawn(
+      process.execPath,
+      ['agent/main.ts', 'connect', controller.url, '--state', state, '--token-file', tokenFile],
+      { stdio: 'ignore' },
+    );
     dialling = { pid: agent.pid!, stop: () => agent.kill('SIGKILL') };
-    await until('the third host is reachable', async () => (await controller.cliOk('host', 'list')).match(/third\s+websocket\s+reachable/));
+    await until('the third host is reachable', async () =>
+      (await controller.cliOk('host', 'list')).match(/third\s+websocket\s+reachable/),
+    );
     assert.throws(() => statSync(tokenFile), 'the used token is gone');
   });
 
@@ -69,7 +81,8 @@ describe('a fleet of three hosts', () => {
     pools.third = join(room.path, 'third/pool');
     await controller.cliOk('pool', 'create', 'third/p', '--type', 'dir', '--target', pools.third);
     const list = await controller.cliOk('pool', 'list');
-    for (const host of [first.name, second.name, 'third']) assert.match(list, new RegExp(`${host}/p\\s+dir\\s+running`));
+    for (const host of [first.name, second.name, 'third'])
+      assert.match(list, new RegExp(`${host}/p\\s+dir\\s+running`));
   });
 
   test('an image is uploaded, sparse, and downloaded again', async () => {
@@ -91,11 +104,26 @@ describe('a fleet of three hosts', () => {
   });
 
   test('by content it becomes ploop, then qcow2, on other hosts', async () => {
-    await controller.cliOk('vol', 'migrate', `${first.name}/p/copy`, `${second.name}/p/ct`, '--format', 'ploop');
+    await controller.cliOk(
+      'vol',
+      'migrate',
+      `${first.name}/p/copy`,
+      `${second.name}/p/ct`,
+      '--format',
+      'ploop',
+    );
     const directory = join(pools[second.name]!, 'ct');
     assert.equal(ploopTool('check', '-f', join(directory, 'root.hds')).status, 0);
     assert.deepEqual((await poolContents(pools[first.name]!)).volumes, ['image'], 'the source is gone');
-    await controller.cliOk('vol', 'migrate', `${second.name}/p/ct`, 'third/p/vm', '--format', 'qcow2', '--keep-source');
+    await controller.cliOk(
+      'vol',
+      'migrate',
+      `${second.name}/p/ct`,
+      'third/p/vm',
+      '--format',
+      'qcow2',
+      '--keep-source',
+    );
     const converted = join(room.path, 'vm.raw');
     qemuImg('convert', '-f', 'qcow2', '-O', 'raw', join(pools.third!, 'vm'), converted);
     assert.equal(await sha256(converted), await sha256(image));
@@ -109,7 +137,10 @@ describe('a fleet of three hosts', () => {
     assert.equal(refused.status, 4);
     assert.match(refused.stderr, /all existing snapshots will be lost/);
     await controller.cliOk('vol', 'migrate', reference, `third/p`);
-    const after = JSON.parse(await controller.cliOk('vol', 'show', 'third/p/ct', '--json')) as { id: string; snapshot_count: number };
+    const after = JSON.parse(await controller.cliOk('vol', 'show', 'third/p/ct', '--json')) as {
+      id: string;
+      snapshot_count: number;
+    };
     assert.equal(after.id, before.id);
     assert.equal(after.snapshot_count, 1);
     const content = join(room.path, 'ct.raw');
@@ -121,37 +152,63 @@ describe('a fleet of three hosts', () => {
 
   test('what others change in a pool shows by itself', async () => {
     writeFileSync(join(pools[first.name]!, 'stranger'), Buffer.alloc(MIB));
-    await until('the stranger is listed', async () => (await controller.cliOk('vol', 'list', `${first.name}/p`)).includes('stranger'));
+    await until('the stranger is listed', async () =>
+      (await controller.cliOk('vol', 'list', `${first.name}/p`)).includes('stranger'),
+    );
     const { rmSync } = await import('node:fs');
     rmSync(join(pools[first.name]!, 'stranger'));
-    await until('the stranger is gone', async () => !(await controller.cliOk('vol', 'list', `${first.name}/p`)).includes('stranger'));
+    await until(
+      'the stranger is gone',
+      async () => !(await controller.cliOk('vol', 'list', `${first.name}/p`)).includes('stranger'),
+    );
   });
 
-  test('agents that cannot reach each other send through the controller', { skip: isRoot ? false : 'separate networks need root' }, async () => {
+  test('agents that cannot reach each other send through the controller', {
+    skip: isRoot ? false : 'separate networks need root',
+  }, async () => {
     first.blind(second);
     await controller.cliOk('vol', 'migrate', `${first.name}/p/image`, `${second.name}/p`, '--keep-source');
     assert.equal(await sha256(join(pools[second.name]!, 'image')), await sha256(image));
   });
 
-  test('a host that goes away shows as unreachable with the reason, and comes back by itself', { skip: isRoot ? false : 'pulling a cable needs root' }, async () => {
+  test('a host that goes away shows as unreachable with the reason, and comes back by itself', {
+    skip: isRoot ? false : 'pulling a cable needs root',
+  }, async () => {
     first.cut();
-    await until('unreachable', async () => (await controller.cliOk('host', 'list')).match(new RegExp(`${first.name}\\s+ssh\\s+unreachable\\s+\\S+ \\S+\\s+\\S+\\s+\\S+`)));
+    await until('unreachable', async () =>
+      (await controller.cliOk('host', 'list')).match(
+        new RegExp(`${first.name}\\s+ssh\\s+unreachable\\s+\\S+ \\S+\\s+\\S+\\s+\\S+`),
+      ),
+    );
     const refused = await controller.cli('vol', 'create', `${first.name}/p/x`, '--capacity', '1M');
     assert.equal(refused.status, 6);
     first.heal();
-    await until('reachable again', async () => (await controller.cliOk('host', 'list')).match(new RegExp(`${first.name}\\s+ssh\\s+reachable`)));
+    await until('reachable again', async () =>
+      (await controller.cliOk('host', 'list')).match(new RegExp(`${first.name}\\s+ssh\\s+reachable`)),
+    );
   });
 
   test('the agent is started again after a kill, with its pools', async () => {
     const before = first.agentPid();
     first.killAgent();
     await until('a new agent runs', () => first.agentPid() !== undefined && first.agentPid() !== before);
-    await until('its pool runs', async () => (await controller.cliOk('pool', 'list')).match(new RegExp(`${first.name}/p\\s+dir\\s+running`)));
+    await until('its pool runs', async () =>
+      (await controller.cliOk('pool', 'list')).match(new RegExp(`${first.name}/p\\s+dir\\s+running`)),
+    );
   });
 
   test('the audit trail tells who did what, and is whole', async () => {
     const trail = await controller.cliOk('audit', 'list', '--limit', '500');
-    for (const words of ['host.add', 'host.enrol', 'pool.create', 'volume.upload', 'volume.clone', 'job.migrate', 'volume.download', 'snapshot.create']) {
+    for (const words of [
+      'host.add',
+      'host.enrol',
+      'pool.create',
+      'volume.upload',
+      'volume.clone',
+      'job.migrate',
+      'volume.download',
+      'snapshot.create',
+    ]) {
       assert.match(trail, new RegExp(words.replace('.', '\\.')), words);
     }
     assert.match(await controller.cliOk('audit', 'verify'), /the trail is whole/);

@@ -19,7 +19,9 @@ const TOOLS = {
 };
 const PATHS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
 
-const missing = Object.entries(TOOLS).filter(([tool]) => !PATHS.some((path) => existsSync(`${path}/${tool}`)));
+const missing = Object.entries(TOOLS).filter(
+  ([tool]) => !PATHS.some((path) => existsSync(`${path}/${tool}`)),
+);
 const packages = [...new Set(missing.map(([, name]) => name))];
 
 if (packages.length > 0) {

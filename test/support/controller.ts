@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobInfo } from '../../controller/jobs/runner.ts';
@@ -14,7 +14,11 @@ export interface CliResult {
 }
 
 /** Runs a program to its end. */
-export async function execute(command: string, args: string[], env: NodeJS.ProcessEnv = process.env): Promise<CliResult> {
+export async function execute(
+  command: string,
+  args: string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<CliResult> {
   const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let stdout = '';
   let stderr = '';
@@ -28,7 +32,11 @@ export async function execute(command: string, args: string[], env: NodeJS.Proce
   return { status: status ?? -1, stdout, stderr };
 }
 
-export async function until<T>(what: string, probe: () => Promise<T | undefined | false> | T | undefined | false, timeoutMs = 60_000): Promise<T> {
+export async function until<T>(
+  what: string,
+  probe: () => Promise<T | undefined | false> | T | undefined | false,
+  timeoutMs = 60_000,
+): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
     const value = await probe();
@@ -74,7 +82,11 @@ export class TestController implements AsyncDisposable {
   }
 
   async restart(): Promise<void> {
-    const child = spawn(process.execPath, ['controller/main.ts', '--data', this.directory, '--listen', `127.0.0.1:${this.#port}`, ...this.#args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(
+      process.execPath,
+      ['controller/main.ts', '--data', this.directory, '--listen', `127.0.0.1:${this.#port}`, ...this.#args],
+      { stdio: ['ignore', 'pipe', 'pipe'] },
+    );
     this.#process = child;
     let ready = false;
     child.stdout.on('data', (data) => {
@@ -87,7 +99,10 @@ export class TestController implements AsyncDisposable {
       if (child.exitCode !== null) throw new Error(`the controller ended: ${this.log}`);
       return ready;
     });
-    const client = JSON.parse(readFileSync(join(this.directory, 'client.json'), 'utf8')) as { url: string; token: string };
+    const client = JSON.parse(readFileSync(join(this.directory, 'client.json'), 'utf8')) as {
+      url: string;
+      token: string;
+    };
     this.url = client.url;
     this.token = client.token;
   }
@@ -105,30 +120,53 @@ export class TestController implements AsyncDisposable {
   }
 
   cliAs(token: string, ...args: string[]): Promise<CliResult> {
-    return execute(process.execPath, ['controller/cli/main.ts', ...args], { ...process.env, STOWAGE_URL: this.url, STOWAGE_TOKEN: token });
+    return execute(process.execPath, ['controller/cli/main.ts', ...args], {
+      ...process.env,
+      STOWAGE_URL: this.url,
+      STOWAGE_TOKEN: token,
+    });
   }
 
   /** Standard output of a command that must succeed. */
   async cliOk(...args: string[]): Promise<string> {
     const { status, stdout, stderr } = await this.cli(...args);
-    if (status !== 0) throw new Error(`stowage ${args.join(' ')}: status ${status}\n${stdout}${stderr}\n${this.log.slice(-2000)}`);
+    if (status !== 0)
+      throw new Error(
+        `stowage ${args.join(' ')}: status ${status}\n${stdout}${stderr}\n${this.log.slice(-2000)}`,
+      );
     return stdout;
   }
 
   fetch(path: string, init: RequestInit & { token?: string } = {}): Promise<Response> {
     const { token = this.token, ...rest } = init;
-    return fetch(`${this.url}/api/v1${path}`, { ...rest, headers: { authorization: `Bearer ${token}`, ...rest.headers } });
+    return fetch(`${this.url}/api/v1${path}`, {
+      ...rest,
+      headers: { authorization: `Bearer ${token}`, ...rest.headers },
+    });
   }
 
   async api<T>(path: string, json?: unknown, method = json === undefined ? 'GET' : 'POST'): Promise<T> {
-    const response = await this.fetch(path, { method, body: json === undefined ? undefined : JSON.stringify(json), headers: json === undefined ? {} : { 'content-type': 'application/json' } });
+    const response = await this.fetch(path, {
+      method,
+      body: json === undefined ? undefined : JSON.stringify(json),
+      headers: json === undefined ? {} : { 'content-type': 'application/json' },
+    });
     const text = await response.text();
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
     return (text ? JSON.parse(text) : undefined) as T;
   }
 
   async addHost(host: TestHost): Promise<void> {
-    await this.cliOk('host', 'add', host.name, `ssh://${host.user}@${host.address}:${host.port}`, '--identity', host.identity, '--fingerprint', host.fingerprint);
+    await this.cliOk(
+      'host',
+      'add',
+      host.name,
+      `ssh://${host.user}@${host.address}:${host.port}`,
+      '--identity',
+      host.identity,
+      '--fingerprint',
+      host.fingerprint,
+    );
   }
 
   /** A pool `p` in the host's own directory, or at `target`. */
@@ -162,6 +200,8 @@ export class TestController implements AsyncDisposable {
 export async function poolContents(target: string): Promise<{ volumes: string[]; transfers: string[] }> {
   const { readdir } = await import('node:fs/promises');
   const volumes = (await readdir(target)).filter((name) => !name.startsWith('.')).sort();
-  const transfers = existsSync(join(target, '.stowage/transfers')) ? await readdir(join(target, '.stowage/transfers')) : [];
+  const transfers = existsSync(join(target, '.stowage/transfers'))
+    ? await readdir(join(target, '.stowage/transfers'))
+    : [];
   return { volumes, transfers };
 }

@@ -1,7 +1,7 @@
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createConnection, createServer, type AddressInfo } from 'node:net';
+import { type AddressInfo, createConnection, createServer } from 'node:net';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -86,7 +86,8 @@ export async function startHost(directory: string, options: HostOptions = {}): P
   const { username } = userInfo();
   mkdirSync(directory, { recursive: true });
   const file = (name: string): string => join(directory, name);
-  const keygen = (name: string): void => void execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', file(name)]);
+  const keygen = (name: string): void =>
+    void execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', file(name)]);
   keygen('host-key');
   keygen('client-key');
 
@@ -106,12 +107,17 @@ export async function startHost(directory: string, options: HostOptions = {}): P
     ip('-n', namespace, 'link', 'set', 'lo', 'up');
     mkdirSync('/run/sshd', { recursive: true });
   }
-  const path = options.withoutNode ? '/usr/sbin:/usr/bin:/sbin:/bin' : `${NODE_DIRECTORY}:/usr/sbin:/usr/bin:/sbin:/bin`;
+  const path = options.withoutNode
+    ? '/usr/sbin:/usr/bin:/sbin:/bin'
+    : `${NODE_DIRECTORY}:/usr/sbin:/usr/bin:/sbin:/bin`;
   const bare = options.withoutNode ? file('bare') : undefined;
   if (bare) {
     // A directory of links to everything but Node: the machine's own Node must not help.
     mkdirSync(bare);
-    execFileSync('sh', ['-c', `for tool in /usr/bin/* /bin/* /usr/sbin/* /sbin/*; do name=$(basename "$tool"); [ "$name" = node ] || ln -sf "$tool" "${bare}/$name"; done`]);
+    execFileSync('sh', [
+      '-c',
+      `for tool in /usr/bin/* /bin/* /usr/sbin/* /sbin/*; do name=$(basename "$tool"); [ "$name" = node ] || ln -sf "$tool" "${bare}/$name"; done`,
+    ]);
   }
   writeFileSync(
     file('sshd_config'),
@@ -174,7 +180,9 @@ export async function startHost(directory: string, options: HostOptions = {}): P
       const ended = once(sshd, 'exit');
       sshd.kill();
       // Sessions outlive the listening process; the link must be made anew to meet the new key.
-      if (isRoot) for (const pid of execFileSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' }).split('\n')) if (pid && Number(pid) !== agentPid()) process.kill(Number(pid), 'SIGKILL');
+      if (isRoot)
+        for (const pid of execFileSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' }).split('\n'))
+          if (pid && Number(pid) !== agentPid()) process.kill(Number(pid), 'SIGKILL');
       await ended;
       await startSshd();
     },

@@ -14,14 +14,17 @@ const MIB = 1 << 20;
 /** Bytes that a host has sent, as its network interface counts them. */
 export function sentBytes(host: TestHost): number {
   const [tool = '', ...args] = host.command(['ip', '-s', '-j', 'link', 'show', 'eth0']);
-  const [link] = JSON.parse(execFileSync(tool, args, { encoding: 'utf8' })) as { stats64: { tx: { bytes: number } } }[];
+  const [link] = JSON.parse(execFileSync(tool, args, { encoding: 'utf8' })) as {
+    stats64: { tx: { bytes: number } };
+  }[];
   return link!.stats64.tx.bytes;
 }
 
 export async function makeImage(path: string, sizeMiB: number, dataMiB = sizeMiB): Promise<string> {
   const file = await open(path, 'w');
   const spread = Math.floor(sizeMiB / dataMiB);
-  for (let index = 0; index < dataMiB; index++) await file.write(randomBytes(MIB), 0, MIB, index * spread * MIB);
+  for (let index = 0; index < dataMiB; index++)
+    await file.write(randomBytes(MIB), 0, MIB, index * spread * MIB);
   await file.truncate(sizeMiB * MIB);
   await file.close();
   return sha256(path);
@@ -66,17 +69,25 @@ export class MigrationRoom implements AsyncDisposable {
   async volume(sizeMiB: number, dataMiB = sizeMiB): Promise<{ name: string; digest: string }> {
     const name = `v${++this.#count}`;
     const digest = await makeImage(join(this.sourcePool, name), sizeMiB, dataMiB);
-    await until('the volume is listed', async () => (await this.controller.cliOk('vol', 'list', `${this.source.name}/p`)).includes(`/${name} `));
+    await until('the volume is listed', async () =>
+      (await this.controller.cliOk('vol', 'list', `${this.source.name}/p`)).includes(`/${name} `),
+    );
     return { name, digest };
   }
 
-  async migrate(name: string, options: { limit?: string; pool?: string; keep?: boolean } = {}): Promise<number> {
+  async migrate(
+    name: string,
+    options: { limit?: string; pool?: string; keep?: boolean } = {},
+  ): Promise<number> {
     const json = {
       target: `${this.sink.name}/${options.pool ?? 'p'}`,
       keepSource: Boolean(options.keep),
       limitBytesPerSecond: options.limit ? Number(options.limit) * MIB : undefined,
     };
-    const job = await this.controller.api<JobInfo>(`/hosts/${this.source.name}/pools/p/volumes/${name}/migrate`, json);
+    const job = await this.controller.api<JobInfo>(
+      `/hosts/${this.source.name}/pools/p/volumes/${name}/migrate`,
+      json,
+    );
     return job.id;
   }
 
@@ -89,14 +100,32 @@ export class MigrationRoom implements AsyncDisposable {
   }
 
   /** The one authoritative volume is on `side`, whole, and nowhere else is anything of it. */
-  async verify(name: string, digest: string, side: 'source' | 'sink', sinkPool = this.sinkPool): Promise<void> {
+  async verify(
+    name: string,
+    digest: string,
+    side: 'source' | 'sink',
+    sinkPool = this.sinkPool,
+  ): Promise<void> {
     const [here, there] = side === 'source' ? [this.sourcePool, sinkPool] : [sinkPool, this.sourcePool];
     assert.equal(await sha256(join(here, name)), digest, 'the digest is right');
-    await until('nothing half-written is left', async () => (await poolContents(there)).transfers.length === 0 && (await poolContents(here)).transfers.length === 0, 100_000);
+    await until(
+      'nothing half-written is left',
+      async () =>
+        (await poolContents(there)).transfers.length === 0 &&
+        (await poolContents(here)).transfers.length === 0,
+      100_000,
+    );
     assert.ok(!(await poolContents(there)).volumes.includes(name), 'there is exactly one');
-    const listed = JSON.parse(await this.controller.cliOk('vol', 'list', '--json')) as { host: string; name: string }[];
+    const listed = JSON.parse(await this.controller.cliOk('vol', 'list', '--json')) as {
+      host: string;
+      name: string;
+    }[];
     const hosts = listed.filter((volume) => volume.name === name).map((volume) => volume.host);
-    assert.deepEqual(hosts, [side === 'source' ? this.source.name : this.sink.name], 'the inventory knows where it is');
+    assert.deepEqual(
+      hosts,
+      [side === 'source' ? this.source.name : this.sink.name],
+      'the inventory knows where it is',
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -107,4 +136,3 @@ export class MigrationRoom implements AsyncDisposable {
     await this.#room[Symbol.asyncDispose]();
   }
 }
-

@@ -18,7 +18,11 @@ export async function sha256(path: string): Promise<string> {
 }
 
 /** A small file system of its own on a loop device, or a tmpfs; root only. Unmounted when the scope ends. */
-export function mountFileSystem(type: 'ext4' | 'xfs' | 'btrfs' | 'tmpfs', sizeMiB: number, at: string): AsyncDisposable {
+export function mountFileSystem(
+  type: 'ext4' | 'xfs' | 'btrfs' | 'tmpfs',
+  sizeMiB: number,
+  at: string,
+): AsyncDisposable {
   if (type === 'tmpfs') {
     execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${sizeMiB}m`, 'none', at]);
   } else {

@@ -129,10 +129,19 @@ export class DirPool implements PoolDriver {
     if (known?.inode === inode) return known;
     if (stat.isDirectory()) return (await isPloopDirectory(path)) ? { format: 'ploop', inode } : undefined;
     if (!stat.isFile()) return undefined;
-    await using file = await openRegular(path, 'r');
-    const head = Buffer.alloc(4);
-    await readFully(file, head, 0);
-    return { format: isQcow2(head) ? 'qcow2' : 'raw', inode };
+    try {
+      await using file = await openRegular(path, 'r');
+      const head = Buffer.alloc(4);
+      await readFully(file, head, 0);
+      return { format: isQcow2(head) ? 'qcow2' : 'raw', inode };
+    } catch (error) {
+      // Gone or swapped under our eyes: the next look tells. Unreadable is still a volume, a damaged one, and no
+      // reason to give up the pool.
+      const swapped = ['path-escapes-pool', 'ENOENT', 'ELOOP'].includes(
+        (error as NodeJS.ErrnoException).code ?? '',
+      );
+      return swapped ? undefined : { format: 'raw', inode };
+    }
   }
 
   /** Throws `volume-not-found`; and `path-escapes-pool` for a link, wherever it leads. */
@@ -193,7 +202,12 @@ export class DirPool implements PoolDriver {
     const times = await Promise.all(
       parts.map(async (part) => (await lstat(join(volume.path, part), { bigint: true })).mtimeNs),
     );
-    return times.reduce((last, time) => (time > last ? time : last), 0n).toString(36);
+    return (
+      times
+        .sort((a, b) => (a < b ? -1 : 1))
+        .at(-1)
+        ?.toString(36) ?? '0'
+    );
   }
 
   // ---- making and unmaking ----
