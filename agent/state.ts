@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { type PoolDefinition, poolDefinitionSchema } from '../shared/conf/pool.ts';
 import { StowageError } from '../shared/util/errors.ts';
 import { removeIfExists, replaceFile, syncDirectory } from './host/files.ts';
+import { StateFile } from './host/state-file.ts';
 
 const poolStateSchema = z.object({ definition: poolDefinitionSchema, active: z.boolean() });
 export type StoredPool = z.infer<typeof poolStateSchema>;
@@ -14,11 +15,15 @@ export class AgentState {
   readonly directory: string;
   readonly agentId: string;
   readonly #fences: Map<string, number>;
+  readonly #fenceFile: StateFile;
 
   private constructor(directory: string, agentId: string, fences: Map<string, number>) {
     this.directory = directory;
     this.agentId = agentId;
     this.#fences = fences;
+    this.#fenceFile = new StateFile(join(directory, 'fences.json'), () =>
+      JSON.stringify(Object.fromEntries(this.#fences)),
+    );
   }
 
   static async open(directory: string): Promise<AgentState> {
@@ -72,6 +77,6 @@ export class AgentState {
     }
     if (token === highest) return;
     this.#fences.set(volume, token);
-    await replaceFile(join(this.directory, 'fences.json'), JSON.stringify(Object.fromEntries(this.#fences)));
+    await this.#fenceFile.save();
   }
 }

@@ -277,7 +277,8 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     });
     if (answer.range)
       void reply.code(206).header('content-range', `bytes ${from}-${to - 1}/${answer.sizeBytes}`);
-    if (request.method === 'HEAD') return reply.send();
+    // An empty stream, not nothing: for nothing Fastify would say that the length is 0.
+    if (request.method === 'HEAD') return reply.send(Readable.from([]));
     return reply.send(await stream(request, (source) => bytesOf(singleSource(source), from, to)));
   });
 }

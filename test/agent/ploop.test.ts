@@ -215,6 +215,8 @@ describe('what libvirt gets wrong (PLOOP facts, section 4)', () => {
       good.replace('<?xml version="1.0"?>', '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'),
       good.replace('{00000000-0000-0000-0000-000000000000}', top),
       good.replace('</Parallels_disk_image>', ''),
+      `<a>${'<b>'.repeat(3_000_000)}`,
+      good.replace('<Disk_size>16384<', '<Disk_size>9223372036854775808<'),
     ];
     for (const text of bad) {
       await writeFile(path, text);

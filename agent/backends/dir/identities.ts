@@ -3,7 +3,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { volumeFormatSchema } from '../../../shared/conf/volume.ts';
-import { replaceFile } from '../../host/files.ts';
+import { StateFile } from '../../host/state-file.ts';
 
 const identitySchema = z.object({
   id: z.uuid(),
@@ -20,12 +20,16 @@ const fileSchema = z.record(z.string(), identitySchema);
 /** Which volume has which id, kept inside the pool so that it outlives the agent. */
 export class Identities {
   readonly #directory: string;
+  readonly #file: StateFile;
   #known = new Map<string, Identity>();
   #loaded = false;
 
   /** `directory` is the pool's private directory. */
   constructor(directory: string) {
     this.#directory = directory;
+    this.#file = new StateFile(join(directory, 'volumes.json'), () =>
+      JSON.stringify(Object.fromEntries(this.#known)),
+    );
   }
 
   async load(): Promise<void> {
@@ -81,6 +85,6 @@ export class Identities {
 
   async #save(): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    await replaceFile(join(this.#directory, 'volumes.json'), JSON.stringify(Object.fromEntries(this.#known)));
+    await this.#file.save();
   }
 }

@@ -1,0 +1,18 @@
+import { spawn } from 'node:child_process';
+
+/**
+ * `npm run bench [-- NAME …]`: runs benchmarks side by side with the tools people use today, by hand, as root. Everything
+ * happens in a network namespace made for it.
+ */
+const ALL = ['migrate', 'clone', 'agent', 'list'];
+const names = process.argv.slice(2);
+for (const name of names.length > 0 ? names : ALL) {
+  if (!ALL.includes(name)) throw new Error(`there is no benchmark '${name}'; there are ${ALL.join(', ')}`);
+  const child = spawn(
+    'unshare',
+    ['--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', process.execPath, `test/bench/${name}.ts`],
+    { stdio: 'inherit' },
+  );
+  const code = await new Promise<number>((resolve) => child.on('exit', (status) => resolve(status ?? 1)));
+  if (code !== 0) process.exit(code);
+}
