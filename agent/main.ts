@@ -7,7 +7,6 @@ import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
-import { keepConnected } from './connect.ts';
 import { doctor } from './doctor.ts';
 import { ploopCommand } from './ploop-command.ts';
 import { createAgent, listen } from './server.ts';
@@ -62,6 +61,7 @@ program
     'file with the one-time enrolment token, for the first time; deleted when used',
   )
   .action(async (controller: string, options: { state: string; tokenFile?: string }) => {
+    const { keepConnected } = await import('./connect.ts');
     const running = await createAgent(options.state, { version: VERSION, bundle: bundleHash() });
     const signal = untilSignalled();
     const { agentId } = running.agent.state;

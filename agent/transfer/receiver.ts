@@ -1,11 +1,9 @@
-import 'reflect-metadata';
-import { createHash, timingSafeEqual, webcrypto, X509Certificate } from 'node:crypto';
+import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
-import * as x509 from '@peculiar/x509';
 import type { Receiver } from '../../shared/protocol/agent.ts';
 import { decodeExtents } from '../../shared/transfer/receive.ts';
 import { StowageError, toProblem, toStowageError } from '../../shared/util/errors.ts';
@@ -15,32 +13,6 @@ export interface Ticket {
   secret: string;
   /** ms since the epoch. */
   expiresAt: number;
-}
-
-type SelfSigned = Parameters<typeof x509.X509CertificateGenerator.createSelfSigned>[0];
-
-const ECDSA = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
-
-/** A certificate that exists for one transfer only; the source knows it by its fingerprint. */
-async function makeCertificate(): Promise<{ key: string; cert: string; fingerprint: string }> {
-  x509.cryptoProvider.set(webcrypto as unknown as Parameters<typeof x509.cryptoProvider.set>[0]);
-  const keys = await webcrypto.subtle.generateKey(ECDSA, true, ['sign', 'verify']);
-  const hour = 3600_000;
-  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    serialNumber: createHash('sha256').update(String(performance.now())).digest('hex').slice(0, 16),
-    name: 'CN=stowage-transfer',
-    notBefore: new Date(Date.now() - hour),
-    notAfter: new Date(Date.now() + 7 * 24 * hour),
-    signingAlgorithm: ECDSA,
-    keys: keys as SelfSigned['keys'],
-  });
-  const key = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64');
-  const cert = certificate.toString('pem');
-  return {
-    key: `-----BEGIN PRIVATE KEY-----\n${key}\n-----END PRIVATE KEY-----\n`,
-    cert,
-    fingerprint: new X509Certificate(cert).fingerprint256,
-  };
 }
 
 /** Addresses under which a peer may reach this host; loopback last, for agents on one machine. */
@@ -89,6 +61,8 @@ export class TransferReceiver {
   }
 
   static async open(sink: Sink, ticket: Ticket): Promise<TransferReceiver> {
+    // Loaded when the first transfer needs it: an agent that only looks after volumes starts faster and stays smaller.
+    const { makeCertificate } = await import('./certificate.ts');
     const certificate = await makeCertificate();
     const tcp = createTcpServer();
     await new Promise<void>((resolve, reject) => {

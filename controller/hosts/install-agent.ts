@@ -158,7 +158,7 @@ export async function installAgent(
     `if [ -n "$running" ] && tr "\\0" " " < /proc/$running/cmdline 2>/dev/null | grep -q "agent-${payload.hash}.mjs serve"; then [ -S agent.sock ] && exit 0; fi`,
     `if [ -n "$running" ] && tr "\\0" " " < /proc/$running/cmdline 2>/dev/null | grep -q "agent-[0-9a-f]*.mjs serve"; then kill $running; for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $running 2>/dev/null || break; sleep 0.3; done; fi`,
     `rm -f agent.sock`,
-    `setsid ${node} ${bundle} serve --state ${directory} --socket ${socket} </dev/null >>agent.log 2>&1 & echo $! > agent.pid`,
+    `NODE_COMPILE_CACHE=${directory}/compiled setsid ${node} ${bundle} serve --state ${directory} --socket ${socket} </dev/null >>agent.log 2>&1 & echo $! > agent.pid`,
     `for i in $(seq 100); do [ -S agent.sock ] && exit 0; kill -0 $(cat agent.pid) 2>/dev/null || break; sleep 0.1; done`,
     `tail -n 5 agent.log >&2; exit 1`,
   ].join('\n');

@@ -130,6 +130,7 @@ export async function startHost(directory: string, options: HostOptions = {}): P
       'PasswordAuthentication no',
       'StrictModes no',
       'UsePAM no',
+      'Subsystem sftp internal-sftp',
       'MaxSessions 200',
       'MaxStartups 100',
       `PidFile ${file('sshd.pid')}`,
