@@ -84,13 +84,17 @@ export async function startController(options: ControllerOptions): Promise<Contr
     jobs.wake();
     collect(host.name);
   };
-  const housekeeping = setInterval(async () => {
+  const keepHouse = async (): Promise<void> => {
     for (const host of await fleet.list()) if (host.state === 'reachable') collect(host.name);
     await uploads.dropIdle();
+  };
+  const housekeeping = setInterval(() => {
+    keepHouse().catch((error) => logger.warn(error, 'housekeeping failed'));
   }, HOUSEKEEPING_MS);
 
   const api = await createApi(parts, logger);
   await leases.dropOrphans();
+  await uploads.dropUnbegun();
   await fleet.start();
   await jobs.start();
   const url = await api.listen({ host: options.host, port: options.port });

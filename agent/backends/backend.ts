@@ -55,8 +55,10 @@ export interface Sink {
   readonly digests: ChunkDigests;
   /** Last change, ms since the epoch. */
   readonly touchedAt: number;
-  /** Writes one checked chunk. Settles when it is durable and on record, together with others under way. */
+  /** Writes one checked chunk. Holds the writer back while more than a few MiB are not durable yet. */
   write(chunk: ReceivedChunk): Promise<void>;
+  /** Settles when everything written is durable and on record. Throws when something could not be. */
+  flush(): Promise<void>;
   /**
    * Makes the complete transfer a volume: checks the digest, lets the format check the image, publishes it under its
    * name in one step. Repeatable after a kill. Throws `digest-mismatch`, `invalid-image`, `volume-exists`.
@@ -87,7 +89,8 @@ export interface PoolDriver {
 
   /** Throws `volume-exists`. */
   createVolume?(volume: NewVolume, signal?: AbortSignal): Promise<Volume>;
-  deleteVolume?(name: string): Promise<void>;
+  /** With `etag`, only the state of the volume that has it, else `volume-changed`. */
+  deleteVolume?(name: string, etag?: string): Promise<void>;
   /** Throws `shrink-refused` for a smaller capacity without `shrink`. */
   resizeVolume?(name: string, capacityBytes: number, shrink: boolean): Promise<Volume>;
   cloneVolume?(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
@@ -104,6 +107,8 @@ export interface PoolDriver {
   openSink?(spec: TransferSpec): Promise<Sink>;
   /** The transfers that were begun here and neither committed nor aborted. */
   listSinks?(): Promise<Sink[]>;
+  /** Removes what a transfer left, also one that cannot be opened. Throws `job-state` while it is being committed. */
+  dropSink?(transferId: string): Promise<void>;
   /** The volume that a transfer became, when it was committed before. */
   committed?(transferId: string): Promise<Volume | undefined>;
 }

@@ -51,5 +51,7 @@ export interface FormatDriver {
   openContent(path: string, scratch: string, signal?: AbortSignal): Promise<Source>;
   /** Makes a volume at `path`, which does not exist, from content in the raw file `content`, which the caller removes. */
   fromContent(content: string, path: string, volume: NewVolume, signal?: AbortSignal): Promise<void>;
+  /** Throws `volume-mounted` when a guest uses the volume now, as far as this host can tell. */
+  refuseMounted?(path: string): Promise<void>;
   readonly snapshots?: SnapshotDriver;
 }

@@ -53,12 +53,14 @@ async function receiveBytes(sink: Sink, offset: number, body: AsyncIterable<Buff
     throw new StowageError('upload-offset', 'an upload goes on at a multiple of 4 MiB; ask for the offset');
   let index = offset / CHUNK_BYTES;
   const writes = new Set<Promise<void>>();
+  let failed: unknown;
   const store = async (at: number, bytes: Buffer<ArrayBuffer>): Promise<void> => {
     const zero = isZero(bytes);
     const digest = zero ? zeroDigest(bytes.length) : await digestOf(bytes);
     await sink.write({
       index: at,
       digest,
+      verified: Promise.resolve(),
       data: zero ? undefined : { bytes, ranges: [{ start: 0, end: bytes.length }] },
     });
   };
@@ -74,19 +76,24 @@ async function receiveBytes(sink: Sink, offset: number, body: AsyncIterable<Buff
       used += part.length;
       if (filled < buffer.length) continue;
       const write = store(index++, buffer).finally(() => writes.delete(write));
-      write.catch(() => undefined);
+      write.catch((error) => {
+        failed ??= error;
+      });
       writes.add(write);
       buffer = undefined;
       filled = 0;
       if (writes.size >= WRITES_AT_ONCE) await Promise.race(writes);
+      if (failed) throw failed;
     }
   }
-  await Promise.all(writes);
+  await Promise.allSettled(writes);
+  if (failed) throw failed;
 }
 
 /** The sink's and the source's side of moving a volume. */
 export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server): void {
   const { pools, use } = agent;
+  const commits = new Map<string, ReturnType<Sink['commit']>>();
   const params = { params: transferParams };
 
   http.get('/v1/transfers', async () => (await agent.listSinks()).map(status));
@@ -106,8 +113,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
 
   http.delete('/v1/transfers/:transfer', { schema: params }, async (request) => {
     agent.closeReceiver(request.params.transfer);
-    const sink = await agent.findSink(request.params.transfer).catch(() => undefined);
-    await sink?.abort();
+    for (const pool of pools.running()) await pools.driver(pool).dropSink?.(request.params.transfer);
     return {};
   });
 
@@ -116,6 +122,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     await decodeExtents(request.body as AsyncIterable<Buffer>, sink.digests.map, (chunk) =>
       sink.write(chunk),
     );
+    await sink.flush();
     return status(sink);
   });
 
@@ -131,6 +138,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     async (request) => {
       const sink = await agent.findSink(request.params.transfer);
       await receiveBytes(sink, request.query.offset, request.body as AsyncIterable<Buffer>);
+      await sink.flush();
       return status(sink);
     },
   );
@@ -161,11 +169,21 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
         if (before) return { volume: before, digest: request.body.digest ?? '' };
       }
       const sink = await agent.findSink(transfer);
-      await checkFence(agent, request.headers, sink.spec.pool, sink.spec.volume);
-      using _writer = use.write(`${sink.spec.pool}/${sink.spec.volume}`, 'being put in place');
+      const { pool, volume } = sink.spec;
+      await checkFence(agent, request.headers, pool, volume);
       agent.closeReceiver(transfer);
-      const committed = await sink.commit(request.body.digest, abortSignal(request));
-      await pools.refresh(sink.spec.pool).catch(() => undefined);
+      // Asked again because an answer was lost, the commit under way is joined, not refused.
+      let commit = commits.get(transfer);
+      if (!commit) {
+        const writer = use.write(`${pool}/${volume}`, 'being put in place');
+        commit = sink.commit(request.body.digest).finally(() => {
+          writer[Symbol.dispose]();
+          commits.delete(transfer);
+        });
+        commits.set(transfer, commit);
+      }
+      const committed = await commit;
+      await pools.refresh(pool).catch(() => undefined);
       return committed;
     },
   );
@@ -195,7 +213,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
             last = progress;
           },
         });
-        write({ ...last, ...sent });
+        write({ ...last, ...sent, etag: source.layout.etag });
       } finally {
         await source.close();
       }
@@ -216,15 +234,12 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
 
   // The controller joins two of these into one stream, and cannot read what passes: it is TLS from agent to agent.
   server.on('upgrade', (request, socket: Duplex, head: Buffer) => {
+    socket.on('error', () => socket.destroy());
     const match = /^\/v1\/(transfers|sends)\/([0-9a-f-]{36})\/relay$/.exec(request.url ?? '');
     const [, side, transfer] = match ?? [];
     const receiver = side === 'transfers' ? agent.receivers.get(transfer!) : undefined;
-    if (
-      !side ||
-      !transfer ||
-      request.headers.upgrade !== RELAY_UPGRADE ||
-      (side === 'transfers' && !receiver)
-    ) {
+    const waiting = side === 'sends' ? agent.relays.get(transfer!) : undefined;
+    if ((!receiver && !waiting) || request.headers.upgrade !== RELAY_UPGRADE) {
       socket.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
       return;
     }
@@ -233,6 +248,6 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     );
     if (head.length > 0) socket.unshift(head);
     if (receiver) receiver.accept(socket);
-    else agent.relay(transfer).bring(socket);
+    else waiting?.bring(socket);
   });
 }

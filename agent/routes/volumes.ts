@@ -3,6 +3,7 @@ import type { Volume } from '../../shared/conf/volume.ts';
 import {
   cloneVolumeSchema,
   createVolumeSchema,
+  deleteQuery,
   FENCE_HEADER,
   poolParams,
   representationQuery,
@@ -130,10 +131,13 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     return found;
   });
 
-  http.delete('/v1/pools/:pool/volumes/:volume', { schema: params }, (request) =>
-    change(request, 'being deleted', (driver) =>
-      supported(driver, 'deleteVolume')(request.params.volume),
-    ).then(() => ({})),
+  http.delete(
+    '/v1/pools/:pool/volumes/:volume',
+    { schema: { ...params, querystring: deleteQuery } },
+    (request) =>
+      change(request, 'being deleted', (driver) =>
+        supported(driver, 'deleteVolume')(request.params.volume, request.query.etag),
+      ).then(() => ({})),
   );
 
   http.post(

@@ -4,6 +4,8 @@ import type { ChunkDigests } from '../../shared/transfer/chunks.ts';
 import { DIGEST_BYTES } from '../../shared/transfer/chunks.ts';
 import { writeFully } from '../host/files.ts';
 
+/** In the place of a digest: the chunk is not on record any more. */
+const REVOKED = Buffer.alloc(DIGEST_BYTES);
 const RECORD = 4 + DIGEST_BYTES + 4;
 
 /**
@@ -32,12 +34,20 @@ export class ChunkJournal implements AsyncDisposable {
         index >= digests.map.count
       )
         break;
-      digests.set(index, record.subarray(4, 4 + DIGEST_BYTES));
+      const digest = record.subarray(4, 4 + DIGEST_BYTES);
+      if (digest.equals(REVOKED)) digests.unset(index);
+      else digests.set(index, digest);
     }
     await file.close();
     const writable = await open(path, 'r+');
     await writable.truncate(end);
     return new ChunkJournal(writable, end);
+  }
+
+  /** Takes a chunk off the record, durably: what is written over it next may never be finished. */
+  async revoke(index: number): Promise<void> {
+    await this.append([{ index, digest: REVOKED }]);
+    await this.#file.datasync();
   }
 
   async append(records: { index: number; digest: Buffer }[]): Promise<void> {
@@ -48,8 +58,9 @@ export class ChunkJournal implements AsyncDisposable {
       digest.copy(record, 4);
       record.writeUInt32LE(crc32(record.subarray(0, RECORD - 4)), RECORD - 4);
     });
-    await writeFully(this.#file, bytes, this.#end);
+    const at = this.#end;
     this.#end += bytes.length;
+    await writeFully(this.#file, bytes, at);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

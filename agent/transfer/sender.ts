@@ -11,8 +11,11 @@ import { fromProblem, StowageError } from '../../shared/util/errors.ts';
 import type { VolumeSource } from '../backends/backend.ts';
 import { Throttle } from './throttle.ts';
 
-/** Streams side by side. With one chunk each under way, a cut costs at most STRIPES chunks: 16 MiB. */
-export const STRIPES = 4;
+/**
+ * Streams side by side, with one chunk each under way. Together with the 4 MiB that a sink lets
+ * go without being durable, a kill costs at most 16 MiB.
+ */
+export const STRIPES = 3;
 /** Chunks that one request carries at the most. */
 const BATCH = 1024;
 /** Longest silence of a connection under way before it counts as cut. */
@@ -154,11 +157,12 @@ export async function sendVolume(
       for (let count = 0; count < BATCH && next < map.count; count++) {
         const index = next++;
         const chunk = await readChunk(source.sources, map, index, buffer);
-        const digest = await chunk.digest;
-        ours.set(index, digest);
+        const known = there.get(index);
+        const same = known !== undefined && (await chunk.digest).equals(known);
+        if (!same) yield* chunkFrames(index, chunk);
+        ours.set(index, await chunk.digest);
         doneBytes += chunk.bytes.length;
-        if (there.get(index)?.equals(digest)) continue;
-        yield* chunkFrames(index, chunk);
+        if (same) continue;
         if (chunk.ranges.length > 0) break;
       }
     }

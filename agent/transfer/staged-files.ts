@@ -9,11 +9,14 @@ import { ChunkJournal } from './journal.ts';
 
 const STEP = 1 << 20;
 
+/** Bytes written but not yet durable at which writers are held back. */
+const MOST_UNSYNCED = 4 << 20;
+
 interface Waiting {
   index: number;
   digest: Buffer;
+  /** undefined when nothing had to be written. */
   file: FileHandle | undefined;
-  settle: (error?: unknown) => void;
 }
 
 /** The files that a transfer is written to, and the journal of what is durable in them. */
@@ -24,7 +27,14 @@ export class StagedFiles implements AsyncDisposable {
   readonly #files: FileHandle[];
   readonly #journal: ChunkJournal;
   #waiting: Waiting[] = [];
-  #syncing = false;
+  #unsynced = 0;
+  #syncing: Promise<void> | undefined;
+  #held: (() => void)[] = [];
+  #failure: Error | undefined;
+  #writing = 0;
+  #idle: (() => void) | undefined;
+  /** Chunks that this process has begun to write. */
+  readonly #touched = new Set<number>();
 
   private constructor(map: ChunkMap, digests: ChunkDigests, files: FileHandle[], journal: ChunkJournal) {
     this.map = map;
@@ -44,13 +54,18 @@ export class StagedFiles implements AsyncDisposable {
     const files: FileHandle[] = [];
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
     if (parts.some((part) => part.name !== '')) await mkdir(path, { recursive: true, mode: 0o700 });
-    for (const part of parts) {
-      const file = await open(part.name === '' ? path : join(path, part.name), flags, 0o600);
-      files.push(file);
-      if (!part.dense) await file.truncate(part.sizeBytes);
-    }
     const staged = new StagedFiles(map, digests, files, journal);
-    if (digests.doneCount > 0) await staged.#emptyUnfinished();
+    try {
+      for (const part of parts) {
+        const file = await open(part.name === '' ? path : join(path, part.name), flags, 0o600);
+        files.push(file);
+        if (!part.dense) await file.truncate(part.sizeBytes);
+      }
+      await staged.#emptyUnfinished();
+    } catch (error) {
+      await staged[Symbol.asyncDispose]();
+      throw error;
+    }
     return staged;
   }
 
@@ -66,30 +81,62 @@ export class StagedFiles implements AsyncDisposable {
     }
   }
 
-  /** Settles when the chunk is durable and on record. */
+  /**
+   * Settles when the chunk is written and no more than {@link MOST_UNSYNCED} bytes are not yet durable: what a kill now
+   * would cost. Its record follows; {@link flush} waits for it. Throws what an earlier chunk could not be synced for.
+   */
   async write(chunk: ReceivedChunk): Promise<void> {
-    const place = this.map.chunk(chunk.index);
-    const file = this.#files[place.part]!;
-    const wrote = await this.#writeData(file, place, chunk);
-    await new Promise<void>((resolve, reject) => {
-      const settle = (error?: unknown): void => (error === undefined ? resolve() : reject(error));
-      this.#waiting.push({
-        index: chunk.index,
-        digest: chunk.digest,
-        file: wrote ? file : undefined,
-        settle,
-      });
-      if (!this.#syncing) void this.#sync();
-    });
+    this.#writing++;
+    try {
+      await this.#write(chunk);
+    } finally {
+      if (--this.#writing === 0) this.#idle?.();
+    }
   }
 
-  async #writeData(file: FileHandle, place: Chunk, chunk: ReceivedChunk): Promise<boolean> {
+  /** Settles when everything written is durable and on record. Throws when something could not be. */
+  async flush(): Promise<void> {
+    while (this.#writing > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve;
+      });
+    }
+    await this.#syncing;
+    if (this.#failure) throw this.#failure;
+  }
+
+  async #write(chunk: ReceivedChunk): Promise<void> {
+    const place = this.map.chunk(chunk.index);
+    const file = this.#files[place.part]!;
+    // What was written here before is not what is coming: it is off the record first, and no byte of it may stay.
+    const again = this.#touched.has(chunk.index) || this.digests.has(chunk.index);
+    if (again) {
+      await this.#syncing;
+      await this.#journal.revoke(chunk.index);
+      this.digests.unset(chunk.index);
+    }
+    this.#touched.add(chunk.index);
+    // Written while it is still being hashed; it goes on record only when the digest is right.
+    const [wrote] = await Promise.all([this.#writeData(file, place, chunk, again), chunk.verified]);
+    if (this.#failure) throw this.#failure;
+    this.#waiting.push({ index: chunk.index, digest: chunk.digest, file: wrote ? file : undefined });
+    if (wrote) this.#unsynced += place.length;
+    this.#syncing ??= this.#sync();
+    while (this.#unsynced > MOST_UNSYNCED && this.#syncing) {
+      await new Promise<void>((resolve) => this.#held.push(resolve));
+    }
+    if (this.#failure) throw this.#failure;
+  }
+
+  async #writeData(file: FileHandle, place: Chunk, chunk: ReceivedChunk, again: boolean): Promise<boolean> {
     const { dense } = this.map.parts[place.part]!;
     if (!chunk.data) {
-      if (dense) await writeZeros(file, place.offset, place.length);
-      return dense;
+      if (!dense && !again) return false;
+      if (dense || !punchHole(file, place.offset, place.length))
+        await writeZeros(file, place.offset, place.length);
+      return true;
     }
-    const ranges = dense ? [{ start: 0, end: place.length }] : chunk.data.ranges;
+    const ranges = dense || again ? [{ start: 0, end: place.length }] : chunk.data.ranges;
     for (const range of ranges) {
       for (let start = range.start; start < range.end; start += STEP) {
         const end = Math.min(start + STEP, range.end);
@@ -99,31 +146,27 @@ export class StagedFiles implements AsyncDisposable {
     return true;
   }
 
-  /** One fdatasync for all chunks that wait, then their records; what arrives meanwhile waits for the next round. */
+  /** One fdatasync for all chunks that wait, then their records; what arrives meanwhile goes into the next round. */
   async #sync(): Promise<void> {
-    this.#syncing = true;
-    while (this.#waiting.length > 0) {
-      const batch = this.#waiting;
-      this.#waiting = [];
-      try {
+    try {
+      while (this.#waiting.length > 0) {
+        const batch = this.#waiting;
+        const bytes = this.#unsynced;
+        this.#waiting = [];
         const files = new Set(batch.flatMap(({ file }) => (file ? [file] : [])));
         await Promise.all([...files].map((file) => file.datasync()));
         await this.#journal.append(batch);
         for (const { index, digest } of batch) this.digests.set(index, digest);
         this.touchedAt = Date.now();
-        for (const waiting of batch) waiting.settle();
-      } catch (error) {
-        for (const waiting of batch) waiting.settle(error);
+        this.#unsynced -= bytes;
+        for (const release of this.#held.splice(0)) release();
       }
+    } catch (error) {
+      this.#failure = error instanceof Error ? error : new Error(String(error));
+    } finally {
+      this.#syncing = undefined;
+      for (const release of this.#held.splice(0)) release();
     }
-    this.#syncing = false;
-  }
-
-  /** The first bytes of a part, as far as they have arrived. */
-  async head(part: number, length: number): Promise<Buffer> {
-    const buffer = Buffer.alloc(length);
-    const { bytesRead } = await this.#files[part]!.read(buffer, 0, length, 0);
-    return buffer.subarray(0, bytesRead);
   }
 
   /** Sizes and metadata durable too, then everything closed. */

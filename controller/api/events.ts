@@ -11,6 +11,8 @@ const BACKLOG_BYTES = 4 << 20;
 export function serveEvents(http: ApiHttp, { tokens, inventory, webSockets }: Parts): void {
   const server = new WebSocketServer({ noServer: true, maxPayload: 1024 });
   http.server.on('upgrade', async (request, socket, head) => {
+    // Node takes its own listener away before it hands the socket over.
+    socket.on('error', () => socket.destroy());
     if (webSockets.handleUpgrade(request, socket, head)) return;
     const refuse = (status: string): void =>
       void socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);

@@ -1,6 +1,5 @@
 import { z } from 'zod';
 import { StowageError } from '../../shared/util/errors.ts';
-import { splitReference } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
 import type { ApiHttp } from './http.ts';
 
@@ -29,21 +28,12 @@ export function jobRoutes(http: ApiHttp, { jobs, uploads }: Parts): void {
     { config: { role: 'operator', audit: 'job.cancel' }, schema: { tags, params: jobParams } },
     async (request) => {
       const job = await jobs.get(request.params.job);
-      if (job.kind === 'upload') {
-        const [host = '', pool = '', volume = ''] = splitReference(
-          (JSON.parse(job.params) as { volume: string }).volume,
-        );
-        const upload = await uploads.find({ host, pool, volume });
-        if (upload.job !== job.id)
-          throw new StowageError('job-state', `job ${job.id} has ended: ${job.state}`);
-        await uploads.cancel(
-          host,
-          upload,
-          new StowageError('cancelled', `cancelled by ${request.actor.name}`),
-        );
-        return jobs.get(job.id);
+      if (job.kind !== 'upload') return jobs.cancel(job.id);
+      if (!['queued', 'running', 'waiting'].includes(job.state)) {
+        throw new StowageError('job-state', `job ${job.id} has ended: ${job.state}`);
       }
-      return jobs.cancel(request.params.job);
+      await uploads.cancelJob(job, new StowageError('cancelled', `cancelled by ${request.actor.name}`));
+      return jobs.get(job.id);
     },
   );
 

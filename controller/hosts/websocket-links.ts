@@ -118,6 +118,7 @@ export class WebSocketLinks {
   }
 
   async #greet(socket: WebSocket, source: string): Promise<void> {
+    socket.on('error', () => socket.terminate());
     const messages = messagesOf(socket);
     const timer = setTimeout(() => socket.terminate(), HELLO_MS);
     try {

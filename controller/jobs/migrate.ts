@@ -31,6 +31,8 @@ export type MigrateParams = z.infer<typeof migrateParamsSchema>;
 interface Notes {
   spec: TransferSpec;
   digest: string;
+  /** The state of the source that was sent: only that may be deleted. */
+  etag: string;
   /** The agents cannot reach each other: the bytes pass through the controller. */
   relay: boolean;
   /** What earlier attempts gave to the network. */
@@ -125,6 +127,7 @@ async function transfer(context: Context): Promise<void> {
     }
     if (progress.digest) {
       context.notes.digest = progress.digest;
+      context.notes.etag = progress.etag;
       await context.save();
       return;
     }
@@ -150,7 +153,8 @@ async function removeSource(context: Context): Promise<void> {
   const from = place(source);
   const agent = await context.agent(from.host);
   const fence = await context.fence(source);
-  await agent.json(volumePath(from), { method: 'DELETE', fence }).catch((error) => {
+  const etag = encodeURIComponent(context.notes.etag ?? '');
+  await agent.json(`${volumePath(from)}?etag=${etag}`, { method: 'DELETE', fence }).catch((error) => {
     // Gone is what it shall be: the step was run before, and killed before it could be recorded.
     if (error.code !== 'volume-not-found') throw error;
   });

@@ -111,7 +111,10 @@ export class JobRunner {
   #launch(row: JobRow): void {
     const entry = { stop: new AbortController(), wake: new AbortController(), ended: Promise.resolve() };
     this.#running.set(row.id, entry);
-    entry.ended = this.#run(row, entry).finally(() => this.#running.delete(row.id));
+    entry.ended = this.#run(row, entry)
+      // The store could not be written: the job stays as it is recorded, and the next start carries on.
+      .catch(() => undefined)
+      .finally(() => this.#running.delete(row.id));
   }
 
   async #update(id: number, values: Partial<JobRow>): Promise<void> {
@@ -179,7 +182,7 @@ export class JobRunner {
         { ...row, notes: JSON.stringify(context.notes) },
         new AbortController().signal,
       );
-      await kind.undo?.(undoing).catch(() => undefined);
+      if (number <= commitIndex) await kind.undo?.(undoing).catch(() => undefined);
       await this.#end(row, known.code === 'cancelled' ? 'cancelled' : 'failed', known);
     }
   }
@@ -219,7 +222,9 @@ export class JobRunner {
           entry.stop.signal.aborted && (!forwardOnly || entry.stop.signal.reason === STOPPED);
         if (stopped()) throw error;
         const known = toStowageError(error);
-        if (!TRANSIENT.has(known.code) && !forwardOnly) throw known;
+        // Somebody wrote to the source after it was sent: both volumes stay, and a person decides.
+        const forPeople = known.code === 'volume-changed';
+        if (forPeople || (!TRANSIENT.has(known.code) && !forwardOnly)) throw known;
         await this.#update(jobId, { state: 'waiting', error_code: known.code, error_message: known.message });
         entry.wake = new AbortController();
         // A cancel that came too late must not turn the pause into none.

@@ -11,6 +11,7 @@ import {
 import { type TransferSpec, type TransferStatus, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import { splitReference } from '../../shared/util/names.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { Store } from '../store/open.ts';
@@ -111,7 +112,13 @@ export class Uploads {
     const active = await this.#active(reference);
     if (active && active.created_by === actor && active.params === JSON.stringify(params)) {
       const spec = transferSpecSchema.parse(JSON.parse(active.notes));
-      return this.#open(active.id, target.host, spec);
+      try {
+        return await this.#open(active.id, target.host, spec);
+      } catch (error) {
+        // Committed in a call whose answer was lost: that upload is done, and this is a new one.
+        if (!(error instanceof StowageError && error.code === 'job-state')) throw error;
+        await this.#jobs.finish(active.id);
+      }
     }
     const job = await this.#jobs.submit(upload, params, actor);
     const dense = format === 'ploop' && request.representation === 'image';
@@ -224,10 +231,37 @@ export class Uploads {
     }
   }
 
-  async cancel(host: string, upload: UploadState, reason: unknown): Promise<void> {
+  /** Gives an upload up. Throws `job-state` when its volume is being put in place; a host that is away learns later. */
+  async cancel(host: string, upload: Pick<UploadState, 'job' | 'spec'>, reason: unknown): Promise<void> {
     const agent = await this.#fleet.client(host);
-    await agent.json(`/v1/transfers/${upload.spec.id}`, { method: 'DELETE' }).catch(() => undefined);
+    await agent.json(`/v1/transfers/${upload.spec.id}`, { method: 'DELETE' }).catch((error) => {
+      if (error instanceof StowageError && error.code === 'job-state') throw error;
+    });
     await this.#jobs.finish(upload.job, reason);
+  }
+
+  /** Cancels an upload by its job: also one whose host is away, or that was killed before it had begun. */
+  async cancelJob(row: JobRow, reason: StowageError): Promise<void> {
+    const spec = transferSpecSchema.safeParse(JSON.parse(row.notes)).data;
+    const [host = ''] = splitReference((JSON.parse(row.params) as UploadParams).volume);
+    if (spec) await this.cancel(host, { job: row.id, spec }, reason);
+    else await this.#jobs.finish(row.id, reason);
+  }
+
+  /** At start: an upload that was killed before its transfer was recorded has nothing to go on with. */
+  async dropUnbegun(): Promise<void> {
+    const rows = await this.#store
+      .selectFrom('jobs')
+      .selectAll()
+      .where('kind', '=', 'upload')
+      .where('state', 'in', ['queued', 'running'])
+      .where('notes', '=', '{}')
+      .execute();
+    for (const row of rows)
+      await this.#jobs.finish(
+        row.id,
+        new StowageError('cancelled', 'the controller was stopped before the upload began'),
+      );
   }
 
   async dropIdle(): Promise<void> {

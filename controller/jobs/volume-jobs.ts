@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import type { JobKind } from './job.ts';
 
@@ -19,6 +20,22 @@ export const clone: JobKind<CloneParams, { begun: boolean }> = {
     { volume: target, mode: 'write' },
   ],
   steps: [
+    {
+      name: 'check',
+      async run(context) {
+        const target = agentPath(context.params.target);
+        const agent = await context.agent(target.host);
+        const taken = await agent.json(target.path).then(
+          () => true,
+          (error) => {
+            if (error.code !== 'volume-not-found') throw error;
+            return false;
+          },
+        );
+        if (taken)
+          throw new StowageError('volume-exists', `there is a volume '${context.params.target}' already`);
+      },
+    },
     {
       name: 'clone',
       async run(context) {

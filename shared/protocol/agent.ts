@@ -58,6 +58,8 @@ export const definePoolSchema = poolDefinitionSchema
   .omit({ uuid: true })
   .extend({ uuid: z.uuid().optional() });
 export const createVolumeSchema = newVolumeSchema;
+/** `etag`: delete only this state of the volume. */
+export const deleteQuery = z.object({ etag: z.string().max(200).optional() });
 export const resizeVolumeSchema = z.object({
   capacityBytes: capacitySchema,
   shrink: z.boolean().default(false),
@@ -165,6 +167,8 @@ export const sendProgressSchema = z.object({
   wireBytes: z.number(),
   /** On the last line. */
   digest: z.string().optional(),
+  /** Which state of the volume was sent; on the last line. */
+  etag: z.string().optional(),
   error: z.object({ code: z.string(), detail: z.string() }).optional(),
 });
 export type SendProgress = z.infer<typeof sendProgressSchema>;

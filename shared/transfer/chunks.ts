@@ -101,6 +101,11 @@ export class ChunkDigests {
     this.#present[index] = 1;
   }
 
+  unset(index: number): void {
+    if (this.#present[index]) this.#count--;
+    this.#present[index] = 0;
+  }
+
   get(index: number): Buffer | undefined {
     return this.has(index)
       ? this.#digests.subarray(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES)

@@ -15,7 +15,7 @@ export const MAX_PAYLOAD = 1 << 20;
 const HEADER = 20;
 
 export type Frame =
-  | { type: 'data'; offset: number; length: number; payload: Buffer }
+  | { type: 'data'; offset: number; length: number }
   | { type: 'zero'; offset: number; length: number }
   | { type: 'chunk'; offset: number; length: number; payload: Buffer }
   | { type: 'end' };
@@ -30,11 +30,10 @@ export function frameHeader(type: keyof typeof TYPES, offset: number, length: nu
   return header;
 }
 
-/** Collects the bytes of a stream into pieces of the wanted length, without copying more than once. */
+/** Puts the bytes of a stream where they are wanted, each copied once. */
 class Reader {
   readonly #iterator: AsyncIterator<Uint8Array>;
   #pending: Buffer[] = [];
-  #size = 0;
 
   constructor(stream: AsyncIterable<Uint8Array>) {
     this.#iterator = stream[Symbol.asyncIterator]();
@@ -45,36 +44,30 @@ class Reader {
     if (next.done) return false;
     const { buffer, byteOffset, byteLength } = next.value;
     this.#pending.push(Buffer.from(buffer, byteOffset, byteLength));
-    this.#size += byteLength;
     return true;
   }
 
-  /** Exactly `length` bytes; undefined at a clean end before the first of them. */
-  async take(length: number): Promise<Buffer | undefined> {
-    while (this.#size < length) {
-      if (await this.#more()) continue;
-      if (this.#size === 0) return undefined;
-      throw new StowageError('stream-cut', 'the extent stream ended inside a frame');
-    }
-    const first = this.#pending[0]!;
-    this.#size -= length;
-    if (first.length > length) {
-      this.#pending[0] = first.subarray(length);
-      return first.subarray(0, length);
-    }
-    const parts: Buffer[] = [];
-    for (let missing = length; missing > 0; ) {
-      const part = this.#pending.shift()!;
-      if (part.length > missing) {
-        this.#pending.unshift(part.subarray(missing));
-        parts.push(part.subarray(0, missing));
-        missing = 0;
-      } else {
-        parts.push(part);
-        missing -= part.length;
+  /** Fills `target`; false at a clean end before its first byte. */
+  async fill(target: Uint8Array): Promise<boolean> {
+    for (let filled = 0; filled < target.length; ) {
+      if (this.#pending.length === 0 && !(await this.#more())) {
+        if (filled === 0) return false;
+        throw new StowageError('stream-cut', 'the extent stream ended inside a frame');
       }
+      const first = this.#pending[0]!;
+      const part = first.length > target.length - filled ? first.subarray(0, target.length - filled) : first;
+      target.set(part, filled);
+      filled += part.length;
+      if (part.length === first.length) this.#pending.shift();
+      else this.#pending[0] = first.subarray(part.length);
     }
-    return parts.length === 1 ? parts[0]! : Buffer.concat(parts, length);
+    return true;
+  }
+
+  /** As {@link fill}, in the middle of a frame, where there is no clean end. */
+  async rest(target: Uint8Array): Promise<void> {
+    if (!(await this.fill(target)))
+      throw new StowageError('stream-cut', 'the extent stream ended inside a frame');
   }
 }
 
@@ -85,12 +78,19 @@ function offsetOf(header: Buffer, at: number): number {
   return Number(value);
 }
 
-/** Reads frames until the end frame. Throws `stream-cut` when the stream stops before it, `stream-corrupt` for junk. */
-export async function* readFrames(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Frame> {
+/**
+ * Reads frames until the end frame. The payload of a data frame goes straight to the place that `room` gives for it,
+ * before the frame is yielded. Throws `stream-cut` when the stream stops early, `stream-corrupt` for junk.
+ */
+export async function* readFrames(
+  stream: AsyncIterable<Uint8Array>,
+  room: (offset: number, length: number) => Uint8Array,
+): AsyncGenerator<Frame> {
   const reader = new Reader(stream);
+  const header = Buffer.alloc(HEADER);
   for (;;) {
-    const header = await reader.take(HEADER);
-    if (!header) throw new StowageError('stream-cut', 'the extent stream ended without its end frame');
+    if (!(await reader.fill(header)))
+      throw new StowageError('stream-cut', 'the extent stream ended without its end frame');
     const type = header[0];
     const offset = offsetOf(header, 4);
     const length = offsetOf(header, 12);
@@ -100,25 +100,18 @@ export async function* readFrames(stream: AsyncIterable<Uint8Array>): AsyncGener
     }
     if (type === TYPES.zero) {
       yield { type: 'zero', offset, length };
-      continue;
+    } else if (type === TYPES.data && length > 0 && length <= MAX_PAYLOAD) {
+      await reader.rest(room(offset, length));
+      yield { type: 'data', offset, length };
+    } else if (type === TYPES.chunk && length > 0 && length <= CHUNK_BYTES) {
+      const payload = Buffer.alloc(DIGEST_BYTES);
+      await reader.rest(payload);
+      yield { type: 'chunk', offset, length, payload };
+    } else {
+      throw new StowageError(
+        'stream-corrupt',
+        `a frame of type ${type} and length ${length} is not part of the extent stream`,
+      );
     }
-    if (type === TYPES.data && length > 0 && length <= MAX_PAYLOAD) {
-      yield { type: 'data', offset, length, payload: await payload(reader, length) };
-      continue;
-    }
-    if (type === TYPES.chunk && length > 0 && length <= CHUNK_BYTES) {
-      yield { type: 'chunk', offset, length, payload: await payload(reader, DIGEST_BYTES) };
-      continue;
-    }
-    throw new StowageError(
-      'stream-corrupt',
-      `a frame of type ${type} and length ${length} is not part of the extent stream`,
-    );
   }
-}
-
-async function payload(reader: Reader, length: number): Promise<Buffer> {
-  const bytes = await reader.take(length);
-  if (!bytes) throw new StowageError('stream-cut', 'the extent stream ended inside a frame');
-  return bytes;
 }

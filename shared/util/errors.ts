@@ -28,6 +28,7 @@ export const ERRORS = {
   // what stands in the way
   'volume-in-use': 409,
   'volume-mounted': 409,
+  'volume-changed': 409,
   'volume-has-snapshots': 409,
   'volume-damaged': 409,
   'pool-inactive': 409,

@@ -127,6 +127,11 @@ async function apply(directory: string, model: Model, step: Operation, clusterBy
     case 'switch': {
       const guid = guids[step.pick % guids.length];
       if (!guid) return;
+      const { snapshots } = await volumeInfo(directory);
+      if (snapshots.find((snapshot) => snapshot.guid === guid)?.temporary) {
+        await assert.rejects(switchSnapshot(directory, guid), { code: 'snapshot-not-found' });
+        return;
+      }
       await switchSnapshot(directory, guid);
       model.content = Buffer.from(model.snapshots.get(guid)!);
       return;

@@ -420,6 +420,20 @@ test('the tools’ own lock is respected', async () => {
   assert.match(held, /volume-in-use/);
 });
 
+test('a merge that was stopped half way leaves a snapshot that can only be deleted', async () => {
+  await using room = scratch();
+  const directory = join(room.path, 'v');
+  await volumeWithData(directory, randomBytes(MIB));
+  const guid = await createSnapshot(directory);
+  const current = randomBytes(MIB);
+  await writeCluster(directory, 0, current);
+  await assert.rejects(deleteSnapshot(directory, guid, AbortSignal.abort(new Error('stopped'))));
+  await assert.rejects(switchSnapshot(directory, guid), { code: 'snapshot-not-found' });
+  assert.ok((await firstCluster(directory)).equals(current), 'reading goes on at once');
+  await deleteSnapshot(directory, guid);
+  assert.ok((await firstCluster(directory)).equals(current));
+});
+
 test('switching back leaves other branches, and a snapshot with two children is only marked', async () => {
   await using room = scratch();
   const directory = join(room.path, 'v');

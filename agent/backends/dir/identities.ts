@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { BigIntStats } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -17,12 +18,20 @@ export type Identity = z.infer<typeof identitySchema>;
 
 const fileSchema = z.record(z.string(), identitySchema);
 
+/** Inode numbers are used again; together with the time of birth they are not. */
+export function inodeOf(stat: BigIntStats): string {
+  return `${stat.ino}:${stat.birthtimeNs}`;
+}
+
 /** Which volume has which id, kept inside the pool so that it outlives the agent. */
 export class Identities {
   readonly #directory: string;
   readonly #file: StateFile;
   #known = new Map<string, Identity>();
   #loaded = false;
+  /** Counts our own changes, and notes for each name the last one: a look that began before must not undo it. */
+  #changes = 0;
+  readonly #changedAt = new Map<string, number>();
 
   /** `directory` is the pool's private directory. */
   constructor(directory: string) {
@@ -44,6 +53,10 @@ export class Identities {
     this.#loaded = true;
   }
 
+  get changes(): number {
+    return this.#changes;
+  }
+
   get(name: string): Identity | undefined {
     return this.#known.get(name);
   }
@@ -55,28 +68,32 @@ export class Identities {
 
   async set(name: string, identity: Identity): Promise<void> {
     this.#known.set(name, identity);
+    this.#changedAt.set(name, ++this.#changes);
     await this.#save();
   }
 
   async delete(name: string): Promise<void> {
+    this.#changedAt.set(name, ++this.#changes);
     if (this.#known.delete(name)) await this.#save();
   }
 
   /**
    * Brings the record in line with what was found: a known name with another inode is a new volume, a vanished name
-   * whose inode shows up under another name was renamed. `found` maps each name to its inode and probed format.
+   * whose inode shows up under another name was renamed. `found` maps each name to its inode and probed format, as seen
+   * since `since`, a value of {@link changes}; what we changed ourselves after that is left alone.
    */
-  async reconcile(found: Map<string, Omit<Identity, 'id'>>): Promise<void> {
+  async reconcile(found: Map<string, Omit<Identity, 'id'>>, since: number): Promise<void> {
+    const isNewer = (name: string): boolean => (this.#changedAt.get(name) ?? 0) > since;
     let changed = false;
     const gone = new Map<string, Identity>();
     for (const [name, identity] of this.#known) {
-      if (found.get(name)?.inode === identity.inode) continue;
+      if (found.get(name)?.inode === identity.inode || isNewer(name)) continue;
       this.#known.delete(name);
       gone.set(identity.inode, identity);
       changed = true;
     }
     for (const [name, { inode, format }] of found) {
-      if (this.#known.has(name)) continue;
+      if (this.#known.has(name) || isNewer(name)) continue;
       this.#known.set(name, gone.get(inode) ?? { id: randomUUID(), format, inode });
       changed = true;
     }

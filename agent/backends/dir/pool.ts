@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type BigIntStats, watch } from 'node:fs';
+import { watch } from 'node:fs';
 import { link, lstat, mkdir, readdir, rename, rm, rmdir, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { PoolDefinition } from '../../../shared/conf/pool.ts';
@@ -22,7 +22,7 @@ import type { WipeAlgorithm } from '../../formats/wipe.ts';
 import { exists, openRegular, readFully, removeTree, syncDirectory } from '../../host/files.ts';
 import { FileSource } from '../../transfer/file-source.ts';
 import type { PoolDriver, Sink, Space, VolumeSource } from '../backend.ts';
-import { Identities, type Identity } from './identities.ts';
+import { Identities, type Identity, inodeOf } from './identities.ts';
 import { holdDirectory, kindOf } from './paths.ts';
 import { DirSink, type SinkHooks } from './sink.ts';
 
@@ -41,7 +41,8 @@ interface Found {
 export class DirPool implements PoolDriver {
   readonly #path: string;
   readonly #identities: Identities;
-  readonly #sinks = new Map<string, DirSink>();
+  /** Transfers that are open, or being opened: two openings of one would write over each other. */
+  readonly #sinks = new Map<string, Promise<DirSink | undefined>>();
 
   constructor(definition: PoolDefinition) {
     this.#path = definition.target.path;
@@ -63,8 +64,20 @@ export class DirPool implements PoolDriver {
     await this.#identities.load();
     for (const leftover of ['trash', 'new', 'scratch'])
       await rm(join(this.#path, PRIVATE, leftover), { recursive: true, force: true });
-    for (const sink of await this.listSinks())
-      if (sink instanceof DirSink && sink.publishing) await sink.commit(undefined);
+    await this.#finishTransfers();
+  }
+
+  /** What was on its way to its name arrives; what never had a state is nobody's. */
+  async #finishTransfers(): Promise<void> {
+    const transfers = join(this.#path, PRIVATE, 'transfers');
+    for (const name of await readdir(transfers).catch(() => [])) {
+      if (!(await exists(join(transfers, name, 'state.json'))))
+        await rm(join(transfers, name), { recursive: true, force: true });
+    }
+    for (const sink of await this.listSinks()) {
+      // A volume that cannot be put in place keeps its transfer, and the pool starts all the same.
+      if (sink.publishing) await sink.commit(undefined).catch(() => undefined);
+    }
   }
 
   async stop(): Promise<void> {
@@ -104,6 +117,7 @@ export class DirPool implements PoolDriver {
 
   async refresh(): Promise<Volume[]> {
     await this.#identities.load();
+    const since = this.#identities.changes;
     const entries = await readdir(this.#path);
     const found = new Map<string, Omit<Identity, 'id'>>();
     await Promise.all(
@@ -112,7 +126,7 @@ export class DirPool implements PoolDriver {
         if (identity) found.set(name, identity);
       }),
     );
-    await this.#identities.reconcile(found);
+    await this.#identities.reconcile(found, since);
     const volumes = await Promise.all(
       [...found.keys()].map((name) => this.#describe(name).catch(() => undefined)),
     );
@@ -247,7 +261,14 @@ export class DirPool implements PoolDriver {
    */
   async #publish(
     object: string,
-    as: { name: string; format: VolumeFormat; replace: boolean; id?: string; transfer?: string },
+    as: {
+      name: string;
+      format: VolumeFormat;
+      replace: boolean;
+      id?: string;
+      transfer?: string;
+      inode?: string;
+    },
   ): Promise<Volume> {
     const target = join(this.#path, as.name);
     const previous = this.#identities.get(as.name);
@@ -263,6 +284,12 @@ export class DirPool implements PoolDriver {
       await syncDirectory(this.#path);
     }
     const inode = inodeOf(await lstat(target, { bigint: true }));
+    if (as.inode !== undefined && as.inode !== inode) {
+      throw new StowageError(
+        'internal',
+        `what arrived for '${as.name}' is neither in its transfer nor in its place`,
+      );
+    }
     const kept = as.replace ? previous?.id : undefined;
     await this.#identities.set(as.name, {
       id: as.id ?? kept ?? randomUUID(),
@@ -286,8 +313,12 @@ export class DirPool implements PoolDriver {
     await removeTree(aside, join(this.#path, PRIVATE, 'trash'));
   }
 
-  async deleteVolume(name: string): Promise<void> {
+  async deleteVolume(name: string, etag?: string): Promise<void> {
     const volume = await this.#find(name);
+    if (etag !== undefined && (await this.#describe(name)).etag !== etag) {
+      throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
+    }
+    await this.#pinned(volume, async (path) => volume.format.refuseMounted?.(path));
     await removeTree(volume.path, join(this.#path, PRIVATE, 'trash'));
     await this.#identities.delete(name);
   }
@@ -352,7 +383,7 @@ export class DirPool implements PoolDriver {
       closers.unshift(() => source.close());
       revert.commit();
       const parts = [{ name: '', sizeBytes: source.sizeBytes, dense: false }];
-      return sourceOf({ parts, format, capacityBytes, volumeId, etag }, [source], closers);
+      return this.#source(name, { parts, format, capacityBytes, volumeId, etag }, [source], closers);
     }
     const parts = await this.#pinned(volume, (path) => volume.format.imageParts(path));
     const sources = await this.#pinned(volume, async (path) => {
@@ -363,9 +394,32 @@ export class DirPool implements PoolDriver {
       return opened;
     });
     revert.commit();
-    return sourceOf({ parts, format, capacityBytes, volumeId, etag }, sources, [
+    return this.#source(name, { parts, format, capacityBytes, volumeId, etag }, sources, [
       () => Promise.all(sources.map((source) => source.close())),
     ]);
+  }
+
+  #source(
+    name: string,
+    layout: VolumeSource['layout'],
+    sources: Source[],
+    closers: (() => Promise<unknown>)[],
+  ): VolumeSource {
+    return {
+      layout,
+      sources,
+      checkUnchanged: async () => {
+        const now = await this.#describe(name).catch(() => undefined);
+        if (now?.etag !== layout.etag)
+          throw new StowageError(
+            'volume-in-use',
+            `volume '${name}' was changed by somebody else while it was read`,
+          );
+      },
+      async close() {
+        for (const close of closers) await close();
+      },
+    };
   }
 
   #stagingPath(transferId: string): string {
@@ -373,35 +427,61 @@ export class DirPool implements PoolDriver {
   }
 
   readonly #sinkHooks: SinkHooks = {
-    publish: (object, spec) =>
+    publish: (object, spec, inode) =>
       this.#publish(object, {
         name: spec.volume,
         format: spec.format,
         replace: spec.replace,
         id: spec.volumeId,
         transfer: spec.id,
+        inode,
       }),
     ended: (id) => this.#sinks.delete(id),
   };
 
-  async openSink(spec: TransferSpec): Promise<Sink> {
-    const open =
-      this.#sinks.get(spec.id) ?? (await DirSink.resume(this.#stagingPath(spec.id), this.#sinkHooks));
-    if (open) {
-      this.#sinks.set(spec.id, open);
-      return open;
+  /** Opens a transfer once, however many ask at the same time. */
+  #openOnce(id: string, open: () => Promise<DirSink | undefined>): Promise<DirSink | undefined> {
+    let opening = this.#sinks.get(id);
+    if (!opening) {
+      opening = open().then(
+        (sink) => {
+          if (!sink) this.#sinks.delete(id);
+          return sink;
+        },
+        (error) => {
+          this.#sinks.delete(id);
+          throw error;
+        },
+      );
+      this.#sinks.set(id, opening);
     }
+    return opening;
+  }
+
+  #resume(id: string): Promise<DirSink | undefined> {
+    return this.#openOnce(id, () => DirSink.resume(this.#stagingPath(id), this.#sinkHooks));
+  }
+
+  async openSink(spec: TransferSpec): Promise<Sink> {
+    const sink = await this.#openOnce(
+      spec.id,
+      async () => (await DirSink.resume(this.#stagingPath(spec.id), this.#sinkHooks)) ?? this.#begin(spec),
+    );
+    if (!sink) throw new StowageError('internal', 'the transfer was not opened');
+    return sink;
+  }
+
+  async #begin(spec: TransferSpec): Promise<DirSink> {
     await this.#refuseLoss(spec);
     const { availableBytes } = await this.space();
     const needed = spec.parts.reduce((sum, part) => sum + (part.dense ? part.sizeBytes : 0), 0);
-    if (needed > availableBytes)
+    if (needed > availableBytes) {
       throw new StowageError(
         'no-space',
         `the volume needs ${needed} bytes, the pool has ${availableBytes} left`,
       );
-    const sink = await DirSink.begin(this.#stagingPath(spec.id), spec, this.#sinkHooks);
-    this.#sinks.set(spec.id, sink);
-    return sink;
+    }
+    return DirSink.begin(this.#stagingPath(spec.id), spec, this.#sinkHooks);
   }
 
   /** A transfer must not end the life of a volume by surprise, nor of its snapshots at all. */
@@ -409,6 +489,8 @@ export class DirPool implements PoolDriver {
     if (!spec.replace) return this.#refuseExisting(spec.volume);
     if (!(await exists(join(this.#path, spec.volume)))) return;
     const existing = await this.#describe(spec.volume);
+    const found = await this.#find(spec.volume);
+    await this.#pinned(found, async (path) => found.format.refuseMounted?.(path));
     if (existing.snapshotCount > 0)
       throw new StowageError(
         'volume-has-snapshots',
@@ -416,20 +498,21 @@ export class DirPool implements PoolDriver {
       );
   }
 
-  async listSinks(): Promise<Sink[]> {
+  async listSinks(): Promise<DirSink[]> {
     const names = await readdir(join(this.#path, PRIVATE, 'transfers')).catch(() => []);
-    const sinks: Sink[] = [];
+    const sinks: DirSink[] = [];
     for (const name of names) {
-      const sink = this.#sinks.get(name) ?? (await DirSink.resume(this.#stagingPath(name), this.#sinkHooks));
-      if (!sink) {
-        // Killed before it had a state: nobody was told of it.
-        await rm(this.#stagingPath(name), { recursive: true, force: true });
-        continue;
-      }
-      this.#sinks.set(name, sink as DirSink);
-      sinks.push(sink);
+      // One that cannot be opened must not hide the others; dropSink removes it.
+      const sink = await this.#resume(name).catch(() => undefined);
+      if (sink) sinks.push(sink);
     }
     return sinks;
+  }
+
+  async dropSink(transferId: string): Promise<void> {
+    const sink = await this.#resume(transferId).catch(() => undefined);
+    if (sink) return sink.abort();
+    await rm(this.#stagingPath(transferId), { recursive: true, force: true });
   }
 
   async committed(transferId: string): Promise<Volume | undefined> {
@@ -437,11 +520,6 @@ export class DirPool implements PoolDriver {
     const name = this.#identities.findTransfer(transferId);
     return name === undefined ? undefined : this.#describe(name);
   }
-}
-
-/** Inode numbers are used again; together with the time of birth they are not. */
-function inodeOf(stat: BigIntStats): string {
-  return `${stat.ino}:${stat.birthtimeNs}`;
 }
 
 async function linkNew(object: string, target: string, name: string): Promise<void> {
@@ -452,21 +530,4 @@ async function linkNew(object: string, target: string, name: string): Promise<vo
       throw new StowageError('volume-exists', `the pool has a volume '${name}' already`);
   });
   await unlink(object);
-}
-
-function sourceOf(
-  layout: VolumeSource['layout'],
-  sources: Source[],
-  closers: (() => Promise<unknown>)[],
-): VolumeSource {
-  return {
-    layout,
-    sources,
-    async checkUnchanged() {
-      for (const source of sources) if (source instanceof FileSource) await source.checkUnchanged();
-    },
-    async close() {
-      for (const close of closers) await close();
-    },
-  };
 }

@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { lstat, mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Volume } from '../../../shared/conf/volume.ts';
@@ -10,6 +10,7 @@ import { FORMATS } from '../../formats/index.ts';
 import { exists, replaceFile, syncDirectory } from '../../host/files.ts';
 import { StagedFiles } from '../../transfer/staged-files.ts';
 import type { Sink } from '../backend.ts';
+import { inodeOf } from './identities.ts';
 
 /**
  * `receiving`: chunks come in. `publishing`: the volume is built and checked and on its way to its name; from here on
@@ -18,6 +19,8 @@ import type { Sink } from '../backend.ts';
 const stateSchema = z.object({
   spec: transferSpecSchema,
   phase: z.enum(['receiving', 'publishing']),
+  /** What tells the finished object from any other that may have its name. */
+  inode: z.string().optional(),
   digest: z.string().optional(),
 });
 type State = z.infer<typeof stateSchema>;
@@ -25,7 +28,7 @@ type State = z.infer<typeof stateSchema>;
 /** What a sink asks of its pool. */
 export interface SinkHooks {
   /** Gives a finished object its name in the pool: atomic, and again the same when it has been done before. */
-  publish(object: string, spec: TransferSpec): Promise<Volume>;
+  publish(object: string, spec: TransferSpec, inode: string): Promise<Volume>;
   /** The sink was committed or aborted and holds nothing any more. */
   ended(id: string): void;
 }
@@ -38,7 +41,6 @@ export class DirSink implements Sink {
   #state: State;
   #files: StagedFiles | undefined;
   #committing: Promise<{ volume: Volume; digest: string }> | undefined;
-  readonly #inspected = new Set<number>();
 
   private constructor(directory: string, state: State, hooks: SinkHooks) {
     this.#directory = directory;
@@ -50,8 +52,13 @@ export class DirSink implements Sink {
   static async begin(directory: string, spec: TransferSpec, hooks: SinkHooks): Promise<DirSink> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const sink = new DirSink(directory, { spec, phase: 'receiving' }, hooks);
-    await sink.#save();
-    await sink.#open();
+    try {
+      await sink.#save();
+      await sink.#open();
+    } catch (error) {
+      await rm(directory, { recursive: true, force: true });
+      throw error;
+    }
     return sink;
   }
 
@@ -90,15 +97,18 @@ export class DirSink implements Sink {
   }
 
   async write(chunk: ReceivedChunk): Promise<void> {
-    if (!this.#files)
+    if (!this.#files || this.#committing)
       throw new StowageError('job-state', 'the transfer takes no more data: it is being committed');
     const { part, offset } = this.#files.map.chunk(chunk.index);
-    if (offset === 0 && this.spec.representation === 'image' && !this.#inspected.has(part)) {
+    if (offset === 0 && this.spec.representation === 'image') {
       const head = chunk.data ? chunk.data.bytes.subarray(0, 64 << 10) : Buffer.alloc(4096);
       FORMATS[this.spec.format].inspect(head, this.spec.parts[part]!, this.spec.parts);
-      this.#inspected.add(part);
     }
     await this.#files.write(chunk);
+  }
+
+  async flush(): Promise<void> {
+    await this.#files?.flush();
   }
 
   commit(digest: string | undefined, signal?: AbortSignal): Promise<{ volume: Volume; digest: string }> {
@@ -113,7 +123,11 @@ export class DirSink implements Sink {
     signal?: AbortSignal,
   ): Promise<{ volume: Volume; digest: string }> {
     if (this.#state.phase === 'receiving') await this.#build(digest, signal);
-    const volume = await this.#hooks.publish(join(this.#directory, 'object'), this.spec);
+    const volume = await this.#hooks.publish(
+      join(this.#directory, 'object'),
+      this.spec,
+      this.#state.inode ?? '',
+    );
     const root = this.#state.digest ?? '';
     await rm(this.#directory, { recursive: true, force: true });
     this.#hooks.ended(this.spec.id);
@@ -123,9 +137,10 @@ export class DirSink implements Sink {
   async #build(digest: string | undefined, signal?: AbortSignal): Promise<void> {
     const files = this.#files;
     if (!files) throw new StowageError('internal', 'the transfer was not opened');
+    await files.flush();
     const missing = files.map.count - files.digests.doneCount;
     if (missing > 0)
-      throw new StowageError('stream-cut', `${missing} of ${files.map.count} chunks have not arrived`);
+      throw new StowageError('upload-offset', `${missing} of ${files.map.count} chunks have not arrived`);
     const root = files.digests.root();
     if (digest !== undefined && digest !== root) {
       throw new StowageError(
@@ -155,7 +170,8 @@ export class DirSink implements Sink {
     if (!(await exists(object))) throw new StowageError('internal', 'nothing was built');
     await syncDirectory(this.#directory);
     await this.#close();
-    this.#state = { ...this.#state, phase: 'publishing', digest: root };
+    const inode = inodeOf(await lstat(object, { bigint: true }));
+    this.#state = { ...this.#state, phase: 'publishing', digest: root, inode };
     await this.#save();
     // Only now may the received bytes go: a kill before this line builds again from them.
     if (spec.representation === 'content') await rm(this.#received, { force: true });
@@ -167,6 +183,9 @@ export class DirSink implements Sink {
   }
 
   async abort(): Promise<void> {
+    if (this.#committing || this.publishing) {
+      throw new StowageError('job-state', 'the transfer is being put in place and cannot be taken back');
+    }
     await this.#close();
     await rm(this.#directory, { recursive: true, force: true });
     this.#hooks.ended(this.spec.id);

@@ -13,8 +13,9 @@ import { BASE_IMAGE, DESCRIPTOR } from './descriptor.ts';
 import { growVolume } from './grow.ts';
 import { decodeHeader, hasPloopSignature } from './header.ts';
 import { volumeFiles, volumeInfo } from './info.ts';
+import { mountedDevice } from './mounted.ts';
 import { createSnapshot, deleteSnapshot, normaliseGuid, switchSnapshot } from './snapshot.ts';
-import { readDescriptor, refuseInUse } from './volume.ts';
+import { readDescriptor, refuseInUse, settleLeftovers } from './volume.ts';
 import { wipeVolume } from './wipe.ts';
 
 function createOptions(volume: NewVolume): CreateOptions {
@@ -52,6 +53,7 @@ export const ploop: FormatDriver = {
   wipe: wipeVolume,
 
   async imageParts(path) {
+    await settleLeftovers(path);
     await refuseInUse(path, await readDescriptor(path));
     const files = await volumeFiles(path);
     const parts = files.map(async (name) => {
@@ -59,6 +61,14 @@ export const ploop: FormatDriver = {
       return { name, sizeBytes: stat.size, dense: name !== DESCRIPTOR };
     });
     return Promise.all(parts);
+  },
+
+  async refuseMounted(path) {
+    const device = await readDescriptor(path).then(
+      (descriptor) => mountedDevice(path, descriptor),
+      () => undefined, // without a descriptor nothing can be mounted
+    );
+    if (device) throw new StowageError('volume-mounted', `the volume is mounted as ${device}`);
   },
 
   inspect(head, part, parts) {
@@ -91,6 +101,7 @@ export const ploop: FormatDriver = {
   },
 
   async openContent(path) {
+    await settleLeftovers(path);
     await refuseInUse(path, await readDescriptor(path));
     return PloopContent.open(path);
   },

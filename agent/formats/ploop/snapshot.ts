@@ -90,7 +90,11 @@ export async function createSnapshot(directory: string, guid = braced(randomUUID
 export async function switchSnapshot(directory: string, guid: string): Promise<void> {
   await changeVolume(directory, async (volume) => {
     const { descriptor } = volume;
-    findSnapshot(descriptor, guid);
+    if (findSnapshot(descriptor, guid).temporary)
+      throw new StowageError(
+        'snapshot-not-found',
+        `the snapshot ${guid} was deleted and is kept only for what stands on it`,
+      );
     if (guid === descriptor.topGuid)
       throw new StowageError('invalid-argument', `${guid} is the current state, not a snapshot`);
     const file = `${BASE_IMAGE}.${braced(randomUUID())}`;
@@ -153,10 +157,7 @@ export async function deleteSnapshot(
         'the current state is not a snapshot and cannot be deleted as one',
       );
     if (children.length > 1) {
-      await volume.commit({
-        ...descriptor,
-        shots: descriptor.shots.map((item) => (item === shot ? { ...item, temporary: true } : item)),
-      });
+      await volume.commit(marked(descriptor, guid));
       return 'temporary';
     }
     const child = children[0];
@@ -173,6 +174,8 @@ export async function deleteSnapshot(
       );
       return 'deleted';
     }
+    // While its file is being merged into, the snapshot is neither what it was nor gone: it can only be deleted.
+    await volume.commit(marked(descriptor, guid));
     const parentFile = fileOf(descriptor, guid);
     const childFile = fileOf(descriptor, child.guid);
     await volume.intend({ files: [childFile], marked: [parentFile] });
@@ -180,6 +183,14 @@ export async function deleteSnapshot(
     await volume.commit(mergedDescriptor(descriptor, child.guid, guid), [childFile]);
     return 'deleted';
   });
+}
+
+/** The descriptor with a snapshot marked as temporary: deleted by its owner, kept for what stands on it. */
+function marked(descriptor: Descriptor, guid: string): Descriptor {
+  return {
+    ...descriptor,
+    shots: descriptor.shots.map((shot) => (shot.guid === guid ? { ...shot, temporary: true } : shot)),
+  };
 }
 
 async function mergeFiles(

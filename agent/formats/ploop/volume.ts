@@ -225,7 +225,22 @@ export async function changeVolume<T>(
   await settle(directory);
   const volume = new LockedVolume(directory, await readDescriptor(directory));
   await refuseInUse(directory, volume.descriptor);
-  return await change(volume);
+  try {
+    return await change(volume);
+  } catch (error) {
+    await settle(directory).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Before a read: what a killed change left must not look like a volume in use. */
+export async function settleLeftovers(directory: string): Promise<void> {
+  if (!(await exists(join(directory, INTENT)))) return;
+  await using _lock = await lockFile(
+    join(directory, `${DESCRIPTOR}.lck`),
+    `${directory} is locked by another ploop operation`,
+  );
+  await settle(directory);
 }
 
 /** Delta files in the directory that the descriptor does not name. */

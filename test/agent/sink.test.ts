@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { DirPool } from '../../agent/backends/dir/pool.ts';
+import { CHUNK_BYTES, digestOf, zeroDigest } from '../../shared/transfer/chunks.ts';
+import { scratch } from '../support/scratch.ts';
+
+async function poolIn(path: string): Promise<DirPool> {
+  mkdirSync(path, { recursive: true });
+  const pool = new DirPool({ name: 'p', uuid: randomUUID(), type: 'dir', target: { path }, autostart: true });
+  await pool.start();
+  return pool;
+}
+
+const spec = (sizeBytes: number, volume = 'v') => ({
+  id: randomUUID(),
+  pool: 'p',
+  volume,
+  format: 'raw' as const,
+  representation: 'image' as const,
+  parts: [{ name: '', sizeBytes, dense: false }],
+  replace: false,
+});
+
+async function dataChunk(
+  index: number,
+  bytes: Buffer<ArrayBuffer>,
+  ranges = [{ start: 0, end: bytes.length }],
+) {
+  return { index, digest: await digestOf(bytes), verified: Promise.resolve(), data: { bytes, ranges } };
+}
+
+describe('a sink', () => {
+  test('a chunk that is sent again with other bytes leaves nothing of the first', async () => {
+    await using room = scratch();
+    const pool = await poolIn(join(room.path, 'pool'));
+    const sink = await pool.openSink(spec(2 * CHUNK_BYTES));
+    await sink.write(await dataChunk(0, randomBytes(CHUNK_BYTES)));
+    await sink.write(await dataChunk(1, randomBytes(CHUNK_BYTES)));
+    // The source has changed: the first chunk is zeros now, the second has data in its middle only.
+    await sink.write({
+      index: 0,
+      digest: zeroDigest(CHUNK_BYTES),
+      verified: Promise.resolve(),
+      data: undefined,
+    });
+    const second = Buffer.alloc(CHUNK_BYTES);
+    randomBytes(65536).copy(second, 1 << 20);
+    await sink.write(await dataChunk(1, second, [{ start: 1 << 20, end: (1 << 20) + 65536 }]));
+    await sink.commit(undefined);
+    assert.ok(
+      readFileSync(join(room.path, 'pool/v')).equals(Buffer.concat([Buffer.alloc(CHUNK_BYTES), second])),
+    );
+  });
+
+  test('one that cannot be opened hides no other, and leaves nothing', async () => {
+    await using room = scratch();
+    const pool = await poolIn(join(room.path, 'pool'));
+    await assert.rejects(pool.openSink(spec(2 ** 52, 'huge')));
+    const good = await pool.openSink(spec(CHUNK_BYTES));
+    assert.deepEqual(
+      (await pool.listSinks()).map((sink) => sink.spec.id),
+      [good.spec.id],
+    );
+    const again = await poolIn(join(room.path, 'pool'));
+    assert.equal((await again.listSinks()).length, 1);
+  });
+
+  test('many who ask while it is opened get one and the same', async () => {
+    await using room = scratch();
+    const pool = await poolIn(join(room.path, 'pool'));
+    const wanted = spec(CHUNK_BYTES);
+    const [first, ...others] = await Promise.all([
+      pool.openSink(wanted),
+      pool.listSinks(),
+      pool.openSink(wanted),
+      pool.listSinks(),
+    ]);
+    assert.equal(others[1], first);
+    await first.write(await dataChunk(0, randomBytes(CHUNK_BYTES)));
+    assert.equal((await pool.listSinks())[0], first);
+    await first.commit(undefined);
+  });
+
+  test('while it is put in place it takes no data and cannot be taken back', async () => {
+    await using room = scratch();
+    const pool = await poolIn(join(room.path, 'pool'));
+    const sink = await pool.openSink(spec(CHUNK_BYTES));
+    await sink.write(await dataChunk(0, randomBytes(CHUNK_BYTES)));
+    const committing = sink.commit(undefined);
+    await assert.rejects(sink.abort(), { code: 'job-state' });
+    await assert.rejects(
+      sink.write({ index: 0, digest: zeroDigest(CHUNK_BYTES), verified: Promise.resolve(), data: undefined }),
+      {
+        code: 'job-state',
+      },
+    );
+    await committing;
+    assert.equal((await pool.refresh()).length, 1);
+  });
+
+  test('a volume published while the pool is looked at keeps its id', async () => {
+    await using room = scratch();
+    const pool = await poolIn(join(room.path, 'pool'));
+    for (let round = 0; round < 20; round++) {
+      const wanted = spec(4096, `v${round}`);
+      const sink = await pool.openSink(wanted);
+      await sink.write(await dataChunk(0, randomBytes(4096)));
+      const [{ volume }] = await Promise.all([sink.commit(undefined), pool.refresh(), pool.refresh()]);
+      const listed = (await pool.refresh()).find(({ name }) => name === wanted.volume);
+      assert.equal(listed?.id, volume.id);
+      assert.equal((await pool.committed(wanted.id))?.id, volume.id);
+    }
+  });
+
+  test('deleting only what was read: a volume that changed meanwhile stays', async () => {
+    await using room = scratch();
+    const pool = await poolIn(join(room.path, 'pool'));
+    const volume = await pool.createVolume({
+      name: 'v',
+      capacityBytes: 4096,
+      format: 'raw',
+      preallocate: false,
+    });
+    await pool.resizeVolume('v', 8192, false);
+    await assert.rejects(pool.deleteVolume('v', volume.etag), { code: 'volume-changed' });
+    assert.equal((await pool.refresh()).length, 1);
+  });
+});
