@@ -476,9 +476,13 @@ describe('what is refused, and on record', () => {
     });
 
     test('two uploads to one volume: the second is refused, naming the first', async () => {
+      let over = false;
       const body = new ReadableStream({
-        pull: (stream) =>
-          new Promise((resolve) => setTimeout(() => resolve(stream.enqueue(new Uint8Array(MIB))), 200)),
+        async pull(stream) {
+          await new Promise((resolve) => setTimeout(resolve, 200));
+          if (over) stream.close();
+          else stream.enqueue(new Uint8Array(MIB));
+        },
       });
       const stop = new AbortController();
       const url = `/hosts/${host.name}/pools/p/volumes/busy`;
@@ -502,6 +506,7 @@ describe('what is refused, and on record', () => {
       const refused = await controller.cli('vol', 'upload', file, `${host.name}/p/busy`);
       assert.equal(refused.status, 4);
       assert.match(refused.stderr, new RegExp(`job ${job.id} \\(upload`));
+      over = true;
       stop.abort();
       await slow;
       await controller.cliOk('job', 'cancel', String(job.id));
