@@ -79,10 +79,10 @@ for (const { title, sizeMiB, dataMiB } of [
     [
       ours,
       other('scp', [...scp, file, `${address}:${target}`]),
-      other('rsync -W, aes128-gcm', [...rsync, file, `${address}:${target}`]),
-      // What sends every zero takes long; the ones above stand for it.
+      // What sends every zero takes long; scp stands for it.
       ...(dense
         ? [
+            other('rsync -W, aes128-gcm', [...rsync, file, `${address}:${target}`]),
             other('scp, aes128-gcm', [...scp, ...gcm, file, `${address}:${target}`]),
             other('ssh cat, aes128-gcm', [
               'sh',
