@@ -247,7 +247,8 @@ export class DirPool implements PoolDriver {
     revert.push(() => rm(directory, { recursive: true, force: true }));
     const object = join(directory, 'object');
     await build(object);
-    return this.#publish(object, { name, format, replace: false });
+    // Awaited here: what is left of the directory goes only when the object has its name.
+    return await this.#publish(object, { name, format, replace: false });
   }
 
   async #refuseExisting(name: string): Promise<void> {
