@@ -28,7 +28,7 @@ function localAddresses(): string[] {
  * serves whoever shows the ticket, for this one sink, in this one direction, until the ticket expires.
  *
  *     GET /digests   the chunks that are on record, with their digests
- *     PUT /extents   an extent stream; answered when all of it is durable and on record
+ *     PUT /extents   an extent stream; answered when all of it is written and nearly all of it durable
  */
 export class TransferReceiver {
   readonly #sink: Sink;

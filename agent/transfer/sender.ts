@@ -106,7 +106,8 @@ async function allOrNone(work: Promise<void>[], stop: () => void): Promise<void>
 
 /**
  * Sends a volume to a receiver: what the receiver has on record is read and compared, not sent again. Chunks go out on
- * several connections, one request a chunk; a chunk counts when the receiver says that it is durable.
+ * several connections. A receiver answers when it has written a chunk, which may be a few MiB before it is durable: one
+ * that is killed then lacks chunks at the commit, and the volume is sent again, which sends just those.
  * Gives the root digest over everything. Throws `host-unreachable` before anything was sent when there is no way.
  */
 export async function sendVolume(
@@ -162,8 +163,7 @@ export async function sendVolume(
         if (!same) yield* chunkFrames(index, chunk);
         ours.set(index, await chunk.digest);
         doneBytes += chunk.bytes.length;
-        if (same) continue;
-        if (chunk.ranges.length > 0) break;
+        if (!same && chunk.ranges.length > 0) break;
       }
     }
 

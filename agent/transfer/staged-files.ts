@@ -31,8 +31,8 @@ export class StagedFiles implements AsyncDisposable {
   #syncing: Promise<void> | undefined;
   #held: (() => void)[] = [];
   #failure: Error | undefined;
-  #writing = 0;
-  #idle: (() => void) | undefined;
+  /** Writes under way, by chunk. */
+  readonly #writing = new Map<number, Promise<void>>();
   /** Chunks that this process has begun to write. */
   readonly #touched = new Set<number>();
 
@@ -86,21 +86,20 @@ export class StagedFiles implements AsyncDisposable {
    * would cost. Its record follows; {@link flush} waits for it. Throws what an earlier chunk could not be synced for.
    */
   async write(chunk: ReceivedChunk): Promise<void> {
-    this.#writing++;
+    // One writer a chunk: a connection given up may still be writing what its successor sends again.
+    const before = this.#writing.get(chunk.index) ?? Promise.resolve();
+    const write = before.catch(() => undefined).then(() => this.#write(chunk));
+    this.#writing.set(chunk.index, write);
     try {
-      await this.#write(chunk);
+      await write;
     } finally {
-      if (--this.#writing === 0) this.#idle?.();
+      if (this.#writing.get(chunk.index) === write) this.#writing.delete(chunk.index);
     }
   }
 
   /** Settles when everything written is durable and on record. Throws when something could not be. */
   async flush(): Promise<void> {
-    while (this.#writing > 0) {
-      await new Promise<void>((resolve) => {
-        this.#idle = resolve;
-      });
-    }
+    while (this.#writing.size > 0) await Promise.allSettled(this.#writing.values());
     await this.#syncing;
     if (this.#failure) throw this.#failure;
   }

@@ -8,7 +8,7 @@ import {
   sendProgressSchema,
   type TransferSpec,
 } from '../../shared/protocol/agent.ts';
-import { ERRORS, type ErrorCode, StowageError } from '../../shared/util/errors.ts';
+import { ERRORS, type ErrorCode, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import { readLines } from '../hosts/agent-client.ts';
 import type { JobContext, JobKind } from './job.ts';
@@ -139,12 +139,15 @@ async function commit(context: Context): Promise<void> {
   const { spec, digest } = context.notes;
   const agent = await context.agent(place(context.params.target).host);
   const fence = await context.fence(context.params.target);
-  await agent.json(`/v1/transfers/${spec!.id}/commit`, {
-    method: 'POST',
-    json: { digest },
-    fence,
-    patient: true,
-  });
+  const path = `/v1/transfers/${spec!.id}/commit`;
+  try {
+    await agent.json(path, { method: 'POST', json: { digest }, fence, patient: true });
+  } catch (error) {
+    if (!isStowageError(error, 'upload-offset')) throw error;
+    // The sink was killed between its last answer and its last fdatasync: what it lost is sent again.
+    await transfer(context);
+    await commit(context);
+  }
 }
 
 async function removeSource(context: Context): Promise<void> {

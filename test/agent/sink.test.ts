@@ -101,6 +101,24 @@ describe('a sink', () => {
     assert.equal((await pool.refresh()).length, 1);
   });
 
+  test('a commit with chunks missing is refused, and they may still come', async () => {
+    await using room = scratch();
+    const pool = await poolIn(join(room.path, 'pool'));
+    const sink = await pool.openSink(spec(2 * CHUNK_BYTES));
+    const [first, second] = [randomBytes(CHUNK_BYTES), randomBytes(CHUNK_BYTES)];
+    await sink.write(await dataChunk(0, first));
+    await assert.rejects(sink.commit(undefined), { code: 'upload-offset' });
+    // The same chunk from two connections at once, and two who wait for what is written.
+    await Promise.all([
+      sink.write(await dataChunk(1, second)),
+      sink.write(await dataChunk(1, second)),
+      sink.flush(),
+      sink.flush(),
+    ]);
+    await sink.commit(undefined);
+    assert.ok(readFileSync(join(room.path, 'pool/v')).equals(Buffer.concat([first, second])));
+  });
+
   test('a volume published while the pool is looked at keeps its id', async () => {
     await using room = scratch();
     const pool = await poolIn(join(room.path, 'pool'));
