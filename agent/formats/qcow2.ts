@@ -89,6 +89,13 @@ async function qemuImg(
   return stdout;
 }
 
+/** What qemu-img has made: for its owner only, and durable. */
+async function keepPrivate(path: string): Promise<void> {
+  await using file = await openRegular(path, 'r+');
+  await file.chmod(0o600);
+  await file.sync();
+}
+
 const infoSchema = z.object({
   snapshots: z.array(z.object({ id: z.string(), name: z.string(), 'vm-state-size': z.number() })).optional(),
 });
@@ -141,9 +148,7 @@ export const qcow2: FormatDriver = {
         ],
         { signal },
       );
-      await using file = await openRegular(path, 'r+');
-      await file.chmod(0o600);
-      await file.sync();
+      await keepPrivate(path);
     } catch (error) {
       await removeIfExists(path);
       throw error;
@@ -219,9 +224,7 @@ export const qcow2: FormatDriver = {
       const size = (await qcow2.facts(path)).capacityBytes;
       if (size < volume.capacityBytes)
         await runOk('qemu-img', ['resize', '-q', '-f', 'qcow2', path, String(volume.capacityBytes)]);
-      await using file = await openRegular(path, 'r+');
-      await file.chmod(0o600);
-      await file.sync();
+      await keepPrivate(path);
     } catch (error) {
       await removeIfExists(path);
       throw error;

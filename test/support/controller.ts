@@ -1,11 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobInfo } from '../../controller/jobs/runner.ts';
-import type { TestHost } from './hosts.ts';
+import { freePort, type TestHost } from './hosts.ts';
 
 export interface CliResult {
   status: number;
@@ -44,15 +43,6 @@ export async function until<T>(
     if (Date.now() > deadline) throw new Error(`waited in vain: ${what}`);
     await sleep(50);
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
 }
 
 /** A real controller in a process of its own, with its CLI, and the means to kill it. */

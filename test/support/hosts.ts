@@ -51,7 +51,8 @@ function ensureBridge(): void {
   ip('link', 'set', 'stowage-br', 'up');
 }
 
-async function freePort(): Promise<number> {
+/** A loopback port that nobody uses now. */
+export async function freePort(): Promise<number> {
   const server = createServer();
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
