@@ -45,20 +45,29 @@ export class MigrationRoom implements AsyncDisposable {
 
   static async open(): Promise<MigrationRoom> {
     const room = new MigrationRoom();
-    const { path } = room.#room;
-    room.controller = await TestController.start(join(path, 'controller'));
+    try {
+      await room.#prepare();
+    } catch (error) {
+      await room[Symbol.asyncDispose]();
+      throw error;
+    }
+    return room;
+  }
+
+  async #prepare(): Promise<void> {
+    const { path } = this.#room;
+    this.controller = await TestController.start(join(path, 'controller'));
     // Before the hosts start: a mount made later is not seen in the mount namespaces they live in.
     const small = join(path, 'small');
     mkdirSync(small);
-    room.#small = mountFileSystem('ext4', 128, small);
-    room.smallPool = join(small, 'pool');
-    room.source = await startHost(join(path, 'source'));
-    room.sink = await startHost(join(path, 'sink'));
-    await room.controller.addHost(room.source);
-    await room.controller.addHost(room.sink);
-    room.sourcePool = await room.controller.addPool(room.source);
-    room.sinkPool = await room.controller.addPool(room.sink);
-    return room;
+    this.#small = mountFileSystem('ext4', 128, small);
+    this.smallPool = join(small, 'pool');
+    this.source = await startHost(join(path, 'source'));
+    this.sink = await startHost(join(path, 'sink'));
+    await this.controller.addHost(this.source);
+    await this.controller.addHost(this.sink);
+    this.sourcePool = await this.controller.addPool(this.source);
+    this.sinkPool = await this.controller.addPool(this.sink);
   }
 
   get path(): string {
@@ -129,9 +138,10 @@ export class MigrationRoom implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.controller[Symbol.asyncDispose]();
-    await this.source[Symbol.asyncDispose]();
-    await this.sink[Symbol.asyncDispose]();
+    // What was not reached when it could not be opened is not there.
+    await this.controller?.[Symbol.asyncDispose]();
+    await this.source?.[Symbol.asyncDispose]();
+    await this.sink?.[Symbol.asyncDispose]();
     await this.#small?.[Symbol.asyncDispose]();
     await this.#room[Symbol.asyncDispose]();
   }
