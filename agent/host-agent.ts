@@ -4,10 +4,10 @@ import type { Sink } from './backends/backend.ts';
 import { type BackendRegistry, loadBackends } from './backends/registry.ts';
 import { Pools } from './pools.ts';
 import { AgentState } from './state.ts';
-import type { TransferReceiver } from './transfer/receiver.ts';
+import type { SourceDoor } from './transfer/door.ts';
 import { VolumeUse } from './volume-use.ts';
 
-/** Streams that the controller brought for a relayed send, and sends that wait for one. */
+/** Streams that the controller brought for a relayed pull, and connections that wait for one. */
 export class RelayedStreams {
   readonly #idle: Duplex[] = [];
   readonly #waiting: ((stream: Duplex) => void)[] = [];
@@ -25,16 +25,24 @@ export class RelayedStreams {
   }
 }
 
+/** A sink that fetches its volume. */
+export interface Pull {
+  stop: AbortController;
+  /** Settles when nothing of it is left. */
+  ended: Promise<unknown>;
+  relayed: RelayedStreams;
+}
+
 /** Everything one agent has: what the routes work on. */
 export class HostAgent {
   readonly state: AgentState;
   readonly backends: BackendRegistry;
   readonly pools: Pools;
   readonly use = new VolumeUse();
-  /** Open doors of sinks, by transfer. */
-  readonly receivers = new Map<string, TransferReceiver>();
-  /** Relayed sends under way, by transfer. */
-  readonly relays = new Map<string, RelayedStreams>();
+  /** Open doors of sources, by transfer. */
+  readonly doors = new Map<string, SourceDoor>();
+  /** Pulls under way, by transfer. */
+  readonly pulls = new Map<string, Pull>();
   readonly version: string;
   readonly bundle: string;
 
@@ -70,22 +78,16 @@ export class HostAgent {
     return lists.flat();
   }
 
-  closeReceiver(transferId: string): void {
-    this.receivers.get(transferId)?.close();
-    this.receivers.delete(transferId);
-  }
-
-  relay(transferId: string): RelayedStreams {
-    let streams = this.relays.get(transferId);
-    if (!streams) {
-      streams = new RelayedStreams();
-      this.relays.set(transferId, streams);
-    }
-    return streams;
+  /** Ends the pull of a transfer, if one is under way, and settles when it writes no more. */
+  async endPull(transferId: string): Promise<void> {
+    const pull = this.pulls.get(transferId);
+    pull?.stop.abort(new StowageError('cancelled', 'the transfer is ended here'));
+    await pull?.ended.catch(() => undefined);
   }
 
   close(): void {
     this.pools.close();
-    for (const receiver of this.receivers.values()) receiver.close();
+    for (const door of this.doors.values()) door[Symbol.dispose]();
+    for (const pull of this.pulls.values()) pull.stop.abort();
   }
 }

@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { PassThrough } from 'node:stream';
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
@@ -21,6 +22,21 @@ export type AgentHttp = FastifyInstance<
   FastifyBaseLogger,
   ZodProvider
 >;
+
+export const JSON_LINES = 'application/x-ndjson';
+
+/** An answer that goes on: one JSON value a line, as things happen. */
+export class JsonLines {
+  readonly stream = new PassThrough();
+
+  write(value: unknown): void {
+    this.stream.write(`${JSON.stringify(value)}\n`);
+  }
+
+  end(): void {
+    this.stream.end();
+  }
+}
 
 /** Streams that end when the request is cut: handlers pass it on to what they started. */
 export function abortSignal(request: { raw: IncomingMessage }): AbortSignal {

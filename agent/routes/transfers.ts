@@ -1,31 +1,36 @@
 import type { Server } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { PassThrough } from 'node:stream';
 import { z } from 'zod';
 import {
   commitSchema,
+  type PullProgress,
+  pullRequestSchema,
   RELAY_UPGRADE,
-  receiverRequestSchema,
-  type SendProgress,
   sendRequestSchema,
   type TransferStatus,
   transferParams,
   transferSpecSchema,
 } from '../../shared/protocol/agent.ts';
-import { CHUNK_BYTES, digestOf, zeroDigest } from '../../shared/transfer/chunks.ts';
+import { CHUNK_BYTES } from '../../shared/transfer/chunks.ts';
 import { decodeExtents } from '../../shared/transfer/receive.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { Sink } from '../backends/backend.ts';
 import { isZero } from '../host/files.ts';
-import type { HostAgent } from '../host-agent.ts';
-import { type AgentHttp, abortSignal } from '../http.ts';
-import { TransferReceiver } from '../transfer/receiver.ts';
-import { sendVolume } from '../transfer/sender.ts';
+import { type HostAgent, RelayedStreams } from '../host-agent.ts';
+import { type AgentHttp, abortSignal, JSON_LINES, JsonLines } from '../http.ts';
+import { SourceDoor } from '../transfer/door.ts';
+import { Outgoing } from '../transfer/outgoing.ts';
+import { pullVolume } from '../transfer/pull.ts';
 import { checkFence, supported } from './volumes.ts';
 
 const PROGRESS_MS = 200;
 /** Chunks of a plain upload that are hashed and written side by side: 12 MiB of memory. */
-const WRITES_AT_ONCE = 3;
+const WRITES_AT_ONCE = 6;
+
+function lineError(error: unknown): { code: string; detail: string } {
+  const { code, message } = toStowageError(error);
+  return { code, detail: message };
+}
 
 function status(sink: Sink): TransferStatus {
   const { digests } = sink;
@@ -50,13 +55,13 @@ async function receiveBytes(sink: Sink, offset: number, body: AsyncIterable<Buff
   if (map.parts.length !== 1)
     throw new StowageError('invalid-argument', 'a volume of several files is not uploaded as plain bytes');
   if (offset % CHUNK_BYTES !== 0)
-    throw new StowageError('upload-offset', 'an upload goes on at a multiple of 4 MiB; ask for the offset');
+    throw new StowageError('upload-offset', 'an upload goes on at a multiple of 2 MiB; ask for the offset');
   let index = offset / CHUNK_BYTES;
   const writes = new Set<Promise<void>>();
   let failed: unknown;
   const store = async (at: number, bytes: Buffer<ArrayBuffer>): Promise<void> => {
     const zero = isZero(bytes);
-    const digest = zero ? zeroDigest(bytes.length) : await digestOf(bytes);
+    const digest = zero ? map.zeroDigest(bytes.length) : await map.digestOf(bytes);
     await sink.write({
       index: at,
       digest,
@@ -112,7 +117,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
   );
 
   http.delete('/v1/transfers/:transfer', { schema: params }, async (request) => {
-    agent.closeReceiver(request.params.transfer);
+    await agent.endPull(request.params.transfer);
     for (const pool of pools.running()) await pools.driver(pool).dropSink?.(request.params.transfer);
     return {};
   });
@@ -143,19 +148,42 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     },
   );
 
+  /** Fetches the volume from its source. The answer is one line of progress after the other; cutting it stops the pull. */
   http.post(
-    '/v1/transfers/:transfer/receiver',
-    { schema: { ...params, body: receiverRequestSchema } },
-    async (request) => {
+    '/v1/transfers/:transfer/pull',
+    { schema: { ...params, body: pullRequestSchema } },
+    async (request, reply) => {
       const { transfer } = request.params;
-      agent.closeReceiver(transfer);
+      const { ticket, offer, relay } = request.body;
+      await agent.endPull(transfer);
       const sink = await agent.findSink(transfer);
-      const receiver = await TransferReceiver.open(sink, {
-        secret: request.body.ticket,
-        expiresAt: request.body.expiresAt,
+      const stop = new AbortController();
+      const relayed = new RelayedStreams();
+      const signal = AbortSignal.any([abortSignal(request), stop.signal]);
+      const lines = new JsonLines();
+      let last: PullProgress = { doneBytes: 0, totalBytes: 0, wireBytes: 0 };
+      const timer = setInterval(() => lines.write(last), PROGRESS_MS);
+      const onProgress = (progress: PullProgress): void => {
+        last = progress;
+      };
+      const ended = pullVolume(sink, {
+        ticket,
+        offer,
+        relay: relay ? () => relayed.take() : undefined,
+        onProgress,
+        signal,
+      }).then(
+        (pulled) => lines.write({ ...last, ...pulled }),
+        (error) => lines.write({ ...last, error: lineError(error) }),
+      );
+      const pull = { stop, relayed, ended };
+      agent.pulls.set(transfer, pull);
+      void ended.finally(() => {
+        clearInterval(timer);
+        if (agent.pulls.get(transfer) === pull) agent.pulls.delete(transfer);
+        lines.end();
       });
-      agent.receivers.set(transfer, receiver);
-      return receiver.description;
+      return reply.type(JSON_LINES).send(lines.stream);
     },
   );
 
@@ -171,7 +199,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
       const sink = await agent.findSink(transfer);
       const { pool, volume } = sink.spec;
       await checkFence(agent, request.headers, pool, volume);
-      agent.closeReceiver(transfer);
+      await agent.endPull(transfer);
       // Asked again because an answer was lost, the commit under way is joined, not refused.
       let commit = commits.get(transfer);
       if (!commit) {
@@ -188,48 +216,29 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     },
   );
 
-  /** Sends a volume to a receiver. The answer is one line of progress after the other; cutting it stops the send. */
+  /** Opens a door to a volume for one sink. The answer is where the door is; it stays open until the request is cut. */
   http.post('/v1/sends', { schema: { body: sendRequestSchema } }, async (request, reply) => {
-    const { transfer, pool, volume, representation, ticket, receiver, relay, limitBytesPerSecond } =
+    const { transfer, pool, volume, representation, digest, ticket, expiresAt, limitBytesPerSecond } =
       request.body;
     const signal = abortSignal(request);
-    const open = supported(pools.driver(pool), 'openSource');
+    await using opening = new AsyncDisposableStack();
     const reader = use.read(`${pool}/${volume}`, 'being sent to another host');
-    const lines = new PassThrough();
-    const write = (progress: SendProgress): void => void lines.write(`${JSON.stringify(progress)}\n`);
-    let last: SendProgress = { doneBytes: 0, totalBytes: 0, wireBytes: 0 };
-    const timer = setInterval(() => write(last), PROGRESS_MS);
-    const work = async (): Promise<void> => {
-      const source = await open(volume, representation, signal);
-      try {
-        const streams = relay ? agent.relay(transfer) : undefined;
-        const sent = await sendVolume(source, {
-          ticket,
-          receiver,
-          relay: streams && (() => streams.take()),
-          limitBytesPerSecond,
-          signal,
-          onProgress: (progress) => {
-            last = progress;
-          },
-        });
-        write({ ...last, ...sent, etag: source.layout.etag });
-      } finally {
-        await source.close();
-      }
-    };
-    work()
-      .catch((error) => {
-        const { code, message } = toStowageError(error);
-        write({ ...last, error: { code, detail: message } });
-      })
-      .finally(() => {
-        clearInterval(timer);
-        agent.relays.delete(transfer);
-        reader[Symbol.dispose]();
-        lines.end();
-      });
-    return reply.type('application/x-ndjson').send(lines);
+    opening.use(reader);
+    const source = await supported(pools.driver(pool), 'openSource')(volume, representation, signal);
+    opening.defer(() => source.close());
+    const outgoing = new Outgoing(source, digest, limitBytesPerSecond);
+    const door = opening.use(await SourceDoor.open(outgoing, { secret: ticket, expiresAt }));
+    signal.throwIfAborted();
+    const open = opening.move();
+    agent.doors.set(transfer, door);
+    const lines = new JsonLines();
+    signal.addEventListener('abort', () => {
+      if (agent.doors.get(transfer) === door) agent.doors.delete(transfer);
+      void open.disposeAsync();
+      lines.end();
+    });
+    lines.write(door.offer);
+    return reply.type(JSON_LINES).send(lines.stream);
   });
 
   // The controller joins two of these into one stream, and cannot read what passes: it is TLS from agent to agent.
@@ -237,9 +246,9 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     socket.on('error', () => socket.destroy());
     const match = /^\/v1\/(transfers|sends)\/([0-9a-f-]{36})\/relay$/.exec(request.url ?? '');
     const [, side, transfer] = match ?? [];
-    const receiver = side === 'transfers' ? agent.receivers.get(transfer!) : undefined;
-    const waiting = side === 'sends' ? agent.relays.get(transfer!) : undefined;
-    if ((!receiver && !waiting) || request.headers.upgrade !== RELAY_UPGRADE) {
+    const pull = side === 'transfers' ? agent.pulls.get(transfer!) : undefined;
+    const door = side === 'sends' ? agent.doors.get(transfer!) : undefined;
+    if ((!pull && !door) || request.headers.upgrade !== RELAY_UPGRADE) {
       socket.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
       return;
     }
@@ -247,7 +256,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
       `HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: ${RELAY_UPGRADE}\r\n\r\n`,
     );
     if (head.length > 0) socket.unshift(head);
-    if (receiver) receiver.accept(socket);
-    else waiting?.bring(socket);
+    if (door) door.accept(socket);
+    else pull?.relayed.bring(socket);
   });
 }

@@ -1,69 +1,105 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import type { ChunkDigests } from '../../shared/transfer/chunks.ts';
-import { DIGEST_BYTES } from '../../shared/transfer/chunks.ts';
 import { writeFully } from '../host/files.ts';
 
-/** In the place of a digest: the chunk is not on record any more. */
-const REVOKED = Buffer.alloc(DIGEST_BYTES);
-const RECORD = 4 + DIGEST_BYTES + 4;
+const KINDS = { written: 1, revoked: 2, durable: 3 } as const;
 
 /**
- * The record of finished chunks: append-only, `u32 index | digest | u32 crc32`. It is not synced itself: a chunk is
- * noted after its data is durable, so that losing the end of the journal only sends some chunks again.
+ * The record of written chunks: append-only, `u8 kind | u32 number | digest | u32 crc32`. A chunk is noted when it is
+ * written, which a kill of the agent leaves true and a crash of the host may not. A mark of kind `durable` says how many
+ * of the first records have their data on stable storage; what no mark covers is checked when the journal is opened
+ * again. The journal itself is not synced: losing its end only sends some chunks again.
  */
 export class ChunkJournal implements AsyncDisposable {
   readonly #file: FileHandle;
-  #end: number;
+  readonly #recordBytes: number;
+  #records: number;
+  /** Appends go one after the other: a record that stands in the file has all before it, a failed one leaves no gap. */
+  #tail: Promise<void> = Promise.resolve();
 
-  private constructor(file: FileHandle, end: number) {
+  private constructor(file: FileHandle, recordBytes: number, records: number) {
     this.#file = file;
-    this.#end = end;
+    this.#recordBytes = recordBytes;
+    this.#records = records;
   }
 
-  /** Opens or begins a journal and notes in `digests` what it holds; a torn record at the end is cut off. */
-  static async open(path: string, digests: ChunkDigests): Promise<ChunkJournal> {
+  /**
+   * Opens or begins a journal and notes in `digests` what it holds; a torn record at the end is cut off. `doubtful` are
+   * the chunks that were written but perhaps never durable.
+   */
+  static async open(
+    path: string,
+    digests: ChunkDigests,
+  ): Promise<{ journal: ChunkJournal; doubtful: number[] }> {
+    const recordBytes = 1 + 4 + digests.map.digestBytes + 4;
     const file = await open(path, 'a+', 0o600);
     const bytes = await file.readFile();
-    let end = 0;
-    for (; end + RECORD <= bytes.length; end += RECORD) {
-      const record = bytes.subarray(end, end + RECORD);
-      const index = record.readUInt32LE(0);
-      if (
-        crc32(record.subarray(0, RECORD - 4)) !== record.readUInt32LE(RECORD - 4) ||
-        index >= digests.map.count
-      )
-        break;
-      const digest = record.subarray(4, 4 + DIGEST_BYTES);
-      if (digest.equals(REVOKED)) digests.unset(index);
-      else digests.set(index, digest);
-    }
     await file.close();
+    /** By chunk, the record that notes it. */
+    const noted = new Map<number, number>();
+    let durable = 0;
+    let records = 0;
+    for (let start = 0; start + recordBytes <= bytes.length; start += recordBytes) {
+      const record = bytes.subarray(start, start + recordBytes);
+      if (crc32(record.subarray(0, -4)) !== record.readUInt32LE(recordBytes - 4)) break;
+      const number = record.readUInt32LE(1);
+      if (record[0] === KINDS.durable) {
+        durable = number;
+      } else if (number < digests.map.count) {
+        digests.unset(number);
+        if (record[0] === KINDS.written) {
+          digests.set(number, record.subarray(5, -4));
+          noted.set(number, records);
+        }
+      }
+      records++;
+    }
     const writable = await open(path, 'r+');
-    await writable.truncate(end);
-    return new ChunkJournal(writable, end);
+    await writable.truncate(records * recordBytes);
+    const doubtful = [...noted].flatMap(([chunk, at]) =>
+      at >= durable && digests.has(chunk) ? [chunk] : [],
+    );
+    return { journal: new ChunkJournal(writable, recordBytes, records), doubtful };
+  }
+
+  /** How many records there are. */
+  get records(): number {
+    return this.#records;
+  }
+
+  /** The chunk has been written; its digest is right. */
+  async written(chunk: number, digest: Buffer): Promise<void> {
+    await this.#append('written', chunk, digest);
+  }
+
+  /** The data of the first `records` records is durable. */
+  async durable(records: number): Promise<void> {
+    await this.#append('durable', records);
   }
 
   /** Takes a chunk off the record, durably: what is written over it next may never be finished. */
-  async revoke(index: number): Promise<void> {
-    await this.append([{ index, digest: REVOKED }]);
+  async revoke(chunk: number): Promise<void> {
+    await this.#append('revoked', chunk);
     await this.#file.datasync();
   }
 
-  async append(records: { index: number; digest: Buffer }[]): Promise<void> {
-    const bytes = Buffer.alloc(records.length * RECORD);
-    records.forEach(({ index, digest }, position) => {
-      const record = bytes.subarray(position * RECORD, (position + 1) * RECORD);
-      record.writeUInt32LE(index, 0);
-      digest.copy(record, 4);
-      record.writeUInt32LE(crc32(record.subarray(0, RECORD - 4)), RECORD - 4);
+  #append(kind: keyof typeof KINDS, number: number, digest?: Buffer): Promise<void> {
+    const record = Buffer.alloc(this.#recordBytes);
+    record[0] = KINDS[kind];
+    record.writeUInt32LE(number, 1);
+    digest?.copy(record, 5);
+    record.writeUInt32LE(crc32(record.subarray(0, -4)), this.#recordBytes - 4);
+    const append = this.#tail.then(async () => {
+      await writeFully(this.#file, record, this.#records * this.#recordBytes);
+      this.#records++;
     });
-    const at = this.#end;
-    this.#end += bytes.length;
-    await writeFully(this.#file, bytes, at);
+    this.#tail = append.catch(() => undefined);
+    return append;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#tail;
     await this.#file.close();
   }
 }

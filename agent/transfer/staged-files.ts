@@ -1,33 +1,30 @@
-import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Chunk, ChunkDigests, ChunkMap, type Part } from '../../shared/transfer/chunks.ts';
+import { CHUNK_BYTES, type Chunk, ChunkDigests, type ChunkMap } from '../../shared/transfer/chunks.ts';
 import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
-import { writeFully, writeZeros } from '../host/files.ts';
+import { DirectFile } from '../host/direct-file.ts';
+import { writeZeros } from '../host/files.ts';
 import { dataExtents, punchHole } from '../host/holes.ts';
 import { ChunkJournal } from './journal.ts';
 
-const STEP = 1 << 20;
+/**
+ * Bytes written but not yet durable at which writers are held back: what a crash of the host may cost. A kill of the
+ * agent costs none of them.
+ */
+const MOST_UNSYNCED = 64 << 20;
+/** Bytes written from which a round of fdatasync is worth its while. */
+const SYNC_FROM = 16 << 20;
 
-/** Bytes written but not yet durable at which writers are held back. */
-const MOST_UNSYNCED = 4 << 20;
-
-interface Waiting {
-  index: number;
-  digest: Buffer;
-  /** undefined when nothing had to be written. */
-  file: FileHandle | undefined;
-}
-
-/** The files that a transfer is written to, and the journal of what is durable in them. */
+/** The files that a transfer is written to, and the journal of what has been written to them. */
 export class StagedFiles implements AsyncDisposable {
   readonly digests: ChunkDigests;
   readonly map: ChunkMap;
   touchedAt = Date.now();
-  readonly #files: FileHandle[];
+  readonly #files: DirectFile[];
   readonly #journal: ChunkJournal;
-  #waiting: Waiting[] = [];
-  #unsynced = 0;
+  /** Chunks on record that may not be durable. */
+  #undurable = new Set<number>();
+  #unsyncedBytes = 0;
   #syncing: Promise<void> | undefined;
   #held: (() => void)[] = [];
   #failure: Error | undefined;
@@ -36,8 +33,8 @@ export class StagedFiles implements AsyncDisposable {
   /** Chunks that this process has begun to write. */
   readonly #touched = new Set<number>();
 
-  private constructor(map: ChunkMap, digests: ChunkDigests, files: FileHandle[], journal: ChunkJournal) {
-    this.map = map;
+  private constructor(digests: ChunkDigests, files: DirectFile[], journal: ChunkJournal) {
+    this.map = digests.map;
     this.digests = digests;
     this.#files = files;
     this.#journal = journal;
@@ -45,22 +42,22 @@ export class StagedFiles implements AsyncDisposable {
 
   /**
    * Opens or begins the files below `path`: a file when the one part has no name, else a directory of parts. Chunks
-   * not on record may have been half written before; they are emptied again.
+   * not on record may have been half written before; they are emptied again. Chunks that a crash of the host may have
+   * lost are read and compared with their record.
    */
-  static async open(path: string, journalPath: string, parts: readonly Part[]): Promise<StagedFiles> {
-    const map = new ChunkMap(parts);
+  static async open(path: string, journalPath: string, map: ChunkMap): Promise<StagedFiles> {
     const digests = new ChunkDigests(map);
-    const journal = await ChunkJournal.open(journalPath, digests);
-    const files: FileHandle[] = [];
-    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
-    if (parts.some((part) => part.name !== '')) await mkdir(path, { recursive: true, mode: 0o700 });
-    const staged = new StagedFiles(map, digests, files, journal);
+    const { journal, doubtful } = await ChunkJournal.open(journalPath, digests);
+    const files: DirectFile[] = [];
+    if (map.parts.some((part) => part.name !== '')) await mkdir(path, { recursive: true, mode: 0o700 });
+    const staged = new StagedFiles(digests, files, journal);
     try {
-      for (const part of parts) {
-        const file = await open(part.name === '' ? path : join(path, part.name), flags, 0o600);
+      for (const part of map.parts) {
+        const file = await DirectFile.open(part.name === '' ? path : join(path, part.name), 0o600);
         files.push(file);
-        if (!part.dense) await file.truncate(part.sizeBytes);
+        if (!part.dense) await file.handle.truncate(part.sizeBytes);
       }
+      await staged.#checkDoubtful(doubtful);
       await staged.#emptyUnfinished();
     } catch (error) {
       await staged[Symbol.asyncDispose]();
@@ -69,11 +66,28 @@ export class StagedFiles implements AsyncDisposable {
     return staged;
   }
 
+  async #checkDoubtful(chunks: number[]): Promise<void> {
+    const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+    for (const index of chunks) {
+      const { part, offset, length } = this.map.chunk(index);
+      const bytes = buffer.subarray(0, length);
+      const { bytesRead } = await this.#files[part]!.handle.read(bytes, 0, length, offset);
+      const right = bytesRead === length && (await this.map.digestOf(bytes)).equals(this.digests.get(index)!);
+      if (right) this.#undurable.add(index);
+      else await this.#forget(index);
+    }
+  }
+
+  async #forget(index: number): Promise<void> {
+    this.digests.unset(index);
+    await this.#journal.revoke(index);
+  }
+
   async #emptyUnfinished(): Promise<void> {
     for (let index = 0; index < this.map.count; index++) {
       const chunk = this.map.chunk(index);
       if (this.digests.has(index) || this.map.parts[chunk.part]!.dense) continue;
-      const file = this.#files[chunk.part]!;
+      const file = this.#files[chunk.part]!.handle;
       for (const extent of [...dataExtents(file, chunk.offset, chunk.offset + chunk.length)]) {
         if (!punchHole(file, extent.offset, extent.length))
           await writeZeros(file, extent.offset, extent.length);
@@ -82,8 +96,8 @@ export class StagedFiles implements AsyncDisposable {
   }
 
   /**
-   * Settles when the chunk is written and no more than {@link MOST_UNSYNCED} bytes are not yet durable: what a kill now
-   * would cost. Its record follows; {@link flush} waits for it. Throws what an earlier chunk could not be synced for.
+   * Settles when the chunk is written and on record, and no more than {@link MOST_UNSYNCED} bytes are not yet durable.
+   * Throws, once, what an earlier chunk could not be made durable for; that chunk is off the record then.
    */
   async write(chunk: ReceivedChunk): Promise<void> {
     // One writer a chunk: a connection given up may still be writing what its successor sends again.
@@ -97,11 +111,21 @@ export class StagedFiles implements AsyncDisposable {
     }
   }
 
-  /** Settles when everything written is durable and on record. Throws when something could not be. */
+  /** Settles when everything written is durable. Throws when something could not be. */
   async flush(): Promise<void> {
     while (this.#writing.size > 0) await Promise.allSettled(this.#writing.values());
-    await this.#syncing;
-    if (this.#failure) throw this.#failure;
+    // A round under way does not cover what was written since it began.
+    while (this.#syncing || this.#undurable.size > 0) {
+      this.#syncing ??= this.#sync();
+      await this.#syncing;
+    }
+    this.#throwFailure();
+  }
+
+  #throwFailure(): void {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure) throw failure;
   }
 
   async #write(chunk: ReceivedChunk): Promise<void> {
@@ -111,57 +135,57 @@ export class StagedFiles implements AsyncDisposable {
     const again = this.#touched.has(chunk.index) || this.digests.has(chunk.index);
     if (again) {
       await this.#syncing;
-      await this.#journal.revoke(chunk.index);
-      this.digests.unset(chunk.index);
+      await this.#forget(chunk.index);
     }
     this.#touched.add(chunk.index);
     // Written while it is still being hashed; it goes on record only when the digest is right.
-    const [wrote] = await Promise.all([this.#writeData(file, place, chunk, again), chunk.verified]);
-    if (this.#failure) throw this.#failure;
-    this.#waiting.push({ index: chunk.index, digest: chunk.digest, file: wrote ? file : undefined });
-    if (wrote) this.#unsynced += place.length;
-    this.#syncing ??= this.#sync();
-    while (this.#unsynced > MOST_UNSYNCED && this.#syncing) {
+    const [wroteBytes] = await Promise.all([this.#writeData(file, place, chunk, again), chunk.verified]);
+    await this.#journal.written(chunk.index, chunk.digest);
+    this.digests.set(chunk.index, chunk.digest);
+    this.touchedAt = Date.now();
+    this.#undurable.add(chunk.index);
+    this.#unsyncedBytes += wroteBytes;
+    if (this.#unsyncedBytes > SYNC_FROM) this.#syncing ??= this.#sync();
+    while (this.#unsyncedBytes > MOST_UNSYNCED && this.#syncing) {
       await new Promise<void>((resolve) => this.#held.push(resolve));
     }
-    if (this.#failure) throw this.#failure;
+    this.#throwFailure();
   }
 
-  async #writeData(file: FileHandle, place: Chunk, chunk: ReceivedChunk, again: boolean): Promise<boolean> {
+  async #writeData(file: DirectFile, place: Chunk, chunk: ReceivedChunk, again: boolean): Promise<number> {
     const { dense } = this.map.parts[place.part]!;
     if (!chunk.data) {
-      if (!dense && !again) return false;
-      if (dense || !punchHole(file, place.offset, place.length))
-        await writeZeros(file, place.offset, place.length);
-      return true;
+      if (!dense && !again) return 0;
+      if (dense || !punchHole(file.handle, place.offset, place.length))
+        await writeZeros(file.handle, place.offset, place.length);
+      return place.length;
     }
     const ranges = dense || again ? [{ start: 0, end: place.length }] : chunk.data.ranges;
     for (const range of ranges) {
-      for (let start = range.start; start < range.end; start += STEP) {
-        const end = Math.min(start + STEP, range.end);
-        await writeFully(file, chunk.data.bytes.subarray(start, end), place.offset + start);
-      }
+      await file.write(chunk.data.bytes.subarray(range.start, range.end), place.offset + range.start);
     }
-    return true;
+    return place.length;
   }
 
-  /** One fdatasync for all chunks that wait, then their records; what arrives meanwhile goes into the next round. */
+  /** Rounds of fdatasync; what is written during one belongs to the next. */
   async #sync(): Promise<void> {
     try {
-      while (this.#waiting.length > 0) {
-        const batch = this.#waiting;
-        const bytes = this.#unsynced;
-        this.#waiting = [];
-        const files = new Set(batch.flatMap(({ file }) => (file ? [file] : [])));
-        await Promise.all([...files].map((file) => file.datasync()));
-        await this.#journal.append(batch);
-        for (const { index, digest } of batch) this.digests.set(index, digest);
-        this.touchedAt = Date.now();
-        this.#unsynced -= bytes;
+      do {
+        const chunks = this.#undurable;
+        const bytes = this.#unsyncedBytes;
+        const records = this.#journal.records;
+        this.#undurable = new Set();
+        try {
+          const parts = new Set([...chunks].map((index) => this.map.chunk(index).part));
+          await Promise.all([...parts].map((part) => this.#files[part]!.handle.datasync()));
+          await this.#journal.durable(records);
+        } catch (error) {
+          this.#failure = error instanceof Error ? error : new Error(String(error));
+          for (const index of chunks) await this.#forget(index).catch(() => undefined);
+        }
+        this.#unsyncedBytes -= bytes;
         for (const release of this.#held.splice(0)) release();
-      }
-    } catch (error) {
-      this.#failure = error instanceof Error ? error : new Error(String(error));
+      } while (this.#unsyncedBytes > SYNC_FROM && !this.#failure);
     } finally {
       this.#syncing = undefined;
       for (const release of this.#held.splice(0)) release();
@@ -170,11 +194,11 @@ export class StagedFiles implements AsyncDisposable {
 
   /** Sizes and metadata durable too, then everything closed. */
   async finish(): Promise<void> {
-    for (const file of this.#files) await file.sync();
+    for (const file of this.#files) await file.handle.sync();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const file of this.#files) await file.close();
+    for (const file of this.#files) await file[Symbol.asyncDispose]();
     await this.#journal[Symbol.asyncDispose]();
   }
 }

@@ -1,11 +1,11 @@
 import { z } from 'zod';
-import { newVolumeSchema, type Snapshot, type Volume, volumeFormatSchema } from '../../shared/conf/volume.ts';
+import { newVolumeSchema, type Snapshot, type Volume } from '../../shared/conf/volume.ts';
 import { resizeVolumeSchema, snapshotBodySchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema, splitReference } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
 import type { AgentClient } from '../hosts/agent-client.ts';
-import { migrate } from '../jobs/migrate.ts';
+import { migrate, migrateParamsSchema } from '../jobs/migrate.ts';
 import { clone, wipe } from '../jobs/volume-jobs.ts';
 import type { ApiHttp } from './http.ts';
 import { poolParams } from './pool-routes.ts';
@@ -22,13 +22,8 @@ const listQuery = z.object({
   after: z.string().max(800).optional(),
 });
 
-const migrateBody = z.object({
-  /** `HOST/POOL` or `HOST/POOL/VOLUME`. */
-  target: z.string().max(800),
-  keepSource: z.boolean().default(false),
-  format: volumeFormatSchema.optional(),
-  limitBytesPerSecond: z.number().positive().optional(),
-});
+/** The target is `HOST/POOL` or `HOST/POOL/VOLUME`. */
+const migrateBody = migrateParamsSchema.omit({ source: true }).extend({ target: z.string().max(800) });
 
 interface VolumeAddress {
   host: string;

@@ -79,7 +79,7 @@ export async function uploadVolume(
         method: 'POST',
         json: { ...options, sizeBytes: stat.size },
       });
-      const map = new ChunkMap(upload.spec.parts);
+      const map = new ChunkMap(upload.spec.parts, upload.spec.digest);
       const answer = await call(`${target}/upload/digests`);
       const there = ChunkDigests.parse(map, Buffer.from(await answer.arrayBuffer()));
       const ours = new ChunkDigests(map);

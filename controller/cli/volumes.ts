@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
 import type { Snapshot, Volume } from '../../shared/conf/volume.ts';
+import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
@@ -173,15 +174,21 @@ export function volCommand(): Command {
     .option('--keep-source', 'copy instead of move')
     .addOption(formatOption('container format at the target'))
     .option('--limit <rate>', 'bytes a second, such as 50M')
+    .addOption(
+      new Option('--digest <algorithm>', 'how what arrives is checked')
+        .choices(DIGEST_ALGORITHMS)
+        .default('gmac'),
+    )
     .option('--no-wait', 'do not wait for the end')
     .action(
       async (
         source: string,
         target: string,
-        options: { keepSource?: boolean; format?: string; limit?: string; wait: boolean },
+        options: { keepSource?: boolean; format?: string; limit?: string; digest: string; wait: boolean },
       ) => {
         const json = {
           target,
+          digest: options.digest,
           keepSource: Boolean(options.keepSource),
           format: options.format,
           limitBytesPerSecond: options.limit ? parseSize(options.limit) : undefined,

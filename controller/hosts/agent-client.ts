@@ -169,3 +169,20 @@ export async function* readLines(stream: IncomingMessage, silenceMs: number): As
     clearTimeout(timer);
   }
 }
+
+/** The first JSON line of an answer that stays open as long as the request does; what may follow is not read. */
+export function readFirstLine(stream: IncomingMessage): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const cut = (): void => reject(new StowageError('stream-cut', 'the agent ended its answer early'));
+    let text = '';
+    stream.setEncoding('utf8');
+    stream.on('data', (piece: string) => {
+      text += piece;
+      const end = text.indexOf('\n');
+      if (end >= 0) resolve(JSON.parse(text.slice(0, end)));
+    });
+    stream.once('error', cut);
+    stream.once('close', cut);
+    stream.once('end', cut);
+  });
+}

@@ -3,14 +3,17 @@ import { z } from 'zod';
 import { volumeFormatSchema } from '../../shared/conf/volume.ts';
 import {
   type Layout,
-  type Receiver,
+  offerSchema,
+  type PullRequest,
+  pullProgressSchema,
   type SendRequest,
-  sendProgressSchema,
   type TransferSpec,
 } from '../../shared/protocol/agent.ts';
+import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
+import { BlockSignal } from '../../shared/util/abort.ts';
 import { ERRORS, type ErrorCode, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
-import { readLines } from '../hosts/agent-client.ts';
+import { readFirstLine, readLines } from '../hosts/agent-client.ts';
 import type { JobContext, JobKind } from './job.ts';
 import { Relay } from './relay.ts';
 
@@ -25,6 +28,8 @@ export const migrateParamsSchema = z.object({
   /** Format at the target; the source's own when absent. */
   format: volumeFormatSchema.optional(),
   limitBytesPerSecond: z.number().positive().optional(),
+  /** How the chunks are digested on their way. */
+  digest: z.enum(DIGEST_ALGORITHMS).default('gmac'),
 });
 export type MigrateParams = z.infer<typeof migrateParamsSchema>;
 
@@ -69,6 +74,7 @@ async function plan(context: Context): Promise<void> {
     parts: layout.parts,
     capacityBytes: layout.capacityBytes,
     replace: false,
+    digest: context.params.digest,
   };
   await context.save();
 }
@@ -85,34 +91,38 @@ async function prepare(context: Context): Promise<void> {
   });
 }
 
-/** One attempt: the sink opens its door, the source sends. What was received before is not sent again. */
+/** One attempt: the source opens its door, the sink fetches. What was received before is not fetched again. */
 async function transfer(context: Context): Promise<void> {
   const { spec } = context.notes;
   const { source, target, limitBytesPerSecond } = context.params;
   const from = place(source);
   const [sender, sink] = await Promise.all([context.agent(from.host), context.agent(place(target).host)]);
   const ticket = randomBytes(32).toString('base64url');
-  const receiver = await sink.json<Receiver>(`/v1/transfers/${spec!.id}/receiver`, {
-    method: 'POST',
-    json: { ticket, expiresAt: Date.now() + TICKET_MS },
-    signal: context.signal,
-  });
-  const relay = context.notes.relay ?? false;
-  const body: SendRequest = {
+  const send: SendRequest = {
     transfer: spec!.id,
     pool: from.pool,
     volume: from.volume,
     representation: spec!.representation,
+    digest: spec!.digest,
     ticket,
-    receiver,
-    relay,
+    expiresAt: Date.now() + TICKET_MS,
     limitBytesPerSecond,
   };
+  // Ends with this attempt, and with it the door.
+  using block = new BlockSignal(context.signal);
+  const door = await sender.stream('/v1/sends', { method: 'POST', json: send, signal: block.signal });
+  const offer = offerSchema.parse(await readFirstLine(door));
+  const relay = context.notes.relay ?? false;
   using _pairs = relay ? new Relay(sender, sink, spec!.id) : undefined;
-  const answer = await sender.stream('/v1/sends', { method: 'POST', json: body, signal: context.signal });
+  const pull: PullRequest = { ticket, offer, relay };
+  const answer = await sink.stream(`/v1/transfers/${spec!.id}/pull`, {
+    method: 'POST',
+    json: pull,
+    signal: block.signal,
+  });
   const before = context.notes.wireBytes ?? 0;
   for await (const line of readLines(answer, SILENCE_MS)) {
-    const progress = sendProgressSchema.parse(line);
+    const progress = pullProgressSchema.parse(line);
     context.notes.wireBytes = before + progress.wireBytes;
     if (progress.totalBytes > 0)
       context.progress(progress.doneBytes, progress.totalBytes, context.notes.wireBytes);
@@ -121,7 +131,7 @@ async function transfer(context: Context): Promise<void> {
       if (code === 'host-unreachable' && !relay) {
         context.notes.relay = true;
         await context.save();
-        return transfer(context);
+        return await transfer(context);
       }
       throw new StowageError(code in ERRORS ? (code as ErrorCode) : 'internal', detail);
     }
@@ -132,7 +142,7 @@ async function transfer(context: Context): Promise<void> {
       return;
     }
   }
-  throw new StowageError('stream-cut', 'the source ended its answer before the transfer was complete');
+  throw new StowageError('stream-cut', 'the sink ended its answer before the transfer was complete');
 }
 
 async function commit(context: Context): Promise<void> {

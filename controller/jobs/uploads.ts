@@ -132,6 +132,7 @@ export class Uploads {
       capacityBytes:
         existing && existing.capacity_bytes > 0 && format !== 'ploop' ? existing.capacity_bytes : undefined,
       replace: existing !== undefined,
+      digest: 'gmac',
     };
     try {
       await this.#jobs.report(job.id, {

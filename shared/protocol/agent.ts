@@ -7,6 +7,7 @@ import {
   volumeFormatSchema,
   volumeSchema,
 } from '../conf/volume.ts';
+import { DIGEST_ALGORITHMS } from '../transfer/digest.ts';
 import { nameSchema } from '../util/names.ts';
 
 /** Raised when a change would make an older peer misunderstand; peers of another number refuse each other. */
@@ -97,6 +98,7 @@ export const transferSpecSchema = z.object({
   capacityBytes: capacitySchema.optional(),
   /** Whether a volume of this name may be replaced at the end. */
   replace: z.boolean().default(false),
+  digest: z.enum(DIGEST_ALGORITHMS).default('gmac'),
 });
 export type TransferSpec = z.infer<typeof transferSpecSchema>;
 
@@ -131,47 +133,52 @@ export const commitSchema = z.object({
     .optional(),
 });
 
-/** Opens the sink's own TLS door for one transfer. */
-export const receiverRequestSchema = z.object({
-  /** The one-time secret the source must show. */
-  ticket: z.string().min(32).max(128),
-  /** ms since the epoch. */
-  expiresAt: z.number(),
-});
-export const receiverSchema = z.object({
-  addresses: z.array(z.string()),
-  port: z.number(),
-  /** SHA-256 of the certificate that the sink made for this transfer. */
-  fingerprint: z.string(),
-});
-export type Receiver = z.infer<typeof receiverSchema>;
-
+/** Opens the source's own TLS door for one transfer; it is open until this request ends. */
 export const sendRequestSchema = z.object({
   transfer: z.uuid(),
   pool: nameSchema,
   volume: nameSchema,
   representation: representationSchema,
+  digest: z.enum(DIGEST_ALGORITHMS).default('gmac'),
+  /** The one-time secret that the sink must show. */
   ticket: z.string().min(32).max(128),
-  receiver: receiverSchema,
-  /** Take streams that the controller brings instead of dialling the sink. */
-  relay: z.boolean().default(false),
+  /** ms since the epoch. */
+  expiresAt: z.number(),
   limitBytesPerSecond: z.number().positive().optional(),
 });
-export type SendRequest = z.infer<typeof sendRequestSchema>;
+export type SendRequest = z.input<typeof sendRequestSchema>;
 
-/** One line of the answer to a send request. */
-export const sendProgressSchema = z.object({
+/** Where a source offers its volume: the first line of the answer to a send request. */
+export const offerSchema = z.object({
+  addresses: z.array(z.string()),
+  port: z.number(),
+  /** SHA-256 of the certificate that the source made for this transfer. */
+  fingerprint: z.string(),
+});
+export type Offer = z.infer<typeof offerSchema>;
+
+/** Lets a sink fetch what a source offers. */
+export const pullRequestSchema = z.object({
+  ticket: z.string().min(32).max(128),
+  offer: offerSchema,
+  /** Take streams that the controller brings instead of dialling the source. */
+  relay: z.boolean().default(false),
+});
+export type PullRequest = z.infer<typeof pullRequestSchema>;
+
+/** One line of the answer to a pull request. */
+export const pullProgressSchema = z.object({
   doneBytes: z.number(),
   totalBytes: z.number(),
-  /** Payload and frame bytes given to the network in this run. */
+  /** Payload and frame bytes that came over the network in this run. */
   wireBytes: z.number(),
-  /** On the last line. */
+  /** Root digest of the source; on the last line. */
   digest: z.string().optional(),
-  /** Which state of the volume was sent; on the last line. */
+  /** Which state of the source was read; on the last line. */
   etag: z.string().optional(),
   error: z.object({ code: z.string(), detail: z.string() }).optional(),
 });
-export type SendProgress = z.infer<typeof sendProgressSchema>;
+export type PullProgress = z.infer<typeof pullProgressSchema>;
 
 /** One line of the agent's event stream: first a snapshot of all, then each change. */
 export const agentEventSchema = z.discriminatedUnion('type', [

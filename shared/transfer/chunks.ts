@@ -1,8 +1,8 @@
-import { createHash, webcrypto } from 'node:crypto';
+import { createHash } from 'node:crypto';
+import { DIGEST_BYTES, type DigestAlgorithm, digestOf, zeroDigest } from './digest.ts';
 
 /** The unit of hashing, journalling, resuming and sending. */
-export const CHUNK_BYTES = 4 << 20;
-export const DIGEST_BYTES = 32;
+export const CHUNK_BYTES = 2 << 20;
 
 /** One file of a transferred volume. Each part starts on a chunk boundary of the transfer's address space. */
 export interface Part {
@@ -21,14 +21,16 @@ export interface Chunk {
   length: number;
 }
 
-/** The address space of a transfer: the parts one after the other, cut into chunks. */
+/** The address space of a transfer: the parts one after the other, cut into chunks, and how a chunk is digested. */
 export class ChunkMap {
   readonly parts: readonly Part[];
+  readonly digest: DigestAlgorithm;
   readonly count: number;
   readonly #firstChunk: number[] = [];
 
-  constructor(parts: readonly Part[]) {
+  constructor(parts: readonly Part[], digest: DigestAlgorithm = 'gmac') {
     this.parts = parts;
+    this.digest = digest;
     let chunks = 0;
     for (const part of parts) {
       this.#firstChunk.push(chunks);
@@ -48,26 +50,21 @@ export class ChunkMap {
     return this.#firstChunk[part]!;
   }
 
+  get digestBytes(): number {
+    return DIGEST_BYTES[this.digest];
+  }
+
+  digestOf(chunk: Uint8Array<ArrayBuffer>): Promise<Buffer> {
+    return digestOf(this.digest, chunk);
+  }
+
+  zeroDigest(length: number): Buffer {
+    return zeroDigest(this.digest, length);
+  }
+
   get totalBytes(): number {
     return this.parts.reduce((sum, part) => sum + part.sizeBytes, 0);
   }
-}
-
-/** SHA-256 on a thread of its own, so that reading and sending go on meanwhile. */
-export async function digestOf(chunk: Uint8Array<ArrayBuffer>): Promise<Buffer> {
-  return Buffer.from(await webcrypto.subtle.digest('SHA-256', chunk));
-}
-
-const zeroDigests = new Map<number, Buffer>();
-
-/** The digest of `length` zero bytes. */
-export function zeroDigest(length: number): Buffer {
-  let digest = zeroDigests.get(length);
-  if (!digest) {
-    digest = createHash('sha256').update(Buffer.alloc(length)).digest();
-    zeroDigests.set(length, digest);
-  }
-  return digest;
 }
 
 /** Which chunks are there, each with its digest; the digest of the whole is the root over them. */
@@ -79,7 +76,7 @@ export class ChunkDigests {
 
   constructor(map: ChunkMap) {
     this.map = map;
-    this.#digests = Buffer.alloc(map.count * DIGEST_BYTES);
+    this.#digests = Buffer.alloc(map.count * map.digestBytes);
     this.#present = new Uint8Array(map.count);
   }
 
@@ -96,7 +93,7 @@ export class ChunkDigests {
   }
 
   set(index: number, digest: Buffer): void {
-    digest.copy(this.#digests, index * DIGEST_BYTES);
+    digest.copy(this.#digests, index * this.map.digestBytes);
     if (!this.#present[index]) this.#count++;
     this.#present[index] = 1;
   }
@@ -108,7 +105,7 @@ export class ChunkDigests {
 
   get(index: number): Buffer | undefined {
     return this.has(index)
-      ? this.#digests.subarray(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES)
+      ? this.#digests.subarray(index * this.map.digestBytes, (index + 1) * this.map.digestBytes)
       : undefined;
   }
 
@@ -142,8 +139,8 @@ export class ChunkDigests {
   static parse(map: ChunkMap, bytes: Buffer): ChunkDigests {
     const digests = new ChunkDigests(map);
     for (let index = 0; index < map.count; index++) {
-      const start = map.count + index * DIGEST_BYTES;
-      if (bytes[index] === 1) digests.set(index, bytes.subarray(start, start + DIGEST_BYTES));
+      const start = map.count + index * map.digestBytes;
+      if (bytes[index] === 1) digests.set(index, bytes.subarray(start, start + map.digestBytes));
     }
     return digests;
   }

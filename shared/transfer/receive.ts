@@ -1,6 +1,7 @@
 import { StowageError } from '../util/errors.ts';
-import { CHUNK_BYTES, type ChunkMap, digestOf, zeroDigest } from './chunks.ts';
-import { readFrames } from './frames.ts';
+import { chunkBuffers } from './chunk-buffers.ts';
+import { CHUNK_BYTES, type ChunkMap } from './chunks.ts';
+import { type Frame, FrameParser } from './frames.ts';
 
 /** A chunk that arrived whole. */
 export interface ReceivedChunk {
@@ -21,43 +22,91 @@ interface Assembly {
   ranges: { start: number; end: number }[];
 }
 
-/** Chunk buffers are used again: allocating 4 MiB for each chunk costs more than moving it. */
-const spare: Buffer<ArrayBuffer>[] = [];
-const MOST_SPARE = 16;
-
-function borrow(): Buffer<ArrayBuffer> {
-  return spare.pop() ?? Buffer.allocUnsafeSlow(CHUNK_BYTES);
-}
-
-function giveBack(buffer: Buffer<ArrayBuffer>): void {
-  if (spare.length < MOST_SPARE) spare.push(buffer);
-}
-
 const corrupt = (why: string): StowageError => new StowageError('stream-corrupt', why);
 
 /**
- * Reads an extent stream chunk by chunk. `accept` may use the bytes until the promise it gives is settled, not longer;
- * at most one chunk is assembled meanwhile. Throws `digest-mismatch` for a chunk whose bytes are not those that were
- * sent, and `stream-corrupt` for frames outside the map or out of order.
+ * Puts the chunks of an extent stream together, from the pieces the network gives. `accept` gets them one at a time, in
+ * order, and may use the bytes until the promise it gives is settled, not longer. What goes wrong is thrown by
+ * {@link feed}, {@link ready} or {@link finish}: `digest-mismatch` for a chunk whose bytes are not those that were sent,
+ * `stream-corrupt` for frames outside the map or out of order, `stream-cut` for an end too early.
  */
-export async function decodeExtents(
-  stream: AsyncIterable<Uint8Array>,
-  map: ChunkMap,
-  accept: (chunk: ReceivedChunk) => Promise<void>,
-): Promise<void> {
-  let assembly: Assembly | undefined;
-  let pending: Promise<void> = Promise.resolve();
+export class ExtentDecoder implements Disposable {
+  readonly #map: ChunkMap;
+  readonly #accept: (chunk: ReceivedChunk) => Promise<void>;
+  readonly #other: (frame: Frame) => void;
+  readonly #parser: FrameParser;
+  #assembly: Assembly | undefined;
+  #accepting: Promise<void> = Promise.resolve();
+  /** As `#accepting`, without the chunk that came last. */
+  #acceptingOthers: Promise<void> = Promise.resolve();
+  #ended = false;
+
+  constructor(
+    map: ChunkMap,
+    accept: (chunk: ReceivedChunk) => Promise<void>,
+    other = (frame: Frame): void => {
+      throw corrupt(`a frame of type ${frame.type} has no place here`);
+    },
+  ) {
+    this.#map = map;
+    this.#accept = accept;
+    this.#other = other;
+    this.#parser = new FrameParser(map.digestBytes, {
+      room: (offset, length) => this.#room(offset, length),
+      frame: (frame) => this.#take(frame),
+    });
+  }
+
+  /** Whether the end frame has come. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  feed(piece: Uint8Array): void {
+    this.#parser.feed(piece);
+  }
+
+  /** Settles when at most one chunk that arrived is not accepted yet: who waits for it bounds the memory. */
+  async ready(): Promise<void> {
+    await this.#acceptingOthers;
+  }
+
+  /** Settles when all chunks that arrived are accepted. */
+  async settled(): Promise<void> {
+    await this.#accepting;
+  }
+
+  async finish(): Promise<void> {
+    await this.settled();
+    if (!this.#parser.atBoundary)
+      throw new StowageError('stream-cut', 'the extent stream ended inside a frame');
+    if (!this.#ended) throw new StowageError('stream-cut', 'the extent stream ended without its end frame');
+    if (this.#assembly) throw corrupt('the last chunk has no digest');
+  }
+
+  #take(frame: Frame): void {
+    if (frame.type === 'data') return;
+    if (frame.type === 'zero') this.#zeros(frame);
+    else if (frame.type === 'chunk') this.#chunk(frame);
+    else if (frame.type === 'end') this.#ended = true;
+    else this.#other(frame);
+  }
 
   /** Where the bytes of a data frame belong. */
-  const room = (offset: number, length: number): Uint8Array => {
+  #room(offset: number, length: number): Uint8Array {
     const index = Math.floor(offset / CHUNK_BYTES);
-    if (index >= map.count) throw corrupt('a frame lies beyond the end of the volume');
-    if (assembly && assembly.index !== index) throw corrupt('a chunk ended without its digest');
-    if (!assembly) {
-      const buffer = borrow();
-      assembly = { index, buffer, bytes: buffer.subarray(0, map.chunk(index).length), ranges: [] };
+    if (index >= this.#map.count) throw corrupt('a frame lies beyond the end of the volume');
+    if (this.#assembly && this.#assembly.index !== index) throw corrupt('a chunk ended without its digest');
+    if (!this.#assembly) {
+      const buffer = chunkBuffers.borrow();
+      this.#assembly = {
+        index,
+        buffer,
+        bytes: buffer.subarray(0, this.#map.chunk(index).length),
+        ranges: [],
+      };
     }
-    const { bytes, ranges } = assembly;
+    const { bytes, ranges } = this.#assembly;
     const start = offset - index * CHUNK_BYTES;
     const filled = ranges.at(-1)?.end ?? 0;
     if (start < filled || start + length > bytes.length)
@@ -65,50 +114,70 @@ export async function decodeExtents(
     bytes.fill(0, filled, start);
     ranges.push({ start, end: start + length });
     return bytes.subarray(start, start + length);
-  };
-
-  const verify = async (chunk: Assembly, expected: Buffer): Promise<void> => {
-    if ((await digestOf(chunk.bytes)).equals(expected)) return;
-    throw new StowageError('digest-mismatch', `chunk ${chunk.index} arrived with other bytes than were sent`);
-  };
-
-  const finish = async (chunk: Assembly, digest: Buffer): Promise<void> => {
-    chunk.bytes.fill(0, chunk.ranges.at(-1)?.end ?? 0);
-    const verified = verify(chunk, digest);
-    verified.catch(() => undefined);
-    try {
-      await accept({ index: chunk.index, digest, verified, data: chunk });
-      await verified;
-    } finally {
-      giveBack(chunk.buffer);
-    }
-  };
-
-  for await (const frame of readFrames(stream, room)) {
-    if (frame.type === 'end') break;
-    if (frame.type === 'data') continue;
-    const index = Math.floor(frame.offset / CHUNK_BYTES);
-    if (index >= map.count) throw corrupt('a frame lies beyond the end of the volume');
-    if (frame.offset % CHUNK_BYTES !== 0 || frame.length !== map.chunk(index).length) {
-      throw corrupt('a frame does not cover its chunk');
-    }
-    await pending;
-    if (frame.type === 'zero') {
-      if (assembly) throw corrupt('a zero frame lies inside a chunk');
-      pending = accept({
-        index,
-        digest: zeroDigest(frame.length),
-        verified: Promise.resolve(),
-        data: undefined,
-      });
-    } else {
-      const chunk = assembly;
-      if (!chunk || chunk.index !== index) throw corrupt('a digest without its chunk');
-      assembly = undefined;
-      pending = finish(chunk, frame.payload);
-    }
-    pending.catch(() => undefined);
   }
-  await pending;
-  if (assembly) throw corrupt('the last chunk has no digest');
+
+  #zeros(frame: Frame): void {
+    if (this.#assembly) throw corrupt('a zero frame lies inside a chunk');
+    const first = frame.offset / CHUNK_BYTES;
+    const count = Math.ceil(frame.length / CHUNK_BYTES);
+    if (!Number.isInteger(first) || count === 0 || first + count > this.#map.count)
+      throw corrupt('a zero frame does not cover whole chunks of the volume');
+    this.#queue(async () => {
+      for (let index = first; index < first + count; index++) {
+        const digest = this.#map.zeroDigest(this.#map.chunk(index).length);
+        await this.#accept({ index, digest, verified: Promise.resolve(), data: undefined });
+      }
+    });
+  }
+
+  #chunk(frame: Frame): void {
+    const chunk = this.#assembly;
+    const index = Math.floor(frame.offset / CHUNK_BYTES);
+    if (!chunk || chunk.index !== index) throw corrupt('a digest without its chunk');
+    if (frame.offset % CHUNK_BYTES !== 0 || frame.length !== chunk.bytes.length)
+      throw corrupt('a digest does not cover its chunk');
+    this.#assembly = undefined;
+    this.#queue(async () => {
+      chunk.bytes.fill(0, chunk.ranges.at(-1)?.end ?? 0);
+      const verified = this.#verify(chunk, frame.payload);
+      verified.catch(() => undefined);
+      try {
+        await this.#accept({ index, digest: frame.payload, verified, data: chunk });
+        await verified;
+      } finally {
+        chunkBuffers.giveBack(chunk.buffer);
+      }
+    });
+  }
+
+  async #verify(chunk: Assembly, expected: Buffer): Promise<void> {
+    if ((await this.#map.digestOf(chunk.bytes)).equals(expected)) return;
+    throw new StowageError('digest-mismatch', `chunk ${chunk.index} arrived with other bytes than were sent`);
+  }
+
+  #queue(work: () => Promise<void>): void {
+    this.#acceptingOthers = this.#accepting;
+    this.#accepting = this.#accepting.then(work);
+    this.#accepting.catch(() => undefined);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#assembly) chunkBuffers.giveBack(this.#assembly.buffer);
+    this.#assembly = undefined;
+  }
+}
+
+/** Reads a whole extent stream up to its end frame, at most one chunk ahead of the one being accepted. */
+export async function decodeExtents(
+  stream: AsyncIterable<Uint8Array>,
+  map: ChunkMap,
+  accept: (chunk: ReceivedChunk) => Promise<void>,
+): Promise<void> {
+  using decoder = new ExtentDecoder(map, accept);
+  for await (const piece of stream) {
+    decoder.feed(piece);
+    if (decoder.ended) break;
+    await decoder.ready();
+  }
+  await decoder.finish();
 }

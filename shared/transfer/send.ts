@@ -1,4 +1,4 @@
-import { CHUNK_BYTES, type ChunkMap, digestOf, zeroDigest } from './chunks.ts';
+import { CHUNK_BYTES, type ChunkMap } from './chunks.ts';
 import { frameHeader, MAX_PAYLOAD } from './frames.ts';
 import type { Source } from './source.ts';
 
@@ -43,27 +43,32 @@ export async function readChunk(
     await source.read(bytes.subarray(start, filled), extent.offset);
     findData(bytes, start, filled, ranges);
   }
-  if (ranges.length === 0) return { bytes, ranges, digest: Promise.resolve(zeroDigest(chunk.length)) };
+  if (ranges.length === 0) return { bytes, ranges, digest: Promise.resolve(map.zeroDigest(chunk.length)) };
   bytes.fill(0, filled);
-  return { bytes, ranges, digest: digestOf(bytes) };
+  return { bytes, ranges, digest: map.digestOf(bytes) };
 }
 
-/** The frames of one read chunk, its digest last. */
-export async function* chunkFrames(index: number, chunk: ReadChunk): AsyncGenerator<Buffer> {
+/**
+ * The frames of one read chunk, its digest last, in pieces of at most `pieceBytes` of payload. A frame comes as header
+ * and payload, which is not copied.
+ */
+export async function* chunkFrames(
+  index: number,
+  chunk: ReadChunk,
+  pieceBytes = MAX_PAYLOAD,
+): AsyncGenerator<Buffer[]> {
   const base = index * CHUNK_BYTES;
   if (chunk.ranges.length === 0) {
-    yield frameHeader('zero', base, chunk.bytes.length);
+    yield [frameHeader('zero', base, chunk.bytes.length)];
     return;
   }
   for (const range of chunk.ranges) {
-    for (let start = range.start; start < range.end; start += MAX_PAYLOAD) {
-      const end = Math.min(start + MAX_PAYLOAD, range.end);
-      yield frameHeader('data', base + start, end - start);
-      yield chunk.bytes.subarray(start, end);
+    for (let start = range.start; start < range.end; start += pieceBytes) {
+      const end = Math.min(start + pieceBytes, range.end);
+      yield [frameHeader('data', base + start, end - start), chunk.bytes.subarray(start, end)];
     }
   }
-  yield frameHeader('chunk', base, chunk.bytes.length);
-  yield await chunk.digest;
+  yield [frameHeader('chunk', base, chunk.bytes.length), await chunk.digest];
 }
 
 export interface EncodeOptions {
@@ -82,7 +87,7 @@ export async function* encodeExtents(
   for (let index = 0; index < map.count; index++) {
     if (options.skip?.(index)) continue;
     const chunk = await readChunk(sources, map, index, Buffer.allocUnsafeSlow(CHUNK_BYTES));
-    yield* chunkFrames(index, chunk);
+    for await (const frame of chunkFrames(index, chunk)) yield* frame;
     options.onChunk?.(index, await chunk.digest);
   }
   yield frameHeader('end', 0, 0);

@@ -4,7 +4,8 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { DirPool } from '../../agent/backends/dir/pool.ts';
-import { CHUNK_BYTES, digestOf, zeroDigest } from '../../shared/transfer/chunks.ts';
+import { CHUNK_BYTES } from '../../shared/transfer/chunks.ts';
+import { digestOf, zeroDigest } from '../../shared/transfer/digest.ts';
 import { scratch } from '../support/scratch.ts';
 
 async function poolIn(path: string): Promise<DirPool> {
@@ -22,6 +23,7 @@ const spec = (sizeBytes: number, volume = 'v') => ({
   representation: 'image' as const,
   parts: [{ name: '', sizeBytes, dense: false }],
   replace: false,
+  digest: 'gmac' as const,
 });
 
 async function dataChunk(
@@ -29,7 +31,12 @@ async function dataChunk(
   bytes: Buffer<ArrayBuffer>,
   ranges = [{ start: 0, end: bytes.length }],
 ) {
-  return { index, digest: await digestOf(bytes), verified: Promise.resolve(), data: { bytes, ranges } };
+  return {
+    index,
+    digest: await digestOf('gmac', bytes),
+    verified: Promise.resolve(),
+    data: { bytes, ranges },
+  };
 }
 
 describe('a sink', () => {
@@ -42,7 +49,7 @@ describe('a sink', () => {
     // The source has changed: the first chunk is zeros now, the second has data in its middle only.
     await sink.write({
       index: 0,
-      digest: zeroDigest(CHUNK_BYTES),
+      digest: zeroDigest('gmac', CHUNK_BYTES),
       verified: Promise.resolve(),
       data: undefined,
     });
@@ -92,7 +99,12 @@ describe('a sink', () => {
     const committing = sink.commit(undefined);
     await assert.rejects(sink.abort(), { code: 'job-state' });
     await assert.rejects(
-      sink.write({ index: 0, digest: zeroDigest(CHUNK_BYTES), verified: Promise.resolve(), data: undefined }),
+      sink.write({
+        index: 0,
+        digest: zeroDigest('gmac', CHUNK_BYTES),
+        verified: Promise.resolve(),
+        data: undefined,
+      }),
       {
         code: 'job-state',
       },

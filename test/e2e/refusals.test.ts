@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -15,7 +16,8 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import Database from 'better-sqlite3';
-import { execute, TestController, until } from '../support/controller.ts';
+import { messageFrame } from '../../shared/transfer/frames.ts';
+import { TestController, until } from '../support/controller.ts';
 import { startHost, type TestHost } from '../support/hosts.ts';
 import { scratch, sha256 } from '../support/scratch.ts';
 
@@ -227,60 +229,67 @@ describe('what is refused, and on record', () => {
   });
 
   describe('tickets', () => {
-    /** A transfer open at the host, and its receiver, asked for at the agent itself. */
-    async function receiver(expiresAt: number): Promise<{ id: string; port: number; ticket: string }> {
-      const id = crypto.randomUUID();
+    /** A volume offered by the host's agent, asked for at the agent itself; the door is open as long as curl runs. */
+    async function offer(expiresAt: number) {
       const ticket = randomBytes(32).toString('base64url');
-      const agent = (path: string, json: unknown): string =>
-        execFileSync(
-          'curl',
-          [
-            '-sS',
-            '--unix-socket',
-            join(host.directory, 'agent/agent.sock'),
-            '-H',
-            'content-type: application/json',
-            '-d',
-            JSON.stringify(json),
-            `http://agent${path}`,
-          ],
-          { encoding: 'utf8' },
-        );
-      agent('/v1/transfers', {
-        id,
-        pool: 'p',
-        volume: `t-${id}`,
-        format: 'raw',
-        representation: 'image',
-        parts: [{ name: '', sizeBytes: MIB, dense: false }],
+      const volume = `t-${ticket.slice(0, 8).replaceAll('-', '_')}`;
+      const created = await controller.fetch(`/hosts/${host.name}/pools/p/volumes`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ name: volume, capacityBytes: MIB, format: 'raw' }),
       });
-      const { port } = JSON.parse(agent(`/v1/transfers/${id}/receiver`, { ticket, expiresAt })) as {
-        port: number;
+      assert.ok(created.ok, await created.text());
+      const send = {
+        transfer: crypto.randomUUID(),
+        pool: 'p',
+        volume,
+        representation: 'image',
+        ticket,
+        expiresAt,
       };
-      return { id, port, ticket };
-    }
-    const ask = (port: number, ticket: string) => {
-      const [tool = '', ...args] = host.command([
-        'curl',
-        '-sSk',
-        '-o',
-        '/dev/null',
-        '-w',
-        '%{http_code}',
+      const socket = join(host.directory, 'agent/agent.sock');
+      const type = 'content-type: application/json';
+      const curl = spawn('curl', [
+        '-sSN',
+        '--unix-socket',
+        socket,
         '-H',
-        `authorization: Bearer ${ticket}`,
-        `https://127.0.0.1:${port}/digests`,
+        type,
+        '-d',
+        JSON.stringify(send),
+        'http://agent/v1/sends',
       ]);
-      return execute(tool, args);
-    };
+      const [line] = (await once(curl.stdout, 'data')) as [Buffer];
+      const { port } = JSON.parse(line.toString()) as { port: number };
+      return { port, ticket, [Symbol.dispose]: () => void curl.kill() };
+    }
+
+    /** What the door says to a message, spoken by openssl: the second message is only heard by who is admitted. */
+    async function ask(port: number, ticket: string): Promise<string> {
+      const [tool = '', ...args] = host.command([
+        'openssl',
+        's_client',
+        '-quiet',
+        '-connect',
+        `127.0.0.1:${port}`,
+      ]);
+      const client = spawn(tool, args, { stdio: ['pipe', 'pipe', 'ignore'] });
+      try {
+        client.stdin.write(Buffer.concat([messageFrame({ ticket }), messageFrame({ ask: 'zeros' })]));
+        const [answer] = (await once(client.stdout, 'data')) as [Buffer];
+        return answer.toString('latin1');
+      } finally {
+        client.kill();
+      }
+    }
 
     test('the right one serves; an expired one, a foreign one and none do not', async () => {
-      const good = await receiver(Date.now() + 60_000);
-      const old = await receiver(Date.now() - 1);
-      assert.equal((await ask(good.port, good.ticket)).stdout, '200');
-      assert.equal((await ask(old.port, old.ticket)).stdout, '403');
-      assert.equal((await ask(good.port, old.ticket)).stdout, '403');
-      assert.equal((await ask(good.port, '')).stdout, '403');
+      using good = await offer(Date.now() + 60_000);
+      using old = await offer(Date.now() - 1);
+      assert.doesNotMatch(await ask(good.port, good.ticket), /error/);
+      assert.match(await ask(old.port, old.ticket), /ticket has expired/);
+      assert.match(await ask(good.port, old.ticket), /ticket-refused/);
+      assert.match(await ask(good.port, ''), /ticket-refused/);
     });
   });
 

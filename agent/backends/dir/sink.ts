@@ -80,7 +80,7 @@ export class DirSink implements Sink {
   }
 
   get digests(): ChunkDigests {
-    return this.#files?.digests ?? new ChunkDigests(new ChunkMap(this.spec.parts));
+    return this.#files?.digests ?? new ChunkDigests(new ChunkMap(this.spec.parts, this.spec.digest));
   }
 
   /** Where the bytes arrive: the volume itself, or a raw file that becomes one. */
@@ -89,7 +89,11 @@ export class DirSink implements Sink {
   }
 
   async #open(): Promise<void> {
-    this.#files = await StagedFiles.open(this.#received, join(this.#directory, 'journal'), this.spec.parts);
+    this.#files = await StagedFiles.open(
+      this.#received,
+      join(this.#directory, 'journal'),
+      new ChunkMap(this.spec.parts, this.spec.digest),
+    );
   }
 
   async #save(): Promise<void> {

@@ -1,0 +1,137 @@
+import type { Duplex } from 'node:stream';
+import { z } from 'zod';
+import { chunkBuffers } from '../../shared/transfer/chunk-buffers.ts';
+import { CHUNK_BYTES, ChunkDigests, ChunkMap } from '../../shared/transfer/chunks.ts';
+import type { DigestAlgorithm } from '../../shared/transfer/digest.ts';
+import { type Frame, frameHeader, MAX_PAYLOAD, messageFrame } from '../../shared/transfer/frames.ts';
+import { chunkFrames, readChunk } from '../../shared/transfer/send.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import type { VolumeSource } from '../backends/backend.ts';
+import { Throttle } from './throttle.ts';
+
+const questionSchema = z.object({ ask: z.enum(['zeros', 'finish']) });
+
+/** Settles when the stream has taken the bytes, so that their buffer may be used again; throws when it is cut. */
+function write(stream: Duplex, pieces: Buffer[]): Promise<void> {
+  const written = new Promise<void>((resolve, reject) => {
+    stream.cork();
+    for (const piece of pieces.slice(0, -1)) stream.write(piece);
+    stream.write(pieces.at(-1)!, (error) => (error ? reject(error) : resolve()));
+    stream.uncork();
+  });
+  written.catch(() => undefined);
+  return written;
+}
+
+/**
+ * A volume on its way out: answers what the sink asks, on any number of streams at once, and keeps the digest of every
+ * chunk that the sink now has.
+ *
+ *     message {"ask":"zeros"}    zero frames for the chunks that lie in holes, then a message
+ *     want                       the chunk: data and its digest, or a zero frame; then `same`
+ *     compare                    `same` when the chunk has the digest that is shown, else `other`
+ *     message {"ask":"finish"}   message {"digest","etag"}: root digest over all, once every chunk was asked for
+ */
+export class Outgoing {
+  readonly map: ChunkMap;
+  readonly #source: VolumeSource;
+  readonly #digests: ChunkDigests;
+  readonly #throttle: Throttle | undefined;
+  /** Small where the rate is, so that something moves all the time. */
+  readonly #pieceBytes: number;
+
+  constructor(source: VolumeSource, digest: DigestAlgorithm, limitBytesPerSecond?: number) {
+    this.#source = source;
+    this.map = new ChunkMap(source.layout.parts, digest);
+    this.#digests = new ChunkDigests(this.map);
+    this.#throttle = limitBytesPerSecond ? new Throttle(limitBytesPerSecond) : undefined;
+    this.#pieceBytes = Math.max(
+      4096,
+      Math.min(MAX_PAYLOAD, Math.floor((limitBytesPerSecond ?? Infinity) / 2)),
+    );
+  }
+
+  async answer(frame: Frame, stream: Duplex): Promise<void> {
+    if (frame.type === 'want') await this.#send(this.#chunkAt(frame), stream);
+    else if (frame.type === 'compare') await this.#compare(this.#chunkAt(frame), frame.payload, stream);
+    else if (frame.type === 'message') await this.#answerQuestion(frame.payload, stream);
+    else throw new StowageError('stream-corrupt', `a sink does not send frames of type ${frame.type}`);
+  }
+
+  #chunkAt(frame: Frame): number {
+    const index = frame.offset / CHUNK_BYTES;
+    if (Number.isInteger(index) && index < this.map.count) return index;
+    throw new StowageError('stream-corrupt', 'the sink asks for what is no chunk of the volume');
+  }
+
+  async #answerQuestion(payload: Buffer, stream: Duplex): Promise<void> {
+    const question = questionSchema.safeParse(JSON.parse(payload.toString()));
+    if (!question.success) throw new StowageError('stream-corrupt', 'the sink asks something unknown');
+    if (question.data.ask === 'zeros') {
+      await this.#sendZeros(stream);
+      return;
+    }
+    if (!this.#digests.complete)
+      throw new StowageError('stream-corrupt', 'the sink has not asked for every chunk');
+    await this.#source.checkUnchanged();
+    await write(stream, [messageFrame({ digest: this.#digests.root(), etag: this.#source.layout.etag })]);
+  }
+
+  async #sendZeros(stream: Duplex): Promise<void> {
+    const { map } = this;
+    for (let first = 0; first < map.count; ) {
+      let next = first;
+      let length = 0;
+      for (; next < map.count && this.#isHole(next); next++) {
+        const chunk = map.chunk(next);
+        length += chunk.length;
+        this.#digests.set(next, map.zeroDigest(chunk.length));
+        // A run ends with its part, whose last chunk may be short.
+        if (chunk.length < CHUNK_BYTES) {
+          next++;
+          break;
+        }
+      }
+      if (length > 0) await write(stream, [frameHeader('zero', first * CHUNK_BYTES, length)]);
+      first = Math.max(next, first + 1);
+    }
+    await write(stream, [messageFrame({})]);
+  }
+
+  #isHole(index: number): boolean {
+    const { part, offset, length } = this.map.chunk(index);
+    for (const _extent of this.#source.sources[part]!.extents(offset, offset + length)) return false;
+    return true;
+  }
+
+  async #compare(index: number, digest: Buffer, stream: Duplex): Promise<void> {
+    const buffer = chunkBuffers.borrow();
+    try {
+      const own = await (await readChunk(this.#source.sources, this.map, index, buffer)).digest;
+      const same = own.equals(digest);
+      if (same) this.#digests.set(index, own);
+      await write(stream, [frameHeader(same ? 'same' : 'other', index * CHUNK_BYTES, 0)]);
+    } finally {
+      chunkBuffers.giveBack(buffer);
+    }
+  }
+
+  async #send(index: number, stream: Duplex): Promise<void> {
+    const buffer = chunkBuffers.borrow();
+    try {
+      const chunk = await readChunk(this.#source.sources, this.map, index, buffer);
+      let before: Promise<void> | undefined;
+      for await (const frame of chunkFrames(index, chunk, this.#pieceBytes)) {
+        await this.#throttle?.take(frame.reduce((sum, piece) => sum + piece.length, 0));
+        const now = write(stream, frame);
+        await before;
+        before = now;
+      }
+      await before;
+      await write(stream, [frameHeader('same', index * CHUNK_BYTES, 0)]);
+      this.#digests.set(index, await chunk.digest);
+    } finally {
+      chunkBuffers.giveBack(buffer);
+    }
+  }
+}
