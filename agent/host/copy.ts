@@ -1,9 +1,13 @@
 import { constants } from 'node:fs';
-import { copyFile, open } from 'node:fs/promises';
-import { isZero, openRegular, readFully, writeFully, writeZeros } from './files.ts';
-import { dataExtents } from './holes.ts';
+import { copyFile, type FileHandle, open } from 'node:fs/promises';
+import { chunkBuffers } from '../../shared/transfer/chunk-buffers.ts';
+import { CHUNK_BYTES } from '../../shared/transfer/chunks.ts';
+import { DirectFile } from './direct-file.ts';
+import { isZero, openRegular, readFully } from './files.ts';
+import { dataExtents, type Extent } from './holes.ts';
 
-const STEP = 1 << 20;
+/** Pieces that are read and written side by side. */
+const WORKERS = 3;
 
 export interface CopyOptions {
   /** Write every byte, holes included: what ploop images need. Default: holes and zeros stay holes. */
@@ -22,40 +26,53 @@ export async function copyFileFast(
 ): Promise<'reflink' | 'copied'> {
   await using from = await openRegular(source, 'r');
   const { size, mode } = await from.stat();
-  const reflinked = await copyFile(
-    `/proc/self/fd/${from.fd}`,
-    target,
-    constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE,
-  ).then(
-    () => true,
-    (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EEXIST') throw error;
-      return false;
-    },
-  );
-  await using to = await open(
-    target,
-    (reflinked ? constants.O_RDWR : constants.O_RDWR | constants.O_CREAT) | constants.O_NOFOLLOW,
-    mode & 0o777,
-  );
-  if (reflinked) {
+  if (await reflink(from, target)) {
+    await using to = await open(target, constants.O_RDWR | constants.O_NOFOLLOW);
     await to.sync();
     return 'reflink';
   }
-  await to.truncate(options.dense ? 0 : size);
-  const buffer = Buffer.allocUnsafe(STEP);
-  let written = 0;
-  for (const extent of dataExtents(from, 0, size)) {
-    if (options.dense) await writeZeros(to, written, extent.offset - written);
-    for (let done = 0; done < extent.length; done += STEP) {
-      options.signal?.throwIfAborted();
-      const part = buffer.subarray(0, Math.min(STEP, extent.length - done));
-      await readFully(from, part, extent.offset + done);
-      if (options.dense || !isZero(part)) await writeFully(to, part, extent.offset + done);
+  await using to = await DirectFile.open(target, mode & 0o777);
+  await to.handle.truncate(size);
+  const extents = options.dense ? [{ offset: 0, length: size }] : dataExtents(from, 0, size);
+  const pieces = cut(extents);
+  const work = async (): Promise<void> => {
+    const buffer = chunkBuffers.borrow();
+    try {
+      for (const piece of pieces) {
+        options.signal?.throwIfAborted();
+        const bytes = buffer.subarray(0, piece.length);
+        await readFully(from, bytes, piece.offset);
+        if (options.dense || !isZero(bytes)) await to.write(bytes, piece.offset);
+      }
+    } finally {
+      chunkBuffers.giveBack(buffer);
     }
-    written = extent.offset + extent.length;
-  }
-  if (options.dense) await writeZeros(to, written, size - written);
-  await to.sync();
+  };
+  // All are waited for, so that nobody uses the files or a buffer once this is over.
+  const results = await Promise.allSettled(Array.from({ length: WORKERS }, work));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  await to.handle.sync();
   return 'copied';
+}
+
+async function reflink(from: FileHandle, target: string): Promise<boolean> {
+  try {
+    await copyFile(
+      `/proc/self/fd/${from.fd}`,
+      target,
+      constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE,
+    );
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw error;
+    return false;
+  }
+}
+
+/** The extents in pieces of at most one chunk, each given once whoever asks. */
+function* cut(extents: Iterable<Extent>): Generator<Extent> {
+  for (const { offset, length } of extents) {
+    for (let done = 0; done < length; done += CHUNK_BYTES)
+      yield { offset: offset + done, length: Math.min(CHUNK_BYTES, length - done) };
+  }
 }

@@ -24,6 +24,8 @@ import { pullVolume } from '../transfer/pull.ts';
 import { checkFence, supported } from './volumes.ts';
 
 const PROGRESS_MS = 200;
+/** Refusals that one door tells of: a scanner shall not fill the audit trail. */
+const MOST_REFUSALS = 20;
 /** Chunks of a plain upload that are hashed and written side by side: 12 MiB of memory. */
 const WRITES_AT_ONCE = 6;
 
@@ -167,7 +169,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
         last = progress;
       };
       const ended = pullVolume(sink, {
-        ticket,
+        ticket: { transfer, secret: ticket },
         offer,
         relay: relay ? () => relayed.take() : undefined,
         onProgress,
@@ -227,11 +229,21 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     const source = await supported(pools.driver(pool), 'openSource')(volume, representation, signal);
     opening.defer(() => source.close());
     const outgoing = new Outgoing(source, digest, limitBytesPerSecond);
-    const door = opening.use(await SourceDoor.open(outgoing, { secret: ticket, expiresAt }));
+    const lines = new JsonLines();
+    let refusals = 0;
+    const door = opening.use(
+      await SourceDoor.open({
+        outgoing,
+        ticket: { transfer, secret: ticket },
+        expiresAt,
+        onRefused(from, reason) {
+          if (++refusals <= MOST_REFUSALS) lines.write({ refused: { from, reason } });
+        },
+      }),
+    );
     signal.throwIfAborted();
     const open = opening.move();
     agent.doors.set(transfer, door);
-    const lines = new JsonLines();
     signal.addEventListener('abort', () => {
       if (agent.doors.get(transfer) === door) agent.doors.delete(transfer);
       void open.disposeAsync();

@@ -1,18 +1,20 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
-import { type AddressInfo, createServer, type Server } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Duplex } from 'node:stream';
-import { createSecureContext, type SecureContext, TLSSocket } from 'node:tls';
+import { TLSSocket, type TLSSocketOptions, type TlsOptions } from 'node:tls';
 import type { Offer } from '../../shared/protocol/agent.ts';
 import { type Frame, FrameParser, messageFrame } from '../../shared/transfer/frames.ts';
 import { StowageError, toProblem, toStowageError } from '../../shared/util/errors.ts';
 import type { Outgoing } from './outgoing.ts';
-import { TLS } from './tls.ts';
+import { preSharedKey, secureContext, type Ticket } from './tls.ts';
 
-export interface Ticket {
-  secret: string;
-  /** ms since the epoch. */
+export interface DoorOptions {
+  outgoing: Outgoing;
+  ticket: Ticket;
+  /** Until when the ticket is good, ms since the epoch. */
   expiresAt: number;
+  /** Somebody was not let in. */
+  onRefused(from: string, reason: string): void;
 }
 
 /** Addresses under which a peer may reach this host; loopback last, for agents on one machine. */
@@ -24,87 +26,76 @@ function localAddresses(): string[] {
 }
 
 /**
- * The source's own door for one transfer: TLS 1.3 on a port of its own, or on streams that the controller brings. It
- * serves whoever shows the ticket as the first message, with this one volume, until the ticket expires.
+ * The source's own door for one transfer: TLS on a port of its own, or on streams that the controller brings. It serves
+ * whoever holds the ticket, with this one volume, until the ticket expires.
  */
 export class SourceDoor implements Disposable {
-  readonly #outgoing: Outgoing;
-  readonly #ticket: Ticket;
-  readonly #tls: SecureContext;
+  readonly #options: DoorOptions;
   readonly #tcp: Server;
   readonly #sockets = new Set<Duplex>();
   readonly offer: Offer;
 
-  private constructor(
-    outgoing: Outgoing,
-    ticket: Ticket,
-    certificate: { key: string; cert: string; fingerprint: string },
-    tcp: Server,
-  ) {
-    this.#outgoing = outgoing;
-    this.#ticket = ticket;
-    this.#tls = createSecureContext({ key: certificate.key, cert: certificate.cert, ca: [], ...TLS });
+  private constructor(options: DoorOptions, tcp: Server) {
+    this.#options = options;
     this.#tcp = tcp;
-    tcp.on('connection', (socket) => this.accept(socket.setNoDelay(true).setKeepAlive(true, 10_000)));
-    this.offer = {
-      addresses: localAddresses(),
-      port: (tcp.address() as AddressInfo).port,
-      fingerprint: certificate.fingerprint,
-    };
+    tcp.on('connection', (socket) =>
+      this.accept(socket.setNoDelay(true).setKeepAlive(true, 10_000), socket.remoteAddress),
+    );
+    this.offer = { addresses: localAddresses(), port: (tcp.address() as AddressInfo).port };
   }
 
-  static async open(outgoing: Outgoing, ticket: Ticket): Promise<SourceDoor> {
-    // Loaded when the first transfer needs it: an agent that only looks after volumes starts faster and stays smaller.
-    const { makeCertificate } = await import('./certificate.ts');
-    const certificate = await makeCertificate();
+  static async open(options: DoorOptions): Promise<SourceDoor> {
     const tcp = createServer();
     await new Promise<void>((resolve, reject) => {
       tcp.once('error', reject);
       tcp.listen(0, resolve);
     });
-    return new SourceDoor(outgoing, ticket, certificate, tcp);
+    return new SourceDoor(options, tcp);
   }
 
-  /** Speaks TLS, as the server, over any stream. */
-  accept(stream: Duplex): void {
-    const socket = new TLSSocket(stream as ConstructorParameters<typeof TLSSocket>[0], {
+  /** Speaks TLS, as the server, over any stream. `from` says whose it is. */
+  accept(stream: Duplex, from = 'the controller'): void {
+    const { ticket, expiresAt, onRefused } = this.#options;
+    let reason = 'it does not hold the ticket';
+    let admitted = false;
+    // What a TLS server may be given, each of its sockets may be given too; the types of the latter lack it.
+    const options: TLSSocketOptions & Pick<TlsOptions, 'pskCallback'> = {
       isServer: true,
-      secureContext: this.#tls,
-    });
+      secureContext,
+      pskCallback(_socket, identity) {
+        if (identity !== ticket.transfer) reason = 'its ticket is for another transfer';
+        else if (Date.now() > expiresAt) reason = 'its ticket has expired';
+        else return preSharedKey(ticket);
+        return null;
+      },
+    };
+    const socket = new TLSSocket(stream as Socket, options);
     this.#sockets.add(socket);
-    socket.on('close', () => this.#sockets.delete(socket));
-    socket.on('error', () => stream.destroy());
+    socket.once('secure', () => {
+      admitted = true;
+    });
+    socket.once('close', () => this.#sockets.delete(socket));
+    socket.once('error', () => {
+      if (!admitted) onRefused(from, reason);
+      stream.destroy();
+    });
     void this.#converse(socket);
-  }
-
-  /** The first frame must be the message `{"ticket":…}`, and is compared before anything is made of it. */
-  #admit(frame: Frame): void {
-    const hash = (bytes: Buffer | string): Buffer => createHash('sha256').update(bytes).digest();
-    const wanted = hash(JSON.stringify({ ticket: this.#ticket.secret }));
-    if (frame.type !== 'message' || !timingSafeEqual(hash(frame.payload), wanted))
-      throw new StowageError('ticket-refused', 'the ticket is not for this transfer');
-    if (Date.now() > this.#ticket.expiresAt)
-      throw new StowageError('ticket-refused', 'the ticket has expired');
   }
 
   /** Answers one question after the other. */
   async #converse(socket: TLSSocket): Promise<void> {
+    const { outgoing } = this.#options;
     const frames: Frame[] = [];
-    const parser = new FrameParser(this.#outgoing.map.digestBytes, {
+    const parser = new FrameParser(outgoing.map.digestBytes, {
       room() {
         throw new StowageError('stream-corrupt', 'the sink of a transfer sends no data');
       },
       frame: (frame) => void frames.push(frame),
     });
-    let admitted = false;
     try {
       for await (const piece of socket.iterator({ destroyOnReturn: false })) {
         parser.feed(piece as Buffer);
-        for (const frame of frames.splice(0)) {
-          if (admitted) await this.#outgoing.answer(frame, socket);
-          else this.#admit(frame);
-          admitted = true;
-        }
+        for (const frame of frames.splice(0)) await outgoing.answer(frame, socket);
       }
     } catch (error) {
       if (socket.writable) socket.end(messageFrame({ error: toProblem(toStowageError(error)) }));

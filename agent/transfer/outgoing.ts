@@ -14,10 +14,8 @@ const questionSchema = z.object({ ask: z.enum(['zeros', 'finish']) });
 /** Settles when the stream has taken the bytes, so that their buffer may be used again; throws when it is cut. */
 function write(stream: Duplex, pieces: Buffer[]): Promise<void> {
   const written = new Promise<void>((resolve, reject) => {
-    stream.cork();
     for (const piece of pieces.slice(0, -1)) stream.write(piece);
     stream.write(pieces.at(-1)!, (error) => (error ? reject(error) : resolve()));
-    stream.uncork();
   });
   written.catch(() => undefined);
   return written;

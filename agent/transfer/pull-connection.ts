@@ -1,12 +1,12 @@
+import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { type ConnectionOptions, connect as connectTls, createSecureContext, type TLSSocket } from 'node:tls';
-import type { Offer } from '../../shared/protocol/agent.ts';
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import { CHUNK_BYTES, type ChunkMap } from '../../shared/transfer/chunks.ts';
 import { type Frame, frameHeader, messageFrame } from '../../shared/transfer/frames.ts';
 import { ExtentDecoder, type ReceivedChunk } from '../../shared/transfer/receive.ts';
 import { fromProblem, StowageError, toStowageError } from '../../shared/util/errors.ts';
-import { TLS } from './tls.ts';
+import { preSharedKey, secureContext, type Ticket } from './tls.ts';
 
 const DIAL_MS = 3_000;
 /** Longest silence while an answer is awaited before the connection counts as cut. */
@@ -14,15 +14,17 @@ const STALL_MS = 20_000;
 /** A TLS record is 16 KiB at the most. */
 const READ_BYTES = 16 << 10;
 
-/** No authorities, whose reading takes long: the one good certificate is known by its fingerprint. */
-const secureContext = createSecureContext({ ca: [], ...TLS });
+/** How a sink gets to a source: by dialling it, or on a stream that somebody brought. */
+export type Way = { address: string; port: number } | { stream: Duplex };
 
 /** TLS from a sink to a source's door; `feed` gets what arrives, in a buffer that is used again. */
-function secure(
-  way: { address: string; port: number } | { stream: Duplex },
-  feed: (bytes: Buffer) => void,
-): TLSSocket {
-  const options = { secureContext, rejectUnauthorized: false };
+function secure(way: Way, ticket: Ticket, feed: (bytes: Buffer) => void): TLSSocket {
+  const options = {
+    secureContext,
+    pskCallback: () => ({ identity: ticket.transfer, psk: preSharedKey(ticket) }),
+    // Asked only of a certificate, which no source has.
+    checkServerIdentity: () => new StowageError('ticket-refused', 'what answers is not the source'),
+  };
   if ('stream' in way) return connectTls({ ...options, socket: way.stream as Socket }).on('data', feed);
   const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
   const onread = {
@@ -52,49 +54,43 @@ export class PullConnection implements Disposable {
   receivedBytes = 0;
 
   private constructor(
-    way: Parameters<typeof secure>[0],
+    way: Way,
+    ticket: Ticket,
     map: ChunkMap,
     accept: (chunk: ReceivedChunk) => Promise<void>,
   ) {
     this.#map = map;
     this.#decoder = new ExtentDecoder(map, accept, (frame) => this.#answered(frame));
-    this.#socket = secure(way, (bytes) => this.#feed(bytes));
+    this.#socket = secure(way, ticket, (bytes) => this.#feed(bytes));
     this.#socket.on('error', (error) => this.#fail(error));
     this.#socket.on('close', () =>
       this.#fail(new StowageError('stream-cut', 'the source closed the connection')),
     );
   }
 
-  /** Connects and proves both sides: the source by its certificate, the sink by the ticket. */
+  /** Connects; both sides prove that they hold the ticket. Throws `ticket-refused` when one of them does not. */
   static async open(
-    way: { address: string; port: number } | { stream: Duplex },
-    offer: Offer,
-    ticket: string,
+    way: Way,
+    ticket: Ticket,
     map: ChunkMap,
     accept: (chunk: ReceivedChunk) => Promise<void>,
   ): Promise<PullConnection> {
-    const connection = new PullConnection(way, map, accept);
+    const connection = new PullConnection(way, ticket, map, accept);
     const socket = connection.#socket;
-    await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => socket.destroy(new Error(`no answer within ${DIAL_MS} ms`)), DIAL_MS);
-      const failed = (error?: Error): void => {
-        clearTimeout(timer);
-        reject(error ?? new StowageError('stream-cut', 'the source closed the connection'));
-      };
-      socket.once('error', failed);
-      socket.once('close', failed);
-      socket.once('secureConnect', () => {
-        clearTimeout(timer);
-        if (socket.getPeerCertificate().fingerprint256 === offer.fingerprint) return resolve();
-        socket.destroy();
-        reject(new StowageError('ticket-refused', 'the source that answered is not the one the offer names'));
-      });
-    });
+    const timer = setTimeout(() => socket.destroy(new Error(`no answer within ${DIAL_MS} ms`)), DIAL_MS);
+    try {
+      await once(socket, 'secureConnect');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code?.startsWith('ERR_SSL_'))
+        throw new StowageError('ticket-refused', 'the source does not accept the ticket', { cause: error });
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
     socket.setTimeout(STALL_MS, () => {
       if (connection.#question)
         socket.destroy(new StowageError('stream-cut', `nothing moved for ${STALL_MS / 1000} s`));
     });
-    socket.write(messageFrame({ ticket }));
     return connection;
   }
 

@@ -3,7 +3,8 @@ import type { Offer, PullProgress } from '../../shared/protocol/agent.ts';
 import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Sink } from '../backends/backend.ts';
-import { PullConnection } from './pull-connection.ts';
+import { PullConnection, type Way } from './pull-connection.ts';
+import type { Ticket } from './tls.ts';
 
 /** Connections side by side; each has one chunk on its way while another is written: a kill or a cut costs at most 12 MiB. */
 const CONNECTIONS = 3;
@@ -11,7 +12,7 @@ const CONNECTIONS = 3;
 const COMPARE = 64;
 
 export interface PullOptions {
-  ticket: string;
+  ticket: Ticket;
   offer: Offer;
   /** Gives a stream that somebody else brought, in place of dialling the source's addresses. */
   relay?: () => Promise<Duplex>;
@@ -49,8 +50,8 @@ export async function pullVolume(
     settle(chunk.index);
   };
 
-  const open = async (way: { address: string; port: number } | { stream: Duplex }) => {
-    const connection = await PullConnection.open(way, offer, ticket, map, accept);
+  const open = async (way: Way): Promise<PullConnection> => {
+    const connection = await PullConnection.open(way, ticket, map, accept);
     if (connections.disposed) {
       connection[Symbol.dispose]();
       throw new StowageError('stream-cut', 'the transfer has ended');

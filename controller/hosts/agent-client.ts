@@ -1,4 +1,5 @@
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
+import { createInterface } from 'node:readline';
 import type { Duplex, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { FENCE_HEADER, RELAY_UPGRADE } from '../../shared/protocol/agent.ts';
@@ -170,19 +171,18 @@ export async function* readLines(stream: IncomingMessage, silenceMs: number): As
   }
 }
 
-/** The first JSON line of an answer that stays open as long as the request does; what may follow is not read. */
-export function readFirstLine(stream: IncomingMessage): Promise<unknown> {
+/** The first JSON line of an answer that stays open as long as its request does; `more` gets those that follow. */
+export function readFirstLine(stream: IncomingMessage, more: (line: unknown) => void): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const cut = (): void => reject(new StowageError('stream-cut', 'the agent ended its answer early'));
-    let text = '';
-    stream.setEncoding('utf8');
-    stream.on('data', (piece: string) => {
-      text += piece;
-      const end = text.indexOf('\n');
-      if (end >= 0) resolve(JSON.parse(text.slice(0, end)));
-    });
-    stream.once('error', cut);
-    stream.once('close', cut);
-    stream.once('end', cut);
+    let take = (line: unknown): void => {
+      take = more;
+      resolve(line);
+    };
+    createInterface({ input: stream })
+      .on('line', (line) => take(parseJson(line)))
+      .on('error', cut)
+      .once('close', cut);
+    stream.on('error', cut);
   });
 }

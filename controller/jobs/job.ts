@@ -16,6 +16,8 @@ export interface JobContext<Params, Notes> {
   agent(host: string): Promise<AgentClient>;
   /** The fencing token of the lease that the job holds on a volume. */
   fence(volume: string): Promise<number>;
+  /** Puts on record that somebody was refused who wanted what is this job's. */
+  refused(from: string, detail: string): void;
   progress(doneBytes: number, totalBytes: number, wireBytes: number): void;
 }
 

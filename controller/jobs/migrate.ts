@@ -6,6 +6,7 @@ import {
   offerSchema,
   type PullRequest,
   pullProgressSchema,
+  refusedSchema,
   type SendRequest,
   type TransferSpec,
 } from '../../shared/protocol/agent.ts';
@@ -111,7 +112,11 @@ async function transfer(context: Context): Promise<void> {
   // Ends with this attempt, and with it the door.
   using block = new BlockSignal(context.signal);
   const door = await sender.stream('/v1/sends', { method: 'POST', json: send, signal: block.signal });
-  const offer = offerSchema.parse(await readFirstLine(door));
+  const line = await readFirstLine(door, (more) => {
+    const { data } = refusedSchema.safeParse(more);
+    if (data) context.refused(data.refused.from, `at the door of ${source}: ${data.refused.reason}`);
+  });
+  const offer = offerSchema.parse(line);
   const relay = context.notes.relay ?? false;
   using _pairs = relay ? new Relay(sender, sink, spec!.id) : undefined;
   const pull: PullRequest = { ticket, offer, relay };

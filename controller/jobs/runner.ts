@@ -149,6 +149,18 @@ export class JobRunner {
         if (token === undefined) throw new StowageError('fence-stale', `the job holds no lease on ${volume}`);
         return token;
       },
+      refused: (source: string, detail: string) => {
+        const action = `job.${row.kind}`;
+        const record = {
+          actor: 'unknown',
+          source,
+          action,
+          target: targetOf(row),
+          outcome: 'refused',
+          detail,
+        } as const;
+        void this.#audit.append(record).catch(() => undefined);
+      },
       progress: (done_bytes: number, total_bytes: number, wire_bytes: number) => {
         pending = { done_bytes, total_bytes, wire_bytes };
         if (Date.now() - last > PROGRESS_MS) void flush().catch(() => undefined);

@@ -133,6 +133,9 @@ export const commitSchema = z.object({
     .optional(),
 });
 
+/** 32 random bytes, base64url: the key that source and sink of one transfer share. */
+const ticketSchema = z.string().regex(/^[\w-]{43}$/);
+
 /** Opens the source's own TLS door for one transfer; it is open until this request ends. */
 export const sendRequestSchema = z.object({
   transfer: z.uuid(),
@@ -140,8 +143,7 @@ export const sendRequestSchema = z.object({
   volume: nameSchema,
   representation: representationSchema,
   digest: z.enum(DIGEST_ALGORITHMS).default('gmac'),
-  /** The one-time secret that the sink must show. */
-  ticket: z.string().min(32).max(128),
+  ticket: ticketSchema,
   /** ms since the epoch. */
   expiresAt: z.number(),
   limitBytesPerSecond: z.number().positive().optional(),
@@ -152,14 +154,15 @@ export type SendRequest = z.input<typeof sendRequestSchema>;
 export const offerSchema = z.object({
   addresses: z.array(z.string()),
   port: z.number(),
-  /** SHA-256 of the certificate that the source made for this transfer. */
-  fingerprint: z.string(),
 });
 export type Offer = z.infer<typeof offerSchema>;
 
+/** A further line of that answer: somebody without the ticket was at the door. */
+export const refusedSchema = z.object({ refused: z.object({ from: z.string(), reason: z.string() }) });
+
 /** Lets a sink fetch what a source offers. */
 export const pullRequestSchema = z.object({
-  ticket: z.string().min(32).max(128),
+  ticket: ticketSchema,
   offer: offerSchema,
   /** Take streams that the controller brings instead of dialling the source. */
   relay: z.boolean().default(false),

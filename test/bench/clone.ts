@@ -3,6 +3,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { JobInfo } from '../../controller/jobs/runner.ts';
 import { TestController } from '../support/controller.ts';
+import { Libvirtd } from '../support/libvirt.ts';
 import { makeImage } from '../support/migration.ts';
 import { mountFileSystem, scratch } from '../support/scratch.ts';
 import { compare, seconds } from './pairs.ts';
@@ -16,11 +17,13 @@ try {
     mounts.push(mountFileSystem(type, 2048, join(room.path, type)));
   }
   await using controller = await TestController.start(join(room.path, 'data'), []);
+  await using libvirtd = await Libvirtd.start(join(room.path, 'libvirt'));
   for (const type of ['ext4', 'xfs', 'btrfs']) {
     const pool = join(room.path, type, 'pool');
     await controller.cliOk('pool', 'create', `local/${type}`, '--type', 'dir', '--target', pool);
     await makeImage(join(pool, 'image'), 4096, 256);
     await controller.api(`/hosts/local/pools/${type}/refresh`, {});
+    await libvirtd.pool(type, pool);
     await compare(
       `clone 4 GiB holding 256 MiB on ${type}, durable`,
       [
@@ -46,6 +49,17 @@ try {
               execFileSync('sync', [copy]);
             });
             rmSync(copy);
+            return took;
+          },
+        },
+        {
+          name: 'virsh vol-clone, sync',
+          async run() {
+            const took = await seconds(async () => {
+              await libvirtd.virsh('vol-clone', 'image', 'theirs', '--pool', type);
+              execFileSync('sync', [join(pool, 'theirs')]);
+            });
+            await libvirtd.virsh('vol-delete', 'theirs', '--pool', type);
             return took;
           },
         },

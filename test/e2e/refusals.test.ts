@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -16,12 +15,33 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import Database from 'better-sqlite3';
-import { messageFrame } from '../../shared/transfer/frames.ts';
-import { TestController, until } from '../support/controller.ts';
+import type { VolumeSource } from '../../agent/backends/backend.ts';
+import { SourceDoor } from '../../agent/transfer/door.ts';
+import { Outgoing } from '../../agent/transfer/outgoing.ts';
+import { PullConnection } from '../../agent/transfer/pull-connection.ts';
+import { ChunkMap, type Part } from '../../shared/transfer/chunks.ts';
+import { type CliResult, execute, TestController, until } from '../support/controller.ts';
 import { startHost, type TestHost } from '../support/hosts.ts';
 import { scratch, sha256 } from '../support/scratch.ts';
 
 const MIB = 1 << 20;
+
+function emptySource(parts: Part[]): VolumeSource {
+  const layout = {
+    parts,
+    format: 'raw' as const,
+    capacityBytes: MIB,
+    volumeId: crypto.randomUUID(),
+    etag: 'e',
+  };
+  const source = {
+    sizeBytes: MIB,
+    extents: () => [],
+    read: async () => undefined,
+    close: async () => undefined,
+  };
+  return { layout, sources: [source], checkUnchanged: async () => undefined, close: async () => undefined };
+}
 
 interface Record {
   seq: number;
@@ -229,67 +249,82 @@ describe('what is refused, and on record', () => {
   });
 
   describe('tickets', () => {
-    /** A volume offered by the host's agent, asked for at the agent itself; the door is open as long as curl runs. */
-    async function offer(expiresAt: number) {
-      const ticket = randomBytes(32).toString('base64url');
-      const volume = `t-${ticket.slice(0, 8).replaceAll('-', '_')}`;
-      const created = await controller.fetch(`/hosts/${host.name}/pools/p/volumes`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({ name: volume, capacityBytes: MIB, format: 'raw' }),
-      });
-      assert.ok(created.ok, await created.text());
-      const send = {
-        transfer: crypto.randomUUID(),
-        pool: 'p',
+    /** A volume of the host that is on its way, slowly, to another pool of it; and the port of its door. */
+    async function doorOfSlowMigration(): Promise<{ job: number; port: number }> {
+      await controller.cliOk('pool', 'create', `${host.name}/q`, '--type', 'dir', '--target', `${pool}-q`);
+      const volume = `${host.name}/p/slow`;
+      const file = join(room.path, 'slow');
+      writeFileSync(file, randomBytes(16 * MIB));
+      await controller.cliOk('vol', 'upload', file, volume, '--format', 'raw');
+      const migration = await controller.cliOk(
+        'vol',
+        'migrate',
         volume,
-        representation: 'image',
-        ticket,
-        expiresAt,
-      };
-      const socket = join(host.directory, 'agent/agent.sock');
-      const type = 'content-type: application/json';
-      const curl = spawn('curl', [
-        '-sSN',
-        '--unix-socket',
-        socket,
-        '-H',
-        type,
-        '-d',
-        JSON.stringify(send),
-        'http://agent/v1/sends',
-      ]);
-      const [line] = (await once(curl.stdout, 'data')) as [Buffer];
-      const { port } = JSON.parse(line.toString()) as { port: number };
-      return { port, ticket, [Symbol.dispose]: () => void curl.kill() };
+        `${host.name}/q`,
+        '--limit',
+        '1M',
+        '--no-wait',
+        '--json',
+      );
+      const port = await until('the door is open', () => {
+        const [tool = '', ...args] = host.command(['ss', '-Htln']);
+        const ports = execFileSync(tool, args, { encoding: 'utf8' })
+          .split('\n')
+          .map((line) => Number(/:(\d+) +\S+:\*/.exec(line)?.[1]));
+        return ports.find((open) => open > 1024 && open !== host.port);
+      });
+      return { job: (JSON.parse(migration) as { id: number }).id, port };
     }
 
-    /** What the door says to a message, spoken by openssl: the second message is only heard by who is admitted. */
-    async function ask(port: number, ticket: string): Promise<string> {
-      const [tool = '', ...args] = host.command([
-        'openssl',
-        's_client',
-        '-quiet',
-        '-connect',
-        `127.0.0.1:${port}`,
-      ]);
-      const client = spawn(tool, args, { stdio: ['pipe', 'pipe', 'ignore'] });
-      try {
-        client.stdin.write(Buffer.concat([messageFrame({ ticket }), messageFrame({ ask: 'zeros' })]));
-        const [answer] = (await once(client.stdout, 'data')) as [Buffer];
-        return answer.toString('latin1');
-      } finally {
-        client.kill();
+    /** What openssl is told at the door, with a key or without. */
+    function knock(port: number, ...key: string[]): Promise<CliResult> {
+      const client = ['openssl', 's_client', '-tls1_3', '-ciphersuites', 'TLS_AES_128_GCM_SHA256'];
+      const [tool = '', ...args] = host.command([...client, '-connect', `127.0.0.1:${port}`, ...key]);
+      return execute(tool, args);
+    }
+
+    test('a door lets nobody in who does not hold the ticket, and tells of it', async () => {
+      const { job, port } = await doorOfSlowMigration();
+      const key = randomBytes(32).toString('hex');
+      for (const args of [[], ['-psk', key, '-psk_identity', crypto.randomUUID()]]) {
+        const { status, stderr } = await knock(port, ...args);
+        assert.notEqual(status, 0);
+        assert.match(stderr, /alert handshake failure/);
       }
-    }
+      const refused = await until('both are on record', async () => {
+        const records = await controller.api<Record[]>('/audit?limit=20');
+        const found = records.filter(
+          ({ action, outcome }) => action === 'job.migrate' && outcome === 'refused',
+        );
+        return found.length === 2 ? found : undefined;
+      });
+      assert.match(refused.map(({ detail }) => detail).join(), /ticket is for another transfer/);
+      await controller.cliOk('job', 'cancel', String(job));
+    });
 
-    test('the right one serves; an expired one, a foreign one and none do not', async () => {
-      using good = await offer(Date.now() + 60_000);
-      using old = await offer(Date.now() - 1);
-      assert.doesNotMatch(await ask(good.port, good.ticket), /error/);
-      assert.match(await ask(old.port, old.ticket), /ticket has expired/);
-      assert.match(await ask(good.port, old.ticket), /ticket-refused/);
-      assert.match(await ask(good.port, ''), /ticket-refused/);
+    test('the right one serves; an expired one and a foreign one do not', async () => {
+      const ticket = { transfer: crypto.randomUUID(), secret: randomBytes(32).toString('base64url') };
+      const other = { transfer: ticket.transfer, secret: randomBytes(32).toString('base64url') };
+      const parts = [{ name: '', sizeBytes: MIB, dense: false }];
+      const refusals: string[] = [];
+      const open = (expiresAt: number) =>
+        SourceDoor.open({
+          outgoing: new Outgoing(emptySource(parts), 'gmac'),
+          ticket,
+          expiresAt,
+          onRefused: (_from, reason) => refusals.push(reason),
+        });
+      using good = await open(Date.now() + 60_000);
+      using old = await open(Date.now() - 1);
+      const pull = async (door: SourceDoor, shown: typeof ticket) => {
+        const way = { address: '127.0.0.1', port: door.offer.port };
+        using connection = await PullConnection.open(way, shown, new ChunkMap(parts), async () => undefined);
+        await connection.zeros();
+      };
+      await pull(good, ticket);
+      await assert.rejects(pull(old, ticket), { code: 'ticket-refused' });
+      await assert.rejects(pull(good, other), { code: 'ticket-refused' });
+      assert.deepEqual(refusals, ['its ticket has expired', 'it does not hold the ticket']);
     });
   });
 

@@ -24,7 +24,8 @@ import { FileSource } from '../../transfer/file-source.ts';
 import type { PoolDriver, Sink, Space, VolumeSource } from '../backend.ts';
 import { Identities, type Identity, inodeOf } from './identities.ts';
 import { holdDirectory, kindOf } from './paths.ts';
-import { DirSink, type SinkHooks } from './sink.ts';
+import type { DirSink } from './sink.ts';
+import { DirSinks } from './sinks.ts';
 
 /** The pool's private directory: identities, transfers under way, things being deleted. Never listed. */
 const PRIVATE = '.stowage';
@@ -41,12 +42,21 @@ interface Found {
 export class DirPool implements PoolDriver {
   readonly #path: string;
   readonly #identities: Identities;
-  /** Transfers that are open, or being opened: two openings of one would write over each other. */
-  readonly #sinks = new Map<string, Promise<DirSink | undefined>>();
+  readonly #sinks: DirSinks;
 
   constructor(definition: PoolDefinition) {
     this.#path = definition.target.path;
     this.#identities = new Identities(join(this.#path, PRIVATE));
+    this.#sinks = new DirSinks(join(this.#path, PRIVATE, 'transfers'), (object, spec, inode) =>
+      this.#publish(object, {
+        name: spec.volume,
+        format: spec.format,
+        replace: spec.replace,
+        id: spec.volumeId,
+        transfer: spec.id,
+        inode,
+      }),
+    );
   }
 
   async build(): Promise<void> {
@@ -64,20 +74,7 @@ export class DirPool implements PoolDriver {
     await this.#identities.load();
     for (const leftover of ['trash', 'new', 'scratch'])
       await rm(join(this.#path, PRIVATE, leftover), { recursive: true, force: true });
-    await this.#finishTransfers();
-  }
-
-  /** What was on its way to its name arrives; what never had a state is nobody's. */
-  async #finishTransfers(): Promise<void> {
-    const transfers = join(this.#path, PRIVATE, 'transfers');
-    for (const name of await readdir(transfers).catch(() => [])) {
-      if (!(await exists(join(transfers, name, 'state.json'))))
-        await rm(join(transfers, name), { recursive: true, force: true });
-    }
-    for (const sink of await this.listSinks()) {
-      // A volume that cannot be put in place keeps its transfer, and the pool starts all the same.
-      if (sink.publishing) await sink.commit(undefined).catch(() => undefined);
-    }
+    await this.#sinks.finishInterrupted();
   }
 
   async stop(): Promise<void> {
@@ -423,56 +420,20 @@ export class DirPool implements PoolDriver {
     };
   }
 
-  #stagingPath(transferId: string): string {
-    return join(this.#path, PRIVATE, 'transfers', transferId);
+  openSink(spec: TransferSpec): Promise<Sink> {
+    return this.#sinks.begin(spec, () => this.#admit(spec));
   }
 
-  readonly #sinkHooks: SinkHooks = {
-    publish: (object, spec, inode) =>
-      this.#publish(object, {
-        name: spec.volume,
-        format: spec.format,
-        replace: spec.replace,
-        id: spec.volumeId,
-        transfer: spec.id,
-        inode,
-      }),
-    ended: (id) => this.#sinks.delete(id),
-  };
-
-  /** Opens a transfer once, however many ask at the same time. */
-  #openOnce(id: string, open: () => Promise<DirSink | undefined>): Promise<DirSink | undefined> {
-    let opening = this.#sinks.get(id);
-    if (!opening) {
-      opening = open().then(
-        (sink) => {
-          if (!sink) this.#sinks.delete(id);
-          return sink;
-        },
-        (error) => {
-          this.#sinks.delete(id);
-          throw error;
-        },
-      );
-      this.#sinks.set(id, opening);
-    }
-    return opening;
+  listSinks(): Promise<DirSink[]> {
+    return this.#sinks.list();
   }
 
-  #resume(id: string): Promise<DirSink | undefined> {
-    return this.#openOnce(id, () => DirSink.resume(this.#stagingPath(id), this.#sinkHooks));
+  dropSink(transferId: string): Promise<void> {
+    return this.#sinks.drop(transferId);
   }
 
-  async openSink(spec: TransferSpec): Promise<Sink> {
-    const sink = await this.#openOnce(
-      spec.id,
-      async () => (await DirSink.resume(this.#stagingPath(spec.id), this.#sinkHooks)) ?? this.#begin(spec),
-    );
-    if (!sink) throw new StowageError('internal', 'the transfer was not opened');
-    return sink;
-  }
-
-  async #begin(spec: TransferSpec): Promise<DirSink> {
+  /** Refuses a transfer that cannot end well, before it begins. */
+  async #admit(spec: TransferSpec): Promise<void> {
     await this.#refuseLoss(spec);
     const { availableBytes } = await this.space();
     const needed = spec.parts.reduce((sum, part) => sum + (part.dense ? part.sizeBytes : 0), 0);
@@ -482,7 +443,6 @@ export class DirPool implements PoolDriver {
         `the volume needs ${needed} bytes, the pool has ${availableBytes} left`,
       );
     }
-    return DirSink.begin(this.#stagingPath(spec.id), spec, this.#sinkHooks);
   }
 
   /** A transfer must not end the life of a volume by surprise, nor of its snapshots at all. */
@@ -497,23 +457,6 @@ export class DirPool implements PoolDriver {
         'volume-has-snapshots',
         "can't upload volume, all existing snapshots will be lost",
       );
-  }
-
-  async listSinks(): Promise<DirSink[]> {
-    const names = await readdir(join(this.#path, PRIVATE, 'transfers')).catch(() => []);
-    const sinks: DirSink[] = [];
-    for (const name of names) {
-      // One that cannot be opened must not hide the others; dropSink removes it.
-      const sink = await this.#resume(name).catch(() => undefined);
-      if (sink) sinks.push(sink);
-    }
-    return sinks;
-  }
-
-  async dropSink(transferId: string): Promise<void> {
-    const sink = await this.#resume(transferId).catch(() => undefined);
-    if (sink) return sink.abort();
-    await rm(this.#stagingPath(transferId), { recursive: true, force: true });
   }
 
   async committed(transferId: string): Promise<Volume | undefined> {
