@@ -18,7 +18,7 @@ const TOOLS = {
   'mkfs.btrfs': 'btrfs-progs',
   // What the benchmarks compare with.
   ...(process.argv.includes('--bench') && {
-    libvirtd: 'libvirt-daemon',
+    libvirtd: 'libvirt-daemon-system',
     virsh: 'libvirt-clients',
     nc: 'netcat-openbsd',
   }),
