@@ -10,7 +10,7 @@ import { encodeExtents, readChunk } from '../../shared/transfer/send.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import type { UploadState } from '../jobs/uploads.ts';
-import { call, callJson } from './client.ts';
+import { call, callBytes, callJson } from './client.ts';
 import { Progress } from './output.ts';
 import { type VolumeReference, volumePath } from './references.ts';
 
@@ -36,10 +36,10 @@ function fileSource(file: FileHandle, sizeBytes: number): Source {
   };
 }
 
-/** fetch throws a TypeError for a connection that ends in the middle. */
 function isCut(error: unknown): boolean {
   if (isStowageError(error)) return error.code === 'host-unreachable' || error.code === 'stream-cut';
-  return error instanceof TypeError && ['terminated', 'fetch failed'].includes(error.message);
+  // What a body throws when its connection ends in the middle.
+  return ['ECONNRESET', 'EPIPE', 'ETIMEDOUT'].includes((error as NodeJS.ErrnoException).code ?? '');
 }
 
 /** Runs `attempt` again after a cut line, as long as something still moves now and then. */
@@ -80,8 +80,8 @@ export async function uploadVolume(
         json: { ...options, sizeBytes: stat.size },
       });
       const map = new ChunkMap(upload.spec.parts, upload.spec.digest);
-      const answer = await call(`${target}/upload/digests`);
-      const there = ChunkDigests.parse(map, Buffer.from(await answer.arrayBuffer()));
+      const digests = await (await call(`${target}/upload/digests`)).arrayBuffer();
+      const there = ChunkDigests.parse(map, Buffer.from(digests));
       const ours = new ChunkDigests(map);
       // What is there already is read and compared, not trusted: the file may be another by now.
       const skip = await sameChunks(source, map, there, ours);
@@ -93,11 +93,8 @@ export async function uploadVolume(
           moved();
         },
       });
-      await call(`${target}/upload/extents`, {
-        method: 'PUT',
-        body: ReadableStream.from(body),
-        type: EXTENTS_TYPE,
-      });
+      const answer = await callBytes(`${target}/upload/extents`, { type: EXTENTS_TYPE, body });
+      answer.resume();
       return callJson<Volume>(`${target}/upload/commit`, { method: 'POST', json: { digest: ours.root() } });
     });
   } finally {
@@ -133,10 +130,9 @@ export async function downloadVolume(
 ): Promise<{ sizeBytes: number }> {
   const target = volumePath(reference);
   if (path === '-') {
-    const response = await call(`${target}/data?as=${as}`);
     let sizeBytes = 0;
-    for await (const piece of response.body as unknown as AsyncIterable<Uint8Array>) {
-      sizeBytes += piece.length;
+    for await (const piece of await callBytes(`${target}/data?as=${as}`)) {
+      sizeBytes += (piece as Buffer).length;
       if (!process.stdout.write(piece)) await new Promise((resolve) => process.stdout.once('drain', resolve));
     }
     process.stdout.end();
@@ -168,21 +164,16 @@ async function downloadFile(
   const file = await open(partial, 'w+', 0o600);
   try {
     await file.truncate(image.sizeBytes);
-    const response = await call(`${target}/extents?as=${as}`);
     let done = 0;
-    await decodeExtents(
-      response.body as unknown as AsyncIterable<Uint8Array>,
-      map,
-      async ({ index, data }) => {
-        const chunk = map.chunk(index);
-        if (chunk.part !== part) return;
-        for (const range of data?.ranges ?? [])
-          await file.write(data!.bytes, range.start, range.end - range.start, chunk.offset + range.start);
-        done += chunk.length;
-        progress.update(done, image.sizeBytes);
-        moved();
-      },
-    );
+    await decodeExtents(await callBytes(`${target}/extents?as=${as}`), map, async ({ index, data }) => {
+      const chunk = map.chunk(index);
+      if (chunk.part !== part) return;
+      for (const range of data?.ranges ?? [])
+        await file.write(data!.bytes, range.start, range.end - range.start, chunk.offset + range.start);
+      done += chunk.length;
+      progress.update(done, image.sizeBytes);
+      moved();
+    });
     await file.sync();
   } finally {
     progress.stop();
