@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { Command } from 'commander';
 import { toStowageError } from '../../shared/util/errors.ts';
 import { VERSION } from '../../shared/version.ts';
@@ -11,6 +10,7 @@ import { printable, useJson, wantsJson } from './output.ts';
 import { poolCommand } from './pools.ts';
 import { tokenCommand } from './tokens.ts';
 import { volCommand } from './volumes.ts';
+import { xmlCommand } from './xml.ts';
 
 const USAGE = 2;
 
@@ -30,6 +30,7 @@ for (const command of [
   jobCommand(),
   auditCommand(),
   tokenCommand(),
+  xmlCommand(),
 ])
   program.addCommand(command);
 program.addCommand(completionCommand(program));

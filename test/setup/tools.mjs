@@ -16,10 +16,12 @@ const TOOLS = {
   'mkfs.ext4': 'e2fsprogs',
   'mkfs.xfs': 'xfsprogs',
   'mkfs.btrfs': 'btrfs-progs',
+  sudo: 'sudo',
+  virsh: 'libvirt-clients',
+  xmllint: 'libxml2-utils',
   // What the benchmarks compare with.
   ...(process.argv.includes('--bench') && {
     libvirtd: 'libvirt-daemon-system',
-    virsh: 'libvirt-clients',
     nc: 'netcat-openbsd',
   }),
 };

@@ -53,15 +53,21 @@ export class TestController implements AsyncDisposable {
   #process: ChildProcess | undefined;
   #port = 0;
   readonly #args: string[];
+  readonly #env: NodeJS.ProcessEnv;
   log = '';
 
-  private constructor(directory: string, args: string[]) {
+  private constructor(directory: string, args: string[], env: NodeJS.ProcessEnv) {
     this.directory = directory;
     this.#args = args;
+    this.#env = env;
   }
 
-  static async start(directory: string, args = ['--no-local-agent']): Promise<TestController> {
-    const controller = new TestController(directory, args);
+  static async start(
+    directory: string,
+    args = ['--no-local-agent'],
+    env: NodeJS.ProcessEnv = {},
+  ): Promise<TestController> {
+    const controller = new TestController(directory, args, env);
     controller.#port = await freePort();
     await controller.restart();
     return controller;
@@ -75,7 +81,7 @@ export class TestController implements AsyncDisposable {
     const child = spawn(
       process.execPath,
       ['controller/main.ts', '--data', this.directory, '--listen', `127.0.0.1:${this.#port}`, ...this.#args],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
+      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...this.#env } },
     );
     this.#process = child;
     let ready = false;
@@ -106,14 +112,20 @@ export class TestController implements AsyncDisposable {
   }
 
   cli(...args: string[]): Promise<CliResult> {
-    return this.cliAs(this.token, ...args);
+    return this.cliIn({}, ...args);
   }
 
   cliAs(token: string, ...args: string[]): Promise<CliResult> {
-    return execute(process.execPath, ['controller/cli/main.ts', ...args], {
+    return this.cliIn({ STOWAGE_TOKEN: token }, ...args);
+  }
+
+  /** With variables of the environment other than those of the test. */
+  cliIn(env: NodeJS.ProcessEnv, ...args: string[]): Promise<CliResult> {
+    return execute(process.execPath, ['controller/cli/stowage.ts', ...args], {
       ...process.env,
       STOWAGE_URL: this.url,
-      STOWAGE_TOKEN: token,
+      STOWAGE_TOKEN: this.token,
+      ...env,
     });
   }
 

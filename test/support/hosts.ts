@@ -1,9 +1,9 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createConnection, createServer } from 'node:net';
 import { userInfo } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isRoot } from './scratch.ts';
 
@@ -83,6 +83,37 @@ async function answers(address: string, port: number): Promise<void> {
 export interface HostOptions {
   /** Give sessions a PATH without Node 24, so that the controller must bring one. */
   withoutNode?: boolean;
+  /** Let in a user who is not root and may use sudo; only as root, with namespaces. */
+  operator?: boolean;
+}
+
+const OPERATOR = 'stowage-operator';
+
+/**
+ * Shell commands that give a mount namespace a user of its own, who may use sudo, and an empty place for the agent that
+ * sudo starts. The machine's own files stay as they are.
+ */
+function makeOperator(directory: string): string {
+  const file = (name: string): string => join(directory, name);
+  const home = file('home');
+  mkdirSync(home);
+  chownSync(home, 4242, 4242);
+  // sshd reads the user's keys with the rights of the user.
+  for (const path of [directory, dirname(directory)]) chmodSync(path, 0o755);
+  mkdirSync(file('sudoers.d'), { mode: 0o750 });
+  const sudoers = `${OPERATOR} ALL=(ALL) NOPASSWD: ALL\n`;
+  writeFileSync(file('sudoers.d/operator'), sudoers, { mode: 0o440 });
+  const passwd = readFileSync('/etc/passwd', 'utf8');
+  writeFileSync(file('passwd'), `${passwd}${OPERATOR}:x:4242:4242::${home}:/bin/sh\n`);
+  const shadow = readFileSync('/etc/shadow', 'utf8');
+  writeFileSync(file('shadow'), `${shadow}${OPERATOR}:*:19000:0:99999:7:::\n`, { mode: 0o600 });
+  return [
+    `mount --bind ${file('passwd')} /etc/passwd`,
+    `mount --bind ${file('shadow')} /etc/shadow`,
+    `mount --bind ${file('sudoers.d')} /etc/sudoers.d`,
+    'mkdir -p /var/lib/stowage-agent',
+    'mount -t tmpfs tmpfs /var/lib/stowage-agent',
+  ].join(' && ');
 }
 
 export async function startHost(directory: string, options: HostOptions = {}): Promise<TestHost> {
@@ -138,14 +169,18 @@ export async function startHost(directory: string, options: HostOptions = {}): P
       'MaxSessions 200',
       'MaxStartups 100',
       `PidFile ${file('sshd.pid')}`,
-      `SetEnv STOWAGE_AGENT_DIR=${file('agent')} PATH=${bare ?? path}`,
+      `SetEnv ${options.operator ? '' : `STOWAGE_AGENT_DIR=${file('agent')} `}PATH=${bare ?? path}`,
       '',
     ].join('\n'),
   );
   const command = (args: string[]): string[] => (isRoot ? ['ip', 'netns', 'exec', namespace, ...args] : args);
+  const prepared = options.operator ? makeOperator(directory) : undefined;
   let sshd: ChildProcess;
   const startSshd = async (): Promise<void> => {
-    const [tool = '', ...args] = command([SSHD, '-D', '-f', file('sshd_config'), '-E', file('sshd.log')]);
+    const daemon = [SSHD, '-D', '-f', file('sshd_config'), '-E', file('sshd.log')];
+    const [tool = '', ...args] = command(
+      prepared ? ['sh', '-c', `${prepared} && exec "$@"`, 'sh', ...daemon] : daemon,
+    );
     sshd = spawn(tool, args, { stdio: 'ignore' });
     await answers(address, port);
   };
@@ -166,7 +201,7 @@ export async function startHost(directory: string, options: HostOptions = {}): P
   };
   return {
     name: `h${number}`,
-    user: username,
+    user: options.operator ? OPERATOR : username,
     address,
     port,
     identity: file('client-key'),

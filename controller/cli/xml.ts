@@ -1,0 +1,52 @@
+import { readFile } from 'node:fs/promises';
+import { text } from 'node:stream/consumers';
+import { Command } from 'commander';
+import { formatPool, parsePool } from '../../shared/conf/pool-xml.ts';
+import { isStowageError, StowageError } from '../../shared/util/errors.ts';
+
+/** Kinds of documents, each with how it is read and written again in libvirt's canonical form. */
+const KINDS: Record<string, (document: string) => string> = {
+  pool: (document) => formatPool(parsePool(document)),
+};
+
+async function read(path: string): Promise<string> {
+  if (path === '-') return await text(process.stdin);
+  return await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new StowageError('invalid-argument', `${path} cannot be read: ${error.message}`);
+  });
+}
+
+/** The canonical form; what is wrong with the document goes to standard error, with status 1, as virsh does it. */
+async function canonical(kind: string, path: string): Promise<string | undefined> {
+  const format = Object.hasOwn(KINDS, kind) ? KINDS[kind] : undefined;
+  if (!format)
+    throw new StowageError(
+      'invalid-argument',
+      `'${kind}' is no kind of document; there are: ${Object.keys(KINDS).join(', ')}`,
+    );
+  const document = await read(path);
+  try {
+    return format(document);
+  } catch (error) {
+    if (!isStowageError(error)) throw error;
+    process.stderr.write(`error: ${error.message}\n`);
+    process.exitCode = 1;
+    return undefined;
+  }
+}
+
+/** Documents of libvirt, looked at without any controller. */
+export function xmlCommand(): Command {
+  const xml = new Command('xml').description("libvirt's documents, without a controller");
+  xml
+    .command('format <kind> <file>')
+    .description('write a document in its canonical form; - reads standard input')
+    .action(async (kind: string, file: string) => {
+      process.stdout.write((await canonical(kind, file)) ?? '');
+    });
+  xml
+    .command('validate <kind> <file>')
+    .description('say what is wrong with a document, or nothing')
+    .action(async (kind: string, file: string) => void (await canonical(kind, file)));
+  return xml;
+}

@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { TestController } from '../support/controller.ts';
+import { startHost, type TestHost } from '../support/hosts.ts';
+import { isRoot, scratch } from '../support/scratch.ts';
+
+describe('ways to a host by SSH', () => {
+  const room = scratch();
+  const home = join(room.path, 'home');
+  let agent: { SSH_AUTH_SOCK: string; SSH_AGENT_PID: string };
+  let host: TestHost;
+  let controller: TestController;
+
+  before(async () => {
+    host = await startHost(join(room.path, 'host'));
+    const spoken = execFileSync('ssh-agent', ['-s', '-a', join(room.path, 'ssh-agent')], {
+      encoding: 'utf8',
+    });
+    agent = {
+      SSH_AUTH_SOCK: join(room.path, 'ssh-agent'),
+      SSH_AGENT_PID: /SSH_AGENT_PID=(\d+)/.exec(spoken)![1]!,
+    };
+    execFileSync('ssh-add', ['-q', host.identity], { env: { ...process.env, ...agent }, stdio: 'pipe' });
+    mkdirSync(join(home, '.ssh'), { recursive: true });
+    controller = await TestController.start(join(room.path, 'controller'), ['--no-local-agent'], {
+      ...agent,
+      HOME: home,
+    });
+  });
+
+  after(async () => {
+    await controller?.[Symbol.asyncDispose]();
+    await host?.[Symbol.asyncDispose]();
+    if (agent) process.kill(Number(agent.SSH_AGENT_PID));
+    await room[Symbol.asyncDispose]();
+  });
+
+  test('an SSH agent lets in where no key file is given', async () => {
+    const url = `ssh://${host.user}@${host.address}:${host.port}`;
+    const added = await controller.cliOk('host', 'add', 'agent', url, '--fingerprint', host.fingerprint);
+    assert.match(added, /state +reachable/);
+    await controller.cliOk('host', 'remove', 'agent');
+  });
+
+  test('an alias of ~/.ssh/config says where, as whom and with which key', async () => {
+    const config = [
+      'Host *.fleet',
+      `  User ${host.user}`,
+      `  Port ${host.port}`,
+      `  IdentityFile ${host.identity}`,
+      'Host storage.fleet',
+      `  HostName ${host.address}`,
+    ].join('\n');
+    // ssh(1) finds its file by the user's entry in passwd, whatever HOME says.
+    writeFileSync(join(home, '.ssh/config'), config);
+    const wrapper = join(room.path, 'bin');
+    mkdirSync(wrapper);
+    writeFileSync(
+      join(wrapper, 'ssh'),
+      `#!/bin/sh\nexec /usr/bin/ssh -F ${join(home, '.ssh/config')} "$@"\n`,
+      { mode: 0o755 },
+    );
+    const { status, stdout, stderr } = await controller.cliIn(
+      { PATH: `${wrapper}:${process.env.PATH}` },
+      'host',
+      'add',
+      'alias',
+      'ssh://storage.fleet',
+      '--fingerprint',
+      host.fingerprint,
+    );
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, new RegExp(`ssh://${host.user}@${host.address}:${host.port}`));
+    assert.match(stdout, /state +reachable/);
+    await controller.cliOk('host', 'remove', 'alias');
+  });
+
+  test('a user who is not root gets an agent of root through sudo, reached by the bridge', {
+    skip: isRoot ? false : 'making such a user needs root',
+  }, async () => {
+    await using operated = await startHost(join(room.path, 'operated'), { operator: true });
+    await controller.addHost(operated);
+    const pool = join(room.path, 'owned-by-root');
+    await controller.addPool(operated, pool);
+    await controller.cliOk('vol', 'create', `${operated.name}/p/v`, '--capacity', '1M');
+    assert.match(await controller.cliOk('vol', 'list', operated.name), /\/v /);
+    assert.equal(execFileSync('stat', ['-c', '%U', join(pool, 'v')], { encoding: 'utf8' }).trim(), 'root');
+    await controller.cliOk('host', 'remove', operated.name);
+  });
+});
