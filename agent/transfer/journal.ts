@@ -9,7 +9,7 @@ const KINDS = { written: 1, revoked: 2, durable: 3 } as const;
  * The record of written chunks: append-only, `u8 kind | u32 number | digest | u32 crc32`. A chunk is noted when it is
  * written, which a kill of the agent leaves true and a crash of the host may not. A mark of kind `durable` says how many
  * of the first records have their data on stable storage; what no mark covers is checked when the journal is opened
- * again. The journal itself is not synced: losing its end only sends some chunks again.
+ * again, and losing it only sends some chunks again.
  */
 export class ChunkJournal implements AsyncDisposable {
   readonly #file: FileHandle;
@@ -73,9 +73,10 @@ export class ChunkJournal implements AsyncDisposable {
     await this.#append('written', chunk, digest);
   }
 
-  /** The data of the first `records` records is durable. */
+  /** The data of the first `records` records is durable; so are those records when this settles. */
   async durable(records: number): Promise<void> {
     await this.#append('durable', records);
+    await this.#file.datasync();
   }
 
   /** Takes a chunk off the record, durably: what is written over it next may never be finished. */

@@ -1,12 +1,23 @@
 import { readFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { formatPool, parsePool } from '../../shared/conf/pool-xml.ts';
+import { formatVolume, parseVolume } from '../../shared/conf/volume-xml.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 
+interface XmlOptions {
+  /** The document of the pool that a volume is in. */
+  pool?: string;
+  capacity?: 'optional';
+}
+
 /** Kinds of documents, each with how it is read and written again in libvirt's canonical form. */
-const KINDS: Record<string, (document: string) => string> = {
+const KINDS: Record<string, (document: string, options: XmlOptions) => string | Promise<string>> = {
   pool: (document) => formatPool(parsePool(document)),
+  async volume(document, { pool, capacity }) {
+    const { type } = pool === undefined ? { type: 'dir' as const } : parsePool(await read(pool));
+    return formatVolume(parseVolume(document, { pool: type, capacity }));
+  },
 };
 
 async function read(path: string): Promise<string> {
@@ -17,7 +28,7 @@ async function read(path: string): Promise<string> {
 }
 
 /** The canonical form; what is wrong with the document goes to standard error, with status 1, as virsh does it. */
-async function canonical(kind: string, path: string): Promise<string | undefined> {
+async function canonical(kind: string, path: string, options: XmlOptions): Promise<string | undefined> {
   const format = Object.hasOwn(KINDS, kind) ? KINDS[kind] : undefined;
   if (!format)
     throw new StowageError(
@@ -26,7 +37,7 @@ async function canonical(kind: string, path: string): Promise<string | undefined
     );
   const document = await read(path);
   try {
-    return format(document);
+    return await format(document, options);
   } catch (error) {
     if (!isStowageError(error)) throw error;
     process.stderr.write(`error: ${error.message}\n`);
@@ -35,18 +46,28 @@ async function canonical(kind: string, path: string): Promise<string | undefined
   }
 }
 
+function withOptions(command: Command): Command {
+  return command
+    .option('--pool <file>', "the volume's pool; a directory pool when not given")
+    .addOption(
+      new Option('--capacity <when>', 'a volume may do without, as one made from another').choices([
+        'optional',
+      ]),
+    );
+}
+
 /** Documents of libvirt, looked at without any controller. */
 export function xmlCommand(): Command {
   const xml = new Command('xml').description("libvirt's documents, without a controller");
-  xml
-    .command('format <kind> <file>')
+  withOptions(xml.command('format <kind> <file>'))
     .description('write a document in its canonical form; - reads standard input')
-    .action(async (kind: string, file: string) => {
-      process.stdout.write((await canonical(kind, file)) ?? '');
+    .action(async (kind: string, file: string, options: XmlOptions) => {
+      process.stdout.write((await canonical(kind, file, options)) ?? '');
     });
-  xml
-    .command('validate <kind> <file>')
+  withOptions(xml.command('validate <kind> <file>'))
     .description('say what is wrong with a document, or nothing')
-    .action(async (kind: string, file: string) => void (await canonical(kind, file)));
+    .action(
+      async (kind: string, file: string, options: XmlOptions) => void (await canonical(kind, file, options)),
+    );
   return xml;
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { formatPool, parsePool } from '../../../shared/conf/pool-xml.ts';
+import { formatVolume, parseVolume } from '../../../shared/conf/volume-xml.ts';
 import { readXml } from '../../../shared/conf/xml/read.ts';
 import { isStowageError } from '../../../shared/util/errors.ts';
 
@@ -64,13 +65,23 @@ describe('a hostile document', () => {
     assert.equal(element.all('b')[1]!.attribute('z'), undefined);
   });
 
-  test(`whatever is done to a pool's document, it is a pool or a clear error (${RUNS} runs)`, () => {
+  test(`whatever is done to a document, it is one still or a clear error (${RUNS} runs)`, () => {
     const seeds = [
       "<pool type='netfs'><name>a</name><uuid>70a7eb15-6c34-ee9c-bf57-69e8e5ff3fb2</uuid><source><host name='h' port='1'/><dir path='/e//'/><format type='nfs'/><protocol ver='4.1'/></source><target><path>/x</path><permissions><mode>0700</mode><owner>-1</owner></permissions></target></pool>",
       "<pool type='iscsi'><name>a</name><source><host name='h'/><device path='/d'/><auth type='chap' username='u'><secret usage='x'/></auth><vendor name='v'/></source><target><path>/x</path></target></pool>",
       "<pool type='rbd' xmlns:rbd='http://libvirt.org/schemas/storagepool/rbd/1.0'><name>a</name><source><host name='h'/><name>r</name></source><rbd:config_opts><rbd:option name='n' value='v'/></rbd:config_opts></pool>",
       "<pool type='scsi'><name>a</name><source><adapter type='scsi_host'><parentaddr unique_id='5'><address domain='0x0' bus='0x0' slot='0x1f' function='0x2'/></parentaddr></adapter></source><target><path>/x</path></target></pool>",
+      "<volume type='file'><name>v</name><key>k</key><capacity unit='GiB'>10</capacity><allocation unit='KB'>1</allocation><target><path>/x//y</path><format type='qcow2'/><permissions><mode>0600</mode><owner>1</owner><label>l</label></permissions><encryption format='luks'><secret type='passphrase' usage='u'/><cipher name='aes' size='256'/><ivgen name='plain64'/></encryption><compat>1.1</compat><clusterSize unit='KiB'>64</clusterSize><features><lazy_refcounts/></features><nocow/></target><backingStore><path>/b</path><format type='raw'/></backingStore></volume>",
     ];
+    const roundTrip = (seed: string, xml: string): void => {
+      if (seed.startsWith('<pool')) {
+        const pool = parsePool(xml);
+        assert.deepEqual(parsePool(formatPool(pool)), pool);
+      } else {
+        const volume = parseVolume(xml, { pool: 'dir' });
+        assert.deepEqual(parseVolume(formatVolume(volume), { pool: 'dir' }), volume);
+      }
+    };
     const pieces = [
       ...new Set(seeds.flatMap((seed) => seed.match(/<\/?[\w:]+|\w+='[^']*'|\/?>|[^<>]+/g) ?? [])),
       '&',
@@ -102,8 +113,7 @@ describe('a hostile document', () => {
             xml = xml.slice(0, position) + put + xml.slice(position + drop);
           }
           try {
-            const pool = parsePool(xml);
-            assert.deepEqual(parsePool(formatPool(pool)), pool);
+            roundTrip(seed, xml);
             taken++;
           } catch (error) {
             if (!isStowageError(error, 'invalid-xml')) throw error;
@@ -112,6 +122,6 @@ describe('a hostile document', () => {
       ),
       { numRuns: RUNS },
     );
-    assert.ok(taken > 0, 'some were still pools');
+    assert.ok(taken > 0, 'some were still documents');
   });
 });
