@@ -26,6 +26,14 @@ export type ApiHttp = FastifyInstance<
   ZodTypeProvider
 >;
 
+/** Documents of libvirt, beside our own JSON. */
+export const XML = 'application/xml';
+
+/** Whether the caller asks for libvirt's document rather than for JSON. */
+export function wantsXml(request: { headers: { accept?: string } }): boolean {
+  return request.headers.accept?.split(/[,;]/)[0]?.trim() === XML;
+}
+
 interface ForeignError {
   validation?: { instancePath?: string; message?: string }[];
   statusCode?: number;
@@ -78,6 +86,7 @@ export async function createApiHttp(logger: FastifyBaseLogger): Promise<ApiHttp>
   for (const type of [EXTENTS_TYPE, 'application/octet-stream', '*']) {
     http.addContentTypeParser(type, (_request, payload, done) => done(null, payload));
   }
+  http.addContentTypeParser<string>(XML, { parseAs: 'string' }, (_request, text, done) => done(null, text));
   http.setErrorHandler((error, request, reply) => {
     const failure = known(error);
     request.failure = failure;

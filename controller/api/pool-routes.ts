@@ -1,10 +1,12 @@
 import { z } from 'zod';
 import type { Pool } from '../../shared/conf/pool.ts';
+import { definitionOf, documentOf } from '../../shared/conf/pool-document.ts';
+import { parsePool } from '../../shared/conf/pool-xml.ts';
 import { definePoolSchema } from '../../shared/protocol/agent.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
 import { hostParams } from './host-routes.ts';
-import type { ApiHttp } from './http.ts';
+import { type ApiHttp, wantsXml, XML } from './http.ts';
 
 export const poolParams = hostParams.extend({ pool: nameSchema });
 const hostQuery = z.object({ host: nameSchema.optional() });
@@ -13,6 +15,13 @@ const createPoolSchema = definePoolSchema.extend({
   /** Make the storage, such as the directory, before the pool is started. */
   build: z.boolean().default(true),
   start: z.boolean().default(true),
+});
+
+/** For a libvirt document, which cannot say it: the same as in our own. */
+const createPoolQuery = z.object({
+  build: z.stringbool().optional(),
+  start: z.stringbool().optional(),
+  autostart: z.stringbool().optional(),
 });
 
 /** Pools, in libvirt's words. */
@@ -26,7 +35,19 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
   http.get(
     '/api/v1/hosts/:host/pools/:pool',
     { config: { role: 'viewer' }, schema: { tags, params: poolParams } },
-    (request) => inventory.pool(request.params.host, request.params.pool),
+    async (request, reply) => {
+      const pool = await inventory.pool(request.params.host, request.params.pool);
+      if (!wantsXml(request)) return pool;
+      const document = documentOf(
+        { name: pool.name, uuid: pool.uuid, type: pool.type, targetPath: pool.target_path },
+        {
+          capacityBytes: pool.capacity_bytes,
+          allocationBytes: pool.allocation_bytes,
+          availableBytes: pool.available_bytes,
+        },
+      );
+      return reply.type(XML).send(document);
+    },
   );
 
   /** Define, build, start: after an error nothing of the pool is left defined. */
@@ -34,7 +55,14 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
     '/api/v1/hosts/:host/pools',
     {
       config: { role: 'admin', audit: 'pool.create' },
-      schema: { tags, params: hostParams, body: createPoolSchema },
+      schema: { tags, params: hostParams, querystring: createPoolQuery, body: createPoolSchema },
+      // Who may not do this has been refused before: only now is a document read.
+      preValidation: async (request) => {
+        if (typeof request.body !== 'string') return;
+        const asked = { ...definitionOf(parsePool(request.body)), ...createPoolQuery.parse(request.query) };
+        // Validated next, as any body is.
+        request.body = asked as typeof request.body;
+      },
     },
     async (request, reply) => {
       const { build, start, ...definition } = request.body;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { newVolumeSchema, type Snapshot, type Volume } from '../../shared/conf/volume.ts';
+import { formatVolume } from '../../shared/conf/volume-xml.ts';
 import { resizeVolumeSchema, snapshotBodySchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema, splitReference } from '../../shared/util/names.ts';
@@ -7,7 +8,8 @@ import type { Parts } from '../controller.ts';
 import type { AgentClient } from '../hosts/agent-client.ts';
 import { migrate, migrateParamsSchema } from '../jobs/migrate.ts';
 import { clone, wipe } from '../jobs/volume-jobs.ts';
-import type { ApiHttp } from './http.ts';
+import type { VolumeRow } from '../store/schema.ts';
+import { type ApiHttp, wantsXml, XML } from './http.ts';
 import { poolParams } from './pool-routes.ts';
 
 export const volumeParams = poolParams.extend({ volume: nameSchema });
@@ -24,6 +26,19 @@ const listQuery = z.object({
 
 /** The target is `HOST/POOL` or `HOST/POOL/VOLUME`. */
 const migrateBody = migrateParamsSchema.omit({ source: true }).extend({ target: z.string().max(800) });
+
+/** The volume in libvirt's words. */
+function documentOf(volume: VolumeRow): string {
+  return formatVolume({
+    type: volume.type === 'ploop' ? 'ploop' : 'file',
+    name: volume.name,
+    key: volume.path,
+    capacityBytes: BigInt(volume.capacity_bytes),
+    allocationBytes: BigInt(volume.allocation_bytes),
+    target: { path: volume.path, format: volume.format },
+    backingStore: volume.backing_store === null ? undefined : { path: volume.backing_store },
+  });
+}
 
 interface VolumeAddress {
   host: string;
@@ -64,9 +79,10 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
   http.get(
     `${path}/:volume`,
     { config: { role: 'viewer' }, schema: { tags, params: volumeParams } },
-    async (request) => {
+    async (request, reply) => {
       const { host, pool, volume } = request.params;
       const found = await inventory.volume(host, pool, volume);
+      if (wantsXml(request)) return reply.type(XML).send(documentOf(found));
       return { ...found, usedBy: await leases.holders(referenceOf(request.params)) };
     },
   );

@@ -39,9 +39,16 @@ function credentials(): Credentials {
   }
 }
 
+/** The type of libvirt's documents. */
+export const XML = 'application/xml';
+
 export interface CallOptions {
   method?: string;
   json?: unknown;
+  /** A document of libvirt, in place of JSON. */
+  xml?: string;
+  /** What the answer shall be; JSON when absent. */
+  accept?: string;
   signal?: AbortSignal;
 }
 
@@ -67,10 +74,12 @@ export async function call(path: string, options: CallOptions = {}): Promise<Res
   const { url, token } = credentials();
   const headers: Record<string, string> = { authorization: `Bearer ${token}` };
   if (options.json !== undefined) headers['content-type'] = 'application/json';
+  if (options.xml !== undefined) headers['content-type'] = XML;
+  if (options.accept) headers.accept = options.accept;
   const response = await fetch(new URL(`/api/v1${path}`, url), {
     method: options.method ?? 'GET',
     headers,
-    body: options.json === undefined ? undefined : JSON.stringify(options.json),
+    body: options.xml ?? (options.json === undefined ? undefined : JSON.stringify(options.json)),
     signal: options.signal,
   }).catch((error: Error) => {
     throw options.signal?.aborted ? new StowageError('cancelled', 'interrupted') : unreachable(url, error);

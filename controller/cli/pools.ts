@@ -2,9 +2,10 @@ import { Command } from 'commander';
 import type { Pool } from '../../shared/conf/pool.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import type { PoolRow } from '../store/schema.ts';
-import { call, callJson } from './client.ts';
+import { call, callJson, XML } from './client.ts';
 import { fields, show, table } from './output.ts';
 import { hostPath, poolPath, poolReference } from './references.ts';
+import { readDocument } from './xml.ts';
 
 type ListedPool = PoolRow & { host: string };
 
@@ -54,6 +55,37 @@ export function poolCommand(): Command {
         );
       },
     );
+  pool
+    .command('define <host> <file>')
+    .description("define a pool from libvirt's document; - reads standard input")
+    .option('--build', 'make its storage')
+    .option('--start', 'start it')
+    .option('--no-autostart', 'do not start it with the agent')
+    .action(
+      async (
+        host: string,
+        file: string,
+        options: { build?: boolean; start?: boolean; autostart: boolean },
+      ) => {
+        const query = new URLSearchParams({
+          build: String(Boolean(options.build)),
+          start: String(Boolean(options.start)),
+          autostart: String(options.autostart),
+        });
+        const made = await callJson<Pool>(`${hostPath(host)}/pools?${query}`, {
+          method: 'POST',
+          xml: await readDocument(file),
+        });
+        show(made, () => `pool ${host}/${made.name} is ${made.state}`);
+      },
+    );
+  pool
+    .command('dumpxml <host/pool>')
+    .description("the pool as libvirt's document")
+    .action(async (reference: string) => {
+      const answer = await call(poolPath(poolReference(reference)), { accept: XML });
+      process.stdout.write(await answer.text());
+    });
   pool.command('list [host]').action(async (host: string | undefined) => {
     const pools = await callJson<ListedPool[]>(`/pools${host ? `?host=${encodeURIComponent(host)}` : ''}`);
     show(pools, () =>

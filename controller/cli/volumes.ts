@@ -6,7 +6,7 @@ import { splitReference } from '../../shared/util/names.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
 import type { JobInfo } from '../jobs/runner.ts';
 import type { VolumeRow } from '../store/schema.ts';
-import { call, callJson } from './client.ts';
+import { call, callJson, XML } from './client.ts';
 import { watchJob } from './jobs.ts';
 import { fields, printable, show, table } from './output.ts';
 import { poolPath, volumePath, volumeReference } from './references.ts';
@@ -167,6 +167,13 @@ export function volCommand(): Command {
     .action(async (text: string, file: string, options: { as: 'image' | 'content' }) => {
       const done = await downloadVolume(volumeReference(text), file, options.as);
       if (file !== '-') show(done, () => `${text} downloaded: ${formatBytes(done.sizeBytes)}`);
+    });
+  vol
+    .command('dumpxml <host/pool/vol>')
+    .description("the volume as libvirt's document")
+    .action(async (reference: string) => {
+      const answer = await call(volumePath(volumeReference(reference)), { accept: XML });
+      process.stdout.write(await answer.text());
     });
   vol
     .command('migrate <host/pool/vol> <host/pool[/vol]>')

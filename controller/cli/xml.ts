@@ -15,12 +15,13 @@ interface XmlOptions {
 const KINDS: Record<string, (document: string, options: XmlOptions) => string | Promise<string>> = {
   pool: (document) => formatPool(parsePool(document)),
   async volume(document, { pool, capacity }) {
-    const { type } = pool === undefined ? { type: 'dir' as const } : parsePool(await read(pool));
+    const { type } = pool === undefined ? { type: 'dir' as const } : parsePool(await readDocument(pool));
     return formatVolume(parseVolume(document, { pool: type, capacity }));
   },
 };
 
-async function read(path: string): Promise<string> {
+/** A document from a file, or from standard input as `-`. */
+export async function readDocument(path: string): Promise<string> {
   if (path === '-') return await text(process.stdin);
   return await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     throw new StowageError('invalid-argument', `${path} cannot be read: ${error.message}`);
@@ -35,7 +36,7 @@ async function canonical(kind: string, path: string, options: XmlOptions): Promi
       'invalid-argument',
       `'${kind}' is no kind of document; there are: ${Object.keys(KINDS).join(', ')}`,
     );
-  const document = await read(path);
+  const document = await readDocument(path);
   try {
     return await format(document, options);
   } catch (error) {

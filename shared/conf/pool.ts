@@ -14,7 +14,8 @@ export const targetPathSchema = z
 /** What a pool is, as its owner defined it. */
 export const poolDefinitionSchema = z.object({
   name: nameSchema,
-  uuid: z.uuid(),
+  /** Any 128 bits, as libvirt allows. */
+  uuid: z.guid(),
   /** A registered backend. */
   type: z.string().max(32),
   target: z.object({ path: targetPathSchema }),

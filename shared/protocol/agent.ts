@@ -57,7 +57,7 @@ export type DoctorFinding = z.infer<typeof doctorFindingSchema>;
 
 export const definePoolSchema = poolDefinitionSchema
   .omit({ uuid: true })
-  .extend({ uuid: z.uuid().optional() });
+  .extend({ uuid: z.guid().optional() });
 export const createVolumeSchema = newVolumeSchema;
 /** `etag`: delete only this state of the volume. */
 export const deleteQuery = z.object({ etag: z.string().max(200).optional() });

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { parseVolume } from '../../shared/conf/volume-xml.ts';
 import { execute, TestController, until } from '../support/controller.ts';
 import { ploopTool } from '../support/ploop-tool.ts';
 import { scratch, sha256 } from '../support/scratch.ts';
@@ -165,5 +166,62 @@ describe('plain HTTP', () => {
     assert.equal((await controller.cliAs('stow_wrong-token', 'vol', 'list')).status, 5);
     const json = await controller.cli('--json', 'vol', 'show', 'local/default/missing');
     assert.equal(JSON.parse(json.stderr).code, 'volume-not-found');
+  });
+
+  test("libvirt's documents define pools, and tell of pools and volumes", async () => {
+    const uuid = '70a7eb15-6c34-ee9c-bf57-69e8e5ff3fb2';
+    const target = join(room.path, 'defined');
+    const document = (inner: string): string => {
+      writeFileSync(join(room.path, 'pool.xml'), inner);
+      return join(room.path, 'pool.xml');
+    };
+    const good = `<pool type='dir'><name>defined</name><uuid>${uuid}</uuid><target><path>${target}//</path></target></pool>`;
+    const file = document(good);
+    assert.match(
+      await controller.cliOk('pool', 'define', 'local', file, '--build', '--start'),
+      /pool local\/defined is running/,
+    );
+    const dumped = await controller.cliOk('pool', 'dumpxml', 'local/defined');
+    assert.match(
+      dumped,
+      new RegExp(`^<pool type='dir'>\n {2}<name>defined</name>\n {2}<uuid>${uuid}</uuid>`),
+    );
+    assert.match(dumped, new RegExp(`<path>${target}</path>`));
+    assert.equal((await controller.cli('pool', 'define', 'local', file)).status, 4, 'it is there already');
+
+    await controller.cliOk('vol', 'create', 'local/defined/v', '--capacity', '3M', '--format', 'qcow2');
+    const volume = parseVolume(await controller.cliOk('vol', 'dumpxml', 'local/defined/v'), { pool: 'dir' });
+    assert.deepEqual(
+      { ...volume, allocationBytes: 0n },
+      {
+        type: 'file',
+        name: 'v',
+        key: join(target, 'v'),
+        capacityBytes: 3145728n,
+        allocationBytes: 0n,
+        target: { ...volume.target, path: join(target, 'v'), format: 'qcow2' },
+        backingStore: undefined,
+      },
+    );
+
+    const refused: [string, RegExp][] = [
+      ["<pool type='dir'/>", /XML error: missing pool source name element \[invalid-xml\]/],
+      [
+        good.replace('<target>', '<target><permissions><mode>0700</mode></permissions>'),
+        /<permissions>.*not-supported/,
+      ],
+      [good.replace('defined', '..'), /invalid-argument|invalid-name/],
+      [good.replace("'dir'", "'mpath'").replace('>defined<', '>other<'), /'?mpath'?/],
+      [`<!DOCTYPE pool [<!ENTITY a "b">]>${good}`, /document type/],
+    ];
+    for (const [xml, message] of refused) {
+      const { status, stderr } = await controller.cli('pool', 'define', 'local', document(xml));
+      assert.notEqual(status, 0, xml);
+      assert.match(stderr, message, xml);
+    }
+    // A viewer is refused for what he is, whatever he sends.
+    const viewer = (await controller.cliOk('token', 'create', 'eve', '--role', 'viewer')).trim();
+    const { stderr } = await controller.cliAs(viewer, 'pool', 'define', 'local', document('<junk'));
+    assert.match(stderr, /forbidden/);
   });
 });
