@@ -8,7 +8,7 @@ import type { SourceDoor } from './transfer/door.ts';
 import { VolumeUse } from './volume-use.ts';
 
 /** Streams that the controller brought for a relayed pull, and connections that wait for one. */
-export class RelayedStreams {
+export class RelayedStreams implements Disposable {
   readonly #idle: Duplex[] = [];
   readonly #waiting: ((stream: Duplex) => void)[] = [];
 
@@ -18,10 +18,24 @@ export class RelayedStreams {
     else this.#idle.push(stream);
   }
 
-  take(): Promise<Duplex> {
+  take(signal: AbortSignal): Promise<Duplex> {
     const stream = this.#idle.shift();
     if (stream) return Promise.resolve(stream);
-    return new Promise((resolve) => this.#waiting.push(resolve));
+    return new Promise((resolve, reject) => {
+      const abort = (): void => reject(signal.reason);
+      if (signal.aborted) return abort();
+      signal.addEventListener('abort', abort, { once: true });
+      this.#waiting.push((brought) => {
+        signal.removeEventListener('abort', abort);
+        if (signal.aborted) brought.destroy();
+        resolve(brought);
+      });
+    });
+  }
+
+  /** Ends what nobody took. */
+  [Symbol.dispose](): void {
+    for (const stream of this.#idle.splice(0)) stream.destroy();
   }
 }
 

@@ -171,7 +171,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
       const ended = pullVolume(sink, {
         ticket: { transfer, secret: ticket },
         offer,
-        relay: relay ? () => relayed.take() : undefined,
+        relay: relay ? () => relayed.take(signal) : undefined,
         onProgress,
         signal,
       }).then(
@@ -182,6 +182,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
       agent.pulls.set(transfer, pull);
       void ended.finally(() => {
         clearInterval(timer);
+        relayed[Symbol.dispose]();
         if (agent.pulls.get(transfer) === pull) agent.pulls.delete(transfer);
         lines.end();
       });

@@ -8,6 +8,8 @@ import { StowageError, toProblem, toStowageError } from '../../shared/util/error
 import type { Outgoing } from './outgoing.ts';
 import { preSharedKey, secureContext, type Ticket } from './tls.ts';
 
+const HANDSHAKE_MS = 10_000;
+
 export interface DoorOptions {
   outgoing: Outgoing;
   ticket: Ticket;
@@ -71,10 +73,16 @@ export class SourceDoor implements Disposable {
     };
     const socket = new TLSSocket(stream as Socket, options);
     this.#sockets.add(socket);
+    // Who connects and says nothing holds nothing open for long.
+    const patience = setTimeout(() => socket.destroy(new Error('no handshake')), HANDSHAKE_MS);
     socket.once('secure', () => {
       admitted = true;
+      clearTimeout(patience);
     });
-    socket.once('close', () => this.#sockets.delete(socket));
+    socket.once('close', () => {
+      clearTimeout(patience);
+      this.#sockets.delete(socket);
+    });
     socket.once('error', () => {
       if (!admitted) onRefused(from, reason);
       stream.destroy();

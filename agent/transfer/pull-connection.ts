@@ -137,6 +137,8 @@ export class PullConnection implements Disposable {
   }
 
   #feed(bytes: Buffer): void {
+    // Nothing is put into a buffer that was given back.
+    if (this.#failure) return;
     this.receivedBytes += bytes.length;
     try {
       this.#decoder.feed(bytes);
