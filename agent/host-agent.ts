@@ -10,31 +10,42 @@ import { VolumeUse } from './volume-use.ts';
 /** Streams that the controller brought for a relayed pull, and connections that wait for one. */
 export class RelayedStreams implements Disposable {
   readonly #idle: Duplex[] = [];
-  readonly #waiting: ((stream: Duplex) => void)[] = [];
+  readonly #waiting = new Set<(stream: Duplex) => void>();
+  #ended = false;
 
   bring(stream: Duplex): void {
-    const waiter = this.#waiting.shift();
-    if (waiter) waiter(stream);
+    const [waiter] = this.#waiting;
+    if (this.#ended) stream.destroy();
+    else if (waiter) waiter(stream);
     else this.#idle.push(stream);
   }
 
+  /** The next stream; rejects with the reason of the signal. */
   take(signal: AbortSignal): Promise<Duplex> {
-    const stream = this.#idle.shift();
-    if (stream) return Promise.resolve(stream);
+    for (;;) {
+      const stream = this.#idle.shift();
+      if (!stream) break;
+      if (!stream.destroyed) return Promise.resolve(stream);
+    }
     return new Promise((resolve, reject) => {
-      const abort = (): void => reject(signal.reason);
+      const abort = (): void => {
+        this.#waiting.delete(take);
+        reject(signal.reason);
+      };
+      const take = (stream: Duplex): void => {
+        this.#waiting.delete(take);
+        signal.removeEventListener('abort', abort);
+        resolve(stream);
+      };
       if (signal.aborted) return abort();
       signal.addEventListener('abort', abort, { once: true });
-      this.#waiting.push((brought) => {
-        signal.removeEventListener('abort', abort);
-        if (signal.aborted) brought.destroy();
-        resolve(brought);
-      });
+      this.#waiting.add(take);
     });
   }
 
-  /** Ends what nobody took. */
+  /** Ends what nobody took, and what comes too late. */
   [Symbol.dispose](): void {
+    this.#ended = true;
     for (const stream of this.#idle.splice(0)) stream.destroy();
   }
 }

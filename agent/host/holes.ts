@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { libc } from './libc.ts';
 
@@ -23,7 +24,14 @@ export function* dataExtents(file: FileHandle, from: number, to: number): Genera
   let position = from;
   while (position < to) {
     const data = libc.lseek(file.fd, position, SEEK_DATA);
-    if (data < 0 || data >= to) return; // ENXIO: nothing but a hole up to the end
+    // ENXIO: nothing but a hole up to the end, where the next hole begins at once. Anything else is no knowledge of holes:
+    // what is there is read, and the reading tells what is wrong.
+    if (data < 0 && libc.lseek(file.fd, position, SEEK_HOLE) !== position) {
+      const { size } = fstatSync(file.fd);
+      if (position < size) yield { offset: position, length: Math.min(to, size) - position };
+      return;
+    }
+    if (data < 0 || data >= to) return;
     const hole = libc.lseek(file.fd, data, SEEK_HOLE);
     const end = hole < 0 ? to : Math.min(hole, to);
     yield { offset: data, length: end - data };

@@ -171,7 +171,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
       const ended = pullVolume(sink, {
         ticket: { transfer, secret: ticket },
         offer,
-        relay: relay ? () => relayed.take(signal) : undefined,
+        relay: relay ? (ended) => relayed.take(ended) : undefined,
         onProgress,
         signal,
       }).then(

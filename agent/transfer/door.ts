@@ -9,6 +9,10 @@ import type { Outgoing } from './outgoing.ts';
 import { preSharedKey, secureContext, type Ticket } from './tls.ts';
 
 const HANDSHAKE_MS = 10_000;
+const GOODBYE_MS = 5_000;
+const MOST_CONNECTIONS = 64;
+/** Sinks of one transfer at the same time, old ones that are being cut included. */
+const MOST_ADMITTED = 8;
 
 export interface DoorOptions {
   outgoing: Outgoing;
@@ -35,11 +39,15 @@ export class SourceDoor implements Disposable {
   readonly #options: DoorOptions;
   readonly #tcp: Server;
   readonly #sockets = new Set<Duplex>();
+  #admitted = 0;
   readonly offer: Offer;
 
   private constructor(options: DoorOptions, tcp: Server) {
     this.#options = options;
     this.#tcp = tcp;
+    tcp.maxConnections = MOST_CONNECTIONS;
+    // One connection that could not be taken is not the end of the door.
+    tcp.on('error', () => undefined);
     tcp.on('connection', (socket) =>
       this.accept(socket.setNoDelay(true).setKeepAlive(true, 10_000), socket.remoteAddress),
     );
@@ -78,10 +86,12 @@ export class SourceDoor implements Disposable {
     socket.once('secure', () => {
       admitted = true;
       clearTimeout(patience);
+      if (++this.#admitted > MOST_ADMITTED) socket.destroy();
     });
     socket.once('close', () => {
       clearTimeout(patience);
       this.#sockets.delete(socket);
+      if (admitted) this.#admitted--;
     });
     socket.once('error', () => {
       if (!admitted) onRefused(from, reason);
@@ -106,7 +116,9 @@ export class SourceDoor implements Disposable {
         for (const frame of frames.splice(0)) await outgoing.answer(frame, socket);
       }
     } catch (error) {
-      if (socket.writable) socket.end(messageFrame({ error: toProblem(toStowageError(error)) }));
+      if (!socket.writable) return;
+      socket.end(messageFrame({ error: toProblem(toStowageError(error)) }));
+      setTimeout(() => socket.destroy(), GOODBYE_MS).unref();
     }
   }
 

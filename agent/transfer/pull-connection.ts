@@ -53,14 +53,20 @@ export class PullConnection implements Disposable {
     | undefined;
   receivedBytes = 0;
 
-  private constructor(
-    way: Way,
-    ticket: Ticket,
-    map: ChunkMap,
-    accept: (chunk: ReceivedChunk) => Promise<void>,
-  ) {
+  readonly #failed = Promise.withResolvers<never>();
+  /** The chunk that was asked for and has not begun to come; the run of zeros that may come next. */
+  #expected: { want: number } | { zerosFrom: number } | undefined;
+
+  /** Begins to connect; {@link opened} says how it went. */
+  constructor(way: Way, ticket: Ticket, map: ChunkMap, accept: (chunk: ReceivedChunk) => Promise<void>) {
     this.#map = map;
-    this.#decoder = new ExtentDecoder(map, accept, (frame) => this.#answered(frame));
+    this.#failed.promise.catch(() => undefined);
+    this.#decoder = new ExtentDecoder(
+      map,
+      accept,
+      (frame) => this.#answered(frame),
+      (kind, first, count) => this.#begin(kind, first, count),
+    );
     this.#socket = secure(way, ticket, (bytes) => this.#feed(bytes));
     this.#socket.on('error', (error) => this.#fail(error));
     this.#socket.on('close', () =>
@@ -68,18 +74,17 @@ export class PullConnection implements Disposable {
     );
   }
 
-  /** Connects; both sides prove that they hold the ticket. Throws `ticket-refused` when one of them does not. */
-  static async open(
-    way: Way,
-    ticket: Ticket,
-    map: ChunkMap,
-    accept: (chunk: ReceivedChunk) => Promise<void>,
-  ): Promise<PullConnection> {
-    const connection = new PullConnection(way, ticket, map, accept);
-    const socket = connection.#socket;
-    const timer = setTimeout(() => socket.destroy(new Error(`no answer within ${DIAL_MS} ms`)), DIAL_MS);
+  /** Settles when both sides have proved that they hold the ticket. Throws `ticket-refused` when one of them does not. */
+  async opened(): Promise<void> {
+    const socket = this.#socket;
+    const timer = setTimeout(
+      () => this.#fail(new StowageError('stream-cut', `no answer within ${DIAL_MS} ms`)),
+      DIAL_MS,
+    );
+    const secured = once(socket, 'secureConnect');
+    secured.catch(() => undefined);
     try {
-      await once(socket, 'secureConnect');
+      await Promise.race([secured, this.#failed.promise]);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code?.startsWith('ERR_SSL_'))
         throw new StowageError('ticket-refused', 'the source does not accept the ticket', { cause: error });
@@ -88,21 +93,24 @@ export class PullConnection implements Disposable {
       clearTimeout(timer);
     }
     socket.setTimeout(STALL_MS, () => {
-      if (connection.#question)
+      if (this.#question)
         socket.destroy(new StowageError('stream-cut', `nothing moved for ${STALL_MS / 1000} s`));
     });
-    return connection;
   }
 
   /** Settles when every chunk that lies in a hole of the source has been accepted. */
   async zeros(): Promise<void> {
+    this.#expected = { zerosFrom: 0 };
     await this.#ask([messageFrame({ ask: 'zeros' })], 1);
+    this.#expected = undefined;
     await this.settled();
   }
 
   /** Settles when the chunk has arrived and all before it have been accepted. */
   async want(index: number): Promise<void> {
+    this.#expected = { want: index };
     await this.#ask([frameHeader('want', index * CHUNK_BYTES, this.#map.chunk(index).length)], 1);
+    if (this.#expected) throw new StowageError('stream-corrupt', `the source did not send chunk ${index}`);
     await this.#decoder.ready();
   }
 
@@ -126,6 +134,15 @@ export class PullConnection implements Disposable {
   async finish(): Promise<{ digest: string; etag: string }> {
     const [answer] = await this.#ask([messageFrame({ ask: 'finish' })], 1);
     return JSON.parse(answer!.payload.toString()) as { digest: string; etag: string };
+  }
+
+  /** Refuses what was not asked for: it would be kept, and there may be any amount of it. */
+  #begin(kind: 'data' | 'zero', first: number, count: number): void {
+    const expected = this.#expected;
+    if (expected && 'want' in expected && expected.want === first && count === 1) this.#expected = undefined;
+    else if (kind === 'zero' && expected && 'zerosFrom' in expected && first >= expected.zerosFrom)
+      expected.zerosFrom = first + count;
+    else throw new StowageError('stream-corrupt', 'the source sent what nobody asked for');
   }
 
   #ask(frames: Buffer[], answers: number): Promise<Frame[]> {
@@ -162,6 +179,7 @@ export class PullConnection implements Disposable {
 
   #fail(error: Error): void {
     this.#failure ??= error;
+    this.#failed.reject(this.#failure);
     this.#socket.destroy();
     this.#decoder[Symbol.dispose]();
     this.#question?.reject(this.#failure);

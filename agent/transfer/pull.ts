@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { Offer, PullProgress } from '../../shared/protocol/agent.ts';
 import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
+import { BlockSignal } from '../../shared/util/abort.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Sink } from '../backends/backend.ts';
 import { PullConnection, type Way } from './pull-connection.ts';
@@ -15,7 +16,7 @@ export interface PullOptions {
   ticket: Ticket;
   offer: Offer;
   /** Gives a stream that somebody else brought, in place of dialling the source's addresses. */
-  relay?: () => Promise<Duplex>;
+  relay?: (signal: AbortSignal) => Promise<Duplex>;
   onProgress(progress: PullProgress): void;
   signal: AbortSignal;
 }
@@ -29,13 +30,14 @@ export async function pullVolume(
   sink: Sink,
   options: PullOptions,
 ): Promise<{ digest: string; etag: string }> {
-  const { offer, ticket, signal } = options;
+  const { offer, ticket } = options;
+  using block = new BlockSignal(options.signal);
+  const { signal } = block;
   const { digests } = sink;
   const { map } = digests;
   /** Chunks that are right, in this run. */
   const done = new Uint8Array(map.count);
   let doneBytes = 0;
-  using connections = new DisposableStack();
   const all: PullConnection[] = [];
 
   const settle = (index: number): void => {
@@ -51,13 +53,12 @@ export async function pullVolume(
   };
 
   const open = async (way: Way): Promise<PullConnection> => {
-    const connection = await PullConnection.open(way, ticket, map, accept);
-    if (connections.disposed) {
-      connection[Symbol.dispose]();
-      throw new StowageError('stream-cut', 'the transfer has ended');
-    }
-    connections.use(connection);
+    const connection = new PullConnection(way, ticket, map, accept);
     all.push(connection);
+    const abort = (): void => connection[Symbol.dispose]();
+    signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
+    await connection.opened();
     return connection;
   };
   /** The first address that answers as the right source; what each of the others said is in the error. */
@@ -68,6 +69,7 @@ export async function pullVolume(
         return { address, first: await open({ address, port: offer.port }) };
       } catch (error) {
         signal.throwIfAborted();
+        all.pop();
         reasons.push(`${address}: ${error instanceof Error ? error.message : error}`);
       }
     }
@@ -75,11 +77,8 @@ export async function pullVolume(
   };
   const { relay } = options;
   const { address, first } = relay
-    ? { address: '', first: await open({ stream: await relay() }) }
+    ? { address: '', first: await open({ stream: await relay(signal) }) }
     : await findWay();
-  const abort = (): void => connections.dispose();
-  signal.addEventListener('abort', abort);
-  connections.defer(() => signal.removeEventListener('abort', abort));
 
   try {
     signal.throwIfAborted();
@@ -107,19 +106,23 @@ export async function pullVolume(
       await connection.settled();
     };
     const more = async (): Promise<PullConnection> =>
-      open(relay ? { stream: await relay() } : { address, port: offer.port });
+      open(relay ? { stream: await relay(signal) } : { address, port: offer.port });
     const workers = [work(first)];
     for (let count = 1; count < CONNECTIONS; count++) workers.push(more().then(work));
     try {
       await Promise.all(workers);
     } catch (error) {
-      connections.dispose();
+      block[Symbol.dispose]();
       await Promise.allSettled(workers);
       throw error;
     }
     return await first.finish();
   } catch (error) {
-    signal.throwIfAborted();
+    options.signal.throwIfAborted();
     throw error;
+  } finally {
+    // Nothing is written any more once this is over: what was being accepted is waited for.
+    block[Symbol.dispose]();
+    await Promise.allSettled(all.map((connection) => connection.settled()));
   }
 }

@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CHUNK_BYTES, type Chunk, ChunkDigests, type ChunkMap } from '../../shared/transfer/chunks.ts';
 import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import { DirectFile } from '../host/direct-file.ts';
 import { writeZeros } from '../host/files.ts';
 import { dataExtents, punchHole } from '../host/holes.ts';
@@ -28,6 +29,7 @@ export class StagedFiles implements AsyncDisposable {
   #syncing: Promise<void> | undefined;
   #held: (() => void)[] = [];
   #failure: Error | undefined;
+  #failedSyncs = 0;
   /** Writes under way, by chunk. */
   readonly #writing = new Map<number, Promise<void>>();
   /** Chunks that this process has begun to write. */
@@ -139,12 +141,25 @@ export class StagedFiles implements AsyncDisposable {
     }
     this.#touched.add(chunk.index);
     // Written while it is still being hashed; it goes on record only when the digest is right.
-    const [wroteBytes] = await Promise.all([this.#writeData(file, place, chunk, again), chunk.verified]);
+    const failedSyncs = this.#failedSyncs;
+    const [wrote, verified] = await Promise.allSettled([
+      this.#writeData(file, place, chunk, again),
+      chunk.verified,
+    ]);
+    // Both are over by now: nobody writes from the buffer when it is given back.
+    if (verified.status === 'rejected') throw verified.reason;
+    if (wrote.status === 'rejected') throw wrote.reason;
     await this.#journal.written(chunk.index, chunk.digest);
+    // A failed fdatasync tells of every page written before it, once: this chunk may be among what was lost.
+    if (failedSyncs !== this.#failedSyncs) {
+      await this.#forget(chunk.index);
+      this.#throwFailure();
+      throw new StowageError('io-error', `chunk ${chunk.index} could not be made durable`);
+    }
     this.digests.set(chunk.index, chunk.digest);
     this.touchedAt = Date.now();
     this.#undurable.add(chunk.index);
-    this.#unsyncedBytes += wroteBytes;
+    this.#unsyncedBytes += wrote.value;
     if (this.#unsyncedBytes > SYNC_FROM) this.#syncing ??= this.#sync();
     while (this.#unsyncedBytes > MOST_UNSYNCED && this.#syncing) {
       await new Promise<void>((resolve) => this.#held.push(resolve));
@@ -181,7 +196,10 @@ export class StagedFiles implements AsyncDisposable {
           await this.#journal.durable(records);
         } catch (error) {
           this.#failure = error instanceof Error ? error : new Error(String(error));
-          for (const index of chunks) await this.#forget(index).catch(() => undefined);
+          this.#failedSyncs++;
+          const lost = [...chunks, ...this.#undurable];
+          this.#undurable.clear();
+          for (const index of lost) await this.#forget(index).catch(() => undefined);
         }
         this.#unsyncedBytes -= bytes;
         for (const release of this.#held.splice(0)) release();

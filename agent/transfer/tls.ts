@@ -1,3 +1,4 @@
+import { constants } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 
 /** What admits one sink to one source: made by the controller, given to both, never sent between them. */
@@ -16,6 +17,8 @@ export interface Ticket {
 export const secureContext = createSecureContext({
   ca: [],
   minVersion: 'TLSv1.3',
+  // A session that is taken up again is not asked for its ticket: one door would let in whom another knows.
+  secureOptions: constants.SSL_OP_NO_TICKET,
   ciphers: 'TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256',
 });
 

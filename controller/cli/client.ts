@@ -102,6 +102,8 @@ export async function callBytes(
   if (upload) headers['content-type'] = upload.type;
   const begin = target.protocol === 'https:' ? httpsRequest : httpRequest;
   const outgoing = begin(target, { method: upload ? 'PUT' : 'GET', headers });
+  // A line that breaks later is told by the body.
+  outgoing.on('error', () => undefined);
   const answered = once(outgoing, 'response') as Promise<[IncomingMessage]>;
   answered.catch(() => undefined);
   // An answer that comes before all is sent is a refusal: it counts, not the broken pipe.

@@ -150,7 +150,7 @@ async function transfer(context: Context): Promise<void> {
   throw new StowageError('stream-cut', 'the sink ended its answer before the transfer was complete');
 }
 
-async function commit(context: Context): Promise<void> {
+async function commit(context: Context, again = true): Promise<void> {
   const { spec, digest } = context.notes;
   const agent = await context.agent(place(context.params.target).host);
   const fence = await context.fence(context.params.target);
@@ -158,10 +158,10 @@ async function commit(context: Context): Promise<void> {
   try {
     await agent.json(path, { method: 'POST', json: { digest }, fence, patient: true });
   } catch (error) {
-    if (!isStowageError(error, 'upload-offset')) throw error;
+    if (!again || !isStowageError(error, 'upload-offset')) throw error;
     // The sink was killed between its last answer and its last fdatasync: what it lost is sent again.
     await transfer(context);
-    await commit(context);
+    await commit(context, false);
   }
 }
 
@@ -193,7 +193,7 @@ export const migrate: JobKind<MigrateParams, Notes> = {
     { name: 'plan', run: plan },
     { name: 'prepare', run: prepare },
     { name: 'transfer', run: transfer },
-    { name: 'commit', run: commit },
+    { name: 'commit', run: (context) => commit(context) },
     { name: 'remove-source', run: removeSource },
   ],
   commitStep: 'commit',

@@ -40,6 +40,8 @@ export class ExtentDecoder implements Disposable {
   /** As `#accepting`, without the chunk that came last. */
   #acceptingOthers: Promise<void> = Promise.resolve();
   #ended = false;
+  #disposed = false;
+  readonly #begin: (kind: 'data' | 'zero', first: number, count: number) => void;
 
   constructor(
     map: ChunkMap,
@@ -47,7 +49,10 @@ export class ExtentDecoder implements Disposable {
     other = (frame: Frame): void => {
       throw corrupt(`a frame of type ${frame.type} has no place here`);
     },
+    /** Called before room is made for a chunk or a run of zero chunks; throws for one that nobody asked for. */
+    begin: (kind: 'data' | 'zero', first: number, count: number) => void = () => undefined,
   ) {
+    this.#begin = begin;
     this.#map = map;
     this.#accept = accept;
     this.#other = other;
@@ -98,6 +103,7 @@ export class ExtentDecoder implements Disposable {
     if (index >= this.#map.count) throw corrupt('a frame lies beyond the end of the volume');
     if (this.#assembly && this.#assembly.index !== index) throw corrupt('a chunk ended without its digest');
     if (!this.#assembly) {
+      this.#begin('data', index, 1);
       const buffer = chunkBuffers.borrow();
       this.#assembly = {
         index,
@@ -122,8 +128,9 @@ export class ExtentDecoder implements Disposable {
     const count = Math.ceil(frame.length / CHUNK_BYTES);
     if (!Number.isInteger(first) || count === 0 || first + count > this.#map.count)
       throw corrupt('a zero frame does not cover whole chunks of the volume');
+    this.#begin('zero', first, count);
     this.#queue(async () => {
-      for (let index = first; index < first + count; index++) {
+      for (let index = first; index < first + count && !this.#disposed; index++) {
         const digest = this.#map.zeroDigest(this.#map.chunk(index).length);
         await this.#accept({ index, digest, verified: Promise.resolve(), data: undefined });
       }
@@ -138,6 +145,7 @@ export class ExtentDecoder implements Disposable {
       throw corrupt('a digest does not cover its chunk');
     this.#assembly = undefined;
     this.#queue(async () => {
+      if (this.#disposed) return chunkBuffers.giveBack(chunk.buffer);
       chunk.bytes.fill(0, chunk.ranges.at(-1)?.end ?? 0);
       const verified = this.#verify(chunk, frame.payload);
       verified.catch(() => undefined);
@@ -161,7 +169,9 @@ export class ExtentDecoder implements Disposable {
     this.#accepting.catch(() => undefined);
   }
 
+  /** What is queued is not begun any more; {@link settled} waits for what is being accepted. */
   [Symbol.dispose](): void {
+    this.#disposed = true;
     if (this.#assembly) chunkBuffers.giveBack(this.#assembly.buffer);
     this.#assembly = undefined;
   }

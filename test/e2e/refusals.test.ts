@@ -318,7 +318,8 @@ describe('what is refused, and on record', () => {
       using old = await open(Date.now() - 1);
       const pull = async (door: SourceDoor, shown: typeof ticket) => {
         const way = { address: '127.0.0.1', port: door.offer.port };
-        using connection = await PullConnection.open(way, shown, new ChunkMap(parts), async () => undefined);
+        using connection = new PullConnection(way, shown, new ChunkMap(parts), async () => undefined);
+        await connection.opened();
         await connection.zeros();
       };
       await pull(good, ticket);
