@@ -51,11 +51,11 @@ export class PullConnection implements Disposable {
   #question:
     | { left: number; answers: Frame[]; resolve(answers: Frame[]): void; reject(error: Error): void }
     | undefined;
-  receivedBytes = 0;
-
   readonly #failed = Promise.withResolvers<never>();
   /** The chunk that was asked for and has not begun to come; the run of zeros that may come next. */
   #expected: { want: number } | { zerosFrom: number } | undefined;
+  /** Payload and frame bytes so far. */
+  receivedBytes = 0;
 
   /** Begins to connect; {@link opened} says how it went. */
   constructor(way: Way, ticket: Ticket, map: ChunkMap, accept: (chunk: ReceivedChunk) => Promise<void>) {
@@ -121,11 +121,11 @@ export class PullConnection implements Disposable {
 
   /** Which of the chunks have another digest at the source. */
   async compare(chunks: { index: number; digest: Buffer }[]): Promise<number[]> {
+    if (chunks.length === 0) return [];
     const frames = chunks.flatMap(({ index, digest }) => [
       frameHeader('compare', index * CHUNK_BYTES, 0),
       digest,
     ]);
-    if (chunks.length === 0) return [];
     const answers = await this.#ask(frames, chunks.length);
     return answers.filter(({ type }) => type !== 'same').map(({ offset }) => offset / CHUNK_BYTES);
   }

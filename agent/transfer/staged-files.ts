@@ -4,7 +4,7 @@ import { CHUNK_BYTES, type Chunk, ChunkDigests, type ChunkMap } from '../../shar
 import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { DirectFile } from '../host/direct-file.ts';
-import { writeZeros } from '../host/files.ts';
+import { readFully, writeZeros } from '../host/files.ts';
 import { dataExtents, punchHole } from '../host/holes.ts';
 import { ChunkJournal } from './journal.ts';
 
@@ -73,8 +73,8 @@ export class StagedFiles implements AsyncDisposable {
     for (const index of chunks) {
       const { part, offset, length } = this.map.chunk(index);
       const bytes = buffer.subarray(0, length);
-      const { bytesRead } = await this.#files[part]!.handle.read(bytes, 0, length, offset);
-      const right = bytesRead === length && (await this.map.digestOf(bytes)).equals(this.digests.get(index)!);
+      await readFully(this.#files[part]!.handle, bytes, offset);
+      const right = (await this.map.digestOf(bytes)).equals(this.digests.get(index)!);
       if (right) this.#undurable.add(index);
       else await this.#forget(index);
     }

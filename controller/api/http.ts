@@ -14,6 +14,7 @@ import {
   validatorCompiler,
   type ZodTypeProvider,
 } from 'fastify-type-provider-zod';
+import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { StowageError, toProblem, toStowageError } from '../../shared/util/errors.ts';
 import { VERSION } from '../../shared/version.ts';
@@ -26,12 +27,9 @@ export type ApiHttp = FastifyInstance<
   ZodTypeProvider
 >;
 
-/** Documents of libvirt, beside our own JSON. */
-export const XML = 'application/xml';
-
 /** Whether the caller asks for libvirt's document rather than for JSON. */
 export function wantsXml(request: { headers: { accept?: string } }): boolean {
-  return request.headers.accept?.split(/[,;]/)[0]?.trim() === XML;
+  return request.headers.accept?.split(/[,;]/)[0]?.trim() === XML_TYPE;
 }
 
 interface ForeignError {
@@ -86,7 +84,9 @@ export async function createApiHttp(logger: FastifyBaseLogger): Promise<ApiHttp>
   for (const type of [EXTENTS_TYPE, 'application/octet-stream', '*']) {
     http.addContentTypeParser(type, (_request, payload, done) => done(null, payload));
   }
-  http.addContentTypeParser<string>(XML, { parseAs: 'string' }, (_request, text, done) => done(null, text));
+  http.addContentTypeParser<string>(XML_TYPE, { parseAs: 'string' }, (_request, text, done) =>
+    done(null, text),
+  );
   http.setErrorHandler((error, request, reply) => {
     const failure = known(error);
     request.failure = failure;

@@ -2,11 +2,12 @@ import { z } from 'zod';
 import type { Pool } from '../../shared/conf/pool.ts';
 import { definitionOf, documentOf } from '../../shared/conf/pool-document.ts';
 import { parsePool } from '../../shared/conf/pool-xml.ts';
+import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { definePoolSchema } from '../../shared/protocol/agent.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
 import { hostParams } from './host-routes.ts';
-import { type ApiHttp, wantsXml, XML } from './http.ts';
+import { type ApiHttp, wantsXml } from './http.ts';
 
 export const poolParams = hostParams.extend({ pool: nameSchema });
 const hostQuery = z.object({ host: nameSchema.optional() });
@@ -46,7 +47,7 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
           availableBytes: pool.available_bytes,
         },
       );
-      return reply.type(XML).send(document);
+      return reply.type(XML_TYPE).send(document);
     },
   );
 

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { newVolumeSchema, type Snapshot, type Volume } from '../../shared/conf/volume.ts';
 import { formatVolume } from '../../shared/conf/volume-xml.ts';
+import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { resizeVolumeSchema, snapshotBodySchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema, splitReference } from '../../shared/util/names.ts';
@@ -9,7 +10,7 @@ import type { AgentClient } from '../hosts/agent-client.ts';
 import { migrate, migrateParamsSchema } from '../jobs/migrate.ts';
 import { clone, wipe } from '../jobs/volume-jobs.ts';
 import type { VolumeRow } from '../store/schema.ts';
-import { type ApiHttp, wantsXml, XML } from './http.ts';
+import { type ApiHttp, wantsXml } from './http.ts';
 import { poolParams } from './pool-routes.ts';
 
 export const volumeParams = poolParams.extend({ volume: nameSchema });
@@ -82,7 +83,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     async (request, reply) => {
       const { host, pool, volume } = request.params;
       const found = await inventory.volume(host, pool, volume);
-      if (wantsXml(request)) return reply.type(XML).send(documentOf(found));
+      if (wantsXml(request)) return reply.type(XML_TYPE).send(documentOf(found));
       return { ...found, usedBy: await leases.holders(referenceOf(request.params)) };
     },
   );

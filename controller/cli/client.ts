@@ -5,6 +5,7 @@ import { request as httpsRequest } from 'node:https';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
 
 /** What a program is told by the exit status; the README has the same table. */
@@ -39,9 +40,6 @@ function credentials(): Credentials {
   }
 }
 
-/** The type of libvirt's documents. */
-export const XML = 'application/xml';
-
 export interface CallOptions {
   method?: string;
   json?: unknown;
@@ -74,7 +72,7 @@ export async function call(path: string, options: CallOptions = {}): Promise<Res
   const { url, token } = credentials();
   const headers: Record<string, string> = { authorization: `Bearer ${token}` };
   if (options.json !== undefined) headers['content-type'] = 'application/json';
-  if (options.xml !== undefined) headers['content-type'] = XML;
+  if (options.xml !== undefined) headers['content-type'] = XML_TYPE;
   if (options.accept) headers.accept = options.accept;
   const response = await fetch(new URL(`/api/v1${path}`, url), {
     method: options.method ?? 'GET',

@@ -1,8 +1,9 @@
 import { Command } from 'commander';
 import type { Pool } from '../../shared/conf/pool.ts';
+import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import type { PoolRow } from '../store/schema.ts';
-import { call, callJson, XML } from './client.ts';
+import { call, callJson } from './client.ts';
 import { fields, show, table } from './output.ts';
 import { hostPath, poolPath, poolReference } from './references.ts';
 import { readDocument } from './xml.ts';
@@ -83,7 +84,7 @@ export function poolCommand(): Command {
     .command('dumpxml <host/pool>')
     .description("the pool as libvirt's document")
     .action(async (reference: string) => {
-      const answer = await call(poolPath(poolReference(reference)), { accept: XML });
+      const answer = await call(poolPath(poolReference(reference)), { accept: XML_TYPE });
       process.stdout.write(await answer.text());
     });
   pool.command('list [host]').action(async (host: string | undefined) => {

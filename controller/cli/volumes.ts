@@ -1,12 +1,13 @@
 import { Command, Option } from 'commander';
 import type { Snapshot, Volume } from '../../shared/conf/volume.ts';
+import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
 import type { JobInfo } from '../jobs/runner.ts';
 import type { VolumeRow } from '../store/schema.ts';
-import { call, callJson, XML } from './client.ts';
+import { call, callJson } from './client.ts';
 import { watchJob } from './jobs.ts';
 import { fields, printable, show, table } from './output.ts';
 import { poolPath, volumePath, volumeReference } from './references.ts';
@@ -172,7 +173,7 @@ export function volCommand(): Command {
     .command('dumpxml <host/pool/vol>')
     .description("the volume as libvirt's document")
     .action(async (reference: string) => {
-      const answer = await call(volumePath(volumeReference(reference)), { accept: XML });
+      const answer = await call(volumePath(volumeReference(reference)), { accept: XML_TYPE });
       process.stdout.write(await answer.text());
     });
   vol

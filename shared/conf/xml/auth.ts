@@ -1,12 +1,13 @@
 import type { XmlElement } from './element.ts';
-import { enumAttribute, parseUuid, xmlError } from './values.ts';
+import { parseSecretReference, type SecretReference } from './secret.ts';
+import { enumAttribute, xmlError } from './values.ts';
 import type { XmlWriter } from './write.ts';
 
-/** Who logs in to a storage server. The secret itself is elsewhere: here is only which one it is. */
+/** Who logs in to a storage server. */
 export interface Auth {
   type?: 'chap' | 'ceph';
   username: string;
-  secret: { uuid: string } | { usage: string };
+  secret: SecretReference;
 }
 
 export function parseAuth(element: XmlElement): Auth {
@@ -15,11 +16,7 @@ export function parseAuth(element: XmlElement): Auth {
   const type = enumAttribute(element, 'type', ['chap', 'ceph'] as const);
   const secret = element.only('secret');
   if (!secret) throw xmlError('Missing <secret> element in auth');
-  const [uuid, usage] = [secret.attribute('uuid'), secret.attribute('usage')];
-  if (uuid && usage) throw xmlError('either secret uuid or usage expected');
-  if (uuid) return { type, username, secret: { uuid: parseUuid(uuid, `invalid secret uuid '${uuid}'`) } };
-  if (usage) return { type, username, secret: { usage } };
-  throw xmlError('missing secret uuid or usage attribute');
+  return { type, username, secret: parseSecretReference(secret) };
 }
 
 export function formatAuth(xml: XmlWriter, { type, username, secret }: Auth): void {

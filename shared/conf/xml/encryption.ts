@@ -1,27 +1,24 @@
 import type { XmlElement } from './element.ts';
-import { integerAttribute, parseUuid, unsupported, xmlError } from './values.ts';
+import { parseSecretReference, type SecretReference } from './secret.ts';
+import { integerAttribute, unsupported, xmlError } from './values.ts';
 import type { XmlWriter } from './write.ts';
 
 const FORMATS = ['default', 'qcow', 'luks', 'luks2'] as const;
 
-/** How the content of a volume is encrypted. The secrets themselves are elsewhere: here is only which they are. */
+/** How the content of a volume is encrypted. */
 export interface Encryption {
   format: (typeof FORMATS)[number];
-  secrets: ({ uuid: string } | { usage: string })[];
+  secrets: SecretReference[];
   cipher?: { name: string; sizeBits: number; mode?: string; hash?: string };
   /** How the vectors that each sector's encryption starts from are made. */
   ivgen?: { name: string; hash?: string };
 }
 
-function parseSecret(element: XmlElement): Encryption['secrets'][number] {
+function parseSecret(element: XmlElement): SecretReference {
   const type = element.attribute('type');
   if (!type) throw xmlError('unknown volume encryption secret type');
   if (type !== 'passphrase') throw xmlError(`unknown volume encryption secret type ${type}`);
-  const [uuid, usage] = [element.attribute('uuid'), element.attribute('usage')];
-  if (uuid && usage) throw xmlError('either secret uuid or usage expected');
-  if (uuid) return { uuid: parseUuid(uuid, `invalid secret uuid '${uuid}'`) };
-  if (usage) return { usage };
-  throw xmlError('missing secret uuid or usage attribute');
+  return parseSecretReference(element);
 }
 
 function required(element: XmlElement, name: string): string {

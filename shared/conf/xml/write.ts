@@ -10,6 +10,9 @@ function escaped(text: string): string {
   return text.replace(/[&<>'"]/g, (character) => ESCAPES[character]!);
 }
 
+/** The type of such a document over HTTP. */
+export const XML_TYPE = 'application/xml';
+
 export type Attributes = Record<string, string | number | undefined>;
 
 /** Writes XML as libvirt does: two spaces a level, single quotes, absent attributes left out. */

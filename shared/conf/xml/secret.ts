@@ -1,0 +1,13 @@
+import type { XmlElement } from './element.ts';
+import { parseUuid, xmlError } from './values.ts';
+
+/** Which secret is meant; the secret itself is elsewhere. */
+export type SecretReference = { uuid: string } | { usage: string };
+
+export function parseSecretReference(element: XmlElement): SecretReference {
+  const [uuid, usage] = [element.attribute('uuid'), element.attribute('usage')];
+  if (uuid && usage) throw xmlError('either secret uuid or usage expected');
+  if (uuid) return { uuid: parseUuid(uuid, `invalid secret uuid '${uuid}'`) };
+  if (usage) return { usage };
+  throw xmlError('missing secret uuid or usage attribute');
+}
