@@ -3,11 +3,15 @@ import { parseSecretReference, type SecretReference } from './secret.ts';
 import { enumAttribute, xmlError } from './values.ts';
 import type { XmlWriter } from './write.ts';
 
+export const SECRET_TYPES: readonly string[] = ['volume', 'ceph', 'iscsi', 'tls', 'vtpm'];
+
 /** Who logs in to a storage server. */
 export interface Auth {
   type?: 'chap' | 'ceph';
   username: string;
   secret: SecretReference;
+  /** What kind of secret it is: disks say it, pools do not. */
+  secretType?: string;
 }
 
 export function parseAuth(element: XmlElement): Auth {
@@ -19,6 +23,11 @@ export function parseAuth(element: XmlElement): Auth {
   return { type, username, secret: parseSecretReference(secret) };
 }
 
-export function formatAuth(xml: XmlWriter, { type, username, secret }: Auth): void {
-  xml.element('auth', { type, username }, () => xml.empty('secret', secret));
+/** The same for a disk, which tells the kind of secret; whether the kind is right is for the rules. */
+export function parseDiskAuth(element: XmlElement): Auth {
+  return { ...parseAuth(element), secretType: element.only('secret')?.attributes.get('type') };
+}
+
+export function formatAuth(xml: XmlWriter, { type, username, secret, secretType }: Auth): void {
+  xml.element('auth', { type, username }, () => xml.empty('secret', { type: secretType, ...secret }));
 }

@@ -1,13 +1,16 @@
 import type { XmlElement } from './element.ts';
 import { parseSecretReference, type SecretReference } from './secret.ts';
-import { integerAttribute, unsupported, xmlError } from './values.ts';
+import { enumAttribute, integerAttribute, unsupported, xmlError } from './values.ts';
 import type { XmlWriter } from './write.ts';
 
 const FORMATS = ['default', 'qcow', 'luks', 'luks2'] as const;
+const ENGINES = ['qemu', 'librbd'] as const;
 
 /** How the content of a volume is encrypted. */
 export interface Encryption {
   format: (typeof FORMATS)[number];
+  /** Who decrypts: the emulator, or the client of a Ceph cluster. */
+  engine?: (typeof ENGINES)[number];
   secrets: SecretReference[];
   cipher?: { name: string; sizeBits: number; mode?: string; hash?: string };
   /** How the vectors that each sector's encryption starts from are made. */
@@ -37,6 +40,7 @@ export function parseEncryption(element: XmlElement): Encryption {
   if (ivgen && !cipher) throw xmlError('cipher info missing in volume encryption');
   return {
     format,
+    engine: enumAttribute(element, 'engine', ENGINES),
     secrets: element.all('secret').map(parseSecret),
     cipher: cipher && {
       name: required(cipher, 'name'),
@@ -48,8 +52,11 @@ export function parseEncryption(element: XmlElement): Encryption {
   };
 }
 
-export function formatEncryption(xml: XmlWriter, { format, secrets, cipher, ivgen }: Encryption): void {
-  xml.element('encryption', { format }, () => {
+export function formatEncryption(
+  xml: XmlWriter,
+  { format, engine, secrets, cipher, ivgen }: Encryption,
+): void {
+  xml.element('encryption', { format, engine }, () => {
     for (const secret of secrets) xml.empty('secret', { type: 'passphrase', ...secret });
     if (cipher)
       xml.empty('cipher', { name: cipher.name, size: cipher.sizeBits, mode: cipher.mode, hash: cipher.hash });

@@ -1,3 +1,6 @@
+import { StowageError } from '../../util/errors.ts';
+import type { XmlElement } from './element.ts';
+
 const ESCAPES: Record<string, string> = {
   '&': '&amp;',
   '<': '&lt;',
@@ -17,11 +20,11 @@ export type Attributes = Record<string, string | number | undefined>;
 
 /** Writes XML as libvirt does: two spaces a level, single quotes, absent attributes left out. */
 export class XmlWriter {
-  #text = '';
+  readonly #lines: string[] = [];
   #depth = 0;
 
   #line(line: string): void {
-    this.#text += `${'  '.repeat(this.#depth)}${line}\n`;
+    this.#lines.push(`${'  '.repeat(this.#depth)}${line}\n`);
   }
 
   #open(name: string, attributes: Attributes): string {
@@ -50,7 +53,36 @@ export class XmlWriter {
     this.#line(`</${name}>`);
   }
 
+  /** As {@link element}, but `<name/>` when there is no content, and nothing at all without attributes too. */
+  optional(name: string, attributes: Attributes, content: () => void): void {
+    const before = this.#lines.length;
+    this.#line(`${this.#open(name, attributes)}>`);
+    this.#depth++;
+    content();
+    this.#depth--;
+    if (this.#lines.length > before + 1) {
+      this.#line(`</${name}>`);
+      return;
+    }
+    this.#lines.pop();
+    if (Object.values(attributes).some((value) => value !== undefined)) this.empty(name, attributes);
+  }
+
+  /** An element as it was read. Throws `invalid-xml` where it mixes text with elements: where each was is not known. */
+  copy(element: XmlElement): void {
+    const { name, line, children, text } = element;
+    const attributes = Object.fromEntries(element.attributes);
+    if (children.length > 0) {
+      if (text.trim() !== '')
+        throw new StowageError('invalid-xml', `line ${line}: element '${name}' mixes text with elements`);
+      this.element(name, attributes, () => {
+        for (const child of children) this.copy(child);
+      });
+    } else if (text.trim() !== '') this.leaf(name, text, attributes);
+    else this.empty(name, attributes);
+  }
+
   toString(): string {
-    return this.#text;
+    return this.#lines.join('');
   }
 }

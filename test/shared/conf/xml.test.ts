@@ -1,11 +1,16 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { formatDisk, parseDisk } from '../../../shared/conf/disk/disk.ts';
+import { checkDisk } from '../../../shared/conf/disk/rules.ts';
+import { checkDomain } from '../../../shared/conf/domain-rules.ts';
+import { formatDomain, parseDomain } from '../../../shared/conf/domain-xml.ts';
 import { formatPool, parsePool } from '../../../shared/conf/pool-xml.ts';
 import { formatVolume, parseVolume } from '../../../shared/conf/volume-xml.ts';
 import { readXml } from '../../../shared/conf/xml/read.ts';
 import { isStowageError } from '../../../shared/util/errors.ts';
 
+const live = { live: true };
 const RUNS = Number(process.env.STOWAGE_FUZZ_RUNS ?? 3000);
 
 describe('a hostile document', () => {
@@ -72,11 +77,23 @@ describe('a hostile document', () => {
       "<pool type='rbd' xmlns:rbd='http://libvirt.org/schemas/storagepool/rbd/1.0'><name>a</name><source><host name='h'/><name>r</name></source><rbd:config_opts><rbd:option name='n' value='v'/></rbd:config_opts></pool>",
       "<pool type='scsi'><name>a</name><source><adapter type='scsi_host'><parentaddr unique_id='5'><address domain='0x0' bus='0x0' slot='0x1f' function='0x2'/></parentaddr></adapter></source><target><path>/x</path></target></pool>",
       "<volume type='file'><name>v</name><key>k</key><capacity unit='GiB'>10</capacity><allocation unit='KB'>1</allocation><target><path>/x//y</path><format type='qcow2'/><permissions><mode>0600</mode><owner>1</owner><label>l</label></permissions><encryption format='luks'><secret type='passphrase' usage='u'/><cipher name='aes' size='256'/><ivgen name='plain64'/></encryption><compat>1.1</compat><clusterSize unit='KiB'>64</clusterSize><features><lazy_refcounts/></features><nocow/></target><backingStore><path>/b</path><format type='raw'/></backingStore></volume>",
+      "<disk type='network' device='disk' snapshot='no'><driver name='qemu' type='qcow2' cache='none' iothread='1' queues='2'><metadata_cache><max_size unit='KiB'>4</max_size></metadata_cache></driver><source protocol='rbd' name='p/i' tls='yes' index='3'><host name='h' port='1'/><host transport='unix' socket='/s'/><snapshot name='s'/><auth username='u'><secret type='ceph' usage='s'/></auth><slices><slice type='storage' offset='1' size='2'/></slices></source><backingStore type='file' index='4'><format type='raw'/><source file='/b'/><backingStore/></backingStore><mirror type='block' job='copy' ready='yes'><format type='raw'/><source dev='/dev/c'/></mirror><target dev='sda' bus='scsi' rotation_rate='1'/><iotune><total_bytes_sec>1</total_bytes_sec><group_name>g</group_name></iotune><serial>s</serial><boot order='1'/><alias name='ua-x'/><address type='drive' controller='0' bus='0' target='0' unit='3'/></disk>",
+      "<domain type='kvm' id='1'><name>d</name><uuid>70a7eb15-6c34-ee9c-bf57-69e8e5ff3fb2</uuid><iothreads>2</iothreads><os><type>hvm</type></os><devices><emulator>/e</emulator><disk device='cdrom'><target dev='hda' tray='open'/></disk><disk type='volume'><source pool='p' volume='v'/><target dev='vdb'/><address type='pci' slot='0x1f' function='7'/></disk><disk type='nvme'><source type='pci' namespace='1'><address bus='0xff'/></source><target dev='vda'/></disk><console type='pty'><target type='serial' port='0'/></console></devices></domain>",
     ];
     const roundTrip = (seed: string, xml: string): void => {
       if (seed.startsWith('<pool')) {
         const pool = parsePool(xml);
         assert.deepEqual(parsePool(formatPool(pool)), pool);
+      } else if (seed.startsWith('<disk')) {
+        const disk = parseDisk(xml, live);
+        const written = formatDisk(disk, live);
+        assert.equal(formatDisk(parseDisk(written, live), live), written);
+        checkDisk(disk, { qemu: true });
+      } else if (seed.startsWith('<domain')) {
+        const domain = parseDomain(xml, live);
+        const written = formatDomain(domain, live);
+        assert.equal(formatDomain(parseDomain(written, live), live), written);
+        checkDomain(domain);
       } else {
         const volume = parseVolume(xml, { pool: 'dir' });
         assert.deepEqual(parseVolume(formatVolume(volume), { pool: 'dir' }), volume);

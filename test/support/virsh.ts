@@ -1,0 +1,49 @@
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** A domain around some disks. */
+export function domainWith(
+  disks: string,
+  { type = 'qemu', name = 'guest', uuid = 'c7a5fdbd-edaf-9455-926a-d65c16db1809' } = {},
+): string {
+  return `<domain type='${type}'>
+  <name>${name}</name>
+  <uuid>${uuid}</uuid>
+  <memory unit='KiB'>219136</memory>
+  <os>
+    <type arch='x86_64' machine='pc'>hvm</type>
+  </os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    ${disks}
+  </devices>
+</domain>
+`;
+}
+
+/** What a real libvirt says of a domain: its document after it was defined, or why it was refused. */
+export type Verdict = { document: string } | { error: string };
+
+/** Defines the domain `guest`, asks for its document, and undefines it. Nothing of it stays. */
+export function judge(directory: string, document: string, uri = 'test:///default'): Verdict {
+  const file = join(directory, 'judged.xml');
+  writeFileSync(file, document);
+  const commands = `define '${file}'; dumpxml --inactive guest; undefine guest`;
+  const { stdout, stderr } = spawnSync('virsh', ['-q', '-c', uri, commands], {
+    encoding: 'utf8',
+    timeout: 20_000,
+  });
+  const [error] = stderr
+    .split('\n')
+    .filter((line) => line !== '' && !/Failed to define|failed to get domain/.test(line));
+  return error === undefined ? { document: stdout } : { error: error.replace(/^error: /, '') };
+}
+
+/** The disks of a document, without line breaks; that a chain ends is said by libvirt in every form, by us in the live one. */
+export function disksOf(document: string): string {
+  return document
+    .slice(document.indexOf('<disk'), document.lastIndexOf('</disk>') + 7)
+    .replace(/\n */g, '')
+    .replaceAll('<backingStore/>', '');
+}
