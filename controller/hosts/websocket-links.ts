@@ -86,8 +86,16 @@ export class WebSocketLinks {
     const link = this.#links.get(hostId);
     if (link) return Promise.resolve(link);
     return new Promise((resolve, reject) => {
-      this.#waiters.set(hostId, resolve);
-      signal.addEventListener('abort', () => reject(new StowageError('cancelled', 'the host was removed')));
+      const cancel = (): void => {
+        this.#waiters.delete(hostId);
+        reject(new StowageError('cancelled', 'the host was removed'));
+      };
+      if (signal.aborted) return cancel();
+      signal.addEventListener('abort', cancel, { once: true });
+      this.#waiters.set(hostId, (next) => {
+        signal.removeEventListener('abort', cancel);
+        resolve(next);
+      });
     });
   }
 
