@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import { StowageError } from '../shared/util/errors.ts';
 import type { Sink } from './backends/backend.ts';
 import { type BackendRegistry, loadBackends } from './backends/registry.ts';
+import { HostDomains } from './domains/host-domains.ts';
 import { Pools } from './pools.ts';
 import { AgentState } from './state.ts';
 import type { SourceDoor } from './transfer/door.ts';
@@ -63,6 +64,7 @@ export class HostAgent {
   readonly state: AgentState;
   readonly backends: BackendRegistry;
   readonly pools: Pools;
+  readonly domains: HostDomains;
   readonly use = new VolumeUse();
   /** Open doors of sources, by transfer. */
   readonly doors = new Map<string, SourceDoor>();
@@ -75,11 +77,13 @@ export class HostAgent {
     state: AgentState,
     backends: BackendRegistry,
     pools: Pools,
+    domains: HostDomains,
     identity: { version: string; bundle: string },
   ) {
     this.state = state;
     this.backends = backends;
     this.pools = pools;
+    this.domains = domains;
     this.version = identity.version;
     this.bundle = identity.bundle;
   }
@@ -87,7 +91,9 @@ export class HostAgent {
   static async open(directory: string, identity: { version: string; bundle: string }): Promise<HostAgent> {
     const state = await AgentState.open(directory);
     const backends = await loadBackends(process.env.STOWAGE_BACKEND_DIR);
-    return new HostAgent(state, backends, await Pools.open(state, backends), identity);
+    const pools = await Pools.open(state, backends);
+    const domains = await HostDomains.open(directory, pools, process.env.STOWAGE_GUESTS_ROOT ?? '/');
+    return new HostAgent(state, backends, pools, domains, identity);
   }
 
   /** The sink of a transfer, wherever it is. Throws `transfer-not-found`. */

@@ -6,6 +6,7 @@ import { StowageError } from '../shared/util/errors.ts';
 import { removeIfExists } from './host/files.ts';
 import { HostAgent } from './host-agent.ts';
 import { createHttp } from './http.ts';
+import { domainRoutes } from './routes/domains.ts';
 import { hostRoutes } from './routes/host.ts';
 import { poolRoutes } from './routes/pools.ts';
 import { transferRoutes } from './routes/transfers.ts';
@@ -20,6 +21,7 @@ export async function createAgent(
   const { http, server } = createHttp();
   hostRoutes(http, agent);
   poolRoutes(http, agent);
+  domainRoutes(http, agent);
   volumeRoutes(http, agent);
   transferRoutes(http, agent, server);
   await http.ready();

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import type { Volume } from '../../shared/conf/volume.ts';
 import {
+  ALLOW_USED_HEADER,
   cloneVolumeSchema,
   createVolumeSchema,
   deleteQuery,
@@ -106,6 +107,14 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     }
   };
 
+  /** As {@link change}, for what a guest would miss: refused while a domain uses the volume, unless that is allowed. */
+  const destroy: typeof change = (request, purpose, work) =>
+    change(request, purpose, async (driver) => {
+      const { pool, volume } = request.params;
+      if (request.headers[ALLOW_USED_HEADER] === undefined) await agent.domains.refuseUsed(pool, volume);
+      return await work(driver);
+    });
+
   http.get('/v1/pools/:pool/volumes', { schema: { params: poolParams } }, (request) =>
     pools.volumes(request.params.pool),
   );
@@ -131,11 +140,21 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     return found;
   });
 
+  http.get('/v1/pools/:pool/volumes/:volume/users', { schema: params }, (request) =>
+    agent.domains.users(request.params.pool, request.params.volume),
+  );
+
+  /** Throws `volume-used`: for whoever is about to take the volume away by steps of their own. */
+  http.post('/v1/pools/:pool/volumes/:volume/refuse-used', { schema: params }, async (request) => {
+    await agent.domains.refuseUsed(request.params.pool, request.params.volume);
+    return {};
+  });
+
   http.delete(
     '/v1/pools/:pool/volumes/:volume',
     { schema: { ...params, querystring: deleteQuery } },
     (request) =>
-      change(request, 'being deleted', (driver) =>
+      destroy(request, 'being deleted', (driver) =>
         supported(driver, 'deleteVolume')(request.params.volume, request.query.etag),
       ).then(() => ({})),
   );
@@ -144,7 +163,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     '/v1/pools/:pool/volumes/:volume/resize',
     { schema: { ...params, body: resizeVolumeSchema } },
     (request) =>
-      change(request, 'being resized', (driver) =>
+      (request.body.shrink ? destroy : change)(request, 'being resized', (driver) =>
         supported(driver, 'resizeVolume')(
           request.params.volume,
           request.body.capacityBytes,
@@ -157,7 +176,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     '/v1/pools/:pool/volumes/:volume/wipe',
     { schema: { ...params, body: wipeVolumeSchema } },
     (request) =>
-      change(request, 'being wiped', (driver) =>
+      destroy(request, 'being wiped', (driver) =>
         supported(driver, 'wipeVolume')(request.params.volume, request.body.algorithm, abortSignal(request)),
       ),
   );

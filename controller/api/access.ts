@@ -25,7 +25,7 @@ const NOBODY: Actor = { name: 'nobody', role: 'viewer' };
 /** What the URL says the call is about: `host/pool/volume`, as much as there is. */
 function targetOf(request: FastifyRequest): string {
   const params = (request.params ?? {}) as Record<string, string | undefined>;
-  const parts = [params.host, params.pool, params.volume].filter((part) => part !== undefined);
+  const parts = [params.host, params.pool, params.domain, params.volume].filter((part) => part !== undefined);
   if (params.job) parts.push(`job ${params.job}`);
   if (params.token) parts.push(`token ${params.token}`);
   return parts.join('/').slice(0, 800);

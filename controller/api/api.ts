@@ -3,6 +3,7 @@ import type { Parts } from '../controller.ts';
 import { guardAccess } from './access.ts';
 import { auditRoutes } from './audit-routes.ts';
 import { dataRoutes } from './data-routes.ts';
+import { domainRoutes } from './domain-routes.ts';
 import { serveEvents } from './events.ts';
 import { hostRoutes } from './host-routes.ts';
 import { type ApiHttp, createApiHttp } from './http.ts';
@@ -20,6 +21,7 @@ export async function createApi(parts: Parts, logger: FastifyBaseLogger): Promis
     poolRoutes,
     volumeRoutes,
     dataRoutes,
+    domainRoutes,
     jobRoutes,
     auditRoutes,
     tokenRoutes,

@@ -3,6 +3,7 @@ import { newVolumeSchema, type Snapshot, type Volume } from '../../shared/conf/v
 import { formatVolume } from '../../shared/conf/volume-xml.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { resizeVolumeSchema, snapshotBodySchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
+import type { VolumeUser } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema, splitReference } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
@@ -41,6 +42,9 @@ function documentOf(volume: VolumeRow): string {
   });
 }
 
+/** `allowUsed`: go ahead although domains use the volume; their names are put on record. */
+const usedQuery = z.object({ allowUsed: z.stringbool().default(false) });
+
 interface VolumeAddress {
   host: string;
   pool: string;
@@ -66,6 +70,16 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     await using lease = await leases.acquire(referenceOf(address), 'write', holder);
     return await work(agent, lease.token);
   };
+  /** Who a change goes over, for its record; nobody where it was not allowed to. */
+  const goneOver = async (address: VolumeAddress, allowUsed: boolean): Promise<string> => {
+    if (!allowUsed) return '';
+    const agent = await fleet.client(address.host);
+    const users = await agent.json<VolumeUser[]>(`${agentPathOf(address)}/users`);
+    const names = users.map(({ domain, target }) => `${domain} (${target})`);
+    return names.length > 0 ? `although used by ${names.join(', ')}` : 'although it might be used';
+  };
+  const detail = (...parts: string[]): string => parts.filter((part) => part !== '').join(', ');
+
   /** The inventory shows a change as soon as its caller hears of it, not only when the agent's event comes. */
   const show = async (address: VolumeAddress, volume: Volume): Promise<Volume> => {
     await inventory.putVolume((await fleet.row(address.host)).id, address.pool, volume);
@@ -84,7 +98,15 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
       const { host, pool, volume } = request.params;
       const found = await inventory.volume(host, pool, volume);
       if (wantsXml(request)) return reply.type(XML_TYPE).send(documentOf(found));
-      return { ...found, usedBy: await leases.holders(referenceOf(request.params)) };
+      const agent = await fleet.client(host);
+      return {
+        ...found,
+        usedBy: await leases.holders(referenceOf(request.params)),
+        // Unknown while the host cannot be asked.
+        domains: await agent
+          .json<VolumeUser[]>(`${agentPathOf(request.params)}/users`)
+          .catch(() => undefined),
+      };
     },
   );
 
@@ -114,10 +136,15 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
 
   http.delete(
     `${path}/:volume`,
-    { config: { role: 'operator', audit: 'volume.delete' }, schema: { tags, params: volumeParams } },
+    {
+      config: { role: 'operator', audit: 'volume.delete' },
+      schema: { tags, params: volumeParams, querystring: usedQuery },
+    },
     async (request, reply) => {
+      const { allowUsed } = request.query;
+      request.note = { detail: await goneOver(request.params, allowUsed) };
       await change(request.params, `delete by ${request.actor.name}`, (agent, fence) =>
-        agent.json(agentPathOf(request.params), { method: 'DELETE', fence, patient: true }),
+        agent.json(agentPathOf(request.params), { method: 'DELETE', fence, allowUsed, patient: true }),
       );
       await inventory.removeVolume(
         (await fleet.row(request.params.host)).id,
@@ -132,15 +159,18 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     `${path}/:volume/resize`,
     {
       config: { role: 'operator', audit: 'volume.resize' },
-      schema: { tags, params: volumeParams, body: resizeVolumeSchema },
+      schema: { tags, params: volumeParams, querystring: usedQuery, body: resizeVolumeSchema },
     },
     async (request) => {
-      request.note = { detail: `to ${request.body.capacityBytes} bytes` };
+      const { allowUsed } = request.query;
+      const over = await goneOver(request.params, allowUsed && request.body.shrink);
+      request.note = { detail: detail(`to ${request.body.capacityBytes} bytes`, over) };
       const volume = await change(request.params, `resize by ${request.actor.name}`, (agent, fence) =>
         agent.json<Volume>(`${agentPathOf(request.params)}/resize`, {
           method: 'POST',
           json: request.body,
           fence,
+          allowUsed,
           patient: true,
         }),
       );
@@ -217,16 +247,18 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     `${path}/:volume/wipe`,
     {
       config: { role: 'operator', audit: 'volume.wipe' },
-      schema: { tags, params: volumeParams, body: wipeVolumeSchema },
+      schema: { tags, params: volumeParams, querystring: usedQuery, body: wipeVolumeSchema },
     },
     async (request, reply) => {
+      const { allowUsed } = request.query;
+      const over = await goneOver(request.params, allowUsed);
       await inventory.volume(request.params.host, request.params.pool, request.params.volume);
       const job = await jobs.submit(
         wipe,
-        { volume: referenceOf(request.params), ...request.body },
+        { volume: referenceOf(request.params), allowUsed, ...request.body },
         request.actor.name,
       );
-      request.note = { detail: `job ${job.id}` };
+      request.note = { detail: detail(`job ${job.id}`, over) };
       return reply.code(202).send(job);
     },
   );
@@ -269,8 +301,9 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
         throw new StowageError('invalid-argument', 'the target is the volume itself');
       await inventory.volume(request.params.host, request.params.pool, request.params.volume);
       await inventory.pool(host, pool);
+      const over = await goneOver(request.params, options.allowUsed && !options.keepSource);
       const job = await jobs.submit(migrate, { source, target: destination, ...options }, request.actor.name);
-      request.note = { detail: `to ${destination}, job ${job.id}` };
+      request.note = { detail: detail(`to ${destination}`, `job ${job.id}`, over) };
       return reply.code(202).send(job);
     },
   );

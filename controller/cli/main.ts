@@ -4,6 +4,7 @@ import { VERSION } from '../../shared/version.ts';
 import { auditCommand } from './audit.ts';
 import { exitStatusOf } from './client.ts';
 import { completionCommand } from './completion.ts';
+import { domainCommand } from './domains.ts';
 import { hostCommand } from './hosts.ts';
 import { jobCommand } from './jobs.ts';
 import { printable, useJson, wantsJson } from './output.ts';
@@ -27,6 +28,7 @@ for (const command of [
   hostCommand(),
   poolCommand(),
   volCommand(),
+  domainCommand(),
   jobCommand(),
   auditCommand(),
   tokenCommand(),

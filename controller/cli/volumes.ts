@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import type { Snapshot, Volume } from '../../shared/conf/volume.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
+import type { VolumeUser } from '../../shared/protocol/domains.ts';
 import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
@@ -12,6 +13,10 @@ import { watchJob } from './jobs.ts';
 import { fields, printable, show, table } from './output.ts';
 import { poolPath, volumePath, volumeReference } from './references.ts';
 import { downloadVolume, uploadVolume } from './transfers.ts';
+
+const allowUsedOption = () =>
+  new Option('--allow-used', 'also while domains use it; goes on record with their names');
+const usedQuery = ({ allowUsed }: { allowUsed?: boolean }): string => (allowUsed ? '?allowUsed=true' : '');
 
 type ListedVolume = VolumeRow & { host: string };
 const PAGE = 1000;
@@ -38,7 +43,18 @@ async function listVolumes(place: string | undefined): Promise<ListedVolume[]> {
   }
 }
 
-function describe(volume: ListedVolume & { usedBy: string[] }): string {
+type ShownVolume = ListedVolume & { usedBy: string[]; domains?: VolumeUser[] };
+
+const userText = ({ domain, origin, state, target, role, through }: VolumeUser): string =>
+  [
+    `${domain} (${origin === 'stowage' ? state : `${origin}, ${state}`}) as ${target}`,
+    role === 'mirror' ? 'mirror' : '',
+    through.length > 0 ? `through ${through.join(', ')}` : '',
+  ]
+    .filter((part) => part !== '')
+    .join(' ');
+
+function describe(volume: ShownVolume): string {
   return fields([
     ['volume', `${volume.host}/${volume.pool}/${volume.name}`],
     ['id', volume.id],
@@ -51,6 +67,7 @@ function describe(volume: ListedVolume & { usedBy: string[] }): string {
     ['backing store', volume.backing_store],
     ['damaged', volume.damaged],
     ['in use by', volume.usedBy.join('; ')],
+    ['used by', volume.domains ? volume.domains.map(userText).join('; ') : 'not known now'],
   ]);
 }
 
@@ -112,15 +129,19 @@ export function volCommand(): Command {
   vol
     .command('show <host/pool/vol>')
     .action(async (text: string) =>
-      show(await callJson<ListedVolume & { usedBy: string[] }>(volumePath(volumeReference(text))), describe),
+      show(await callJson<ShownVolume>(volumePath(volumeReference(text))), describe),
     );
   vol
     .command('resize <host/pool/vol> <capacity>')
     .option('--shrink', 'allow a smaller capacity; what lies beyond it is lost')
-    .action(async (text: string, capacity: string, options: { shrink?: boolean }) => {
+    .addOption(allowUsedOption())
+    .action(async (text: string, capacity: string, options: { shrink?: boolean; allowUsed?: boolean }) => {
       const json = { capacityBytes: parseSize(capacity), shrink: Boolean(options.shrink) };
       show(
-        await callJson<Volume>(`${volumePath(volumeReference(text))}/resize`, { method: 'POST', json }),
+        await callJson<Volume>(`${volumePath(volumeReference(text))}/resize${usedQuery(options)}`, {
+          method: 'POST',
+          json,
+        }),
         (volume) => told(text, volume),
       );
     });
@@ -139,18 +160,22 @@ export function volCommand(): Command {
     .command('wipe <host/pool/vol>')
     .description('overwrite all content')
     .addOption(new Option('--algorithm <algorithm>').choices(['zero', 'random', 'trim']).default('zero'))
+    .addOption(allowUsedOption())
     .option('--no-wait', 'do not wait for the end')
-    .action(async (text: string, options: { algorithm: string; wait: boolean }) => {
-      const job = await callJson<JobInfo>(`${volumePath(volumeReference(text))}/wipe`, {
+    .action(async (text: string, options: { algorithm: string; wait: boolean; allowUsed?: boolean }) => {
+      const job = await callJson<JobInfo>(`${volumePath(volumeReference(text))}/wipe${usedQuery(options)}`, {
         method: 'POST',
         json: { algorithm: options.algorithm },
       });
       await finish(job, options.wait, `${text} wiped`);
     });
-  vol.command('delete <host/pool/vol>').action(async (text: string) => {
-    await call(volumePath(volumeReference(text)), { method: 'DELETE' });
-    show({ deleted: text }, () => `${printable(text)} deleted`);
-  });
+  vol
+    .command('delete <host/pool/vol>')
+    .addOption(allowUsedOption())
+    .action(async (text: string, options: { allowUsed?: boolean }) => {
+      await call(`${volumePath(volumeReference(text))}${usedQuery(options)}`, { method: 'DELETE' });
+      show({ deleted: text }, () => `${printable(text)} deleted`);
+    });
   vol
     .command('upload <file> <host/pool/vol>')
     .description('send a local file; goes on where an interrupted upload stopped')
@@ -180,6 +205,7 @@ export function volCommand(): Command {
     .command('migrate <host/pool/vol> <host/pool[/vol]>')
     .description('move a volume to another pool, straight from host to host')
     .option('--keep-source', 'copy instead of move')
+    .addOption(allowUsedOption())
     .addOption(formatOption('container format at the target'))
     .option('--limit <rate>', 'bytes a second, such as 50M')
     .addOption(
@@ -192,12 +218,20 @@ export function volCommand(): Command {
       async (
         source: string,
         target: string,
-        options: { keepSource?: boolean; format?: string; limit?: string; digest: string; wait: boolean },
+        options: {
+          keepSource?: boolean;
+          allowUsed?: boolean;
+          format?: string;
+          limit?: string;
+          digest: string;
+          wait: boolean;
+        },
       ) => {
         const json = {
           target,
           digest: options.digest,
           keepSource: Boolean(options.keepSource),
+          allowUsed: Boolean(options.allowUsed),
           format: options.format,
           limitBytesPerSecond: options.limit ? parseSize(options.limit) : undefined,
         };

@@ -2,7 +2,7 @@ import { type ClientRequest, type IncomingMessage, request } from 'node:http';
 import { createInterface } from 'node:readline';
 import type { Duplex, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { FENCE_HEADER, RELAY_UPGRADE } from '../../shared/protocol/agent.ts';
+import { ALLOW_USED_HEADER, FENCE_HEADER, RELAY_UPGRADE } from '../../shared/protocol/agent.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
 
 /** Longest silence before an answer counts as lost. Progress and events are never silent that long. */
@@ -17,6 +17,8 @@ export interface AgentRequest {
   headers?: Record<string, string>;
   /** Lease token of the volume that the request changes. */
   fence?: number;
+  /** The volume may be changed though domains use it. */
+  allowUsed?: boolean;
   signal?: AbortSignal;
   /** For requests that take long before they answer, such as wiping. */
   patient?: boolean;
@@ -43,6 +45,7 @@ export class AgentClient {
       ...extra,
     };
     if (options.fence !== undefined) headers[FENCE_HEADER] = String(options.fence);
+    if (options.allowUsed) headers[ALLOW_USED_HEADER] = 'yes';
     if (options.json !== undefined) headers['content-type'] = 'application/json';
     if (options.body) headers['content-type'] = options.body.type;
     stream.on('error', () => stream.destroy());

@@ -26,6 +26,8 @@ export const migrateParamsSchema = z.object({
   source: z.string(),
   target: z.string(),
   keepSource: z.boolean().default(false),
+  /** Move the volume although domains use it, which then have to be pointed at the new one. */
+  allowUsed: z.boolean().default(false),
   /** Format at the target; the source's own when absent. */
   format: volumeFormatSchema.optional(),
   limitBytesPerSecond: z.number().positive().optional(),
@@ -150,6 +152,15 @@ async function transfer(context: Context): Promise<void> {
   throw new StowageError('stream-cut', 'the sink ended its answer before the transfer was complete');
 }
 
+/** What a domain uses does not move away from under it. */
+async function refuseUsed(context: Context): Promise<void> {
+  const { source, keepSource, allowUsed } = context.params;
+  if (keepSource || allowUsed) return;
+  const from = place(source);
+  const agent = await context.agent(from.host);
+  await agent.json(`${volumePath(from)}/refuse-used`, { method: 'POST', signal: context.signal });
+}
+
 async function commit(context: Context, again = true): Promise<void> {
   const { spec, digest } = context.notes;
   const agent = await context.agent(place(context.params.target).host);
@@ -172,10 +183,12 @@ async function removeSource(context: Context): Promise<void> {
   const agent = await context.agent(from.host);
   const fence = await context.fence(source);
   const etag = encodeURIComponent(context.notes.etag ?? '');
-  await agent.json(`${volumePath(from)}?etag=${etag}`, { method: 'DELETE', fence }).catch((error) => {
-    // Gone is what it shall be: the step was run before, and killed before it could be recorded.
-    if (error.code !== 'volume-not-found') throw error;
-  });
+  await agent
+    .json(`${volumePath(from)}?etag=${etag}`, { method: 'DELETE', fence, allowUsed: true })
+    .catch((error) => {
+      // Gone is what it shall be: the step was run before, and killed before it could be recorded.
+      if (error.code !== 'volume-not-found') throw error;
+    });
 }
 
 /**
@@ -190,9 +203,12 @@ export const migrate: JobKind<MigrateParams, Notes> = {
     { volume: target, mode: 'write' },
   ],
   steps: [
+    { name: 'refuse-used', run: refuseUsed },
     { name: 'plan', run: plan },
     { name: 'prepare', run: prepare },
     { name: 'transfer', run: transfer },
+    // A domain may have been defined since. From here on the target is the volume.
+    { name: 'refuse-used-again', run: refuseUsed },
     { name: 'commit', run: (context) => commit(context) },
     { name: 'remove-source', run: removeSource },
   ],

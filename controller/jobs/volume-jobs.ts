@@ -64,6 +64,8 @@ export const clone: JobKind<CloneParams, { begun: boolean }> = {
 export const wipeParamsSchema = z.object({
   volume: z.string(),
   algorithm: z.enum(['zero', 'random', 'trim']).default('zero'),
+  /** Also while domains use the volume. */
+  allowUsed: z.boolean().default(false),
 });
 type WipeParams = z.infer<typeof wipeParamsSchema>;
 
@@ -76,7 +78,7 @@ export const wipe: JobKind<WipeParams, Record<string, never>> = {
     {
       name: 'wipe',
       async run(context) {
-        const { volume, algorithm } = context.params;
+        const { volume, algorithm, allowUsed } = context.params;
         const { host, path } = agentPath(volume);
         const agent = await context.agent(host);
         const fence = await context.fence(volume);
@@ -84,6 +86,7 @@ export const wipe: JobKind<WipeParams, Record<string, never>> = {
           method: 'POST',
           json: { algorithm },
           fence,
+          allowUsed,
           signal: context.signal,
           patient: true,
         });

@@ -72,10 +72,14 @@ export function insertDisk(disks: readonly Disk[], added: Disk): Disk[] {
 
 /**
  * Reads a domain document; `live`: as that of a running domain. Throws `invalid-xml` in libvirt's own words. Which of its
- * disks could never start is for {@link checkDomain}.
+ * disks could never start is for `checkDomain`.
  */
-export function parseDomain(text: string, { live }: { live: boolean }): DomainDocument {
-  const written = readXml(text, 'domain');
+export function parseDomain(text: string, form: { live: boolean }): DomainDocument {
+  return parseDomainElement(readXml(text, 'domain'), form);
+}
+
+/** {@link parseDomain} for an element of a larger document. */
+export function parseDomainElement(written: XmlElement, { live }: { live: boolean }): DomainDocument {
   const type = written.attribute('type');
   if (type === undefined) throw internalError('missing domain type attribute');
   if (!DOMAIN_TYPES.includes(type)) throw unsupported(`invalid domain type ${type}`);

@@ -16,6 +16,9 @@ export const PROTOCOL_VERSION = 2;
 /** Carries the lease's rising token; the agent refuses one lower than it has seen for the volume. */
 export const FENCE_HEADER = 'stowage-fence';
 
+/** Present when a volume may be changed though domains use it: who asked for the change said so. */
+export const ALLOW_USED_HEADER = 'stowage-allow-used';
+
 /** Protocol that a stream is upgraded to when it carries the opaque bytes of a relayed transfer. */
 export const RELAY_UPGRADE = 'stowage-relay';
 

@@ -112,10 +112,10 @@ function convert(name: string, node: Node, lines: Lines): XmlElement {
 }
 
 /**
- * Reads a document whose root has the given name. No document type, no entities but the five, bounded length and depth.
+ * Reads a document whose root has the given name, or any. No document type, no entities but the five, bounded length and depth.
  * Throws `invalid-xml`, naming line and element, and `too-large`.
  */
-export function readXml(text: string, root: string): XmlElement {
+export function readXml(text: string, root?: string): XmlElement {
   refuse(text);
   let nodes: Node[];
   try {
@@ -135,7 +135,7 @@ export function readXml(text: string, root: string): XmlElement {
     throw new StowageError('invalid-xml', 'a document is one element, with nothing beside it');
   const [name = ''] = Object.keys(element);
   const document = convert(name, element, new Lines(text));
-  if (name !== root)
+  if (root !== undefined && name !== root)
     throw invalid(document.line, `unexpected root element <${name.slice(0, 80)}>, expecting <${root}>`);
   return document;
 }

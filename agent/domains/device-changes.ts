@@ -1,0 +1,101 @@
+import type { Disk } from '../../shared/conf/disk/disk.ts';
+import { formatDisk } from '../../shared/conf/disk/disk.ts';
+import { type DomainDocument, insertDisk } from '../../shared/conf/domain-xml.ts';
+import { unsupported } from '../../shared/conf/xml/values.ts';
+import type { Affect, DeviceChange } from '../../shared/protocol/domains.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+
+const notValid = (why: string): StowageError =>
+  new StowageError('domain-state', `Requested operation is not valid: ${why}`);
+
+/** Which forms of a domain a change is for. Throws as virsh and libvirt do for those that do not go together. */
+export function affected(
+  { live, config, current, persistent }: Affect,
+  domain: { running: boolean; persistent: boolean },
+): { live: boolean; config: boolean } {
+  for (const [name, given] of Object.entries({ live, config, persistent }))
+    if (current && given)
+      throw new StowageError(
+        'invalid-argument',
+        name === 'live'
+          ? 'Options --live and --current are mutually exclusive'
+          : name === 'config'
+            ? 'Options --current and --config are mutually exclusive'
+            : 'Options --persistent and --current are mutually exclusive',
+      );
+  const neither = !live && !config && !persistent;
+  const forms = {
+    live: live || (persistent && domain.running) || (neither && domain.running),
+    config: config || persistent || (neither && !domain.running),
+  };
+  if (forms.live && !domain.running) throw notValid('domain is not running');
+  if (forms.config && !domain.persistent)
+    throw notValid('transient domains do not have any persistent config');
+  return forms;
+}
+
+const sameTarget = (disk: Disk) => (other: Disk) => other.target.dev === disk.target.dev;
+
+/** Nothing but what a running guest lets go of may change. */
+function updateLive(before: Disk, after: Disk): Disk {
+  const removable = before.device === 'cdrom' || before.device === 'floppy';
+  const source = ({ source: found, startupPolicy }: Disk): string =>
+    JSON.stringify([found, startupPolicy], (_key, value) => (typeof value === 'bigint' ? `${value}` : value));
+  if (source(before) !== source(after) && !removable)
+    throw unsupported('disk source can be changed only in removable drives');
+  const changed: Disk = {
+    ...before,
+    source: after.source,
+    startupPolicy: after.startupPolicy,
+    driver: { ...before.driver, type: after.driver.type },
+    iotune: after.iotune,
+    legacyPlaces: after.legacyPlaces,
+    backing: after.backing,
+  };
+  const asked = formatDisk({ ...after, info: before.info }, { live: false });
+  if (formatDisk(changed, { live: false }) !== asked)
+    throw unsupported(`of the running disk '${before.target.dev}' only the medium and iotune can be changed`);
+  return changed;
+}
+
+const HOTPLUGGED = ['virtio', 'scsi', 'usb', 'xen'];
+
+/** A guest that runs gets and loses disks only on buses that tell it so. */
+export function refuseColdBus({ target: { bus } }: Disk): void {
+  if (!HOTPLUGGED.includes(bus)) throw unsupported(`disk bus '${bus}' cannot be hotplugged.`);
+}
+
+/** The disks of a domain after a change of one; the words of refusals are libvirt's. */
+export function changeDisks(
+  { disks }: DomainDocument,
+  disk: Disk,
+  change: DeviceChange,
+  form: 'live' | 'config',
+): Disk[] {
+  const { dev } = disk.target;
+  const at = disks.findIndex(sameTarget(disk));
+  switch (change) {
+    case 'attach-device':
+      // Of a live domain the rules say which two disks meet.
+      if (at >= 0 && form === 'config') throw notValid(`target ${dev} already exists`);
+      return insertDisk(disks, disk);
+    case 'detach-device':
+      if (at < 0)
+        throw new StowageError(
+          'device-not-found',
+          form === 'live'
+            ? `device not found: disk ${dev} not found`
+            : `device not found: no target device ${dev}`,
+        );
+      return disks.toSpliced(at, 1);
+    case 'update-device':
+      if (at < 0)
+        throw new StowageError(
+          'device-not-found',
+          form === 'live'
+            ? `internal error: disk '${dev}' not found`
+            : `invalid argument: target ${dev} doesn't exist.`,
+        );
+      return disks.with(at, form === 'live' ? updateLive(disks[at]!, disk) : disk);
+  }
+}

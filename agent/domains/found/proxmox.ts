@@ -1,0 +1,98 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Domain, UsedImage } from '../../../shared/protocol/domains.ts';
+import { exists } from '../../host/files.ts';
+import { readConfigurations } from './configurations.ts';
+
+/** Keys of a guest's configuration that name a volume. */
+const VOLUME_KEYS = /^(?:ide|sata|scsi|virtio|efidisk|tpmstate|unused|mp|rootfs)\d*$/;
+
+type Storage = Record<string, string>;
+
+/** `/etc/pve/storage.cfg`: `type: id`, then indented `key value` lines. */
+function parseStorages(text: string): Map<string, Storage> {
+  const storages = new Map<string, Storage>();
+  let current: Storage | undefined;
+  for (const line of text.split('\n')) {
+    const head = /^(\w+):\s*(\S+)/.exec(line);
+    const property = /^\s+(\S+)\s+(.+?)\s*$/.exec(line);
+    if (head) {
+      current = { type: head[1]! };
+      storages.set(head[2]!, current);
+    } else if (property && current) current[property[1]!] = property[2]!;
+  }
+  return storages;
+}
+
+/** Where a volume of a storage is on the host; undefined where it has no path. */
+function pathOf(storage: Storage | undefined, id: string, name: string): string | undefined {
+  switch (storage?.type) {
+    case 'dir':
+    case 'btrfs':
+    case 'nfs':
+    case 'cifs':
+    case 'cephfs':
+    case 'glusterfs': {
+      const directory = storage.path ?? `/mnt/pve/${id}`;
+      const [kind, rest] = name.split(/\/(.*)/s);
+      if (kind === 'iso') return `${directory}/template/iso/${rest}`;
+      if (kind === 'vztmpl') return `${directory}/template/cache/${rest}`;
+      // A linked clone is written as what it stands on, a slash, and what it is.
+      const own = /^\d+\/[^/]+\/(\d+\/.*)$/.exec(name)?.[1] ?? name;
+      return `${directory}/images/${own}`;
+    }
+    case 'lvm':
+    case 'lvmthin':
+      return `/dev/${storage.vgname}/${name}`;
+    case 'zfspool':
+      return `/dev/zvol/${storage.pool}/${name.replace(/^.*\//, '')}`;
+    default:
+      return undefined;
+  }
+}
+
+/** The volumes of all sections: the present ones, those that wait for a stop, those of snapshots. */
+function parseImages(text: string, storages: Map<string, Storage>): UsedImage[] {
+  const images: UsedImage[] = [];
+  for (const line of text.split('\n')) {
+    const entry = /^(\w+):\s*(\S+)/.exec(line);
+    if (!entry || !VOLUME_KEYS.test(entry[1]!)) continue;
+    const [target, value] = [entry[1]!, entry[2]!];
+    const first = value.split(',')[0]!.replace(/^(?:file|volume)=/, '');
+    const volume = /^([\w.-]+):(.+)$/.exec(first);
+    const path = volume ? pathOf(storages.get(volume[1]!), volume[1]!, volume[2]!) : first;
+    if (path?.startsWith('/') && !images.some((image) => image.target === target && image.path === path))
+      images.push({ target, role: 'disk', path });
+  }
+  return images;
+}
+
+/** Value of a key before the first section, which is that of the guest as it is. */
+const entryOf = (text: string, key: string): string | undefined =>
+  new RegExp(`^${key}:\\s*(\\S+)`, 'm').exec(text.split(/^\[/m)[0]!)?.[1];
+
+/** The guests of Proxmox VE on this host, named by their numbers (`/etc/pve/qemu-server`, `/etc/pve/lxc`). */
+export async function proxmoxDomains(root: string): Promise<Domain[]> {
+  const text = await readFile(join(root, 'etc/pve/storage.cfg'), 'utf8').catch(() => '');
+  const storages = parseStorages(text);
+  const machines = await readConfigurations(join(root, 'etc/pve/qemu-server'), '.conf');
+  const containers = await readConfigurations(join(root, 'etc/pve/lxc'), '.conf');
+  const domain = (state: Domain['state'], name: string, configuration: string): Domain => ({
+    name,
+    uuid: /\buuid=([0-9a-f-]{36})/.exec(entryOf(configuration, 'smbios1') ?? '')?.[1],
+    origin: 'proxmox',
+    state,
+    persistent: true,
+    images: parseImages(configuration, storages),
+  });
+  return [
+    ...(await Promise.all(
+      machines.map(async (found) => {
+        const runs = await exists(join(root, `run/qemu-server/${found.name}.pid`));
+        return domain(runs ? 'running' : 'shut off', found.name, found.text);
+      }),
+    )),
+    // Whether a container runs is known to the kernel alone.
+    ...containers.map(({ name, text: configuration }) => domain('unknown', name, configuration)),
+  ];
+}

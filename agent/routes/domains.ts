@@ -1,0 +1,53 @@
+import { z } from 'zod';
+import {
+  changeDeviceSchema,
+  DEVICE_CHANGES,
+  defineDomainSchema,
+  domainParams,
+} from '../../shared/protocol/domains.ts';
+import type { HostAgent } from '../host-agent.ts';
+import type { AgentHttp } from '../http.ts';
+
+const documentQuery = z.object({
+  inactive: z.stringbool().default(false),
+  secure: z.stringbool().default(false),
+});
+
+/** Domains as users of volumes: those defined here, with what virsh does to them, and those that were found. */
+export function domainRoutes(http: AgentHttp, { domains }: HostAgent): void {
+  const params = { params: domainParams };
+  http.get('/v1/domains', () => domains.list());
+  http.post('/v1/domains', { schema: { body: defineDomainSchema } }, (request) =>
+    domains.defined.define(request.body.xml),
+  );
+  http.get(
+    '/v1/domains/:domain/document',
+    { schema: { ...params, querystring: documentQuery } },
+    async (request) => {
+      const { domain } = request.params;
+      return { xml: (await domains.own(domain)).document(domain, request.query) };
+    },
+  );
+  http.delete('/v1/domains/:domain', { schema: params }, async (request) => {
+    await (await domains.own(request.params.domain)).undefine(request.params.domain);
+    return {};
+  });
+  http.post('/v1/domains/:domain/start', { schema: params }, async (request) =>
+    (await domains.own(request.params.domain)).start(request.params.domain),
+  );
+  http.post('/v1/domains/:domain/destroy', { schema: params }, async (request) => {
+    await (await domains.own(request.params.domain)).destroy(request.params.domain);
+    return {};
+  });
+  for (const change of DEVICE_CHANGES) {
+    http.post(
+      `/v1/domains/:domain/${change}`,
+      { schema: { ...params, body: changeDeviceSchema } },
+      async (request) => {
+        const { domain } = request.params;
+        const { xml, ...affect } = request.body;
+        return (await domains.own(domain)).changeDevice(domain, xml, change, affect);
+      },
+    );
+  }
+}

@@ -1,0 +1,107 @@
+import { Command } from 'commander';
+import { XML_TYPE } from '../../shared/conf/xml/write.ts';
+import { DEVICE_CHANGES, type Domain, type UsedImage } from '../../shared/protocol/domains.ts';
+import { call, callJson } from './client.ts';
+import { printable, show, table } from './output.ts';
+import { hostPath, poolReference } from './references.ts';
+import { readDocument } from './xml.ts';
+
+type ListedDomain = Domain & { host: string };
+
+function domainPath(reference: string): string {
+  // HOST/DOMAIN has the shape of HOST/POOL.
+  const { host, pool: domain } = poolReference(reference);
+  return `${hostPath(host)}/domains/${encodeURIComponent(domain)}`;
+}
+
+function imageText({ target, role, path, pool, volume }: UsedImage): string {
+  const place = path ?? `${pool}/${volume}`;
+  return role === 'disk' ? `${target}=${place}` : `${target} (${role})=${place}`;
+}
+
+const CHANGES: Record<(typeof DEVICE_CHANGES)[number], string> = {
+  'attach-device': 'give a domain a disk',
+  'detach-device': 'take a disk away from a domain',
+  'update-device': 'change a disk of a domain',
+};
+
+export function domainCommand(): Command {
+  const domain = new Command('domain').description('virtual machines and containers, as users of volumes');
+  domain
+    .command('define <host> <file>')
+    .description("define a domain from libvirt's document; - reads standard input")
+    .action(async (host: string, file: string) => {
+      const xml = await readDocument(file);
+      const made = await callJson<Domain>(`${hostPath(host)}/domains`, { method: 'POST', xml });
+      show(made, () => `domain ${host}/${printable(made.name)} is ${made.state}`);
+    });
+  domain
+    .command('dumpxml <host/domain>')
+    .description("the domain as libvirt's document: of what runs, or of what starts next")
+    .option('--inactive', 'what starts next, also while it runs')
+    .option('--security-info', 'with the secrets that stand in it')
+    .action(async (reference: string, options: { inactive?: boolean; securityInfo?: boolean }) => {
+      const query = `inactive=${Boolean(options.inactive)}&secure=${Boolean(options.securityInfo)}`;
+      const answer = await call(`${domainPath(reference)}?${query}`, { accept: XML_TYPE });
+      process.stdout.write(await answer.text());
+    });
+  domain
+    .command('list [host]')
+    .description('domains and their images: those defined here, and those of libvirt, Proxmox VE and OpenVZ')
+    .action(async (host: string | undefined) => {
+      const query = host === undefined ? '' : `?host=${encodeURIComponent(host)}`;
+      const answer = await callJson<{
+        domains: ListedDomain[];
+        missing: { host: string; reason: string }[];
+      }>(`/domains${query}`);
+      for (const { host: name, reason } of answer.missing)
+        process.stderr.write(`stowage: ${name} cannot be asked: ${printable(reason)}\n`);
+      show(answer.domains, () =>
+        table(
+          ['DOMAIN', 'ORIGIN', 'STATE', 'IMAGES'],
+          answer.domains.map((row) => [
+            `${row.host}/${row.name}`,
+            row.origin,
+            row.state,
+            row.unreadable ? `cannot be read: ${row.unreadable}` : row.images.map(imageText).join(' '),
+          ]),
+        ),
+      );
+    });
+  domain
+    .command('undefine <host/domain>')
+    .description('forget a domain; its volumes stay')
+    .action(async (reference: string) => void (await call(domainPath(reference), { method: 'DELETE' })));
+  domain
+    .command('start <host/domain>')
+    .description('record that a domain runs now, if its disks allow it; the hypervisor starts it')
+    .action(async (reference: string) => {
+      const started = await callJson<Domain>(`${domainPath(reference)}/start`, { method: 'POST' });
+      show(started, () => `domain ${printable(reference)} is ${started.state}`);
+    });
+  domain
+    .command('destroy <host/domain>')
+    .description('record that a domain runs no more')
+    .action(
+      async (reference: string) => void (await call(`${domainPath(reference)}/destroy`, { method: 'POST' })),
+    );
+  for (const change of DEVICE_CHANGES) {
+    domain
+      .command(`${change} <host/domain> <file>`)
+      .description(`${CHANGES[change]}, from its document; - reads standard input`)
+      .option('--live', 'of the domain that runs')
+      .option('--config', 'of what starts next')
+      .option('--current', 'of the domain as it is now: the one that runs, else what starts next')
+      .option('--persistent', 'of what starts next, and of the domain if it runs')
+      .action(async (reference: string, file: string, options: Record<string, boolean>) => {
+        const given = ['live', 'config', 'current', 'persistent'].filter((name) => options[name]);
+        const query = given.map((name) => `${name}=true`).join('&');
+        const changed = await callJson<Domain>(`${domainPath(reference)}/${change}?${query}`, {
+          method: 'POST',
+          xml: await readDocument(file),
+        });
+        show(changed, () => changed.images.map(imageText).join('\n'));
+      });
+  }
+  return domain;
+}

@@ -1,0 +1,186 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { execute, TestController, until } from '../support/controller.ts';
+import { scratch } from '../support/scratch.ts';
+import { domainWith } from '../support/virsh.ts';
+
+const uuid = (last: number): string => `c7a5fdbd-edaf-9455-926a-d65c16db180${last}`;
+
+/** Domains that use volumes, defined and found, against `npm start`'s own controller with its local agent. */
+describe('domains as users of volumes', () => {
+  const room = scratch();
+  let controller: TestController;
+  let pool: string;
+  const file = (name: string, text: string): string => {
+    writeFileSync(join(room.path, name), text);
+    return join(room.path, name);
+  };
+  const refused = async (code: string, ...args: string[]): Promise<string> => {
+    const { status, stderr } = await controller.cli(...args);
+    assert.notEqual(status, 0, args.join(' '));
+    assert.match(stderr, new RegExp(`\\[${code}\\]`));
+    return stderr;
+  };
+
+  before(async () => {
+    const guests = join(room.path, 'guests');
+    mkdirSync(join(guests, 'etc/libvirt/qemu'), { recursive: true });
+    controller = await TestController.start(join(room.path, 'data'), [], { STOWAGE_GUESTS_ROOT: guests });
+    pool = join(room.path, 'data/pools/default');
+    for (const name of ['web.img', 'db.img', 'free.img'])
+      await controller.cliOk('vol', 'create', `local/default/${name}`, '--capacity', '8M');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', join(pool, 'base.qcow2'), '8M']);
+    execFileSync('qemu-img', [
+      ...['create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', 'base.qcow2'],
+      join(pool, 'top.qcow2'),
+    ]);
+    writeFileSync(
+      join(guests, 'etc/libvirt/qemu/virsh-made.xml'),
+      domainWith(
+        `<disk type='file' device='disk'><driver type='qcow2'/><source file='${join(pool, 'top.qcow2')}'/><target dev='vda' bus='virtio'/></disk>`,
+        { name: 'virsh-made', uuid: uuid(2) },
+      ),
+    );
+    await controller.cliOk('pool', 'refresh', 'local/default');
+  });
+  after(async () => {
+    await controller?.[Symbol.asyncDispose]();
+    await room[Symbol.asyncDispose]();
+  });
+
+  test('a domain is defined by its document, given out again, and given disks', async () => {
+    const volume = "<disk type='volume'><source pool='default' volume='web.img'/><target dev='vda'/></disk>";
+    const document = file('web.xml', domainWith(volume, { name: 'web', uuid: uuid(1) }));
+    assert.equal(
+      await controller.cliOk('domain', 'define', 'local', document),
+      'domain local/web is shut off\n',
+    );
+    const dumped = await controller.cliOk('domain', 'dumpxml', 'local/web');
+    assert.match(dumped, /<source pool='default' volume='web.img'\/>\n {6}<target dev='vda' bus='virtio'\/>/);
+    assert.equal(await controller.cliOk('domain', 'start', 'local/web'), 'domain local/web is running\n');
+    const hot = file(
+      'hot.xml',
+      `<disk type='file'><source file='${join(pool, 'db.img')}'/><target dev='vdb' bus='virtio'/></disk>`,
+    );
+    await controller.cliOk('domain', 'attach-device', 'local/web', hot, '--live');
+    assert.match(await controller.cliOk('domain', 'dumpxml', 'local/web'), /id='1'.*dev='vdb'/s);
+    assert.doesNotMatch(await controller.cliOk('domain', 'dumpxml', 'local/web', '--inactive'), /vdb/);
+  });
+
+  test('what could never start is refused as it is defined, and nothing of it stays', async () => {
+    const lun =
+      "<disk type='volume' device='lun'><source pool='default' volume='web.img'/><target dev='sda'/></disk>";
+    const document = file('lun.xml', domainWith(lun, { name: 'lun', uuid: uuid(3) }));
+    assert.match(
+      await refused('invalid-xml', 'domain', 'define', 'local', document),
+      /unsupported configuration: disk device='lun' is only valid for block type disk source/,
+    );
+    const missing = file(
+      'missing.xml',
+      domainWith(lun.replace('web.img', 'none.img').replace("'lun'", "'disk'"), {
+        name: 'lun',
+        uuid: uuid(3),
+      }),
+    );
+    assert.match(
+      await refused('volume-not-found', 'domain', 'define', 'local', missing),
+      /Storage volume not found: no storage vol with matching name 'none.img'/,
+    );
+    assert.doesNotMatch(await controller.cliOk('domain', 'list'), /local\/lun/);
+  });
+
+  test('who may not define a domain is refused before its document is read', async () => {
+    const viewer = (await controller.cliOk('token', 'create', 'looks', '--role', 'viewer')).trim();
+    const answer = await execute('curl', [
+      ...['-sS', '-X', 'POST', '-H', `authorization: Bearer ${viewer}`],
+      ...['-H', 'content-type: application/xml', '--data', '<not a document'],
+      `${controller.url}/api/v1/hosts/local/domains`,
+    ]);
+    assert.equal(JSON.parse(answer.stdout).code, 'forbidden', answer.stdout);
+  });
+
+  test('the list names those of libvirt too, which are changed where they are kept', async () => {
+    const list = await controller.cliOk('domain', 'list', 'local');
+    assert.match(list, /local\/web +stowage +running +vda=default\/web.img vdb=\S+db.img/);
+    assert.match(list, /local\/virsh-made +libvirt +shut off +vda=\S+top.qcow2/);
+    assert.match(
+      await refused('not-supported', 'domain', 'undefine', 'local/virsh-made'),
+      /domain 'virsh-made' is libvirt's own/,
+    );
+    await refused('domain-not-found', 'domain', 'dumpxml', 'local/nobody');
+  });
+
+  test('a volume names its users, also those that reach it through a chain', async () => {
+    assert.match(
+      await controller.cliOk('vol', 'show', 'local/default/web.img'),
+      /used by +web \(running\) as vda\n/,
+    );
+    assert.match(
+      await controller.cliOk('vol', 'show', 'local/default/base.qcow2'),
+      /used by +virsh-made \(libvirt, shut off\) as vda through default\/top.qcow2\n/,
+    );
+    assert.doesNotMatch(await controller.cliOk('vol', 'show', 'local/default/free.img'), /used by/);
+  });
+
+  test('a used volume is not deleted, wiped, shrunk or moved; one that is free is', async () => {
+    mkdirSync(join(room.path, 'second'));
+    await controller.cliOk(
+      'pool',
+      'create',
+      'local/second',
+      '--type',
+      'dir',
+      '--target',
+      join(room.path, 'second'),
+    );
+    const users = /volume 'default\/web.img' is used by domain 'web' \(running\) as vda/;
+    assert.match(await refused('volume-used', 'vol', 'delete', 'local/default/web.img'), users);
+    assert.match(
+      await refused('volume-used', 'vol', 'resize', 'local/default/web.img', '4M', '--shrink'),
+      users,
+    );
+    assert.match(await refused('volume-used', 'vol', 'wipe', 'local/default/web.img'), users);
+    assert.match(
+      await refused('volume-used', 'vol', 'migrate', 'local/default/web.img', 'local/second'),
+      users,
+    );
+    assert.match(
+      await refused('volume-used', 'vol', 'delete', 'local/default/base.qcow2'),
+      /virsh-made.*through default\/top.qcow2; volume default\/top.qcow2, which stands on it/,
+    );
+    // What takes nothing away is free to be done.
+    await controller.cliOk('vol', 'resize', 'local/default/web.img', '16M');
+    await controller.cliOk('vol', 'migrate', 'local/default/web.img', 'local/second', '--keep-source');
+    await controller.cliOk('vol', 'migrate', 'local/default/free.img', 'local/second');
+    await controller.cliOk('vol', 'delete', 'local/second/free.img');
+  });
+
+  test('a flag goes over the users, and the trail has their names', async () => {
+    await controller.cliOk('vol', 'wipe', 'local/default/web.img', '--allow-used');
+    await controller.cliOk('vol', 'migrate', 'local/default/db.img', 'local/second', '--allow-used');
+    await controller.cliOk('vol', 'resize', 'local/default/web.img', '4M', '--shrink', '--allow-used');
+    await controller.cliOk('vol', 'delete', 'local/default/web.img', '--allow-used');
+    const trail = await until('the outcome is on record', async () => {
+      const text = await controller.cliOk('audit', 'list');
+      return /volume.delete.*done/.test(text) && text;
+    });
+    for (const action of ['wipe', 'resize', 'delete'])
+      assert.match(trail, new RegExp(`volume\\.${action} .*although used by web \\(vda\\)`), trail);
+    assert.match(trail, /volume\.migrate .*although used by web \(vdb\)/);
+    assert.match(trail, /domain\.define +local\/web/);
+    await controller.cliOk('audit', 'verify');
+  });
+
+  test('a domain that a volume was taken from does not start again', async () => {
+    await controller.cliOk('domain', 'destroy', 'local/web');
+    assert.match(
+      await refused('volume-not-found', 'domain', 'start', 'local/web'),
+      /no storage vol with matching name 'web.img'/,
+    );
+    await controller.cliOk('domain', 'undefine', 'local/web');
+    assert.doesNotMatch(await controller.cliOk('domain', 'list'), /local\/web/);
+  });
+});
