@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { qemuImgCommands } from '../../shared/conf/qemu-img.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { copyFileFast } from '../host/copy.ts';
 import { openRegular, readFully, removeIfExists } from '../host/files.ts';
@@ -132,22 +133,28 @@ export const qcow2: FormatDriver = {
   },
 
   async create(path, volume, signal) {
-    const preallocation = volume.preallocate ? 'metadata' : 'off';
+    const { capacityBytes, preallocate, qcow2: options } = volume;
+    const [create = []] = qemuImgCommands(
+      {
+        document: {
+          type: 'file',
+          name: volume.name,
+          capacityBytes: BigInt(capacityBytes),
+          // The metadata is written, the blocks are not reserved.
+          allocationBytes: 0n,
+          target: {
+            path,
+            format: 'qcow2',
+            compat: options?.compat,
+            clusterBytes: options?.clusterBytes === undefined ? undefined : BigInt(options.clusterBytes),
+            features: options?.features,
+          },
+        },
+      },
+      { preallocateMetadata: preallocate },
+    );
     try {
-      await runOk(
-        'qemu-img',
-        [
-          'create',
-          '-q',
-          '-f',
-          'qcow2',
-          '-o',
-          `preallocation=${preallocation}`,
-          path,
-          String(volume.capacityBytes),
-        ],
-        { signal },
-      );
+      await runOk('qemu-img', create, { signal });
       await keepPrivate(path);
     } catch (error) {
       await removeIfExists(path);

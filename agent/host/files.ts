@@ -87,6 +87,20 @@ export async function replaceFile(
   await syncDirectory(dirname(path));
 }
 
+/** Owner and mode of a file that we made; its owner first, for a change of owner may take bits of the mode away. */
+export async function setPermissions(
+  path: string,
+  { mode, owner, group }: { mode?: number; owner?: number; group?: number },
+): Promise<void> {
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  if (owner !== undefined || group !== undefined) {
+    const stat = await file.stat();
+    await file.chown(owner ?? stat.uid, group ?? stat.gid);
+  }
+  if (mode !== undefined) await file.chmod(mode);
+  await file.sync();
+}
+
 /** Whether something, even a dangling link, has this name. */
 export async function exists(path: string): Promise<boolean> {
   return lstat(path).then(

@@ -1,6 +1,8 @@
 import { z } from 'zod';
+import { isPoolType } from '../../shared/conf/pool-types.ts';
 import { newVolumeSchema, type Snapshot, type Volume } from '../../shared/conf/volume.ts';
-import { formatVolume } from '../../shared/conf/volume-xml.ts';
+import { newVolumeOf } from '../../shared/conf/volume-document.ts';
+import { formatVolume, parseVolume } from '../../shared/conf/volume-xml.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { resizeVolumeSchema, snapshotBodySchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
 import type { VolumeUser } from '../../shared/protocol/domains.ts';
@@ -115,6 +117,15 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     {
       config: { role: 'operator', audit: 'volume.create' },
       schema: { tags, params: poolParams, body: newVolumeSchema },
+      // Who may not do this has been refused before: only now is a document read.
+      preValidation: async (request) => {
+        if (typeof request.body !== 'string') return;
+        const { host, pool } = request.params as z.output<typeof poolParams>;
+        const { type } = await inventory.pool(host, pool);
+        const document = parseVolume(request.body, { pool: isPoolType(type) ? type : 'dir' });
+        // Validated next, as any body is.
+        request.body = newVolumeOf(document) as typeof request.body;
+      },
     },
     async (request, reply) => {
       const address = { ...request.params, volume: request.body.name };

@@ -11,8 +11,9 @@ import type { VolumeRow } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
 import { watchJob } from './jobs.ts';
 import { fields, printable, show, table } from './output.ts';
-import { poolPath, volumePath, volumeReference } from './references.ts';
+import { type PoolReference, poolPath, poolReference, volumePath, volumeReference } from './references.ts';
 import { downloadVolume, uploadVolume } from './transfers.ts';
+import { readDocument } from './xml.ts';
 
 const allowUsedOption = () =>
   new Option('--allow-used', 'also while domains use it; goes on record with their names');
@@ -85,32 +86,55 @@ async function finish(job: JobInfo, wait: boolean, words: string): Promise<void>
   );
 }
 
+interface CreateOptions {
+  capacity?: string;
+  format?: string;
+  preallocate?: boolean;
+  ploopVersion?: string;
+  xml?: string;
+}
+
+/** Where a new volume goes, and what is asked for. */
+async function newVolume(
+  text: string,
+  { capacity, format, preallocate, ploopVersion, xml }: CreateOptions,
+): Promise<{ place: PoolReference; body: { xml: string } | { json: unknown } }> {
+  if (xml !== undefined) return { place: poolReference(text), body: { xml: await readDocument(xml) } };
+  const place = volumeReference(text);
+  if (capacity === undefined)
+    throw new StowageError('invalid-argument', 'a new volume needs --capacity, or a document with --xml');
+  const json = {
+    name: place.volume,
+    capacityBytes: parseSize(capacity),
+    format,
+    preallocate: Boolean(preallocate),
+    ploop: ploopVersion ? { version: Number(ploopVersion) } : undefined,
+  };
+  return { place, body: { json } };
+}
+
 export function volCommand(): Command {
   const vol = new Command('vol').description('volumes');
   vol
     .command('create <host/pool/vol>')
-    .requiredOption('--capacity <size>', 'such as 10G')
-    .addOption(formatOption('container format').default('raw'))
+    .description("a new volume, by options or from libvirt's document")
+    .option('--capacity <size>', 'such as 10G')
+    .addOption(formatOption('container format; raw when not given'))
     .option('--preallocate', 'reserve the place now')
     .addOption(new Option('--ploop-version <number>', 'version of the ploop image').choices(['1', '2']))
-    .action(
-      async (
-        text: string,
-        options: { capacity: string; format: string; preallocate?: boolean; ploopVersion?: string },
-      ) => {
-        const reference = volumeReference(text);
-        const json = {
-          name: reference.volume,
-          capacityBytes: parseSize(options.capacity),
-          format: options.format,
-          preallocate: Boolean(options.preallocate),
-          ploop: options.ploopVersion ? { version: Number(options.ploopVersion) } : undefined,
-        };
-        show(await callJson<Volume>(`${poolPath(reference)}/volumes`, { method: 'POST', json }), (volume) =>
-          told(text, volume),
-        );
-      },
-    );
+    .addOption(
+      new Option('--xml <file>', 'HOST/POOL is enough then; - reads standard input').conflicts([
+        'capacity',
+        'format',
+        'preallocate',
+        'ploopVersion',
+      ]),
+    )
+    .action(async (text: string, options: CreateOptions) => {
+      const { place, body } = await newVolume(text, options);
+      const made = await callJson<Volume>(`${poolPath(place)}/volumes`, { method: 'POST', ...body });
+      show(made, (volume) => told(`${place.host}/${place.pool}/${volume.name}`, volume));
+    });
   vol.command('list [host/pool]').action(async (place: string | undefined) =>
     show(await listVolumes(place), (volumes) =>
       table(

@@ -41,14 +41,14 @@ const PARTITION_FORMATS = [
   'extended',
 ] as const;
 
-interface Formats {
+export interface Formats {
   names: readonly string[];
   /** Of a volume that does not say. */
   default: string;
 }
 const IMAGES: Formats = { names: IMAGE_FORMATS, default: 'raw' };
 /** What the volumes of a pool may be. Pools that are not here hold bare block devices, which have no format. */
-const FORMATS_OF: Partial<Record<PoolTypeName, Formats>> = {
+export const FORMATS_OF: Partial<Record<PoolTypeName, Formats>> = {
   dir: IMAGES,
   fs: IMAGES,
   netfs: IMAGES,
@@ -59,7 +59,7 @@ const FORMATS_OF: Partial<Record<PoolTypeName, Formats>> = {
   disk: { names: PARTITION_FORMATS, default: 'none' },
 };
 
-const FEATURES = ['lazy_refcounts', 'extended_l2'] as const;
+export const FEATURES = ['lazy_refcounts', 'extended_l2'] as const;
 
 /** A volume as libvirt's document describes it. Sizes are bytes, up to 2^63 - 1. */
 export interface VolumeDocument {

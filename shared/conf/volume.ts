@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { nameSchema } from '../util/names.ts';
+import { FEATURES } from './volume-xml.ts';
 
 export const volumeFormatSchema = z.enum(['raw', 'qcow2', 'ploop']);
 export type VolumeFormat = z.infer<typeof volumeFormatSchema>;
@@ -17,6 +18,21 @@ export const newVolumeSchema = z.object({
   format: volumeFormatSchema.default('raw'),
   /** raw: reserve all blocks; ploop: give each cluster its place; qcow2: write the metadata. */
   preallocate: z.boolean().default(false),
+  /** Of its file: mode bits, owner and group as numbers; what is absent is the agent's own, for its owner only. */
+  permissions: z
+    .object({
+      mode: z.number().int().min(0).max(0o777).optional(),
+      owner: z.number().int().min(0).max(0xffff_fffe).optional(),
+      group: z.number().int().min(0).max(0xffff_fffe).optional(),
+    })
+    .optional(),
+  qcow2: z
+    .object({
+      compat: z.enum(['0.10', '1.1']).optional(),
+      clusterBytes: z.number().int().optional(),
+      features: z.array(z.enum(FEATURES)).default([]),
+    })
+    .optional(),
   ploop: z
     .object({
       version: z.union([z.literal(1), z.literal(2)]).optional(),

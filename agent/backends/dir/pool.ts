@@ -19,7 +19,14 @@ import { FORMATS } from '../../formats/index.ts';
 import { isPloopDirectory } from '../../formats/ploop/volume.ts';
 import { isQcow2 } from '../../formats/qcow2.ts';
 import type { WipeAlgorithm } from '../../formats/wipe.ts';
-import { exists, openRegular, readFully, removeTree, syncDirectory } from '../../host/files.ts';
+import {
+  exists,
+  openRegular,
+  readFully,
+  removeTree,
+  setPermissions,
+  syncDirectory,
+} from '../../host/files.ts';
 import { FileSource } from '../../transfer/file-source.ts';
 import type { PoolDriver, Sink, Space, VolumeSource } from '../backend.ts';
 import { Identities, type Identity, inodeOf } from './identities.ts';
@@ -225,7 +232,10 @@ export class DirPool implements PoolDriver {
 
   async createVolume(volume: NewVolume, signal?: AbortSignal): Promise<Volume> {
     const format = FORMATS[volume.format];
-    return this.#make(volume.name, volume.format, (object) => format.create(object, volume, signal));
+    return this.#make(volume.name, volume.format, async (object) => {
+      await format.create(object, volume, signal);
+      if (volume.permissions) await setPermissions(object, volume.permissions);
+    });
   }
 
   async cloneVolume(name: string, target: string, signal?: AbortSignal): Promise<Volume> {

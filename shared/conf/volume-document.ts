@@ -1,0 +1,42 @@
+import { StowageError } from '../util/errors.ts';
+import { type NewVolume, volumeFormatSchema } from './volume.ts';
+import type { VolumeDocument } from './volume-xml.ts';
+
+const refuse = (what: string): StowageError =>
+  new StowageError('not-supported', `a new volume cannot have ${what} here yet`);
+
+/**
+ * The volume that a document asks for. As in libvirt a raw volume whose allocation is not less than its capacity, which it
+ * is where the document does not say it, has its blocks reserved; key and path are the pool's to give. What is asked
+ * beyond that is refused with `not-supported`: nothing that somebody wrote down is left out in silence.
+ */
+export function newVolumeOf(document: VolumeDocument): Omit<NewVolume, 'ploop'> {
+  const { type, name, capacityBytes, allocationBytes, target, backingStore } = document;
+  if (type !== 'file' && type !== 'ploop') throw refuse(`the type '${type}'`);
+  const { data: format } = volumeFormatSchema.safeParse(type === 'ploop' ? 'ploop' : target.format);
+  if (!format) throw refuse(`the format '${target.format}'`);
+  const beyond = {
+    encryption: target.encryption,
+    'a backing store': backingStore,
+    '<nocow>': target.nocow,
+    'a label': target.permissions?.label,
+  };
+  for (const [what, value] of Object.entries(beyond)) if (value !== undefined) throw refuse(what);
+  if (target.permissions && format === 'ploop') throw refuse('<permissions> and the format ploop');
+  if (capacityBytes > BigInt(Number.MAX_SAFE_INTEGER)) throw refuse(`a capacity of ${capacityBytes} bytes`);
+  return {
+    name,
+    capacityBytes: Number(capacityBytes),
+    format,
+    preallocate: format === 'raw' && allocationBytes >= capacityBytes,
+    permissions: target.permissions,
+    qcow2:
+      format === 'qcow2'
+        ? {
+            compat: target.compat === '0.10' ? '0.10' : '1.1',
+            clusterBytes: target.clusterBytes === undefined ? undefined : Number(target.clusterBytes),
+            features: target.features ?? [],
+          }
+        : undefined,
+  };
+}
