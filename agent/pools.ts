@@ -155,9 +155,27 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     return pool.describe();
   }
 
-  async #refuseSharedTarget(path: string): Promise<void> {
+  /** Replaces the definition of a stopped pool, which keeps its name and its UUID. What it held stays where it is. */
+  async redefine(definition: PoolDefinition): Promise<Pool> {
+    const { name, uuid, type } = definition;
+    const before = this.#inactive(name);
+    if (before.definition.uuid !== uuid)
+      throw new StowageError(
+        'pool-exists',
+        `operation failed: pool '${name}' already exists with uuid ${before.definition.uuid}`,
+      );
+    await this.#refuseSharedTarget(definition.target.path, name);
+    const pool = new HostedPool(definition, this.#backends.get(type).open(definition));
+    await this.#state.savePool(definition, false);
+    this.#pools.set(name, pool);
+    this.emit('event', { type: 'pool', pool: pool.describe() });
+    return pool.describe();
+  }
+
+  async #refuseSharedTarget(path: string, own?: string): Promise<void> {
     const real = await realpath(path).catch(() => path);
     for (const other of this.#pools.values()) {
+      if (other.definition.name === own) continue;
       const target = other.definition.target.path;
       const otherReal = await realpath(target).catch(() => target);
       const inside = `${real}/`.startsWith(`${otherReal}/`) || `${otherReal}/`.startsWith(`${real}/`);

@@ -1,4 +1,5 @@
 import type { PoolDefinition } from '../../shared/conf/pool.ts';
+import type { PoolSource } from '../../shared/conf/sources-xml.ts';
 import type { NewVolume, Representation, Snapshot, Volume } from '../../shared/conf/volume.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { ChunkDigests } from '../../shared/transfer/chunks.ts';
@@ -25,8 +26,12 @@ export interface Backend {
   readonly type: string;
   readonly contract: number;
   readonly capabilities: readonly Capability[];
+  /** Formats that its volumes can have; absent: all that libvirt has for this type. */
+  readonly volumeFormats?: readonly string[];
   /** Why it cannot work on this host, such as `vgs: not found`; undefined when it can. */
   probe(): Promise<string | undefined>;
+  /** What pools of this type could be made of, on this host or on the one that is named. */
+  findSources?(host: string | undefined): Promise<PoolSource[]>;
   /** A driver for one pool. Touches nothing: the pool may be inactive, or its storage away. */
   open(definition: PoolDefinition): PoolDriver;
 }

@@ -1,4 +1,6 @@
+import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { definePoolSchema, poolParams } from '../../shared/protocol/agent.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import type { HostAgent } from '../host-agent.ts';
 import type { AgentHttp } from '../http.ts';
 
@@ -9,6 +11,11 @@ export function poolRoutes(http: AgentHttp, agent: HostAgent): void {
   http.get('/v1/pools', () => pools.list());
   http.post('/v1/pools', { schema: { body: definePoolSchema } }, (request) => pools.define(request.body));
   http.get('/v1/pools/:pool', params, (request) => pools.get(request.params.pool));
+  http.put('/v1/pools/:pool', { schema: { params: poolParams, body: poolDefinitionSchema } }, (request) => {
+    if (request.body.name !== request.params.pool)
+      throw new StowageError('invalid-argument', 'a pool keeps its name');
+    return pools.redefine(request.body);
+  });
   http.delete('/v1/pools/:pool', params, (request) => pools.undefine(request.params.pool).then(() => ({})));
   http.post('/v1/pools/:pool/build', params, (request) => pools.build(request.params.pool).then(() => ({})));
   http.post('/v1/pools/:pool/start', params, (request) => pools.start(request.params.pool));

@@ -1,9 +1,11 @@
 import { z } from 'zod';
-import type { Pool } from '../../shared/conf/pool.ts';
+import { formatCapabilities } from '../../shared/conf/capabilities-xml.ts';
+import { type Pool, poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { definitionOf, documentOf } from '../../shared/conf/pool-document.ts';
 import { parsePool } from '../../shared/conf/pool-xml.ts';
+import { formatSources, type PoolSource } from '../../shared/conf/sources-xml.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
-import { definePoolSchema } from '../../shared/protocol/agent.ts';
+import { type AgentInfo, definePoolSchema } from '../../shared/protocol/agent.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
 import { hostParams } from './host-routes.ts';
@@ -24,6 +26,12 @@ const createPoolQuery = z.object({
   start: z.stringbool().optional(),
   autostart: z.stringbool().optional(),
 });
+
+/** Another host to look on. */
+const sourcesQuery = z.object({ host: z.string().max(255).optional() });
+
+/** For a libvirt document, which cannot say it: as it was, unless told. */
+const redefinePoolQuery = createPoolQuery.pick({ autostart: true });
 
 /** Pools, in libvirt's words. */
 export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): void {
@@ -48,6 +56,31 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
         },
       );
       return reply.type(XML_TYPE).send(document);
+    },
+  );
+
+  /** libvirt's documents: which pools the host can have, and what could be found for them. */
+  http.get(
+    '/api/v1/hosts/:host/pool-capabilities',
+    { config: { role: 'viewer' }, schema: { tags, params: hostParams } },
+    async (request, reply) => {
+      const agent = await fleet.client(request.params.host);
+      const { backends } = await agent.json<AgentInfo>('/v1/info');
+      return reply.type(XML_TYPE).send(formatCapabilities(backends.filter(({ usable }) => usable)));
+    },
+  );
+  http.get(
+    '/api/v1/hosts/:host/pool-sources/:type',
+    {
+      config: { role: 'operator' },
+      schema: { tags, params: hostParams.extend({ type: nameSchema }), querystring: sourcesQuery },
+    },
+    async (request, reply) => {
+      const { host, type } = request.params;
+      const agent = await fleet.client(host);
+      const query = request.query.host === undefined ? '' : `?host=${encodeURIComponent(request.query.host)}`;
+      const sources = await agent.json<PoolSource[]>(`/v1/sources/${encodeURIComponent(type)}${query}`);
+      return reply.type(XML_TYPE).send(formatSources(sources));
     },
   );
 
@@ -82,6 +115,28 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
         throw error;
       }
       return reply.code(201).send(pool);
+    },
+  );
+
+  /** Replaces what a stopped pool is. */
+  http.put(
+    '/api/v1/hosts/:host/pools/:pool',
+    {
+      config: { role: 'admin', audit: 'pool.redefine' },
+      schema: { tags, params: poolParams, querystring: redefinePoolQuery, body: poolDefinitionSchema },
+      preValidation: async (request) => {
+        if (typeof request.body !== 'string') return;
+        const { host, pool } = request.params as z.output<typeof poolParams>;
+        const { autostart } = redefinePoolQuery.parse(request.query);
+        const now = autostart ?? (await inventory.pool(host, pool)).autostart === 1;
+        request.body = { ...definitionOf(parsePool(request.body)), autostart: now };
+      },
+    },
+    async (request) => {
+      const { host, pool } = request.params;
+      request.note = { detail: `${request.body.type} ${request.body.target.path}` };
+      const agent = await fleet.client(host);
+      return agent.json<Pool>(`/v1/pools/${encodeURIComponent(pool)}`, { method: 'PUT', json: request.body });
     },
   );
 

@@ -1,10 +1,13 @@
 import { Command } from 'commander';
 import type { Pool } from '../../shared/conf/pool.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import type { PoolRow } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
+import { editDocument } from './edit.ts';
 import { fields, show, table } from './output.ts';
+import { asCommand } from './pool-as.ts';
 import { hostPath, poolPath, poolReference } from './references.ts';
 import { readDocument } from './xml.ts';
 
@@ -25,37 +28,52 @@ function describe(pool: ListedPool): string {
   ]);
 }
 
+interface CreateOptions {
+  type?: string;
+  target?: string;
+  build: boolean;
+  start: boolean;
+  autostart: boolean;
+}
+
+async function definePool(
+  host: string,
+  file: string,
+  { build, start, autostart }: Pick<CreateOptions, 'build' | 'start' | 'autostart'>,
+): Promise<Pool> {
+  const query = `build=${build}&start=${start}&autostart=${autostart}`;
+  const xml = await readDocument(file);
+  return await callJson<Pool>(`${hostPath(host)}/pools?${query}`, { method: 'POST', xml });
+}
+
 export function poolCommand(): Command {
   const pool = new Command('pool').description('storage pools');
   pool
-    .command('create <host/pool>')
-    .description('define, build and start a pool')
-    .requiredOption('--type <type>', 'such as dir')
-    .requiredOption('--target <path>', 'directory on the host')
+    .command('create <place> [file]')
+    .description("define, build and start HOST/POOL by options, or a pool on HOST from libvirt's document")
+    .option('--type <type>', 'such as dir')
+    .option('--target <path>', 'directory on the host')
     .option('--no-build', 'the storage is there already')
     .option('--no-start', 'only define it')
     .option('--no-autostart', 'do not start it with the agent')
-    .action(
-      async (
-        reference: string,
-        options: { type: string; target: string; build: boolean; start: boolean; autostart: boolean },
-      ) => {
-        const { host, pool: name } = poolReference(reference);
-        const json = {
-          name,
-          type: options.type,
-          target: { path: options.target },
-          autostart: options.autostart,
-          build: options.build,
-          start: options.start,
-        };
-        const made = await callJson<Pool>(`${hostPath(host)}/pools`, { method: 'POST', json });
-        show(
-          made,
-          () => `pool ${host}/${name} is ${made.state}, ${formatBytes(made.availableBytes)} available`,
-        );
-      },
-    );
+    .action(async (place: string, file: string | undefined, options: CreateOptions) => {
+      const { build, start, autostart } = options;
+      if (file !== undefined) {
+        const made = await definePool(place, file, { build, start, autostart });
+        show(made, () => `pool ${place}/${made.name} is ${made.state}`);
+        return;
+      }
+      const { host, pool: name } = poolReference(place);
+      const { type, target: path } = options;
+      if (type === undefined || path === undefined)
+        throw new StowageError('invalid-argument', 'a new pool needs --type and --target, or a document');
+      const json = { name, type, target: { path }, autostart, build, start };
+      const made = await callJson<Pool>(`${hostPath(host)}/pools`, { method: 'POST', json });
+      show(
+        made,
+        () => `pool ${host}/${name} is ${made.state}, ${formatBytes(made.availableBytes)} available`,
+      );
+    });
   pool
     .command('define <host> <file>')
     .description("define a pool from libvirt's document; - reads standard input")
@@ -68,14 +86,10 @@ export function poolCommand(): Command {
         file: string,
         options: { build?: boolean; start?: boolean; autostart: boolean },
       ) => {
-        const query = new URLSearchParams({
-          build: String(Boolean(options.build)),
-          start: String(Boolean(options.start)),
-          autostart: String(options.autostart),
-        });
-        const made = await callJson<Pool>(`${hostPath(host)}/pools?${query}`, {
-          method: 'POST',
-          xml: await readDocument(file),
+        const made = await definePool(host, file, {
+          build: Boolean(options.build),
+          start: Boolean(options.start),
+          autostart: options.autostart,
         });
         show(made, () => `pool ${host}/${made.name} is ${made.state}`);
       },
@@ -86,6 +100,35 @@ export function poolCommand(): Command {
     .action(async (reference: string) => {
       const answer = await call(poolPath(poolReference(reference)), { accept: XML_TYPE });
       process.stdout.write(await answer.text());
+    });
+  pool.addCommand(asCommand('create-as'));
+  pool.addCommand(asCommand('define-as'));
+  pool
+    .command('edit <host/pool>')
+    .description("change what a stopped pool is, as libvirt's document, in $VISUAL or $EDITOR")
+    .action(async (reference: string) => {
+      const path = poolPath(poolReference(reference));
+      const before = await (await call(path, { accept: XML_TYPE })).text();
+      const changed = await editDocument(before, async (xml) => {
+        await callJson<Pool>(path, { method: 'PUT', xml });
+      });
+      show({ changed }, () => (changed ? `pool ${reference} edited` : `pool ${reference} not changed`));
+    });
+  pool
+    .command('capabilities <host>')
+    .description("which pools the host can have, as libvirt's document")
+    .action(async (host: string) => {
+      const answer = await call(`${hostPath(host)}/pool-capabilities`, { accept: XML_TYPE });
+      process.stdout.write(await answer.text());
+    });
+  pool
+    .command('find-sources <host> <type>')
+    .description("what a pool of the type could be made of, as libvirt's document")
+    .option('--source-host <name>', 'another host to look on')
+    .action(async (host: string, type: string, options: { sourceHost?: string }) => {
+      const query = options.sourceHost === undefined ? '' : `?host=${encodeURIComponent(options.sourceHost)}`;
+      const path = `${hostPath(host)}/pool-sources/${encodeURIComponent(type)}${query}`;
+      process.stdout.write(await (await call(path, { accept: XML_TYPE })).text());
     });
   pool.command('list [host]').action(async (host: string | undefined) => {
     const pools = await callJson<ListedPool[]>(`/pools${host ? `?host=${encodeURIComponent(host)}` : ''}`);

@@ -4,8 +4,9 @@ export type SourcePart = 'host' | 'device' | 'dir' | 'adapter' | 'name' | 'initi
 export interface PoolType {
   /** Parts of `<source>` that are required, and the only ones of their kind that are kept. */
   source: readonly SourcePart[];
-  /** Formats of the source, the first one the default. */
+  /** Formats of the source, in libvirt's order, the first one the default unless told. */
   formats?: readonly string[];
+  defaultFormat?: string;
   /** Has no `<target>`: its volumes are reached over the network. */
   untargeted?: true;
   /** Where the volumes are when the definition does not say, or whatever it says. */
@@ -42,7 +43,8 @@ export const POOL_TYPES = {
   netfs: { source: ['host', 'dir'], formats: ['auto', 'nfs', 'glusterfs', 'cifs'] },
   logical: {
     source: ['name', 'device'],
-    formats: ['lvm2', 'unknown'],
+    formats: ['unknown', 'lvm2'],
+    defaultFormat: 'lvm2',
     targetPath: beside('/dev', true),
   },
   disk: {

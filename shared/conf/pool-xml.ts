@@ -117,7 +117,7 @@ function parseSource(
   type: PoolTypeName,
   poolName: string,
 ): PoolDocument['source'] {
-  const { source: parts, formats }: PoolType = POOL_TYPES[type];
+  const { source: parts, formats, defaultFormat }: PoolType = POOL_TYPES[type];
   const has = (part: SourcePart): boolean => parts.includes(part);
   const host = (found: XmlElement) => {
     const name = found.attribute('name');
@@ -147,7 +147,7 @@ function parseSource(
     name: has('name') ? (named ?? poolName) : undefined,
     initiatorIqn: has('initiator') ? initiatorIqn : undefined,
     auth: auth && parseAuth(auth),
-    format: formats && (format ?? formats[0]),
+    format: formats && (format ?? defaultFormat ?? formats[0]),
     vendor: element?.only('vendor')?.attribute('name'),
     product: element?.only('product')?.attribute('name'),
     protocolVersion,

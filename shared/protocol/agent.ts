@@ -41,6 +41,7 @@ export const agentInfoSchema = z.object({
       type: z.string(),
       contract: z.number(),
       capabilities: z.array(z.string()),
+      volumeFormats: z.array(z.string()).optional(),
       usable: z.boolean(),
       /** Why it cannot work here. */
       reason: z.string().optional(),

@@ -6,6 +6,7 @@ export const dirBackend: Backend = {
   type: 'dir',
   contract: CONTRACT_VERSION,
   capabilities: ['create', 'delete', 'resize', 'shrink', 'clone', 'wipe', 'snapshot', 'transfer'],
+  volumeFormats: ['raw', 'ploop', 'qcow2'],
   probe: async () => undefined,
   open: (definition) => new DirPool(definition),
 };
