@@ -45,29 +45,21 @@ export function isQemu(type: string): boolean {
   return type === 'qemu' || type === 'kvm' || type === 'hvf';
 }
 
-interface Placed {
-  disk: Disk;
-  /** The bus by which it is put among the others. */
-  bus: string | undefined;
-}
-
-const indexOf = ({ disk }: Placed): number => diskIndex(disk.target.dev)?.index ?? -1;
+const indexOf = ({ target }: Disk): number => diskIndex(target.dev)?.index ?? -1;
 
 /**
- * Puts a disk where libvirt does: behind all others, but among those of its bus by its name. A domain that boots from its
+ * Puts disks where libvirt does: by bus, the bus that came first first, and on each by name. A domain that boots from its
  * first disk depends on it.
  */
-function place(disks: readonly Placed[], disk: Placed): Placed[] {
-  const after = disks.findIndex((other) => other.bus === disk.bus && indexOf(other) > indexOf(disk));
-  const last = disks.findLastIndex((other) => other.bus === disk.bus);
-  const at = after >= 0 ? after : last >= 0 ? last + 1 : disks.length;
-  return disks.toSpliced(at, 0, disk);
+function arrange(disks: readonly Disk[], busOf: (disk: Disk) => string | undefined): Disk[] {
+  return [...Map.groupBy(disks, busOf).values()].flatMap((bus) =>
+    bus.toSorted((one, other) => indexOf(one) - indexOf(other)),
+  );
 }
 
-/** Adds one disk to those of a domain. */
+/** The disks of a domain with one more. */
 export function insertDisk(disks: readonly Disk[], added: Disk): Disk[] {
-  const placed = (disk: Disk): Placed => ({ disk, bus: disk.target.bus });
-  return place(disks.map(placed), placed(added)).map(({ disk }) => disk);
+  return arrange([...disks, added], ({ target }) => target.bus);
 }
 
 /**
@@ -90,20 +82,16 @@ export function parseDomainElement(written: XmlElement, { live }: { live: boolea
   if (!written.textOf('os/type')) throw xmlError('an os <type> must be specified');
   const id = written.attribute('id');
   const options = { live, narrowScsi: !isQemu(type) };
+  const elements = new Map(
+    written.all('devices/disk').map((element) => [parseDiskElement(element, options), element]),
+  );
   return {
     type,
     name,
     uuid: uuid === undefined ? randomUUID() : parseUuid(uuid, internalError('malformed uuid element')),
     id: live && id !== undefined && /^\d{1,10}$/.test(id) ? id : undefined,
     // libvirt sorts before it fills in the buses that were not written.
-    disks: written
-      .all('devices/disk')
-      .map((element) => ({
-        disk: parseDiskElement(element, options),
-        bus: element.only('target')?.attribute('bus'),
-      }))
-      .reduce<Placed[]>(place, [])
-      .map(({ disk }) => disk),
+    disks: arrange([...elements.keys()], (disk) => elements.get(disk)?.only('target')?.attribute('bus')),
     written,
   };
 }
