@@ -79,7 +79,7 @@ export interface Sink {
  * Every method leaves nothing half done behind an error.
  */
 export interface PoolDriver {
-  /** Makes the storage of a new pool, such as the directory. Must not touch one that is there. */
+  /** Makes the storage of a new pool, such as the directory. Of one that is there only asked-for permissions change. */
   build?(): Promise<void>;
   /** Makes the pool usable, finishing what a kill interrupted. Throws when the storage is not there. */
   start?(): Promise<void>;

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { Permissions } from '../../shared/conf/permissions.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 
 const ZEROS = Buffer.alloc(1 << 20);
@@ -87,11 +88,8 @@ export async function replaceFile(
   await syncDirectory(dirname(path));
 }
 
-/** Owner and mode of a file that we made; its owner first, for a change of owner may take bits of the mode away. */
-export async function setPermissions(
-  path: string,
-  { mode, owner, group }: { mode?: number; owner?: number; group?: number },
-): Promise<void> {
+/** Owner and mode of a file or directory; its owner first, for a change of owner may take bits of the mode away. */
+export async function setPermissions(path: string, { mode, owner, group }: Permissions): Promise<void> {
   await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   if (owner !== undefined || group !== undefined) {
     const stat = await file.stat();

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { formatCapabilities } from '../../shared/conf/capabilities-xml.ts';
+import { permissionsSchema } from '../../shared/conf/permissions.ts';
 import { type Pool, poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { definitionOf, documentOf } from '../../shared/conf/pool-document.ts';
 import { parsePool } from '../../shared/conf/pool-xml.ts';
@@ -47,8 +48,17 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
     async (request, reply) => {
       const pool = await inventory.pool(request.params.host, request.params.pool);
       if (!wantsXml(request)) return pool;
+      const permissions =
+        pool.target_permissions === null
+          ? undefined
+          : permissionsSchema.parse(JSON.parse(pool.target_permissions));
       const document = documentOf(
-        { name: pool.name, uuid: pool.uuid, type: pool.type, targetPath: pool.target_path },
+        {
+          name: pool.name,
+          uuid: pool.uuid,
+          type: pool.type,
+          target: { path: pool.target_path, permissions },
+        },
         {
           capacityBytes: pool.capacity_bytes,
           allocationBytes: pool.allocation_bytes,

@@ -193,6 +193,7 @@ function poolRow(hostId: string, pool: Pool): PoolRow {
     state: pool.state,
     reason: pool.reason ?? null,
     target_path: pool.target.path,
+    target_permissions: pool.target.permissions ? JSON.stringify(pool.target.permissions) : null,
     capacity_bytes: pool.capacityBytes,
     allocation_bytes: pool.allocationBytes,
     available_bytes: pool.availableBytes,

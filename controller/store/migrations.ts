@@ -134,7 +134,14 @@ const first: Migration = {
   },
 };
 
+const poolPermissions: Migration = {
+  async up({ schema }: Kysely<unknown>) {
+    await schema.alterTable('pools').addColumn('target_permissions', 'text').execute();
+  },
+};
+
 /** In order; a name once released never changes. */
 export const MIGRATIONS: Record<string, Migration> = {
   '0001-first': first,
+  '0002-pool-permissions': poolPermissions,
 };

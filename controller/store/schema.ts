@@ -45,6 +45,8 @@ interface PoolsTable {
   state: string;
   reason: string | null;
   target_path: string;
+  /** JSON; null where the definition says nothing. */
+  target_permissions: string | null;
   capacity_bytes: number;
   allocation_bytes: number;
   available_bytes: number;

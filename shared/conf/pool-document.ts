@@ -12,7 +12,7 @@ export function definitionOf(document: PoolDocument): Omit<PoolDefinition, 'auto
   const beyond = {
     '<features>': document.cow,
     '<refresh>': document.refreshAllocation,
-    '<permissions>': target.permissions,
+    'a <label>': target.permissions?.label,
     'mount options': document.mountOptions,
     'options of the cluster': document.configOptions,
     ...Object.fromEntries(Object.entries(source).map(([part, value]) => [`<source> (${part})`, value])),
@@ -27,22 +27,19 @@ export function definitionOf(document: PoolDocument): Omit<PoolDefinition, 'auto
       'not-supported',
       `pools of type '${type}', which have no target, cannot be here yet`,
     );
-  return { name, uuid, type, target: { path: target.path } };
+  return { name, uuid, type, target: { path: target.path, permissions: target.permissions } };
 }
 
 /** The document of a pool as its host sees it. */
 export function documentOf(
-  pool: { name: string; uuid: string; type: string; targetPath: string },
+  pool: Pick<PoolDefinition, 'name' | 'uuid' | 'type' | 'target'>,
   sizes: PoolSizes,
 ): string {
-  const { name, uuid, type, targetPath } = pool;
+  const { name, uuid, type, target } = pool;
   if (!isPoolType(type))
     throw new StowageError(
       'not-supported',
       `libvirt has no pools of type '${type}', and no document for them`,
     );
-  return formatPool(
-    { type, name, uuid, source: { hosts: [], devices: [] }, target: { path: targetPath } },
-    sizes,
-  );
+  return formatPool({ type, name, uuid, source: { hosts: [], devices: [] }, target }, sizes);
 }

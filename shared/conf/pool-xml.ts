@@ -4,7 +4,7 @@ import { sanitizePath } from '../util/paths.ts';
 import { isPoolType, POOL_TYPES, type PoolType, type PoolTypeName, type SourcePart } from './pool-types.ts';
 import { type Auth, formatAuth, parseAuth } from './xml/auth.ts';
 import type { XmlElement } from './xml/element.ts';
-import { formatPermissions, type Permissions, parsePermissions } from './xml/permissions.ts';
+import { formatPermissions, type LabelledPermissions, parsePermissions } from './xml/permissions.ts';
 import { readXml } from './xml/read.ts';
 import { enumAttribute, integerAttribute, parseUuid, unsupported, xmlError } from './xml/values.ts';
 import { XmlWriter } from './xml/write.ts';
@@ -49,7 +49,7 @@ export interface PoolDocument {
     product?: string;
     protocolVersion?: string;
   };
-  target: { path?: string; permissions?: Permissions };
+  target: { path?: string; permissions?: LabelledPermissions };
   /** How the allocation of a volume is told after a refresh. */
   refreshAllocation?: 'default' | 'capacity';
   /** `fs:mount_opts`: for `mount -o`. */

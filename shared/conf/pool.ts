@@ -1,6 +1,7 @@
 import { isAbsolute, normalize } from 'node:path';
 import { z } from 'zod';
 import { nameSchema } from '../util/names.ts';
+import { permissionsSchema } from './permissions.ts';
 
 /** A directory for the target of a pool: absolute, normalised as libvirt does, never the root. */
 export const targetPathSchema = z
@@ -18,7 +19,8 @@ export const poolDefinitionSchema = z.object({
   uuid: z.guid(),
   /** A registered backend. */
   type: z.string().max(32),
-  target: z.object({ path: targetPathSchema }),
+  /** Permissions are given to the directory when the pool is built. */
+  target: z.object({ path: targetPathSchema, permissions: permissionsSchema.optional() }),
   autostart: z.boolean().default(true),
 });
 export type PoolDefinition = z.infer<typeof poolDefinitionSchema>;

@@ -2,7 +2,7 @@ import { sanitizePath } from '../util/paths.ts';
 import type { PoolTypeName } from './pool-types.ts';
 import type { XmlElement } from './xml/element.ts';
 import { type Encryption, formatEncryption, parseEncryption } from './xml/encryption.ts';
-import { formatPermissions, type Permissions, parsePermissions } from './xml/permissions.ts';
+import { formatPermissions, type LabelledPermissions, parsePermissions } from './xml/permissions.ts';
 import { readXml } from './xml/read.ts';
 import { scaledBytes } from './xml/scaled.ts';
 import { unsupported, xmlError } from './xml/values.ts';
@@ -72,7 +72,7 @@ export interface VolumeDocument {
   target: {
     path?: string;
     format?: string;
-    permissions?: Permissions;
+    permissions?: LabelledPermissions;
     encryption?: Encryption;
     /** Version of qcow2, such as `1.1`. */
     compat?: string;
@@ -81,7 +81,7 @@ export interface VolumeDocument {
     /** No copy on write, where the file system can. */
     nocow?: true;
   };
-  backingStore?: { path: string; format?: string; permissions?: Permissions };
+  backingStore?: { path: string; format?: string; permissions?: LabelledPermissions };
 }
 
 export interface ParseVolumeOptions {

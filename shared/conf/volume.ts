@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { nameSchema } from '../util/names.ts';
+import { permissionsSchema } from './permissions.ts';
 import { FEATURES } from './volume-xml.ts';
 
 export const volumeFormatSchema = z.enum(['raw', 'qcow2', 'ploop']);
@@ -18,14 +19,8 @@ export const newVolumeSchema = z.object({
   format: volumeFormatSchema.default('raw'),
   /** raw: reserve all blocks; ploop: give each cluster its place; qcow2: write the metadata. */
   preallocate: z.boolean().default(false),
-  /** Of its file: mode bits, owner and group as numbers; what is absent is the agent's own, for its owner only. */
-  permissions: z
-    .object({
-      mode: z.number().int().min(0).max(0o777).optional(),
-      owner: z.number().int().min(0).max(0xffff_fffe).optional(),
-      group: z.number().int().min(0).max(0xffff_fffe).optional(),
-    })
-    .optional(),
+  /** Of its file; what is absent is the agent's own, for its owner only. */
+  permissions: permissionsSchema.optional(),
   qcow2: z
     .object({
       compat: z.enum(['0.10', '1.1']).optional(),

@@ -91,6 +91,22 @@ describe('documents of pools and volumes', () => {
     );
   });
 
+  test('the directory of a pool gets the permissions of its document, which are given out again', async () => {
+    const ids = isRoot ? '<owner>1234</owner><group>1235</group>' : '';
+    const document = file(
+      'kept.xml',
+      `<pool type='dir'><name>kept</name><target><path>${at('kept')}</path><permissions><mode>0750</mode>${ids}</permissions></target></pool>`,
+    );
+    await controller.cliOk('pool', 'create', 'local', document);
+    const stat = statSync(at('kept'));
+    assert.equal(stat.mode & 0o777, 0o750);
+    if (isRoot) assert.deepEqual([stat.uid, stat.gid], [1234, 1235]);
+    assert.match(
+      await controller.cliOk('pool', 'dumpxml', 'local/kept'),
+      /<permissions>\n {6}<mode>0750<\/mode>/,
+    );
+  });
+
   test('a host tells which pools it can have, and which sources it cannot look for', async () => {
     const document = await controller.cliOk('pool', 'capabilities', 'local');
     assert.match(document, /<pool type='dir' supported='yes'>.*<value>ploop<\/value>/s);

@@ -207,8 +207,8 @@ describe('plain HTTP', () => {
     const refused: [string, RegExp][] = [
       ["<pool type='dir'/>", /XML error: missing pool source name element \[invalid-xml\]/],
       [
-        good.replace('<target>', '<target><permissions><mode>0700</mode></permissions>'),
-        /<permissions>.*not-supported/,
+        good.replace('<target>', '<target><permissions><mode>0700</mode><label>l</label></permissions>'),
+        /<label>.*not-supported/,
       ],
       [good.replace('defined', '..'), /invalid-argument|invalid-name/],
       [good.replace("'dir'", "'mpath'").replace('>defined<', '>other<'), /'?mpath'?/],

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { watch } from 'node:fs';
 import { link, lstat, mkdir, readdir, rename, rm, rmdir, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Permissions } from '../../../shared/conf/permissions.ts';
 import type { PoolDefinition } from '../../../shared/conf/pool.ts';
 import type {
   NewVolume,
@@ -48,11 +49,13 @@ interface Found {
 /** A directory whose files and ploop directories are volumes. */
 export class DirPool implements PoolDriver {
   readonly #path: string;
+  readonly #permissions: Permissions | undefined;
   readonly #identities: Identities;
   readonly #sinks: DirSinks;
 
   constructor(definition: PoolDefinition) {
     this.#path = definition.target.path;
+    this.#permissions = definition.target.permissions;
     this.#identities = new Identities(join(this.#path, PRIVATE));
     this.#sinks = new DirSinks(join(this.#path, PRIVATE, 'transfers'), (object, spec, inode) =>
       this.#publish(object, {
@@ -68,6 +71,7 @@ export class DirPool implements PoolDriver {
 
   async build(): Promise<void> {
     await mkdir(this.#path, { recursive: true, mode: 0o711 });
+    if (this.#permissions) await setPermissions(this.#path, this.#permissions);
   }
 
   async start(): Promise<void> {

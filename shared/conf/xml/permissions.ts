@@ -1,12 +1,10 @@
+import type { Permissions } from '../permissions.ts';
 import type { XmlElement } from './element.ts';
 import { xmlError } from './values.ts';
 import type { XmlWriter } from './write.ts';
 
-/** Of a pool's directory or a volume's file. What is absent is left as it is. */
-export interface Permissions {
-  mode?: number;
-  owner?: number;
-  group?: number;
+/** As a document has them. */
+export interface LabelledPermissions extends Permissions {
   /** Of a security model such as SELinux. */
   label?: string;
 }
@@ -20,7 +18,7 @@ function parseId(text: string | undefined, malformed: string): number | undefine
 }
 
 /** undefined when nothing is to be set. */
-export function parsePermissions(element: XmlElement): Permissions | undefined {
+export function parsePermissions(element: XmlElement): LabelledPermissions | undefined {
   const mode = element.textOf('mode');
   if (mode !== undefined && !/^ *[0-7]{1,6}$/.test(mode)) throw xmlError('malformed octal mode');
   const bits = mode === undefined ? undefined : Number.parseInt(mode, 8);
@@ -34,7 +32,7 @@ export function parsePermissions(element: XmlElement): Permissions | undefined {
   return Object.values(permissions).some((value) => value !== undefined) ? permissions : undefined;
 }
 
-export function formatPermissions(xml: XmlWriter, { mode, owner, group, label }: Permissions): void {
+export function formatPermissions(xml: XmlWriter, { mode, owner, group, label }: LabelledPermissions): void {
   xml.element('permissions', {}, () => {
     if (mode !== undefined) xml.leaf('mode', `0${mode.toString(8)}`);
     if (owner !== undefined) xml.leaf('owner', owner);
