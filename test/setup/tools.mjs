@@ -19,6 +19,9 @@ const TOOLS = {
   sudo: 'sudo',
   virsh: 'libvirt-clients',
   xmllint: 'libxml2-utils',
+  // libvirt's QEMU driver, which virsh loads into itself, and what it asks.
+  'virt-qemu-run': 'libvirt-daemon-driver-qemu',
+  'qemu-system-x86_64': 'qemu-system-x86',
   // What the benchmarks compare with.
   ...(process.argv.includes('--bench') && {
     libvirtd: 'libvirt-daemon-system',

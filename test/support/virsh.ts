@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** A domain around some disks. */
@@ -20,6 +20,15 @@ export function domainWith(
   </devices>
 </domain>
 `;
+}
+
+/** The address of a QEMU driver of the test's own, that runs in virsh and keeps everything beneath `directory`. */
+export function qemuJudge(directory: string): string {
+  const root = join(directory, 'embedded');
+  mkdirSync(join(root, 'etc'), { recursive: true });
+  // As who runs the test: another user may not reach KVM, and then each call asks QEMU anew what it can do.
+  writeFileSync(join(root, 'etc/qemu.conf'), 'user = "root"\ngroup = "root"\n');
+  return `qemu:///embed?root=${root}`;
 }
 
 /** What a real libvirt says of a domain: its document after it was defined, or why it was refused. */
