@@ -20,8 +20,7 @@ const affectQuery = z.object({
   current: flag,
   persistent: flag,
 }) satisfies z.ZodType<z.output<typeof affectSchema>>;
-/** `secure`: with the secrets that stand in the document, such as cookies. */
-const documentQuery = z.object({ inactive: flag, secure: flag });
+const documentQuery = z.object({ inactive: flag });
 
 function documentIn(body: unknown): string {
   if (typeof body === 'string') return body;
@@ -69,17 +68,23 @@ export function domainRoutes(http: ApiHttp, { fleet }: Parts): void {
     },
   );
 
-  http.get(
-    `${path}/:domain`,
-    { config: { role: 'operator' }, schema: { tags, params, querystring: documentQuery } },
-    async (request, reply) => {
-      const { host, domain } = request.params;
-      const agent = await fleet.client(host);
-      const query = `inactive=${request.query.inactive}&secure=${request.query.secure}`;
-      const { xml } = await agent.json<{ xml: string }>(`${agentPath(domain)}/document?${query}`);
-      return reply.type(XML_TYPE).send(xml);
-    },
-  );
+  /** The document, for everybody; with the secrets that stand in it, such as cookies, for those who may, and on record. */
+  for (const secure of [false, true]) {
+    http.get(
+      `${path}/:domain${secure ? '/with-secrets' : ''}`,
+      {
+        config: secure ? { role: 'operator', audit: 'domain.read-secrets' } : { role: 'viewer' },
+        schema: { tags, params, querystring: documentQuery },
+      },
+      async (request, reply) => {
+        const { host, domain } = request.params;
+        const agent = await fleet.client(host);
+        const query = `inactive=${request.query.inactive}&secure=${secure}`;
+        const { xml } = await agent.json<{ xml: string }>(`${agentPath(domain)}/document?${query}`);
+        return reply.type(XML_TYPE).send(xml);
+      },
+    );
+  }
 
   http.delete(
     `${path}/:domain`,

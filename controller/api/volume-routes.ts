@@ -72,10 +72,16 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     await using lease = await leases.acquire(referenceOf(address), 'write', holder);
     return await work(agent, lease.token);
   };
-  /** Who a change goes over, for its record; nobody where it was not allowed to. */
+  /**
+   * Before a volume is taken from its users: without `allowUsed` refused while there are any, with it the names that the
+   * change goes over, for its record.
+   */
   const goneOver = async (address: VolumeAddress, allowUsed: boolean): Promise<string> => {
-    if (!allowUsed) return '';
     const agent = await fleet.client(address.host);
+    if (!allowUsed) {
+      await agent.json(`${agentPathOf(address)}/refuse-used`, { method: 'POST' });
+      return '';
+    }
     const users = await agent.json<VolumeUser[]>(`${agentPathOf(address)}/users`);
     const names = users.map(({ domain, target }) => `${domain} (${target})`);
     return names.length > 0 ? `although used by ${names.join(', ')}` : 'although it might be used';
@@ -174,7 +180,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     },
     async (request) => {
       const { allowUsed } = request.query;
-      const over = await goneOver(request.params, allowUsed && request.body.shrink);
+      const over = request.body.shrink ? await goneOver(request.params, allowUsed) : '';
       request.note = { detail: detail(`to ${request.body.capacityBytes} bytes`, over) };
       const volume = await change(request.params, `resize by ${request.actor.name}`, (agent, fence) =>
         agent.json<Volume>(`${agentPathOf(request.params)}/resize`, {
@@ -312,7 +318,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
         throw new StowageError('invalid-argument', 'the target is the volume itself');
       await inventory.volume(request.params.host, request.params.pool, request.params.volume);
       await inventory.pool(host, pool);
-      const over = await goneOver(request.params, options.allowUsed && !options.keepSource);
+      const over = options.keepSource ? '' : await goneOver(request.params, options.allowUsed);
       const job = await jobs.submit(migrate, { source, target: destination, ...options }, request.actor.name);
       request.note = { detail: detail(`to ${destination}`, `job ${job.id}`, over) };
       return reply.code(202).send(job);

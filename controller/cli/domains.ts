@@ -41,8 +41,8 @@ export function domainCommand(): Command {
     .option('--inactive', 'what starts next, also while it runs')
     .option('--security-info', 'with the secrets that stand in it')
     .action(async (reference: string, options: { inactive?: boolean; securityInfo?: boolean }) => {
-      const query = `inactive=${Boolean(options.inactive)}&secure=${Boolean(options.securityInfo)}`;
-      const answer = await call(`${domainPath(reference)}?${query}`, { accept: XML_TYPE });
+      const path = `${domainPath(reference)}${options.securityInfo ? '/with-secrets' : ''}`;
+      const answer = await call(`${path}?inactive=${Boolean(options.inactive)}`, { accept: XML_TYPE });
       process.stdout.write(await answer.text());
     });
   domain

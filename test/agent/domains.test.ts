@@ -277,7 +277,7 @@ describe('what others keep on a host', () => {
       'run/libvirt/qemu/guest.xml',
       `<!-- x -->\n<domstatus state='running' reason='booted' pid='1'>\n<monitor path='/m' type='unix'/>\n${running}\n</domstatus>\n`,
     );
-    write(room.path, 'etc/libvirt/qemu/odd.xml', '<domain');
+    write(room.path, 'etc/libvirt/qemu/odd.xml', "<domain><disk><source file='/pool/odd.img'/>");
     write(room.path, 'etc/libvirt/qemu/networks/default.xml', '<network/>');
     const [guest, odd, more] = await libvirtDomains(room.path);
     assert.equal(more, undefined);
@@ -288,6 +288,11 @@ describe('what others keep on a host', () => {
     );
     assert.equal(odd?.name, 'odd');
     assert.ok(odd?.unreadable);
+    // What cannot be understood is taken to use whatever it names.
+    assert.deepEqual(
+      odd?.images.map(({ path }) => path),
+      ['/pool/odd.img'],
+    );
   });
 
   test('guests of Proxmox VE are read, their snapshots and storages with them', async () => {

@@ -24,8 +24,13 @@ export async function readConfigurations(directory: string, ending: string): Pro
   return files.flatMap(({ name, text }) => (text === undefined ? [] : [{ name, text }]));
 }
 
-/** A domain whose configuration nobody here understands: it is told of, for it may use anything. */
-export function unreadable(origin: Domain['origin'], name: string, error: unknown): Domain {
+/**
+ * A domain whose configuration nobody here understands. Whatever in it looks like a path counts as used: better a volume is
+ * kept that could go than the other way round.
+ */
+export function unreadable(origin: Domain['origin'], { name, text }: Configuration, error: unknown): Domain {
   const why = error instanceof Error ? error.message : String(error);
-  return { name, origin, state: 'unknown', persistent: true, images: [], unreadable: why };
+  const paths = new Set([...text.matchAll(/["'](\/[^"'<>\n]+)["']/g)].map(([, path]) => path));
+  const images = [...paths].map((path) => ({ target: '?', role: 'disk' as const, path }));
+  return { name, origin, state: 'unknown', persistent: true, images, unreadable: why };
 }

@@ -41,12 +41,12 @@ export async function libvirtDomains(root: string): Promise<Domain[]> {
   for (const driver of DRIVERS) {
     const byName = new Map<string, Domain>();
     const read = async (directory: string, parse: (text: string) => Domain): Promise<void> => {
-      for (const { name, text } of await readConfigurations(join(root, directory, driver), '.xml')) {
+      for (const file of await readConfigurations(join(root, directory, driver), '.xml')) {
         let found: Domain;
         try {
-          found = parse(text);
+          found = parse(file.text);
         } catch (error) {
-          found = unreadable('libvirt', name, error);
+          found = unreadable('libvirt', file, error);
         }
         const known = byName.get(found.name);
         // What it will use when it starts again, and what it uses now.
