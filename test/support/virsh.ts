@@ -45,7 +45,8 @@ export function judge(directory: string, document: string, uri = 'test:///defaul
   });
   const [error] = stderr
     .split('\n')
-    .filter((line) => line !== '' && !/Failed to define|failed to get domain/.test(line));
+    // Its log goes the same way.
+    .filter((line) => line.startsWith('error: ') && !/Failed to define|failed to get domain/.test(line));
   return error === undefined ? { document: stdout } : { error: error.replace(/^error: /, '') };
 }
 

@@ -15,12 +15,20 @@ import {
 } from './rule.ts';
 import { isEmptySource, type StorageSource } from './source.ts';
 
-/** Whether the guest may speak SCSI to what is there: a block device, or what an iSCSI server has. */
-function isBlock({ source }: Disk, { volumeType }: RuleContext): boolean {
-  if (source.type === 'network') return source.network?.protocol === 'iscsi';
-  if (source.type === 'block') return true;
+/** What a guest speaks SCSI to: the source of a unit, and what that is copied to. */
+function passedThrough(disk: Disk): { source: StorageSource; format?: string }[] {
+  if (!lun(disk)) return [];
+  return [{ source: disk.source, format: disk.driver.type }, ...(disk.mirror ? [disk.mirror] : [])];
+}
+
+const isForeign = ({ network }: StorageSource): boolean =>
+  network !== undefined && network.protocol !== 'iscsi';
+
+/** A block device, or what an iSCSI server has. */
+function isBlock({ type }: StorageSource, volumeType: RuleContext['volumeType']): boolean {
   // Beyond libvirt, which takes any volume: what it is known to be decides.
-  return source.type === 'volume' && (volumeType === undefined || volumeType === 'block');
+  if (type === 'volume') return volumeType === undefined || volumeType === 'block';
+  return type === 'block' || type === 'network';
 }
 
 /** Limits in total and for one direction exclude each other. */
@@ -96,28 +104,34 @@ export const COMMON_RULES: readonly DiskRule[] = [
     message: 'unfiltered sgio is no longer supported',
   },
   {
-    refuses: (disk) =>
-      lun(disk) && disk.source.type === 'network' && disk.source.network?.protocol !== 'iscsi',
+    refuses: (disk) => passedThrough(disk).some(({ source }) => isForeign(source)),
     error: unsupported,
-    message: ({ source }) => `disk device='lun' is not supported for protocol='${source.network?.protocol}'`,
+    message: (disk) => {
+      const foreign = passedThrough(disk).find(({ source }) => isForeign(source));
+      return `disk device='lun' is not supported for protocol='${foreign?.source.network?.protocol}'`;
+    },
   },
   {
-    refuses: (disk, context) => lun(disk) && !isBlock(disk, context),
+    refuses: (disk, { volumeType }) =>
+      passedThrough(disk).some(
+        ({ source }) => !isBlock(source, source === disk.source ? volumeType : undefined),
+      ),
     error: unsupported,
     message: "disk device='lun' is only valid for block type disk source",
   },
   {
-    refuses: (disk) => lun(disk) && disk.driver.type !== undefined && disk.driver.type !== 'raw',
+    refuses: (disk) => passedThrough(disk).some(({ format = 'raw' }) => format !== 'raw'),
     error: unsupported,
     message: "disk device 'lun' must use 'raw' format",
   },
   {
-    refuses: (disk) => lun(disk) && disk.source.slice !== undefined,
+    refuses: (disk) => passedThrough(disk).some(({ source }) => source.slice !== undefined),
     error: unsupported,
     message: "disk device 'lun' doesn't support storage slice",
   },
   {
-    refuses: (disk) => lun(disk) && (disk.source.encryption?.format ?? 'default') !== 'default',
+    refuses: (disk) =>
+      passedThrough(disk).some(({ source }) => (source.encryption?.format ?? 'default') !== 'default'),
     error: unsupported,
     message: "disk device 'lun' doesn't support encryption",
   },

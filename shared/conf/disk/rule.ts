@@ -1,5 +1,5 @@
 import { StowageError } from '../../util/errors.ts';
-import type { Layer } from './chain.ts';
+import type { BackingChain, Layer } from './chain.ts';
 import type { Disk } from './disk.ts';
 
 /** An error without a kind, as virsh shows it. */
@@ -33,18 +33,15 @@ export interface LayerRule {
   message: string | ((layer: ImageLayer) => string);
 }
 
-/** All images of a disk, the top one first. */
-export function layersOf(disk: Disk): ImageLayer[] {
-  const { driver, source } = disk;
-  const layers: ImageLayer[] = [
-    {
-      source,
-      format: driver.type ?? (source.type === 'volume' ? undefined : 'raw'),
-      metadataCacheBytes: driver.metadataCacheBytes,
-    },
-  ];
-  for (let next = disk.backing; next !== undefined && next !== 'end'; next = next.backing) layers.push(next);
-  return layers;
+function below(chain: BackingChain | undefined): Layer[] {
+  return chain === undefined || chain === 'end' ? [] : [chain, ...below(chain.backing)];
+}
+
+/** All images of a disk, the top one first, then those that it is copied to. */
+export function layersOf({ driver, source, backing, mirror }: Disk): ImageLayer[] {
+  const format = driver.type ?? (source.type === 'volume' ? undefined : 'raw');
+  const top = { source, format, metadataCacheBytes: driver.metadataCacheBytes };
+  return [top, ...below(backing), ...(mirror ? [mirror, ...below(mirror.backing)] : [])];
 }
 
 export const lun = (disk: Disk): boolean => disk.device === 'lun';

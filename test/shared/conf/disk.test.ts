@@ -265,6 +265,7 @@ describe("a disk's document", () => {
       const verdict = judge(room.path, document);
       assert.ok('document' in verdict, `${xml}: ${'error' in verdict && verdict.error}`);
       assert.equal(disksOf(written), disksOf(verdict.document));
+      assert.ok('document' in judge(room.path, written), xml);
       // The schema of libvirt 9 has forgotten this protocol.
       if (xml.includes("'ssh'")) continue;
       writeFileSync(file, written);
@@ -357,6 +358,31 @@ describe('the rules of disks', () => {
         ),
         String(rule.message),
       );
+  });
+
+  test('what a unit is copied to must be one, too', () => {
+    const copied = (mirror: string) =>
+      parseDisk(
+        `<disk type='block' device='lun'><source dev='/dev/a'/>${mirror}<target dev='sda' bus='scsi'/></disk>`,
+        live,
+      );
+    checkDisk(copied("<mirror type='block' job='copy'><format type='raw'/><source dev='/dev/b'/></mirror>"), {
+      qemu: true,
+    });
+    for (const [mirror, message] of [
+      ["<mirror file='/b'/>", "disk device='lun' is only valid for block type disk source"],
+      [
+        "<mirror type='block' job='copy'><format type='qcow2'/><source dev='/dev/b'/></mirror>",
+        "disk device 'lun' must use 'raw' format",
+      ],
+      [
+        "<mirror type='network' job='copy'><source protocol='nbd' name='x'/></mirror>",
+        "disk device='lun' is not supported for protocol='nbd'",
+      ],
+    ] as const)
+      assert.throws(() => checkDisk(copied(mirror), { qemu: true }), {
+        message: `unsupported configuration: ${message}`,
+      });
   });
 
   test('a unit of a volume is refused when the volume is known to be a file', () => {

@@ -165,6 +165,8 @@ describe("a pool's document", () => {
       // And what we write is by libvirt's schema.
       writeFileSync(file, formatPool(pool));
       execFileSync('virt-xml-validate', [file, 'storagepool'], { stdio: 'pipe' });
+      const validated = virsh('pool-define', '--validate', file);
+      assert.equal(validated.status, 0, `${xml}: ${validated.stderr}`);
     }
   });
 });
