@@ -1,4 +1,5 @@
 import { sanitizePath } from '../util/paths.ts';
+import { IMAGE_FORMATS, QCOW2_FEATURES } from './image-formats.ts';
 import type { PoolTypeName } from './pool-types.ts';
 import type { XmlElement } from './xml/element.ts';
 import { type Encryption, formatEncryption, parseEncryption } from './xml/encryption.ts';
@@ -10,26 +11,6 @@ import { XmlWriter } from './xml/write.ts';
 
 export const VOLUME_TYPES = ['file', 'block', 'dir', 'network', 'netdir', 'ploop'] as const;
 
-/** Formats of an image, as libvirt knows them. */
-export const IMAGE_FORMATS = [
-  'none',
-  'raw',
-  'dir',
-  'bochs',
-  'cloop',
-  'dmg',
-  'iso',
-  'vpc',
-  'vdi',
-  'fat',
-  'vhd',
-  'ploop',
-  'cow',
-  'qcow',
-  'qcow2',
-  'qed',
-  'vmdk',
-] as const;
 const PARTITION_FORMATS = [
   'none',
   'linux',
@@ -59,8 +40,6 @@ export const FORMATS_OF: Partial<Record<PoolTypeName, Formats>> = {
   disk: { names: PARTITION_FORMATS, default: 'none' },
 };
 
-export const FEATURES = ['lazy_refcounts', 'extended_l2'] as const;
-
 /** A volume as libvirt's document describes it. Sizes are bytes, up to 2^63 - 1. */
 export interface VolumeDocument {
   type: (typeof VOLUME_TYPES)[number];
@@ -76,7 +55,7 @@ export interface VolumeDocument {
     encryption?: Encryption;
     /** Version of qcow2, such as `1.1`. */
     compat?: string;
-    features?: (typeof FEATURES)[number][];
+    features?: (typeof QCOW2_FEATURES)[number][];
     clusterBytes?: bigint;
     /** No copy on write, where the file system can. */
     nocow?: true;
@@ -101,8 +80,8 @@ function parseFormat(element: XmlElement | undefined, formats: Formats | undefin
 
 function parseFeatures(element: XmlElement): VolumeDocument['target']['features'] {
   for (const { name } of element.children)
-    if (!FEATURES.some((known) => known === name)) throw unsupported(`unsupported feature ${name}`);
-  return FEATURES.filter((known) => element.only(known));
+    if (!QCOW2_FEATURES.some((known) => known === name)) throw unsupported(`unsupported feature ${name}`);
+  return QCOW2_FEATURES.filter((known) => element.only(known));
 }
 
 function parseTarget(

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { nameSchema } from '../util/names.ts';
+import { QCOW2_FEATURES } from './image-formats.ts';
 import { permissionsSchema } from './permissions.ts';
-import { FEATURES } from './volume-xml.ts';
 
 export const volumeFormatSchema = z.enum(['raw', 'qcow2', 'ploop']);
 export type VolumeFormat = z.infer<typeof volumeFormatSchema>;
@@ -25,7 +25,7 @@ export const newVolumeSchema = z.object({
     .object({
       compat: z.enum(['0.10', '1.1']).optional(),
       clusterBytes: z.number().int().optional(),
-      features: z.array(z.enum(FEATURES)).default([]),
+      features: z.array(z.enum(QCOW2_FEATURES)).default([]),
     })
     .optional(),
   ploop: z

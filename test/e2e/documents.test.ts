@@ -15,12 +15,7 @@ describe('documents of pools and volumes', () => {
     writeFileSync(at(name), text);
     return at(name);
   };
-  const refused = async (code: string, ...args: string[]): Promise<string> => {
-    const { status, stderr } = await controller.cli(...args);
-    assert.notEqual(status, 0, args.join(' '));
-    assert.match(stderr, new RegExp(`\\[${code}\\]`));
-    return stderr;
-  };
+  const refused = (code: string, ...args: string[]): Promise<string> => controller.cliRefused(code, ...args);
 
   before(async () => {
     controller = await TestController.start(at('data'), []);

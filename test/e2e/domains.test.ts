@@ -18,12 +18,7 @@ describe('domains as users of volumes', () => {
     writeFileSync(join(room.path, name), text);
     return join(room.path, name);
   };
-  const refused = async (code: string, ...args: string[]): Promise<string> => {
-    const { status, stderr } = await controller.cli(...args);
-    assert.notEqual(status, 0, args.join(' '));
-    assert.match(stderr, new RegExp(`\\[${code}\\]`));
-    return stderr;
-  };
+  const refused = (code: string, ...args: string[]): Promise<string> => controller.cliRefused(code, ...args);
 
   before(async () => {
     const guests = join(room.path, 'guests');

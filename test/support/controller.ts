@@ -115,6 +115,14 @@ export class TestController implements AsyncDisposable {
     return this.cliIn({}, ...args);
   }
 
+  /** A command that must fail with an error of this code; gives what it says. */
+  async cliRefused(code: string, ...args: string[]): Promise<string> {
+    const { status, stderr } = await this.cli(...args);
+    if (status === 0 || !stderr.includes(`[${code}]`))
+      throw new Error(`stowage ${args.join(' ')}: not refused with ${code}, but ${status}: ${stderr}`);
+    return stderr;
+  }
+
   cliAs(token: string, ...args: string[]): Promise<CliResult> {
     return this.cliIn({ STOWAGE_TOKEN: token }, ...args);
   }

@@ -1,4 +1,4 @@
-import { IMAGE_FORMATS } from '../volume-xml.ts';
+import { IMAGE_FORMATS } from '../image-formats.ts';
 import type { XmlElement } from '../xml/element.ts';
 import { enumAttribute, unsignedAttribute, unsupported } from '../xml/values.ts';
 import type { XmlWriter } from '../xml/write.ts';

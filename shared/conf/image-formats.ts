@@ -1,0 +1,23 @@
+/** Formats of an image, as libvirt knows them. */
+export const IMAGE_FORMATS = [
+  'none',
+  'raw',
+  'dir',
+  'bochs',
+  'cloop',
+  'dmg',
+  'iso',
+  'vpc',
+  'vdi',
+  'fat',
+  'vhd',
+  'ploop',
+  'cow',
+  'qcow',
+  'qcow2',
+  'qed',
+  'vmdk',
+] as const;
+
+/** What qcow2 may have from version 1.1 on. */
+export const QCOW2_FEATURES = ['lazy_refcounts', 'extended_l2'] as const;
