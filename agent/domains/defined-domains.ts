@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { parseDiskElement } from '../../shared/conf/disk/disk.ts';
@@ -10,10 +10,13 @@ import type { Affect, DeviceChange, Domain, UsedImage } from '../../shared/proto
 import { StowageError } from '../../shared/util/errors.ts';
 import { checkName } from '../../shared/util/names.ts';
 import { removeIfExists, replaceFile, syncDirectory } from '../host/files.ts';
+import { type Configuration, readConfigurations, unreadable } from './configurations.ts';
 import { affected, changeDisks, refuseColdBus } from './device-changes.ts';
 import { imagesOf } from './images.ts';
 
-const storedSchema = z.object({ config: z.string().optional(), live: z.string().optional() });
+const storedSchema = z
+  .object({ config: z.string().optional(), live: z.string().optional() })
+  .refine(({ config, live }) => config !== undefined || live !== undefined, 'no document in it');
 
 /** What a volume is that a disk names. Throws for one that is not there; `running`: for one that cannot be used now, too. */
 export type HostVolumes = (pool: string, volume: string, running: boolean) => ReturnType<VolumeResolver>;
@@ -41,6 +44,7 @@ export class DefinedDomains {
   readonly #directory: string;
   readonly #volumes: HostVolumes;
   readonly #domains = new Map<string, Stored>();
+  readonly #broken = new Map<string, Domain>();
   /** Ends when the last change does: they come one after the other. */
   #last: Promise<unknown> = Promise.resolve();
   #nextId = 1;
@@ -53,16 +57,23 @@ export class DefinedDomains {
   static async open(directory: string, volumes: HostVolumes): Promise<DefinedDomains> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const domains = new DefinedDomains(directory, volumes);
-    for (const file of (await readdir(directory)).filter((name) => name.endsWith('.json')).sort()) {
-      const stored = storedSchema.parse(JSON.parse(await readFile(join(directory, file), 'utf8')));
+    for (const file of await readConfigurations(directory, '.json')) domains.#load(file);
+    return domains;
+  }
+
+  /** A file that cannot be read holds its domain back, not the agent: until it is undefined or defined anew it is told of. */
+  #load(file: Configuration): void {
+    try {
+      const stored = storedSchema.parse(JSON.parse(file.text));
       const config = stored.config === undefined ? undefined : parseDomain(stored.config, STORED);
       const live = stored.live === undefined ? undefined : parseDomain(stored.live, STORED);
-      const name = (live ?? config)?.name;
-      if (name === undefined) continue;
-      domains.#domains.set(name, { config, live });
-      domains.#nextId = Math.max(domains.#nextId, Number(live?.id ?? 0) + 1);
+      const { name } = (live ?? config)!;
+      this.#domains.set(name, { config, live });
+      this.#nextId = Math.max(this.#nextId, Number(live?.id ?? 0) + 1);
+    } catch (error) {
+      const name = decodeURIComponent(file.name);
+      this.#broken.set(name, unreadable('stowage', { ...file, name }, error));
     }
-    return domains;
   }
 
   #change<T>(work: () => Promise<T>): Promise<T> {
@@ -83,6 +94,7 @@ export class DefinedDomains {
   }
 
   async #save(name: string, { config, live }: Stored): Promise<void> {
+    this.#broken.delete(name);
     const path = join(this.#directory, `${encodeURIComponent(name)}.json`);
     if (!config && !live) {
       await removeIfExists(path);
@@ -113,7 +125,9 @@ export class DefinedDomains {
   }
 
   list(): Domain[] {
-    return [...this.#domains.values()].map((stored) => this.#describe(stored));
+    return [...this.#domains.values()]
+      .map((stored) => this.#describe(stored))
+      .concat(...this.#broken.values());
   }
 
   /** The document of what runs, or with `inactive`, and of a domain that does not, of what starts next. */
@@ -153,6 +167,10 @@ export class DefinedDomains {
   /** Forgets what the domain would start with; one that runs does so until it is stopped. */
   undefine(name: string): Promise<void> {
     return this.#change(async () => {
+      if (this.#broken.has(name)) {
+        await this.#save(name, {});
+        return;
+      }
       const { config, live } = this.#get(name);
       if (!config)
         throw new StowageError(

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { DefinedDomains } from '../../agent/domains/defined-domains.ts';
@@ -126,6 +126,34 @@ describe('a defined domain', () => {
     assert.match(inactive, /<domain type='qemu'>.*s3cr3t/s);
     assert.doesNotMatch(inactive, /vdb|backingStore/);
     assert.doesNotMatch(again.document('guest', { inactive: false, secure: false }), /s3cr3t/);
+  });
+
+  test('whose file is damaged is told of, holds nobody up, and can be forgotten or made anew', async () => {
+    await using room = scratch();
+    const before = await DefinedDomains.open(room.path, volumes);
+    await before.define(domainWith(disk('vda', '/a')));
+    const good = readFileSync(join(room.path, 'guest.json'), 'utf8');
+    writeFileSync(join(room.path, 'torn.json'), good.slice(0, -40).replace('/a', '/torn'));
+    writeFileSync(join(room.path, 'empty.json'), '{}');
+    const domains = await DefinedDomains.open(room.path, volumes);
+    const told = (): (string | undefined)[][] =>
+      domains.list().map(({ name, unreadable }) => [name, unreadable && 'unreadable']);
+    assert.deepEqual(told(), [
+      ['guest', undefined],
+      ['empty', 'unreadable'],
+      ['torn', 'unreadable'],
+    ]);
+    assert.ok(
+      domains
+        .list()
+        .some(({ name, images }) => name === 'torn' && images.some(({ path }) => path === '/torn')),
+    );
+    await domains.undefine('empty');
+    await domains.define(domainWith('', { name: 'torn', uuid: 'c7a5fdbd-edaf-9455-926a-d65c16db1803' }));
+    assert.deepEqual(told(), [
+      ['guest', undefined],
+      ['torn', undefined],
+    ]);
   });
 
   test("options mean what virsh's do", async () => {

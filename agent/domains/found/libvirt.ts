@@ -3,8 +3,8 @@ import { parseDomainElement } from '../../../shared/conf/domain-xml.ts';
 import { readXml } from '../../../shared/conf/xml/read.ts';
 import type { Domain } from '../../../shared/protocol/domains.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
+import { readConfigurations, unreadable } from '../configurations.ts';
 import { imagesOf } from '../images.ts';
-import { readConfigurations, unreadable } from './configurations.ts';
 
 const DRIVERS = ['qemu', 'lxc', 'libxl'];
 

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Domain } from '../../../shared/protocol/domains.ts';
-import { readConfigurations } from './configurations.ts';
+import { readConfigurations } from '../configurations.ts';
 
 /** The value of a shell assignment, with the number of the container put in. */
 function assigned(text: string, name: string, container: string): string | undefined {

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Domain, UsedImage } from '../../../shared/protocol/domains.ts';
 import { exists } from '../../host/files.ts';
-import { readConfigurations } from './configurations.ts';
+import { readConfigurations } from '../configurations.ts';
 
 /** Keys of a guest's configuration that name a volume. */
 const VOLUME_KEYS = /^(?:ide|sata|scsi|virtio|efidisk|tpmstate|unused|mp|rootfs)\d*$/;

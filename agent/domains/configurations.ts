@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Domain } from '../../../shared/protocol/domains.ts';
+import type { Domain } from '../../shared/protocol/domains.ts';
 
 /** A file of somebody's configuration: the name before its ending, and its text. */
 export interface Configuration {
