@@ -65,7 +65,7 @@ export class HostAgent {
   readonly backends: BackendRegistry;
   readonly pools: Pools;
   readonly domains: HostDomains;
-  readonly use = new VolumeUse();
+  readonly use: VolumeUse;
   /** Open doors of sources, by transfer. */
   readonly doors = new Map<string, SourceDoor>();
   /** Pulls under way, by transfer. */
@@ -77,12 +77,14 @@ export class HostAgent {
     state: AgentState,
     backends: BackendRegistry,
     pools: Pools,
+    use: VolumeUse,
     domains: HostDomains,
     identity: { version: string; bundle: string },
   ) {
     this.state = state;
     this.backends = backends;
     this.pools = pools;
+    this.use = use;
     this.domains = domains;
     this.version = identity.version;
     this.bundle = identity.bundle;
@@ -92,8 +94,9 @@ export class HostAgent {
     const state = await AgentState.open(directory);
     const backends = await loadBackends(process.env.STOWAGE_BACKEND_DIR);
     const pools = await Pools.open(state, backends);
-    const domains = await HostDomains.open(directory, pools, process.env.STOWAGE_GUESTS_ROOT ?? '/');
-    return new HostAgent(state, backends, pools, domains, identity);
+    const use = new VolumeUse();
+    const domains = await HostDomains.open(directory, pools, use, process.env.STOWAGE_GUESTS_ROOT ?? '/');
+    return new HostAgent(state, backends, pools, use, domains, identity);
   }
 
   /** The sink of a transfer, wherever it is. Throws `transfer-not-found`. */

@@ -109,5 +109,6 @@ program.addCommand(ploopCommand());
 program.parseAsync().catch((error) => {
   const known = toStowageError(error);
   process.stderr.write(`stowage-agent: ${known.message} [${known.code}]\n`);
-  process.exitCode = 1;
+  // At once: what was begun, such as watching a pool, would keep a half-started agent alive.
+  process.exit(1);
 });

@@ -43,6 +43,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   readonly #state: AgentState;
   readonly #backends: BackendRegistry;
   readonly #pools = new Map<string, HostedPool>();
+  readonly #changing = new Map<string, Promise<void>>();
   readonly #poll: NodeJS.Timeout;
 
   private constructor(state: AgentState, backends: BackendRegistry) {
@@ -81,9 +82,16 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     for (const pool of this.#pools.values()) {
       if (pool.state === 'running') void this.refresh(pool.definition.name).catch(() => undefined);
       // Storage that went away is tried again: a mount comes back without anybody telling us.
-      if (pool.state === 'inaccessible')
-        void this.#start(pool).catch((error) => this.#inaccessible(pool, error));
+      if (pool.state === 'inaccessible') void this.#tryAgain(pool.definition.name);
     }
+  }
+
+  #tryAgain(name: string): Promise<void> {
+    return this.#alone(name, async () => {
+      const pool = this.#pools.get(name);
+      if (pool?.state !== 'inaccessible') return;
+      await this.#start(pool).catch((error) => this.#inaccessible(pool, error));
+    });
   }
 
   // ---- reading ----
@@ -134,42 +142,61 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
 
   // ---- life of a pool ----
 
+  /** One change of a pool's life after the other: what one has looked at must be so when it is done. */
+  #alone<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#changing.get(name) ?? Promise.resolve();
+    const change = before.then(work, work);
+    const settled = change.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#changing.set(name, settled);
+    void settled.then(() => {
+      if (this.#changing.get(name) === settled) this.#changing.delete(name);
+    });
+    return change;
+  }
+
   /** Throws `pool-exists` for a name in use and for a directory that another pool has already. */
-  async define(definition: Omit<PoolDefinition, 'uuid'> & { uuid?: string }): Promise<Pool> {
-    const { name } = definition;
-    if (this.#pools.has(name))
-      throw new StowageError('pool-exists', `this host has a pool '${name}' already`);
-    const backend = this.#backends.get(definition.type);
-    const reason = await backend.probe();
-    if (reason)
-      throw new StowageError(
-        'not-supported',
-        `pools of type '${definition.type}' do not work on this host: ${reason}`,
-      );
-    await this.#refuseSharedTarget(definition.target.path);
-    const complete = { ...definition, uuid: definition.uuid ?? randomUUID() };
-    const pool = new HostedPool(complete, backend.open(complete));
-    await this.#state.savePool(complete, false);
-    this.#pools.set(name, pool);
-    this.emit('event', { type: 'pool', pool: pool.describe() });
-    return pool.describe();
+  define(definition: Omit<PoolDefinition, 'uuid'> & { uuid?: string }): Promise<Pool> {
+    return this.#alone(definition.name, async () => {
+      const { name } = definition;
+      if (this.#pools.has(name))
+        throw new StowageError('pool-exists', `this host has a pool '${name}' already`);
+      const backend = this.#backends.get(definition.type);
+      const reason = await backend.probe();
+      if (reason)
+        throw new StowageError(
+          'not-supported',
+          `pools of type '${definition.type}' do not work on this host: ${reason}`,
+        );
+      await this.#refuseSharedTarget(definition.target.path);
+      const complete = { ...definition, uuid: definition.uuid ?? randomUUID() };
+      const pool = new HostedPool(complete, backend.open(complete));
+      await this.#state.savePool(complete, false);
+      this.#pools.set(name, pool);
+      this.emit('event', { type: 'pool', pool: pool.describe() });
+      return pool.describe();
+    });
   }
 
   /** Replaces the definition of a stopped pool, which keeps its name and its UUID. What it held stays where it is. */
-  async redefine(definition: PoolDefinition): Promise<Pool> {
-    const { name, uuid, type } = definition;
-    const before = this.#inactive(name);
-    if (before.definition.uuid !== uuid)
-      throw new StowageError(
-        'pool-exists',
-        `operation failed: pool '${name}' already exists with uuid ${before.definition.uuid}`,
-      );
-    await this.#refuseSharedTarget(definition.target.path, name);
-    const pool = new HostedPool(definition, this.#backends.get(type).open(definition));
-    await this.#state.savePool(definition, false);
-    this.#pools.set(name, pool);
-    this.emit('event', { type: 'pool', pool: pool.describe() });
-    return pool.describe();
+  redefine(definition: PoolDefinition): Promise<Pool> {
+    return this.#alone(definition.name, async () => {
+      const { name, uuid, type } = definition;
+      const before = this.#inactive(name);
+      if (before.definition.uuid !== uuid)
+        throw new StowageError(
+          'pool-exists',
+          `operation failed: pool '${name}' already exists with uuid ${before.definition.uuid}`,
+        );
+      await this.#refuseSharedTarget(definition.target.path, name);
+      const pool = new HostedPool(definition, this.#backends.get(type).open(definition));
+      await this.#state.savePool(definition, false);
+      this.#pools.set(name, pool);
+      this.emit('event', { type: 'pool', pool: pool.describe() });
+      return pool.describe();
+    });
   }
 
   async #refuseSharedTarget(path: string, own?: string): Promise<void> {
@@ -187,20 +214,24 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     }
   }
 
-  async undefine(name: string): Promise<void> {
-    const pool = this.#get(name);
-    if (pool.state === 'running')
-      throw new StowageError('pool-active', `pool '${name}' is running; stop it first`);
-    await this.#state.removePool(name);
-    this.#pools.delete(name);
-    this.emit('event', { type: 'pool-gone', pool: name });
+  undefine(name: string): Promise<void> {
+    return this.#alone(name, async () => {
+      const pool = this.#get(name);
+      if (pool.state === 'running')
+        throw new StowageError('pool-active', `pool '${name}' is running; stop it first`);
+      await this.#state.removePool(name);
+      this.#pools.delete(name);
+      this.emit('event', { type: 'pool-gone', pool: name });
+    });
   }
 
-  async build(name: string): Promise<void> {
-    const pool = this.#inactive(name);
-    if (!pool.driver.build)
-      throw new StowageError('not-supported', `pools of type '${pool.definition.type}' are not built`);
-    await pool.driver.build();
+  build(name: string): Promise<void> {
+    return this.#alone(name, async () => {
+      const pool = this.#inactive(name);
+      if (!pool.driver.build)
+        throw new StowageError('not-supported', `pools of type '${pool.definition.type}' are not built`);
+      await pool.driver.build();
+    });
   }
 
   #inactive(name: string): HostedPool {
@@ -210,11 +241,13 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     return pool;
   }
 
-  async start(name: string): Promise<Pool> {
-    const pool = this.#inactive(name);
-    await this.#start(pool);
-    await this.#state.savePool(pool.definition, true);
-    return pool.describe();
+  start(name: string): Promise<Pool> {
+    return this.#alone(name, async () => {
+      const pool = this.#inactive(name);
+      await this.#start(pool);
+      await this.#state.savePool(pool.definition, true);
+      return pool.describe();
+    });
   }
 
   async #start(pool: HostedPool): Promise<void> {
@@ -236,24 +269,28 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     await this.refresh(pool.definition.name);
   }
 
-  async stop(name: string): Promise<Pool> {
-    const pool = this.#get(name);
-    if (pool.state === 'inactive') throw new StowageError('pool-inactive', `pool '${name}' is not started`);
-    pool.stopWatching?.();
-    await pool.driver.stop?.();
-    pool.state = 'inactive';
-    pool.space = NO_SPACE;
-    this.#replaceVolumes(pool, []);
-    await this.#state.savePool({ ...pool.definition }, false);
-    this.emit('event', { type: 'pool', pool: pool.describe() });
-    return pool.describe();
+  stop(name: string): Promise<Pool> {
+    return this.#alone(name, async () => {
+      const pool = this.#get(name);
+      if (pool.state === 'inactive') throw new StowageError('pool-inactive', `pool '${name}' is not started`);
+      pool.stopWatching?.();
+      await pool.driver.stop?.();
+      pool.state = 'inactive';
+      pool.space = NO_SPACE;
+      this.#replaceVolumes(pool, []);
+      await this.#state.savePool({ ...pool.definition }, false);
+      this.emit('event', { type: 'pool', pool: pool.describe() });
+      return pool.describe();
+    });
   }
 
-  async delete(name: string): Promise<void> {
-    const pool = this.#inactive(name);
-    if (!pool.driver.delete)
-      throw new StowageError('not-supported', `pools of type '${pool.definition.type}' are not deleted`);
-    await pool.driver.delete();
+  delete(name: string): Promise<void> {
+    return this.#alone(name, async () => {
+      const pool = this.#inactive(name);
+      if (!pool.driver.delete)
+        throw new StowageError('not-supported', `pools of type '${pool.definition.type}' are not deleted`);
+      await pool.driver.delete();
+    });
   }
 
   /** Looks again, and tells of each difference. Calls that come while one runs share the next one. */

@@ -18,6 +18,12 @@ export class VolumeUse {
     return use;
   }
 
+  /** Throws `volume-in-use` while somebody changes the volume. */
+  refuseWritten(volume: string): void {
+    const writer = this.#uses.get(volume)?.writer;
+    if (writer) throw new StowageError('volume-in-use', `volume '${volume}' is in use: ${writer}`);
+  }
+
   /** Throws `volume-in-use` with what the holder is doing. */
   read(volume: string, purpose: string): Disposable {
     const use = this.#use(volume);

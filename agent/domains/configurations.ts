@@ -8,29 +8,49 @@ export interface Configuration {
   text: string;
 }
 
+/** Nothing is there, or is not any more. Whatever else keeps a file from being read is no sign that there is none. */
+function unlessAbsent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
+}
+
+/** The text of a file; undefined where there is none. */
+export function readConfiguration(path: string): Promise<string | undefined> {
+  return readFile(path, 'utf8').catch(unlessAbsent);
+}
+
 /** The files of a directory that end so; none where there is no directory. */
 export async function readConfigurations(directory: string, ending: string): Promise<Configuration[]> {
-  const names = await readdir(directory).catch(() => []);
+  const names = (await readdir(directory).catch(unlessAbsent)) ?? [];
   const files = await Promise.all(
     names
       .filter((name) => name.endsWith(ending) && name.length > ending.length)
       .sort()
       .map(async (name) => ({
         name: name.slice(0, -ending.length),
-        // Gone since: nothing is there to be read.
-        text: await readFile(join(directory, name), 'utf8').catch(() => undefined),
+        text: await readConfiguration(join(directory, name)),
       })),
   );
   return files.flatMap(({ name, text }) => (text === undefined ? [] : [{ name, text }]));
 }
+
+const ENTITIES: Record<string, string> = { lt: '<', gt: '>', amp: '&', quot: '"', apos: "'" };
 
 /**
  * A domain whose configuration nobody here understands. Whatever in it looks like a path counts as used: better a volume is
  * kept that could go than the other way round.
  */
 export function unreadable(origin: Domain['origin'], { name, text }: Configuration, error: unknown): Domain {
-  const why = error instanceof Error ? error.message : String(error);
-  const paths = new Set([...text.matchAll(/["'](\/[^"'<>\n]+)["']/g)].map(([, path]) => path));
+  const paths = new Set(
+    [...text.matchAll(/["'>]\s*(\/[^"'<>\n]+)/g)].map(([, path]) =>
+      path!.trim().replaceAll(/&(\w+);/g, (all, entity: string) => ENTITIES[entity] ?? all),
+    ),
+  );
   const images = [...paths].map((path) => ({ target: '?', role: 'disk' as const, path }));
-  return { name, origin, state: 'unknown', persistent: true, images, unreadable: why };
+  return { ...unknown(origin, name, error), images };
+}
+
+/** What is there and cannot be read at all. */
+export function unknown(origin: Domain['origin'], name: string, error: unknown): Domain {
+  const why = error instanceof Error ? error.message : String(error);
+  return { name, origin, state: 'unknown', persistent: true, images: [], unreadable: why };
 }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -30,6 +31,12 @@ interface Stored {
 /** Documents come in as those of domains that do not run, and are kept with all that is in them. */
 const GIVEN = { live: false };
 const STORED = { live: true, secure: true };
+
+/** Names may be longer than those of files. */
+function fileName(name: string): string {
+  const encoded = encodeURIComponent(name);
+  return encoded.length <= 200 ? encoded : createHash('sha256').update(name).digest('hex');
+}
 
 /** Most images are in both forms of a domain. */
 function unique(images: UsedImage[]): UsedImage[] {
@@ -88,14 +95,19 @@ export class DefinedDomains {
     return stored;
   }
 
-  /** The one list of rules, for what is saved and for what runs. */
-  #check(document: DomainDocument, running: boolean): void {
-    checkDomain(document, (pool, volume) => this.#volumes(pool, volume, running));
+  /** The one list of rules, for what is saved and for what runs. With `changed` only the volume of that disk must be there. */
+  #check(document: DomainDocument, running: boolean, changed?: string): void {
+    checkDomain(document, ({ source: { volume }, target: { dev } }) =>
+      // A volume that another disk has lost must not keep a domain from being mended.
+      volume && (changed === undefined || changed === dev)
+        ? this.#volumes(volume.pool, volume.volume, running)
+        : undefined,
+    );
   }
 
   async #save(name: string, { config, live }: Stored): Promise<void> {
     this.#broken.delete(name);
-    const path = join(this.#directory, `${encodeURIComponent(name)}.json`);
+    const path = join(this.#directory, `${fileName(name)}.json`);
     if (!config && !live) {
       await removeIfExists(path);
       await syncDirectory(this.#directory);
@@ -106,6 +118,8 @@ export class DefinedDomains {
       config: config && formatDomain(config, STORED),
       live: live && formatDomain(live, STORED),
     };
+    // What could not be read again after a restart is not taken.
+    for (const document of Object.values(text)) if (document !== undefined) parseDomain(document, STORED);
     await replaceFile(path, JSON.stringify(text));
     this.#domains.set(name, { config, live });
   }
@@ -120,7 +134,7 @@ export class DefinedDomains {
       origin: 'stowage',
       state: live ? 'running' : 'shut off',
       persistent: config !== undefined,
-      images: unique([...imagesOf(config?.disks ?? []), ...imagesOf(live?.disks ?? [])]),
+      images: unique([config, live].flatMap((document) => (document ? imagesOf(document) : []))),
     };
   }
 
@@ -209,15 +223,20 @@ export class DefinedDomains {
     return this.#change(async () => {
       const stored = this.#get(name);
       const { config, live } = stored;
-      const forms = affected(affect, { running: live !== undefined, persistent: config !== undefined });
+      const forms = affected(
+        affect,
+        { running: live !== undefined, persistent: config !== undefined },
+        change,
+      );
       const element = readXml(xml);
       if (element.name !== 'disk') throw unsupported(`unknown device type '${element.name}'`);
       const apply = (document: DomainDocument, form: 'live' | 'config'): DomainDocument => {
         // As libvirt does: nobody attaches a running mirror.
         const disk = parseDiskElement(element, { live: false, narrowScsi: !isQemu(document.type) });
         const changed = { ...document, disks: changeDisks(document, disk, change, form) };
-        this.#check(changed, form === 'live');
-        if (form === 'live' && change !== 'update-device') refuseColdBus(disk);
+        // What is taken away cannot be wrong, and what else is missing must not keep it.
+        if (change !== 'detach-device') this.#check(changed, form === 'live', disk.target.dev);
+        if (change === 'attach-device' && form === 'live') refuseColdBus(disk);
         return changed;
       };
       const next: Stored = {

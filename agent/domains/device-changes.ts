@@ -12,6 +12,7 @@ const notValid = (why: string): StowageError =>
 export function affected(
   { live, config, current, persistent }: Affect,
   domain: { running: boolean; persistent: boolean },
+  change: DeviceChange,
 ): { live: boolean; config: boolean } {
   for (const [name, given] of Object.entries({ live, config, persistent }))
     if (current && given)
@@ -23,11 +24,14 @@ export function affected(
             ? 'Options --current and --config are mutually exclusive'
             : 'Options --persistent and --current are mutually exclusive',
       );
-  const neither = !live && !config && !persistent;
-  const forms = {
-    live: live || (persistent && domain.running) || (neither && domain.running),
-    config: config || persistent || (neither && !domain.running),
-  };
+  // Without options an update is for the domain as it is now, while attach and detach are of old for one that runs.
+  const asIs = current || (change === 'update-device' && !live && !config && !persistent);
+  const forms = asIs
+    ? { live: domain.running, config: !domain.running }
+    : {
+        live: live || (persistent && domain.running) || (!config && !persistent),
+        config: config || persistent,
+      };
   if (forms.live && !domain.running) throw notValid('domain is not running');
   if (forms.config && !domain.persistent)
     throw notValid('transient domains do not have any persistent config');
@@ -87,6 +91,7 @@ export function changeDisks(
             ? `device not found: disk ${dev} not found`
             : `device not found: no target device ${dev}`,
         );
+      if (form === 'live') refuseColdBus(disks[at]!);
       return disks.toSpliced(at, 1);
     case 'update-device':
       if (at < 0)

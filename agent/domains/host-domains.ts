@@ -2,11 +2,19 @@ import { join } from 'node:path';
 import type { Domain, VolumeUser } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Pools } from '../pools.ts';
+import type { VolumeUse } from '../volume-use.ts';
+import { unknown } from './configurations.ts';
 import { DefinedDomains } from './defined-domains.ts';
 import { libvirtDomains } from './found/libvirt.ts';
 import { openvzDomains } from './found/openvz.ts';
 import { proxmoxDomains } from './found/proxmox.ts';
 import { References } from './references.ts';
+
+const FINDERS = [
+  ['libvirt', libvirtDomains],
+  ['proxmox', proxmoxDomains],
+  ['openvz', openvzDomains],
+] as const;
 
 /** All users of volumes on this host: what was defined here, and what its hypervisors keep themselves. */
 export class HostDomains {
@@ -21,7 +29,12 @@ export class HostDomains {
     this.#root = root;
   }
 
-  static async open(stateDirectory: string, pools: Pools, root: string): Promise<HostDomains> {
+  static async open(
+    stateDirectory: string,
+    pools: Pools,
+    use: VolumeUse,
+    root: string,
+  ): Promise<HostDomains> {
     const defined = await DefinedDomains.open(join(stateDirectory, 'domains'), (pool, name, running) => {
       if (!pools.list().some((known) => known.name === pool))
         throw new StowageError(
@@ -36,38 +49,58 @@ export class HostDomains {
           'volume-not-found',
           `Storage volume not found: no storage vol with matching name '${name}'`,
         );
+      // It may be gone in a moment.
+      use.refuseWritten(`${pool}/${name}`);
       return volume.type;
     });
     return new HostDomains(defined, pools, root);
   }
 
-  /** Reads the configurations anew. */
+  /** Reads the configurations anew. What cannot be read at all has an entry of its own that says why. */
   async list(): Promise<Domain[]> {
-    const found = await Promise.all([
-      libvirtDomains(this.#root),
-      proxmoxDomains(this.#root),
-      openvzDomains(this.#root),
-    ]);
-    return [...this.defined.list(), ...found.flat()];
+    return (await this.#look()).domains;
   }
 
-  async #references(): Promise<References> {
+  async #look(): Promise<{ domains: Domain[]; hidden: Domain[] }> {
+    const hidden: Domain[] = [];
+    const found = await Promise.all(
+      FINDERS.map(([origin, find]) =>
+        find(this.#root).catch((error: NodeJS.ErrnoException) => {
+          const domain = unknown(origin, '?', error);
+          // An agent of an ordinary user sees nothing of the system's hypervisors: that is so, and no failure.
+          if (error.code !== 'EACCES' && error.code !== 'EPERM') hidden.push(domain);
+          return [domain];
+        }),
+      ),
+    );
+    return { domains: [...this.defined.list(), ...found.flat()], hidden };
+  }
+
+  #references(domains: readonly Domain[]): Promise<References> {
     const volumes = this.#pools
       .running()
       .flatMap((pool) => this.#pools.volumes(pool).map((volume) => ({ pool, volume })));
-    return References.of(await this.list(), volumes);
+    const targets = new Map(this.#pools.list().map(({ name, target }) => [name, target.path]));
+    return References.of(domains, volumes, (pool, volume) => {
+      const target = targets.get(pool);
+      return target === undefined ? undefined : join(target, volume);
+    });
   }
 
   async users(pool: string, volume: string): Promise<VolumeUser[]> {
-    return (await this.#references()).users(pool, volume);
+    return (await this.#references(await this.list())).users(pool, volume);
   }
 
-  /** Throws `volume-used`, naming them, when domains use a volume or others stand on it. */
+  /** Throws `volume-used`, naming them, when domains use a volume or others stand on it, or when that cannot be known. */
   async refuseUsed(pool: string, volume: string): Promise<void> {
-    const references = await this.#references();
+    await this.#pools.refresh(pool);
+    const { domains, hidden } = await this.#look();
+    const references = await this.#references(domains);
     const users = references.users(pool, volume).map(describeUser);
     const above = references.standingOn(pool, volume);
     if (above.length > 0) users.push(`volume ${above.join(', ')}, which stands on it`);
+    for (const { origin, unreadable } of hidden)
+      users.push(`perhaps a domain of ${origin}, whose configurations cannot be read: ${unreadable}`);
     if (users.length > 0)
       throw new StowageError('volume-used', `volume '${pool}/${volume}' is used by ${users.join('; ')}`);
   }

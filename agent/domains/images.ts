@@ -1,6 +1,7 @@
 import type { BackingChain } from '../../shared/conf/disk/chain.ts';
-import type { Disk } from '../../shared/conf/disk/disk.ts';
 import type { StorageSource } from '../../shared/conf/disk/source.ts';
+import type { DomainDocument } from '../../shared/conf/domain-xml.ts';
+import type { XmlElement } from '../../shared/conf/xml/element.ts';
 import type { UsedImage } from '../../shared/protocol/domains.ts';
 
 function imageOf(source: StorageSource, target: string, role: UsedImage['role']): UsedImage[] {
@@ -16,11 +17,31 @@ function chainOf(chain: BackingChain | undefined, target: string): UsedImage[] {
   return images;
 }
 
-/** What the disks of a domain name on their host: their own images, what these stand on, where they are mirrored to. */
-export function imagesOf(disks: readonly Disk[]): UsedImage[] {
-  return disks.flatMap(({ source, target: { dev }, backing, mirror }) => [
-    ...imageOf(source, dev, 'disk'),
-    ...chainOf(backing, dev),
-    ...(mirror ? [...imageOf(mirror.source, dev, 'mirror'), ...chainOf(mirror.backing, dev)] : []),
-  ]);
+/** Elements whose text is the path of an image: what a domain boots from, and where its firmware keeps its variables. */
+const PATHS = ['kernel', 'initrd', 'dtb', 'loader', 'nvram', 'path'];
+
+/** What else a domain opens: firmware, file systems of containers, memory devices. */
+function otherImages(element: XmlElement): UsedImage[] {
+  if (element.name === 'disk') return [];
+  const texts = PATHS.includes(element.name) ? [element.text.trim()] : [];
+  const sources = element.name === 'source' ? [element.attribute('file'), element.attribute('dev')] : [];
+  const own = [...texts, ...sources]
+    .filter((path) => path?.startsWith('/'))
+    .map((path) => ({ target: element.name, role: 'disk' as const, path }));
+  const [pool, volume] =
+    element.name === 'source' ? [element.attribute('pool'), element.attribute('volume')] : [];
+  const named = pool && volume ? [{ target: element.name, role: 'disk' as const, pool, volume }] : [];
+  return [...own, ...named, ...element.children.flatMap(otherImages)];
+}
+
+/** What a domain names on its host: its disks, what these stand on, where they are mirrored to, and what else it opens. */
+export function imagesOf({ disks, written }: DomainDocument): UsedImage[] {
+  return [
+    ...disks.flatMap(({ source, target: { dev }, backing, mirror }) => [
+      ...imageOf(source, dev, 'disk'),
+      ...chainOf(backing, dev),
+      ...(mirror ? [...imageOf(mirror.source, dev, 'mirror'), ...chainOf(mirror.backing, dev)] : []),
+    ]),
+    ...otherImages(written),
+  ];
 }

@@ -1,68 +1,107 @@
-import { realpath } from 'node:fs/promises';
+import { open, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Volume } from '../../shared/conf/volume.ts';
 import type { Domain, UsedImage, VolumeUser } from '../../shared/protocol/domains.ts';
+import { isQcow2, parseQcow2Header } from '../formats/qcow2.ts';
+
+/** No chain is longer; one that leads back to itself is. */
+const LONGEST_CHAIN = 64;
 
 interface Place {
-  pool: string;
+  /** `pool/volume`. */
+  key: string;
   volume: Volume;
   /** Without links on the way. */
   path: string;
 }
 
 const real = (path: string): Promise<string> => realpath(path).catch(() => resolve(path));
-const keyOf = ({ pool, volume }: Place): string => `${pool}/${volume.name}`;
+
+/**
+ * The files that the text of a backing store in an image at `path` names: a path, `file:…`, or `json:{…}` with whatever in
+ * it is an absolute path.
+ */
+function filesOf(path: string, backingStore: string): string[] {
+  if (backingStore.startsWith('json:'))
+    return [...backingStore.matchAll(/"(\/[^"]*)"/g)].map(([, found]) => found!);
+  return [resolve(dirname(path), backingStore.replace(/^file:(?:\/\/(?=\/))?/, ''))];
+}
+
+/** What an image that is no volume of ours stands on, as its header says. */
+async function backingStoreOf(path: string): Promise<string | undefined> {
+  try {
+    await using file = await open(path, 'r');
+    if (!(await file.stat()).isFile()) return undefined;
+    const head = Buffer.alloc(64 << 10);
+    const { bytesRead } = await file.read(head, 0, head.length, 0);
+    const read = head.subarray(0, bytesRead);
+    return isQcow2(read) ? parseQcow2Header(read).backingStore : undefined;
+  } catch {
+    // Not there, or no image that anybody could start from.
+    return undefined;
+  }
+}
 
 /** Which domain uses which volume of a host, and through which others. */
 export class References {
   readonly #users = new Map<string, VolumeUser[]>();
   readonly #stands = new Map<string, string[]>();
+  readonly #places: Places;
 
-  /** Looks at all configurations and all volumes as they are now. */
+  private constructor(places: Places) {
+    this.#places = places;
+  }
+
+  /**
+   * Looks at all configurations and all volumes as they are now. `pathOf` tells where a volume lies that a domain names by
+   * its pool, also when the pool is stopped.
+   */
   static async of(
     domains: readonly Domain[],
     volumes: readonly { pool: string; volume: Volume }[],
+    pathOf: (pool: string, volume: string) => string | undefined,
   ): Promise<References> {
-    const references = new References();
-    const places = await placesFor(volumes);
-    const backing = new Map<string, Place>();
-    for (const place of places.all) {
-      const { backingStore } = place.volume;
-      if (backingStore === undefined) continue;
-      const [below] = places.at(await real(resolve(dirname(place.path), backingStore)));
-      if (!below) continue;
-      backing.set(keyOf(place), below);
-      const above = references.#stands.get(keyOf(below)) ?? [];
-      references.#stands.set(keyOf(below), [...above, keyOf(place)]);
-    }
+    const references = new References(await placesFor(volumes));
+    for (const place of references.#places.all) await references.#addStanding(place);
     for (const domain of domains)
-      for (const image of domain.images)
-        for (const place of await placesOf(image, places)) references.#add(domain, image, place, backing);
+      for (const image of domain.images) {
+        const { path = image.pool && image.volume && pathOf(image.pool, image.volume) } = image;
+        if (path) await references.#follow(domain, image, await real(path), []);
+      }
     return references;
   }
 
-  /** Notes the user of a volume and of all that it stands on. */
-  #add(domain: Domain, { target, role }: UsedImage, named: Place, backing: ReadonlyMap<string, Place>): void {
-    const through: string[] = [];
-    for (let place: Place | undefined = named; place; place = backing.get(keyOf(place))) {
-      const key = keyOf(place);
-      if (through.includes(key)) return;
-      const users = this.#users.get(key) ?? [];
-      const user: VolumeUser = {
-        domain: domain.name,
-        origin: domain.origin,
-        state: domain.state,
-        target,
-        role: through.length > 0 ? 'backing' : role,
-        through: [...through],
-      };
-      // Both forms of a domain may name it, and a chain may be told by the domain and by the images.
-      const known = users.some(
-        (other) => other.domain === user.domain && other.origin === user.origin && other.target === target,
-      );
-      if (!known) this.#users.set(key, [...users, user]);
-      through.push(key);
-    }
+  async #addStanding({ key, path, volume: { backingStore } }: Place): Promise<void> {
+    if (backingStore === undefined) return;
+    for (const file of filesOf(path, backingStore))
+      for (const below of this.#places.at(await real(file))) push(this.#stands, below.key, key);
+  }
+
+  /** Notes the user of what lies at a path, and of all that it stands on. */
+  async #follow(domain: Domain, image: UsedImage, path: string, through: readonly string[]): Promise<void> {
+    if (through.length > LONGEST_CHAIN) return;
+    const places = this.#places.at(path);
+    for (const { key } of places) if (!through.includes(key)) this.#add(domain, image, key, through);
+    const [only, another] = places;
+    // Of a directory with many volumes each was named; none of them is followed as if it were the image.
+    if (another) return;
+    const next = [...through, only?.key ?? path];
+    if (through.includes(next.at(-1)!)) return;
+    const backingStore = only ? only.volume.backingStore : await backingStoreOf(path);
+    if (backingStore === undefined) return;
+    for (const file of filesOf(only?.path ?? path, backingStore))
+      await this.#follow(domain, image, await real(file), next);
+  }
+
+  #add(domain: Domain, { target, role }: UsedImage, key: string, through: readonly string[]): void {
+    const { name, origin, state } = domain;
+    // Both forms of a domain may name it, and a chain may be told by the domain and by the images.
+    const known = this.#users
+      .get(key)
+      ?.some((other) => other.domain === name && other.origin === origin && other.target === target);
+    if (known) return;
+    const indirect = through.length > 0 ? ('backing' as const) : role;
+    push(this.#users, key, { domain: name, origin, state, target, role: indirect, through: [...through] });
   }
 
   users(pool: string, volume: string): VolumeUser[] {
@@ -75,13 +114,20 @@ export class References {
   }
 }
 
+function push<T>(lists: Map<string, T[]>, key: string, item: T): void {
+  const list = lists.get(key);
+  if (list) list.push(item);
+  else lists.set(key, [item]);
+}
+
 /** The volumes of a host by where they are. */
 class Places {
+  /** By path. */
   readonly all: readonly Place[];
   readonly #byPath: ReadonlyMap<string, Place>;
 
   constructor(all: readonly Place[]) {
-    this.all = all;
+    this.all = all.toSorted((one, other) => (one.path < other.path ? -1 : 1));
     this.#byPath = new Map(all.map((place) => [place.path, place]));
   }
 
@@ -91,7 +137,16 @@ class Places {
       const place = this.#byPath.get(directory);
       if (place) return [place];
     }
-    return this.all.filter((place) => place.path.startsWith(`${path}/`));
+    const prefix = path === '/' ? '/' : `${path}/`;
+    let [low, high] = [0, this.all.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.all[middle]!.path < prefix) low = middle + 1;
+      else high = middle;
+    }
+    const within: Place[] = [];
+    for (let at = low; this.all[at]?.path.startsWith(prefix); at++) within.push(this.all[at]!);
+    return within;
   }
 }
 
@@ -105,15 +160,10 @@ async function placesFor(volumes: readonly { pool: string; volume: Volume }[]): 
   };
   const all = await Promise.all(
     volumes.map(async ({ pool, volume }) => ({
-      pool,
+      key: `${pool}/${volume.name}`,
       volume,
       path: join(await directoryOf(volume.path), basename(volume.path)),
     })),
   );
   return new Places(all);
-}
-
-async function placesOf(image: UsedImage, places: Places): Promise<readonly Place[]> {
-  if (image.path !== undefined) return places.at(await real(image.path));
-  return places.all.filter(({ pool, volume }) => pool === image.pool && volume.name === image.volume);
 }

@@ -7,6 +7,7 @@ import {
   pullRequestSchema,
   RELAY_UPGRADE,
   sendRequestSchema,
+  type TransferSpec,
   type TransferStatus,
   transferParams,
   transferSpecSchema,
@@ -105,10 +106,16 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
 
   http.get('/v1/transfers', async () => (await agent.listSinks()).map(status));
 
+  /** A guest would go on with the file that was replaced, and all it writes be lost. */
+  const refuseUsed = async ({ pool, volume, replace, allowUsed }: TransferSpec): Promise<void> => {
+    if (replace && !allowUsed) await agent.domains.refuseUsed(pool, volume);
+  };
+
   http.post('/v1/transfers', { schema: { body: transferSpecSchema } }, async (request) => {
     const spec = request.body;
     const driver = pools.driver(spec.pool);
     await checkFence(agent, request.headers, spec.pool, spec.volume);
+    await refuseUsed(spec);
     if (await driver.committed?.(spec.id))
       throw new StowageError('job-state', 'this transfer was committed before');
     return status(await supported(driver, 'openSink')(spec));
@@ -203,6 +210,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
       const { pool, volume } = sink.spec;
       await checkFence(agent, request.headers, pool, volume);
       await agent.endPull(transfer);
+      if (!commits.has(transfer)) await refuseUsed(sink.spec);
       // Asked again because an answer was lost, the commit under way is joined, not refused.
       let commit = commits.get(transfer);
       if (!commit) {

@@ -209,7 +209,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     '/v1/pools/:pool/volumes/:volume/snapshots/:snapshot/switch',
     { schema: snapshotParams },
     (request) =>
-      change(request, 'switching snapshots', (driver) =>
+      destroy(request, 'switching snapshots', (driver) =>
         supported(driver, 'switchSnapshot')(request.params.volume, request.params.snapshot),
       ).then(() => ({})),
   );

@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify';
-import { StowageError, toStowageError } from '../../shared/util/errors.ts';
+import { cut, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import { type Actor, allows, type Tokens } from '../auth/tokens.ts';
 import type { Role } from '../store/schema.ts';
@@ -60,7 +60,7 @@ export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): v
   const recordOutcome = async (request: FastifyRequest, finished: boolean): Promise<void> => {
     const { failure, note } = request;
     const detail = failure
-      ? `${failure.message} [${failure.code}]`
+      ? `${cut(failure.message, 1000)} [${failure.code}]`
       : finished
         ? note.detail
         : 'the client or the host went away';

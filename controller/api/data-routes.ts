@@ -10,14 +10,19 @@ import type { ApiHttp } from './http.ts';
 import { agentPathOf, referenceOf, volumeParams } from './volume-routes.ts';
 
 const uploadQuery = z.object({
+  allowUsed: z.stringbool().default(false),
   format: volumeFormatSchema.optional(),
   as: representationSchema.default('image'),
 });
 const beginUploadSchema = uploadQuery.extend({
+  allowUsed: z.boolean().default(false),
   sizeBytes: z.number().int().positive().max(Number.MAX_SAFE_INTEGER),
 });
 
 /** Where the bytes of a PUT belong, from `Content-Range: bytes 0-99/1000` or, without one, all from the start. */
+const uploadDetail = (job: number, sizeBytes: number, allowUsed: boolean): string =>
+  `job ${job}, ${sizeBytes} bytes${allowUsed ? ', also over what domains use' : ''}`;
+
 function placeOf(request: FastifyRequest): { offset: number; sizeBytes: number } {
   const range = request.headers['content-range'];
   if (range !== undefined) {
@@ -105,16 +110,16 @@ export function dataRoutes(http: ApiHttp, { fleet, leases, uploads }: Parts): vo
     async (request, reply) => {
       const { offset, sizeBytes } = placeOf(request);
       const { host } = request.params;
-      const { format, as } = request.query;
+      const { format, as, allowUsed } = request.query;
       const upload = await uploads.begin(
         request.params,
-        { format, representation: as, sizeBytes },
+        { format, representation: as, sizeBytes, allowUsed },
         request.actor.name,
       );
       void reply.header('upload-length', sizeBytes).header('upload-offset', upload.status.contiguousBytes);
       const status = await uploads.receiveBytes(host, upload, offset, request.body as Readable);
       void reply.header('upload-offset', status.contiguousBytes);
-      request.note = { detail: `job ${upload.job}, ${sizeBytes} bytes` };
+      request.note = { detail: uploadDetail(upload.job, sizeBytes, allowUsed) };
       if (!status.complete) return reply.code(202).send(status);
       return reply.code(201).send(await uploads.commit(host, upload, undefined));
     },
@@ -152,13 +157,13 @@ export function dataRoutes(http: ApiHttp, { fleet, leases, uploads }: Parts): vo
     `${path}/upload`,
     { config: writing, schema: { tags, params: volumeParams, body: beginUploadSchema } },
     async (request, reply) => {
-      const { format, as, sizeBytes } = request.body;
+      const { format, as, sizeBytes, allowUsed } = request.body;
       const upload = await uploads.begin(
         request.params,
-        { format, representation: as, sizeBytes },
+        { format, representation: as, sizeBytes, allowUsed },
         request.actor.name,
       );
-      request.note = { detail: `job ${upload.job}, ${sizeBytes} bytes` };
+      request.note = { detail: uploadDetail(upload.job, sizeBytes, allowUsed) };
       return reply.code(201).send(upload);
     },
   );

@@ -42,8 +42,8 @@ export function domainRoutes(http: ApiHttp, { fleet }: Parts): void {
       const hosts = host === undefined ? await fleet.list() : [await fleet.row(host)];
       const answers = await Promise.all(
         hosts.map(async ({ name }) => {
-          const agent = await fleet.client(name);
-          return agent.json<Domain[]>('/v1/domains').then(
+          const asked = fleet.client(name).then((agent) => agent.json<Domain[]>('/v1/domains'));
+          return asked.then(
             (domains) => ({ domains: domains.map((domain) => ({ host: name, ...domain })) }),
             (error) => ({ missing: { host: name, reason: String(error.message) } }),
           );

@@ -229,13 +229,19 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     `${agentPathOf(address)}/snapshots/${encodeURIComponent(snapshot)}`;
   http.post(
     `${path}/:volume/snapshots/:snapshot/switch`,
-    { config: { role: 'operator', audit: 'snapshot.switch' }, schema: { tags, params: snapshotParams } },
+    {
+      config: { role: 'operator', audit: 'snapshot.switch' },
+      schema: { tags, params: snapshotParams, querystring: usedQuery },
+    },
     async (request, reply) => {
-      request.note = { detail: request.params.snapshot };
+      const { allowUsed } = request.query;
+      const over = await goneOver(request.params, allowUsed);
+      request.note = { detail: detail(request.params.snapshot, over) };
       await change(request.params, `snapshot switch by ${request.actor.name}`, (agent, fence) =>
         agent.json(`${snapshotPath(request.params, request.params.snapshot)}/switch`, {
           method: 'POST',
           fence,
+          allowUsed,
           patient: true,
         }),
       );

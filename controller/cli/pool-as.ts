@@ -100,6 +100,7 @@ export function asCommand(verb: 'create-as' | 'define-as'): Command {
     );
   for (const [name, value] of Object.entries(SAYING)) command.option(`--${name} <${value}>`);
   if (creates) command.option('--build', 'make its storage');
+  command.option('--no-autostart', 'do not start it with the agent');
   return command
     .option('--print-xml', 'write the document instead of doing anything')
     .action(async (host: string, name: string, type: string, options: Record<string, unknown>) => {
@@ -108,7 +109,7 @@ export function asCommand(verb: 'create-as' | 'define-as'): Command {
         process.stdout.write(xml);
         return;
       }
-      const query = `build=${Boolean(options.build)}&start=${creates}`;
+      const query = `build=${Boolean(options.build)}&start=${creates}&autostart=${Boolean(options.autostart)}`;
       const made = await callJson<Pool>(`${hostPath(host)}/pools?${query}`, { method: 'POST', xml });
       show(made, () => `pool ${host}/${made.name} is ${made.state}`);
     });

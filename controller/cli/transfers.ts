@@ -62,7 +62,7 @@ async function persist<T>(attempt: (moved: () => void) => Promise<T>): Promise<T
 export async function uploadVolume(
   path: string,
   reference: VolumeReference,
-  options: { format?: string; as: Representation },
+  options: { format?: string; as: Representation; allowUsed?: boolean },
 ): Promise<Volume> {
   await using file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
     throw new StowageError('invalid-argument', `${path} cannot be read: ${error.message}`);

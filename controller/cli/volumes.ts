@@ -86,6 +86,12 @@ async function finish(job: JobInfo, wait: boolean, words: string): Promise<void>
   );
 }
 
+interface UploadOptions {
+  format?: string;
+  as: 'image' | 'content';
+  allowUsed?: boolean;
+}
+
 interface CreateOptions {
   capacity?: string;
   format?: string;
@@ -205,7 +211,8 @@ export function volCommand(): Command {
     .description('send a local file; goes on where an interrupted upload stopped')
     .addOption(formatOption('container format of a new volume'))
     .addOption(asOption())
-    .action(async (file: string, text: string, options: { format?: string; as: 'image' | 'content' }) =>
+    .addOption(allowUsedOption())
+    .action(async (file: string, text: string, options: UploadOptions) =>
       show(await uploadVolume(file, volumeReference(text), options), (volume) => told(text, volume)),
     );
   vol
@@ -299,8 +306,10 @@ function snapshotCommand(): Command {
   snapshot
     .command('switch <host/pool/vol> <id>')
     .description('throw the present content away and continue from the snapshot')
+    .addOption(allowUsedOption())
     .action(
-      async (text: string, id: string) => void (await call(`${path(text, id)}/switch`, { method: 'POST' })),
+      async (text: string, id: string, options: { allowUsed?: boolean }) =>
+        void (await call(`${path(text, id)}/switch${usedQuery(options)}`, { method: 'POST' })),
     );
   snapshot.command('delete <host/pool/vol> <id>').action(async (text: string, id: string) => {
     if (!id) throw new StowageError('invalid-argument', 'which snapshot?');

@@ -77,6 +77,7 @@ async function plan(context: Context): Promise<void> {
     parts: layout.parts,
     capacityBytes: layout.capacityBytes,
     replace: false,
+    allowUsed: false,
     digest: context.params.digest,
   };
   await context.save();
@@ -177,14 +178,14 @@ async function commit(context: Context, again = true): Promise<void> {
 }
 
 async function removeSource(context: Context): Promise<void> {
-  const { source, keepSource } = context.params;
+  const { source, keepSource, allowUsed } = context.params;
   if (keepSource) return;
   const from = place(source);
   const agent = await context.agent(from.host);
   const fence = await context.fence(source);
   const etag = encodeURIComponent(context.notes.etag ?? '');
   await agent
-    .json(`${volumePath(from)}?etag=${etag}`, { method: 'DELETE', fence, allowUsed: true })
+    .json(`${volumePath(from)}?etag=${etag}`, { method: 'DELETE', fence, allowUsed })
     .catch((error) => {
       // Gone is what it shall be: the step was run before, and killed before it could be recorded.
       if (error.code !== 'volume-not-found') throw error;

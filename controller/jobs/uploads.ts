@@ -50,6 +50,8 @@ export interface UploadRequest {
   format?: VolumeFormat;
   representation: Representation;
   sizeBytes: number;
+  /** Replace a volume also while domains use it. */
+  allowUsed: boolean;
 }
 
 export interface UploadState {
@@ -132,6 +134,7 @@ export class Uploads {
       capacityBytes:
         existing && existing.capacity_bytes > 0 && format !== 'ploop' ? existing.capacity_bytes : undefined,
       replace: existing !== undefined,
+      allowUsed: request.allowUsed,
       digest: 'gmac',
     };
     try {

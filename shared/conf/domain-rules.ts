@@ -5,8 +5,8 @@ import { type DomainDocument, isQemu } from './domain-xml.ts';
 import type { XmlElement } from './xml/element.ts';
 import { unsupported, xmlError } from './xml/values.ts';
 
-/** What a `<source pool= volume=>` really is, where somebody knows. */
-export type VolumeResolver = (pool: string, volume: string) => RuleContext['volumeType'];
+/** What the `<source pool= volume=>` of a disk really is, where somebody knows. */
+export type VolumeResolver = (disk: Disk) => RuleContext['volumeType'];
 
 /** The first two that share a key, the earlier one first. Those without a key share none. */
 function firstPair<T>(
@@ -89,10 +89,7 @@ export function checkDomain(domain: DomainDocument, resolve: VolumeResolver = ()
   const qemu = isQemu(domain.type);
   const iothreads = iothreadsOf(domain);
   refuseSharedNames(domain);
-  for (const disk of domain.disks) {
-    const { volume } = disk.source;
-    checkDisk(disk, { qemu, iothreads, volumeType: volume && resolve(volume.pool, volume.volume) });
-  }
+  for (const disk of domain.disks) checkDisk(disk, { qemu, iothreads, volumeType: resolve(disk) });
   refuseDuplicates(domain);
   if (qemu) refuseSharedPciSlots(domain);
 }

@@ -96,12 +96,20 @@ export function parseDomainElement(written: XmlElement, { live }: { live: boolea
   };
 }
 
-function formatDevices(xml: XmlWriter, devices: XmlElement | undefined, disks: () => void): void {
+function formatDevices(
+  xml: XmlWriter,
+  devices: XmlElement | undefined,
+  disks: () => void,
+  secure: boolean,
+): void {
   const others = devices?.children.filter(({ name }) => name !== 'disk') ?? [];
   xml.element('devices', {}, () => {
     for (const element of others) if (element.name === 'emulator') xml.copy(element);
     disks();
-    for (const element of others) if (element.name !== 'emulator') xml.copy(element);
+    for (const element of others)
+      if (element.name !== 'emulator')
+        // The password of a console, as it stands in the document.
+        xml.copy(element, element.name === 'graphics' && !secure ? 'passwd' : undefined);
   });
 }
 
@@ -122,10 +130,11 @@ export function formatDomain(domain: DomainDocument, options: FormatDiskOptions)
       if (element.name === 'name') {
         xml.leaf('name', domain.name);
         xml.leaf('uuid', domain.uuid);
-      } else if (element.name === 'devices') formatDevices(xml, element, formatDisks);
+      } else if (element.name === 'devices')
+        formatDevices(xml, element, formatDisks, options.secure ?? false);
       else if (element.name !== 'uuid') xml.copy(element);
     }
-    if (!written.only('devices') && disks.length > 0) formatDevices(xml, undefined, formatDisks);
+    if (!written.only('devices') && disks.length > 0) formatDevices(xml, undefined, formatDisks, false);
   });
   return xml.toString();
 }

@@ -22,6 +22,8 @@ export function newVolumeOf(document: VolumeDocument): Omit<NewVolume, 'ploop'> 
     'a label': target.permissions?.label,
   };
   for (const [what, value] of Object.entries(beyond)) if (value !== undefined) throw refuse(what);
+  if (target.compat !== undefined && target.compat !== '0.10' && target.compat !== '1.1')
+    throw refuse(`the compat level '${target.compat}'`);
   if (target.permissions && format === 'ploop') throw refuse('<permissions> and the format ploop');
   if (capacityBytes > BigInt(Number.MAX_SAFE_INTEGER)) throw refuse(`a capacity of ${capacityBytes} bytes`);
   return {

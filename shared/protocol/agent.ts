@@ -102,6 +102,8 @@ export const transferSpecSchema = z.object({
   capacityBytes: capacitySchema.optional(),
   /** Whether a volume of this name may be replaced at the end. */
   replace: z.boolean().default(false),
+  /** Replace it also while domains use it: these go on with what is not there any more. */
+  allowUsed: z.boolean().default(false),
   digest: z.enum(DIGEST_ALGORITHMS).default('gmac'),
 });
 export type TransferSpec = z.infer<typeof transferSpecSchema>;

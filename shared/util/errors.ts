@@ -130,12 +130,18 @@ export function toStowageError(error: unknown): StowageError {
   return new StowageError('internal', String(error));
 }
 
+/** The beginning of a text that may be long. */
+export function cut(text: string, length: number): string {
+  return text.length > length ? `${text.slice(0, length)}…` : text;
+}
+
 export function toProblem(error: StowageError): Problem {
   return {
     type: `urn:stowage:error:${error.code}`,
     title: error.code.replaceAll('-', ' '),
     status: error.status,
-    detail: error.message,
+    // Documents and names are cited in messages, and may be as long as they like.
+    detail: cut(error.message, 1000),
     code: error.code,
   };
 }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -177,7 +178,11 @@ describe('a defined domain', () => {
       [{ current: true, persistent: true }, 'Options --persistent and --current are mutually exclusive'],
     ] as const)
       await assert.rejects(attach('vda', options), { code: 'invalid-argument', message });
-    await attach('vda', {});
+    // As of old, what is attached or detached without options is for a domain that runs.
+    await assert.rejects(attach('vda', {}), {
+      message: 'Requested operation is not valid: domain is not running',
+    });
+    await attach('vda', { current: true });
     await attach('vdb', { persistent: true });
     assert.deepEqual(targets(), ['vda vdb', 'vda vdb']);
     await domains.start('guest');
@@ -187,6 +192,8 @@ describe('a defined domain', () => {
     await attach('vdf', { persistent: true });
     await attach('vdg', { live: true, config: true });
     assert.deepEqual(targets(), ['vda vdb vdc vdd vdf vdg', 'vda vdb vde vdf vdg']);
+    await domains.changeDevice('guest', disk('vdc'), 'detach-device', affect());
+    assert.deepEqual(targets()[0], 'vda vdb vdd vdf vdg');
     await domains.undefine('guest');
     await assert.rejects(attach('vdh', { config: true }), {
       code: 'domain-state',
@@ -254,6 +261,75 @@ describe('a defined domain', () => {
     await assert.rejects(domains.start('nobody'), { code: 'domain-not-found' });
   });
 
+  test('a domain that has lost volumes is mended disk by disk', async () => {
+    await using room = scratch();
+    const lost = new Set<string>();
+    const domains = await DefinedDomains.open(room.path, (_pool, volume) => {
+      if (lost.has(volume)) throw new StowageError('volume-not-found', volume);
+      return 'file';
+    });
+    const on = (dev: string, volume: string): string =>
+      `<disk type='volume'><source pool='p' volume='${volume}'/><target dev='${dev}'/></disk>`;
+    await domains.define(domainWith(on('vda', 'a') + on('vdb', 'b') + on('vdc', 'c')));
+    for (const volume of ['a', 'b']) lost.add(volume);
+    const config = affect({ config: true });
+    await assert.rejects(domains.start('guest'), { code: 'volume-not-found' });
+    await assert.rejects(domains.changeDevice('guest', on('vda', 'b'), 'update-device', config), {
+      code: 'volume-not-found',
+    });
+    await domains.changeDevice('guest', on('vda', 'moved'), 'update-device', config);
+    await domains.changeDevice('guest', on('vdb', 'b'), 'detach-device', config);
+    await domains.start('guest');
+  });
+
+  test('what is detached from a running domain is judged by the disk that it has', async () => {
+    await using room = scratch();
+    const domains = await DefinedDomains.open(room.path, volumes);
+    await domains.define(domainWith(disk('hda')));
+    await domains.start('guest');
+    await assert.rejects(
+      domains.changeDevice(
+        'guest',
+        "<disk><source file='/a'/><target dev='hda' bus='virtio'/></disk>",
+        'detach-device',
+        affect({ live: true }),
+      ),
+      { message: "unsupported configuration: disk bus 'ide' cannot be hotplugged." },
+    );
+  });
+
+  test('whatever is taken is there again after a restart', async () => {
+    await using room = scratch();
+    const domains = await DefinedDomains.open(room.path, volumes);
+    const odd = [
+      disk('vda', '/with&#10;a&#13;line&#9;feed'),
+      "<disk device='cdrom'><target dev='hdc'/></disk><disk type='volume' device='cdrom'><source/><target dev='hdd'/></disk>",
+      `<disk><source file='/a'/><backingStore type='file'><format type='raw'/><source/></backingStore><target dev='vda'/></disk>`,
+      ...RULE_CASES.map(({ taken }) => taken),
+    ];
+    let kept = 0;
+    for (const xml of odd) {
+      const defined = await domains.define(domainWith(xml)).then(
+        () => true,
+        (error) => {
+          // What cannot be kept is refused.
+          assert.equal(error.code, 'invalid-xml');
+          return false;
+        },
+      );
+      if (!defined) continue;
+      kept++;
+      const again = await DefinedDomains.open(room.path, volumes);
+      const document = (of: DefinedDomains): string => of.document('guest', { inactive: true, secure: true });
+      // A drive without a medium has no type that would be kept.
+      const typeless = (text: string): string => text.replaceAll(/<disk type='\w+' device='cdrom'>/g, '');
+      assert.equal(typeless(document(again)), typeless(document(domains)));
+      await domains.undefine('guest');
+    }
+    assert.ok(kept > RULE_CASES.length);
+    await domains.define(domainWith('', { name: '\u00fc'.repeat(100) }));
+  });
+
   test('a medium is changed while the domain runs, and taken out', async () => {
     await using room = scratch();
     const domains = await DefinedDomains.open(room.path, volumes);
@@ -307,8 +383,28 @@ describe('what others keep on a host', () => {
     );
     write(room.path, 'etc/libvirt/qemu/odd.xml', "<domain><disk><source file='/pool/odd.img'/>");
     write(room.path, 'etc/libvirt/qemu/networks/default.xml', '<network/>');
-    const [guest, odd, more] = await libvirtDomains(room.path);
+    write(
+      room.path,
+      'etc/libvirt/storage/images.xml',
+      "<pool type='dir'><name>images</name><target><path>/images</path></target></pool>",
+    );
+    write(
+      room.path,
+      'etc/libvirt/lxc/box.xml',
+      domainWith(
+        "<filesystem type='file'><source file='/pool/root.img'/><target dir='/'/></filesystem><disk type='volume'><source pool='images' volume='v'/><target dev='vda'/></disk><disk type='volume'><source pool='unknown' volume='v'/><target dev='vdb'/></disk>",
+        { type: 'lxc', name: 'box' },
+      ).replace('</os>', '<nvram>/pool/nvram.fd</nvram></os>'),
+    );
+    const [guest, odd, box, more] = await libvirtDomains(room.path);
     assert.equal(more, undefined);
+    // By libvirt's own pools, and all that it opens.
+    assert.deepEqual(
+      box?.images.map(({ path }) => path),
+      ['/images/v', undefined, '/pool/nvram.fd', '/pool/root.img', undefined, undefined].filter(
+        (_path, index) => index < (box?.images.length ?? 0),
+      ),
+    );
     assert.deepEqual([guest?.name, guest?.state, guest?.persistent], ['guest', 'running', true]);
     assert.deepEqual(
       [...new Set(guest?.images.map(({ target, role, path }) => `${target} ${role} ${path}`))],
@@ -428,6 +524,7 @@ describe('the references', () => {
         domain('inside', { target: 'vda', role: 'disk', path: at('ct/root.hdd/root.hds') }),
       ],
       all,
+      (pool, name) => (pool === 'p' ? at(name) : undefined),
     );
     const users = (name: string): string[] =>
       references
@@ -440,5 +537,37 @@ describe('the references', () => {
     assert.deepEqual(users('hdd'), ['ct root disk', 'inside vda disk']);
     assert.deepEqual(references.standingOn('p', 'base'), ['p/middle']);
     assert.deepEqual(references.users('p', 'nothing'), []);
+  });
+
+  test('lead through images that are no volumes, and texts of backing stores in all their forms', async () => {
+    await using room = scratch();
+    const at = (name: string): string => join(room.path, name);
+    const image = (name: string, backing?: string): void => {
+      const below = backing === undefined ? [] : ['-F', 'raw', '-u', '-b', backing];
+      execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', ...below, at(name), '1M']);
+    };
+    image('outside', at('base'));
+    image('json', `json:{"driver":"qcow2","file":{"driver":"file","filename":"${at('base')}"}}`);
+    image('uri', `file:${at('base')}`);
+    writeFileSync(at('base'), '');
+    const references = await References.of(
+      ['outside', 'json', 'uri'].map((name) => domain(name, { target: 'vda', role: 'disk', path: at(name) })),
+      [volume('base', at('base'))],
+      () => undefined,
+    );
+    assert.deepEqual(
+      references.users('p', 'base').map(({ domain: user, through }) => [user, ...through].join(' ')),
+      ['outside', 'json', 'uri'].map((name) => `${name} ${at(name)}`),
+    );
+  });
+
+  test('of 4000 domains and volumes are all found', async () => {
+    const many = Array.from({ length: 4000 }, (_, index) => index);
+    const references = await References.of(
+      many.map((index) => domain(`d${index}`, { target: 'vda', role: 'disk', path: `/nowhere/${index}` })),
+      many.map((index) => volume(`v${index}`, `/pool/v${index}`, index > 0 ? '/pool/v0' : undefined)),
+      () => undefined,
+    );
+    assert.equal(references.standingOn('p', 'v0').length, 3999);
   });
 });

@@ -23,6 +23,7 @@ const spec = (sizeBytes: number, volume = 'v') => ({
   representation: 'image' as const,
   parts: [{ name: '', sizeBytes, dense: false }],
   replace: false,
+  allowUsed: false,
   digest: 'gmac' as const,
 });
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { execute, TestController, until } from '../support/controller.ts';
@@ -14,6 +14,7 @@ describe('domains as users of volumes', () => {
   const room = scratch();
   let controller: TestController;
   let pool: string;
+  const guests = join(room.path, 'guests');
   const file = (name: string, text: string): string => {
     writeFileSync(join(room.path, name), text);
     return join(room.path, name);
@@ -21,7 +22,6 @@ describe('domains as users of volumes', () => {
   const refused = (code: string, ...args: string[]): Promise<string> => controller.cliRefused(code, ...args);
 
   before(async () => {
-    const guests = join(room.path, 'guests');
     mkdirSync(join(guests, 'etc/libvirt/qemu'), { recursive: true });
     controller = await TestController.start(join(room.path, 'data'), [], { STOWAGE_GUESTS_ROOT: guests });
     pool = join(room.path, 'data/pools/default');
@@ -179,6 +179,97 @@ describe('domains as users of volumes', () => {
     await controller.cliOk('vol', 'migrate', 'local/default/web.img', 'local/second', '--keep-source');
     await controller.cliOk('vol', 'migrate', 'local/default/free.img', 'local/second');
     await controller.cliOk('vol', 'delete', 'local/second/free.img');
+  });
+
+  test('a used volume is not overwritten by an upload, nor rolled back to a snapshot', async () => {
+    const image = file('other.img', 'x'.repeat(8 << 20));
+    assert.match(
+      await refused('volume-used', 'vol', 'upload', image, 'local/default/web.img'),
+      /used by domain 'web' \(running\) as vda/,
+    );
+    const plain = await execute('curl', [
+      ...['-sS', '-T', image, '-H', `authorization: Bearer ${controller.token}`],
+      `${controller.url}/api/v1/hosts/local/pools/default/volumes/web.img/data`,
+    ]);
+    assert.equal(JSON.parse(plain.stdout).code, 'volume-used', plain.stdout);
+    await controller.cliOk('vol', 'upload', image, 'local/default/web.img', '--allow-used');
+
+    await controller.cliOk('vol', 'create', 'local/default/snap', '--capacity', '8M', '--format', 'qcow2');
+    await controller.cliOk('vol', 'snapshot', 'create', 'local/default/snap', '--id', 'before');
+    const disk = "<disk type='volume'><source pool='default' volume='snap'/><target dev='vda'/></disk>";
+    await controller.cliOk(
+      'domain',
+      'define',
+      'local',
+      file('snap.xml', domainWith(disk, { name: 'snap', uuid: uuid(7) })),
+    );
+    await refused('volume-used', 'vol', 'snapshot', 'switch', 'local/default/snap', 'before');
+    await controller.cliOk('vol', 'snapshot', 'switch', 'local/default/snap', 'before', '--allow-used');
+    await controller.cliOk('domain', 'undefine', 'local/snap');
+  });
+
+  test('the users of a volume are known though the pool of what stands on it is stopped', async () => {
+    mkdirSync(join(room.path, 'over'));
+    await controller.cliOk(
+      'pool',
+      'create',
+      'local/over',
+      '--type',
+      'dir',
+      '--target',
+      join(room.path, 'over'),
+    );
+    execFileSync('qemu-img', [
+      ...['create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', join(pool, 'free2.img'), '-u'],
+      ...[join(room.path, 'over/o.qcow2'), '8M'],
+    ]);
+    await controller.cliOk('vol', 'create', 'local/default/free2.img', '--capacity', '8M');
+    await controller.cliOk('pool', 'refresh', 'local/over');
+    const disk =
+      "<disk type='volume'><driver type='qcow2'/><source pool='over' volume='o.qcow2'/><target dev='vda'/></disk>";
+    await controller.cliOk(
+      'domain',
+      'define',
+      'local',
+      file('over.xml', domainWith(disk, { name: 'over', uuid: uuid(5) })),
+    );
+    await controller.cliOk('pool', 'stop', 'local/over');
+    assert.match(
+      await refused('volume-used', 'vol', 'delete', 'local/default/free2.img'),
+      /used by domain 'over' \(shut off\) as vda through \S+o.qcow2/,
+    );
+    await controller.cliOk('domain', 'undefine', 'local/over');
+    await controller.cliOk('vol', 'delete', 'local/default/free2.img');
+  });
+
+  test('when configurations cannot be read, a volume counts as used; what was made a moment ago is seen', async () => {
+    mkdirSync(join(guests, 'etc/pve'), { recursive: true });
+    symlinkSync('lxc', join(guests, 'etc/pve/lxc'));
+    await controller.cliOk('vol', 'create', 'local/default/perhaps.img', '--capacity', '8M');
+    assert.match(
+      await refused('volume-used', 'vol', 'delete', 'local/default/perhaps.img'),
+      /perhaps a domain of proxmox, whose configurations cannot be read: ELOOP/,
+    );
+    assert.match(
+      await controller.cliOk('domain', 'list'),
+      /local\/\? +proxmox +unknown +cannot be read: ELOOP/,
+    );
+    rmSync(join(guests, 'etc/pve/lxc'));
+    await controller.cliOk('vol', 'delete', 'local/default/perhaps.img');
+  });
+
+  test('the password of a console is given out as other secrets are', async () => {
+    const document = domainWith('', { name: 'vnc', uuid: uuid(6) }).replace(
+      '</devices>',
+      "<graphics type='vnc' port='-1' passwd='pa55word'/></devices>",
+    );
+    await controller.cliOk('domain', 'define', 'local', file('vnc.xml', document));
+    assert.match(
+      await controller.cliOk('domain', 'dumpxml', 'local/vnc'),
+      /<graphics type='vnc' port='-1'\/>/,
+    );
+    assert.match(await controller.cliOk('domain', 'dumpxml', 'local/vnc', '--security-info'), /pa55word/);
+    await controller.cliOk('domain', 'undefine', 'local/vnc');
   });
 
   test('a flag goes over the users, and the trail has their names', async () => {

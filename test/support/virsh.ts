@@ -39,7 +39,7 @@ export function judge(directory: string, document: string, uri = 'test:///defaul
   const file = join(directory, 'judged.xml');
   writeFileSync(file, document);
   const commands = `define '${file}'; dumpxml --inactive guest; undefine guest`;
-  const { stdout, stderr } = spawnSync('virsh', ['-q', '-c', uri, commands], {
+  const { stdout, stderr, status } = spawnSync('virsh', ['-q', '-c', uri, commands], {
     encoding: 'utf8',
     timeout: 20_000,
   });
@@ -47,6 +47,8 @@ export function judge(directory: string, document: string, uri = 'test:///defaul
     .split('\n')
     // Its log goes the same way.
     .filter((line) => line.startsWith('error: ') && !/Failed to define|failed to get domain/.test(line));
+  if (error === undefined && (status !== 0 || !stdout.includes('<domain')))
+    throw new Error(`virsh ended with ${status}: ${stdout} ${stderr}`);
   return error === undefined ? { document: stdout } : { error: error.replace(/^error: /, '') };
 }
 

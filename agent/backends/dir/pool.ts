@@ -38,6 +38,19 @@ import { DirSinks } from './sinks.ts';
 /** The pool's private directory: identities, transfers under way, things being deleted. Never listed. */
 const PRIVATE = '.stowage';
 
+/**
+ * The pool's own directory in the pool: what is in it is moved and removed without a further look. A link in its place, or a
+ * directory of somebody else, would have us do that elsewhere.
+ */
+async function requirePrivate(path: string): Promise<void> {
+  await mkdir(path, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error;
+  });
+  const stat = await lstat(path);
+  if (!stat.isDirectory() || stat.uid !== process.getuid?.())
+    throw new StowageError('path-escapes-pool', `${path} is not a directory of the agent's own`);
+}
+
 /** A volume found by its name, with everything needed to work on it. */
 interface Found {
   name: string;
@@ -70,6 +83,12 @@ export class DirPool implements PoolDriver {
   }
 
   async build(): Promise<void> {
+    const { mode = 0, owner = process.getuid?.() } = this.#permissions ?? {};
+    if (owner !== process.getuid?.() || (mode & 0o022) !== 0)
+      throw new StowageError(
+        'not-supported',
+        'a pool whose directory others may write to cannot be here: they could replace what the agent keeps in it',
+      );
     await mkdir(this.#path, { recursive: true, mode: 0o711 });
     if (this.#permissions) await setPermissions(this.#path, this.#permissions);
   }
@@ -81,7 +100,7 @@ export class DirPool implements PoolDriver {
         'io-error',
         `the pool's directory ${this.#path} is ${kind === 'missing' ? 'not there; build the pool first' : 'not a directory'}`,
       );
-    await mkdir(join(this.#path, PRIVATE), { recursive: true, mode: 0o700 });
+    await requirePrivate(join(this.#path, PRIVATE));
     await this.#identities.load();
     for (const leftover of ['trash', 'new', 'scratch'])
       await rm(join(this.#path, PRIVATE, leftover), { recursive: true, force: true });

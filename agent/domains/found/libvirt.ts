@@ -1,50 +1,63 @@
 import { join } from 'node:path';
-import { parseDomainElement } from '../../../shared/conf/domain-xml.ts';
+import { type DomainDocument, parseDomainElement } from '../../../shared/conf/domain-xml.ts';
+import { parsePool } from '../../../shared/conf/pool-xml.ts';
 import { readXml } from '../../../shared/conf/xml/read.ts';
-import type { Domain } from '../../../shared/protocol/domains.ts';
+import type { Domain, UsedImage } from '../../../shared/protocol/domains.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { readConfigurations, unreadable } from '../configurations.ts';
 import { imagesOf } from '../images.ts';
 
 const DRIVERS = ['qemu', 'lxc', 'libxl'];
 
-function persistent(text: string): Domain {
-  const domain = parseDomainElement(readXml(text, 'domain'), { live: false });
-  return {
-    name: domain.name,
-    uuid: domain.uuid,
-    origin: 'libvirt',
-    state: 'shut off',
-    persistent: true,
-    images: imagesOf(domain.disks),
-  };
+function persistent(text: string): DomainDocument {
+  return parseDomainElement(readXml(text, 'domain'), { live: false });
 }
 
 /** A file that libvirt keeps while a domain runs: its state around its live document. */
-function running(text: string): Domain {
+function running(text: string): DomainDocument {
   const element = readXml(text, 'domstatus').only('domain');
   if (!element) throw new StowageError('invalid-xml', 'a status without a domain');
-  const domain = parseDomainElement(element, { live: true });
-  return {
-    name: domain.name,
-    uuid: domain.uuid,
-    origin: 'libvirt',
-    state: 'running',
-    persistent: false,
-    images: imagesOf(domain.disks),
-  };
+  return parseDomainElement(element, { live: true });
+}
+
+/** Where libvirt's own pools have their volumes: their names are not ours. */
+async function poolTargets(root: string): Promise<Map<string, string>> {
+  const targets = new Map<string, string>();
+  for (const directory of ['etc/libvirt/storage', 'run/libvirt/storage'])
+    for (const { text } of await readConfigurations(join(root, directory), '.xml')) {
+      try {
+        const { name, target } = parsePool(text);
+        if (target.path !== undefined) targets.set(name, target.path);
+      } catch {
+        // A pool that we cannot read: its volumes are at places that we do not know.
+      }
+    }
+  return targets;
 }
 
 /** The domains of libvirt's drivers on this host, from the files that they keep (`/etc/libvirt`, `/run/libvirt`). */
 export async function libvirtDomains(root: string): Promise<Domain[]> {
+  const targets = await poolTargets(root);
+  const placed = (image: UsedImage): UsedImage => {
+    const { pool, volume, ...rest } = image;
+    if (pool === undefined || volume === undefined) return image;
+    const target = targets.get(pool);
+    return { ...rest, path: target === undefined ? undefined : join(target, volume) };
+  };
   const domains: Domain[] = [];
   for (const driver of DRIVERS) {
     const byName = new Map<string, Domain>();
-    const read = async (directory: string, parse: (text: string) => Domain): Promise<void> => {
+    const read = async (
+      directory: string,
+      parse: (text: string) => DomainDocument,
+      state: Pick<Domain, 'state' | 'persistent'>,
+    ): Promise<void> => {
       for (const file of await readConfigurations(join(root, directory, driver), '.xml')) {
         let found: Domain;
         try {
-          found = parse(file.text);
+          const document = parse(file.text);
+          const { name, uuid } = document;
+          found = { name, uuid, origin: 'libvirt', ...state, images: imagesOf(document).map(placed) };
         } catch (error) {
           found = unreadable('libvirt', file, error);
         }
@@ -56,8 +69,8 @@ export async function libvirtDomains(root: string): Promise<Domain[]> {
         );
       }
     };
-    await read('etc/libvirt', persistent);
-    await read('run/libvirt', running);
+    await read('etc/libvirt', persistent, { state: 'shut off', persistent: true });
+    await read('run/libvirt', running, { state: 'running', persistent: false });
     domains.push(...byName.values());
   }
   return domains;

@@ -1,18 +1,18 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Domain } from '../../../shared/protocol/domains.ts';
-import { readConfigurations } from '../configurations.ts';
+import { readConfiguration, readConfigurations } from '../configurations.ts';
 
 /** The value of a shell assignment, with the number of the container put in. */
 function assigned(text: string, name: string, container: string): string | undefined {
-  const match = new RegExp(`^\\s*${name}=(?:"([^"]*)"|'([^']*)'|(\\S*))`, 'm').exec(text);
+  // Of several the last holds, as in a shell.
+  const match = [...text.matchAll(new RegExp(`^\\s*${name}=(?:"([^"]*)"|'([^']*)'|(\\S*))`, 'gm'))].at(-1);
   const value = match?.[1] ?? match?.[2] ?? match?.[3];
   return value?.replaceAll(/\$\{?(?:VEID|CTID)\}?/g, container) || undefined;
 }
 
 /** The containers of OpenVZ on this host (`/etc/vz/conf`): each uses its private area, the ploop image in it included. */
 export async function openvzDomains(root: string): Promise<Domain[]> {
-  const common = await readFile(join(root, 'etc/vz/vz.conf'), 'utf8').catch(() => '');
+  const common = (await readConfiguration(join(root, 'etc/vz/vz.conf'))) ?? '';
   const files = await readConfigurations(join(root, 'etc/vz/conf'), '.conf');
   return files
     .filter(({ name }) => /^[0-9a-f-]+$/i.test(name) && name !== '0')
@@ -25,7 +25,15 @@ export async function openvzDomains(root: string): Promise<Domain[]> {
         origin: 'openvz',
         state: 'unknown',
         persistent: true,
-        images: [{ target: 'root', role: 'disk', path: area }],
+        images: [
+          { target: 'root', role: 'disk' as const, path: area },
+          // Further disks: DISK…="…,image=PATH,…"
+          ...[...text.matchAll(/\bimage=([^,"'\s]+)/g)].map(([, path]) => ({
+            target: 'disk',
+            role: 'disk' as const,
+            path: path!.replaceAll(/\$\{?(?:VEID|CTID)\}?/g, name),
+          })),
+        ],
       };
     });
 }

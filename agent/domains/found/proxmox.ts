@@ -1,11 +1,11 @@
-import { readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Domain, UsedImage } from '../../../shared/protocol/domains.ts';
 import { exists } from '../../host/files.ts';
-import { readConfigurations } from '../configurations.ts';
+import { type Configuration, readConfiguration, readConfigurations } from '../configurations.ts';
 
 /** Keys of a guest's configuration that name a volume. */
-const VOLUME_KEYS = /^(?:ide|sata|scsi|virtio|efidisk|tpmstate|unused|mp|rootfs)\d*$/;
+const VOLUME_KEYS = /^(?:(?:ide|sata|scsi|virtio|efidisk|tpmstate|unused|mp)\d+|rootfs|cdrom|vmstate)$/;
 
 type Storage = Record<string, string>;
 
@@ -38,6 +38,7 @@ function pathOf(storage: Storage | undefined, id: string, name: string): string 
       if (kind === 'iso') return `${directory}/template/iso/${rest}`;
       if (kind === 'vztmpl') return `${directory}/template/cache/${rest}`;
       // A linked clone is written as what it stands on, a slash, and what it is.
+      // btrfs keeps a raw volume as a directory with the image in it, which is found by the same path.
       const own = /^\d+\/[^/]+\/(\d+\/.*)$/.exec(name)?.[1] ?? name;
       return `${directory}/images/${own}`;
     }
@@ -55,10 +56,12 @@ function pathOf(storage: Storage | undefined, id: string, name: string): string 
 function parseImages(text: string, storages: Map<string, Storage>): UsedImage[] {
   const images: UsedImage[] = [];
   for (const line of text.split('\n')) {
-    const entry = /^(\w+):\s*(\S+)/.exec(line);
+    const entry = /^(\w+):\s*(.+?)\s*$/.exec(line);
     if (!entry || !VOLUME_KEYS.test(entry[1]!)) continue;
     const [target, value] = [entry[1]!, entry[2]!];
-    const first = value.split(',')[0]!.replace(/^(?:file|volume)=/, '');
+    const parts = value.split(',');
+    // The volume comes first, unless it has a key.
+    const first = parts.find((part) => /^(?:file|volume)=/.test(part))?.replace(/^\w+=/, '') ?? parts[0]!;
     const volume = /^([\w.-]+):(.+)$/.exec(first);
     const path = volume ? pathOf(storages.get(volume[1]!), volume[1]!, volume[2]!) : first;
     if (path?.startsWith('/') && !images.some((image) => image.target === target && image.path === path))
@@ -71,12 +74,29 @@ function parseImages(text: string, storages: Map<string, Storage>): UsedImage[] 
 const entryOf = (text: string, key: string): string | undefined =>
   new RegExp(`^${key}:\\s*(\\S+)`, 'm').exec(text.split(/^\[/m)[0]!)?.[1];
 
+/** Guests of other nodes of the cluster: on a storage that is shared they use what lies here. */
+async function guestsElsewhere(root: string, here: ReadonlySet<string>): Promise<Configuration[]> {
+  const nodes = await readdir(join(root, 'etc/pve/nodes')).catch(() => []);
+  const lists = await Promise.all(
+    nodes.flatMap((node) =>
+      ['qemu-server', 'lxc'].map((kind) =>
+        readConfigurations(join(root, 'etc/pve/nodes', node, kind), '.conf'),
+      ),
+    ),
+  );
+  return lists.flat().filter(({ name }) => !here.has(name));
+}
+
 /** The guests of Proxmox VE on this host, named by their numbers (`/etc/pve/qemu-server`, `/etc/pve/lxc`). */
 export async function proxmoxDomains(root: string): Promise<Domain[]> {
-  const text = await readFile(join(root, 'etc/pve/storage.cfg'), 'utf8').catch(() => '');
+  const text = (await readConfiguration(join(root, 'etc/pve/storage.cfg'))) ?? '';
   const storages = parseStorages(text);
   const machines = await readConfigurations(join(root, 'etc/pve/qemu-server'), '.conf');
   const containers = await readConfigurations(join(root, 'etc/pve/lxc'), '.conf');
+  const elsewhere = await guestsElsewhere(
+    root,
+    new Set([...machines, ...containers].map(({ name }) => name)),
+  );
   const domain = (state: Domain['state'], name: string, configuration: string): Domain => ({
     name,
     uuid: /\buuid=([0-9a-f-]{36})/.exec(entryOf(configuration, 'smbios1') ?? '')?.[1],
@@ -93,6 +113,8 @@ export async function proxmoxDomains(root: string): Promise<Domain[]> {
       }),
     )),
     // Whether a container runs is known to the kernel alone.
-    ...containers.map(({ name, text: configuration }) => domain('unknown', name, configuration)),
+    ...[...containers, ...elsewhere].map(({ name, text: configuration }) =>
+      domain('unknown', name, configuration),
+    ),
   ];
 }

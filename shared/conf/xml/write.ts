@@ -7,10 +7,17 @@ const ESCAPES: Record<string, string> = {
   '>': '&gt;',
   "'": '&apos;',
   '"': '&quot;',
+  // Readers turn these into spaces or line feeds when they stand for themselves.
+  '\r': '&#13;',
 };
+const IN_ATTRIBUTES: Record<string, string> = { ...ESCAPES, '\n': '&#10;', '\t': '&#9;' };
 
 function escaped(text: string): string {
-  return text.replace(/[&<>'"]/g, (character) => ESCAPES[character]!);
+  return text.replace(/[&<>'"\r]/g, (character) => ESCAPES[character]!);
+}
+
+function escapedAttribute(value: string): string {
+  return value.replace(/[&<>'"\r\n\t]/g, (character) => IN_ATTRIBUTES[character]!);
 }
 
 /** The type of such a document over HTTP. */
@@ -29,7 +36,7 @@ export class XmlWriter {
 
   #open(name: string, attributes: Attributes): string {
     const parts = Object.entries(attributes).flatMap(([key, value]) =>
-      value === undefined ? [] : [` ${key}='${escaped(String(value))}'`],
+      value === undefined ? [] : [` ${key}='${escapedAttribute(String(value))}'`],
     );
     return `<${name}${parts.join('')}`;
   }
@@ -68,10 +75,11 @@ export class XmlWriter {
     if (Object.values(attributes).some((value) => value !== undefined)) this.empty(name, attributes);
   }
 
-  /** An element as it was read. Throws `invalid-xml` where it mixes text with elements: where each was is not known. */
-  copy(element: XmlElement): void {
+  /** An element as it was read, but for the attribute `without`. Throws `invalid-xml` where it mixes text with elements: where each was is not known. */
+  copy(element: XmlElement, without?: string): void {
     const { name, line, children, text } = element;
     const attributes = Object.fromEntries(element.attributes);
+    if (without !== undefined) delete attributes[without];
     if (children.length > 0) {
       if (text.trim() !== '')
         throw new StowageError('invalid-xml', `line ${line}: element '${name}' mixes text with elements`);
