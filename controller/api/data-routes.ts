@@ -5,9 +5,10 @@ import { representationSchema, volumeFormatSchema } from '../../shared/conf/volu
 import { commitSchema, type Layout, representationQuery } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Parts } from '../controller.ts';
+import { agentVolumePath } from '../hosts/agent-client.ts';
 import type { UploadTarget } from '../jobs/uploads.ts';
 import type { ApiHttp } from './http.ts';
-import { agentPathOf, referenceOf, volumeParams } from './volume-routes.ts';
+import { referenceOf, volumeParams } from './volume-routes.ts';
 
 const uploadQuery = z.object({
   allowUsed: z.stringbool().default(false),
@@ -85,17 +86,22 @@ export function dataRoutes(http: ApiHttp, { fleet, leases, uploads }: Parts): vo
     schema: { tags, params: volumeParams, querystring: representationQuery },
   });
   http.get(`${path}/data`, reading('volume.download'), (request, reply) =>
-    passOn(request, reply, request.params, `${agentPathOf(request.params)}/data?as=${request.query.as}`),
+    passOn(request, reply, request.params, `${agentVolumePath(request.params)}/data?as=${request.query.as}`),
   );
   http.get(`${path}/extents`, reading('volume.download'), (request, reply) =>
-    passOn(request, reply, request.params, `${agentPathOf(request.params)}/extents?as=${request.query.as}`),
+    passOn(
+      request,
+      reply,
+      request.params,
+      `${agentVolumePath(request.params)}/extents?as=${request.query.as}`,
+    ),
   );
   http.get(
     `${path}/layout`,
     { config: { role: 'viewer' }, schema: { tags, params: volumeParams, querystring: representationQuery } },
     async (request) => {
       const agent = await fleet.client(request.params.host);
-      return agent.json<Layout>(`${agentPathOf(request.params)}/layout?as=${request.query.as}`, {
+      return agent.json<Layout>(`${agentVolumePath(request.params)}/layout?as=${request.query.as}`, {
         patient: true,
       });
     },

@@ -9,7 +9,7 @@ import type { VolumeUser } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema, splitReference } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
-import type { AgentClient } from '../hosts/agent-client.ts';
+import { type AgentClient, agentVolumePath } from '../hosts/agent-client.ts';
 import { migrate, migrateParamsSchema } from '../jobs/migrate.ts';
 import { clone, wipe } from '../jobs/volume-jobs.ts';
 import type { VolumeRow } from '../store/schema.ts';
@@ -54,8 +54,6 @@ interface VolumeAddress {
 }
 
 export const referenceOf = ({ host, pool, volume }: VolumeAddress): string => `${host}/${pool}/${volume}`;
-export const agentPathOf = ({ pool, volume }: VolumeAddress): string =>
-  `/v1/pools/${encodeURIComponent(pool)}/volumes/${encodeURIComponent(volume)}`;
 
 /** Volumes: look, make, change, delete, and the jobs that move and copy them. */
 export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: Parts): void {
@@ -79,10 +77,10 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
   const goneOver = async (address: VolumeAddress, allowUsed: boolean): Promise<string> => {
     const agent = await fleet.client(address.host);
     if (!allowUsed) {
-      await agent.json(`${agentPathOf(address)}/refuse-used`, { method: 'POST' });
+      await agent.json(`${agentVolumePath(address)}/refuse-used`, { method: 'POST' });
       return '';
     }
-    const users = await agent.json<VolumeUser[]>(`${agentPathOf(address)}/users`);
+    const users = await agent.json<VolumeUser[]>(`${agentVolumePath(address)}/users`);
     const names = users.map(({ domain, target }) => `${domain} (${target})`);
     return names.length > 0 ? `although used by ${names.join(', ')}` : 'although it might be used';
   };
@@ -112,7 +110,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
         usedBy: await leases.holders(referenceOf(request.params)),
         // Unknown while the host cannot be asked.
         domains: await agent
-          .json<VolumeUser[]>(`${agentPathOf(request.params)}/users`)
+          .json<VolumeUser[]>(`${agentVolumePath(request.params)}/users`)
           .catch(() => undefined),
       };
     },
@@ -161,7 +159,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
       const { allowUsed } = request.query;
       request.note = { detail: await goneOver(request.params, allowUsed) };
       await change(request.params, `delete by ${request.actor.name}`, (agent, fence) =>
-        agent.json(agentPathOf(request.params), { method: 'DELETE', fence, allowUsed, patient: true }),
+        agent.json(agentVolumePath(request.params), { method: 'DELETE', fence, allowUsed, patient: true }),
       );
       await inventory.removeVolume(
         (await fleet.row(request.params.host)).id,
@@ -183,7 +181,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
       const over = request.body.shrink ? await goneOver(request.params, allowUsed) : '';
       request.note = { detail: detail(`to ${request.body.capacityBytes} bytes`, over) };
       const volume = await change(request.params, `resize by ${request.actor.name}`, (agent, fence) =>
-        agent.json<Volume>(`${agentPathOf(request.params)}/resize`, {
+        agent.json<Volume>(`${agentVolumePath(request.params)}/resize`, {
           method: 'POST',
           json: request.body,
           fence,
@@ -202,7 +200,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     { config: { role: 'viewer' }, schema: { tags, params: volumeParams } },
     async (request) => {
       const agent = await fleet.client(request.params.host);
-      return agent.json<Snapshot[]>(`${agentPathOf(request.params)}/snapshots`);
+      return agent.json<Snapshot[]>(`${agentVolumePath(request.params)}/snapshots`);
     },
   );
   http.post(
@@ -213,7 +211,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     },
     async (request, reply) => {
       const made = await change(request.params, `snapshot by ${request.actor.name}`, (agent, fence) =>
-        agent.json<{ id: string }>(`${agentPathOf(request.params)}/snapshots`, {
+        agent.json<{ id: string }>(`${agentVolumePath(request.params)}/snapshots`, {
           method: 'POST',
           json: request.body,
           fence,
@@ -226,7 +224,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
   );
   const snapshotParams = volumeParams.extend({ snapshot: z.string().max(64) });
   const snapshotPath = (address: VolumeAddress, snapshot: string): string =>
-    `${agentPathOf(address)}/snapshots/${encodeURIComponent(snapshot)}`;
+    `${agentVolumePath(address)}/snapshots/${encodeURIComponent(snapshot)}`;
   http.post(
     `${path}/:volume/snapshots/:snapshot/switch`,
     {

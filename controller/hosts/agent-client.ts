@@ -122,6 +122,11 @@ export class AgentClient {
   }
 }
 
+/** Where an agent has a volume. */
+export function agentVolumePath({ pool, volume }: { pool: string; volume: string }): string {
+  return `/v1/pools/${encodeURIComponent(pool)}/volumes/${encodeURIComponent(volume)}`;
+}
+
 function brokenLink(error: unknown, signal?: AbortSignal): Error {
   if (isStowageError(error)) return error;
   if (signal?.aborted)

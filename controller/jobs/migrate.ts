@@ -14,7 +14,7 @@ import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
 import { BlockSignal } from '../../shared/util/abort.ts';
 import { ERRORS, type ErrorCode, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
-import { readFirstLine, readLines } from '../hosts/agent-client.ts';
+import { agentVolumePath, readFirstLine, readLines } from '../hosts/agent-client.ts';
 import type { JobContext, JobKind } from './job.ts';
 import { Relay } from './relay.ts';
 
@@ -53,8 +53,6 @@ const place = (reference: string): { host: string; pool: string; volume: string 
   const [host = '', pool = '', volume = ''] = splitReference(reference);
   return { host, pool, volume };
 };
-const volumePath = ({ pool, volume }: { pool: string; volume: string }): string =>
-  `/v1/pools/${encodeURIComponent(pool)}/volumes/${encodeURIComponent(volume)}`;
 
 async function plan(context: Context): Promise<void> {
   const { source, target, format, keepSource } = context.params;
@@ -62,7 +60,7 @@ async function plan(context: Context): Promise<void> {
   const to = place(target);
   const agent = await context.agent(from.host);
   const layoutAs = (as: string): Promise<Layout> =>
-    agent.json(`${volumePath(from)}/layout?as=${as}`, { signal: context.signal, patient: true });
+    agent.json(`${agentVolumePath(from)}/layout?as=${as}`, { signal: context.signal, patient: true });
   let layout = await layoutAs('image');
   const representation =
     format === undefined || format === layout.format ? ('image' as const) : ('content' as const);
@@ -159,7 +157,7 @@ async function refuseUsed(context: Context): Promise<void> {
   if (keepSource || allowUsed) return;
   const from = place(source);
   const agent = await context.agent(from.host);
-  await agent.json(`${volumePath(from)}/refuse-used`, { method: 'POST', signal: context.signal });
+  await agent.json(`${agentVolumePath(from)}/refuse-used`, { method: 'POST', signal: context.signal });
 }
 
 async function commit(context: Context, again = true): Promise<void> {
@@ -185,7 +183,7 @@ async function removeSource(context: Context): Promise<void> {
   const fence = await context.fence(source);
   const etag = encodeURIComponent(context.notes.etag ?? '');
   await agent
-    .json(`${volumePath(from)}?etag=${etag}`, { method: 'DELETE', fence, allowUsed })
+    .json(`${agentVolumePath(from)}?etag=${etag}`, { method: 'DELETE', fence, allowUsed })
     .catch((error) => {
       // Gone is what it shall be: the step was run before, and killed before it could be recorded.
       if (error.code !== 'volume-not-found') throw error;

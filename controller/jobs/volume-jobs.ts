@@ -1,11 +1,12 @@
 import { z } from 'zod';
 import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
+import { agentVolumePath } from '../hosts/agent-client.ts';
 import type { JobKind } from './job.ts';
 
 const agentPath = (reference: string): { host: string; path: string; name: string } => {
   const [host = '', pool = '', name = ''] = splitReference(reference);
-  return { host, name, path: `/v1/pools/${encodeURIComponent(pool)}/volumes/${encodeURIComponent(name)}` };
+  return { host, name, path: agentVolumePath({ pool, volume: name }) };
 };
 
 export const cloneParamsSchema = z.object({ source: z.string(), target: z.string() });

@@ -1,3 +1,4 @@
+import { pciText } from './disk/device-info.ts';
 import type { Disk } from './disk/disk.ts';
 import type { RuleContext } from './disk/rule.ts';
 import { checkDisk } from './disk/rules.ts';
@@ -61,13 +62,10 @@ function refuseDuplicates({ disks }: DomainDocument): void {
     );
 }
 
-const hex = (number: number | undefined, digits: number): string =>
-  (number ?? 0).toString(16).padStart(digits, '0');
-
 function refuseSharedPciSlots({ disks }: DomainDocument): void {
   const shared = firstPair(disks, ({ info: { address } }) =>
     address?.type === 'pci' && address.slot !== undefined
-      ? `${hex(address.domain, 4)}:${hex(address.bus, 2)}:${hex(address.slot, 2)}.${address.function ?? 0}`
+      ? pciText({ domain: 0, bus: 0, function: 0, ...address, slot: address.slot })
       : undefined,
   );
   if (shared) throw xmlError(`Attempted double use of PCI Address ${shared[2]}`);

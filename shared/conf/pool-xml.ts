@@ -6,7 +6,7 @@ import { type Auth, formatAuth, parseAuth } from './xml/auth.ts';
 import type { XmlElement } from './xml/element.ts';
 import { formatPermissions, type LabelledPermissions, parsePermissions } from './xml/permissions.ts';
 import { readXml } from './xml/read.ts';
-import { enumAttribute, integerAttribute, parseUuid, unsupported, xmlError } from './xml/values.ts';
+import { enumAttribute, integerAttribute, parseUuid, unsupported, xmlError, YES_NO } from './xml/values.ts';
 import { XmlWriter } from './xml/write.ts';
 
 /** The SCSI adapter behind a pool: one of the host, or a virtual one of a Fibre Channel host. */
@@ -62,7 +62,6 @@ const NAMESPACES = {
   fs: 'http://libvirt.org/schemas/storagepool/fs/1.0',
   rbd: 'http://libvirt.org/schemas/storagepool/rbd/1.0',
 };
-const YES_NO = ['yes', 'no'] as const;
 
 // ---- reading ----
 

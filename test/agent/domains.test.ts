@@ -424,12 +424,12 @@ describe('what others keep on a host', () => {
     write(
       room.path,
       'etc/pve/storage.cfg',
-      'dir: local\n\tpath /var/lib/vz\n\tcontent iso,images\n\nnfs: share\n\tserver 10.0.0.1\n\texport /e\n\nlvmthin: fast\n\tvgname pve\n\tthinpool data\n\nzfspool: tank\n\tpool rpool/data\n\nrbd: ceph\n\tpool rbd\n',
+      'dir: local\n\tpath /var/lib/vz\n\tcontent iso,images\n\nbtrfs: bt\n\tpath /bt\n\tcontent-dirs images=own/place\n\nnfs: share\n\tserver 10.0.0.1\n\texport /e\n\nlvmthin: fast\n\tvgname pve\n\tthinpool data\n\nzfspool: tank\n\tpool rpool/data\n\nrbd: ceph\n\tpool rbd\n',
     );
     write(
       room.path,
       'etc/pve/qemu-server/100.conf',
-      '#notes: scsi9: local:999/x\nboot: order=scsi0\nide2: local:iso/debian.iso,media=cdrom\nname: web\nscsi0: local:100/vm-100-disk-0.qcow2,size=32G\nscsi1: share:9000/base-9000-disk-0.qcow2/100/vm-100-disk-1.qcow2\nscsi2: fast:vm-100-disk-2,size=8G\nscsi3: tank:base-9000-disk-0/vm-100-disk-3\nscsi4: ceph:vm-100-disk-4\nscsi5: /dev/disk/by-id/x,size=1G\nscsihw: virtio-scsi-pci\nsmbios1: uuid=c7a5fdbd-edaf-9455-926a-d65c16db1809\nnet0: virtio=AA:BB\nunused0: local:100/vm-100-disk-7.raw\nide3: none,media=cdrom\n\n[before]\nscsi0: local:100/vm-100-disk-0.qcow2,size=32G\nscsi6: local:100/vm-100-disk-6.raw\n',
+      '#notes: scsi9: local:999/x\nboot: order=scsi0\nide2: local:iso/debian.iso,media=cdrom\nname: web\nscsi0: local:100/vm-100-disk-0.qcow2,size=32G\nscsi1: share:9000/base-9000-disk-0.qcow2/100/vm-100-disk-1.qcow2\nscsi2: fast:vm-100-disk-2,size=8G\nscsi3: tank:base-9000-disk-0/vm-100-disk-3\nscsi4: ceph:vm-100-disk-4\nscsi5: /dev/disk/by-id/x,size=1G\nscsihw: virtio-scsi-pci\nsmbios1: uuid=c7a5fdbd-edaf-9455-926a-d65c16db1809\nnet0: virtio=AA:BB\nsata0: bt:100/vm-100-disk-8.raw,size=1G\nsata1: media=disk,file=/srv/my disks/a.img,size=1G\nunused0: local:100/vm-100-disk-7.raw\nide3: none,media=cdrom\n\n[before]\nscsi0: local:100/vm-100-disk-0.qcow2,size=32G\nscsi6: local:100/vm-100-disk-6.raw\n',
     );
     write(room.path, 'run/qemu-server/100.pid', '1\n');
     write(
@@ -451,6 +451,8 @@ describe('what others keep on a host', () => {
         'scsi2 /dev/pve/vm-100-disk-2',
         'scsi3 /dev/zvol/rpool/data/vm-100-disk-3',
         'scsi5 /dev/disk/by-id/x',
+        'sata0 /bt/own/place/100/vm-100-disk-8/disk.raw',
+        'sata1 /srv/my disks/a.img',
         'unused0 /var/lib/vz/images/100/vm-100-disk-7.raw',
         'scsi6 /var/lib/vz/images/100/vm-100-disk-6.raw',
       ],
@@ -465,14 +467,18 @@ describe('what others keep on a host', () => {
     await using room = scratch();
     write(room.path, 'etc/vz/vz.conf', 'VE_ROOT=/vz/root/$VEID\nVE_PRIVATE=/vz/private/$VEID\n');
     write(room.path, 'etc/vz/conf/101.conf', 'ONBOOT="yes"\nVE_LAYOUT="ploop"\nNAME="web"\n');
-    write(room.path, 'etc/vz/conf/102.conf', 'VE_PRIVATE="/pool/$VEID"\n');
+    write(
+      room.path,
+      'etc/vz/conf/102.conf',
+      'VE_PRIVATE=/old\nVE_PRIVATE="/pool/$VEID"\nDISK1="image=/disks/$VEID/more.hdd,size=1G"\n',
+    );
     write(room.path, 'etc/vz/conf/ve-basic.conf-sample', 'VE_PRIVATE=/x\n');
     write(room.path, 'etc/vz/conf/0.conf', 'ONBOOT="no"\n');
     assert.deepEqual(
-      (await openvzDomains(room.path)).map(({ name, images }) => [name, images[0]?.path]),
+      (await openvzDomains(room.path)).map(({ name, images }) => [name, ...images.map(({ path }) => path)]),
       [
         ['web', '/vz/private/101'],
-        ['102', '/pool/102'],
+        ['102', '/pool/102', '/disks/102/more.hdd'],
       ],
     );
   });

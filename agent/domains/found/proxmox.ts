@@ -24,6 +24,17 @@ function parseStorages(text: string): Map<string, Storage> {
   return storages;
 }
 
+/** `content-dirs images=some/where,iso=else`: where kinds of content lie in a storage, other than usual. */
+function contentDirectories(storage: Storage): Map<string, string> {
+  const parts = storage['content-dirs']?.split(',') ?? [];
+  return new Map(
+    parts.map((part): [string, string] => {
+      const [kind = '', path = ''] = part.split('=');
+      return [kind.trim(), path.trim().replace(/^\/+/, '')];
+    }),
+  );
+}
+
 /** Where a volume of a storage is on the host; undefined where it has no path. */
 function pathOf(storage: Storage | undefined, id: string, name: string): string | undefined {
   switch (storage?.type) {
@@ -34,13 +45,15 @@ function pathOf(storage: Storage | undefined, id: string, name: string): string 
     case 'cephfs':
     case 'glusterfs': {
       const directory = storage.path ?? `/mnt/pve/${id}`;
+      const own = contentDirectories(storage);
       const [kind, rest] = name.split(/\/(.*)/s);
-      if (kind === 'iso') return `${directory}/template/iso/${rest}`;
-      if (kind === 'vztmpl') return `${directory}/template/cache/${rest}`;
+      if (kind === 'iso') return `${directory}/${own.get('iso') ?? 'template/iso'}/${rest}`;
+      if (kind === 'vztmpl') return `${directory}/${own.get('vztmpl') ?? 'template/cache'}/${rest}`;
       // A linked clone is written as what it stands on, a slash, and what it is.
-      // btrfs keeps a raw volume as a directory with the image in it, which is found by the same path.
-      const own = /^\d+\/[^/]+\/(\d+\/.*)$/.exec(name)?.[1] ?? name;
-      return `${directory}/images/${own}`;
+      const image = /^\d+\/[^/]+\/(\d+\/.*)$/.exec(name)?.[1] ?? name;
+      // A subvolume holds the image.
+      const file = storage.type === 'btrfs' ? image.replace(/\.raw$/, '/disk.raw') : image;
+      return `${directory}/${own.get('images') ?? 'images'}/${file}`;
     }
     case 'lvm':
     case 'lvmthin':

@@ -60,6 +60,12 @@ export function parsePciAddress(element: XmlElement): PciAddress {
   return address;
 }
 
+/** As `0000:00:05.0`. */
+export function pciText({ domain, bus, slot, function: number }: PciAddress): string {
+  const digits = (part: number, count: number): string => part.toString(16).padStart(count, '0');
+  return `${digits(domain, 4)}:${digits(bus, 2)}:${digits(slot, 2)}.${number}`;
+}
+
 export function pciAttributes(address: PciAddress): Attributes {
   return Object.fromEntries(PCI_PARTS.map(([name, , digits]) => [name, hex(address[name], digits)]));
 }

@@ -3,7 +3,7 @@ import { formatAuth, parseDiskAuth } from '../xml/auth.ts';
 import type { XmlElement } from '../xml/element.ts';
 import { formatEncryption, parseEncryption } from '../xml/encryption.ts';
 import { readXml } from '../xml/read.ts';
-import { enumAttribute, unsignedAttribute, unsupported, xmlError } from '../xml/values.ts';
+import { enumAttribute, ON_OFF, unsignedAttribute, unsupported, xmlError, YES_NO } from '../xml/values.ts';
 import { XmlWriter } from '../xml/write.ts';
 import {
   type BackingChain,
@@ -31,8 +31,6 @@ export const DEVICES = ['disk', 'cdrom', 'floppy', 'lun'] as const;
 const MODELS = ['virtio', 'virtio-transitional', 'virtio-non-transitional'] as const;
 const SNAPSHOTS = ['no', 'internal', 'external', 'manual'] as const;
 const STARTUP_POLICIES = ['mandatory', 'requisite', 'optional'] as const;
-const YES_NO = ['yes', 'no'] as const;
-const ON_OFF = ['on', 'off'] as const;
 
 /** A disk of a domain as libvirt's `<disk>` describes it. */
 export interface Disk {

@@ -1,10 +1,9 @@
 import { IMAGE_FORMATS } from '../image-formats.ts';
 import type { XmlElement } from '../xml/element.ts';
-import { enumAttribute, unsignedAttribute, unsupported } from '../xml/values.ts';
+import { enumAttribute, ON_OFF, unsignedAttribute, unsupported } from '../xml/values.ts';
 import type { XmlWriter } from '../xml/write.ts';
 import { formatMetadataCache, parseMetadataCache } from './chain.ts';
 
-const ON_OFF = ['on', 'off'] as const;
 type OnOff = (typeof ON_OFF)[number];
 const CACHE = ['default', 'none', 'writethrough', 'writeback', 'directsync', 'unsafe'] as const;
 const ERROR_POLICY = ['stop', 'report', 'ignore', 'enospace'] as const;

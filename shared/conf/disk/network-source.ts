@@ -1,6 +1,6 @@
 import { StowageError } from '../../util/errors.ts';
 import type { XmlElement } from '../xml/element.ts';
-import { enumAttribute, requiredAttribute, unsupported, xmlError } from '../xml/values.ts';
+import { enumAttribute, requiredAttribute, unsupported, xmlError, YES_NO } from '../xml/values.ts';
 import type { Attributes, XmlWriter } from '../xml/write.ts';
 
 /** Protocols in libvirt's order, with the port that a host has when it does not say; none where the client knows it. */
@@ -48,7 +48,6 @@ export interface NetworkSource {
   identity?: { user?: string; group?: string };
 }
 
-const YES_NO = ['yes', 'no'] as const;
 const HTTP: readonly Protocol[] = ['http', 'https'];
 const CURL: readonly Protocol[] = ['http', 'https', 'ftp', 'ftps'];
 

@@ -2,7 +2,14 @@ import { StowageError } from '../../util/errors.ts';
 import { type Auth, formatAuth, parseDiskAuth } from '../xml/auth.ts';
 import type { XmlElement } from '../xml/element.ts';
 import { type Encryption, formatEncryption, parseEncryption } from '../xml/encryption.ts';
-import { enumAttribute, requiredAttribute, unsignedAttribute, unsupported, xmlError } from '../xml/values.ts';
+import {
+  enumAttribute,
+  requiredAttribute,
+  unsignedAttribute,
+  unsupported,
+  xmlError,
+  YES_NO,
+} from '../xml/values.ts';
 import type { Attributes, XmlWriter } from '../xml/write.ts';
 import { type PciAddress, parsePciAddress, pciAttributes } from './device-info.ts';
 import {
@@ -15,8 +22,6 @@ import {
 /** Kinds of storage that a disk may stand on, in libvirt's order. */
 export const SOURCE_TYPES = ['file', 'block', 'dir', 'network', 'volume', 'nvme', 'vhostuser'] as const;
 export type SourceType = (typeof SOURCE_TYPES)[number];
-
-const YES_NO = ['yes', 'no'] as const;
 
 /** What a security driver does with an image. */
 export interface SecurityLabel {

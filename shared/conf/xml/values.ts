@@ -1,6 +1,9 @@
 import { StowageError } from '../../util/errors.ts';
 import type { XmlElement } from './element.ts';
 
+export const YES_NO = ['yes', 'no'] as const;
+export const ON_OFF = ['on', 'off'] as const;
+
 /** An error in a document, in libvirt's words, as virsh shows it. */
 export function xmlError(message: string): StowageError {
   return new StowageError('invalid-xml', `XML error: ${message}`);
