@@ -38,6 +38,15 @@ function fileName(name: string): string {
   return encoded.length <= 200 ? encoded : createHash('sha256').update(name).digest('hex');
 }
 
+/** The domain whose file has this name; somebody else's file keeps its own. */
+function nameOf(file: string): string {
+  try {
+    return decodeURIComponent(file);
+  } catch {
+    return file;
+  }
+}
+
 /** Most images are in both forms of a domain. */
 function unique(images: UsedImage[]): UsedImage[] {
   return [...new Map(images.map((image) => [JSON.stringify(image), image])).values()];
@@ -78,7 +87,7 @@ export class DefinedDomains {
       this.#domains.set(name, { config, live });
       this.#nextId = Math.max(this.#nextId, Number(live?.id ?? 0) + 1);
     } catch (error) {
-      const name = decodeURIComponent(file.name);
+      const name = nameOf(file.name);
       this.#broken.set(name, unreadable('stowage', { ...file, name }, error));
     }
   }
@@ -106,12 +115,12 @@ export class DefinedDomains {
   }
 
   async #save(name: string, { config, live }: Stored): Promise<void> {
-    this.#broken.delete(name);
     const path = join(this.#directory, `${fileName(name)}.json`);
     if (!config && !live) {
       await removeIfExists(path);
       await syncDirectory(this.#directory);
       this.#domains.delete(name);
+      this.#broken.delete(name);
       return;
     }
     const text = {
@@ -121,6 +130,7 @@ export class DefinedDomains {
     // What could not be read again after a restart is not taken.
     for (const document of Object.values(text)) if (document !== undefined) parseDomain(document, STORED);
     await replaceFile(path, JSON.stringify(text));
+    this.#broken.delete(name);
     this.#domains.set(name, { config, live });
   }
 

@@ -1,5 +1,4 @@
-import type { Disk } from '../../shared/conf/disk/disk.ts';
-import { formatDisk } from '../../shared/conf/disk/disk.ts';
+import { type Disk, formatDisk } from '../../shared/conf/disk/disk.ts';
 import { type DomainDocument, insertDisk } from '../../shared/conf/domain-xml.ts';
 import { unsupported } from '../../shared/conf/xml/values.ts';
 import type { Affect, DeviceChange } from '../../shared/protocol/domains.ts';
@@ -14,16 +13,13 @@ export function affected(
   domain: { running: boolean; persistent: boolean },
   change: DeviceChange,
 ): { live: boolean; config: boolean } {
-  for (const [name, given] of Object.entries({ live, config, persistent }))
+  for (const [given, options] of [
+    [live, '--current and --live'],
+    [config, '--current and --config'],
+    [persistent, '--persistent and --current'],
+  ] as const)
     if (current && given)
-      throw new StowageError(
-        'invalid-argument',
-        name === 'live'
-          ? 'Options --live and --current are mutually exclusive'
-          : name === 'config'
-            ? 'Options --current and --config are mutually exclusive'
-            : 'Options --persistent and --current are mutually exclusive',
-      );
+      throw new StowageError('invalid-argument', `Options ${options} are mutually exclusive`);
   // Without options an update is for the domain as it is now, while attach and detach are of old for one that runs.
   const asIs = current || (change === 'update-device' && !live && !config && !persistent);
   const forms = asIs

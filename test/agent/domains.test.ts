@@ -136,11 +136,13 @@ describe('a defined domain', () => {
     const good = readFileSync(join(room.path, 'guest.json'), 'utf8');
     writeFileSync(join(room.path, 'torn.json'), good.slice(0, -40).replace('/a', '/torn'));
     writeFileSync(join(room.path, 'empty.json'), '{}');
+    writeFileSync(join(room.path, '%zz.json'), '');
     const domains = await DefinedDomains.open(room.path, volumes);
     const told = (): (string | undefined)[][] =>
       domains.list().map(({ name, unreadable }) => [name, unreadable && 'unreadable']);
     assert.deepEqual(told(), [
       ['guest', undefined],
+      ['%zz', 'unreadable'],
       ['empty', 'unreadable'],
       ['torn', 'unreadable'],
     ]);
@@ -149,11 +151,15 @@ describe('a defined domain', () => {
         .list()
         .some(({ name, images }) => name === 'torn' && images.some(({ path }) => path === '/torn')),
     );
+    // What is refused leaves what is there as it was.
+    await assert.rejects(domains.define(domainWith(RULE_CASES[0]!.refused, { name: 'torn' })));
+    assert.equal(told().length, 4);
     await domains.undefine('empty');
     await domains.define(domainWith('', { name: 'torn', uuid: 'c7a5fdbd-edaf-9455-926a-d65c16db1803' }));
     assert.deepEqual(told(), [
       ['guest', undefined],
       ['torn', undefined],
+      ['%zz', 'unreadable'],
     ]);
   });
 
