@@ -29,9 +29,9 @@ const pathOf = (disk: Disk): string => disk.source.path ?? disk.source.network?.
 
 /** Boot order and names are shared with all devices, not only with disks. */
 function refuseSharedNames(domain: DomainDocument): void {
-  const others = domain.written.only('devices')?.children.filter(({ name }) => name !== 'disk') ?? [];
+  const others = domain.written.one('devices')?.children.filter(({ name }) => name !== 'disk') ?? [];
   const of = (element: string, attribute: string) => (device: XmlElement) =>
-    device.only(element)?.attribute(attribute);
+    device.one(element)?.attribute(attribute);
   const orders = [
     ...domain.disks.map(({ info }) => info.boot && String(info.boot.order)),
     ...others.map(of('boot', 'order')),

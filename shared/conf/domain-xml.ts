@@ -91,7 +91,7 @@ export function parseDomainElement(written: XmlElement, { live }: { live: boolea
     uuid: uuid === undefined ? randomUUID() : parseUuid(uuid, internalError('malformed uuid element')),
     id: live && id !== undefined && /^\d{1,10}$/.test(id) ? id : undefined,
     // libvirt sorts before it fills in the buses that were not written.
-    disks: arrange([...elements.keys()], (disk) => elements.get(disk)?.only('target')?.attribute('bus')),
+    disks: arrange([...elements.keys()], (disk) => elements.get(disk)?.one('target')?.attribute('bus')),
     written,
   };
 }
@@ -134,7 +134,7 @@ export function formatDomain(domain: DomainDocument, options: FormatDiskOptions)
         formatDevices(xml, element, formatDisks, options.secure ?? false);
       else if (element.name !== 'uuid') xml.copy(element);
     }
-    if (!written.only('devices') && disks.length > 0) formatDevices(xml, undefined, formatDisks, false);
+    if (!written.one('devices') && disks.length > 0) formatDevices(xml, undefined, formatDisks, false);
   });
   return xml.toString();
 }

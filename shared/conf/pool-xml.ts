@@ -82,7 +82,7 @@ function parseAdapter(element: XmlElement | undefined): Adapter {
       wwpn,
     };
   }
-  const parent = element.only('parentaddr');
+  const parent = element.one('parentaddr');
   const name = element.attribute('name');
   if (name && parent)
     throw xmlError("Either 'name' or 'parent' must be specified for the 'scsi_host' adapter");
@@ -90,7 +90,7 @@ function parseAdapter(element: XmlElement | undefined): Adapter {
     const uniqueId = integerAttribute(parent, 'unique_id');
     if (uniqueId === undefined)
       throw xmlError("missing or invalid 'unique_id' attribute for parent of scsi_host adapter");
-    const address = parent.only('address');
+    const address = parent.one('address');
     return { type: 'scsi_host', parent: { uniqueId, address: address && parsePciAddress(address) } };
   }
   if (!name) throw xmlError("Either 'name' or 'parent' must be specified for the 'scsi_host' adapter");
@@ -131,14 +131,14 @@ function parseSource(
 
   const named = element?.textOf('name');
   if (type === 'rbd' && !named) throw xmlError("element 'name' is mandatory for RBD pool");
-  const format = element?.only('format')?.attribute('type');
+  const format = element?.one('format')?.attribute('type');
   if (formats && format && !formats.includes(format)) throw unsupported(`unknown pool format type ${format}`);
   const hosts = element?.all('host').map(host) ?? [];
   const devices = element?.all('device').map(device) ?? [];
-  const dir = element?.only('dir')?.attribute('path') ?? (type === 'gluster' ? '/' : undefined);
-  const protocolVersion = element?.only('protocol')?.attribute('ver');
-  const initiatorIqn = element?.only('initiator/iqn')?.attribute('name');
-  const auth = element?.only('auth');
+  const dir = element?.one('dir')?.attribute('path') ?? (type === 'gluster' ? '/' : undefined);
+  const protocolVersion = element?.one('protocol')?.attribute('ver');
+  const initiatorIqn = element?.one('initiator/iqn')?.attribute('name');
+  const auth = element?.one('auth');
   const source: PoolDocument['source'] = {
     hosts: has('host') ? hosts : [],
     devices: has('device') ? devices : [],
@@ -147,11 +147,11 @@ function parseSource(
     initiatorIqn: has('initiator') ? initiatorIqn : undefined,
     auth: auth && parseAuth(auth),
     format: formats && (format ?? defaultFormat ?? formats[0]),
-    vendor: element?.only('vendor')?.attribute('name'),
-    product: element?.only('product')?.attribute('name'),
+    vendor: element?.one('vendor')?.attribute('name'),
+    product: element?.one('product')?.attribute('name'),
     protocolVersion,
   };
-  if (has('adapter')) source.adapter = parseAdapter(element?.only('adapter'));
+  if (has('adapter')) source.adapter = parseAdapter(element?.one('adapter'));
   if (protocolVersion !== undefined) {
     if (type !== 'netfs') throw unsupported(`storage pool protocol ver unsupported for pool type '${type}'`);
     if (protocolVersion.includes(','))
@@ -178,12 +178,12 @@ function parseTarget(
   const given = element?.textOf('path');
   const path = targetPath?.of(sourceName) ?? given;
   if (!path) throw xmlError('missing storage pool target path');
-  const permissions = element?.only('permissions');
+  const permissions = element?.one('permissions');
   return { path: sanitizePath(path), permissions: permissions && parsePermissions(permissions) };
 }
 
 function parseRefresh(element: XmlElement): PoolDocument['refreshAllocation'] {
-  const allocation = element.only('volume')?.attribute('allocation');
+  const allocation = element.one('volume')?.attribute('allocation');
   if (allocation === undefined || allocation === 'default' || allocation === 'capacity') return allocation;
   throw unsupported(`unknown storage pool volume refresh allocation type ${allocation}`);
 }
@@ -193,7 +193,7 @@ function parseOptions(pool: XmlElement, namespace: string, list: string): XmlEle
   const prefix = [...pool.attributes].find(
     ([name, value]) => name.startsWith('xmlns:') && value === namespace,
   )?.[0];
-  const found = prefix && pool.only(`${prefix.slice(6)}:${list}`);
+  const found = prefix && pool.one(`${prefix.slice(6)}:${list}`);
   return found ? found.all(`${prefix.slice(6)}:option`) : undefined;
 }
 
@@ -213,15 +213,15 @@ export function parsePool(text: string): PoolDocument {
   if (type === undefined) throw xmlError("Missing required attribute 'type' in element 'pool'");
   if (!isPoolType(type)) throw xmlError(`Invalid value for attribute 'type' in element 'pool': '${type}'.`);
 
-  const sourceElement = pool.only('source');
+  const sourceElement = pool.one('source');
   const hasSourceName = (POOL_TYPES[type] as PoolType).source.includes('name');
   const name = pool.textOf('name') ?? (hasSourceName ? sourceElement?.textOf('name') : undefined);
   const source = parseSource(sourceElement, type, name ?? '');
   if (name === undefined) throw xmlError('missing pool source name element');
   if (name.includes('/')) throw xmlError(`name ${name} cannot contain '/'`);
   const uuid = pool.textOf('uuid');
-  const refresh = pool.only('refresh');
-  const cow = pool.only('features/cow');
+  const refresh = pool.one('refresh');
+  const cow = pool.one('features/cow');
   const isFileSystem = type === 'fs' || type === 'netfs';
   return {
     type,
@@ -229,7 +229,7 @@ export function parsePool(text: string): PoolDocument {
     uuid: uuid === undefined ? randomUUID() : parseUuid(uuid),
     cow: cow && enumAttribute(cow, 'state', YES_NO),
     source,
-    target: parseTarget(pool.only('target'), type, source.name ?? name),
+    target: parseTarget(pool.one('target'), type, source.name ?? name),
     refreshAllocation: refresh && parseRefresh(refresh),
     mountOptions: isFileSystem
       ? parseOptions(pool, NAMESPACES.fs, 'mount_opts')?.map((option) =>

@@ -81,7 +81,7 @@ function parseFormat(element: XmlElement | undefined, formats: Formats | undefin
 function parseFeatures(element: XmlElement): VolumeDocument['target']['features'] {
   for (const { name } of element.children)
     if (!QCOW2_FEATURES.some((known) => known === name)) throw unsupported(`unsupported feature ${name}`);
-  return QCOW2_FEATURES.filter((known) => element.only(known));
+  return QCOW2_FEATURES.filter((known) => element.one(known));
 }
 
 function parseTarget(
@@ -90,20 +90,20 @@ function parseTarget(
 ): VolumeDocument['target'] {
   const [permissions, encryption, features, cluster] = (
     ['permissions', 'encryption', 'features', 'clusterSize'] as const
-  ).map((name) => element?.only(name));
+  ).map((name) => element?.one(name));
   const path = element?.textOf('path');
   const compat = element?.textOf('compat');
   if (compat !== undefined && /[^0-9.]/.test(compat))
     throw xmlError("forbidden characters in 'compat' attribute");
   return {
     path: path && sanitizePath(path),
-    format: parseFormat(element?.only('format'), formats),
+    format: parseFormat(element?.one('format'), formats),
     permissions: permissions && parsePermissions(permissions),
     encryption: encryption && parseEncryption(encryption),
     compat: compat ?? (features ? '1.1' : undefined),
     features: features && parseFeatures(features),
     clusterBytes: cluster && scaledBytes(cluster),
-    nocow: element?.only('nocow') && true,
+    nocow: element?.one('nocow') && true,
   };
 }
 
@@ -112,8 +112,8 @@ function parseBackingStore(
   element: XmlElement,
   formats: Formats | undefined,
 ): VolumeDocument['backingStore'] {
-  const format = parseFormat(element.only('format'), formats);
-  const permissions = element.only('permissions');
+  const format = parseFormat(element.one('format'), formats);
+  const permissions = element.one('permissions');
   const path = element.textOf('path');
   if (path === undefined) return undefined;
   return { path, format, permissions: permissions && parsePermissions(permissions) };
@@ -132,8 +132,8 @@ export function parseVolume(text: string, { pool, capacity }: ParseVolumeOptions
   const typeName = volume.attribute('type');
   const type = typeName === undefined ? 'file' : VOLUME_TYPES.find((known) => known === typeName);
   if (!type) throw unsupported(`unknown volume type '${typeName}'`);
-  const backing = volume.only('backingStore');
-  const [size, allocation] = [volume.only('capacity'), volume.only('allocation')];
+  const backing = volume.one('backingStore');
+  const [size, allocation] = [volume.one('capacity'), volume.one('allocation')];
   if (!size && capacity !== 'optional') throw xmlError('missing capacity element');
   const capacityBytes = size ? scaledBytes(size) : 0n;
   return {
@@ -142,7 +142,7 @@ export function parseVolume(text: string, { pool, capacity }: ParseVolumeOptions
     key: volume.textOf('key'),
     capacityBytes,
     allocationBytes: allocation ? scaledBytes(allocation) : capacityBytes,
-    target: parseTarget(volume.only('target'), formats),
+    target: parseTarget(volume.one('target'), formats),
     backingStore: backing && parseBackingStore(backing, formats),
   };
 }

@@ -15,7 +15,7 @@ function persistent(text: string): DomainDocument {
 
 /** A file that libvirt keeps while a domain runs: its state around its live document. */
 function running(text: string): DomainDocument {
-  const element = readXml(text, 'domstatus').only('domain');
+  const element = readXml(text, 'domstatus').one('domain');
   if (!element) throw new StowageError('invalid-xml', 'a status without a domain');
   return parseDomainElement(element, { live: true });
 }

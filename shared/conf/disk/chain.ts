@@ -49,7 +49,7 @@ function parseFormat(name: string): string {
 
 /** Of `<driver>` and `<format>`. */
 export function parseMetadataCache(element: XmlElement | undefined): bigint | undefined {
-  const size = element?.only('metadata_cache/max_size');
+  const size = element?.one('metadata_cache/max_size');
   return (size && scaledBytes(size)) || undefined;
 }
 
@@ -60,13 +60,13 @@ export function formatMetadataCache(xml: XmlWriter, bytes: bigint | undefined): 
 
 /** `<backingStore>` of a disk, a mirror or another `<backingStore>`. */
 export function parseBacking(parent: XmlElement, options: ParseDiskOptions): BackingChain | undefined {
-  const element = parent.only('backingStore');
+  const element = parent.one('backingStore');
   if (!element) return undefined;
   const typeName = element.attribute('type');
   if (typeName === undefined) return 'end';
-  const format = element.only('format')?.attribute('type');
+  const format = element.one('format')?.attribute('type');
   if (format === undefined) throw xmlError('missing disk backing store format');
-  const source = element.only('source');
+  const source = element.one('source');
   if (!source) throw xmlError('missing disk backing store source');
   const type = parseType(typeName);
   const known = parseFormat(format);
@@ -76,7 +76,7 @@ export function parseBacking(parent: XmlElement, options: ParseDiskOptions): Bac
       index: options.live ? parseIndex(element) : undefined,
     },
     format: known,
-    metadataCacheBytes: parseMetadataCache(element.only('format')),
+    metadataCacheBytes: parseMetadataCache(element.one('format')),
     backing: parseBacking(element, options),
   };
 }
@@ -122,10 +122,10 @@ export function parseMirror(element: XmlElement, options: ParseDiskOptions): Mir
     return { source: { type: 'file', path, securityLabels: [] }, format: known, job, ready: ready() };
   }
   const type = parseType(typeName);
-  const format = element.only('format');
+  const format = element.one('format');
   const name = format?.attribute('type');
   const known = name === undefined ? undefined : parseFormat(name);
-  const source = element.only('source');
+  const source = element.one('source');
   if (!source) throw xmlError('mirror requires source element');
   return {
     source: { ...parseStorageSource(source, type), index: parseIndex(source) },

@@ -121,7 +121,7 @@ function parseBoot(element: XmlElement): DeviceInfo['boot'] {
 
 /** `live`: names that the hypervisor gave are kept too, not only those of a user (`ua-…`). */
 export function parseDeviceInfo(element: XmlElement, live: boolean): DeviceInfo {
-  const [boot, alias, acpi, address] = ['boot', 'alias', 'acpi', 'address'].map((name) => element.only(name));
+  const [boot, alias, acpi, address] = ['boot', 'alias', 'acpi', 'address'].map((name) => element.one(name));
   const name = alias?.attribute('name');
   return {
     boot: boot && parseBoot(boot),

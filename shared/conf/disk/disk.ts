@@ -100,7 +100,7 @@ function parseSource(
 
 /** Login and encryption were children of the disk once, and still may be, in one place only. */
 function adoptLegacy(disk: XmlElement, source: StorageSource): Disk['legacyPlaces'] {
-  const [auth, encryption] = [disk.only('auth'), disk.only('encryption')];
+  const [auth, encryption] = [disk.one('auth'), disk.one('encryption')];
   if (auth) {
     if (source.auth) throw unsupported('an <auth> definition already found for disk source');
     source.auth = parseDiskAuth(auth);
@@ -143,7 +143,7 @@ function addressed(info: DeviceInfo, { dev, bus }: Disk['target'], narrowScsi: b
 
 /** Reads one `<disk>`; what is missing is defaulted as libvirt does. Throws `invalid-xml` in libvirt's own words. */
 export function parseDiskElement(element: XmlElement, options: ParseDiskOptions): Disk {
-  const sourceElement = element.only('source');
+  const sourceElement = element.one('source');
   const source = parseSource(element, sourceElement, options);
   const device = enumAttribute(element, 'device', DEVICES) ?? 'disk';
   const model = enumAttribute(element, 'model', MODELS);
@@ -152,9 +152,9 @@ export function parseDiskElement(element: XmlElement, options: ParseDiskOptions)
   const sgio = enumAttribute(element, 'sgio', ['filtered', 'unfiltered'] as const);
   const [geometry, blockio, driver, mirror, iotune, transient] = (
     ['geometry', 'blockio', 'driver', 'mirror', 'iotune', 'transient'] as const
-  ).map((name) => element.only(name));
+  ).map((name) => element.one(name));
   const startupPolicy = sourceElement && enumAttribute(sourceElement, 'startupPolicy', STARTUP_POLICIES);
-  const readonly = device === 'cdrom' || element.only('readonly') !== undefined;
+  const readonly = device === 'cdrom' || element.one('readonly') !== undefined;
   const legacyPlaces = adoptLegacy(element, source);
   const info = parseDeviceInfo(element, options.live);
   const disk = {
@@ -167,14 +167,14 @@ export function parseDiskElement(element: XmlElement, options: ParseDiskOptions)
     startupPolicy,
     legacyPlaces,
     backing: parseBacking(element, options),
-    backendDomain: element.only('backenddomain')?.attribute('name'),
+    backendDomain: element.one('backenddomain')?.attribute('name'),
     geometry: geometry && parseGeometry(geometry),
     blockio: blockio && parseBlockio(blockio),
     mirror: options.live && mirror ? parseMirror(mirror, options) : undefined,
-    target: parseTarget(element.only('target'), device, source),
+    target: parseTarget(element.one('target'), device, source),
     iotune: iotune && parseIotune(iotune),
     readonly,
-    shareable: element.only('shareable') !== undefined,
+    shareable: element.one('shareable') !== undefined,
     transient: transient && { shareBacking: enumAttribute(transient, 'shareBacking', YES_NO) },
     serial: element.textOf('serial'),
     wwn: element.textOf('wwn'),

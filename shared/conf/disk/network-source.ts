@@ -112,11 +112,11 @@ function parseLong(element: XmlElement | undefined, name: string): bigint | unde
 export function parseNetworkSource(element: XmlElement): NetworkSource {
   requiredAttribute(element, 'protocol');
   const protocol = enumAttribute(element, 'protocol', NAMES)!;
-  const identity = element.only('identity');
+  const identity = element.one('identity');
   const http = HTTP.includes(protocol);
   const curl = CURL.includes(protocol);
-  const ssl = element.only('ssl');
-  const cookies = element.only('cookies');
+  const ssl = element.one('ssl');
+  const cookies = element.one('cookies');
   return {
     protocol,
     name: parseName(element, protocol),
@@ -124,14 +124,14 @@ export function parseNetworkSource(element: XmlElement): NetworkSource {
     tls: enumAttribute(element, 'tls', YES_NO),
     tlsHostname: element.attribute('tlsHostname'),
     hosts: element.all('host').map((host) => parseHost(host, protocol)),
-    snapshot: element.only('snapshot')?.attribute('name'),
-    configFile: element.only('config')?.attribute('file'),
-    initiatorIqn: element.only('initiator/iqn')?.attribute('name'),
+    snapshot: element.one('snapshot')?.attribute('name'),
+    configFile: element.one('config')?.attribute('file'),
+    initiatorIqn: element.one('initiator/iqn')?.attribute('name'),
     sslVerify:
       ssl && (protocol === 'https' || protocol === 'ftps') ? enumAttribute(ssl, 'verify', YES_NO) : undefined,
     cookies: http && cookies ? parseCookies(cookies) : undefined,
-    readaheadBytes: curl ? parseLong(element.only('readahead'), 'size') : undefined,
-    timeoutSeconds: curl ? parseLong(element.only('timeout'), 'seconds') : undefined,
+    readaheadBytes: curl ? parseLong(element.one('readahead'), 'size') : undefined,
+    timeoutSeconds: curl ? parseLong(element.one('timeout'), 'seconds') : undefined,
     identity:
       identity && protocol === 'nfs'
         ? { user: identity.attribute('user'), group: identity.attribute('group') }

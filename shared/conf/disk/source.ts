@@ -110,7 +110,7 @@ function parseSecurityLabels(element: XmlElement): SecurityLabel[] {
 function parseReservations(element: XmlElement): Reservations {
   requiredAttribute(element, 'managed');
   const managed = enumAttribute(element, 'managed', YES_NO)!;
-  const source = element.only('source');
+  const source = element.one('source');
   if (managed === 'yes') return { managed, path: source?.attribute('path') };
   const type = source?.attribute('type');
   if (!type) throw xmlError('missing connection type for <reservations/>');
@@ -142,7 +142,7 @@ function parseNvme(element: XmlElement): NonNullable<StorageSource['nvme']> {
   if (namespace === undefined) throw xmlError("missing 'namespace' attribute to disk source");
   if (!/^\d{1,10}$/.test(namespace)) throw xmlError(`malformed namespace '${namespace}'`);
   const managed = enumAttribute(element, 'managed', YES_NO) ?? 'yes';
-  const address = element.only('address');
+  const address = element.one('address');
   if (!address) throw xmlError('NVMe disk source is missing address');
   return { namespace: Number(namespace), managed, address: parsePciAddress(address) };
 }
@@ -152,7 +152,7 @@ function parseVhostUser(element: XmlElement): Pick<StorageSource, 'path' | 'reco
     throw xmlError("invalid 'type' attribute for vhostuser disk source");
   const path = element.attribute('path');
   if (!path) throw xmlError("missing 'path' attribute for vhostuser disk source");
-  const reconnect = element.only('reconnect');
+  const reconnect = element.one('reconnect');
   if (!reconnect) return { path };
   requiredAttribute(reconnect, 'enabled');
   const enabled = enumAttribute(reconnect, 'enabled', YES_NO)!;
@@ -185,7 +185,7 @@ function parseKind(element: XmlElement, type: SourceType): Partial<StorageSource
 export function parseStorageSource(element: XmlElement, type: SourceType): StorageSource {
   const kind = parseKind(element, type);
   const [auth, encryption, reservations] = ['auth', 'encryption', 'reservations'].map((name) =>
-    element.only(name),
+    element.one(name),
   );
   return {
     type,

@@ -40,7 +40,7 @@ export class XmlElement {
    * The one element that a path leads to. A second one is refused, where libvirt takes the first: two tools that read one
    * document must not see two things in it.
    */
-  only(path: string): XmlElement | undefined {
+  one(path: string): XmlElement | undefined {
     const [element, second] = this.all(path);
     if (second)
       throw new StowageError('invalid-xml', `line ${second.line}: a second element <${second.name}>`);
@@ -49,6 +49,6 @@ export class XmlElement {
 
   /** The text of the one element that a path leads to; undefined when there is none or it is empty. */
   textOf(path: string): string | undefined {
-    return this.only(path)?.text || undefined;
+    return this.one(path)?.text || undefined;
   }
 }

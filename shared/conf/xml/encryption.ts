@@ -35,8 +35,8 @@ export function parseEncryption(element: XmlElement): Encryption {
   if (!name) throw xmlError('unknown volume encryption format');
   const format = FORMATS.find((known) => known === name);
   if (!format) throw unsupported(`unknown volume encryption format type ${name}`);
-  const cipher = element.only('cipher');
-  const ivgen = element.only('ivgen');
+  const cipher = element.one('cipher');
+  const ivgen = element.one('ivgen');
   if (ivgen && !cipher) throw xmlError('cipher info missing in volume encryption');
   return {
     format,
