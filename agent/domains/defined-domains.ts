@@ -60,7 +60,8 @@ export class DefinedDomains {
   readonly #directory: string;
   readonly #volumes: HostVolumes;
   readonly #domains = new Map<string, Stored>();
-  readonly #broken = new Map<string, Domain>();
+  /** What could not be read, and the file it is in: somebody may have named that otherwise than we do. */
+  readonly #broken = new Map<string, { domain: Domain; path: string }>();
   /** Ends when the last change does: they come one after the other. */
   #last: Promise<unknown> = Promise.resolve();
   #nextId = 1;
@@ -88,8 +89,15 @@ export class DefinedDomains {
       this.#nextId = Math.max(this.#nextId, Number(live?.id ?? 0) + 1);
     } catch (error) {
       const name = nameOf(file.name);
-      this.#broken.set(name, unreadable('stowage', { ...file, name }, error));
+      this.#broken.set(name, {
+        domain: unreadable('stowage', { ...file, name }, error),
+        path: this.#path(file.name),
+      });
     }
+  }
+
+  #path(file: string): string {
+    return join(this.#directory, `${file}.json`);
   }
 
   #change<T>(work: () => Promise<T>): Promise<T> {
@@ -115,12 +123,11 @@ export class DefinedDomains {
   }
 
   async #save(name: string, { config, live }: Stored): Promise<void> {
-    const path = join(this.#directory, `${fileName(name)}.json`);
+    const path = this.#path(fileName(name));
     if (!config && !live) {
       await removeIfExists(path);
       await syncDirectory(this.#directory);
       this.#domains.delete(name);
-      this.#broken.delete(name);
       return;
     }
     const text = {
@@ -130,8 +137,10 @@ export class DefinedDomains {
     // What could not be read again after a restart is not taken.
     for (const document of Object.values(text)) if (document !== undefined) parseDomain(document, STORED);
     await replaceFile(path, JSON.stringify(text));
-    this.#broken.delete(name);
     this.#domains.set(name, { config, live });
+    const broken = this.#broken.get(name);
+    if (broken && broken.path !== path) await removeIfExists(broken.path);
+    this.#broken.delete(name);
   }
 
   // ---- looking ----
@@ -151,7 +160,7 @@ export class DefinedDomains {
   list(): Domain[] {
     return [...this.#domains.values()]
       .map((stored) => this.#describe(stored))
-      .concat(...this.#broken.values());
+      .concat([...this.#broken.values()].map(({ domain }) => domain));
   }
 
   /** The document of what runs, or with `inactive`, and of a domain that does not, of what starts next. */
@@ -191,8 +200,11 @@ export class DefinedDomains {
   /** Forgets what the domain would start with; one that runs does so until it is stopped. */
   undefine(name: string): Promise<void> {
     return this.#change(async () => {
-      if (this.#broken.has(name)) {
-        await this.#save(name, {});
+      const broken = this.#broken.get(name);
+      if (broken) {
+        await removeIfExists(broken.path);
+        await syncDirectory(this.#directory);
+        this.#broken.delete(name);
         return;
       }
       const { config, live } = this.#get(name);

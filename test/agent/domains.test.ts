@@ -161,6 +161,27 @@ describe('a defined domain', () => {
       ['torn', undefined],
       ['%zz', 'unreadable'],
     ]);
+    await domains.undefine('%zz');
+    const again = await DefinedDomains.open(room.path, volumes);
+    assert.deepEqual(
+      again.list().map(({ name }) => name),
+      ['guest', 'torn'],
+    );
+  });
+
+  test('is not lost with a damaged file that somebody put beside its own', async () => {
+    await using room = scratch();
+    const before = await DefinedDomains.open(room.path, volumes);
+    await before.define(domainWith(''));
+    writeFileSync(join(room.path, 'gu%65st.json'), '');
+    const domains = await DefinedDomains.open(room.path, volumes);
+    await domains.undefine('guest');
+    assert.deepEqual(
+      domains.list().map(({ name, unreadable }) => [name, unreadable]),
+      [['guest', undefined]],
+    );
+    const again = await DefinedDomains.open(room.path, volumes);
+    assert.deepEqual(again.list(), domains.list());
   });
 
   test("options mean what virsh's do", async () => {
