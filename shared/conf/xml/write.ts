@@ -63,19 +63,16 @@ export class XmlWriter {
   /** As {@link element}, but `<name/>` when there is no content, and nothing at all without attributes too. */
   optional(name: string, attributes: Attributes, content: () => void): void {
     const before = this.#lines.length;
-    this.#line(`${this.#open(name, attributes)}>`);
-    this.#depth++;
-    content();
-    this.#depth--;
-    if (this.#lines.length > before + 1) {
-      this.#line(`</${name}>`);
-      return;
-    }
-    this.#lines.pop();
+    this.element(name, attributes, content);
+    if (this.#lines.length > before + 2) return;
+    this.#lines.length = before;
     if (Object.values(attributes).some((value) => value !== undefined)) this.empty(name, attributes);
   }
 
-  /** An element as it was read, but for the attribute `without`. Throws `invalid-xml` where it mixes text with elements: where each was is not known. */
+  /**
+   * An element as it was read, but for the attribute `without`. Throws `invalid-xml` where it mixes text with elements:
+   * where each was is not known.
+   */
   copy(element: XmlElement, without?: string): void {
     const { name, line, children, text } = element;
     const attributes = Object.fromEntries(element.attributes);
