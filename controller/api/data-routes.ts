@@ -20,10 +20,11 @@ const beginUploadSchema = uploadQuery.extend({
   sizeBytes: z.number().int().positive().max(Number.MAX_SAFE_INTEGER),
 });
 
-/** Where the bytes of a PUT belong, from `Content-Range: bytes 0-99/1000` or, without one, all from the start. */
+/** What the audit trail says of an upload. */
 const uploadDetail = (job: number, sizeBytes: number, allowUsed: boolean): string =>
   `job ${job}, ${sizeBytes} bytes${allowUsed ? ', also over what domains use' : ''}`;
 
+/** Where the bytes of a PUT belong, from `Content-Range: bytes 0-99/1000` or, without one, all from the start. */
 function placeOf(request: FastifyRequest): { offset: number; sizeBytes: number } {
   const range = request.headers['content-range'];
   if (range !== undefined) {
