@@ -15,8 +15,7 @@ import { type PoolReference, poolPath, poolReference, volumePath, volumeReferenc
 import { downloadVolume, uploadVolume } from './transfers.ts';
 import { readDocument } from './xml.ts';
 
-const allowUsedOption = () =>
-  new Option('--allow-used', 'also while domains use it; goes on record with their names');
+const allowUsedOption = () => new Option('--allow-used', 'also while domains use it; goes on record');
 const usedQuery = ({ allowUsed }: { allowUsed?: boolean }): string => (allowUsed ? '?allowUsed=true' : '');
 
 type ListedVolume = VolumeRow & { host: string };
