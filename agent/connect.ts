@@ -1,8 +1,6 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { createWebSocketStream, WebSocket } from 'ws';
 import {
   LINK_PATH,
@@ -11,7 +9,9 @@ import {
   proofText,
   STREAM_PATH,
 } from '../shared/protocol/link.ts';
+import { clock, sleep } from '../shared/util/clock.ts';
 import { removeIfExists, replaceFile } from './host/files.ts';
+import { readIfExists } from './state.ts';
 
 const PING_MS = 10_000;
 const SILENCE_MS = 30_000;
@@ -29,11 +29,20 @@ export interface ConnectOptions {
 /** The agent's own key, made at the first start and never sent anywhere. */
 async function loadKey(directory: string): Promise<KeyObject> {
   const path = join(directory, 'link-key.pem');
-  const stored = await readFile(path, 'utf8').catch(() => undefined);
+  // An unreadable key is no missing one: with another the controller would not know this agent.
+  const stored = await readIfExists(path);
   if (stored) return createPrivateKey(stored);
   const { privateKey } = generateKeyPairSync('ed25519');
   await replaceFile(path, privateKey.export({ type: 'pkcs8', format: 'pem' }).toString());
   return privateKey;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function websocketUrl(controller: string, path: string): string {
@@ -50,6 +59,8 @@ function openStream(options: ConnectOptions, server: Server, stream: string): vo
   socket.once('open', () => {
     const duplex = createWebSocketStream(socket);
     duplex.on('error', () => duplex.destroy());
+    // A WebSocket that closes ends only the reading side of its stream: an answer under way would never hear of it.
+    socket.once('close', () => duplex.destroy());
     server.emit('connection', duplex);
   });
   socket.once('error', (error) => options.log(`stream refused: ${error.message}`));
@@ -62,8 +73,7 @@ async function session(
   server: Server,
   signal: AbortSignal,
 ): Promise<string> {
-  const token =
-    options.tokenFile && (await readFile(options.tokenFile, 'utf8').catch(() => undefined))?.trim();
+  const token = options.tokenFile && (await readIfExists(options.tokenFile))?.trim();
   const socket = new WebSocket(websocketUrl(options.controller, LINK_PATH), {
     perMessageDeflate: false,
     maxPayload: 64 << 10,
@@ -71,13 +81,13 @@ async function session(
   const send = (message: LinkMessage): void => socket.send(JSON.stringify(message));
   const publicKey = createPublicKey(key).export({ type: 'spki', format: 'pem' }).toString();
   return new Promise((resolve) => {
-    let heard = Date.now();
-    const ping = setInterval(() => {
-      if (Date.now() - heard > SILENCE_MS) socket.terminate();
+    let heard = clock.now();
+    const ping = clock.every(PING_MS, () => {
+      if (clock.now() - heard > SILENCE_MS) socket.terminate();
       else if (socket.readyState === WebSocket.OPEN) socket.ping();
-    }, PING_MS);
+    });
     const end = (reason: string): void => {
-      clearInterval(ping);
+      ping.stop();
       signal.removeEventListener('abort', stop);
       socket.terminate();
       resolve(reason);
@@ -85,7 +95,7 @@ async function session(
     const stop = (): void => end('stopped');
     signal.addEventListener('abort', stop);
     socket.on('pong', () => {
-      heard = Date.now();
+      heard = clock.now();
     });
     socket.once('error', (error) => end(error.message));
     socket.once('close', (_code, reason) => end(reason.toString() || 'the controller closed the link'));
@@ -93,14 +103,17 @@ async function session(
       send({ type: 'hello', agentId: options.agentId, publicKey, token: token || undefined }),
     );
     socket.on('message', (data) => {
-      heard = Date.now();
-      const message = linkMessageSchema.safeParse(JSON.parse(data.toString()));
+      heard = clock.now();
+      const message = linkMessageSchema.safeParse(parseJson(data.toString()));
       if (!message.success) return end('the controller speaks another protocol');
       if (message.data.type === 'challenge') {
         send({ type: 'proof', signature: sign(null, proofText(message.data.nonce), key).toString('base64') });
       } else if (message.data.type === 'welcome') {
         options.log(`linked to ${options.controller} as ${message.data.host}`);
-        if (options.tokenFile) void removeIfExists(options.tokenFile);
+        if (options.tokenFile)
+          void removeIfExists(options.tokenFile).catch((error) =>
+            options.log(`the token was used; ${options.tokenFile} cannot be removed: ${error.message}`),
+          );
       } else if (message.data.type === 'open') {
         openStream(options, server, message.data.stream);
       } else if (message.data.type === 'refused') {
@@ -119,12 +132,12 @@ export async function keepConnected(
   const key = await loadKey(options.stateDirectory);
   let pauseMs = 500;
   while (!signal.aborted) {
-    const began = Date.now();
-    const reason = await session(options, key, server, signal);
+    const began = clock.now();
+    const reason = await session(options, key, server, signal).catch((error: Error) => error.message);
     if (signal.aborted) return;
-    pauseMs = Date.now() - began > 60_000 ? 500 : Math.min(pauseMs * 2, 30_000);
-    const wait = pauseMs * (0.5 + Math.random());
+    pauseMs = clock.now() - began > 60_000 ? 500 : Math.min(pauseMs * 2, 30_000);
+    const wait = pauseMs * (0.5 + clock.random());
     options.log(`link ended (${reason}); dialling again in ${Math.round(wait / 100) / 10} s`);
-    await sleep(wait, undefined, { signal }).catch(() => undefined);
+    await sleep(wait, signal).catch(() => undefined);
   }
 }

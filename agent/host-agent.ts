@@ -1,11 +1,11 @@
 import type { Duplex } from 'node:stream';
 import { StowageError } from '../shared/util/errors.ts';
-import type { Sink } from './backends/backend.ts';
 import { type BackendRegistry, loadBackends } from './backends/registry.ts';
 import { HostDomains } from './domains/host-domains.ts';
-import { Pools } from './pools.ts';
+import { Pools } from './pools/pools.ts';
 import { AgentState } from './state.ts';
 import type { SourceDoor } from './transfer/door.ts';
+import { Sinks } from './transfer/sinks.ts';
 import { VolumeUse } from './volume-use.ts';
 
 /** Streams that the controller brought for a relayed pull, and connections that wait for one. */
@@ -59,6 +59,13 @@ export interface Pull {
   relayed: RelayedStreams;
 }
 
+/** A source that sends its volume. */
+export interface Send {
+  door: SourceDoor;
+  /** Settles when nothing of it is left, and the volume is free. */
+  end(): Promise<void>;
+}
+
 /** Everything one agent has: what the routes work on. */
 export class HostAgent {
   readonly state: AgentState;
@@ -66,8 +73,9 @@ export class HostAgent {
   readonly pools: Pools;
   readonly domains: HostDomains;
   readonly use: VolumeUse;
-  /** Open doors of sources, by transfer. */
-  readonly doors = new Map<string, SourceDoor>();
+  /** Sources that are sending, by transfer. */
+  readonly sends = new Map<string, Send>();
+  readonly sinks: Sinks;
   /** Pulls under way, by transfer. */
   readonly pulls = new Map<string, Pull>();
   readonly version: string;
@@ -84,6 +92,7 @@ export class HostAgent {
     this.state = state;
     this.backends = backends;
     this.pools = pools;
+    this.sinks = new Sinks(pools);
     this.use = use;
     this.domains = domains;
     this.version = identity.version;
@@ -99,19 +108,6 @@ export class HostAgent {
     return new HostAgent(state, backends, pools, use, domains, identity);
   }
 
-  /** The sink of a transfer, wherever it is. Throws `transfer-not-found`. */
-  async findSink(transferId: string): Promise<Sink> {
-    for (const sink of await this.listSinks()) if (sink.spec.id === transferId) return sink;
-    throw new StowageError('transfer-not-found', `this host has no transfer ${transferId}`);
-  }
-
-  async listSinks(): Promise<Sink[]> {
-    const lists = await Promise.all(
-      this.pools.running().map(async (pool) => (await this.pools.driver(pool).listSinks?.()) ?? []),
-    );
-    return lists.flat();
-  }
-
   /** Ends the pull of a transfer, if one is under way, and settles when it writes no more. */
   async endPull(transferId: string): Promise<void> {
     const pull = this.pulls.get(transferId);
@@ -121,7 +117,7 @@ export class HostAgent {
 
   close(): void {
     this.pools.close();
-    for (const door of this.doors.values()) door[Symbol.dispose]();
+    for (const send of this.sends.values()) void send.end();
     for (const pull of this.pulls.values()) pull.stop.abort();
   }
 }

@@ -5,6 +5,7 @@ import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
+import { clock } from '../shared/util/clock.ts';
 import { toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
 import { doctor } from './doctor.ts';
@@ -23,7 +24,7 @@ function bundleHash(): string {
 }
 
 function log(message: string): void {
-  process.stderr.write(`${new Date().toISOString()} ${message}\n`);
+  process.stderr.write(`${new Date(clock.now()).toISOString()} ${message}\n`);
 }
 
 function untilSignalled(): AbortSignal {
@@ -102,6 +103,14 @@ program
           `${ok ? 'ok  ' : 'MISS'} ${name}: ${detail}${ok || !remedy ? '' : `\n     remedy: ${remedy}`}`,
         );
     if (findings.some((finding) => !finding.ok)) process.exitCode = 1;
+  });
+
+program
+  .command('pool-worker', { hidden: true })
+  .description('work on the storage of one pool; started by the agent itself')
+  .action(async () => {
+    const { servePool } = await import('./pools/worker.ts');
+    servePool();
   });
 
 program.addCommand(ploopCommand());

@@ -1,53 +1,67 @@
-import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type PoolDefinition, poolDefinitionSchema } from '../shared/conf/pool.ts';
-import { StowageError } from '../shared/util/errors.ts';
-import { removeIfExists, replaceFile, syncDirectory } from './host/files.ts';
-import { StateFile } from './host/state-file.ts';
+import { clock } from '../shared/util/clock.ts';
+import { StowageError, toStowageError } from '../shared/util/errors.ts';
+import { exists, removeIfExists, replaceFile, syncDirectory } from './host/files.ts';
+import { RecordLog } from './host/record-log.ts';
 
 const poolStateSchema = z.object({ definition: poolDefinitionSchema, active: z.boolean() });
-export type StoredPool = z.infer<typeof poolStateSchema>;
+
+/** A pool as it is on record, or the name of one whose record cannot be read, with the reason. */
+export type StoredPool =
+  | { definition: PoolDefinition; active: boolean }
+  | { name: string; unreadable: string };
+
+/** The text of a file; undefined where there is none. Whatever else keeps it from being read is thrown. */
+export async function readIfExists(path: string): Promise<string | undefined> {
+  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+    return undefined;
+  });
+}
 
 /** What the agent must know after a restart: who it is, its pools, the highest fencing token of each volume. */
-export class AgentState {
+export class AgentState implements AsyncDisposable {
   readonly directory: string;
   readonly agentId: string;
-  readonly #fences: Map<string, number>;
-  readonly #fenceFile: StateFile;
+  /** Or why they cannot be read. */
+  readonly #fences: RecordLog<number> | StowageError;
 
-  private constructor(directory: string, agentId: string, fences: Map<string, number>) {
+  private constructor(directory: string, agentId: string, fences: RecordLog<number> | StowageError) {
     this.directory = directory;
     this.agentId = agentId;
     this.#fences = fences;
-    this.#fenceFile = new StateFile(join(directory, 'fences.json'), () =>
-      JSON.stringify(Object.fromEntries(this.#fences)),
-    );
   }
 
+  /** Throws when it cannot be told who this agent is. What else cannot be read is left aside and told of where it is used. */
   static async open(directory: string): Promise<AgentState> {
     await mkdir(join(directory, 'pools'), { recursive: true, mode: 0o700 });
-    const read = (name: string): Promise<string | undefined> =>
-      readFile(join(directory, name), 'utf8').catch(() => undefined);
-    let agentId = (await read('agent-id'))?.trim();
+    let agentId = (await readIfExists(join(directory, 'agent-id')))?.trim();
     if (!agentId) {
-      agentId = randomUUID();
+      agentId = clock.uuid();
       await replaceFile(join(directory, 'agent-id'), `${agentId}\n`);
     }
-    const fences = z.record(z.string(), z.number()).parse(JSON.parse((await read('fences.json')) ?? '{}'));
-    return new AgentState(directory, agentId, new Map(Object.entries(fences)));
+    const fences = await openFences(directory).catch((error) => toStowageError(error));
+    return new AgentState(directory, agentId, fences);
   }
 
   async pools(): Promise<StoredPool[]> {
-    const files = (await readdir(join(this.directory, 'pools')))
-      .filter((file) => file.endsWith('.json'))
-      .sort();
-    return Promise.all(
-      files.map(async (file) =>
-        poolStateSchema.parse(JSON.parse(await readFile(join(this.directory, 'pools', file), 'utf8'))),
-      ),
-    );
+    const stored: StoredPool[] = [];
+    for (const file of (await readdir(join(this.directory, 'pools'))).sort()) {
+      if (!file.endsWith('.json')) continue;
+      try {
+        const text = await readFile(join(this.directory, 'pools', file), 'utf8');
+        stored.push(poolStateSchema.parse(JSON.parse(text)));
+      } catch (error) {
+        stored.push({
+          name: nameOf(file),
+          unreadable: `its definition, ${join(this.directory, 'pools', file)}, cannot be read: ${reasonOf(error)}`,
+        });
+      }
+    }
+    return stored;
   }
 
   async savePool(definition: PoolDefinition, active: boolean): Promise<void> {
@@ -63,11 +77,23 @@ export class AgentState {
     return join(this.directory, 'pools', `${encodeURIComponent(name)}.json`);
   }
 
+  /** A directory for what one pool keeps on the host's own disk. */
+  static async poolDirectory(stateDirectory: string, uuid: string): Promise<string> {
+    const directory = join(stateDirectory, 'pools', uuid);
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    return directory;
+  }
+
   /**
    * Lets the holder of lease token `token` change `volume` (`pool/name`), and nobody with a lower one from now on.
-   * Throws `fence-stale`. Durable before it returns.
+   * Throws `fence-stale`, also when it cannot be told. Durable before it returns.
    */
   async fence(volume: string, token: number): Promise<void> {
+    if (this.#fences instanceof StowageError)
+      throw new StowageError(
+        'fence-stale',
+        `it cannot be told who may change ${volume}: the fences of this host cannot be read: ${this.#fences.message}`,
+      );
     const highest = this.#fences.get(volume) ?? 0;
     if (token < highest) {
       throw new StowageError(
@@ -75,8 +101,39 @@ export class AgentState {
         `the lease of ${volume} with token ${token} has ended: token ${highest} was seen since`,
       );
     }
-    if (token === highest) return;
-    this.#fences.set(volume, token);
-    await this.#fenceFile.save();
+    if (token === highest) return this.#fences.flush();
+    await this.#fences.set(volume, token);
   }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!(this.#fences instanceof StowageError)) await this.#fences[Symbol.asyncDispose]();
+  }
+}
+
+async function openFences(directory: string): Promise<RecordLog<number>> {
+  const log = await RecordLog.open(join(directory, 'fences.log'), z.number());
+  // Of version 0.1.0.
+  const old = join(directory, 'fences.json');
+  if (await exists(old)) {
+    const fences = z.record(z.string(), z.number()).parse(JSON.parse(await readFile(old, 'utf8')));
+    for (const [volume, token] of Object.entries(fences))
+      if (token > (log.get(volume) ?? 0)) void log.set(volume, token);
+    await log.flush();
+    await removeIfExists(old);
+  }
+  return log;
+}
+
+function nameOf(file: string): string {
+  const name = file.slice(0, -'.json'.length);
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof z.ZodError) return z.prettifyError(error).slice(0, 300);
+  return error instanceof Error ? error.message : String(error);
 }

@@ -1,7 +1,7 @@
 import { StowageError } from '../shared/util/errors.ts';
 
 interface Use {
-  readers: Set<string>;
+  readers: Set<{ purpose: string }>;
   writer?: string;
 }
 
@@ -28,16 +28,16 @@ export class VolumeUse {
   read(volume: string, purpose: string): Disposable {
     const use = this.#use(volume);
     if (use.writer) throw new StowageError('volume-in-use', `volume '${volume}' is in use: ${use.writer}`);
-    const entry = `${purpose}#${Math.random()}`;
-    use.readers.add(entry);
-    return this.#release(volume, () => use.readers.delete(entry));
+    const reader = { purpose };
+    use.readers.add(reader);
+    return this.#release(volume, () => use.readers.delete(reader));
   }
 
   /** Throws `volume-in-use` with what the holder is doing. */
   write(volume: string, purpose: string): Disposable {
     const use = this.#use(volume);
     const [reader] = use.readers;
-    const holder = use.writer ?? reader?.replace(/#.*$/, '');
+    const holder = use.writer ?? reader?.purpose;
     if (holder) throw new StowageError('volume-in-use', `volume '${volume}' is in use: ${holder}`);
     use.writer = purpose;
     return this.#release(volume, () => {

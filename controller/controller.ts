@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import { clock } from '../shared/util/clock.ts';
 import { createApi } from './api/api.ts';
 import { AuditTrail } from './audit/trail.ts';
 import { Tokens } from './auth/tokens.ts';
@@ -88,9 +89,9 @@ export async function startController(options: ControllerOptions): Promise<Contr
     for (const host of await fleet.list()) if (host.state === 'reachable') collect(host.name);
     await uploads.dropIdle();
   };
-  const housekeeping = setInterval(() => {
+  const housekeeping = clock.every(HOUSEKEEPING_MS, () => {
     keepHouse().catch((error) => logger.warn(error, 'housekeeping failed'));
-  }, HOUSEKEEPING_MS);
+  });
 
   const api = await createApi(parts, logger);
   await leases.dropOrphans();
@@ -102,7 +103,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
     parts,
     url,
     async close() {
-      clearInterval(housekeeping);
+      housekeeping.stop();
       await jobs.close();
       webSockets.close();
       api.server.closeAllConnections();

@@ -2,8 +2,8 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
+import { sleep } from '../shared/util/clock.ts';
 import { toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
 import { type Controller, startController } from './controller.ts';

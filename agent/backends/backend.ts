@@ -1,17 +1,24 @@
 import type { PoolDefinition } from '../../shared/conf/pool.ts';
-import type { PoolSource } from '../../shared/conf/sources-xml.ts';
-import type { NewVolume, Representation, Snapshot, Volume } from '../../shared/conf/volume.ts';
-import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
-import type { ChunkDigests } from '../../shared/transfer/chunks.ts';
-import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
+import type { FoundSource } from '../../shared/conf/sources-xml.ts';
+import type {
+  Finding,
+  NewVolume,
+  Representation,
+  Snapshot,
+  Volume,
+  VolumeFormat,
+} from '../../shared/conf/volume.ts';
+import type { Part } from '../../shared/transfer/chunks.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import type { WipeAlgorithm } from '../formats/wipe.ts';
+import type { Image } from '../images/image.ts';
 
-/** The contract below. A backend of another version is refused when it registers. */
-export const CONTRACT_VERSION = 1;
+/** The contract below. A backend of another version is named and left aside. */
+export const CONTRACT_VERSION = 2;
 
-/** What a kind of storage can do, as data: nothing outside a backend asks for its name. */
-export type Capability =
+/** In which state of a volume something can be done with it. */
+export type VolumeState = 'current' | 'snapshot' | 'base';
+export type Feature =
   | 'create'
   | 'delete'
   | 'resize'
@@ -19,101 +26,208 @@ export type Capability =
   | 'clone'
   | 'wipe'
   | 'snapshot'
-  | 'transfer';
+  | 'transfer'
+  | 'repair';
+
+/** What a kind of storage is like. The core asks these; nothing outside a backend asks for its name. */
+export interface Traits {
+  /** What its volumes are: decides libvirt's volume type, and whether a disk may be a unit (`lun`). */
+  volumes: 'file' | 'block' | 'network';
+  /** Formats that its volumes can have, the default first. */
+  formats: readonly VolumeFormat[];
+  /** `exclusive`: no two pools of one host may have targets that overlap. `common`: a directory such as /dev. */
+  target: 'exclusive' | 'common' | 'none';
+  /** Other hosts may see, and change, the same volumes. */
+  shared: boolean;
+  /** Its storage may stop answering: each of its pools works in a process of its own. */
+  mayHang: boolean;
+  /** Parts of a definition, beyond source and target, that it has a use for; others are refused when a pool is defined. */
+  options?: readonly ('mountOptions' | 'configOptions' | 'cow' | 'refreshAllocation')[];
+  features: Partial<Record<Feature, readonly VolumeState[]>>;
+}
 
 export interface Backend {
   /** The pool type, as libvirt names it. */
   readonly type: string;
   readonly contract: number;
-  readonly capabilities: readonly Capability[];
-  /** Formats that its volumes can have; absent: all that libvirt has for this type. */
-  readonly volumeFormats?: readonly string[];
+  readonly traits: Traits;
+  /** Throws `invalid-argument` or `not-supported` for a definition whose source or target no such pool can have. */
+  check(definition: PoolDefinition): void;
   /** Why it cannot work on this host, such as `vgs: not found`; undefined when it can. */
   probe(): Promise<string | undefined>;
   /** What pools of this type could be made of, on this host or on the one that is named. */
-  findSources?(host: string | undefined): Promise<PoolSource[]>;
+  findSources?(host: string | undefined): Promise<FoundSource[]>;
   /** A driver for one pool. Touches nothing: the pool may be inactive, or its storage away. */
-  open(definition: PoolDefinition): PoolDriver;
+  open(definition: PoolDefinition, host: HostServices): PoolDriver;
 }
 
+/** What an agent gives to a driver. */
+export interface HostServices {
+  /** A directory on the host's own disk, for this pool alone; made when it is first asked for. */
+  stateDirectory(): Promise<string>;
+  /** Directories in which an image may lie that another one stands on. */
+  imageDirectories(): readonly string[];
+}
+
+/** Sizes of the storage under a pool. */
 export interface Space {
   capacityBytes: number;
   allocationBytes: number;
   availableBytes: number;
 }
 
-/**
- * The source of one transfer. `checkUnchanged` throws `volume-in-use` when somebody outside changed the bytes since it
- * was opened: what was read then is not one state of the volume.
- */
-export interface VolumeSource {
-  readonly layout: Layout;
-  /** One source for each part of the layout. */
+/** A volume as it was found. Its id is the core's. */
+export interface FoundVolume extends Omit<Volume, 'id' | 'etag'> {
+  /** The same for one volume under every name and after every change, another for a new one of the same name. */
+  fingerprint: string;
+  /** Changes whenever the stored bytes may have changed. */
+  mark: string;
+  /** Changes with anything that a look would tell. */
+  stamp: string;
+}
+
+/** What is known of a volume from before. */
+export interface Known {
+  fingerprint: string;
+  /** On record from when the volume was made or first seen: what a guest writes into it never changes its format. */
+  format?: VolumeFormat;
+  /** Of the last look; absent when it must be looked at anew. */
+  stamp?: string;
+}
+
+/** What was found under a name: a volume, or that the one known is as it was. */
+export type Found = FoundVolume | { name: string; unchanged: true };
+
+/** Where the core keeps, durably, which volume has which id. */
+export interface Identity {
+  id: string;
+  fingerprint: string;
+  /** What it had before it was replaced; a kill may have kept that from happening. */
+  formerly?: string;
+  /** undefined while its bytes could not be read. */
+  format?: VolumeFormat;
+  /** The transfer that made the volume. */
+  transfer?: string;
+}
+
+export interface IdentityStore extends AsyncDisposable {
+  readonly size: number;
+  entries(): Iterable<[string, Identity]>;
+  get(name: string): Identity | undefined;
+  /** Seen by {@link get} at once; settles when it is durable. */
+  set(name: string, identity: Identity): Promise<void>;
+  delete(name: string): Promise<void>;
+}
+
+/** A volume opened for reading as a whole. */
+export interface OpenVolume extends AsyncDisposable {
+  readonly parts: readonly Part[];
+  /** One for each part. */
   readonly sources: readonly Source[];
-  checkUnchanged(): Promise<void>;
-  close(): Promise<void>;
 }
 
-/** Where a transfer is written: hidden, resumable, no volume until it is committed. */
-export interface Sink {
-  readonly spec: TransferSpec;
-  readonly digests: ChunkDigests;
-  /** Last change, ms since the epoch. */
-  readonly touchedAt: number;
-  /** Writes one checked chunk. Holds the writer back while more than a few MiB are not durable yet. */
-  write(chunk: ReceivedChunk): Promise<void>;
-  /** Settles when everything written is durable and on record. Throws when something could not be. */
-  flush(): Promise<void>;
-  /**
-   * Makes the complete transfer a volume: checks the digest, lets the format check the image, publishes it under its
-   * name in one step. Repeatable after a kill. Throws `digest-mismatch`, `invalid-image`, `volume-exists`.
-   */
-  commit(digest: string | undefined, signal?: AbortSignal): Promise<{ volume: Volume; digest: string }>;
-  /** Removes every trace. */
-  abort(): Promise<void>;
+/** What a stage is for. Kept with it, so that it can be taken up after a kill. */
+export interface StageSpec {
+  /** Of the transfer. */
+  id: string;
+  volume: string;
+  format: VolumeFormat;
+  representation: Representation;
+  parts: readonly Part[];
+  capacityBytes?: number;
+  replace: boolean;
 }
+
+/** A place for a new volume, or for a new state of one: hidden, resumable, no volume until it is published. */
+export interface Stage extends AsyncDisposable {
+  readonly id: string;
+  /** Everything that was given when it was begun, as JSON text. */
+  readonly spec: string;
+  /** Whether {@link seal} has settled, in this process or in one before. */
+  readonly sealed: boolean;
+  /** What {@link seal} was given. */
+  readonly note: string | undefined;
+  /** Last change known from before, ms since the epoch. */
+  readonly touchedAt: number;
+  /** The parts, open for reading and writing, in their order. Not once it is sealed. */
+  images(): Promise<readonly Image[]>;
+  /** A file beside the parts, for the record of what is in them. */
+  journal(): Promise<Image>;
+  /**
+   * Makes of the received parts what will be the volume: checks it, converts content into a container, makes it durable.
+   * May be repeated. From here on only {@link publish} is left to do; `note` is kept for that. Throws `invalid-image`.
+   */
+  seal(note: string, signal?: AbortSignal): Promise<void>;
+  /**
+   * Gives the volume its name, in one step that a kill leaves done or not done. Repeatable until {@link drop}. `identify`
+   * is called with its fingerprint before the name is there, and awaited. Throws `volume-exists`.
+   */
+  publish(identify: (fingerprint: string) => Promise<void>): Promise<void>;
+  /** Removes every trace of the stage; a published volume stays. */
+  drop(): Promise<void>;
+}
+
+/** Called with the fingerprint that a volume is about to have under its name: its id is on record when it settles. */
+export type Identify = (fingerprint: string) => Promise<void>;
 
 /**
- * One pool. `refresh` is mandatory; a method that is absent means "not supported". The caller serialises changes of one
- * volume and never calls a method but build, check, start and delete while the pool is inactive. Names were checked.
- * Every method leaves nothing half done behind an error.
+ * One pool of storage. A method that is absent means "not supported". The caller serialises changes of one volume, checks
+ * names (one path component), and calls nothing but `build`, `start` and `delete` while the pool is not started. Every
+ * method leaves nothing half done behind an error. An error is never read as absence.
  */
 export interface PoolDriver {
-  /** Makes the storage of a new pool, such as the directory. Of one that is there only asked-for permissions change. */
-  build?(): Promise<void>;
-  /** Makes the pool usable, finishing what a kill interrupted. Throws when the storage is not there. */
-  start?(): Promise<void>;
-  stop?(): Promise<void>;
+  /** Makes the storage of a new pool. `overwrite` says what to do where something is there already; absent: what is safe. */
+  build?(overwrite?: boolean): Promise<void>;
+  /** Makes the pool usable. Throws when its storage is not there. May be repeated while work runs, and never harms it. */
+  start(): Promise<void>;
+  stop(): Promise<void>;
   /** Deletes the pool's storage. Throws `pool-not-empty` while volumes are in it. */
   delete?(): Promise<void>;
-  /** Looks at what is there now, whoever made it. Never changes a volume. */
-  refresh(): Promise<Volume[]>;
-  /** Calls back, soon after, when somebody changes what is in the pool. Gives a way to stop. */
-  watch?(changed: () => void): () => void;
-  space?(): Promise<Space>;
+  space(): Promise<Space>;
+  identities(): Promise<IdentityStore>;
+  /**
+   * Everything in the pool, in batches: each volume at least once, whoever made it. Nothing is opened where `known` says
+   * what it is. Throws when the storage is away or anything but a single volume could not be read; empty means empty.
+   */
+  list(known: (name: string) => Known | undefined, signal?: AbortSignal): AsyncIterable<Found[]>;
+  /** One volume, at the cost of one volume; undefined when there is none of the name. Throws `path-escapes-pool` for a link. */
+  look(name: string, known?: Known): Promise<FoundVolume | undefined>;
+  /**
+   * Calls back with the names that somebody made, took away or finished writing, at least once for each; with undefined
+   * when that cannot be told and only {@link list} helps. Absent: nobody tells, and the core looks from time to time.
+   */
+  watch?(changed: (names: readonly string[] | undefined) => void): Disposable;
 
-  /** Throws `volume-exists`. */
-  createVolume?(volume: NewVolume, signal?: AbortSignal): Promise<Volume>;
-  /** With `etag`, only the state of the volume that has it, else `volume-changed`. */
-  deleteVolume?(name: string, etag?: string): Promise<void>;
+  /** Throws `volume-exists`, `no-space`. */
+  create?(volume: NewVolume, identify: Identify, signal?: AbortSignal): Promise<void>;
+  /** With `mark`, only that state of the volume, else `volume-changed`. */
+  remove?(volume: FoundVolume, mark?: string): Promise<void>;
   /** Throws `shrink-refused` for a smaller capacity without `shrink`. */
-  resizeVolume?(name: string, capacityBytes: number, shrink: boolean): Promise<Volume>;
-  cloneVolume?(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
-  wipeVolume?(name: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<Volume>;
+  resize?(volume: FoundVolume, capacityBytes: number, shrink: boolean): Promise<void>;
+  /** A full copy, sharing blocks where the storage can. */
+  clone?(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void>;
+  /** Overwrites all content; capacity, format and what the format was made with stay. A cancel leaves a sound volume. */
+  wipe?(
+    volume: FoundVolume,
+    algorithm: WipeAlgorithm,
+    identify: Identify,
+    signal?: AbortSignal,
+  ): Promise<void>;
 
-  listSnapshots?(name: string): Promise<Snapshot[]>;
-  createSnapshot?(name: string, id?: string): Promise<string>;
-  switchSnapshot?(name: string, id: string): Promise<void>;
-  deleteSnapshot?(name: string, id: string, signal?: AbortSignal): Promise<void>;
+  listSnapshots?(volume: FoundVolume): Promise<Snapshot[]>;
+  createSnapshot?(volume: FoundVolume, id?: string): Promise<string>;
+  switchSnapshot?(volume: FoundVolume, id: string): Promise<void>;
+  deleteSnapshot?(volume: FoundVolume, id: string, signal?: AbortSignal): Promise<void>;
 
-  /** Opens a volume for reading as a whole. Throws `volume-mounted` where it is in use by a guest. */
-  openSource?(name: string, representation: Representation, signal?: AbortSignal): Promise<VolumeSource>;
-  /** Opens the sink of a transfer, the same one again for the same id. Throws `volume-exists`, `no-space`. */
-  openSink?(spec: TransferSpec): Promise<Sink>;
-  /** The transfers that were begun here and neither committed nor aborted. */
-  listSinks?(): Promise<Sink[]>;
-  /** Removes what a transfer left, also one that cannot be opened. Throws `job-state` while it is being committed. */
-  dropSink?(transferId: string): Promise<void>;
-  /** The volume that a transfer became, when it was committed before. */
-  committed?(transferId: string): Promise<Volume | undefined>;
+  /** What is wrong with a volume. With `repair` what can be mended is mended; else nothing is changed. */
+  check?(volume: FoundVolume, repair: boolean, signal?: AbortSignal): Promise<Finding[]>;
+
+  /** Opens a volume for reading. Throws `volume-mounted` where it is in use by a guest. */
+  open?(volume: FoundVolume, as: Representation, signal?: AbortSignal): Promise<OpenVolume>;
+  /** Begins a stage, the same one again for the same id. `text` is kept with it. Throws `volume-exists`, `no-space`. */
+  stage?(spec: StageSpec, text: string): Promise<Stage>;
+  /** The stages that were begun here and are not dropped, one by its id or all. One that cannot be opened hides no other. */
+  stages?(id?: string): Promise<Stage[]>;
+  /** Removes what a stage left, also one that cannot be opened. */
+  dropStage?(id: string): Promise<void>;
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Domain, VolumeUser } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import type { Pools } from '../pools.ts';
+import type { Pools } from '../pools/pools.ts';
 import type { VolumeUse } from '../volume-use.ts';
 import { unknown } from './configurations.ts';
 import { DefinedDomains } from './defined-domains.ts';
@@ -41,9 +41,12 @@ export class HostDomains {
           'pool-not-found',
           `Storage pool not found: no storage pool with matching name '${pool}'`,
         );
-      if (running) pools.driver(pool);
-      else if (pools.get(pool).state !== 'running') return undefined;
-      const volume = pools.volumes(pool).find((known) => known.name === name);
+      const { state } = pools.get(pool);
+      if (state !== 'running') {
+        if (running) throw new StowageError('pool-inactive', `pool '${pool}' is not started`);
+        return undefined;
+      }
+      const volume = pools.volumes(pool).get(name);
       if (!volume)
         throw new StowageError(
           'volume-not-found',
@@ -51,7 +54,8 @@ export class HostDomains {
         );
       // It may be gone in a moment.
       use.refuseWritten(`${pool}/${name}`);
-      return volume.type;
+      // A directory on a server is one to a disk, too.
+      return volume.type === 'netdir' ? 'dir' : volume.type;
     });
     return new HostDomains(defined, pools, root);
   }
@@ -76,12 +80,10 @@ export class HostDomains {
     return { domains: [...this.defined.list(), ...found.flat()], hidden };
   }
 
-  #references(domains: readonly Domain[]): Promise<References> {
-    const volumes = this.#pools
-      .running()
-      .flatMap((pool) => this.#pools.volumes(pool).map((volume) => ({ pool, volume })));
+  async #references(domains: readonly Domain[]): Promise<References> {
+    const pools = await this.#pools.places();
     const targets = new Map(this.#pools.list().map(({ name, target }) => [name, target.path]));
-    return References.of(domains, volumes, (pool, volume) => {
+    return References.of(domains, pools, (pool, volume) => {
       const target = targets.get(pool);
       return target === undefined ? undefined : join(target, volume);
     });
@@ -93,7 +95,6 @@ export class HostDomains {
 
   /** Throws `volume-used`, naming them, when domains use a volume or others stand on it, or when that cannot be known. */
   async refuseUsed(pool: string, volume: string): Promise<void> {
-    await this.#pools.refresh(pool);
     const { domains, hidden } = await this.#look();
     const references = await this.#references(domains);
     const users = references.users(pool, volume).map(describeUser);

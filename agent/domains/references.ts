@@ -1,16 +1,34 @@
 import { open, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import type { Volume } from '../../shared/conf/volume.ts';
 import type { Domain, UsedImage, VolumeUser } from '../../shared/protocol/domains.ts';
-import { isQcow2, parseQcow2Header } from '../formats/qcow2.ts';
+import { isQcow2, parseQcow2Header } from '../formats/qcow2/header.ts';
 
 /** No chain is longer; one that leads back to itself is. */
 const LONGEST_CHAIN = 64;
 
+/** A volume as far as references are concerned. */
+export interface PlacedVolume {
+  /** Absolute; with links on the way or without. */
+  path: string;
+  /** As the header of its image says. */
+  backingStore?: string;
+}
+
+/** A pool of the host, running or not. */
+export interface PlacedPool {
+  name: string;
+  /** The directory that all its volumes are in; absent where they are not files. */
+  directory?: string;
+  get(volume: string): PlacedVolume | undefined;
+  names(): Iterable<string>;
+  /** Volumes that stand on others, also of a pool that is stopped. */
+  overlays(): Iterable<[string, PlacedVolume]>;
+}
+
 interface Place {
   /** `pool/volume`. */
   key: string;
-  volume: Volume;
+  volume: PlacedVolume;
   /** Without links on the way. */
   path: string;
 }
@@ -35,10 +53,12 @@ async function backingStoreOf(path: string): Promise<string | undefined> {
     const head = Buffer.alloc(64 << 10);
     const { bytesRead } = await file.read(head, 0, head.length, 0);
     const read = head.subarray(0, bytesRead);
-    return isQcow2(read) ? parseQcow2Header(read).backingStore : undefined;
-  } catch {
-    // Not there, or no image that anybody could start from.
-    return undefined;
+    return isQcow2(read) ? parseQcow2Header(read).backingStore?.path : undefined;
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    // Not there, or no image that anybody could start from. Whatever else is no sign that it stands on nothing.
+    if (['ENOENT', 'ENOTDIR', 'ELOOP', 'invalid-image'].includes(code)) return undefined;
+    throw error;
   }
 }
 
@@ -58,11 +78,17 @@ export class References {
    */
   static async of(
     domains: readonly Domain[],
-    volumes: readonly { pool: string; volume: Volume }[],
+    pools: readonly PlacedPool[],
     pathOf: (pool: string, volume: string) => string | undefined,
   ): Promise<References> {
-    const references = new References(await placesFor(volumes));
-    for (const place of references.#places.all) await references.#addStanding(place);
+    const references = new References(await Places.of(pools));
+    for (const pool of pools)
+      for (const [name, volume] of pool.overlays())
+        await references.#addStanding({
+          key: `${pool.name}/${name}`,
+          volume,
+          path: await realName(volume.path),
+        });
     for (const domain of domains)
       for (const image of domain.images) {
         const { path = image.pool && image.volume && pathOf(image.pool, image.volume) } = image;
@@ -120,50 +146,58 @@ function push<T>(lists: Map<string, T[]>, key: string, item: T): void {
   else lists.set(key, [item]);
 }
 
-/** The volumes of a host by where they are. */
-class Places {
-  /** By path. */
-  readonly all: readonly Place[];
-  readonly #byPath: ReadonlyMap<string, Place>;
+/** Where something lies whose last component is looked at itself, not what it leads to. */
+async function realName(path: string): Promise<string> {
+  return join(await real(dirname(path)), basename(path));
+}
 
-  constructor(all: readonly Place[]) {
-    this.all = all.toSorted((one, other) => (one.path < other.path ? -1 : 1));
-    this.#byPath = new Map(all.map((place) => [place.path, place]));
+/** The volumes of a host by where they are. A look-up costs by the depth of a path, not by the volumes there are. */
+class Places {
+  /** By their directories, without links on the way. */
+  readonly #pools: { directory: string; pool: PlacedPool }[] = [];
+  /** Volumes that are not in the directory of their pool, by where they really are. */
+  readonly #others = new Map<string, Place>();
+
+  static async of(pools: readonly PlacedPool[]): Promise<Places> {
+    const places = new Places();
+    for (const pool of pools) {
+      if (pool.directory !== undefined) {
+        places.#pools.push({ directory: await real(pool.directory), pool });
+        continue;
+      }
+      for (const name of pool.names()) {
+        const volume = pool.get(name)!;
+        const path = await real(volume.path);
+        places.#others.set(path, { key: `${pool.name}/${name}`, volume, path });
+      }
+    }
+    return places;
+  }
+
+  #place(directory: string, pool: PlacedPool, name: string): Place | undefined {
+    const volume = pool.get(name);
+    return volume && { key: `${pool.name}/${name}`, volume, path: join(directory, name) };
   }
 
   /** The volume that a path is or is in; else all those that are in it. */
   at(path: string): Place[] {
-    for (let directory = path; directory !== dirname(directory); directory = dirname(directory)) {
-      const place = this.#byPath.get(directory);
+    for (let at = path; at !== dirname(at); at = dirname(at)) {
+      const other = this.#others.get(at);
+      if (other) return [other];
+    }
+    for (const { directory, pool } of this.#pools) {
+      if (!path.startsWith(`${directory}/`)) continue;
+      const [name = ''] = path.slice(directory.length + 1).split('/');
+      const place = this.#place(directory, pool, name);
       if (place) return [place];
     }
     const prefix = path === '/' ? '/' : `${path}/`;
-    let [low, high] = [0, this.all.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.all[middle]!.path < prefix) low = middle + 1;
-      else high = middle;
-    }
-    const within: Place[] = [];
-    for (let at = low; this.all[at]?.path.startsWith(prefix); at++) within.push(this.all[at]!);
+    const within = this.#pools.flatMap(({ directory, pool }) =>
+      `${directory}/`.startsWith(prefix)
+        ? [...pool.names()].flatMap((name) => this.#place(directory, pool, name) ?? [])
+        : [],
+    );
+    for (const [other, place] of this.#others) if (other.startsWith(prefix)) within.push(place);
     return within;
   }
-}
-
-async function placesFor(volumes: readonly { pool: string; volume: Volume }[]): Promise<Places> {
-  const directories = new Map<string, Promise<string>>();
-  const directoryOf = (path: string): Promise<string> => {
-    const directory = dirname(path);
-    const found = directories.get(directory) ?? real(directory);
-    directories.set(directory, found);
-    return found;
-  };
-  const all = await Promise.all(
-    volumes.map(async ({ pool, volume }) => ({
-      key: `${pool}/${volume.name}`,
-      volume,
-      path: join(await directoryOf(volume.path), basename(volume.path)),
-    })),
-  );
-  return new Places(all);
 }

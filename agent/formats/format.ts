@@ -1,57 +1,67 @@
-import type { NewVolume, Snapshot, VolumeFormat } from '../../shared/conf/volume.ts';
+import type { Finding, NewVolume, Snapshot, Volume, VolumeFormat } from '../../shared/conf/volume.ts';
 import type { Part } from '../../shared/transfer/chunks.ts';
 import type { Source } from '../../shared/transfer/source.ts';
+import type { Image } from '../images/image.ts';
 import type { WipeAlgorithm } from './wipe.ts';
 
 /** What a look at a volume's bytes tells. */
-export interface FormatFacts {
-  /** Logical size, what the guest sees. */
-  capacityBytes: number;
-  /** Bytes taken on disk by all its files. */
-  allocationBytes: number;
-  snapshotCount: number;
-  /** As the header says; never opened. */
-  backingStore?: string;
-}
+export interface FormatFacts
+  extends Pick<
+    Volume,
+    'capacityBytes' | 'snapshotCount' | 'backingStore' | 'compat' | 'clusterBytes' | 'features'
+  > {}
 
 /** Snapshots inside one volume. Ids are the format's own: GUIDs for ploop, names for qcow2. */
-export interface SnapshotDriver {
-  list(path: string): Promise<Snapshot[]>;
+export interface SnapshotDriver<T> {
+  list(volume: T): Promise<Snapshot[]>;
   /** Throws `snapshot-exists`. Gives the id. */
-  create(path: string, id?: string): Promise<string>;
+  create(volume: T, id?: string): Promise<string>;
   /** Throws the present content away. Throws `snapshot-not-found`. */
-  switch(path: string, id: string): Promise<void>;
-  delete(path: string, id: string, signal?: AbortSignal): Promise<void>;
+  switch(volume: T, id: string): Promise<void>;
+  delete(volume: T, id: string, signal?: AbortSignal): Promise<void>;
 }
 
+/** Opens what an image stands on, by what its header says. Throws for what must not be read. */
+export type OpenBacking = (backing: NonNullable<Volume['backingStore']>) => Promise<Image>;
+
 /**
- * How the bytes of one volume are laid out, read, written and grown. A path names a file or, for formats that are
- * directories, the directory; it was resolved beneath its pool before, links refused. New objects are made durable
- * before a method returns, and after an error nothing of them is left.
+ * How the bytes of one volume are laid out, read, written and grown. A volume is an open image or, for formats that are
+ * directories, the path of the directory. New volumes are durable before a method returns.
  */
-export interface FormatDriver {
+export interface FormatDriver<T> {
   readonly name: VolumeFormat;
-  readonly isDirectory: boolean;
-  facts(path: string): Promise<FormatFacts>;
-  /** Makes an empty volume at a path that does not exist. */
-  create(path: string, volume: NewVolume, signal?: AbortSignal): Promise<void>;
+  facts(volume: T): Promise<FormatFacts>;
+  /** Lays an empty volume into an image that was just made, or makes the directory. */
+  create(volume: T, wanted: NewVolume, signal?: AbortSignal): Promise<void>;
   /** Raises the capacity; lower only with `shrink` and where the format can, else `shrink-refused`. */
-  resize(path: string, capacityBytes: number, shrink: boolean): Promise<void>;
-  /** A full copy at a path that does not exist, sharing blocks where the file system can. */
-  clone(source: string, target: string, signal?: AbortSignal): Promise<void>;
-  /** Overwrites all content; capacity and format stay. */
-  wipe(path: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<void>;
-  /** The files that make up the stored image. Throws where they cannot be moved as one stream of bytes. */
-  imageParts(path: string): Promise<Part[]>;
+  resize(volume: T, capacityBytes: number, shrink: boolean): Promise<void>;
+  /** Makes a received image a volume: the last check of the whole, missing metadata written. Throws `invalid-image`. */
+  adopt(volume: T): Promise<void>;
   /** What a stored image must not be: called with its first bytes as soon as they are there. Throws `invalid-image`. */
   inspect(head: Buffer, part: Part, parts: readonly Part[]): void;
-  /** Makes a received image a volume: the last check of the whole, missing metadata written. Throws `invalid-image`. */
-  adopt(path: string): Promise<void>;
-  /** What the guest sees. `scratch` is a directory for temporary files, removed by the caller. */
-  openContent(path: string, scratch: string, signal?: AbortSignal): Promise<Source>;
-  /** Makes a volume at `path`, which does not exist, from content in the raw file `content`, which the caller removes. */
-  fromContent(content: string, path: string, volume: NewVolume, signal?: AbortSignal): Promise<void>;
+  /** What the guest sees. Closing it closes what it opened, not `volume`. */
+  openContent(volume: T, openBacking: OpenBacking): Promise<Source>;
+  /** Makes a volume of a raw image, in what `create` would begin with. */
+  fromContent(content: Image, volume: T, wanted: NewVolume, signal?: AbortSignal): Promise<void>;
+  /** What is wrong with it. With `repair` what can be mended is mended; else nothing is changed. */
+  check?(volume: T, repair: boolean, signal?: AbortSignal): Promise<Finding[]>;
+  readonly snapshots?: SnapshotDriver<T>;
+}
+
+/** A format whose volumes are one image each. */
+export interface ImageFormat extends FormatDriver<Image> {
+  /** Whether an empty volume of this capacity is nothing but zeros of that size. */
+  readonly plain: boolean;
+}
+
+/** A format whose volumes are directories. */
+export interface DirectoryFormat extends FormatDriver<string> {
+  /** A full copy at a path that does not exist. */
+  clone(source: string, target: string, signal?: AbortSignal): Promise<void>;
+  /** Overwrites all content. A cancel or a kill leaves a sound, empty volume or the old one. */
+  wipe(path: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<void>;
+  /** The files that make up the stored image. */
+  imageParts(path: string): Promise<Part[]>;
   /** Throws `volume-mounted` when a guest uses the volume now, as far as this host can tell. */
-  refuseMounted?(path: string): Promise<void>;
-  readonly snapshots?: SnapshotDriver;
+  refuseMounted(path: string): Promise<void>;
 }

@@ -1,8 +1,22 @@
 import type { VolumeFormat } from '../../shared/conf/volume.ts';
-import type { FormatDriver } from './format.ts';
+import type { DirectoryFormat, ImageFormat } from './format.ts';
 import { ploop } from './ploop/driver.ts';
-import { qcow2 } from './qcow2.ts';
+import { isQcow2 } from './qcow2/header.ts';
+import { qcow2 } from './qcow2/index.ts';
 import { raw } from './raw.ts';
 
-/** Every volume format, by name. */
-export const FORMATS: Record<VolumeFormat, FormatDriver> = { raw, qcow2, ploop };
+/** Formats whose volumes are images. */
+export const IMAGE_FORMATS = { raw, qcow2 } satisfies Record<string, ImageFormat>;
+/** Formats whose volumes are directories. */
+export const DIRECTORY_FORMATS = { ploop } satisfies Record<string, DirectoryFormat>;
+
+export type ImageFormatName = keyof typeof IMAGE_FORMATS;
+
+export function isImageFormat(format: VolumeFormat | 'unknown'): format is ImageFormatName {
+  return Object.hasOwn(IMAGE_FORMATS, format);
+}
+
+/** The format that an image of unknown origin has, by its first bytes. */
+export function probeFormat(head: Buffer): ImageFormatName {
+  return isQcow2(head) ? 'qcow2' : 'raw';
+}

@@ -1,65 +1,29 @@
-import { constants } from 'node:fs';
-import { link, open } from 'node:fs/promises';
 import { StowageError } from '../../shared/util/errors.ts';
-import { copyFileFast } from '../host/copy.ts';
-import { openRegular, removeIfExists, writeZeros } from '../host/files.ts';
-import { preallocate } from '../host/holes.ts';
-import { FileSource } from '../transfer/file-source.ts';
-import type { FormatDriver } from './format.ts';
-import { overwrite } from './wipe.ts';
+import { isZero } from '../host/files.ts';
+import type { Image } from '../images/image.ts';
+import type { ImageFormat } from './format.ts';
 
-/** Raw images: the file is what the guest sees. Sparse, or with all blocks reserved. */
-export const raw: FormatDriver = {
+const STEP = 1 << 20;
+
+/** Raw images: the bytes are what the guest sees. */
+export const raw: ImageFormat = {
   name: 'raw',
-  isDirectory: false,
+  plain: true,
 
-  async facts(path) {
-    await using file = await openRegular(path, 'r');
-    const stat = await file.stat();
-    return { capacityBytes: stat.size, allocationBytes: stat.blocks * 512, snapshotCount: 0 };
+  facts: async (image) => ({ capacityBytes: image.sizeBytes, snapshotCount: 0 }),
+
+  async create(image) {
+    await image.flush();
   },
 
-  async create(path, volume) {
-    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-    await using file = await open(path, flags, 0o600);
-    try {
-      if (volume.preallocate) {
-        if (!preallocate(file, volume.capacityBytes)) await writeZeros(file, 0, volume.capacityBytes);
-      } else {
-        await file.truncate(volume.capacityBytes);
-      }
-      await file.sync();
-    } catch (error) {
-      await removeIfExists(path);
-      throw error;
-    }
-  },
-
-  async resize(path, capacityBytes, shrink) {
-    await using file = await openRegular(path, 'r+');
-    const { size } = await file.stat();
-    if (capacityBytes < size && !shrink) {
+  async resize(image, capacityBytes, shrink) {
+    if (capacityBytes < image.sizeBytes && !shrink)
       throw new StowageError(
         'shrink-refused',
-        `the volume has ${size} bytes; cutting it to ${capacityBytes} needs the shrink flag`,
+        `the volume has ${image.sizeBytes} bytes; a capacity of ${capacityBytes} would cut its content off, which must be asked for`,
       );
-    }
-    await file.truncate(capacityBytes);
-    await file.sync();
-  },
-
-  async clone(source, target, signal) {
-    await copyFileFast(source, target, { signal }).catch(async (error) => {
-      if (error.code !== 'EEXIST') await removeIfExists(target);
-      throw error;
-    });
-  },
-
-  wipe: (path, algorithm, signal) => overwrite(path, algorithm, signal),
-
-  async imageParts(path) {
-    const { capacityBytes } = await raw.facts(path);
-    return [{ name: '', sizeBytes: capacityBytes, dense: false }];
+    await image.setSize?.(capacityBytes);
+    await image.flush();
   },
 
   inspect() {
@@ -68,13 +32,28 @@ export const raw: FormatDriver = {
 
   async adopt() {},
 
-  openContent: (path) => FileSource.open(path),
+  openContent: async (image) => ({
+    sizeBytes: image.sizeBytes,
+    extents: (from, to) => image.extents(from, to),
+    read: (buffer, offset) => image.read(buffer, offset),
+    close: async () => undefined,
+  }),
 
-  async fromContent(content, path, volume) {
-    await using file = await openRegular(content, 'r+');
-    const { size } = await file.stat();
-    if (size < volume.capacityBytes) await file.truncate(volume.capacityBytes);
-    await file.sync();
-    await link(content, path);
+  async fromContent(content, image, wanted, signal) {
+    if (image.sizeBytes < wanted.capacityBytes) await image.setSize?.(wanted.capacityBytes);
+    await copyImage(content, image, signal);
+    await image.flush();
   },
 };
+
+/** Copies data, and leaves out holes and zeros: `target` reads as zeros before. */
+export async function copyImage(source: Image, target: Image, signal?: AbortSignal): Promise<void> {
+  const buffer = Buffer.alloc(STEP);
+  for await (const { offset, length } of source.extents(0, source.sizeBytes))
+    for (let done = 0; done < length; done += STEP) {
+      signal?.throwIfAborted();
+      const part = buffer.subarray(0, Math.min(STEP, length - done));
+      await source.read(part, offset + done);
+      if (!isZero(part)) await target.write(part, offset + done);
+    }
+}

@@ -88,6 +88,20 @@ export async function replaceFile(
   await syncDirectory(dirname(path));
 }
 
+/**
+ * Makes a directory and those above it. Of one that is there only permissions that are given change. One step after the
+ * other: where a file system refuses a name, such as below /proc, it is asked once.
+ */
+export async function makeDirectory(path: string, permissions?: Permissions): Promise<void> {
+  const missing: string[] = [];
+  for (let at = path; !(await exists(at)); at = dirname(at)) missing.unshift(at);
+  for (const at of missing)
+    await mkdir(at, { mode: 0o711 }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+  if (permissions) await setPermissions(path, permissions);
+}
+
 /** Owner and mode of a file or directory; its owner first, for a change of owner may take bits of the mode away. */
 export async function setPermissions(path: string, { mode, owner, group }: Permissions): Promise<void> {
   await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -99,33 +113,26 @@ export async function setPermissions(path: string, { mode, owner, group }: Permi
   await file.sync();
 }
 
-/** Whether something, even a dangling link, has this name. */
+/** Whether something, even a dangling link, has this name. An error other than its absence is thrown. */
 export async function exists(path: string): Promise<boolean> {
-  return lstat(path).then(
-    () => true,
-    () => false,
-  );
-}
-
-/**
- * Deletes a file or a whole directory without ever following a link: the entry is first renamed into `trash`
- * (a private directory on the same file system), so that it disappears at once or not at all.
- */
-export async function removeTree(path: string, trash: string): Promise<void> {
-  await mkdir(trash, { recursive: true, mode: 0o700 });
-  const doomed = join(trash, `${process.pid}-${Date.now()}-${Math.random().toString(36).slice(2)}`);
-  await rename(path, doomed);
-  await syncDirectory(dirname(path));
-  await rm(doomed, { recursive: true, force: true });
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return false;
+    throw error;
+  }
 }
 
 /** Bytes that the files below a directory take on disk (st_blocks * 512), links not followed. */
 export async function allocatedBytes(path: string): Promise<number> {
   const stat = await lstat(path);
-  if (!stat.isDirectory()) return stat.blocks * 512;
-  const entries = await readdir(path);
-  const sizes = await Promise.all(entries.map((entry) => allocatedBytes(join(path, entry))));
-  return sizes.reduce((sum, size) => sum + size, 0);
+  let sum = stat.blocks * 512;
+  if (!stat.isDirectory()) return sum;
+  sum = 0;
+  for (const entry of await readdir(path)) sum += await allocatedBytes(join(path, entry));
+  return sum;
 }
 
 export async function removeIfExists(path: string): Promise<void> {

@@ -1,8 +1,9 @@
 import { fstatSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
+import { getSystemErrorMap } from 'node:util';
 import { libc } from './libc.ts';
 
-export interface Extent {
+export interface DataRange {
   offset: number;
   length: number;
 }
@@ -11,12 +12,16 @@ const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
+/** Reserved with one call, which nothing else of the agent runs beside. */
+const RESERVE_STEP = 16 * 2 ** 30;
+const ENOSYS = 38;
+const EOPNOTSUPP = 95;
 
 /**
  * The data extents of `[from, to)` of a file, in order, by SEEK_DATA and SEEK_HOLE. Where those are not to be had
  * the whole range is one extent: correct, only slower, as readers look for zeros themselves.
  */
-export function* dataExtents(file: FileHandle, from: number, to: number): Generator<Extent> {
+export function* dataExtents(file: FileHandle, from: number, to: number): Generator<DataRange> {
   if (!libc) {
     if (to > from) yield { offset: from, length: to - from };
     return;
@@ -50,7 +55,25 @@ export function punchHole(file: FileHandle, offset: number, length: number): boo
   return libc?.fallocate(file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) === 0;
 }
 
-/** Reserves blocks for a whole file, so that later writes cannot run out of space. False where it cannot. */
-export function preallocate(file: FileHandle, length: number): boolean {
-  return libc?.fallocate(file.fd, 0, 0, length) === 0;
+/**
+ * Reserves blocks for a whole file, so that later writes cannot run out of space. False where the host or the file system
+ * cannot, and only there: what is missing is space, or anything else, is thrown.
+ */
+export async function preallocate(file: FileHandle, length: number): Promise<boolean> {
+  if (!libc) return false;
+  for (let offset = 0; offset < length; offset += RESERVE_STEP) {
+    if (libc.fallocate(file.fd, 0, offset, Math.min(RESERVE_STEP, length - offset)) === 0) {
+      await new Promise(setImmediate);
+      continue;
+    }
+    const errno = libc.errno();
+    if (errno === EOPNOTSUPP || errno === ENOSYS) return false;
+    throw systemError(errno, 'fallocate');
+  }
+  return true;
+}
+
+function systemError(errno: number, call: string): Error {
+  const [code = `E${errno}`, message = 'unknown error'] = getSystemErrorMap().get(-errno) ?? [];
+  return Object.assign(new Error(`${code}: ${message}, ${call}`), { code, errno: -errno, syscall: call });
 }

@@ -11,10 +11,15 @@ export interface Libc {
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   /** flock(2); 0 on success. */
   flock(fd: number, operation: number): number;
+  /** inotify_add_watch(2); the watch, or -1. */
+  inotifyAddWatch(fd: number, path: string, mask: number): number;
+  /** errno of the last of these calls that failed. */
+  errno(): number;
 }
 
 interface KoffiAddon {
-  load(library: string): { func(prototype: string): (...args: number[]) => number };
+  load(library: string): { func(prototype: string): (...args: (number | string)[]) => number };
+  errno(): number;
 }
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -40,6 +45,8 @@ function loadLibc(): { libc?: Libc; reason?: string } {
         lseek: library.func('int64_t lseek(int fd, int64_t offset, int whence)'),
         fallocate: library.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
         flock: library.func('int flock(int fd, int operation)'),
+        inotifyAddWatch: library.func('int inotify_add_watch(int fd, const char *path, uint32_t mask)'),
+        errno: () => koffi.errno(),
       },
     };
   } catch (error) {

@@ -1,8 +1,15 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { StowageError } from '../../shared/util/errors.ts';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import { clock } from '../../shared/util/clock.ts';
+import { cut, StowageError } from '../../shared/util/errors.ts';
 
 const OUTPUT_LIMIT = 4 << 20;
+/** Without any progress for so long a tool is ended: what it waits for does not come. */
+const STALL_MS = 60_000;
+const LOOK_MS = 2_000;
+/** From SIGTERM to SIGKILL, and from SIGKILL to giving up on a process that the kernel does not let go. */
+const PATIENCE_MS = 5_000;
 
 export interface RunResult {
   status: number;
@@ -14,54 +21,130 @@ export interface RunOptions {
   signal?: AbortSignal;
   /** Added to a minimal environment; nothing of the agent's own environment is passed on but PATH. */
   env?: Record<string, string>;
+  /** Directory that relative names start from. */
+  cwd?: string;
+  /** Bounds for a tool that reads what somebody else may have made. */
+  limits?: { memoryBytes: number; cpuSeconds: number };
+  /** Longest time without progress: no output, no CPU time, no bytes read or written. Default 60 s. */
+  stallMs?: number;
 }
 
-async function collect(stream: NodeJS.ReadableStream): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of stream) {
-    size += (chunk as Buffer).length;
-    if (size <= OUTPUT_LIMIT) chunks.push(chunk as Buffer);
+/** What qemu-img may use for an image that nobody has looked at before. */
+export const UNTRUSTED = { memoryBytes: 1 << 30, cpuSeconds: 30 };
+
+/** Gathers at most {@link OUTPUT_LIMIT} bytes and reads on, so that a tool that says more does not block. */
+class Output {
+  readonly #parts: Buffer[] = [];
+  receivedBytes = 0;
+
+  constructor(stream: Readable) {
+    stream.on('data', (part: Buffer) => {
+      const room = OUTPUT_LIMIT - this.receivedBytes;
+      if (room > 0) this.#parts.push(part.subarray(0, room));
+      this.receivedBytes += part.length;
+    });
+    stream.on('error', () => undefined);
   }
-  return Buffer.concat(chunks).toString('utf8');
+
+  toString(): string {
+    return Buffer.concat(this.#parts).toString('utf8');
+  }
+}
+
+/** What a process and its children have used so far: any number that changes while they get on. */
+async function progressOf(pid: number, depth = 0): Promise<string> {
+  const read = (file: string): Promise<string> => readFile(`/proc/${pid}/${file}`, 'utf8').catch(() => '');
+  const [stat, io, children] = await Promise.all([read('stat'), read('io'), read(`task/${pid}/children`)]);
+  const below = depth < 4 ? children.trim().split(/\s+/).filter(Boolean).slice(0, 16) : [];
+  const others = await Promise.all(below.map((child) => progressOf(Number(child), depth + 1)));
+  // utime and stime come 14th and 15th; the name before them may hold spaces.
+  const [utime, stime] = stat
+    .slice(stat.lastIndexOf(')') + 2)
+    .split(' ')
+    .slice(11, 13);
+  return `${utime} ${stime} ${/rchar: \d+\nwchar: \d+/.exec(io)?.[0]} ${others.join()}`;
+}
+
+function kill(child: ChildProcess, signal: NodeJS.Signals): void {
+  try {
+    // The whole group: what the tool started does not outlive it.
+    process.kill(-child.pid!, signal);
+  } catch {
+    // it has ended meanwhile
+  }
 }
 
 /**
- * Runs a tool with an argument array (never a shell) and gives its exit status and output, each at most 4 MiB.
- * Throws `tool-missing` when it is not installed, `cancelled` when the signal ended it.
+ * Runs a tool with an argument array, never a shell, in the C locale, and gives its exit status and the first 4 MiB of
+ * each output. Throws `tool-missing` when it is not installed, `tool-stalled` when it made no progress for `stallMs`, the
+ * reason of the signal when that ended it. When it throws, the tool has ended, or the kernel holds it for storage that does
+ * not answer; then its end is not waited for longer than some seconds.
  */
 export async function run(tool: string, args: string[], options: RunOptions = {}): Promise<RunResult> {
-  const child = spawn(tool, args, {
+  const { signal, limits, stallMs = STALL_MS } = options;
+  signal?.throwIfAborted();
+  const command = limits
+    ? ['prlimit', `--as=${limits.memoryBytes}`, `--cpu=${limits.cpuSeconds}`, '--', tool, ...args]
+    : [tool, ...args];
+  const child = spawn(command[0]!, command.slice(1), {
     stdio: ['ignore', 'pipe', 'pipe'],
-    signal: options.signal,
+    detached: true,
+    cwd: options.cwd,
     env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', ...options.env },
   });
-  const closed = once(child, 'close') as Promise<[number | null]>;
-  closed.catch(() => undefined);
+  const [stdout, stderr] = [new Output(child.stdout!), new Output(child.stderr!)];
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  child.once('close', (status) => resolve(status ?? -1));
+  child.once('error', (error: NodeJS.ErrnoException) =>
+    reject(
+      error.code === 'ENOENT'
+        ? new StowageError('tool-missing', `${tool}: not found on this host`, { cause: error })
+        : error,
+    ),
+  );
+
+  let reason: unknown;
+  const end = (why: unknown): void => {
+    if (reason !== undefined) return;
+    reason = why;
+    kill(child, 'SIGTERM');
+    clock.after(PATIENCE_MS, () => child.exitCode ?? child.signalCode ?? kill(child, 'SIGKILL'), false);
+    clock.after(2 * PATIENCE_MS, () => reject(why), false);
+  };
+  const abort = (): void => end(signal?.reason);
+  signal?.addEventListener('abort', abort, { once: true });
+  let before = '';
+  let since = clock.monotonicMs();
+  const watch = clock.every(LOOK_MS, () => {
+    void progressOf(child.pid!).then((used) => {
+      const now = `${stdout.receivedBytes} ${stderr.receivedBytes} ${used}`;
+      if (now !== before) since = clock.monotonicMs();
+      else if (clock.monotonicMs() - since >= stallMs)
+        end(
+          new StowageError('tool-stalled', `${tool} made no progress for ${stallMs / 1000} s and was ended`),
+        );
+      before = now;
+    });
+  });
   try {
-    const [stdout, stderr, [status]] = await Promise.all([
-      collect(child.stdout),
-      collect(child.stderr),
-      closed,
-    ]);
-    return { status: status ?? -1, stdout, stderr };
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-      throw new StowageError('tool-missing', `${tool}: not found on this host`, { cause: error });
-    }
-    throw error;
+    const status = await promise;
+    if (reason !== undefined) throw reason;
+    // The shell's and prlimit's word for what is not there.
+    if (limits && status === 127) throw new StowageError('tool-missing', `${tool}: not found on this host`);
+    return { status, stdout: stdout.toString(), stderr: stderr.toString() };
+  } finally {
+    watch.stop();
+    signal?.removeEventListener('abort', abort);
   }
 }
 
 /** As {@link run}, but an exit status other than 0 is a `tool-failed` error that quotes the tool. */
 export async function runOk(tool: string, args: string[], options: RunOptions = {}): Promise<RunResult> {
   const result = await run(tool, args, options);
-  if (result.status !== 0) {
-    const words = (result.stderr.trim() || result.stdout.trim()).slice(0, 1000);
-    throw new StowageError(
-      'tool-failed',
-      `${tool} ${args[0] ?? ''} failed with status ${result.status}: ${words}`,
-    );
-  }
-  return result;
+  if (result.status === 0) return result;
+  const words = cut(result.stderr.trim() || result.stdout.trim(), 1000);
+  throw new StowageError(
+    /no space left on device|insufficient free space/i.test(words) ? 'no-space' : 'tool-failed',
+    `${tool} ${args[0] ?? ''} failed with status ${result.status}: ${words}`,
+  );
 }

@@ -1,15 +1,17 @@
+import { once } from 'node:events';
 import { hostname } from 'node:os';
 import { PassThrough } from 'node:stream';
 import { z } from 'zod';
 import type { AgentEvent, AgentInfo } from '../../shared/protocol/agent.ts';
-import { PROTOCOL_VERSION } from '../../shared/protocol/agent.ts';
+import { eventsRequestSchema, PROTOCOL_VERSION } from '../../shared/protocol/agent.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { doctor } from '../doctor.ts';
 import type { HostAgent } from '../host-agent.ts';
 import type { AgentHttp } from '../http.ts';
 
 const ALIVE_MS = 10_000;
-/** A reader so far behind is cut: it asks for a snapshot when it comes back. */
+/** A reader so far behind is cut: it asks for what it lacks when it comes back. */
 const BACKLOG_BYTES = 16 << 20;
 
 const sourceParams = z.object({ type: z.string().max(32) });
@@ -21,8 +23,10 @@ async function info(agent: HostAgent): Promise<AgentInfo> {
     return {
       type: backend.type,
       contract: backend.contract,
-      capabilities: [...backend.capabilities],
-      volumeFormats: backend.volumeFormats && [...backend.volumeFormats],
+      features: Object.fromEntries(
+        Object.entries(backend.traits.features).map(([feature, states]) => [feature, [...states]]),
+      ),
+      volumeFormats: [...backend.traits.formats],
       usable: reason === undefined,
       reason,
     };
@@ -34,9 +38,24 @@ async function info(agent: HostAgent): Promise<AgentInfo> {
     agentId: agent.state.agentId,
     hostname: hostname(),
     pid: process.pid,
+    refusedBackends: agent.backends.refused,
     rssBytes: process.memoryUsage.rss(),
     backends: await Promise.all(backends),
   };
+}
+
+/** Writes a snapshot no faster than it is read. */
+async function tellAll(
+  stream: PassThrough,
+  lines: Iterable<AgentEvent>,
+  write: (event: AgentEvent) => boolean,
+): Promise<void> {
+  for (const line of lines) {
+    if (stream.destroyed) return;
+    if (!write(line))
+      await Promise.race([once(stream, 'drain'), once(stream, 'close')]).catch(() => undefined);
+    await new Promise(setImmediate);
+  }
 }
 
 /** Facts about the agent and its host, and the stream of everything that changes. */
@@ -53,27 +72,29 @@ export function hostRoutes(http: AgentHttp, agent: HostAgent): void {
   });
   http.get('/v1/doctor', () => doctor(agent.state.directory));
 
-  http.get('/v1/events', (request, reply) => {
+  http.post('/v1/events', { schema: { body: eventsRequestSchema } }, (request, reply) => {
     const stream = new PassThrough();
-    const write = (event: AgentEvent): void => {
-      stream.write(`${JSON.stringify(event)}\n`);
+    const write = (event: AgentEvent): boolean => {
+      const more = stream.write(`${JSON.stringify(event)}\n`);
       if (stream.writableLength > BACKLOG_BYTES) stream.destroy();
+      return more;
     };
-    agent.pools.on('event', write);
-    write(agent.pools.snapshot());
-    const alive = setInterval(() => write({ type: 'alive' }), ALIVE_MS);
+    const alive = clock.every(ALIVE_MS, () => write({ type: 'alive' }), false);
     const stop = (): void => {
-      clearInterval(alive);
+      alive.stop();
       agent.pools.off('event', write);
       stream.destroy();
     };
     stream.once('close', stop);
     request.raw.socket.once('close', stop);
+    // Changes go between the lines of the snapshot: each line is true when it is written.
+    agent.pools.on('event', write);
+    void tellAll(stream, agent.pools.snapshot(request.body.known), write);
     return reply.type('application/x-ndjson').send(stream);
   });
 
   http.post('/v1/shutdown', async (_request, reply) => {
     await reply.code(202).send({});
-    setTimeout(() => process.kill(process.pid, 'SIGTERM'), 50);
+    clock.after(50, () => process.kill(process.pid, 'SIGTERM'));
   });
 }

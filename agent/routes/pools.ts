@@ -1,5 +1,5 @@
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
-import { definePoolSchema, poolParams } from '../../shared/protocol/agent.ts';
+import { buildPoolSchema, definePoolSchema, poolParams } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { HostAgent } from '../host-agent.ts';
 import type { AgentHttp } from '../http.ts';
@@ -17,14 +17,19 @@ export function poolRoutes(http: AgentHttp, agent: HostAgent): void {
     return pools.redefine(request.body);
   });
   http.delete('/v1/pools/:pool', params, (request) => pools.undefine(request.params.pool).then(() => ({})));
-  http.post('/v1/pools/:pool/build', params, (request) => pools.build(request.params.pool).then(() => ({})));
+  http.post(
+    '/v1/pools/:pool/build',
+    { schema: { params: poolParams, body: buildPoolSchema.nullish() } },
+    (request) => pools.build(request.params.pool, request.body?.overwrite).then(() => ({})),
+  );
   http.post('/v1/pools/:pool/start', params, (request) => pools.start(request.params.pool));
-  http.post('/v1/pools/:pool/stop', params, (request) => pools.stop(request.params.pool));
+  http.post('/v1/pools/:pool/stop', params, async (request) => {
+    // What was received stays; nothing is written any more.
+    await agent.sinks.close(request.params.pool);
+    return pools.stop(request.params.pool);
+  });
   http.post('/v1/pools/:pool/delete', params, (request) =>
     pools.delete(request.params.pool).then(() => ({})),
   );
-  http.post('/v1/pools/:pool/refresh', params, async (request) => {
-    await pools.refresh(request.params.pool);
-    return pools.get(request.params.pool);
-  });
+  http.post('/v1/pools/:pool/refresh', params, (request) => pools.refresh(request.params.pool));
 }

@@ -1,6 +1,7 @@
 import type { Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { z } from 'zod';
+import type { Volume } from '../../shared/conf/volume.ts';
 import {
   commitSchema,
   type PullProgress,
@@ -12,17 +13,19 @@ import {
   transferParams,
   transferSpecSchema,
 } from '../../shared/protocol/agent.ts';
+import { chunkBuffers } from '../../shared/transfer/chunk-buffers.ts';
 import { CHUNK_BYTES } from '../../shared/transfer/chunks.ts';
 import { decodeExtents } from '../../shared/transfer/receive.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
-import type { Sink } from '../backends/backend.ts';
 import { isZero } from '../host/files.ts';
 import { type HostAgent, RelayedStreams } from '../host-agent.ts';
 import { type AgentHttp, abortSignal, JSON_LINES, JsonLines } from '../http.ts';
 import { SourceDoor } from '../transfer/door.ts';
 import { Outgoing } from '../transfer/outgoing.ts';
 import { pullVolume } from '../transfer/pull.ts';
-import { checkFence, supported } from './volumes.ts';
+import type { Sink } from '../transfer/sink.ts';
+import { checkFence } from './volumes.ts';
 
 const PROGRESS_MS = 200;
 /** Refusals that one door tells of: a scanner shall not fill the audit trail. */
@@ -72,27 +75,37 @@ async function receiveBytes(sink: Sink, offset: number, body: AsyncIterable<Buff
       data: zero ? undefined : { bytes, ranges: [{ start: 0, end: bytes.length }] },
     });
   };
+  /** Aligned memory, which goes straight to the disk. */
   let buffer: Buffer<ArrayBuffer> | undefined;
   let filled = 0;
-  for await (const piece of body) {
-    for (let used = 0; used < piece.length; ) {
-      if (index >= map.count) throw new StowageError('too-large', 'more bytes arrived than were announced');
-      buffer ??= Buffer.allocUnsafeSlow(map.chunk(index).length);
-      const part = piece.subarray(used, used + buffer.length - filled);
-      part.copy(buffer, filled);
-      filled += part.length;
-      used += part.length;
-      if (filled < buffer.length) continue;
-      const write = store(index++, buffer).finally(() => writes.delete(write));
-      write.catch((error) => {
-        failed ??= error;
-      });
-      writes.add(write);
-      buffer = undefined;
-      filled = 0;
-      if (writes.size >= WRITES_AT_ONCE) await Promise.race(writes);
-      if (failed) throw failed;
+  try {
+    for await (const piece of body) {
+      for (let used = 0; used < piece.length; ) {
+        if (index >= map.count) throw new StowageError('too-large', 'more bytes arrived than were announced');
+        buffer ??= chunkBuffers.borrow();
+        const { length } = map.chunk(index);
+        const part = piece.subarray(used, used + length - filled);
+        part.copy(buffer, filled);
+        filled += part.length;
+        used += part.length;
+        if (filled < length) continue;
+        const full = buffer;
+        const write = store(index++, full.subarray(0, length)).finally(() => {
+          writes.delete(write);
+          chunkBuffers.giveBack(full);
+        });
+        write.catch((error) => {
+          failed ??= error;
+        });
+        writes.add(write);
+        buffer = undefined;
+        filled = 0;
+        if (writes.size >= WRITES_AT_ONCE) await Promise.race(writes);
+        if (failed) throw failed;
+      }
     }
+  } finally {
+    if (buffer) chunkBuffers.giveBack(buffer);
   }
   await Promise.allSettled(writes);
   if (failed) throw failed;
@@ -100,11 +113,20 @@ async function receiveBytes(sink: Sink, offset: number, body: AsyncIterable<Buff
 
 /** The sink's and the source's side of moving a volume. */
 export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server): void {
-  const { pools, use } = agent;
+  const { pools, sinks, use } = agent;
   const commits = new Map<string, ReturnType<Sink['commit']>>();
   const params = { params: transferParams };
 
-  http.get('/v1/transfers', async () => (await agent.listSinks()).map(status));
+  http.get('/v1/transfers', () => sinks.list());
+
+  /** The volume that a transfer became, when it was committed before and its answer was lost. */
+  const committed = async (transfer: string): Promise<Volume | undefined> => {
+    for (const pool of pools.running()) {
+      const volume = await (await pools.operations(pool)).committed(transfer);
+      if (volume) return volume;
+    }
+    return undefined;
+  };
 
   /** A guest would go on with the file that was replaced, and all it writes be lost. */
   const refuseUsed = async ({ pool, volume, replace, allowUsed }: TransferSpec): Promise<void> => {
@@ -113,26 +135,23 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
 
   http.post('/v1/transfers', { schema: { body: transferSpecSchema } }, async (request) => {
     const spec = request.body;
-    const driver = pools.driver(spec.pool);
     await checkFence(agent, request.headers, spec.pool, spec.volume);
     await refuseUsed(spec);
-    if (await driver.committed?.(spec.id))
-      throw new StowageError('job-state', 'this transfer was committed before');
-    return status(await supported(driver, 'openSink')(spec));
+    return status(await sinks.begin(spec));
   });
 
   http.get('/v1/transfers/:transfer', { schema: params }, async (request) =>
-    status(await agent.findSink(request.params.transfer)),
+    status(await sinks.find(request.params.transfer)),
   );
 
   http.delete('/v1/transfers/:transfer', { schema: params }, async (request) => {
     await agent.endPull(request.params.transfer);
-    for (const pool of pools.running()) await pools.driver(pool).dropSink?.(request.params.transfer);
+    await sinks.drop(request.params.transfer);
     return {};
   });
 
   http.put('/v1/transfers/:transfer/extents', { schema: params }, async (request) => {
-    const sink = await agent.findSink(request.params.transfer);
+    const sink = await sinks.find(request.params.transfer);
     await decodeExtents(request.body as AsyncIterable<Buffer>, sink.digests.map, (chunk) =>
       sink.write(chunk),
     );
@@ -141,7 +160,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
   });
 
   http.get('/v1/transfers/:transfer/digests', { schema: params }, async (request, reply) => {
-    const sink = await agent.findSink(request.params.transfer);
+    const sink = await sinks.find(request.params.transfer);
     return reply.type('application/octet-stream').send(sink.digests.serialise());
   });
 
@@ -150,7 +169,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     '/v1/transfers/:transfer/bytes',
     { schema: { ...params, querystring: offsetQuery } },
     async (request) => {
-      const sink = await agent.findSink(request.params.transfer);
+      const sink = await sinks.find(request.params.transfer);
       await receiveBytes(sink, request.query.offset, request.body as AsyncIterable<Buffer>);
       await sink.flush();
       return status(sink);
@@ -165,13 +184,13 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
       const { transfer } = request.params;
       const { ticket, offer, relay } = request.body;
       await agent.endPull(transfer);
-      const sink = await agent.findSink(transfer);
+      const sink = await sinks.find(transfer);
       const stop = new AbortController();
       const relayed = new RelayedStreams();
       const signal = AbortSignal.any([abortSignal(request), stop.signal]);
       const lines = new JsonLines();
       let last: PullProgress = { doneBytes: 0, totalBytes: 0, wireBytes: 0 };
-      const timer = setInterval(() => lines.write(last), PROGRESS_MS);
+      const timer = clock.every(PROGRESS_MS, () => lines.write(last));
       const onProgress = (progress: PullProgress): void => {
         last = progress;
       };
@@ -188,7 +207,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
       const pull = { stop, relayed, ended };
       agent.pulls.set(transfer, pull);
       void ended.finally(() => {
-        clearInterval(timer);
+        timer.stop();
         relayed[Symbol.dispose]();
         if (agent.pulls.get(transfer) === pull) agent.pulls.delete(transfer);
         lines.end();
@@ -202,11 +221,9 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     { schema: { ...params, body: commitSchema } },
     async (request) => {
       const { transfer } = request.params;
-      for (const pool of pools.running()) {
-        const before = await pools.driver(pool).committed?.(transfer);
-        if (before) return { volume: before, digest: request.body.digest ?? '' };
-      }
-      const sink = await agent.findSink(transfer);
+      const before = await committed(transfer);
+      if (before) return { volume: before, digest: request.body.digest ?? '' };
+      const sink = await sinks.find(transfer);
       const { pool, volume } = sink.spec;
       await checkFence(agent, request.headers, pool, volume);
       await agent.endPull(transfer);
@@ -219,11 +236,13 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
           writer[Symbol.dispose]();
           commits.delete(transfer);
         });
+        void commit.then(
+          () => sinks.ended(transfer),
+          () => undefined,
+        );
         commits.set(transfer, commit);
       }
-      const committed = await commit;
-      await pools.refresh(pool).catch(() => undefined);
-      return committed;
+      return await commit;
     },
   );
 
@@ -232,11 +251,12 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     const { transfer, pool, volume, representation, digest, ticket, expiresAt, limitBytesPerSecond } =
       request.body;
     const signal = abortSignal(request);
+    // One attempt after the other: what an earlier one left, whose end nobody told us of, must not hold the volume.
+    await agent.sends.get(transfer)?.end();
     await using opening = new AsyncDisposableStack();
     const reader = use.read(`${pool}/${volume}`, 'being sent to another host');
     opening.use(reader);
-    const source = await supported(pools.driver(pool), 'openSource')(volume, representation, signal);
-    opening.defer(() => source.close());
+    const source = opening.use(await (await pools.operations(pool)).open(volume, representation, signal));
     const outgoing = new Outgoing(source, digest, limitBytesPerSecond);
     const lines = new JsonLines();
     let refusals = 0;
@@ -252,12 +272,20 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     );
     signal.throwIfAborted();
     const open = opening.move();
-    agent.doors.set(transfer, door);
-    signal.addEventListener('abort', () => {
-      if (agent.doors.get(transfer) === door) agent.doors.delete(transfer);
-      void open.disposeAsync();
-      lines.end();
-    });
+    let ended: Promise<void> | undefined;
+    const send = {
+      door,
+      end: () => {
+        ended ??= open.disposeAsync().finally(() => {
+          if (agent.sends.get(transfer) === send) agent.sends.delete(transfer);
+          lines.end();
+        });
+        return ended;
+      },
+    };
+    agent.sends.set(transfer, send);
+    // A source whose files cannot be closed is let go of all the same.
+    signal.addEventListener('abort', () => void send.end().catch(() => undefined));
     lines.write(door.offer);
     return reply.type(JSON_LINES).send(lines.stream);
   });
@@ -268,7 +296,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     const match = /^\/v1\/(transfers|sends)\/([0-9a-f-]{36})\/relay$/.exec(request.url ?? '');
     const [, side, transfer] = match ?? [];
     const pull = side === 'transfers' ? agent.pulls.get(transfer!) : undefined;
-    const door = side === 'sends' ? agent.doors.get(transfer!) : undefined;
+    const door = side === 'sends' ? agent.sends.get(transfer!)?.door : undefined;
     if ((!pull && !door) || request.headers.upgrade !== RELAY_UPGRADE) {
       socket.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
       return;

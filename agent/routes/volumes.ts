@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import type { Volume } from '../../shared/conf/volume.ts';
 import {
   ALLOW_USED_HEADER,
+  checkVolumeSchema,
   cloneVolumeSchema,
   createVolumeSchema,
   deleteQuery,
@@ -11,6 +12,7 @@ import {
   resizeVolumeSchema,
   snapshotBodySchema,
   volumeParams,
+  volumesQuery,
   wipeVolumeSchema,
 } from '../../shared/protocol/agent.ts';
 import { ChunkMap } from '../../shared/transfer/chunks.ts';
@@ -18,22 +20,11 @@ import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { encodeExtents } from '../../shared/transfer/send.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import type { PoolDriver, VolumeSource } from '../backends/backend.ts';
 import type { HostAgent } from '../host-agent.ts';
 import { type AgentHttp, abortSignal } from '../http.ts';
+import type { OpenedVolume, PoolOperations } from '../pools/operations.ts';
 
 const STEP = 1 << 20;
-
-/** A method that the pool's backend has, bound to it. Throws `not-supported`. */
-export function supported<K extends keyof PoolDriver>(
-  driver: PoolDriver,
-  method: K,
-): NonNullable<PoolDriver[K]> {
-  const found = driver[method];
-  if (typeof found !== 'function')
-    throw new StowageError('not-supported', `storage pool doesn't support ${method}`);
-  return found.bind(driver) as NonNullable<PoolDriver[K]>;
-}
 
 /** The holder of an old lease does no harm: its token is refused before anything is touched. */
 export async function checkFence(
@@ -50,7 +41,7 @@ export async function checkFence(
 }
 
 /** The one stream of bytes that plain HTTP serves. A volume of several files has none. */
-function singleSource(source: VolumeSource): Source {
+function singleSource(source: OpenedVolume): Source {
   const images = source.layout.parts
     .map((part, index) => ({ part, index }))
     .filter(({ part }) => part.dense || part.name === '');
@@ -90,33 +81,31 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
   const { pools, use } = agent;
   const params = { params: volumeParams };
 
-  /** Runs a change of one volume: fenced, alone on it, and the new state told to everybody. */
+  /** Runs a change of one volume: fenced, and alone on it. */
   const change = async <T>(
     request: { params: { pool: string; volume: string }; headers: Record<string, unknown> },
     purpose: string,
-    work: (driver: PoolDriver) => Promise<T>,
+    work: (pool: PoolOperations) => Promise<T>,
   ): Promise<T> => {
     const { pool, volume } = request.params;
-    const driver = pools.driver(pool);
+    const operations = await pools.operations(pool);
     await checkFence(agent, request.headers, pool, volume);
     using _writer = use.write(`${pool}/${volume}`, purpose);
-    try {
-      return await work(driver);
-    } finally {
-      await pools.refresh(pool).catch(() => undefined);
-    }
+    return await work(operations);
   };
 
   /** As {@link change}, for what a guest would miss: refused while a domain uses the volume, unless that is allowed. */
   const destroy: typeof change = (request, purpose, work) =>
-    change(request, purpose, async (driver) => {
+    change(request, purpose, async (operations) => {
       const { pool, volume } = request.params;
       if (request.headers[ALLOW_USED_HEADER] === undefined) await agent.domains.refuseUsed(pool, volume);
-      return await work(driver);
+      return await work(operations);
     });
 
-  http.get('/v1/pools/:pool/volumes', { schema: { params: poolParams } }, (request) =>
-    pools.volumes(request.params.pool),
+  http.get(
+    '/v1/pools/:pool/volumes',
+    { schema: { params: poolParams, querystring: volumesQuery } },
+    (request) => pools.page(request.params.pool, request.query.after, request.query.limit),
   );
 
   http.post(
@@ -127,17 +116,13 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
         params: { pool: request.params.pool, volume: request.body.name },
         headers: request.headers,
       };
-      return change(target, 'being created', (driver) =>
-        supported(driver, 'createVolume')(request.body, abortSignal(request)),
-      );
+      return change(target, 'being created', (pool) => pool.create(request.body, abortSignal(request)));
     },
   );
 
   http.get('/v1/pools/:pool/volumes/:volume', { schema: params }, async (request) => {
     const { pool, volume } = request.params;
-    const found = (await pools.driver(pool).refresh()).find(({ name }) => name === volume);
-    if (!found) throw new StowageError('volume-not-found', `pool '${pool}' has no volume '${volume}'`);
-    return found;
+    return (await pools.operations(pool)).look(volume);
   });
 
   http.get('/v1/pools/:pool/volumes/:volume/users', { schema: params }, (request) =>
@@ -154,8 +139,8 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     '/v1/pools/:pool/volumes/:volume',
     { schema: { ...params, querystring: deleteQuery } },
     (request) =>
-      destroy(request, 'being deleted', (driver) =>
-        supported(driver, 'deleteVolume')(request.params.volume, request.query.etag),
+      destroy(request, 'being deleted', (pool) =>
+        pool.remove(request.params.volume, request.query.etag),
       ).then(() => ({})),
   );
 
@@ -163,12 +148,8 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     '/v1/pools/:pool/volumes/:volume/resize',
     { schema: { ...params, body: resizeVolumeSchema } },
     (request) =>
-      (request.body.shrink ? destroy : change)(request, 'being resized', (driver) =>
-        supported(driver, 'resizeVolume')(
-          request.params.volume,
-          request.body.capacityBytes,
-          request.body.shrink,
-        ),
+      (request.body.shrink ? destroy : change)(request, 'being resized', (pool) =>
+        pool.resize(request.params.volume, request.body.capacityBytes, request.body.shrink),
       ),
   );
 
@@ -176,8 +157,8 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     '/v1/pools/:pool/volumes/:volume/wipe',
     { schema: { ...params, body: wipeVolumeSchema } },
     (request) =>
-      destroy(request, 'being wiped', (driver) =>
-        supported(driver, 'wipeVolume')(request.params.volume, request.body.algorithm, abortSignal(request)),
+      destroy(request, 'being wiped', (pool) =>
+        pool.wipe(request.params.volume, request.body.algorithm, abortSignal(request)),
       ),
   );
 
@@ -186,22 +167,38 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     { schema: { ...params, body: cloneVolumeSchema } },
     async (request) => {
       using _reader = use.read(`${request.params.pool}/${request.params.volume}`, 'being cloned');
-      const target = { params: { pool: request.params.pool, volume: request.body.name }, headers: {} };
-      return await change(target, 'being created', (driver) =>
-        supported(driver, 'cloneVolume')(request.params.volume, request.body.name, abortSignal(request)),
+      const target = {
+        params: { pool: request.params.pool, volume: request.body.name },
+        headers: request.headers,
+      };
+      return await change(target, 'being created', (pool) =>
+        pool.clone(request.params.volume, request.body.name, abortSignal(request)),
       );
     },
   );
 
-  http.get('/v1/pools/:pool/volumes/:volume/snapshots', { schema: params }, (request) =>
-    supported(pools.driver(request.params.pool), 'listSnapshots')(request.params.volume),
+  /** What is wrong with a volume; with `repair` it is mended, and the answer says what was wrong. */
+  http.post(
+    '/v1/pools/:pool/volumes/:volume/check',
+    { schema: { ...params, body: checkVolumeSchema } },
+    async (request) => {
+      const { repair } = request.body;
+      const check = (pool: PoolOperations) => pool.check(request.params.volume, repair, abortSignal(request));
+      if (repair) return change(request, 'being repaired', check);
+      using _reader = use.read(`${request.params.pool}/${request.params.volume}`, 'being checked');
+      return await check(await pools.operations(request.params.pool));
+    },
+  );
+
+  http.get('/v1/pools/:pool/volumes/:volume/snapshots', { schema: params }, async (request) =>
+    (await pools.operations(request.params.pool)).listSnapshots(request.params.volume),
   );
   http.post(
     '/v1/pools/:pool/volumes/:volume/snapshots',
     { schema: { ...params, body: snapshotBodySchema } },
     (request) =>
-      change(request, 'being snapshotted', async (driver) => ({
-        id: await supported(driver, 'createSnapshot')(request.params.volume, request.body.id),
+      change(request, 'being snapshotted', async (pool) => ({
+        id: await pool.createSnapshot(request.params.volume, request.body.id),
       })),
   );
   const snapshotParams = { params: volumeParams.extend({ snapshot: snapshotBodySchema.shape.id.unwrap() }) };
@@ -209,17 +206,13 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     '/v1/pools/:pool/volumes/:volume/snapshots/:snapshot/switch',
     { schema: snapshotParams },
     (request) =>
-      destroy(request, 'switching snapshots', (driver) =>
-        supported(driver, 'switchSnapshot')(request.params.volume, request.params.snapshot),
+      destroy(request, 'switching snapshots', (pool) =>
+        pool.switchSnapshot(request.params.volume, request.params.snapshot),
       ).then(() => ({})),
   );
   http.delete('/v1/pools/:pool/volumes/:volume/snapshots/:snapshot', { schema: snapshotParams }, (request) =>
-    change(request, 'merging a snapshot', (driver) =>
-      supported(driver, 'deleteSnapshot')(
-        request.params.volume,
-        request.params.snapshot,
-        abortSignal(request),
-      ),
+    change(request, 'merging a snapshot', (pool) =>
+      pool.deleteSnapshot(request.params.volume, request.params.snapshot, abortSignal(request)),
     ).then(() => ({})),
   );
 
@@ -229,79 +222,93 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
 
   http.get('/v1/pools/:pool/volumes/:volume/layout', reading, async (request) => {
     const { pool, volume } = request.params;
-    const source = await supported(pools.driver(pool), 'openSource')(
-      volume,
-      request.query.as,
-      abortSignal(request),
-    );
-    await source.close();
-    return source.layout;
+    await using opened = await (await pools.operations(pool)).open(volume, request.query.as);
+    return opened.layout;
   });
 
-  /** Keeps the volume from being changed as long as the answer streams. */
-  const stream = async (
-    request: {
-      params: { pool: string; volume: string };
-      query: { as: 'image' | 'content' };
-      raw: Parameters<typeof abortSignal>[0]['raw'];
-    },
-    produce: (source: VolumeSource) => AsyncGenerator<Buffer>,
-  ): Promise<Readable> => {
+  /** Opens a volume once, and keeps it from being changed until it is closed. */
+  const open = async (request: {
+    params: { pool: string; volume: string };
+    query: { as: 'image' | 'content' };
+  }): Promise<OpenedVolume> => {
     const { pool, volume } = request.params;
-    const open = supported(pools.driver(pool), 'openSource');
+    const operations = await pools.operations(pool);
     const reader = use.read(`${pool}/${volume}`, 'being read');
-    const source = await open(volume, request.query.as, abortSignal(request)).catch((error) => {
+    try {
+      const opened = await operations.open(volume, request.query.as);
+      return {
+        layout: opened.layout,
+        sources: opened.sources,
+        checkUnchanged: () => opened.checkUnchanged(),
+        async [Symbol.asyncDispose]() {
+          reader[Symbol.dispose]();
+          await opened[Symbol.asyncDispose]();
+        },
+      };
+    } catch (error) {
       reader[Symbol.dispose]();
       throw error;
-    });
+    }
+  };
+
+  /** Streams what `produce` reads of an opened volume, and closes it at the end, whatever the end is. */
+  const streamOf = (
+    request: Parameters<typeof abortSignal>[0],
+    opened: OpenedVolume,
+    produce: () => AsyncGenerator<Buffer>,
+  ): Readable => {
     async function* guarded(): AsyncGenerator<Buffer> {
-      yield* produce(source);
-      await source.checkUnchanged();
+      yield* produce();
+      await opened.checkUnchanged();
     }
     const readable = Readable.from(guarded(), { objectMode: false, highWaterMark: STEP });
-    readable.once('close', () => {
-      reader[Symbol.dispose]();
-      void source.close();
-    });
+    let closed = false;
+    const close = (): void => {
+      if (closed) return;
+      closed = true;
+      readable.destroy();
+      void Promise.resolve(opened[Symbol.asyncDispose]()).catch(() => undefined);
+    };
+    readable.once('close', close);
+    // A stream that nobody reads any more may never close by itself.
+    abortSignal(request).addEventListener('abort', close, { once: true });
     return readable;
   };
 
   http.get('/v1/pools/:pool/volumes/:volume/extents', reading, async (request, reply) => {
-    const readable = await stream(request, (source) =>
-      encodeExtents(source.sources, new ChunkMap(source.layout.parts)),
+    const opened = await open(request);
+    const readable = streamOf(request, opened, () =>
+      encodeExtents(opened.sources, new ChunkMap(opened.layout.parts)),
     );
     return reply.type(EXTENTS_TYPE).send(readable);
   });
 
   http.get('/v1/pools/:pool/volumes/:volume/data', reading, async (request, reply) => {
-    const { pool, volume } = request.params;
-    let answer:
-      | { sizeBytes: number; range: { from: number; to: number } | undefined; etag: string }
-      | undefined;
-    const probe = await supported(pools.driver(pool), 'openSource')(
-      volume,
-      request.query.as,
-      abortSignal(request),
-    );
+    // Opened once: size, ETag and bytes are of one state.
+    const opened = await open(request);
     try {
-      const { sizeBytes } = singleSource(probe);
-      const etag = `"${probe.layout.etag}-${request.query.as}"`;
+      const source = singleSource(opened);
+      const { sizeBytes } = source;
+      const etag = `"${opened.layout.etag}-${request.query.as}"`;
       const fresh = request.headers['if-range'] === undefined || request.headers['if-range'] === etag;
-      answer = { sizeBytes, range: fresh ? parseRange(request.headers.range, sizeBytes) : undefined, etag };
-    } finally {
-      await probe.close();
+      const range = fresh ? parseRange(request.headers.range, sizeBytes) : undefined;
+      const { from, to } = range ?? { from: 0, to: sizeBytes };
+      void reply.headers({
+        etag,
+        'accept-ranges': 'bytes',
+        'content-length': to - from,
+        'content-type': 'application/octet-stream',
+      });
+      if (range) void reply.code(206).header('content-range', `bytes ${from}-${to - 1}/${sizeBytes}`);
+      if (request.method === 'HEAD') {
+        await opened[Symbol.asyncDispose]();
+        // An empty stream, not nothing: for nothing Fastify would say that the length is 0.
+        return reply.send(Readable.from([]));
+      }
+      return reply.send(streamOf(request, opened, () => bytesOf(source, from, to)));
+    } catch (error) {
+      await opened[Symbol.asyncDispose]();
+      throw error;
     }
-    const { from, to } = answer.range ?? { from: 0, to: answer.sizeBytes };
-    void reply.headers({
-      etag: answer.etag,
-      'accept-ranges': 'bytes',
-      'content-length': to - from,
-      'content-type': 'application/octet-stream',
-    });
-    if (answer.range)
-      void reply.code(206).header('content-range', `bytes ${from}-${to - 1}/${answer.sizeBytes}`);
-    // An empty stream, not nothing: for nothing Fastify would say that the length is 0.
-    if (request.method === 'HEAD') return reply.send(Readable.from([]));
-    return reply.send(await stream(request, (source) => bytesOf(singleSource(source), from, to)));
   });
 }

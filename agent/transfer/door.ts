@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream';
 import { TLSSocket, type TLSSocketOptions, type TlsOptions } from 'node:tls';
 import type { Offer } from '../../shared/protocol/agent.ts';
 import { type Frame, FrameParser, messageFrame } from '../../shared/transfer/frames.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError, toProblem, toStowageError } from '../../shared/util/errors.ts';
 import type { Outgoing } from './outgoing.ts';
 import { preSharedKey, secureContext, type Ticket } from './tls.ts';
@@ -74,7 +75,7 @@ export class SourceDoor implements Disposable {
       secureContext,
       pskCallback(_socket, identity) {
         if (identity !== ticket.transfer) reason = 'its ticket is for another transfer';
-        else if (Date.now() > expiresAt) reason = 'its ticket has expired';
+        else if (clock.now() > expiresAt) reason = 'its ticket has expired';
         else return preSharedKey(ticket);
         return null;
       },
@@ -82,14 +83,14 @@ export class SourceDoor implements Disposable {
     const socket = new TLSSocket(stream as Socket, options);
     this.#sockets.add(socket);
     // Who connects and says nothing holds nothing open for long.
-    const patience = setTimeout(() => socket.destroy(new Error('no handshake')), HANDSHAKE_MS);
+    const patience = clock.after(HANDSHAKE_MS, () => socket.destroy(new Error('no handshake')));
     socket.once('secure', () => {
       admitted = true;
-      clearTimeout(patience);
+      patience.stop();
       if (++this.#admitted > MOST_ADMITTED) socket.destroy();
     });
     socket.once('close', () => {
-      clearTimeout(patience);
+      patience.stop();
       this.#sockets.delete(socket);
       if (admitted) this.#admitted--;
     });
@@ -118,7 +119,7 @@ export class SourceDoor implements Disposable {
     } catch (error) {
       if (!socket.writable) return;
       socket.end(messageFrame({ error: toProblem(toStowageError(error)) }));
-      setTimeout(() => socket.destroy(), GOODBYE_MS).unref();
+      clock.after(GOODBYE_MS, () => socket.destroy(), false);
     }
   }
 

@@ -1,7 +1,6 @@
-import { type FileHandle, open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import type { ChunkDigests } from '../../shared/transfer/chunks.ts';
-import { writeFully } from '../host/files.ts';
+import type { Image } from '../images/image.ts';
 
 const KINDS = { written: 1, revoked: 2, durable: 3 } as const;
 
@@ -11,14 +10,14 @@ const KINDS = { written: 1, revoked: 2, durable: 3 } as const;
  * of the first records have their data on stable storage; what no mark covers is checked when the journal is opened
  * again, and losing it only sends some chunks again.
  */
-export class ChunkJournal implements AsyncDisposable {
-  readonly #file: FileHandle;
+export class ChunkJournal {
+  readonly #file: Image;
   readonly #recordBytes: number;
   #records: number;
   /** Appends go one after the other: a record that stands in the file has all before it, a failed one leaves no gap. */
   #tail: Promise<void> = Promise.resolve();
 
-  private constructor(file: FileHandle, recordBytes: number, records: number) {
+  private constructor(file: Image, recordBytes: number, records: number) {
     this.#file = file;
     this.#recordBytes = recordBytes;
     this.#records = records;
@@ -29,13 +28,12 @@ export class ChunkJournal implements AsyncDisposable {
    * the chunks that were written but perhaps never durable.
    */
   static async open(
-    path: string,
+    file: Image,
     digests: ChunkDigests,
   ): Promise<{ journal: ChunkJournal; doubtful: number[] }> {
     const recordBytes = 1 + 4 + digests.map.digestBytes + 4;
-    const file = await open(path, 'a+', 0o600);
-    const bytes = await file.readFile();
-    await file.close();
+    const bytes = Buffer.alloc(file.sizeBytes);
+    await file.read(bytes, 0);
     /** By chunk, the record that notes it. */
     const noted = new Map<number, number>();
     let durable = 0;
@@ -55,12 +53,11 @@ export class ChunkJournal implements AsyncDisposable {
       }
       records++;
     }
-    const writable = await open(path, 'r+');
-    await writable.truncate(records * recordBytes);
+    if (file.sizeBytes > records * recordBytes) await file.setSize?.(records * recordBytes);
     const doubtful = [...noted].flatMap(([chunk, at]) =>
       at >= durable && digests.has(chunk) ? [chunk] : [],
     );
-    return { journal: new ChunkJournal(writable, recordBytes, records), doubtful };
+    return { journal: new ChunkJournal(file, recordBytes, records), doubtful };
   }
 
   /** How many records there are. */
@@ -76,13 +73,13 @@ export class ChunkJournal implements AsyncDisposable {
   /** The data of the first `records` records is durable; so are those records when this settles. */
   async durable(records: number): Promise<void> {
     await this.#append('durable', records);
-    await this.#file.datasync();
+    await this.#file.flush();
   }
 
   /** Takes a chunk off the record, durably: what is written over it next may never be finished. */
   async revoke(chunk: number): Promise<void> {
     await this.#append('revoked', chunk);
-    await this.#file.datasync();
+    await this.#file.flush();
   }
 
   #append(kind: keyof typeof KINDS, number: number, digest?: Buffer): Promise<void> {
@@ -92,15 +89,15 @@ export class ChunkJournal implements AsyncDisposable {
     digest?.copy(record, 5);
     record.writeUInt32LE(crc32(record.subarray(0, -4)), this.#recordBytes - 4);
     const append = this.#tail.then(async () => {
-      await writeFully(this.#file, record, this.#records * this.#recordBytes);
+      await this.#file.write(record, this.#records * this.#recordBytes);
       this.#records++;
     });
     this.#tail = append.catch(() => undefined);
     return append;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Settles when nothing is being written any more. */
+  async settled(): Promise<void> {
     await this.#tail;
-    await this.#file.close();
   }
 }

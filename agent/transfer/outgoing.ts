@@ -6,16 +6,26 @@ import type { DigestAlgorithm } from '../../shared/transfer/digest.ts';
 import { type Frame, frameHeader, MAX_PAYLOAD, messageFrame } from '../../shared/transfer/frames.ts';
 import { chunkFrames, readChunk } from '../../shared/transfer/send.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import type { VolumeSource } from '../backends/backend.ts';
+import type { OpenedVolume } from '../pools/operations.ts';
 import { Throttle } from './throttle.ts';
 
 const questionSchema = z.object({ ask: z.enum(['zeros', 'finish']) });
 
-/** Settles when the stream has taken the bytes, so that their buffer may be used again; throws when it is cut. */
+/**
+ * Settles when the stream has taken the bytes, so that their buffer may be used again; throws when it is cut: a stream that is
+ * destroyed may never call back.
+ */
 function write(stream: Duplex, pieces: Buffer[]): Promise<void> {
   const written = new Promise<void>((resolve, reject) => {
+    const cut = (): void => reject(new StowageError('stream-cut', 'the sink closed the connection'));
+    if (stream.destroyed) return cut();
+    stream.once('close', cut);
     for (const piece of pieces.slice(0, -1)) stream.write(piece);
-    stream.write(pieces.at(-1)!, (error) => (error ? reject(error) : resolve()));
+    stream.write(pieces.at(-1)!, (error) => {
+      stream.off('close', cut);
+      if (error) reject(error);
+      else resolve();
+    });
   });
   written.catch(() => undefined);
   return written;
@@ -32,13 +42,13 @@ function write(stream: Duplex, pieces: Buffer[]): Promise<void> {
  */
 export class Outgoing {
   readonly map: ChunkMap;
-  readonly #source: VolumeSource;
+  readonly #source: OpenedVolume;
   readonly #digests: ChunkDigests;
   readonly #throttle: Throttle | undefined;
   /** Small where the rate is, so that something moves all the time. */
   readonly #pieceBytes: number;
 
-  constructor(source: VolumeSource, digest: DigestAlgorithm, limitBytesPerSecond?: number) {
+  constructor(source: OpenedVolume, digest: DigestAlgorithm, limitBytesPerSecond?: number) {
     this.#source = source;
     this.map = new ChunkMap(source.layout.parts, digest);
     this.#digests = new ChunkDigests(this.map);
@@ -80,7 +90,7 @@ export class Outgoing {
     for (let first = 0; first < map.count; ) {
       let next = first;
       let length = 0;
-      for (; next < map.count && this.#isHole(next); next++) {
+      for (; next < map.count && (await this.#isHole(next)); next++) {
         const chunk = map.chunk(next);
         length += chunk.length;
         this.#digests.set(next, map.zeroDigest(chunk.length));
@@ -96,9 +106,9 @@ export class Outgoing {
     await write(stream, [messageFrame({})]);
   }
 
-  #isHole(index: number): boolean {
+  async #isHole(index: number): Promise<boolean> {
     const { part, offset, length } = this.map.chunk(index);
-    for (const _extent of this.#source.sources[part]!.extents(offset, offset + length)) return false;
+    for await (const _extent of this.#source.sources[part]!.extents(offset, offset + length)) return false;
     return true;
   }
 

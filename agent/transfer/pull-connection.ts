@@ -5,6 +5,7 @@ import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'n
 import { CHUNK_BYTES, type ChunkMap } from '../../shared/transfer/chunks.ts';
 import { type Frame, frameHeader, messageFrame } from '../../shared/transfer/frames.ts';
 import { ExtentDecoder, type ReceivedChunk } from '../../shared/transfer/receive.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { fromProblem, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { preSharedKey, secureContext, type Ticket } from './tls.ts';
 
@@ -77,9 +78,8 @@ export class PullConnection implements Disposable {
   /** Settles when both sides have proved that they hold the ticket. Throws `ticket-refused` when one of them does not. */
   async opened(): Promise<void> {
     const socket = this.#socket;
-    const timer = setTimeout(
-      () => this.#fail(new StowageError('stream-cut', `no answer within ${DIAL_MS} ms`)),
-      DIAL_MS,
+    const timer = clock.after(DIAL_MS, () =>
+      this.#fail(new StowageError('stream-cut', `no answer within ${DIAL_MS} ms`)),
     );
     const secured = once(socket, 'secureConnect');
     secured.catch(() => undefined);
@@ -90,7 +90,7 @@ export class PullConnection implements Disposable {
         throw new StowageError('ticket-refused', 'the source does not accept the ticket', { cause: error });
       throw error;
     } finally {
-      clearTimeout(timer);
+      timer.stop();
     }
     socket.setTimeout(STALL_MS, () => {
       if (this.#question)

@@ -3,8 +3,8 @@ import type { Offer, PullProgress } from '../../shared/protocol/agent.ts';
 import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
 import { BlockSignal } from '../../shared/util/abort.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import type { Sink } from '../backends/backend.ts';
 import { PullConnection, type Way } from './pull-connection.ts';
+import type { Sink } from './sink.ts';
 import type { Ticket } from './tls.ts';
 
 /** Connections side by side; each has one chunk on its way while another is written: a kill or a cut costs at most 12 MiB. */

@@ -1,10 +1,9 @@
 import { z } from 'zod';
 import { formatCapabilities } from '../../shared/conf/capabilities-xml.ts';
-import { permissionsSchema } from '../../shared/conf/permissions.ts';
 import { type Pool, poolDefinitionSchema } from '../../shared/conf/pool.ts';
-import { definitionOf, documentOf } from '../../shared/conf/pool-document.ts';
+import { documentOf } from '../../shared/conf/pool-document.ts';
 import { parsePool } from '../../shared/conf/pool-xml.ts';
-import { formatSources, type PoolSource } from '../../shared/conf/sources-xml.ts';
+import { type FoundSource, formatSources } from '../../shared/conf/sources-xml.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { type AgentInfo, definePoolSchema } from '../../shared/protocol/agent.ts';
 import { nameSchema } from '../../shared/util/names.ts';
@@ -18,15 +17,21 @@ const hostQuery = z.object({ host: nameSchema.optional() });
 const createPoolSchema = definePoolSchema.extend({
   /** Make the storage, such as the directory, before the pool is started. */
   build: z.boolean().default(true),
+  /** What building does where something is there already: `false` refuses, `true` overwrites; absent: what is safe. */
+  overwrite: z.boolean().optional(),
   start: z.boolean().default(true),
 });
 
 /** For a libvirt document, which cannot say it: the same as in our own. */
 const createPoolQuery = z.object({
   build: z.stringbool().optional(),
+  overwrite: z.stringbool().optional(),
   start: z.stringbool().optional(),
   autostart: z.stringbool().optional(),
 });
+
+/** As libvirt's flags: `overwrite=true`, `overwrite=false` (refuse where something is), or nothing. */
+const buildQuery = z.object({ overwrite: z.stringbool().optional() });
 
 /** Another host to look on. */
 const sourcesQuery = z.object({ host: z.string().max(255).optional() });
@@ -48,23 +53,11 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
     async (request, reply) => {
       const pool = await inventory.pool(request.params.host, request.params.pool);
       if (!wantsXml(request)) return pool;
-      const permissions =
-        pool.target_permissions === null
-          ? undefined
-          : permissionsSchema.parse(JSON.parse(pool.target_permissions));
-      const document = documentOf(
-        {
-          name: pool.name,
-          uuid: pool.uuid,
-          type: pool.type,
-          target: { path: pool.target_path, permissions },
-        },
-        {
-          capacityBytes: pool.capacity_bytes,
-          allocationBytes: pool.allocation_bytes,
-          availableBytes: pool.available_bytes,
-        },
-      );
+      const document = documentOf(await inventory.definition(request.params.host, request.params.pool), {
+        capacityBytes: pool.capacity_bytes,
+        allocationBytes: pool.allocation_bytes,
+        availableBytes: pool.available_bytes,
+      });
       return reply.type(XML_TYPE).send(document);
     },
   );
@@ -89,7 +82,7 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
       const { host, type } = request.params;
       const agent = await fleet.client(host);
       const query = request.query.host === undefined ? '' : `?host=${encodeURIComponent(request.query.host)}`;
-      const sources = await agent.json<PoolSource[]>(`/v1/sources/${encodeURIComponent(type)}${query}`);
+      const sources = await agent.json<FoundSource[]>(`/v1/sources/${encodeURIComponent(type)}${query}`);
       return reply.type(XML_TYPE).send(formatSources(sources));
     },
   );
@@ -103,22 +96,22 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
       // Who may not do this has been refused before: only now is a document read.
       preValidation: async (request) => {
         if (typeof request.body !== 'string') return;
-        const asked = { ...definitionOf(parsePool(request.body)), ...createPoolQuery.parse(request.query) };
+        const asked = { ...parsePool(request.body), ...createPoolQuery.parse(request.query) };
         // Validated next, as any body is.
         request.body = asked as typeof request.body;
       },
     },
     async (request, reply) => {
-      const { build, start, ...definition } = request.body;
+      const { build, overwrite, start, ...definition } = request.body;
       request.note = {
         target: `${request.params.host}/${definition.name}`,
-        detail: `${definition.type} ${definition.target.path}`,
+        detail: `${definition.type} ${definition.target.path ?? ''}`,
       };
       const agent = await fleet.client(request.params.host);
       let pool = await agent.json<Pool>('/v1/pools', { method: 'POST', json: definition });
       const path = `/v1/pools/${encodeURIComponent(pool.name)}`;
       try {
-        if (build) await agent.json(`${path}/build`, { method: 'POST' });
+        if (build) await agent.json(`${path}/build`, { method: 'POST', json: { overwrite } });
         if (start) pool = await agent.json<Pool>(`${path}/start`, { method: 'POST' });
       } catch (error) {
         await agent.json(path, { method: 'DELETE' }).catch(() => undefined);
@@ -139,12 +132,12 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
         const { host, pool } = request.params as z.output<typeof poolParams>;
         const { autostart } = redefinePoolQuery.parse(request.query);
         const now = autostart ?? (await inventory.pool(host, pool)).autostart === 1;
-        request.body = { ...definitionOf(parsePool(request.body)), autostart: now };
+        request.body = { ...parsePool(request.body), autostart: now };
       },
     },
     async (request) => {
       const { host, pool } = request.params;
-      request.note = { detail: `${request.body.type} ${request.body.target.path}` };
+      request.note = { detail: `${request.body.type} ${request.body.target.path ?? ''}` };
       const agent = await fleet.client(host);
       return agent.json<Pool>(`/v1/pools/${encodeURIComponent(pool)}`, { method: 'PUT', json: request.body });
     },
@@ -154,12 +147,18 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
     const config = { role: 'operator' as const, audit: `pool.${action}` };
     http.post(
       `/api/v1/hosts/:host/pools/:pool/${action}`,
-      { config, schema: { tags, params: poolParams } },
+      { config, schema: { tags, params: poolParams, querystring: buildQuery } },
       async (request) => {
         const { host, pool } = request.params;
+        const { overwrite } = request.query;
+        if (overwrite) request.note = { detail: 'what is there is overwritten' };
         if (action === 'stop') await leases.refuseHeld(`${host}/${pool}`);
         const agent = await fleet.client(host);
-        return agent.json(`/v1/pools/${encodeURIComponent(pool)}/${action}`, { method: 'POST' });
+        return agent.json(`/v1/pools/${encodeURIComponent(pool)}/${action}`, {
+          method: 'POST',
+          json: action === 'build' ? { overwrite } : undefined,
+          patient: true,
+        });
       },
     );
   }

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { isPoolType } from '../../shared/conf/pool-types.ts';
-import { newVolumeSchema, type Snapshot, type Volume } from '../../shared/conf/volume.ts';
-import { newVolumeOf } from '../../shared/conf/volume-document.ts';
+import { type Finding, newVolumeSchema, type Snapshot, type Volume } from '../../shared/conf/volume.ts';
+import { documentOfVolume, newVolumeOf } from '../../shared/conf/volume-document.ts';
 import { formatVolume, parseVolume } from '../../shared/conf/volume-xml.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { resizeVolumeSchema, snapshotBodySchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
@@ -12,7 +12,6 @@ import type { Parts } from '../controller.ts';
 import { type AgentClient, agentVolumePath } from '../hosts/agent-client.ts';
 import { migrate, migrateParamsSchema } from '../jobs/migrate.ts';
 import { clone, wipe } from '../jobs/volume-jobs.ts';
-import type { VolumeRow } from '../store/schema.ts';
 import { type ApiHttp, wantsXml } from './http.ts';
 import { poolParams } from './pool-routes.ts';
 
@@ -30,19 +29,6 @@ const listQuery = z.object({
 
 /** The target is `HOST/POOL` or `HOST/POOL/VOLUME`. */
 const migrateBody = migrateParamsSchema.omit({ source: true }).extend({ target: z.string().max(800) });
-
-/** The volume in libvirt's words. */
-function documentOf(volume: VolumeRow): string {
-  return formatVolume({
-    type: volume.type === 'ploop' ? 'ploop' : 'file',
-    name: volume.name,
-    key: volume.path,
-    capacityBytes: BigInt(volume.capacity_bytes),
-    allocationBytes: BigInt(volume.allocation_bytes),
-    target: { path: volume.path, format: volume.format },
-    backingStore: volume.backing_store === null ? undefined : { path: volume.backing_store },
-  });
-}
 
 /** `allowUsed`: go ahead although domains use the volume; their names are put on record. */
 const usedQuery = z.object({ allowUsed: z.stringbool().default(false) });
@@ -103,7 +89,10 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     async (request, reply) => {
       const { host, pool, volume } = request.params;
       const found = await inventory.volume(host, pool, volume);
-      if (wantsXml(request)) return reply.type(XML_TYPE).send(documentOf(found));
+      if (wantsXml(request))
+        return reply
+          .type(XML_TYPE)
+          .send(formatVolume(documentOfVolume(await inventory.wholeVolume(host, pool, volume))));
       const agent = await fleet.client(host);
       return {
         ...found,
@@ -191,6 +180,34 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
       );
       return show(request.params, volume);
     },
+  );
+
+  /** What is wrong with a volume; nothing is changed. */
+  http.post(
+    `${path}/:volume/check`,
+    { config: { role: 'viewer', audit: 'volume.check' }, schema: { tags, params: volumeParams } },
+    async (request) => {
+      const agent = await fleet.client(request.params.host);
+      return agent.json<Finding[]>(`${agentVolumePath(request.params)}/check`, {
+        method: 'POST',
+        json: { repair: false },
+        patient: true,
+      });
+    },
+  );
+  /** Mends what can be mended; the answer is what was wrong. */
+  http.post(
+    `${path}/:volume/repair`,
+    { config: { role: 'operator', audit: 'volume.repair' }, schema: { tags, params: volumeParams } },
+    (request) =>
+      change(request.params, `repair by ${request.actor.name}`, (agent, fence) =>
+        agent.json<Finding[]>(`${agentVolumePath(request.params)}/check`, {
+          method: 'POST',
+          json: { repair: true },
+          fence,
+          patient: true,
+        }),
+      ),
   );
 
   // ---- snapshots ----

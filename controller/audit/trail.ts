@@ -9,6 +9,7 @@ import {
 } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Store } from '../store/open.ts';
 import type { AuditRow, CheckpointRow } from '../store/schema.ts';
@@ -101,7 +102,7 @@ export class AuditTrail {
           .executeTakeFirst();
         const row = {
           seq: (last?.seq ?? 0) + 1,
-          at: Date.now(),
+          at: clock.now(),
           ...entry,
           detail: entry.detail ?? '',
           previous: last?.hash ?? GENESIS,

@@ -1,4 +1,5 @@
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Store } from '../store/open.ts';
 import { ROLES, type Role, type TokenRow } from '../store/schema.ts';
@@ -33,8 +34,8 @@ export class Tokens {
       .where('name', '=', name)
       .executeTakeFirst();
     if (taken) throw new StowageError('invalid-argument', `there is a token named '${name}' already`);
-    const secret = `stow_${randomBytes(32).toString('base64url')}`;
-    const info = { id: randomUUID(), name, role, created_at: Date.now(), expires_at: expiresAt ?? null };
+    const secret = `stow_${clock.randomBytes(32).toString('base64url')}`;
+    const info = { id: clock.uuid(), name, role, created_at: clock.now(), expires_at: expiresAt ?? null };
     await this.#store
       .insertInto('tokens')
       .values({ ...info, hash: hashOf(secret) })
@@ -65,7 +66,7 @@ export class Tokens {
       .selectAll()
       .where('hash', '=', hashOf(secret))
       .executeTakeFirst();
-    if (!row || (row.expires_at !== null && row.expires_at < Date.now()))
+    if (!row || (row.expires_at !== null && row.expires_at < clock.now()))
       throw new StowageError('unauthenticated', 'the token is unknown, revoked or expired');
     return { name: row.name, role: row.role };
   }

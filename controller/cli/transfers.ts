@@ -21,7 +21,7 @@ const PATIENCE_MS = 5 * 60_000;
 function fileSource(file: FileHandle, sizeBytes: number): Source {
   return {
     sizeBytes,
-    *extents(from, to) {
+    async *extents(from, to) {
       yield { offset: from, length: to - from };
     },
     async read(buffer, offset) {

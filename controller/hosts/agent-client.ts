@@ -3,6 +3,7 @@ import { createInterface } from 'node:readline';
 import type { Duplex, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ALLOW_USED_HEADER, FENCE_HEADER, RELAY_UPGRADE } from '../../shared/protocol/agent.ts';
+import { clock, sleep, type Timer } from '../../shared/util/clock.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
 
 /** Longest silence before an answer counts as lost. Progress and events are never silent that long. */
@@ -68,10 +69,10 @@ export class AgentClient {
     answered.catch(() => undefined);
     const stall = options.patient
       ? undefined
-      : setTimeout(() => outgoing.destroy(new Error('no answer')), STALL_MS);
+      : clock.after(STALL_MS, () => outgoing.destroy(new Error('no answer')));
     try {
       if (options.body) {
-        clearTimeout(stall);
+        stall?.stop();
         await Promise.race([pipeline(options.body.stream, outgoing), answered]);
       } else {
         outgoing.end(options.json === undefined ? undefined : JSON.stringify(options.json));
@@ -84,17 +85,16 @@ export class AgentClient {
       outgoing.destroy();
       // A sink that refuses the data answers and hangs up: its answer says why, the broken pipe does not.
       if (!isStowageError(error)) {
-        const response = await Promise.race([
-          answered,
-          new Promise<undefined>((resolve) => setTimeout(resolve, 1000, undefined)),
-        ]).catch(() => undefined);
+        const response = await Promise.race([answered, sleep(1000).then(() => undefined)]).catch(
+          () => undefined,
+        );
         if (response && response.statusCode! >= 400)
           throw fromProblem(parseJson(await readText(response)), 'internal', 'the agent refused the data');
         throw brokenLink(error, options.signal);
       }
       throw error;
     } finally {
-      clearTimeout(stall);
+      stall?.stop();
     }
   }
 
@@ -157,12 +157,11 @@ function parseJson(text: string): unknown {
 /** The JSON lines of an answer, as they come. Throws `stream-cut` after `silenceMs` without any. */
 export async function* readLines(stream: IncomingMessage, silenceMs: number): AsyncGenerator<unknown> {
   let rest = '';
-  let timer = setTimeout(() => undefined, 0);
+  let timer: Timer | undefined;
   const watch = (): void => {
-    clearTimeout(timer);
-    timer = setTimeout(
-      () => stream.destroy(new StowageError('stream-cut', `the agent was silent for ${silenceMs / 1000} s`)),
-      silenceMs,
+    timer?.stop();
+    timer = clock.after(silenceMs, () =>
+      stream.destroy(new StowageError('stream-cut', `the agent was silent for ${silenceMs / 1000} s`)),
     );
   };
   watch();
@@ -175,7 +174,7 @@ export async function* readLines(stream: IncomingMessage, silenceMs: number): As
       for (const line of lines) if (line) yield JSON.parse(line);
     }
   } finally {
-    clearTimeout(timer);
+    timer?.stop();
   }
 }
 

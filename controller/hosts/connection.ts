@@ -1,10 +1,11 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type AgentEvent,
   type AgentInfo,
   agentEventSchema,
+  type EventsRequest,
   PROTOCOL_VERSION,
 } from '../../shared/protocol/agent.ts';
+import { clock, sleep } from '../../shared/util/clock.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { AgentClient, readLines } from './agent-client.ts';
 import type { Link } from './link.ts';
@@ -19,6 +20,8 @@ export interface ConnectionEvents {
   onReachable(info: AgentInfo): Promise<void>;
   onUnreachable(reason: string): Promise<void>;
   onEvent(event: AgentEvent): Promise<void>;
+  /** What the host need not tell again. */
+  known(): EventsRequest['known'];
 }
 
 /**
@@ -72,9 +75,7 @@ export class HostConnection {
       if (this.#stop.signal.aborted) return;
       await this.#events.onUnreachable(this.#reason).catch(() => undefined);
       this.#kick = new AbortController();
-      await sleep(pauseMs * (0.5 + Math.random()), undefined, { signal: this.#kick.signal }).catch(
-        () => undefined,
-      );
+      await sleep(pauseMs * (0.5 + clock.random()), this.#kick.signal).catch(() => undefined);
       pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
     }
   }
@@ -94,6 +95,8 @@ export class HostConnection {
     const ended = new AbortController();
     void link.down.then((reason) => ended.abort(new StowageError('host-unreachable', reason)));
     const stream = await this.client.stream('/v1/events', {
+      method: 'POST',
+      json: { known: this.#events.known() } satisfies EventsRequest,
       signal: AbortSignal.any([ended.signal, this.#stop.signal]),
     });
     onUp();

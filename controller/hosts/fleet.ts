@@ -1,5 +1,6 @@
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { AgentInfo } from '../../shared/protocol/agent.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { Store } from '../store/open.ts';
@@ -47,7 +48,7 @@ export class Fleet {
   async start(): Promise<void> {
     await this.#store
       .updateTable('hosts')
-      .set({ state: 'connecting', reason: null, since: Date.now() })
+      .set({ state: 'connecting', reason: null, since: clock.now() })
       .execute();
     for (const host of await this.#store.selectFrom('hosts').selectAll().execute()) this.#connect(host);
   }
@@ -62,6 +63,7 @@ export class Fleet {
       onReachable: (info) => this.#reachable(host.id, info),
       onUnreachable: (reason) => this.#setState(host.id, 'unreachable', reason),
       onEvent: (event) => this.#inventory.apply(host, event),
+      known: () => this.#inventory.known(host.id),
     });
     this.#connections.set(host.id, connection);
   }
@@ -113,7 +115,7 @@ export class Fleet {
       .executeTakeFirst();
     if (!before || (before.state === state && before.reason === reason)) return;
     // A new reason for the same state does not begin the state anew.
-    const since = before.state === state ? before.since : Date.now();
+    const since = before.state === state ? before.since : clock.now();
     await this.#store.updateTable('hosts').set({ state, reason, since }).where('id', '=', hostId).execute();
     this.#inventory.tell({ type: 'host', host: before.name, now: { state, reason, since } });
   }
@@ -154,9 +156,9 @@ export class Fleet {
       .where('name', '=', name)
       .executeTakeFirst();
     if (taken) throw new StowageError('host-exists', `there is a host '${name}' already`);
-    const now = Date.now();
+    const now = clock.now();
     const row: HostRow = {
-      id: randomUUID(),
+      id: clock.uuid(),
       name,
       kind: address.kind,
       address: JSON.stringify(address),
@@ -215,8 +217,8 @@ export class Fleet {
     if (existing && existing.kind !== 'websocket')
       throw new StowageError('host-exists', `host '${name}' is reached by ${existing.kind}`);
     const host = existing ?? (await this.#insert(name, { kind: 'websocket' }));
-    const token = `enrol_${randomBytes(32).toString('base64url')}`;
-    const expiresAt = Date.now() + ENROLMENT_MS;
+    const token = `enrol_${clock.randomBytes(32).toString('base64url')}`;
+    const expiresAt = clock.now() + ENROLMENT_MS;
     const token_hash = createHash('sha256').update(token).digest('hex');
     await this.#store
       .insertInto('enrolments')

@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { clock, sleep } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 
 const AGENT = fileURLToPath(new URL('../../agent/main.ts', import.meta.url));
@@ -39,7 +39,7 @@ export class LocalAgent {
     });
     this.#child = child;
     child.once('exit', () => {
-      if (!this.#stopping) setTimeout(() => void this.start().catch(() => undefined), 1000);
+      if (!this.#stopping) clock.after(1000, () => void this.start().catch(() => undefined));
     });
     for (let attempt = 0; attempt < 150; attempt++) {
       if (await answers(this.socket)) return;

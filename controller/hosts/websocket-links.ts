@@ -1,4 +1,4 @@
-import { createHash, createPublicKey, randomBytes, verify } from 'node:crypto';
+import { createHash, createPublicKey, verify } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { createWebSocketStream, type WebSocket, WebSocketServer } from 'ws';
@@ -9,6 +9,7 @@ import {
   proofText,
   STREAM_PATH,
 } from '../../shared/protocol/link.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import type { Store } from '../store/open.ts';
@@ -30,30 +31,30 @@ class WebSocketLink implements Link {
     this.#socket = socket;
     this.#waiting = waiting;
     this.down = new Promise((resolve) => {
-      let heard = Date.now();
+      let heard = clock.now();
       socket.on('pong', () => {
-        heard = Date.now();
+        heard = clock.now();
       });
-      const ping = setInterval(() => {
-        if (Date.now() - heard > SILENCE_MS) socket.terminate();
+      const ping = clock.every(PING_MS, () => {
+        if (clock.now() - heard > SILENCE_MS) socket.terminate();
         else socket.ping();
-      }, PING_MS);
+      });
       socket.once('close', () => {
-        clearInterval(ping);
+        ping.stop();
         resolve('the agent hung up, or its network did');
       });
     });
   }
 
   open(): Promise<Duplex> {
-    const id = randomBytes(32).toString('base64url');
+    const id = clock.randomBytes(32).toString('base64url');
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
+      const timer = clock.after(STREAM_MS, () => {
         this.#waiting.delete(id);
         reject(new StowageError('host-unreachable', 'the agent did not dial back in time'));
-      }, STREAM_MS);
+      });
       this.#waiting.set(id, (stream) => {
-        clearTimeout(timer);
+        timer.stop();
         this.#waiting.delete(id);
         resolve(stream);
       });
@@ -128,23 +129,23 @@ export class WebSocketLinks {
   async #greet(socket: WebSocket, source: string): Promise<void> {
     socket.on('error', () => socket.terminate());
     const messages = messagesOf(socket);
-    const timer = setTimeout(() => socket.terminate(), HELLO_MS);
+    const timer = clock.after(HELLO_MS, () => socket.terminate());
     try {
       const hello = await messages();
       if (hello.type !== 'hello')
         throw new StowageError('enrolment-refused', 'the agent did not say who it is');
-      const nonce = randomBytes(32).toString('base64url');
+      const nonce = clock.randomBytes(32).toString('base64url');
       socket.send(JSON.stringify({ type: 'challenge', nonce } satisfies LinkMessage));
       const proof = await messages();
       if (proof.type !== 'proof' || !isProof(hello.publicKey, nonce, proof.signature)) {
         throw new StowageError('enrolment-refused', 'the agent could not prove that it has its key');
       }
       const host = await this.#admit(hello, source);
-      clearTimeout(timer);
+      timer.stop();
       socket.send(JSON.stringify({ type: 'welcome', host: host.name } satisfies LinkMessage));
       this.#take(host.id, socket);
     } catch (error) {
-      clearTimeout(timer);
+      timer.stop();
       const reason = error instanceof Error ? error.message : String(error);
       await this.#audit
         .append({
@@ -197,11 +198,11 @@ export class WebSocketLinks {
       if (!enrolment) throw new StowageError('enrolment-refused', 'the enrolment token is unknown');
       if (enrolment.used_at !== null)
         throw new StowageError('enrolment-refused', 'the enrolment token was used before');
-      if (enrolment.expires_at < Date.now())
+      if (enrolment.expires_at < clock.now())
         throw new StowageError('enrolment-refused', 'the enrolment token has expired');
       await store
         .updateTable('enrolments')
-        .set({ used_at: Date.now() })
+        .set({ used_at: clock.now() })
         .where('token_hash', '=', tokenHash)
         .execute();
       const address: HostAddress = { kind: 'websocket', publicKey: hello.publicKey, agentId: hello.agentId };

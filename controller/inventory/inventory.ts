@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
-import type { Pool } from '../../shared/conf/pool.ts';
-import type { Volume } from '../../shared/conf/volume.ts';
-import type { AgentEvent } from '../../shared/protocol/agent.ts';
+import { type Pool, type PoolDefinition, poolDefinitionSchema } from '../../shared/conf/pool.ts';
+import { type Volume, volumeSchema } from '../../shared/conf/volume.ts';
+import type { AgentEvent, KnownPool } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Store } from '../store/open.ts';
 import type { HostRow, PoolRow, VolumeRow } from '../store/schema.ts';
@@ -26,9 +26,47 @@ export interface VolumeFilter {
   after?: string;
 }
 
+type PoolAnswer = Omit<PoolRow, 'definition'> & { host: string };
+type VolumeAnswer = Omit<VolumeRow, 'details'> & { host: string };
+
+/** All but the whole documents, which are for those who ask for one. */
+const POOL_COLUMNS = [
+  'pools.host_id',
+  'pools.name',
+  'pools.uuid',
+  'pools.type',
+  'pools.state',
+  'pools.reason',
+  'pools.target_path',
+  'pools.target_permissions',
+  'pools.capacity_bytes',
+  'pools.allocation_bytes',
+  'pools.available_bytes',
+  'pools.autostart',
+] as const;
+const VOLUME_COLUMNS = [
+  'volumes.host_id',
+  'volumes.pool',
+  'volumes.name',
+  'volumes.id',
+  'volumes.type',
+  'volumes.format',
+  'volumes.path',
+  'volumes.capacity_bytes',
+  'volumes.allocation_bytes',
+  'volumes.snapshot_count',
+  'volumes.backing_store',
+  'volumes.etag',
+  'volumes.damaged',
+] as const;
+
 /** What is where, as the agents last told: a replica, from which nothing is ever decided without asking the agent. */
 export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
   readonly #store: Store;
+  /** Which state of its pools each host has told. */
+  readonly #known = new Map<string, Map<string, KnownPool>>();
+  /** Names listed so far, of pools that are being told whole. */
+  readonly #listing = new Map<string, Set<string>>();
 
   constructor(store: Store) {
     super();
@@ -42,69 +80,106 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
 
   // ---- what agents tell ----
 
-  /** Applies one event of an agent; a snapshot replaces all that was known of the host. */
+  /** Applies one event of an agent, in the order in which they came. */
   async apply(host: Pick<HostRow, 'id' | 'name'>, event: AgentEvent): Promise<void> {
     switch (event.type) {
-      case 'snapshot':
-        return this.#applySnapshot(host, event.pools);
+      case 'begin':
+        return this.#forgetPoolsBut(host, event.pools);
       case 'pool':
         await this.#putPool(host.id, event.pool);
         return this.tell({ type: 'pool', host: host.name, pool: event.pool.name, now: event.pool });
       case 'pool-gone':
-        await this.#store
-          .deleteFrom('volumes')
-          .where('host_id', '=', host.id)
-          .where('pool', '=', event.pool)
-          .execute();
-        await this.#store
-          .deleteFrom('pools')
-          .where('host_id', '=', host.id)
-          .where('name', '=', event.pool)
-          .execute();
-        return this.tell({ type: 'pool-gone', host: host.name, pool: event.pool });
-      case 'volume':
-        await this.putVolume(host.id, event.pool, event.volume);
-        return this.tell({
-          type: 'volume',
-          host: host.name,
-          pool: event.pool,
-          volume: event.volume.name,
-          now: event.volume,
-        });
-      case 'volume-gone':
-        await this.#store
-          .deleteFrom('volumes')
-          .where('host_id', '=', host.id)
-          .where('pool', '=', event.pool)
-          .where('name', '=', event.volume)
-          .where('id', '=', event.id)
-          .execute();
-        return this.tell({ type: 'volume-gone', host: host.name, pool: event.pool, volume: event.volume });
+        return this.#forgetPool(host, event.pool);
+      case 'volumes-begin':
+        this.#listing.set(`${host.id}/${event.pool}`, new Set());
+        return;
+      case 'volumes':
+        return this.#applyVolumes(host, event);
+      case 'volumes-end':
+        return this.#endListing(host, event.pool, event.now);
       case 'alive':
         return;
     }
   }
 
-  async #applySnapshot(
-    host: Pick<HostRow, 'id' | 'name'>,
-    pools: (Pool & { volumes: Volume[] })[],
-  ): Promise<void> {
+  /** What is known of a host's pools: it need tell only what differs. */
+  known(hostId: string): Record<string, KnownPool> {
+    return Object.fromEntries(this.#known.get(hostId) ?? []);
+  }
+
+  #know(hostId: string, pool: string, state: KnownPool | undefined): void {
+    const pools = this.#known.get(hostId) ?? new Map<string, KnownPool>();
+    this.#known.set(hostId, pools);
+    if (state) pools.set(pool, state);
+    else pools.delete(pool);
+  }
+
+  async #forgetPoolsBut(host: Pick<HostRow, 'id' | 'name'>, pools: readonly string[]): Promise<void> {
+    const rows = await this.#store
+      .selectFrom('pools')
+      .select('name')
+      .where('host_id', '=', host.id)
+      .execute();
+    for (const { name } of rows) if (!pools.includes(name)) await this.#forgetPool(host, name);
+  }
+
+  async #forgetPool(host: Pick<HostRow, 'id' | 'name'>, pool: string): Promise<void> {
+    this.#know(host.id, pool, undefined);
     await this.#store.transaction().execute(async (store) => {
-      await store.deleteFrom('volumes').where('host_id', '=', host.id).execute();
-      await store.deleteFrom('pools').where('host_id', '=', host.id).execute();
-      for (const { volumes, ...pool } of pools) {
-        await store.insertInto('pools').values(poolRow(host.id, pool)).execute();
-        // SQLite takes at most 32766 parameters a statement.
-        for (let start = 0; start < volumes.length; start += 1000) {
-          const rows = volumes
-            .slice(start, start + 1000)
-            .map((volume) => volumeRow(host.id, pool.name, volume));
-          await store.insertInto('volumes').values(rows).execute();
-        }
-      }
+      await store.deleteFrom('volumes').where('host_id', '=', host.id).where('pool', '=', pool).execute();
+      await store.deleteFrom('pools').where('host_id', '=', host.id).where('name', '=', pool).execute();
     });
-    for (const { volumes: _volumes, ...pool } of pools)
-      this.tell({ type: 'pool', host: host.name, pool: pool.name, now: pool });
+    this.tell({ type: 'pool-gone', host: host.name, pool });
+  }
+
+  /** One page of volumes, in one transaction. */
+  async #applyVolumes(
+    host: Pick<HostRow, 'id' | 'name'>,
+    { pool, volumes, gone, now }: Extract<AgentEvent, { type: 'volumes' }>,
+  ): Promise<void> {
+    const listing = this.#listing.get(`${host.id}/${pool}`);
+    for (const { name } of volumes) listing?.add(name);
+    for (const { name } of gone) listing?.delete(name);
+    await this.#store.transaction().execute(async (store) => {
+      for (const { name, id } of gone)
+        await store
+          .deleteFrom('volumes')
+          .where('host_id', '=', host.id)
+          .where('pool', '=', pool)
+          .where('name', '=', name)
+          .where('id', '=', id)
+          .execute();
+      for (const volume of volumes) await putVolume(store, host.id, pool, volume);
+    });
+    if (now) this.#know(host.id, pool, now);
+    for (const { name } of gone) this.tell({ type: 'volume-gone', host: host.name, pool, volume: name });
+    for (const volume of volumes)
+      this.tell({ type: 'volume', host: host.name, pool, volume: volume.name, now: volume });
+  }
+
+  /** Everything was listed: what was not is not there. */
+  async #endListing(host: Pick<HostRow, 'id' | 'name'>, pool: string, now: KnownPool): Promise<void> {
+    const key = `${host.id}/${pool}`;
+    const listed = this.#listing.get(key) ?? new Set();
+    this.#listing.delete(key);
+    const rows = await this.#store
+      .selectFrom('volumes')
+      .select('name')
+      .where('host_id', '=', host.id)
+      .where('pool', '=', pool)
+      .execute();
+    const missing = rows.filter(({ name }) => !listed.has(name));
+    await this.#store.transaction().execute(async (store) => {
+      for (const { name } of missing)
+        await store
+          .deleteFrom('volumes')
+          .where('host_id', '=', host.id)
+          .where('pool', '=', pool)
+          .where('name', '=', name)
+          .execute();
+    });
+    this.#know(host.id, pool, now);
+    for (const { name } of missing) this.tell({ type: 'volume-gone', host: host.name, pool, volume: name });
   }
 
   async #putPool(hostId: string, pool: Pool): Promise<void> {
@@ -117,12 +192,7 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
   }
 
   async putVolume(hostId: string, pool: string, volume: Volume): Promise<void> {
-    const row = volumeRow(hostId, pool, volume);
-    await this.#store
-      .insertInto('volumes')
-      .values(row)
-      .onConflict((c) => c.columns(['host_id', 'pool', 'name']).doUpdateSet(row))
-      .execute();
+    await putVolume(this.#store, hostId, pool, volume);
   }
 
   async removeVolume(hostId: string, pool: string, name: string): Promise<void> {
@@ -136,28 +206,63 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
 
   // ---- what people ask ----
 
-  async pools(host?: string): Promise<(PoolRow & { host: string })[]> {
+  async pools(host?: string): Promise<PoolAnswer[]> {
     let query = this.#store
       .selectFrom('pools')
       .innerJoin('hosts', 'hosts.id', 'pools.host_id')
-      .selectAll('pools')
+      .select(POOL_COLUMNS)
       .select('hosts.name as host');
     if (host !== undefined) query = query.where('hosts.name', '=', host);
     return query.orderBy('hosts.name').orderBy('pools.name').execute();
   }
 
-  async pool(host: string, name: string): Promise<PoolRow & { host: string }> {
+  async pool(host: string, name: string): Promise<PoolAnswer> {
     const found = (await this.pools(host)).find((pool) => pool.name === name);
     if (!found) throw new StowageError('pool-not-found', `host '${host}' has no pool '${name}'`);
     return found;
   }
 
+  /** A pool as its owner defined it. */
+  async definition(host: string, name: string): Promise<PoolDefinition> {
+    const { host_id: hostId } = await this.pool(host, name);
+    const { definition } = await this.#store
+      .selectFrom('pools')
+      .select('definition')
+      .where('host_id', '=', hostId)
+      .where('name', '=', name)
+      .executeTakeFirstOrThrow();
+    if (definition === null)
+      throw new StowageError(
+        'host-unreachable',
+        `host '${host}' has not told what its pool '${name}' is yet`,
+      );
+    return poolDefinitionSchema.parse(JSON.parse(definition));
+  }
+
+  /** A volume with everything that its host told of it. */
+  async wholeVolume(host: string, pool: string, name: string): Promise<Volume> {
+    const { host_id: hostId } = await this.volume(host, pool, name);
+    const { details } = await this.#store
+      .selectFrom('volumes')
+      .select('details')
+      .where('host_id', '=', hostId)
+      .where('pool', '=', pool)
+      .where('name', '=', name)
+      .executeTakeFirstOrThrow();
+    if (details === null)
+      throw new StowageError(
+        'host-unreachable',
+        `host '${host}' has not told what its volume '${name}' is yet`,
+      );
+    return volumeSchema.parse(JSON.parse(details));
+  }
+
   /** Volumes by host, pool and name; a page is found by its key, so that the last costs what the first does. */
-  async volumes(filter: VolumeFilter): Promise<(VolumeRow & { host: string })[]> {
+  async volumes(filter: VolumeFilter): Promise<VolumeAnswer[]> {
     let query = this.#store
       .selectFrom('volumes')
       .innerJoin('hosts', 'hosts.id', 'volumes.host_id')
-      .selectAll('volumes')
+      .select(VOLUME_COLUMNS)
       .select('hosts.name as host');
     if (filter.host !== undefined) query = query.where('hosts.name', '=', filter.host);
     if (filter.pool !== undefined) query = query.where('volumes.pool', '=', filter.pool);
@@ -177,11 +282,20 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
       .execute();
   }
 
-  async volume(host: string, pool: string, name: string): Promise<VolumeRow & { host: string }> {
+  async volume(host: string, pool: string, name: string): Promise<VolumeAnswer> {
     const [found] = await this.volumes({ host, pool, name, limit: 1 });
     if (!found) throw new StowageError('volume-not-found', `pool '${host}/${pool}' has no volume '${name}'`);
     return found;
   }
+}
+
+async function putVolume(store: Store, hostId: string, pool: string, volume: Volume): Promise<void> {
+  const row = volumeRow(hostId, pool, volume);
+  await store
+    .insertInto('volumes')
+    .values(row)
+    .onConflict((c) => c.columns(['host_id', 'pool', 'name']).doUpdateSet(row))
+    .execute();
 }
 
 function poolRow(hostId: string, pool: Pool): PoolRow {
@@ -192,12 +306,13 @@ function poolRow(hostId: string, pool: Pool): PoolRow {
     type: pool.type,
     state: pool.state,
     reason: pool.reason ?? null,
-    target_path: pool.target.path,
+    target_path: pool.target.path ?? '',
     target_permissions: pool.target.permissions ? JSON.stringify(pool.target.permissions) : null,
     capacity_bytes: pool.capacityBytes,
     allocation_bytes: pool.allocationBytes,
     available_bytes: pool.availableBytes,
     autostart: pool.autostart ? 1 : 0,
+    definition: JSON.stringify(poolDefinitionSchema.parse(pool)),
   };
 }
 
@@ -213,8 +328,9 @@ function volumeRow(hostId: string, pool: string, volume: Volume): VolumeRow {
     capacity_bytes: volume.capacityBytes,
     allocation_bytes: volume.allocationBytes,
     snapshot_count: volume.snapshotCount,
-    backing_store: volume.backingStore ?? null,
+    backing_store: volume.backingStore?.path ?? null,
     etag: volume.etag,
     damaged: volume.damaged ?? null,
+    details: JSON.stringify(volume),
   };
 }

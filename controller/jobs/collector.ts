@@ -1,4 +1,5 @@
 import { type TransferStatus, transferSpecSchema } from '../../shared/protocol/agent.ts';
+import { clock } from '../../shared/util/clock.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Store } from '../store/open.ts';
 
@@ -26,7 +27,7 @@ export async function collectLeftovers(
   const owned = new Set(jobs.map(({ notes }) => transferIdOf(JSON.parse(notes))));
   let removed = 0;
   for (const transfer of transfers) {
-    if (owned.has(transfer.id) || transfer.touchedAt > Date.now() - youngMs) continue;
+    if (owned.has(transfer.id) || transfer.touchedAt > clock.now() - youngMs) continue;
     await agent.json(`/v1/transfers/${transfer.id}`, { method: 'DELETE' });
     removed++;
   }

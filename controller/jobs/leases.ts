@@ -1,3 +1,4 @@
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Store } from '../store/open.ts';
 import type { LeaseRow } from '../store/schema.ts';
@@ -39,13 +40,13 @@ export class Leases {
         .select('token')
         .where('volume', '=', volume)
         .executeTakeFirst();
-      const token = Math.max((last?.token ?? 0) + 1, Date.now());
+      const token = Math.max((last?.token ?? 0) + 1, clock.now());
       await store
         .insertInto('lease_tokens')
         .values({ volume, token })
         .onConflict((c) => c.column('volume').doUpdateSet({ token }))
         .execute();
-      const lease = { volume, mode, token, holder, job_id: jobId ?? null, acquired_at: Date.now() };
+      const lease = { volume, mode, token, holder, job_id: jobId ?? null, acquired_at: clock.now() };
       const { id } = await store.insertInto('leases').values(lease).returning('id').executeTakeFirstOrThrow();
       return { id, token, inTheWay: undefined };
     });

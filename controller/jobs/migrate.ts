@@ -1,4 +1,3 @@
-import { randomBytes, randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { volumeFormatSchema } from '../../shared/conf/volume.ts';
 import {
@@ -12,6 +11,7 @@ import {
 } from '../../shared/protocol/agent.ts';
 import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
 import { BlockSignal } from '../../shared/util/abort.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { ERRORS, type ErrorCode, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import { agentVolumePath, readFirstLine, readLines } from '../hosts/agent-client.ts';
@@ -66,7 +66,7 @@ async function plan(context: Context): Promise<void> {
     format === undefined || format === layout.format ? ('image' as const) : ('content' as const);
   if (representation === 'content') layout = await layoutAs('content');
   context.notes.spec = {
-    id: randomUUID(),
+    id: clock.uuid(),
     pool: to.pool,
     volume: to.volume,
     volumeId: keepSource ? undefined : layout.volumeId,
@@ -99,7 +99,7 @@ async function transfer(context: Context): Promise<void> {
   const { source, target, limitBytesPerSecond } = context.params;
   const from = place(source);
   const [sender, sink] = await Promise.all([context.agent(from.host), context.agent(place(target).host)]);
-  const ticket = randomBytes(32).toString('base64url');
+  const ticket = clock.randomBytes(32).toString('base64url');
   const send: SendRequest = {
     transfer: spec!.id,
     pool: from.pool,
@@ -107,7 +107,7 @@ async function transfer(context: Context): Promise<void> {
     representation: spec!.representation,
     digest: spec!.digest,
     ticket,
-    expiresAt: Date.now() + TICKET_MS,
+    expiresAt: clock.now() + TICKET_MS,
     limitBytesPerSecond,
   };
   // Ends with this attempt, and with it the door.

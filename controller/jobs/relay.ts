@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { sleep } from '../../shared/util/clock.ts';
 import type { AgentClient } from '../hosts/agent-client.ts';
 
 /** As many as the source uses side by side. */
@@ -28,7 +29,7 @@ export class Relay implements Disposable {
         await this.#join();
       } catch {
         // The send fails by itself when no stream is left, and says why; a broken pair is not worth a word.
-        await new Promise((resolve) => setTimeout(resolve, 300));
+        await sleep(300);
       }
     }
   }

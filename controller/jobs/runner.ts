@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { clock, sleep } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import type { Fleet } from '../hosts/fleet.ts';
@@ -75,7 +75,7 @@ export class JobRunner {
 
   /** Takes the leases and begins. Throws `volume-in-use`, naming the holder, before anything is recorded. */
   async submit<P, N>(kind: JobKind<P, N>, params: P, actor: string): Promise<JobInfo> {
-    const now = Date.now();
+    const now = clock.now();
     const row = await this.#store
       .insertInto('jobs')
       .values({
@@ -120,7 +120,7 @@ export class JobRunner {
   async #update(id: number, values: Partial<JobRow>): Promise<void> {
     await this.#store
       .updateTable('jobs')
-      .set({ ...values, updated_at: Date.now() })
+      .set({ ...values, updated_at: clock.now() })
       .where('id', '=', id)
       .execute();
     this.#inventory.tell({ type: 'job', now: { id, ...values } });
@@ -133,7 +133,7 @@ export class JobRunner {
       if (!pending) return;
       const values = pending;
       pending = undefined;
-      last = Date.now();
+      last = clock.now();
       await this.#update(row.id, values);
     };
     const context = {
@@ -163,7 +163,7 @@ export class JobRunner {
       },
       progress: (done_bytes: number, total_bytes: number, wire_bytes: number) => {
         pending = { done_bytes, total_bytes, wire_bytes };
-        if (Date.now() - last > PROGRESS_MS) void flush().catch(() => undefined);
+        if (clock.now() - last > PROGRESS_MS) void flush().catch(() => undefined);
       },
       flush,
     };
@@ -219,7 +219,7 @@ export class JobRunner {
     forwardOnly: boolean,
   ): Promise<void> {
     const step = kind.steps[number]!;
-    const begun = { job_id: jobId, number, name: step.name, started_at: Date.now(), finished_at: null };
+    const begun = { job_id: jobId, number, name: step.name, started_at: clock.now(), finished_at: null };
     await this.#store
       .insertInto('job_steps')
       .values(begun)
@@ -244,14 +244,14 @@ export class JobRunner {
           forwardOnly && !stopped()
             ? entry.wake.signal
             : AbortSignal.any([entry.stop.signal, entry.wake.signal]);
-        await sleep(pauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined);
+        await sleep(pauseMs * (0.5 + clock.random()), signal).catch(() => undefined);
         if (stopped()) throw error;
         await this.#update(jobId, { state: 'running', error_code: null, error_message: null });
       }
     }
     await this.#store
       .updateTable('job_steps')
-      .set({ finished_at: Date.now() })
+      .set({ finished_at: clock.now() })
       .where('job_id', '=', jobId)
       .where('number', '=', number)
       .execute();

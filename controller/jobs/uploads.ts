@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import {
@@ -10,6 +9,7 @@ import {
 } from '../../shared/conf/volume.ts';
 import { type TransferSpec, type TransferStatus, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import type { Fleet } from '../hosts/fleet.ts';
@@ -125,7 +125,7 @@ export class Uploads {
     const job = await this.#jobs.submit(upload, params, actor);
     const dense = format === 'ploop' && request.representation === 'image';
     const spec: TransferSpec = {
-      id: randomUUID(),
+      id: clock.uuid(),
       pool: target.pool,
       volume: target.volume,
       format,
@@ -187,7 +187,7 @@ export class Uploads {
     body: { stream: Readable; type: string },
   ): Promise<TransferStatus> {
     const agent = await this.#fleet.client(host);
-    const poll = setInterval(() => void this.#showProgress(host, upload).catch(() => undefined), 1000);
+    const poll = clock.every(1000, () => void this.#showProgress(host, upload).catch(() => undefined));
     try {
       const status = await agent.json<TransferStatus>(`/v1/transfers/${upload.spec.id}/${path}`, {
         method: 'PUT',
@@ -201,7 +201,7 @@ export class Uploads {
         await this.cancel(host, upload, error);
       throw error;
     } finally {
-      clearInterval(poll);
+      poll.stop();
     }
   }
 
@@ -274,7 +274,7 @@ export class Uploads {
       .selectAll()
       .where('kind', '=', 'upload')
       .where('state', 'in', ['queued', 'running'])
-      .where('updated_at', '<', Date.now() - IDLE_MS)
+      .where('updated_at', '<', clock.now() - IDLE_MS)
       .execute();
     for (const row of rows)
       await this.#jobs.finish(row.id, new StowageError('cancelled', 'nobody continued the upload for a day'));

@@ -140,8 +140,17 @@ const poolPermissions: Migration = {
   },
 };
 
+/** What a host tells of its pools and volumes is kept whole; until a host tells it anew there is none. */
+const wholeDocuments: Migration = {
+  async up({ schema }: Kysely<unknown>) {
+    await schema.alterTable('pools').addColumn('definition', 'text').execute();
+    await schema.alterTable('volumes').addColumn('details', 'text').execute();
+  },
+};
+
 /** In order; a name once released never changes. */
 export const MIGRATIONS: Record<string, Migration> = {
   '0001-first': first,
   '0002-pool-permissions': poolPermissions,
+  '0003-whole-documents': wholeDocuments,
 };

@@ -51,6 +51,8 @@ interface PoolsTable {
   allocation_bytes: number;
   available_bytes: number;
   autostart: number;
+  /** The whole definition, JSON. */
+  definition: string | null;
 }
 
 interface VolumesTable {
@@ -67,6 +69,8 @@ interface VolumesTable {
   backing_store: string | null;
   etag: string;
   damaged: string | null;
+  /** The whole volume, JSON. */
+  details: string | null;
 }
 
 export const JOB_STATES = ['queued', 'running', 'waiting', 'done', 'failed', 'cancelled'] as const;

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { clock } from '../util/clock.ts';
 import { StowageError } from '../util/errors.ts';
 import { type Disk, formatDiskElement, parseDiskElement } from './disk/disk.ts';
 import type { FormatDiskOptions } from './disk/source.ts';
@@ -88,7 +88,7 @@ export function parseDomainElement(written: XmlElement, { live }: { live: boolea
   return {
     type,
     name,
-    uuid: uuid === undefined ? randomUUID() : parseUuid(uuid, internalError('malformed uuid element')),
+    uuid: uuid === undefined ? clock.uuid() : parseUuid(uuid, internalError('malformed uuid element')),
     id: live && id !== undefined && /^\d{1,10}$/.test(id) ? id : undefined,
     // libvirt sorts before it fills in the buses that were not written.
     disks: arrange([...elements.keys()], (disk) => elements.get(disk)?.one('target')?.attribute('bus')),

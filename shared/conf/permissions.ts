@@ -5,5 +5,7 @@ export const permissionsSchema = z.object({
   mode: z.number().int().min(0).max(0o777).optional(),
   owner: z.number().int().min(0).max(0xffff_fffe).optional(),
   group: z.number().int().min(0).max(0xffff_fffe).optional(),
+  /** Of a security model such as SELinux. */
+  label: z.string().max(4096).optional(),
 });
 export type Permissions = z.infer<typeof permissionsSchema>;

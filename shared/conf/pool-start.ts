@@ -8,6 +8,9 @@ const SAFE_OPTIONS = {
   other: [],
 } as const;
 
+/** Where mount knows a format by another name. */
+const MOUNT_TYPES: Record<string, string> = { sshfs: 'fuse.sshfs' };
+
 function mountSource({ type, source }: PoolDocument): string {
   if (type === 'fs') return source.devices[0]!.path;
   const host = source.hosts[0]!.name;
@@ -41,7 +44,9 @@ export function startCommand(pool: PoolDocument, system: keyof typeof SAFE_OPTIO
   return [
     'mount',
     ...(options.length > 0 ? ['-o', options.join(',')] : []),
-    ...(source.format === undefined || source.format === 'auto' ? [] : ['-t', source.format]),
+    ...(source.format === undefined || source.format === 'auto'
+      ? []
+      : ['-t', MOUNT_TYPES[source.format] ?? source.format]),
     mountSource(pool),
     target.path!,
   ];

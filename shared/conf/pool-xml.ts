@@ -1,62 +1,18 @@
-import { randomUUID } from 'node:crypto';
+import { clock } from '../util/clock.ts';
 import { StowageError } from '../util/errors.ts';
 import { sanitizePath } from '../util/paths.ts';
+import type { PoolDefinition } from './pool.ts';
+import type { Adapter } from './pool-source.ts';
 import { isPoolType, POOL_TYPES, type PoolType, type PoolTypeName, type SourcePart } from './pool-types.ts';
-import { type Auth, formatAuth, parseAuth } from './xml/auth.ts';
+import { formatAuth, parseAuth } from './xml/auth.ts';
 import type { XmlElement } from './xml/element.ts';
-import { formatPermissions, type LabelledPermissions, parsePermissions } from './xml/permissions.ts';
+import { formatPermissions, parsePermissions } from './xml/permissions.ts';
 import { readXml } from './xml/read.ts';
 import { enumAttribute, integerAttribute, parseUuid, unsupported, xmlError, YES_NO } from './xml/values.ts';
 import { XmlWriter } from './xml/write.ts';
 
-/** The SCSI adapter behind a pool: one of the host, or a virtual one of a Fibre Channel host. */
-export type Adapter =
-  | {
-      type: 'scsi_host';
-      name?: string;
-      parent?: {
-        uniqueId: number;
-        address?: { domain: string; bus: string; slot: string; function: string };
-      };
-    }
-  | {
-      type: 'fc_host';
-      parent?: string;
-      parentWwnn?: string;
-      parentWwpn?: string;
-      parentFabricWwn?: string;
-      managed?: 'yes' | 'no';
-      wwnn: string;
-      wwpn: string;
-    };
-
 /** A pool as libvirt's document describes it. Sizes are not part of it: they are what its host sees. */
-export interface PoolDocument {
-  type: PoolTypeName;
-  name: string;
-  uuid: string;
-  cow?: 'yes' | 'no';
-  source: {
-    hosts: { name: string; port?: number }[];
-    devices: { path: string; partSeparator?: 'yes' | 'no' }[];
-    dir?: string;
-    adapter?: Adapter;
-    name?: string;
-    initiatorIqn?: string;
-    auth?: Auth;
-    format?: string;
-    vendor?: string;
-    product?: string;
-    protocolVersion?: string;
-  };
-  target: { path?: string; permissions?: LabelledPermissions };
-  /** How the allocation of a volume is told after a refresh. */
-  refreshAllocation?: 'default' | 'capacity';
-  /** `fs:mount_opts`: for `mount -o`. */
-  mountOptions?: string[];
-  /** `rbd:config_opts`: for the cluster's client. */
-  configOptions?: { name: string; value: string }[];
-}
+export type PoolDocument = Omit<PoolDefinition, 'autostart' | 'type'> & { type: PoolTypeName };
 
 const NAMESPACES = {
   fs: 'http://libvirt.org/schemas/storagepool/fs/1.0',
@@ -226,7 +182,7 @@ export function parsePool(text: string): PoolDocument {
   return {
     type,
     name,
-    uuid: uuid === undefined ? randomUUID() : parseUuid(uuid),
+    uuid: uuid === undefined ? clock.uuid() : parseUuid(uuid),
     cow: cow && enumAttribute(cow, 'state', YES_NO),
     source,
     target: parseTarget(pool.one('target'), type, source.name ?? name),

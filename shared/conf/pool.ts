@@ -2,6 +2,7 @@ import { isAbsolute, normalize } from 'node:path';
 import { z } from 'zod';
 import { nameSchema } from '../util/names.ts';
 import { permissionsSchema } from './permissions.ts';
+import { poolSourceSchema } from './pool-source.ts';
 
 /** A directory for the target of a pool: absolute, normalised as libvirt does, never the root. */
 export const targetPathSchema = z
@@ -12,29 +13,47 @@ export const targetPathSchema = z
   .transform((path) => normalize(path).replace(/(.)\/+$/, '$1'))
   .refine((path) => path !== '/', 'the target must not be the root directory');
 
-/** What a pool is, as its owner defined it. */
+/** An option for `mount -o`: no comma, which would make it two. */
+const mountOptionSchema = z
+  .string()
+  .max(1024)
+  .regex(/^[^,\s\0]+$/, 'a mount option is one word without commas');
+
+/** What a pool is, as its owner defined it: all that libvirt's document says. Which of it a type can have, its backend says. */
 export const poolDefinitionSchema = z.object({
   name: nameSchema,
   /** Any 128 bits, as libvirt allows. */
   uuid: z.guid(),
   /** A registered backend. */
   type: z.string().max(32),
-  /** Permissions are given to the directory when the pool is built. */
-  target: z.object({ path: targetPathSchema, permissions: permissionsSchema.optional() }),
+  source: poolSourceSchema.default({ hosts: [], devices: [] }),
+  /** Permissions are given to the directory when the pool is built. Pools reached over the network have no path. */
+  target: z
+    .object({ path: targetPathSchema.optional(), permissions: permissionsSchema.optional() })
+    .default({}),
+  cow: z.enum(['yes', 'no']).optional(),
+  /** How the allocation of a volume is told after a refresh. */
+  refreshAllocation: z.enum(['default', 'capacity']).optional(),
+  /** `fs:mount_opts`: for `mount -o`. */
+  mountOptions: z.array(mountOptionSchema).optional(),
+  /** `rbd:config_opts`: for the cluster's client. */
+  configOptions: z.array(z.object({ name: z.string().max(255), value: z.string().max(4096) })).optional(),
   autostart: z.boolean().default(true),
 });
-export type PoolDefinition = z.infer<typeof poolDefinitionSchema>;
+export type PoolDefinition = z.output<typeof poolDefinitionSchema>;
 
 /** libvirt's pool states, as far as a pool of ours can be in them. */
 export const poolStateSchema = z.enum(['inactive', 'building', 'running', 'inaccessible']);
 
-/** A pool as its host sees it now. Sizes are bytes of the file system under it. */
+/** A pool as its host sees it now. Sizes are bytes of the storage under it. */
 export const poolSchema = poolDefinitionSchema.extend({
   state: poolStateSchema,
   /** Why the pool is inaccessible. */
   reason: z.string().optional(),
+  /** When the state began, ms since the epoch. */
+  since: z.number().optional(),
   capacityBytes: z.number(),
   allocationBytes: z.number(),
   availableBytes: z.number(),
 });
-export type Pool = z.infer<typeof poolSchema>;
+export type Pool = z.output<typeof poolSchema>;

@@ -2,7 +2,7 @@ import { readXml } from './xml/read.ts';
 import { XmlWriter } from './xml/write.ts';
 
 /** Something that a pool could be made of. */
-export interface PoolSource {
+export interface FoundSource {
   host?: string;
   dir?: string;
   devices?: string[];
@@ -11,7 +11,7 @@ export interface PoolSource {
 }
 
 /** libvirt's document of what was found. */
-export function formatSources(sources: readonly PoolSource[]): string {
+export function formatSources(sources: readonly FoundSource[]): string {
   const xml = new XmlWriter();
   xml.element('sources', {}, () => {
     for (const { host, dir, devices = [], name, format } of sources) {
@@ -28,10 +28,10 @@ export function formatSources(sources: readonly PoolSource[]): string {
 }
 
 /** The volumes in what `gluster --xml volume info all` prints, as sources of pools of gluster or of mounts of it. */
-export function glusterSources(output: string, host: string, pool: 'gluster' | 'netfs'): PoolSource[] {
+export function glusterSources(output: string, host: string, pool: 'gluster' | 'netfs'): FoundSource[] {
   // Its output begins with a comment of three dashes now and then, which no document may have.
   const document = readXml(output.replaceAll(/<!--.*?-->/gs, ''), 'cliOutput');
-  return document.all('volInfo/volumes/volume').flatMap((volume): PoolSource[] => {
+  return document.all('volInfo/volumes/volume').flatMap((volume): FoundSource[] => {
     const name = volume.textOf('name');
     if (name === undefined) return [];
     return pool === 'gluster' ? [{ host, dir: '/', name }] : [{ host, dir: name, format: 'glusterfs' }];

@@ -1,5 +1,5 @@
 import { StowageError } from '../util/errors.ts';
-import { type NewVolume, volumeFormatSchema } from './volume.ts';
+import { type NewVolume, type Volume, volumeFormatSchema } from './volume.ts';
 import type { VolumeDocument } from './volume-xml.ts';
 
 const refuse = (what: string): StowageError =>
@@ -40,5 +40,27 @@ export function newVolumeOf(document: VolumeDocument): Omit<NewVolume, 'ploop'> 
             features: target.features ?? [],
           }
         : undefined,
+  };
+}
+
+/** The document of a volume as its host sees it. */
+export function documentOfVolume(volume: Volume): VolumeDocument {
+  const { type, name, path, format, permissions, timestamps, compat, features, clusterBytes } = volume;
+  return {
+    type,
+    name,
+    key: path,
+    capacityBytes: BigInt(volume.capacityBytes),
+    allocationBytes: BigInt(volume.allocationBytes),
+    target: {
+      path,
+      format: format === 'unknown' ? undefined : format,
+      permissions,
+      timestamps,
+      compat,
+      clusterBytes: clusterBytes === undefined ? undefined : BigInt(clusterBytes),
+      features,
+    },
+    backingStore: volume.backingStore,
   };
 }

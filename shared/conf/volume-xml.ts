@@ -1,15 +1,15 @@
 import { sanitizePath } from '../util/paths.ts';
 import { IMAGE_FORMATS, QCOW2_FEATURES } from './image-formats.ts';
+import type { Permissions } from './permissions.ts';
 import type { PoolTypeName } from './pool-types.ts';
+import { VOLUME_TYPES, type Volume } from './volume.ts';
 import type { XmlElement } from './xml/element.ts';
 import { type Encryption, formatEncryption, parseEncryption } from './xml/encryption.ts';
-import { formatPermissions, type LabelledPermissions, parsePermissions } from './xml/permissions.ts';
+import { formatPermissions, parsePermissions } from './xml/permissions.ts';
 import { readXml } from './xml/read.ts';
 import { scaledBytes } from './xml/scaled.ts';
 import { unsupported, xmlError } from './xml/values.ts';
 import { XmlWriter } from './xml/write.ts';
-
-export const VOLUME_TYPES = ['file', 'block', 'dir', 'network', 'netdir', 'ploop'] as const;
 
 const PARTITION_FORMATS = [
   'none',
@@ -51,7 +51,9 @@ export interface VolumeDocument {
   target: {
     path?: string;
     format?: string;
-    permissions?: LabelledPermissions;
+    permissions?: Permissions;
+    /** Only a host knows them. */
+    timestamps?: Volume['timestamps'];
     encryption?: Encryption;
     /** Version of qcow2, such as `1.1`. */
     compat?: string;
@@ -60,7 +62,7 @@ export interface VolumeDocument {
     /** No copy on write, where the file system can. */
     nocow?: true;
   };
-  backingStore?: { path: string; format?: string; permissions?: LabelledPermissions };
+  backingStore?: { path: string; format?: string; permissions?: Permissions };
 }
 
 export interface ParseVolumeOptions {
@@ -147,6 +149,15 @@ export function parseVolume(text: string, { pool, capacity }: ParseVolumeOptions
   };
 }
 
+function formatTimestamps(xml: XmlWriter, times: NonNullable<Volume['timestamps']>): void {
+  xml.element('timestamps', {}, () => {
+    for (const name of ['atime', 'mtime', 'ctime', 'btime'] as const) {
+      const time = times[name];
+      if (time !== undefined) xml.leaf(name, time);
+    }
+  });
+}
+
 /** The document in libvirt's canonical form, byte for byte. */
 export function formatVolume(volume: VolumeDocument): string {
   const { target, backingStore } = volume;
@@ -160,13 +171,16 @@ export function formatVolume(volume: VolumeDocument): string {
       if (target.path !== undefined) xml.leaf('path', target.path);
       if (target.format !== undefined) xml.empty('format', { type: target.format });
       if (target.permissions) formatPermissions(xml, target.permissions);
+      if (target.timestamps) formatTimestamps(xml, target.timestamps);
       if (target.encryption) formatEncryption(xml, target.encryption);
       if (target.compat !== undefined) xml.leaf('compat', target.compat);
       if (target.clusterBytes) xml.leaf('clusterSize', String(target.clusterBytes), { unit: 'B' });
       if (target.features) {
-        xml.element('features', {}, () => {
-          for (const feature of target.features ?? []) xml.empty(feature);
-        });
+        if (target.features.length === 0) xml.empty('features');
+        else
+          xml.element('features', {}, () => {
+            for (const feature of target.features ?? []) xml.empty(feature);
+          });
       }
       if (target.nocow) xml.empty('nocow');
     });

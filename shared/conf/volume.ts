@@ -3,6 +3,7 @@ import { nameSchema } from '../util/names.ts';
 import { QCOW2_FEATURES } from './image-formats.ts';
 import { permissionsSchema } from './permissions.ts';
 
+/** Formats of volumes that can be made. */
 export const volumeFormatSchema = z.enum(['raw', 'qcow2', 'ploop']);
 export type VolumeFormat = z.infer<typeof volumeFormatSchema>;
 
@@ -46,20 +47,33 @@ export const snapshotSchema = z.object({
 });
 export type Snapshot = z.infer<typeof snapshotSchema>;
 
-/** A volume as its host sees it now. */
+/** libvirt's volume types. */
+export const VOLUME_TYPES = ['file', 'block', 'dir', 'network', 'netdir', 'ploop'] as const;
+
+/** A time of a file as libvirt writes it: seconds since the epoch, with nanoseconds behind a dot unless they are 0. */
+const timeSchema = z.string().regex(/^\d+(\.\d{9})?$/);
+
+/** A volume as its host sees it now: all that libvirt's document says, and what Stowage keeps beside it. */
 export const volumeSchema = z.object({
   /** Random, never used again, kept through renames and migrations. */
   id: z.uuid(),
   name: z.string(),
-  /** libvirt's volume types. */
-  type: z.enum(['file', 'ploop']),
-  format: volumeFormatSchema,
-  /** Where it is on its host; also its key, as in libvirt. */
+  type: z.enum(VOLUME_TYPES),
+  /** `unknown` while its bytes could not be read; `damaged` says why. Nothing is done to it then. */
+  format: z.enum([...volumeFormatSchema.options, 'unknown']),
+  /** Where it is on its host: a path, or where a client of its storage finds it. Also its key, as in libvirt. */
   path: z.string(),
   capacityBytes: z.number(),
   allocationBytes: z.number(),
-  /** What a qcow2 volume stands on, as its header says; never followed by us. */
-  backingStore: z.string().optional(),
+  permissions: permissionsSchema.optional(),
+  timestamps: z
+    .object({ atime: timeSchema, mtime: timeSchema, ctime: timeSchema, btime: timeSchema.optional() })
+    .optional(),
+  /** Of qcow2: what it stands on, as its header says; a path may be relative to that of the volume. */
+  backingStore: z.object({ path: z.string(), format: z.string().optional() }).optional(),
+  compat: z.enum(['0.10', '1.1']).optional(),
+  clusterBytes: z.number().optional(),
+  features: z.array(z.enum(QCOW2_FEATURES)).optional(),
   snapshotCount: z.number(),
   /** Changes whenever the stored bytes may have changed. */
   etag: z.string(),
@@ -67,3 +81,14 @@ export const volumeSchema = z.object({
   damaged: z.string().optional(),
 });
 export type Volume = z.infer<typeof volumeSchema>;
+
+/** One thing that a check of a volume found. */
+export const findingSchema = z.object({
+  problem: z.string(),
+  detail: z.string(),
+  /** The volume cannot be trusted while it is so. */
+  fatal: z.boolean(),
+  /** What a repair does about it, or did. */
+  repair: z.string().optional(),
+});
+export type Finding = z.infer<typeof findingSchema>;

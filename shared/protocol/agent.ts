@@ -11,7 +11,7 @@ import { DIGEST_ALGORITHMS } from '../transfer/digest.ts';
 import { nameSchema } from '../util/names.ts';
 
 /** Raised when a change would make an older peer misunderstand; peers of another number refuse each other. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 
 /** Carries the lease's rising token; the agent refuses one lower than it has seen for the volume. */
 export const FENCE_HEADER = 'stowage-fence';
@@ -35,13 +35,16 @@ export const agentInfoSchema = z.object({
   agentId: z.uuid(),
   hostname: z.string(),
   pid: z.number(),
+  /** Plug-ins that were left aside, and why. */
+  refusedBackends: z.array(z.object({ file: z.string(), reason: z.string() })).default([]),
   rssBytes: z.number(),
   backends: z.array(
     z.object({
       type: z.string(),
       contract: z.number(),
-      capabilities: z.array(z.string()),
-      volumeFormats: z.array(z.string()).optional(),
+      /** What can be done with its volumes, and in which state of them. */
+      features: z.record(z.string(), z.array(z.string())),
+      volumeFormats: z.array(z.string()),
       usable: z.boolean(),
       /** Why it cannot work here. */
       reason: z.string().optional(),
@@ -59,9 +62,11 @@ export const doctorFindingSchema = z.object({
 });
 export type DoctorFinding = z.infer<typeof doctorFindingSchema>;
 
-export const definePoolSchema = poolDefinitionSchema
-  .omit({ uuid: true })
-  .extend({ uuid: z.guid().optional() });
+export const definePoolSchema = poolDefinitionSchema.extend({ uuid: z.guid().optional() });
+export const buildPoolSchema = z.object({
+  /** What to do where something is there already: `false` refuses, `true` overwrites; absent: what is safe. */
+  overwrite: z.boolean().optional(),
+});
 export const createVolumeSchema = newVolumeSchema;
 /** `etag`: delete only this state of the volume. */
 export const deleteQuery = z.object({ etag: z.string().max(200).optional() });
@@ -69,6 +74,7 @@ export const resizeVolumeSchema = z.object({
   capacityBytes: capacitySchema,
   shrink: z.boolean().default(false),
 });
+export const checkVolumeSchema = z.object({ repair: z.boolean().default(false) });
 export const cloneVolumeSchema = z.object({ name: nameSchema });
 export const wipeVolumeSchema = z.object({ algorithm: z.enum(['zero', 'random', 'trim']).default('zero') });
 export const snapshotBodySchema = z.object({ id: z.string().max(64).optional() });
@@ -139,6 +145,12 @@ export const commitSchema = z.object({
     .optional(),
 });
 
+export const volumesQuery = z.object({
+  /** The volumes after this name, in bytewise order. */
+  after: z.string().max(255).optional(),
+  limit: z.coerce.number().int().min(1).max(10_000).default(1000),
+});
+
 /** 32 random bytes, base64url: the key that source and sink of one transfer share. */
 const ticketSchema = z.string().regex(/^[\w-]{43}$/);
 
@@ -189,16 +201,36 @@ export const pullProgressSchema = z.object({
 });
 export type PullProgress = z.infer<typeof pullProgressSchema>;
 
-/** One line of the agent's event stream: first a snapshot of all, then each change. */
+/** Which state of a pool's volumes somebody knows. */
+export const knownPoolSchema = z.object({ generation: z.uuid(), revision: z.number().int().nonnegative() });
+export type KnownPool = z.infer<typeof knownPoolSchema>;
+
+/** Asks for the event stream; `known` are states from before, by pool: only what differs from them is told. */
+export const eventsRequestSchema = z.object({ known: z.record(z.string(), knownPoolSchema).default({}) });
+export type EventsRequest = z.input<typeof eventsRequestSchema>;
+
+/** Volumes of one line: no line grows with a pool. */
+export const MOST_VOLUMES_A_LINE = 256;
+
+/**
+ * One line of the agent's event stream. `begin` names all pools. For each follow its `pool`, and its volumes: what changed
+ * since the known state, or everything between `volumes-begin` and `volumes-end`, in pages; a volume that is not between
+ * them is not there. From then on each change as it happens. All lines are in the order of what they tell.
+ */
 export const agentEventSchema = z.discriminatedUnion('type', [
-  z.object({
-    type: z.literal('snapshot'),
-    pools: z.array(poolSchema.extend({ volumes: z.array(volumeSchema) })),
-  }),
+  z.object({ type: z.literal('begin'), pools: z.array(z.string()) }),
   z.object({ type: z.literal('pool'), pool: poolSchema }),
   z.object({ type: z.literal('pool-gone'), pool: z.string() }),
-  z.object({ type: z.literal('volume'), pool: z.string(), volume: volumeSchema }),
-  z.object({ type: z.literal('volume-gone'), pool: z.string(), volume: z.string(), id: z.uuid() }),
+  z.object({ type: z.literal('volumes-begin'), pool: z.string() }),
+  z.object({
+    type: z.literal('volumes'),
+    pool: z.string(),
+    volumes: z.array(volumeSchema).max(MOST_VOLUMES_A_LINE),
+    gone: z.array(z.object({ name: z.string(), id: z.uuid() })).max(MOST_VOLUMES_A_LINE),
+    /** The state that is known with this line; absent while more of it follows. */
+    now: knownPoolSchema.optional(),
+  }),
+  z.object({ type: z.literal('volumes-end'), pool: z.string(), now: knownPoolSchema }),
   z.object({ type: z.literal('alive') }),
 ]);
 export type AgentEvent = z.infer<typeof agentEventSchema>;

@@ -1,6 +1,8 @@
 import { CHUNK_BYTES } from './chunks.ts';
 
-const MOST = 32;
+const BLOCK = 32;
+/** Beyond so many, which is 256 MiB, buffers come from the heap and are not kept. */
+const MOST = 4 * BLOCK;
 const WASM_PAGE = 64 << 10;
 
 /** What Node has of it and its types have not. */
@@ -8,21 +10,30 @@ declare const WebAssembly: {
   Memory: new (size: { initial: number; maximum: number }) => { readonly buffer: ArrayBuffer };
 };
 
+const spare: Buffer<ArrayBuffer>[] = [];
+const aligned = new WeakSet<Buffer>();
+let made = 0;
+
 /** Page-aligned, which no Buffer is, so that the kernel can take chunks from here straight to the disk. */
-const memory = new WebAssembly.Memory({
-  initial: (MOST * CHUNK_BYTES) / WASM_PAGE,
-  maximum: (MOST * CHUNK_BYTES) / WASM_PAGE,
-});
-const spare = Array.from({ length: MOST }, (_, index) =>
-  Buffer.from(memory.buffer, index * CHUNK_BYTES, CHUNK_BYTES),
-);
+function addBlock(): void {
+  const pages = (BLOCK * CHUNK_BYTES) / WASM_PAGE;
+  const { buffer } = new WebAssembly.Memory({ initial: pages, maximum: pages });
+  for (let index = 0; index < BLOCK; index++) {
+    const chunk = Buffer.from(buffer, index * CHUNK_BYTES, CHUNK_BYTES);
+    aligned.add(chunk);
+    spare.push(chunk);
+  }
+  made += BLOCK;
+}
 
 /** Buffers of one chunk, used again and again: allocating 2 MiB for each chunk costs more than moving it. */
 export const chunkBuffers = {
   borrow(): Buffer<ArrayBuffer> {
+    if (spare.length === 0 && made < MOST) addBlock();
     return spare.pop() ?? Buffer.allocUnsafeSlow(CHUNK_BYTES);
   },
+  /** Once for each that was borrowed, when nobody uses it any more. */
   giveBack(buffer: Buffer<ArrayBuffer>): void {
-    if (spare.length < MOST) spare.push(buffer);
+    if (aligned.has(buffer)) spare.push(buffer);
   },
 };

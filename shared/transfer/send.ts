@@ -36,7 +36,7 @@ export async function readChunk(
   const bytes = buffer.subarray(0, chunk.length);
   const ranges: ReadChunk['ranges'] = [];
   let filled = 0;
-  for (const extent of source.extents(chunk.offset, chunk.offset + chunk.length)) {
+  for await (const extent of source.extents(chunk.offset, chunk.offset + chunk.length)) {
     const start = extent.offset - chunk.offset;
     bytes.fill(0, filled, start);
     filled = start + extent.length;

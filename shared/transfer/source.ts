@@ -8,7 +8,7 @@ export interface SourceExtent {
 export interface Source {
   readonly sizeBytes: number;
   /** The data ranges inside `[from, to)`, in order and without overlap. */
-  extents(from: number, to: number): Iterable<SourceExtent>;
+  extents(from: number, to: number): AsyncIterable<SourceExtent>;
   /** Fills the whole buffer from `offset`. */
   read(buffer: Uint8Array, offset: number): Promise<void>;
   close(): Promise<void>;

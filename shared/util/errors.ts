@@ -36,6 +36,7 @@ export const ERRORS = {
   'volume-has-snapshots': 409,
   'volume-damaged': 409,
   'pool-inactive': 409,
+  'pool-inaccessible': 503,
   'pool-active': 409,
   'pool-not-empty': 409,
   'host-in-use': 409,
@@ -63,6 +64,7 @@ export const ERRORS = {
   // the machine under us
   'tool-missing': 501,
   'tool-failed': 500,
+  'tool-stalled': 504,
   'audit-unwritable': 503,
   'rate-limited': 429,
   cancelled: 499,
@@ -109,6 +111,7 @@ export interface Problem {
 const ERRNO: Record<string, ErrorCode> = {
   ENOSPC: 'no-space',
   EDQUOT: 'no-space',
+  EFBIG: 'too-large',
   ELOOP: 'path-escapes-pool',
   ECONNRESET: 'stream-cut',
   EPIPE: 'stream-cut',

@@ -7,8 +7,7 @@ import { DefinedDomains } from '../../agent/domains/defined-domains.ts';
 import { libvirtDomains } from '../../agent/domains/found/libvirt.ts';
 import { openvzDomains } from '../../agent/domains/found/openvz.ts';
 import { proxmoxDomains } from '../../agent/domains/found/proxmox.ts';
-import { References } from '../../agent/domains/references.ts';
-import type { Volume } from '../../shared/conf/volume.ts';
+import { type PlacedPool, type PlacedVolume, References } from '../../agent/domains/references.ts';
 import type { Affect, Domain } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { RULE_CASES } from '../support/disk-rules.ts';
@@ -512,21 +511,20 @@ describe('what others keep on a host', () => {
 });
 
 describe('the references', () => {
-  const volume = (name: string, path: string, backingStore?: string): { pool: string; volume: Volume } => ({
-    pool: 'p',
-    volume: {
-      id: 'c7a5fdbd-edaf-4455-926a-d65c16db1809',
-      name,
-      type: 'file',
-      format: 'qcow2',
-      path,
-      capacityBytes: 0,
-      allocationBytes: 0,
-      backingStore,
-      snapshotCount: 0,
-      etag: '',
-    },
-  });
+  const volume = (name: string, path: string, backingStore?: string) =>
+    [name, { path, backingStore }] as const;
+  /** One pool, whose volumes lie anywhere. */
+  const pools = (volumes: (readonly [string, PlacedVolume])[]): PlacedPool[] => {
+    const byName = new Map(volumes);
+    return [
+      {
+        name: 'p',
+        get: (name) => byName.get(name),
+        names: () => byName.keys(),
+        overlays: () => [...byName].filter(([, { backingStore }]) => backingStore !== undefined),
+      },
+    ];
+  };
   const domain = (name: string, ...images: Domain['images']): Domain => ({
     name,
     origin: 'stowage',
@@ -556,7 +554,7 @@ describe('the references', () => {
         domain('ct', { target: 'root', role: 'disk', path: at('ct') }),
         domain('inside', { target: 'vda', role: 'disk', path: at('ct/root.hdd/root.hds') }),
       ],
-      all,
+      pools(all),
       (pool, name) => (pool === 'p' ? at(name) : undefined),
     );
     const users = (name: string): string[] =>
@@ -585,7 +583,7 @@ describe('the references', () => {
     writeFileSync(at('base'), '');
     const references = await References.of(
       ['outside', 'json', 'uri'].map((name) => domain(name, { target: 'vda', role: 'disk', path: at(name) })),
-      [volume('base', at('base'))],
+      pools([volume('base', at('base'))]),
       () => undefined,
     );
     assert.deepEqual(
@@ -598,7 +596,7 @@ describe('the references', () => {
     const many = Array.from({ length: 4000 }, (_, index) => index);
     const references = await References.of(
       many.map((index) => domain(`d${index}`, { target: 'vda', role: 'disk', path: `/nowhere/${index}` })),
-      many.map((index) => volume(`v${index}`, `/pool/v${index}`, index > 0 ? '/pool/v0' : undefined)),
+      pools(many.map((index) => volume(`v${index}`, `/pool/v${index}`, index > 0 ? '/pool/v0' : undefined))),
       () => undefined,
     );
     assert.equal(references.standingOn('p', 'v0').length, 3999);

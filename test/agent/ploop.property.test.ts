@@ -246,7 +246,9 @@ describe('interchange with the real tools', () => {
     await raw.writeFile(content);
     const source: Source = {
       sizeBytes: content.length,
-      extents: (from, to) => [{ offset: from, length: to - from }],
+      async *extents(from, to) {
+        yield { offset: from, length: to - from };
+      },
       read: async (buffer, offset) => void content.copy(buffer as Buffer, 0, offset, offset + buffer.length),
       close: async () => undefined,
     };

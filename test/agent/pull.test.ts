@@ -96,13 +96,13 @@ describe('the door of a source', () => {
     sources: [
       {
         sizeBytes: 4 * CHUNK_BYTES,
-        extents: () => [],
+        async *extents() {},
         read: async () => undefined,
         close: async () => undefined,
       },
     ],
     checkUnchanged: async () => undefined,
-    close: async () => undefined,
+    [Symbol.asyncDispose]: async () => undefined,
   };
   const open = (shared: ReturnType<typeof ticket>) =>
     SourceDoor.open({

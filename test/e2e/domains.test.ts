@@ -239,6 +239,13 @@ describe('domains as users of volumes', () => {
       /used by domain 'over' \(shut off\) as vda through \S+o.qcow2/,
     );
     await controller.cliOk('domain', 'undefine', 'local/over');
+    // What stands on it is on record, and would be lost: also while its pool is stopped.
+    assert.match(
+      await refused('volume-used', 'vol', 'delete', 'local/default/free2.img'),
+      /used by volume over\/o.qcow2, which stands on it/,
+    );
+    await controller.cliOk('pool', 'start', 'local/over');
+    await controller.cliOk('vol', 'delete', 'local/over/o.qcow2');
     await controller.cliOk('vol', 'delete', 'local/default/free2.img');
   });
 

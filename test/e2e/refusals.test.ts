@@ -15,7 +15,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import Database from 'better-sqlite3';
-import type { VolumeSource } from '../../agent/backends/backend.ts';
+import type { OpenedVolume } from '../../agent/pools/operations.ts';
 import { SourceDoor } from '../../agent/transfer/door.ts';
 import { Outgoing } from '../../agent/transfer/outgoing.ts';
 import { PullConnection } from '../../agent/transfer/pull-connection.ts';
@@ -26,7 +26,7 @@ import { scratch, sha256 } from '../support/scratch.ts';
 
 const MIB = 1 << 20;
 
-function emptySource(parts: Part[]): VolumeSource {
+function emptySource(parts: Part[]): OpenedVolume {
   const layout = {
     parts,
     format: 'raw' as const,
@@ -36,11 +36,16 @@ function emptySource(parts: Part[]): VolumeSource {
   };
   const source = {
     sizeBytes: MIB,
-    extents: () => [],
+    async *extents() {},
     read: async () => undefined,
     close: async () => undefined,
   };
-  return { layout, sources: [source], checkUnchanged: async () => undefined, close: async () => undefined };
+  return {
+    layout,
+    sources: [source],
+    checkUnchanged: async () => undefined,
+    [Symbol.asyncDispose]: async () => undefined,
+  };
 }
 
 interface Record {

@@ -10,7 +10,9 @@ import type { Source } from '../../shared/transfer/source.ts';
 function memorySource(bytes: Buffer): Source {
   return {
     sizeBytes: bytes.length,
-    extents: (from, to) => [{ offset: from, length: to - from }],
+    async *extents(from, to) {
+      yield { offset: from, length: to - from };
+    },
     read: async (buffer, offset) => void bytes.copy(buffer as Buffer, 0, offset, offset + buffer.length),
     close: async () => undefined,
   };

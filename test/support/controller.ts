@@ -210,8 +210,8 @@ export class TestController implements AsyncDisposable {
 export async function poolContents(target: string): Promise<{ volumes: string[]; transfers: string[] }> {
   const { readdir } = await import('node:fs/promises');
   const volumes = (await readdir(target)).filter((name) => !name.startsWith('.')).sort();
-  const transfers = existsSync(join(target, '.stowage/transfers'))
-    ? await readdir(join(target, '.stowage/transfers'))
+  const transfers = existsSync(join(target, '.stowage/stages'))
+    ? await readdir(join(target, '.stowage/stages'))
     : [];
   return { volumes, transfers };
 }

@@ -9,7 +9,7 @@ import { type ExpandedDelta, openExpanded } from './image.ts';
 import { mountedDevice } from './mounted.ts';
 import { orphanDeltas, readDescriptor } from './volume.ts';
 
-export interface Finding {
+export interface PloopFinding {
   file: string;
   /** Stable name of what is wrong. */
   problem:
@@ -94,10 +94,15 @@ async function checkImage(
   isTop: boolean,
   descriptorSectors: number,
   repair: boolean,
-): Promise<Finding[]> {
-  const findings: Finding[] = [];
+): Promise<PloopFinding[]> {
+  const findings: PloopFinding[] = [];
   const path = join(directory, image.file);
-  const found = (problem: Finding['problem'], detail: string, fatal: boolean, repaired = repair): void => {
+  const found = (
+    problem: PloopFinding['problem'],
+    detail: string,
+    fatal: boolean,
+    repaired = repair,
+  ): void => {
     findings.push({ file: image.file, problem, detail, fatal, repaired });
   };
   const plain = await openRegular(path, 'r');
@@ -151,7 +156,7 @@ async function checkImage(
  * (their data was lost before), shared clusters are separated, holes filled, trailing bytes cut, the marks corrected.
  * Orphaned deltas are named, never deleted. A volume the kernel has mounted is refused.
  */
-export async function checkVolume(directory: string, options: { repair: boolean }): Promise<Finding[]> {
+export async function checkVolume(directory: string, options: { repair: boolean }): Promise<PloopFinding[]> {
   await using _lock = options.repair
     ? await lockFile(
         join(directory, `${DESCRIPTOR}.lck`),
@@ -162,7 +167,7 @@ export async function checkVolume(directory: string, options: { repair: boolean 
   const device = await mountedDevice(directory, descriptor);
   if (device && options.repair)
     throw new StowageError('volume-mounted', `the volume is mounted as ${device} and cannot be repaired now`);
-  const findings: Finding[] = [];
+  const findings: PloopFinding[] = [];
   for (const image of descriptor.images) {
     const isTop = image.guid === descriptor.topGuid;
     findings.push(...(await checkImage(directory, image, isTop, descriptor.sizeSectors, options.repair)));

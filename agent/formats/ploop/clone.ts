@@ -1,8 +1,8 @@
 import { lstat, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Revert } from '../../../shared/util/revert.ts';
-import { copyFileFast } from '../../host/copy.ts';
 import { syncDirectory } from '../../host/files.ts';
+import { copyFileFast } from '../../images/copy.ts';
 import { changeVolume, writeDescriptor } from './volume.ts';
 
 /**

@@ -17,7 +17,7 @@ export class PloopContent implements Source {
     return new PloopContent(await openChain(directory, descriptor, guid ?? descriptor.topGuid));
   }
 
-  *extents(from: number, to: number): Generator<SourceExtent> {
+  async *extents(from: number, to: number): AsyncGenerator<SourceExtent> {
     const { clusterBytes } = this.#chain.top;
     let start: number | undefined;
     for (let offset = from; offset < to; ) {
@@ -56,7 +56,7 @@ export async function writeContent(source: Source, delta: Chain['top'], signal?:
   await delta.begin();
   const buffer = Buffer.alloc(delta.clusterBytes);
   let next = 0;
-  for (const extent of source.extents(0, Math.min(source.sizeBytes, delta.sizeBytes))) {
+  for await (const extent of source.extents(0, Math.min(source.sizeBytes, delta.sizeBytes))) {
     const last = Math.ceil((extent.offset + extent.length) / delta.clusterBytes);
     for (let index = Math.max(next, Math.floor(extent.offset / delta.clusterBytes)); index < last; index++) {
       signal?.throwIfAborted();

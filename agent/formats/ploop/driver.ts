@@ -1,11 +1,11 @@
 import { lstat, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { NewVolume } from '../../../shared/conf/volume.ts';
+import type { Finding, NewVolume } from '../../../shared/conf/volume.ts';
+import type { Part } from '../../../shared/transfer/chunks.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
-import { removeIfExists } from '../../host/files.ts';
-import { FileSource } from '../../transfer/file-source.ts';
-import type { FormatDriver } from '../format.ts';
-import { checkVolume } from './check.ts';
+import { exists, removeIfExists } from '../../host/files.ts';
+import type { DirectoryFormat } from '../format.ts';
+import { checkVolume, type PloopFinding } from './check.ts';
 import { cloneVolume } from './clone.ts';
 import { PloopContent, writeContent } from './content.ts';
 import { type CreateOptions, createImage, createVolume, describe, restoreDescriptor } from './create.ts';
@@ -28,18 +28,29 @@ function createOptions(volume: NewVolume): CreateOptions {
   };
 }
 
+/** What each finding of a check has done about it. */
+const REPAIRS: Partial<Record<PloopFinding['problem'], string>> = {
+  'in-use': 'clear the mark',
+  'empty-flag': 'clear the flag',
+  'beyond-end': 'empty the entry: its data is lost already',
+  misaligned: 'empty the entry: its data is lost already',
+  'in-header': 'empty the entry: its data is lost already',
+  duplicate: 'give each its own copy',
+  'trailing-bytes': 'cut them off',
+  holes: 'write the zeros out',
+};
+
+async function hasDescriptor(path: string): Promise<boolean> {
+  return exists(join(path, DESCRIPTOR));
+}
+
 /** ploop volumes by our own engine. The first part of a transfer is the descriptor when there are snapshots. */
-export const ploop: FormatDriver = {
+export const ploop: DirectoryFormat = {
   name: 'ploop',
-  isDirectory: true,
 
   async facts(path) {
     const info = await volumeInfo(path);
-    return {
-      capacityBytes: info.capacityBytes,
-      allocationBytes: info.allocationBytes,
-      snapshotCount: info.snapshots.length - 1,
-    };
+    return { capacityBytes: info.capacityBytes, snapshotCount: info.snapshots.length - 1 };
   },
 
   create: (path, volume) => createVolume(path, createOptions(volume)),
@@ -55,19 +66,18 @@ export const ploop: FormatDriver = {
   async imageParts(path) {
     await settleLeftovers(path);
     await refuseInUse(path, await readDescriptor(path));
-    const files = await volumeFiles(path);
-    const parts = files.map(async (name) => {
-      const stat = await lstat(join(path, name));
-      return { name, sizeBytes: stat.size, dense: name !== DESCRIPTOR };
-    });
-    return Promise.all(parts);
+    const parts: Part[] = [];
+    for (const name of await volumeFiles(path)) {
+      const { size: sizeBytes } = await lstat(join(path, name));
+      parts.push({ name, sizeBytes, dense: name !== DESCRIPTOR });
+    }
+    return parts;
   },
 
   async refuseMounted(path) {
-    const device = await readDescriptor(path).then(
-      (descriptor) => mountedDevice(path, descriptor),
-      () => undefined, // without a descriptor nothing can be mounted
-    );
+    // Without a descriptor nothing can be mounted.
+    if (!(await hasDescriptor(path))) return;
+    const device = await mountedDevice(path, await readDescriptor(path));
     if (device) throw new StowageError('volume-mounted', `the volume is mounted as ${device}`);
   },
 
@@ -86,11 +96,7 @@ export const ploop: FormatDriver = {
   },
 
   async adopt(path) {
-    const described = await lstat(join(path, DESCRIPTOR)).then(
-      () => true,
-      () => false,
-    );
-    if (!described) await restoreDescriptor(path);
+    if (!(await hasDescriptor(path))) await restoreDescriptor(path);
     await removeIfExists(join(path, `${DESCRIPTOR}.lck`));
     const fatal = (await checkVolume(path, { repair: false })).find(
       (finding) => finding.fatal && finding.problem !== 'holes',
@@ -108,18 +114,31 @@ export const ploop: FormatDriver = {
 
   async fromContent(content, path, volume, signal) {
     await mkdir(path, { mode: 0o700 });
-    const source = await FileSource.open(content);
-    try {
-      const options = createOptions({
-        ...volume,
-        capacityBytes: Math.max(volume.capacityBytes, source.sizeBytes),
+    const options = createOptions({
+      ...volume,
+      capacityBytes: Math.max(volume.capacityBytes, content.sizeBytes),
+    });
+    await using delta = await createImage(join(path, BASE_IMAGE), options);
+    await writeContent(content, delta, signal);
+    await describe(path, options);
+  },
+
+  async check(path, repair) {
+    const findings: Finding[] = [];
+    if (!(await hasDescriptor(path))) {
+      findings.push({
+        problem: 'no-descriptor',
+        detail: `the volume has no ${DESCRIPTOR}`,
+        fatal: true,
+        repair: 'write it anew from the image',
       });
-      await using delta = await createImage(join(path, BASE_IMAGE), options);
-      await writeContent(source, delta, signal);
-      await describe(path, options);
-    } finally {
-      await source.close();
+      // Throws where that would orphan deltas.
+      if (repair) await restoreDescriptor(path);
+      else return findings;
     }
+    for (const { file, problem, detail, fatal } of await checkVolume(path, { repair }))
+      findings.push({ problem, detail: `${file}: ${detail}`, fatal, repair: REPAIRS[problem] });
+    return findings;
   },
 
   snapshots: {

@@ -185,7 +185,8 @@ export class ExpandedDelta implements Delta {
     const bat = new Uint32Array(grown.entries);
     bat.set(this.bat);
     this.bat = bat;
-    this.header = { ...grown, flags: 0, inUse: IN_USE };
+    // The tool keeps the flags: an image that was empty still says so.
+    this.header = { ...grown, flags: header.flags, inUse: IN_USE };
     await this.#writeHeader();
     await this.file.datasync();
     this.header.inUse = 0;

@@ -6,20 +6,25 @@ import { DESCRIPTOR, type Descriptor } from './descriptor.ts';
 /** Where the ploop kernel module shows its devices; another root serves tests on a captured tree. */
 const SYS_BLOCK = process.env.STOWAGE_SYS_BLOCK ?? '/sys/block';
 
+const absent = (error: NodeJS.ErrnoException): undefined => {
+  // Devices come and go; whatever else keeps them from being read is no sign that there are none.
+  if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
+};
+
 /**
  * The device (such as `ploop12345`) on which the kernel holds one of the volume's images, read from
  * /sys/block/ploop<minor>/pdelta/<level>/image; undefined without the module or when it is not mounted.
  */
 export async function mountedDevice(directory: string, descriptor: Descriptor): Promise<string | undefined> {
-  const devices = (await readdir(SYS_BLOCK).catch(() => [])).filter((name) => name.startsWith('ploop'));
+  const devices = ((await readdir(SYS_BLOCK).catch(absent)) ?? []).filter((name) => name.startsWith('ploop'));
   if (devices.length === 0) return undefined;
   const real = await realpath(directory);
   const images = new Set(descriptor.images.map((image) => join(real, image.file)));
   for (const device of devices) {
-    const levels = await readdir(join(SYS_BLOCK, device, 'pdelta')).catch(() => []);
+    const levels = (await readdir(join(SYS_BLOCK, device, 'pdelta')).catch(absent)) ?? [];
     for (const level of levels) {
-      const image = await readFile(join(SYS_BLOCK, device, 'pdelta', level, 'image'), 'utf8').catch(() => '');
-      if (images.has(image.trim())) return device;
+      const image = await readFile(join(SYS_BLOCK, device, 'pdelta', level, 'image'), 'utf8').catch(absent);
+      if (image !== undefined && images.has(image.trim())) return device;
     }
   }
   return undefined;

@@ -1,5 +1,5 @@
-import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { readFully } from '../../host/files.ts';
 import {
@@ -52,7 +52,7 @@ async function newTop(volume: LockedVolume, below: Delta, file: string): Promise
  * Freezes the present content as a snapshot and puts an empty delta on top. Gives the snapshot's GUID.
  * Throws `snapshot-exists` for a GUID in use, `not-supported` above 126 deltas.
  */
-export async function createSnapshot(directory: string, guid = braced(randomUUID())): Promise<string> {
+export async function createSnapshot(directory: string, guid = braced(clock.uuid())): Promise<string> {
   if (guid === TOP_GUID || guid === NO_GUID)
     throw new StowageError('invalid-argument', `the GUID ${guid} is reserved`);
   if (await mountedDevice(directory, await readDescriptor(directory))) {
@@ -65,7 +65,7 @@ export async function createSnapshot(directory: string, guid = braced(randomUUID
       throw new StowageError('snapshot-exists', `the snapshot ${guid} exists already`);
     if (descriptor.images.length > MAX_DELTAS)
       throw new StowageError('not-supported', `a ploop volume cannot have more than ${MAX_DELTAS} snapshots`);
-    const file = `${BASE_IMAGE}.${braced(randomUUID())}`;
+    const file = `${BASE_IMAGE}.${braced(clock.uuid())}`;
     await using chain = await volume.openChain();
     await volume.intend({ files: [file] });
     await newTop(volume, chain.top, file);
@@ -97,7 +97,7 @@ export async function switchSnapshot(directory: string, guid: string): Promise<v
       );
     if (guid === descriptor.topGuid)
       throw new StowageError('invalid-argument', `${guid} is the current state, not a snapshot`);
-    const file = `${BASE_IMAGE}.${braced(randomUUID())}`;
+    const file = `${BASE_IMAGE}.${braced(clock.uuid())}`;
     const oldTop = fileOf(descriptor, descriptor.topGuid);
     await using chain = await volume.openChain(guid);
     await volume.intend({ files: [file, oldTop] });

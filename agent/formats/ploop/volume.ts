@@ -1,4 +1,4 @@
-import { lstat, readdir, readFile, rename } from 'node:fs/promises';
+import { readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { StowageError } from '../../../shared/util/errors.ts';
@@ -27,23 +27,14 @@ const intentSchema = z.object({
 });
 export type Intent = z.infer<typeof intentSchema>;
 
-/** A ploop volume is a real directory that holds a base image and a descriptor; a link to one is not. */
-export async function isPloopDirectory(directory: string): Promise<boolean> {
-  const isDirectory = await lstat(directory).then(
-    (stat) => stat.isDirectory(),
-    () => false,
-  );
-  if (!isDirectory) return false;
-  const descriptor = await lstat(join(directory, DESCRIPTOR)).catch(() => undefined);
-  const base = await lstat(join(directory, 'root.hds')).catch(() => undefined);
-  return Boolean(descriptor?.isFile() && base?.isFile());
-}
-
 export async function readDescriptor(directory: string): Promise<Descriptor> {
   const path = join(directory, DESCRIPTOR);
   const file = await openRegular(path, 'r').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT')
-      throw new StowageError('invalid-image', `${directory} has no ${DESCRIPTOR}; restore it first`);
+      throw new StowageError(
+        'invalid-image',
+        `${directory} has no ${DESCRIPTOR}; 'vol repair', or 'stowage-agent ploop restore', writes it anew`,
+      );
     throw error;
   });
   try {
@@ -127,7 +118,9 @@ export async function clearInUse(path: string): Promise<void> {
 }
 
 async function readIntent(directory: string): Promise<Intent | undefined> {
-  const text = await readFile(join(directory, INTENT), 'utf8').catch(() => undefined);
+  const text = await readFile(join(directory, INTENT), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
   return text === undefined ? undefined : intentSchema.parse(JSON.parse(text));
 }
 

@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { removeIfExists } from '../../host/files.ts';
+import { FileImage } from '../../images/file-image.ts';
 import { overwrite, type WipeAlgorithm } from '../wipe.ts';
 import { createImage } from './create.ts';
-import { BASE_IMAGE, newDescriptor } from './descriptor.ts';
+import { BASE_IMAGE, formatDescriptor, newDescriptor } from './descriptor.ts';
 import { SECTOR } from './header.ts';
 import { volumeInfo } from './info.ts';
 import { changeVolume } from './volume.ts';
@@ -38,12 +39,16 @@ export async function wipeVolume(
       clusterSectors,
     });
     await delta[Symbol.asyncDispose]();
-    await overwrite(join(directory, image.file), algorithm, signal);
     const type = layout === 'raw' ? 'Plain' : 'Compressed';
     const descriptor = newDescriptor(capacityBytes / SECTOR, clusterSectors, type, layout === 'preallocated');
-    await volume.replaceImage(fresh, image.file, {
-      ...descriptor,
-      images: [{ ...descriptor.images[0]!, file: image.file }],
-    });
+    const empty = { ...descriptor, images: [{ ...descriptor.images[0]!, file: image.file }] };
+    // From the first byte overwritten on the old image is none: a cut, a cancel and a kill end with the empty one.
+    await volume.intend({ redo: { from: fresh, to: image.file, descriptor: formatDescriptor(empty) } });
+    try {
+      await using old = await FileImage.open(join(directory, image.file), 'write');
+      await overwrite(old, algorithm, signal);
+    } finally {
+      await volume.replaceImage(fresh, image.file, empty);
+    }
   });
 }

@@ -1,5 +1,6 @@
 import { StowageError } from '../../util/errors.ts';
-import { type Auth, formatAuth, parseDiskAuth } from '../xml/auth.ts';
+import type { Auth } from '../pool-source.ts';
+import { formatAuth, parseDiskAuth } from '../xml/auth.ts';
 import type { XmlElement } from '../xml/element.ts';
 import { type Encryption, formatEncryption, parseEncryption } from '../xml/encryption.ts';
 import {

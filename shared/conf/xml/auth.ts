@@ -1,18 +1,10 @@
+import type { Auth } from '../pool-source.ts';
 import type { XmlElement } from './element.ts';
-import { parseSecretReference, type SecretReference } from './secret.ts';
+import { parseSecretReference } from './secret.ts';
 import { enumAttribute, xmlError } from './values.ts';
 import type { XmlWriter } from './write.ts';
 
 export const SECRET_TYPES: readonly string[] = ['volume', 'ceph', 'iscsi', 'tls', 'vtpm'];
-
-/** Who logs in to a storage server. */
-export interface Auth {
-  type?: 'chap' | 'ceph';
-  username: string;
-  secret: SecretReference;
-  /** What kind of secret it is: disks say it, pools do not. */
-  secretType?: string;
-}
 
 export function parseAuth(element: XmlElement): Auth {
   const username = element.attribute('username');

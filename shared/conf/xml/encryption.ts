@@ -1,5 +1,6 @@
+import type { SecretReference } from '../pool-source.ts';
 import type { XmlElement } from './element.ts';
-import { parseSecretReference, type SecretReference } from './secret.ts';
+import { parseSecretReference } from './secret.ts';
 import { enumAttribute, integerAttribute, unsupported, xmlError } from './values.ts';
 import type { XmlWriter } from './write.ts';
 

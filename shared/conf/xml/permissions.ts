@@ -3,12 +3,6 @@ import type { XmlElement } from './element.ts';
 import { xmlError } from './values.ts';
 import type { XmlWriter } from './write.ts';
 
-/** As a document has them. */
-export interface LabelledPermissions extends Permissions {
-  /** Of a security model such as SELinux. */
-  label?: string;
-}
-
 /** -1, also as 32 bits without sign, means: leave it as it is. */
 function parseId(text: string | undefined, malformed: string): number | undefined {
   if (text === undefined) return undefined;
@@ -18,7 +12,7 @@ function parseId(text: string | undefined, malformed: string): number | undefine
 }
 
 /** undefined when nothing is to be set. */
-export function parsePermissions(element: XmlElement): LabelledPermissions | undefined {
+export function parsePermissions(element: XmlElement): Permissions | undefined {
   const mode = element.textOf('mode');
   if (mode !== undefined && !/^ *[0-7]{1,6}$/.test(mode)) throw xmlError('malformed octal mode');
   const bits = mode === undefined ? undefined : Number.parseInt(mode, 8);
@@ -32,7 +26,7 @@ export function parsePermissions(element: XmlElement): LabelledPermissions | und
   return Object.values(permissions).some((value) => value !== undefined) ? permissions : undefined;
 }
 
-export function formatPermissions(xml: XmlWriter, { mode, owner, group, label }: LabelledPermissions): void {
+export function formatPermissions(xml: XmlWriter, { mode, owner, group, label }: Permissions): void {
   xml.element('permissions', {}, () => {
     if (mode !== undefined) xml.leaf('mode', `0${mode.toString(8)}`);
     if (owner !== undefined) xml.leaf('owner', owner);

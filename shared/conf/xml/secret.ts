@@ -1,8 +1,6 @@
+import type { SecretReference } from '../pool-source.ts';
 import type { XmlElement } from './element.ts';
 import { parseUuid, xmlError } from './values.ts';
-
-/** Which secret is meant; the secret itself is elsewhere. */
-export type SecretReference = { uuid: string } | { usage: string };
 
 export function parseSecretReference(element: XmlElement): SecretReference {
   const [uuid, usage] = [element.attribute('uuid'), element.attribute('usage')];

@@ -1,11 +1,8 @@
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { CHUNK_BYTES, type Chunk, ChunkDigests, type ChunkMap } from '../../shared/transfer/chunks.ts';
 import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { DirectFile } from '../host/direct-file.ts';
-import { readFully, writeZeros } from '../host/files.ts';
-import { dataExtents, punchHole } from '../host/holes.ts';
+import type { Image } from '../images/image.ts';
 import { ChunkJournal } from './journal.ts';
 
 /**
@@ -16,12 +13,12 @@ const MOST_UNSYNCED = 64 << 20;
 /** Bytes written from which a round of fdatasync is worth its while. */
 const SYNC_FROM = 16 << 20;
 
-/** The files that a transfer is written to, and the journal of what has been written to them. */
-export class StagedFiles implements AsyncDisposable {
+/** The images that a transfer is written to, and the journal of what has been written to them. */
+export class StagedImages implements AsyncDisposable {
   readonly digests: ChunkDigests;
   readonly map: ChunkMap;
-  touchedAt = Date.now();
-  readonly #files: DirectFile[];
+  touchedAt = clock.now();
+  readonly #images: readonly Image[];
   readonly #journal: ChunkJournal;
   /** Chunks on record that may not be durable. */
   #undurable = new Set<number>();
@@ -35,36 +32,23 @@ export class StagedFiles implements AsyncDisposable {
   /** Chunks that this process has begun to write. */
   readonly #touched = new Set<number>();
 
-  private constructor(digests: ChunkDigests, files: DirectFile[], journal: ChunkJournal) {
+  private constructor(digests: ChunkDigests, images: readonly Image[], journal: ChunkJournal) {
     this.map = digests.map;
     this.digests = digests;
-    this.#files = files;
+    this.#images = images;
     this.#journal = journal;
   }
 
   /**
-   * Opens or begins the files below `path`: a file when the one part has no name, else a directory of parts. Chunks
-   * not on record may have been half written before; they are emptied again. Chunks that a crash of the host may have
-   * lost are read and compared with their record.
+   * Takes up what is in the images by their journal. Chunks not on record may have been half written before; they are
+   * emptied again. Chunks that a crash of the host may have lost are read and compared with their record.
    */
-  static async open(path: string, journalPath: string, map: ChunkMap): Promise<StagedFiles> {
+  static async open(images: readonly Image[], journalImage: Image, map: ChunkMap): Promise<StagedImages> {
     const digests = new ChunkDigests(map);
-    const { journal, doubtful } = await ChunkJournal.open(journalPath, digests);
-    const files: DirectFile[] = [];
-    if (map.parts.some((part) => part.name !== '')) await mkdir(path, { recursive: true, mode: 0o700 });
-    const staged = new StagedFiles(digests, files, journal);
-    try {
-      for (const part of map.parts) {
-        const file = await DirectFile.open(part.name === '' ? path : join(path, part.name), 0o600);
-        files.push(file);
-        if (!part.dense) await file.handle.truncate(part.sizeBytes);
-      }
-      await staged.#checkDoubtful(doubtful);
-      await staged.#emptyUnfinished();
-    } catch (error) {
-      await staged[Symbol.asyncDispose]();
-      throw error;
-    }
+    const { journal, doubtful } = await ChunkJournal.open(journalImage, digests);
+    const staged = new StagedImages(digests, images, journal);
+    await staged.#checkDoubtful(doubtful);
+    await staged.#emptyUnfinished();
     return staged;
   }
 
@@ -73,7 +57,7 @@ export class StagedFiles implements AsyncDisposable {
     for (const index of chunks) {
       const { part, offset, length } = this.map.chunk(index);
       const bytes = buffer.subarray(0, length);
-      await readFully(this.#files[part]!.handle, bytes, offset);
+      await this.#images[part]!.read(bytes, offset);
       const right = (await this.map.digestOf(bytes)).equals(this.digests.get(index)!);
       if (right) this.#undurable.add(index);
       else await this.#forget(index);
@@ -89,11 +73,9 @@ export class StagedFiles implements AsyncDisposable {
     for (let index = 0; index < this.map.count; index++) {
       const chunk = this.map.chunk(index);
       if (this.digests.has(index) || this.map.parts[chunk.part]!.dense) continue;
-      const file = this.#files[chunk.part]!.handle;
-      for (const extent of [...dataExtents(file, chunk.offset, chunk.offset + chunk.length)]) {
-        if (!punchHole(file, extent.offset, extent.length))
-          await writeZeros(file, extent.offset, extent.length);
-      }
+      const image = this.#images[chunk.part]!;
+      for await (const extent of image.extents(chunk.offset, chunk.offset + chunk.length))
+        await image.zero(extent.offset, extent.length);
     }
   }
 
@@ -132,7 +114,7 @@ export class StagedFiles implements AsyncDisposable {
 
   async #write(chunk: ReceivedChunk): Promise<void> {
     const place = this.map.chunk(chunk.index);
-    const file = this.#files[place.part]!;
+    const image = this.#images[place.part]!;
     // What was written here before is not what is coming: it is off the record first, and no byte of it may stay.
     const again = this.#touched.has(chunk.index) || this.digests.has(chunk.index);
     if (again) {
@@ -143,7 +125,7 @@ export class StagedFiles implements AsyncDisposable {
     // Written while it is still being hashed; it goes on record only when the digest is right.
     const failedSyncs = this.#failedSyncs;
     const [wrote, verified] = await Promise.allSettled([
-      this.#writeData(file, place, chunk, again),
+      this.#writeData(image, place, chunk, again),
       chunk.verified,
     ]);
     // Both are over by now: nobody writes from the buffer when it is given back.
@@ -157,7 +139,7 @@ export class StagedFiles implements AsyncDisposable {
       throw new StowageError('io-error', `chunk ${chunk.index} could not be made durable`);
     }
     this.digests.set(chunk.index, chunk.digest);
-    this.touchedAt = Date.now();
+    this.touchedAt = clock.now();
     this.#undurable.add(chunk.index);
     this.#unsyncedBytes += wrote.value;
     if (this.#unsyncedBytes > SYNC_FROM) this.#syncing ??= this.#sync();
@@ -167,17 +149,16 @@ export class StagedFiles implements AsyncDisposable {
     this.#throwFailure();
   }
 
-  async #writeData(file: DirectFile, place: Chunk, chunk: ReceivedChunk, again: boolean): Promise<number> {
+  async #writeData(image: Image, place: Chunk, chunk: ReceivedChunk, again: boolean): Promise<number> {
     const { dense } = this.map.parts[place.part]!;
     if (!chunk.data) {
       if (!dense && !again) return 0;
-      if (dense || !punchHole(file.handle, place.offset, place.length))
-        await writeZeros(file.handle, place.offset, place.length);
+      await image.zero(place.offset, place.length, dense);
       return place.length;
     }
     const ranges = dense || again ? [{ start: 0, end: place.length }] : chunk.data.ranges;
     for (const range of ranges) {
-      await file.write(chunk.data.bytes.subarray(range.start, range.end), place.offset + range.start);
+      await image.write(chunk.data.bytes.subarray(range.start, range.end), place.offset + range.start);
     }
     return place.length;
   }
@@ -192,7 +173,7 @@ export class StagedFiles implements AsyncDisposable {
         this.#undurable = new Set();
         try {
           const parts = new Set([...chunks].map((index) => this.map.chunk(index).part));
-          await Promise.all([...parts].map((part) => this.#files[part]!.handle.datasync()));
+          await Promise.all([...parts].map((part) => this.#images[part]!.flush()));
           await this.#journal.durable(records);
         } catch (error) {
           this.#failure = error instanceof Error ? error : new Error(String(error));
@@ -210,13 +191,10 @@ export class StagedFiles implements AsyncDisposable {
     }
   }
 
-  /** Sizes and metadata durable too, then everything closed. */
-  async finish(): Promise<void> {
-    for (const file of this.#files) await file.handle.sync();
-  }
-
+  /** Settles when nothing is being written any more. The images are closed by whoever opened them. */
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const file of this.#files) await file[Symbol.asyncDispose]();
-    await this.#journal[Symbol.asyncDispose]();
+    await Promise.allSettled(this.#writing.values());
+    await this.#syncing;
+    await this.#journal.settled();
   }
 }

@@ -4,7 +4,8 @@ import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { StagedFiles } from '../../agent/transfer/staged-files.ts';
+import { FileImage } from '../../agent/images/file-image.ts';
+import { StagedImages } from '../../agent/transfer/staged-images.ts';
 import { CHUNK_BYTES, ChunkMap } from '../../shared/transfer/chunks.ts';
 import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
 import { scratch } from '../support/scratch.ts';
@@ -12,12 +13,18 @@ import { scratch } from '../support/scratch.ts';
 const COUNT = 4;
 
 for (const digest of DIGEST_ALGORITHMS) {
-  describe(`the files of a transfer, digested with ${digest}`, () => {
+  describe(`the images of a transfer, digested with ${digest}`, () => {
     const map = new ChunkMap([{ name: '', sizeBytes: COUNT * CHUNK_BYTES, dense: false }], digest);
+
+    async function openStaged(path: string): Promise<StagedImages> {
+      const image = await FileImage.open(join(path, 'file'), 'create');
+      await image.setSize(COUNT * CHUNK_BYTES);
+      return StagedImages.open([image], await FileImage.open(join(path, 'journal'), 'create'), map);
+    }
 
     /** Chunks written and on record, then the agent killed: nothing is closed, nothing was synced. */
     async function killed(path: string): Promise<Buffer<ArrayBuffer>[]> {
-      const staged = await StagedFiles.open(join(path, 'file'), join(path, 'journal'), map);
+      const staged = await openStaged(path);
       const chunks = Array.from({ length: COUNT - 1 }, () => randomBytes(CHUNK_BYTES));
       for (const [index, bytes] of chunks.entries()) {
         const verified = Promise.resolve();
@@ -27,7 +34,7 @@ for (const digest of DIGEST_ALGORITHMS) {
       return chunks;
     }
     const present = async (path: string): Promise<number[]> => {
-      await using staged = await StagedFiles.open(join(path, 'file'), join(path, 'journal'), map);
+      await using staged = await openStaged(path);
       return Array.from({ length: COUNT }, (_, index) => index).filter((index) => staged.digests.has(index));
     };
 
@@ -52,7 +59,7 @@ for (const digest of DIGEST_ALGORITHMS) {
 
     test('what is known to be durable is not read again', async () => {
       await using room = scratch();
-      const staged = await StagedFiles.open(join(room.path, 'file'), join(room.path, 'journal'), map);
+      const staged = await openStaged(room.path);
       const write = async (index: number): Promise<void> => {
         const bytes = randomBytes(CHUNK_BYTES);
         const data = { bytes, ranges: [{ start: 0, end: bytes.length }] };

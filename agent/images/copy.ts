@@ -2,9 +2,9 @@ import { constants } from 'node:fs';
 import { copyFile, type FileHandle, open } from 'node:fs/promises';
 import { chunkBuffers } from '../../shared/transfer/chunk-buffers.ts';
 import { CHUNK_BYTES } from '../../shared/transfer/chunks.ts';
-import { DirectFile } from './direct-file.ts';
-import { isZero, openRegular, readFully } from './files.ts';
-import { dataExtents, type Extent } from './holes.ts';
+import { isZero, openRegular, readFully, removeIfExists } from '../host/files.ts';
+import { type DataRange, dataExtents } from '../host/holes.ts';
+import { FileImage } from './file-image.ts';
 
 /** Pieces that are read and written side by side. */
 const WORKERS = 3;
@@ -17,7 +17,7 @@ export interface CopyOptions {
 
 /**
  * Copies a regular file to a new name, durably. Shares the blocks where the file system can (xfs, btrfs), which is
- * instant; otherwise copies data extents only. Gives how it was done. The target must not exist.
+ * instant; otherwise copies data extents only. Gives how it was done. The target must not exist; after an error it does not.
  */
 export async function copyFileFast(
   source: string,
@@ -25,14 +25,25 @@ export async function copyFileFast(
   options: CopyOptions = {},
 ): Promise<'reflink' | 'copied'> {
   await using from = await openRegular(source, 'r');
-  const { size, mode } = await from.stat();
   if (await reflink(from, target)) {
     await using to = await open(target, constants.O_RDWR | constants.O_NOFOLLOW);
     await to.sync();
     return 'reflink';
   }
-  await using to = await DirectFile.open(target, mode & 0o777);
-  await to.handle.truncate(size);
+  try {
+    await copyData(from, target, options);
+  } catch (error) {
+    await removeIfExists(target);
+    throw error;
+  }
+  return 'copied';
+}
+
+async function copyData(from: FileHandle, target: string, options: CopyOptions): Promise<void> {
+  const { size, mode } = await from.stat();
+  await using to = await FileImage.open(target, 'create');
+  await to.handle.chmod(mode & 0o777);
+  await to.setSize(size);
   const extents = options.dense ? [{ offset: 0, length: size }] : dataExtents(from, 0, size);
   const pieces = cut(extents);
   const work = async (): Promise<void> => {
@@ -51,8 +62,7 @@ export async function copyFileFast(
   // All are waited for, so that nobody uses the files or a buffer once this is over.
   const results = await Promise.allSettled(Array.from({ length: WORKERS }, work));
   for (const result of results) if (result.status === 'rejected') throw result.reason;
-  await to.handle.sync();
-  return 'copied';
+  await to.flush();
 }
 
 async function reflink(from: FileHandle, target: string): Promise<boolean> {
@@ -70,7 +80,7 @@ async function reflink(from: FileHandle, target: string): Promise<boolean> {
 }
 
 /** The extents in pieces of at most one chunk, each given once whoever asks. */
-function* cut(extents: Iterable<Extent>): Generator<Extent> {
+function* cut(extents: Iterable<DataRange>): Generator<DataRange> {
   for (const { offset, length } of extents) {
     for (let done = 0; done < length; done += CHUNK_BYTES)
       yield { offset: offset + done, length: Math.min(CHUNK_BYTES, length - done) };

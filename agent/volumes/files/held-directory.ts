@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, open } from 'node:fs/promises';
-import { StowageError } from '../../../shared/util/errors.ts';
+import { type FileHandle, open } from 'node:fs/promises';
+import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 
 /**
  * A directory held open: paths below `path` go through the descriptor, so that nobody can swap the directory itself
@@ -26,13 +26,13 @@ export async function holdDirectory(path: string): Promise<HeldDirectory> {
   };
 }
 
-/** What has this name: a plain file, a directory, or something that is never a volume (links, devices, sockets). */
-export async function kindOf(path: string): Promise<'file' | 'directory' | 'other' | 'missing'> {
-  const stat = await lstat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
+/** The same error, with the volume's name where its message has our own descriptor of it. */
+export function nameVolume(error: unknown, name: string): unknown {
+  if (!(error instanceof Error) || !/\/proc\/(self|\d+)\/fd\/\d+/.test(error.message)) return error;
+  const message = error.message.replaceAll(/\/proc\/(self|\d+)\/fd\/\d+/g, `volume '${name}'`);
+  if (isStowageError(error)) return new StowageError(error.code, message, { cause: error });
+  return Object.assign(new Error(message, { cause: error }), {
+    code: (error as NodeJS.ErrnoException).code,
+    name: error.name,
   });
-  if (!stat) return 'missing';
-  if (stat.isFile()) return 'file';
-  return stat.isDirectory() ? 'directory' : 'other';
 }

@@ -1,0 +1,24 @@
+import type { Source, SourceExtent } from '../../shared/transfer/source.ts';
+
+export type Extent = SourceExtent;
+
+/**
+ * One open volume, or part of one: a file, a block device, or what a server gives out. Offsets and lengths are bytes. Who
+ * opened it for reading only gets errors from the methods that write.
+ */
+export interface Image extends Source, AsyncDisposable {
+  /** A name by which tools of this host open the same bytes for as long as this is open; absent where there is none. */
+  readonly toolPath?: string;
+  /** Where relative names in it start from. */
+  readonly directory?: string;
+  /** What the bytes take of the storage now. */
+  allocationBytes(): Promise<number>;
+  /** Durable only after {@link flush}. */
+  write(bytes: Uint8Array, offset: number): Promise<void>;
+  /** Makes a range read as zeros. `dense`: by writing them, never by a hole. */
+  zero(offset: number, length: number, dense?: boolean): Promise<void>;
+  /** Settles when all that was written is durable. */
+  flush(): Promise<void>;
+  /** Cuts or lengthens it; what is new reads as zeros. Absent where the storage decides on the size. */
+  setSize?(sizeBytes: number): Promise<void>;
+}

@@ -1,0 +1,300 @@
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
+import type { AgentEvent } from '../../shared/protocol/agent.ts';
+import { clock, type Timer } from '../../shared/util/clock.ts';
+import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
+import type { Space } from '../backends/backend.ts';
+import { RecordLog } from '../host/record-log.ts';
+import type { OpenPool } from './open-pool.ts';
+import type { PoolChange, PoolOperations } from './operations.ts';
+import type { RemotePool } from './remote-pool.ts';
+import { VolumeLog } from './volume-log.ts';
+
+const POLL_MS = 30_000;
+/** Changes of volumes are followed by a look at the space, at most so often. */
+const SPACE_DELAY_MS = 250;
+/** Longest that storage may take to tell its size, or to let go of its pool, before it counts as away. */
+const SILENCE_MS = 15_000;
+const NO_SPACE: Space = { capacityBytes: 0, allocationBytes: 0, availableBytes: 0 };
+
+/** Settles as `work` does, or throws `pool-inaccessible` when that takes too long. */
+async function within<T>(ms: number, work: Promise<T>, what: string): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = clock.after(ms, () =>
+    reject(new StowageError('pool-inaccessible', `${what}: its storage has not answered for ${ms / 1000} s`)),
+  );
+  work.catch(() => undefined);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    timer.stop();
+  }
+}
+
+const overlaySchema = z.object({ path: z.string(), backingStore: z.string() });
+type Overlay = z.infer<typeof overlaySchema>;
+
+/** What a pool has of its agent. */
+export interface PoolHost {
+  emit(event: AgentEvent): void;
+  /** On the host's own disk, for this pool alone. */
+  stateDirectory(): Promise<string>;
+}
+
+/**
+ * One defined pool and what is known of it. It tries again by itself while its storage is away. One change of its life
+ * comes after the other.
+ */
+export class HostedPool {
+  readonly definition: PoolDefinition;
+  readonly log = new VolumeLog();
+  readonly #pool: OpenPool | RemotePool;
+  readonly #host: PoolHost;
+  /** Which volumes stand on which files: known also while the pool is stopped, or its storage away. */
+  #overlays: Promise<RecordLog<Overlay>> | undefined;
+  #state: Pool['state'] = 'inactive';
+  #reason: string | undefined;
+  #since = clock.now();
+  #space: Space = NO_SPACE;
+  #poll: Timer | undefined;
+  #spaceSoon: Timer | undefined;
+  /** Ends when the last change of its life does. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(definition: PoolDefinition, pool: OpenPool | RemotePool, host: PoolHost) {
+    this.definition = definition;
+    this.#pool = pool;
+    this.#host = host;
+    pool.on('change', (change) => this.#changed(change));
+    pool.on('failed', (error) => this.#lost(error));
+  }
+
+  get state(): Pool['state'] {
+    return this.#state;
+  }
+
+  get reason(): string | undefined {
+    return this.#reason;
+  }
+
+  describe(): Pool {
+    return {
+      ...this.definition,
+      state: this.#state,
+      reason: this.#reason,
+      since: this.#since,
+      ...this.#space,
+    };
+  }
+
+  #tell(): void {
+    this.#host.emit({ type: 'pool', pool: this.describe() });
+  }
+
+  #become(state: Pool['state'], reason?: string): void {
+    if (state !== this.#state) this.#since = clock.now();
+    this.#state = state;
+    this.#reason = reason;
+    this.#tell();
+  }
+
+  #changed(change: PoolChange): void {
+    this.log.apply(change);
+    // A full disk here is no reason not to see the volumes.
+    void this.#recordOverlays(change).catch(() => undefined);
+    const { name: pool } = this.definition;
+    const now = { generation: this.log.generation, revision: this.log.revision };
+    for (const { last, ...page } of pagesOf(change))
+      this.#host.emit({ type: 'volumes', pool, ...page, now: last ? now : undefined });
+    this.#spaceSoon ??= clock.after(
+      SPACE_DELAY_MS,
+      () => {
+        this.#spaceSoon = undefined;
+        if (this.#state === 'running') void this.#look();
+      },
+      false,
+    );
+  }
+
+  /** Which volumes stood on which files when they were last seen. */
+  overlays(): Promise<RecordLog<Overlay>> {
+    this.#overlays ??= this.#host
+      .stateDirectory()
+      .then((directory) => RecordLog.open(join(directory, 'overlays.log'), overlaySchema));
+    this.#overlays.catch(() => {
+      this.#overlays = undefined;
+    });
+    return this.#overlays;
+  }
+
+  async #recordOverlays({ volumes, gone }: PoolChange): Promise<void> {
+    const overlays = await this.overlays();
+    for (const { name, path, backingStore } of volumes) {
+      const before = overlays.get(name);
+      if (!backingStore) await overlays.delete(name);
+      else if (before?.backingStore !== backingStore.path)
+        await overlays.set(name, { path, backingStore: backingStore.path });
+    }
+    for (const { name } of gone) await overlays.delete(name);
+  }
+
+  #forgetVolumes(): void {
+    this.log.clear();
+    const { generation, revision } = this.log;
+    this.#host.emit({ type: 'volumes-begin', pool: this.definition.name });
+    this.#host.emit({ type: 'volumes-end', pool: this.definition.name, now: { generation, revision } });
+  }
+
+  /** One change of the pool's life after the other: what one has looked at must be so when it is done. */
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    const change = this.#last.then(work, work);
+    this.#last = change.catch(() => undefined);
+    return change;
+  }
+
+  /** The pool's operations, once it runs: who comes while it is being started waits. Throws `pool-inactive`, `pool-inaccessible`. */
+  async operations(): Promise<PoolOperations> {
+    if (this.#state === 'building') await this.#last;
+    if (this.#state === 'running') return this.#pool;
+    const { name } = this.definition;
+    if (this.#state === 'inaccessible')
+      throw new StowageError('pool-inaccessible', `pool '${name}' is inaccessible: ${this.#reason}`);
+    throw new StowageError('pool-inactive', `pool '${name}' is not started`);
+  }
+
+  requireInactive(): void {
+    if (this.#state === 'inactive') return;
+    throw new StowageError('pool-active', `pool '${this.definition.name}' is ${this.#state}; stop it first`);
+  }
+
+  /** As its definition says. Only while it is inactive. */
+  build(overwrite?: boolean): Promise<void> {
+    return this.#pool.build(overwrite);
+  }
+
+  delete(): Promise<void> {
+    return this.#pool.delete();
+  }
+
+  /** Throws as its storage does; the pool is as before then. */
+  async start(): Promise<void> {
+    this.#become('building');
+    try {
+      await this.#start();
+    } catch (error) {
+      this.#become('inactive');
+      throw error;
+    }
+  }
+
+  /** As a pool that shall run whatever happens: while its storage is away it is inaccessible, and tried again. */
+  async keepRunning(): Promise<void> {
+    this.#become('building');
+    await this.#start().catch((error) => this.#lost(error));
+  }
+
+  async #start(): Promise<void> {
+    this.log.clear();
+    // Before anything may be deleted by what is on record there.
+    await this.overlays();
+    await this.#pool.start();
+    this.#space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
+    this.#become('running');
+    this.#keepLooking();
+  }
+
+  #keepLooking(): void {
+    this.#poll ??= clock.every(
+      POLL_MS,
+      () => {
+        if (this.#state === 'running') void this.#look();
+        // Storage that went away is tried again: a mount comes back without anybody telling us.
+        else if (this.#state === 'inaccessible') void this.alone(() => this.#tryAgain());
+      },
+      false,
+    );
+  }
+
+  async #tryAgain(): Promise<void> {
+    if (this.#state !== 'inaccessible') return;
+    try {
+      await this.#start();
+    } catch (error) {
+      this.#lost(error);
+    }
+  }
+
+  /** Looks at the space: whether the storage is there, and how much of it is left. */
+  async #look(): Promise<void> {
+    try {
+      const space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
+      if (this.#state !== 'running' || JSON.stringify(space) === JSON.stringify(this.#space)) return;
+      this.#space = space;
+      this.#tell();
+    } catch (error) {
+      if (this.#state === 'running') this.#lost(error);
+    }
+  }
+
+  /** The storage is away. What was known of its volumes stays known. */
+  #lost(error: unknown): void {
+    if (this.#state === 'inactive') return;
+    if (isStowageError(error, 'pool-inaccessible') && 'abandon' in this.#pool) this.#pool.abandon(error);
+    this.#become('inaccessible', toStowageError(error).message);
+    this.#keepLooking();
+  }
+
+  /** Ends in bounded time, whatever the storage does. */
+  async stop(): Promise<void> {
+    if (this.#state === 'inactive')
+      throw new StowageError('pool-inactive', `pool '${this.definition.name}' is not started`);
+    const inaccessible = this.#state === 'inaccessible';
+    this.#poll?.stop();
+    this.#poll = undefined;
+    try {
+      await within(SILENCE_MS, this.#pool.stop(), `pool '${this.definition.name}'`);
+    } catch (error) {
+      if (!inaccessible && !isStowageError(error, 'pool-inaccessible')) {
+        this.#keepLooking();
+        throw error;
+      }
+      // It lets nobody go; what would have been waited for is left behind.
+      if ('abandon' in this.#pool) this.#pool.abandon(toStowageError(error));
+    }
+    this.#space = NO_SPACE;
+    this.#forgetVolumes();
+    this.#become('inactive');
+  }
+
+  /** Looks at everything again. */
+  async refresh(): Promise<void> {
+    const pool = await this.operations();
+    try {
+      await pool.refresh();
+    } catch (error) {
+      this.#lost(error);
+      throw error;
+    }
+    await this.#look();
+  }
+
+  /** With the agent. What is on the storage stays as it is. */
+  close(): void {
+    this.#poll?.stop();
+    this.#spaceSoon?.stop();
+    this.#pool.close();
+  }
+}
+
+/** A change in lines of bounded length. */
+export function* pagesOf(change: PoolChange, most = 256): Generator<PoolChange & { last: boolean }> {
+  const { volumes, gone } = change;
+  const count = Math.max(1, Math.ceil(Math.max(volumes.length, gone.length) / most));
+  for (let page = 0; page < count; page++)
+    yield {
+      volumes: volumes.slice(page * most, (page + 1) * most),
+      gone: gone.slice(page * most, (page + 1) * most),
+      last: page === count - 1,
+    };
+}

@@ -1,0 +1,132 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Volume } from '../../shared/conf/volume.ts';
+import { clock } from '../../shared/util/clock.ts';
+import type { FoundVolume, Identity, IdentityStore, Known } from '../backends/backend.ts';
+
+interface Entry {
+  volume: Volume;
+  found: Pick<FoundVolume, 'fingerprint' | 'mark' | 'stamp'>;
+}
+
+/** Whether anything differs that somebody would want to be told: reading a file is no news. */
+function isNews(before: Volume | undefined, after: Volume): boolean {
+  if (!before) return true;
+  const [one, other] = [before, after].map(({ timestamps, ...volume }) => ({
+    ...volume,
+    mtime: timestamps?.mtime,
+  }));
+  return !isDeepStrictEqual(one, other);
+}
+
+/**
+ * What is in a pool, by name, and which volume has which id. Ids are random and stay with their volume: under another name,
+ * over a restart, and while its storage is away. A new volume of an old name is another volume.
+ */
+export class IndexOfVolumes {
+  readonly #entries = new Map<string, Entry>();
+  readonly #identities: IdentityStore;
+  /** The name under which a fingerprint is on record. */
+  readonly #names = new Map<string, string>();
+
+  constructor(identities: IdentityStore) {
+    this.#identities = identities;
+    for (const [name, { fingerprint }] of identities.entries()) this.#names.set(fingerprint, name);
+  }
+
+  get(name: string): Volume | undefined {
+    return this.#entries.get(name)?.volume;
+  }
+
+  names(): IterableIterator<string> {
+    return this.#entries.keys();
+  }
+
+  volumes(): Volume[] {
+    return [...this.#entries.values()].map(({ volume }) => volume);
+  }
+
+  identity(name: string): Identity | undefined {
+    return this.#identities.get(name);
+  }
+
+  /** The name of the volume that a transfer became. */
+  ofTransfer(id: string): string | undefined {
+    for (const [name, { transfer }] of this.#identities.entries()) if (transfer === id) return name;
+    return undefined;
+  }
+
+  known(name: string): Known | undefined {
+    const identity = this.#identities.get(name);
+    if (!identity) return undefined;
+    const entry = this.#entries.get(name);
+    // What is damaged is looked at again: what was wrong may have been mended without a change of the file.
+    const stamp = entry && !entry.volume.damaged ? entry.found.stamp : undefined;
+    return { fingerprint: identity.fingerprint, format: identity.format, stamp };
+  }
+
+  /** Another name under which the volume of this fingerprint is on record. */
+  otherName(name: string, fingerprint: string): string | undefined {
+    const other = this.#names.get(fingerprint);
+    return other === name ? undefined : other;
+  }
+
+  /** Settles when it is durable. */
+  async identify(name: string, identity: Identity): Promise<void> {
+    const before = this.#identities.get(name);
+    if (before && this.#names.get(before.fingerprint) === name) this.#names.delete(before.fingerprint);
+    this.#names.set(identity.fingerprint, name);
+    await this.#identities.set(name, identity);
+  }
+
+  async forget(name: string): Promise<void> {
+    const before = this.#identities.get(name);
+    if (before && this.#names.get(before.fingerprint) === name) this.#names.delete(before.fingerprint);
+    await this.#identities.delete(name);
+  }
+
+  /**
+   * Notes what was found under a name. `movedFrom` is a name that the same volume had, and has no more. Gives the volume when
+   * it is news. `saved` settles when its id is durable.
+   */
+  put(found: FoundVolume, movedFrom?: string): { news: Volume | undefined; saved: Promise<void> } {
+    const { fingerprint, mark, stamp, ...facts } = found;
+    const { name } = found;
+    const format = found.format === 'unknown' ? undefined : found.format;
+    let identity = this.#identities.get(name);
+    let saved: Promise<void> = Promise.resolve();
+    if (identity && identity.formerly === fingerprint) {
+      identity = { ...identity, fingerprint, formerly: undefined };
+      saved = this.identify(name, identity);
+    } else if (identity?.fingerprint !== fingerprint) {
+      const moved = movedFrom === undefined ? undefined : this.#identities.get(movedFrom);
+      identity = moved?.fingerprint === fingerprint ? moved : { id: clock.uuid(), fingerprint, format };
+      saved = this.identify(name, identity);
+      if (movedFrom !== undefined && moved)
+        saved = Promise.all([saved, this.#identities.delete(movedFrom)]).then();
+    } else if (identity.format === undefined && format !== undefined) {
+      identity = { ...identity, format };
+      saved = this.identify(name, identity);
+    }
+    const volume: Volume = {
+      id: identity.id,
+      ...facts,
+      etag: `${identity.id}-${found.damaged ? 'damaged' : mark}`,
+    };
+    const before = this.#entries.get(name)?.volume;
+    this.#entries.set(name, { volume, found: { fingerprint, mark, stamp } });
+    return { news: isNews(before, volume) ? volume : undefined, saved };
+  }
+
+  /** Notes that nothing has this name any more; gives what had it. The id is forgotten with it. */
+  drop(name: string): Volume | undefined {
+    const entry = this.#entries.get(name);
+    this.#entries.delete(name);
+    void this.forget(name).catch(() => undefined);
+    return entry?.volume;
+  }
+
+  /** As it is while the storage is away: nothing is seen, and all ids are kept. */
+  clear(): void {
+    this.#entries.clear();
+  }
+}

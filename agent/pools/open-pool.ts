@@ -1,0 +1,435 @@
+import { EventEmitter } from 'node:events';
+import type { Finding, NewVolume, Representation, Snapshot, Volume } from '../../shared/conf/volume.ts';
+import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/agent.ts';
+import { clock, type Timer } from '../../shared/util/clock.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import type { FoundVolume, Identify, IdentityStore, PoolDriver, Space, Stage } from '../backends/backend.ts';
+import type { WipeAlgorithm } from '../formats/wipe.ts';
+import { IndexOfVolumes } from './index-of-volumes.ts';
+import type { OpenedStage, OpenedVolume, PoolChange, PoolOperations } from './operations.ts';
+
+/** Names that changed wait so long for others: many changes come at once. */
+const WATCH_DELAY_MS = 150;
+/** The shortest time between two looks at everything that nobody asked for. */
+const LOOK_MS = 30_000;
+/** A look takes at most this part of the time: a pool that takes a second to look at is looked at every ten minutes. */
+const LOOK_SHARE = 1 / 600;
+/** Changed names from which a look at everything is cheaper. */
+const MANY_NAMES = 20_000;
+
+type Method = Exclude<
+  keyof PoolDriver,
+  'watch' | 'list' | 'look' | 'space' | 'identities' | 'start' | 'stop'
+>;
+
+/**
+ * A pool whose storage this process works on: its driver, what was seen in it, and who has which id. Emits `change` with
+ * every difference between what was seen before and what is seen now, whoever made it; never twice the same.
+ */
+export class OpenPool
+  extends EventEmitter<{ change: [PoolChange]; failed: [unknown] }>
+  implements PoolOperations
+{
+  readonly #driver: PoolDriver;
+  #identities: IdentityStore | undefined;
+  #index: IndexOfVolumes | undefined;
+  #watch: Disposable | undefined;
+  #timer: Timer | undefined;
+  /** Names to look at soon. */
+  #changed = new Set<string>();
+  #soon: Timer | undefined;
+  #looking: Promise<void> | undefined;
+  #next: Promise<void> | undefined;
+  /** Names looked at or changed while a look at everything runs: what that saw of them may be older. */
+  readonly #newer = new Set<string>();
+  #stop = new AbortController();
+
+  constructor(driver: PoolDriver) {
+    super();
+    this.#driver = driver;
+  }
+
+  // ---- life ----
+
+  async build(overwrite?: boolean): Promise<void> {
+    await this.#method('build')(overwrite);
+  }
+
+  async start(): Promise<void> {
+    await this.#driver.start();
+    this.#stop = new AbortController();
+    try {
+      this.#identities ??= await this.#driver.identities();
+      this.#index ??= new IndexOfVolumes(this.#identities);
+      await this.#finishStages();
+      this.#watch ??= this.#driver.watch?.((names) => this.#notice(names));
+      await this.refresh();
+    } catch (error) {
+      await this.#close();
+      await this.#driver.stop().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** What was sealed before a kill gets its name. One that cannot keeps its stage, and the pool starts all the same. */
+  async #finishStages(): Promise<void> {
+    for (const stage of (await this.#driver.stages?.()) ?? [])
+      if (stage.sealed)
+        await this.#opened(stage)
+          .publish()
+          .catch(() => undefined);
+  }
+
+  async stop(): Promise<void> {
+    await this.#close();
+    await this.#driver.stop();
+  }
+
+  async #close(): Promise<void> {
+    this.#stop.abort(new StowageError('pool-inactive', 'the pool was stopped'));
+    this.#watch?.[Symbol.dispose]();
+    this.#watch = undefined;
+    this.#timer?.stop();
+    this.#soon?.stop();
+    this.#soon = undefined;
+    this.#changed.clear();
+    await this.#looking?.catch(() => undefined);
+    this.#index = undefined;
+    const identities = this.#identities;
+    this.#identities = undefined;
+    await identities?.[Symbol.asyncDispose]();
+  }
+
+  /** With the agent: what is on the storage stays as it is. */
+  close(): void {
+    void this.#close();
+  }
+
+  async delete(): Promise<void> {
+    await this.#method('delete')();
+  }
+
+  space(): Promise<Space> {
+    return this.#driver.space();
+  }
+
+  /** A method that the backend has, bound to its driver. Throws `not-supported`. */
+  #method<K extends Method>(name: K): NonNullable<PoolDriver[K]> {
+    const found = this.#driver[name];
+    if (typeof found !== 'function')
+      throw new StowageError('not-supported', `storage pool doesn't support ${name}`);
+    return found.bind(this.#driver) as NonNullable<PoolDriver[K]>;
+  }
+
+  get #seen(): IndexOfVolumes {
+    if (!this.#index) throw new StowageError('pool-inactive', 'the pool is not started');
+    return this.#index;
+  }
+
+  // ---- looking ----
+
+  refresh(): Promise<void> {
+    if (!this.#looking) return this.#lookAtAll();
+    // What runs may have passed what the caller wants to see: all who come meanwhile share the next one.
+    this.#next ??= this.#looking
+      .catch(() => undefined)
+      .then(() => {
+        this.#next = undefined;
+        return this.#lookAtAll();
+      });
+    return this.#next;
+  }
+
+  #lookAtAll(): Promise<void> {
+    this.#timer?.stop();
+    const began = clock.monotonicMs();
+    this.#looking = this.#listEverything().finally(() => {
+      this.#looking = undefined;
+      this.#newer.clear();
+      const took = clock.monotonicMs() - began;
+      if (this.#stop.signal.aborted) return;
+      this.#timer = clock.after(
+        Math.max(LOOK_MS, took / LOOK_SHARE),
+        () => void this.refresh().catch((error) => this.emit('failed', error)),
+        false,
+      );
+    });
+    return this.#looking;
+  }
+
+  async #listEverything(): Promise<void> {
+    const index = this.#seen;
+    this.#newer.clear();
+    const missing = new Set(index.names());
+    const onRecord = this.#identities!;
+    for await (const batch of this.#driver.list((name) => index.known(name), this.#stop.signal)) {
+      for (const { name } of batch) missing.delete(name);
+      await this.#take(
+        batch.filter(
+          (found): found is FoundVolume => !('unchanged' in found) && !this.#newer.has(found.name),
+        ),
+      );
+    }
+    this.#stop.signal.throwIfAborted();
+    const gone: PoolChange['gone'] = [];
+    for (const name of missing) {
+      const before = this.#newer.has(name) ? undefined : index.drop(name);
+      if (before) gone.push({ name, id: before.id });
+    }
+    // Ids of what went away while the pool was not looked at.
+    for (const [name] of [...onRecord.entries()])
+      if (!index.get(name) && !this.#newer.has(name)) await index.forget(name);
+    if (gone.length > 0) this.emit('change', { volumes: [], gone });
+  }
+
+  /** Notes what was found, and tells of what is news once its ids are durable. */
+  async #take(all: FoundVolume[]): Promise<void> {
+    const index = this.#seen;
+    const volumes: Volume[] = [];
+    const saved: Promise<void>[] = [];
+    for (const found of all) {
+      const put = index.put(found, await this.#movedFrom(found));
+      saved.push(put.saved);
+      if (put.news) volumes.push(put.news);
+    }
+    // Where no space is left to put a new id on record, the volume is there all the same; the record follows.
+    await Promise.all(saved).catch((error) => {
+      if (error.code !== 'ENOSPC' && error.code !== 'EDQUOT' && error.code !== 'EROFS') throw error;
+    });
+    if (volumes.length > 0) this.emit('change', { volumes, gone: [] });
+  }
+
+  /** The name that a volume had before, when it has it no more: a link to the same file is another volume. */
+  async #movedFrom({ name, fingerprint }: FoundVolume): Promise<string | undefined> {
+    const other = this.#seen.otherName(name, fingerprint);
+    if (other === undefined) return undefined;
+    const there = await this.#driver.look(other).catch(() => undefined);
+    return there?.fingerprint === fingerprint ? undefined : other;
+  }
+
+  #notice(names: readonly string[] | undefined): void {
+    if (names === undefined || this.#changed.size > MANY_NAMES) {
+      this.#changed.clear();
+      void this.refresh().catch((error) => this.emit('failed', error));
+      return;
+    }
+    for (const name of names) this.#changed.add(name);
+    this.#soon ??= clock.after(WATCH_DELAY_MS, () => {
+      this.#soon = undefined;
+      const changed = [...this.#changed];
+      this.#changed.clear();
+      void this.#lookAtEach(changed).catch((error) => this.emit('failed', error));
+    });
+  }
+
+  async #lookAtEach(names: string[]): Promise<void> {
+    for (const name of names) {
+      if (!this.#index) return;
+      await this.#lookAt(name).catch((error) => {
+        if (error.code !== 'path-escapes-pool') throw error;
+        this.#vanished(name);
+      });
+    }
+  }
+
+  /** Looks at one name, and tells of what is new about it. */
+  async #lookAt(name: string): Promise<FoundVolume | undefined> {
+    const found = await this.#driver.look(name, this.#seen.known(name));
+    if (this.#looking) this.#newer.add(name);
+    if (found) await this.#take([found]);
+    else this.#vanished(name);
+    return found;
+  }
+
+  #vanished(name: string): void {
+    const before = this.#seen.drop(name);
+    if (before) this.emit('change', { volumes: [], gone: [{ name, id: before.id }] });
+  }
+
+  async look(name: string): Promise<Volume> {
+    await this.#find(name);
+    return this.#seen.get(name)!;
+  }
+
+  async #find(name: string): Promise<FoundVolume> {
+    const found = await this.#lookAt(name);
+    if (!found) throw new StowageError('volume-not-found', `the pool has no volume '${name}'`);
+    return found;
+  }
+
+  /** As it was just found. Throws `volume-damaged` for one that nothing can be done with. */
+  async #sound(name: string): Promise<FoundVolume> {
+    const found = await this.#find(name);
+    if (found.damaged)
+      throw new StowageError('volume-damaged', `volume '${name}' cannot be used: ${found.damaged}`);
+    return found;
+  }
+
+  // ---- changing ----
+
+  /** Puts a new volume on record before it has its name. After an error the record is as it was. */
+  #identifying(name: string, more: { id?: string; format: Volume['format']; transfer?: string }): Identify {
+    return async (fingerprint) => {
+      const format = more.format === 'unknown' ? undefined : more.format;
+      const id = more.id ?? clock.uuid();
+      const before = this.#seen.identity(name);
+      const formerly = before?.id === id ? before.fingerprint : undefined;
+      await this.#seen.identify(name, { id, fingerprint, formerly, format, transfer: more.transfer });
+    };
+  }
+
+  /** Runs a change of one volume; whatever comes of it is looked at and told. */
+  async #change<T>(name: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } finally {
+      await this.#lookAt(name).catch(() => undefined);
+    }
+  }
+
+  async create(volume: NewVolume, signal?: AbortSignal): Promise<Volume> {
+    const { name, format } = volume;
+    await this.#method('create')(volume, this.#identifying(name, { format }), signal).catch(async (error) => {
+      await this.#lookAt(name).catch(() => undefined);
+      throw error;
+    });
+    return this.look(name);
+  }
+
+  async clone(name: string, target: string, signal?: AbortSignal): Promise<Volume> {
+    const source = await this.#sound(name);
+    const identify = this.#identifying(target, { format: source.format });
+    await this.#method('clone')(source, target, identify, signal).catch(async (error) => {
+      await this.#lookAt(target).catch(() => undefined);
+      throw error;
+    });
+    return this.look(target);
+  }
+
+  async remove(name: string, etag?: string): Promise<void> {
+    const found = await this.#find(name);
+    const { etag: now } = this.#seen.get(name)!;
+    if (etag !== undefined && etag !== now)
+      throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
+    await this.#change(name, () =>
+      this.#method('remove')(found, etag === undefined ? undefined : found.mark),
+    );
+  }
+
+  async resize(name: string, capacityBytes: number, shrink: boolean): Promise<Volume> {
+    const found = await this.#sound(name);
+    await this.#change(name, () => this.#method('resize')(found, capacityBytes, shrink));
+    return this.#seen.get(name)!;
+  }
+
+  async wipe(name: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<Volume> {
+    const found = await this.#sound(name);
+    // A volume that is replaced by an empty one of the same name is the same volume.
+    const identify = this.#identifying(name, { id: this.#seen.get(name)!.id, format: found.format });
+    await this.#change(name, () => this.#method('wipe')(found, algorithm, identify, signal));
+    return this.#seen.get(name)!;
+  }
+
+  async listSnapshots(name: string): Promise<Snapshot[]> {
+    return this.#method('listSnapshots')(await this.#sound(name));
+  }
+
+  async createSnapshot(name: string, id?: string): Promise<string> {
+    const found = await this.#sound(name);
+    return this.#change(name, () => this.#method('createSnapshot')(found, id));
+  }
+
+  async switchSnapshot(name: string, id: string): Promise<void> {
+    const found = await this.#sound(name);
+    await this.#change(name, () => this.#method('switchSnapshot')(found, id));
+  }
+
+  async deleteSnapshot(name: string, id: string, signal?: AbortSignal): Promise<void> {
+    const found = await this.#sound(name);
+    await this.#change(name, () => this.#method('deleteSnapshot')(found, id, signal));
+  }
+
+  async check(name: string, repair: boolean, signal?: AbortSignal): Promise<Finding[]> {
+    const found = await this.#find(name);
+    return this.#change(name, () => this.#method('check')(found, repair, signal));
+  }
+
+  // ---- moving bytes ----
+
+  async open(name: string, as: Representation, signal?: AbortSignal): Promise<OpenedVolume> {
+    const found = await this.#sound(name);
+    const { id: volumeId, etag, capacityBytes, format } = this.#seen.get(name)!;
+    if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
+    const opened = await this.#method('open')(found, as, signal);
+    return {
+      layout: { parts: [...opened.parts], format, capacityBytes, volumeId, etag },
+      sources: opened.sources,
+      checkUnchanged: async () => {
+        const now = await this.look(name).catch((error) => {
+          if (error.code !== 'volume-not-found') throw error;
+        });
+        if (now?.etag !== etag)
+          throw new StowageError(
+            'volume-in-use',
+            `volume '${name}' was changed by somebody else while it was read`,
+          );
+      },
+      [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
+    };
+  }
+
+  async stage(spec: TransferSpec): Promise<OpenedStage> {
+    if (this.#seen.ofTransfer(spec.id) !== undefined && (await this.stages(spec.id)).length === 0)
+      throw new StowageError('job-state', 'this transfer was committed before');
+    return this.#opened(await this.#method('stage')({ ...spec }, JSON.stringify(spec)));
+  }
+
+  async stages(id?: string): Promise<OpenedStage[]> {
+    const opened: OpenedStage[] = [];
+    for (const stage of (await this.#driver.stages?.(id)) ?? []) opened.push(this.#opened(stage));
+    return opened;
+  }
+
+  async dropStage(id: string): Promise<void> {
+    await this.#driver.dropStage?.(id);
+  }
+
+  async committed(transfer: string): Promise<Volume | undefined> {
+    const name = this.#seen.ofTransfer(transfer);
+    if (name === undefined || (await this.stages(transfer)).length > 0) return undefined;
+    return this.look(name);
+  }
+
+  #opened(stage: Stage): OpenedStage {
+    const spec = transferSpecSchema.parse(JSON.parse(stage.spec));
+    const { volume: name, format, id: transfer } = spec;
+    const publish = async (): Promise<Volume> => {
+      const before = this.#seen.identity(name);
+      // An upload over a volume is a new state of that volume; taken up after a kill, it is so still.
+      const kept = spec.replace || before?.transfer === transfer ? before?.id : undefined;
+      const id = spec.volumeId ?? kept;
+      await stage.publish(this.#identifying(name, { id, format, transfer }));
+      const volume = await this.look(name);
+      await stage.drop();
+      return volume;
+    };
+    return {
+      spec,
+      get sealed() {
+        return stage.sealed;
+      },
+      get note() {
+        return stage.note;
+      },
+      get touchedAt() {
+        return stage.touchedAt;
+      },
+      images: () => stage.images(),
+      journal: () => stage.journal(),
+      seal: (note, signal) => stage.seal(note, signal),
+      publish,
+      drop: () => stage.drop(),
+      [Symbol.asyncDispose]: () => stage[Symbol.asyncDispose](),
+    };
+  }
+}

@@ -1,0 +1,75 @@
+import type { Finding, NewVolume, Representation, Snapshot, Volume } from '../../shared/conf/volume.ts';
+import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
+import type { Source } from '../../shared/transfer/source.ts';
+import type { Space } from '../backends/backend.ts';
+import type { WipeAlgorithm } from '../formats/wipe.ts';
+import type { Image } from '../images/image.ts';
+
+/** Something that changed in a pool, whoever changed it. */
+export interface PoolChange {
+  volumes: Volume[];
+  gone: { name: string; id: string }[];
+}
+
+/**
+ * A volume opened for reading. `checkUnchanged` throws `volume-in-use` when somebody outside changed the bytes since it was
+ * opened: what was read then is not one state of the volume.
+ */
+export interface OpenedVolume extends AsyncDisposable {
+  readonly layout: Layout;
+  /** One source for each part of the layout. */
+  readonly sources: readonly Source[];
+  checkUnchanged(): Promise<void>;
+}
+
+/** A stage of a transfer, as the core gives it out. */
+export interface OpenedStage extends AsyncDisposable {
+  readonly spec: TransferSpec;
+  readonly sealed: boolean;
+  /** What {@link seal} was given. */
+  readonly note: string | undefined;
+  readonly touchedAt: number;
+  images(): Promise<readonly Image[]>;
+  journal(): Promise<Image>;
+  seal(note: string, signal?: AbortSignal): Promise<void>;
+  /** Gives the volume its name and forgets the stage. Repeatable. */
+  publish(): Promise<Volume>;
+  drop(): Promise<void>;
+}
+
+/**
+ * What can be done in one pool, wherever its storage is worked on: in this process, or in one of its own. Every method that
+ * names a volume costs by that volume alone.
+ */
+export interface PoolOperations {
+  build(overwrite?: boolean): Promise<void>;
+  /** Makes the pool usable and looks at everything in it; what it finds is told as changes before this settles. */
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  delete(): Promise<void>;
+  /** Looks at everything anew. Settles when a look that began after the call is done. */
+  refresh(): Promise<void>;
+  space(): Promise<Space>;
+  /** Looks at one volume anew. Throws `volume-not-found`. */
+  look(name: string): Promise<Volume>;
+
+  create(volume: NewVolume, signal?: AbortSignal): Promise<Volume>;
+  remove(name: string, etag?: string): Promise<void>;
+  resize(name: string, capacityBytes: number, shrink: boolean): Promise<Volume>;
+  clone(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
+  wipe(name: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<Volume>;
+  listSnapshots(name: string): Promise<Snapshot[]>;
+  createSnapshot(name: string, id?: string): Promise<string>;
+  switchSnapshot(name: string, id: string): Promise<void>;
+  deleteSnapshot(name: string, id: string, signal?: AbortSignal): Promise<void>;
+  check(name: string, repair: boolean, signal?: AbortSignal): Promise<Finding[]>;
+
+  open(name: string, as: Representation, signal?: AbortSignal): Promise<OpenedVolume>;
+  /** Begins the stage of a transfer, the same one again for the same id. Throws `job-state` when it was committed before. */
+  stage(spec: TransferSpec): Promise<OpenedStage>;
+  /** The stage of a transfer, or all. */
+  stages(id?: string): Promise<OpenedStage[]>;
+  dropStage(id: string): Promise<void>;
+  /** The volume that a transfer became, when it was committed before. */
+  committed(transfer: string): Promise<Volume | undefined>;
+}

@@ -1,0 +1,386 @@
+import { EventEmitter } from 'node:events';
+import { realpath } from 'node:fs/promises';
+import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
+import type { Volume } from '../../shared/conf/volume.ts';
+import type { AgentEvent, EventsRequest } from '../../shared/protocol/agent.ts';
+import { MOST_VOLUMES_A_LINE } from '../../shared/protocol/agent.ts';
+import { clock } from '../../shared/util/clock.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import type { Backend, HostServices } from '../backends/backend.ts';
+import type { BackendRegistry } from '../backends/registry.ts';
+import type { PlacedPool, PlacedVolume } from '../domains/references.ts';
+import { mayHangAt } from '../host/mounts.ts';
+import { AgentState } from '../state.ts';
+import { HostedPool, pagesOf } from './hosted-pool.ts';
+import { OpenPool } from './open-pool.ts';
+import type { PoolOperations } from './operations.ts';
+import { RemotePool } from './remote-pool.ts';
+
+const NIL = '00000000-0000-0000-0000-000000000000';
+
+/** The pools of this host. Emits `event` with an {@link AgentEvent} for each difference, whoever made it. */
+export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
+  readonly #state: AgentState;
+  readonly #backends: BackendRegistry;
+  readonly #pools = new Map<string, HostedPool>();
+  /** Pools that are on record and cannot be had: nothing can be done with them but to undefine them. */
+  readonly #broken = new Map<string, Pool>();
+  /** One definition after the other: two at once could share a directory. */
+  #defining: Promise<unknown> = Promise.resolve();
+
+  private constructor(state: AgentState, backends: BackendRegistry) {
+    super();
+    this.setMaxListeners(0);
+    this.#state = state;
+    this.#backends = backends;
+  }
+
+  /** Loads the definitions and begins to start the pools that were active, or are marked for it, side by side. */
+  static async open(state: AgentState, backends: BackendRegistry): Promise<Pools> {
+    const pools = new Pools(state, backends);
+    for (const stored of await state.pools()) {
+      if ('unreadable' in stored) {
+        pools.#setAside({ name: stored.name, uuid: NIL, type: 'unknown' }, stored.unreadable);
+        continue;
+      }
+      const { definition, active } = stored;
+      try {
+        const pool = pools.#host(definition);
+        if (active || definition.autostart) void pool.alone(() => pool.keepRunning());
+      } catch (error) {
+        pools.#setAside(definition, error instanceof Error ? error.message : String(error));
+      }
+    }
+    return pools;
+  }
+
+  #setAside(
+    definition: Partial<PoolDefinition> & Pick<PoolDefinition, 'name' | 'uuid' | 'type'>,
+    reason: string,
+  ): void {
+    this.#broken.set(definition.name, {
+      source: { hosts: [], devices: [] },
+      target: {},
+      autostart: false,
+      ...definition,
+      state: 'inaccessible',
+      reason,
+      since: clock.now(),
+      capacityBytes: 0,
+      allocationBytes: 0,
+      availableBytes: 0,
+    });
+  }
+
+  #host(definition: PoolDefinition): HostedPool {
+    const backend = this.#backends.get(definition.type);
+    const pool = new HostedPool(definition, this.#open(backend, definition), {
+      emit: (event) => void this.emit('event', event),
+      stateDirectory: () => AgentState.poolDirectory(this.#state.directory, definition.uuid),
+    });
+    this.#pools.set(definition.name, pool);
+    return pool;
+  }
+
+  /** Storage that may stop answering is worked on by a process of its own. */
+  #open(backend: Backend, definition: PoolDefinition): OpenPool | RemotePool {
+    const { path } = definition.target;
+    if (backend.traits.mayHang || (path !== undefined && mayHangAt(path)))
+      return new RemotePool({
+        definition,
+        stateDirectory: this.#state.directory,
+        imageDirectories: this.directories(),
+      });
+    return new OpenPool(backend.open(definition, this.#services(definition)));
+  }
+
+  #services({ uuid }: PoolDefinition): HostServices {
+    return {
+      stateDirectory: () => AgentState.poolDirectory(this.#state.directory, uuid),
+      imageDirectories: () => this.directories(),
+    };
+  }
+
+  /** The target directories of all pools. */
+  directories(): string[] {
+    return [...this.#pools.values()].flatMap(({ definition: { type, target } }) =>
+      target.path !== undefined && this.#backends.get(type).traits.target === 'exclusive'
+        ? [target.path]
+        : [],
+    );
+  }
+
+  close(): void {
+    for (const pool of this.#pools.values()) pool.close();
+  }
+
+  // ---- reading ----
+
+  #get(name: string): HostedPool {
+    const pool = this.#pools.get(name);
+    if (pool) return pool;
+    const broken = this.#broken.get(name);
+    if (broken)
+      throw new StowageError('pool-inaccessible', `pool '${name}' is inaccessible: ${broken.reason}`);
+    throw new StowageError('pool-not-found', `this host has no pool '${name}'`);
+  }
+
+  list(): Pool[] {
+    return [...this.#pools.values()].map((pool) => pool.describe()).concat([...this.#broken.values()]);
+  }
+
+  get(name: string): Pool {
+    return this.#broken.get(name) ?? this.#get(name).describe();
+  }
+
+  /** As they were last seen. */
+  volumes(name: string): ReadonlyMap<string, Volume> {
+    return this.#get(name).log.volumes;
+  }
+
+  /** As they were last seen, in bytewise order of their names. */
+  page(name: string, after: string | undefined, limit: number): Volume[] {
+    const { volumes } = this.#get(name).log;
+    const later = [...volumes.keys()].filter((key) => after === undefined || key > after).sort();
+    return later.slice(0, limit).map((key) => volumes.get(key)!);
+  }
+
+  /** What can be done in a running pool. Throws `pool-inactive`, `pool-inaccessible`. */
+  operations(name: string): Promise<PoolOperations> {
+    return this.#get(name).operations();
+  }
+
+  /** Names of the pools that run now. */
+  running(): string[] {
+    return [...this.#pools].flatMap(([name, { state }]) => (state === 'running' ? [name] : []));
+  }
+
+  /** All pools as places of volumes; of those that do not run, what is on record of volumes that stand on others. */
+  async places(): Promise<PlacedPool[]> {
+    const places: PlacedPool[] = [];
+    for (const [name, pool] of this.#pools) {
+      const { log, definition } = pool;
+      const { traits } = this.#backends.get(definition.type);
+      const placed = (volume: Volume): PlacedVolume => ({
+        path: volume.path,
+        backingStore: volume.backingStore?.path,
+      });
+      const stopped = pool.state === 'running' ? undefined : await pool.overlays();
+      places.push({
+        name,
+        directory: traits.target === 'exclusive' ? definition.target.path : undefined,
+        get: (volume) => {
+          const found = log.volumes.get(volume);
+          return found && placed(found);
+        },
+        names: () => log.volumes.keys(),
+        *overlays() {
+          if (stopped) yield* stopped.entries();
+          else
+            for (const volume of log.volumes.values())
+              if (volume.backingStore) yield [volume.name, placed(volume)];
+        },
+      });
+    }
+    return places;
+  }
+
+  /**
+   * Everything there is, but for what `known` says is known, as lines of bounded length. Each line holds what is so when it is
+   * taken: who writes changes as they happen into the same stream has them in the right order.
+   */
+  *snapshot(known: EventsRequest['known'] = {}): Generator<AgentEvent> {
+    const names = this.list().map(({ name }) => name);
+    yield { type: 'begin', pools: names };
+    for (const name of names) {
+      yield { type: 'pool', pool: this.get(name) };
+      const log = this.#pools.get(name)?.log;
+      if (!log) continue;
+      const state = () => ({ generation: log.generation, revision: log.revision });
+      const change = log.since(known[name]);
+      if (change) {
+        const now = state();
+        for (const { last, ...page } of pagesOf(change, MOST_VOLUMES_A_LINE))
+          yield { type: 'volumes', pool: name, ...page, now: last ? now : undefined };
+        continue;
+      }
+      yield { type: 'volumes-begin', pool: name };
+      const all = [...log.volumes.keys()];
+      for (let start = 0; start < all.length; start += MOST_VOLUMES_A_LINE) {
+        const volumes = all
+          .slice(start, start + MOST_VOLUMES_A_LINE)
+          .flatMap((key) => log.volumes.get(key) ?? []);
+        if (volumes.length > 0) yield { type: 'volumes', pool: name, volumes, gone: [] };
+      }
+      yield { type: 'volumes-end', pool: name, now: state() };
+    }
+  }
+
+  // ---- life of a pool ----
+
+  #alone<T>(name: string, work: (pool: HostedPool) => Promise<T>): Promise<T> {
+    const pool = this.#get(name);
+    return pool.alone(() => {
+      // What came before may have taken it away or replaced it.
+      if (this.#pools.get(name) !== pool) return this.#alone(name, work);
+      return work(pool);
+    });
+  }
+
+  #define<T>(work: () => Promise<T>): Promise<T> {
+    const change = this.#defining.then(work, work);
+    this.#defining = change.catch(() => undefined);
+    return change;
+  }
+
+  /** Throws `pool-exists` for a name in use and for a directory that another pool has already. */
+  define(definition: Omit<PoolDefinition, 'uuid'> & { uuid?: string }): Promise<Pool> {
+    return this.#define(async () => {
+      const { name } = definition;
+      this.#checkDefinition(definition);
+      if (this.#pools.has(name) || this.#broken.has(name))
+        throw new StowageError('pool-exists', `this host has a pool '${name}' already`);
+      const complete = { ...definition, uuid: definition.uuid ?? clock.uuid() };
+      await this.#check(complete);
+      await this.#state.savePool(complete, false);
+      const pool = this.#host(complete);
+      this.emit('event', { type: 'pool', pool: pool.describe() });
+      return pool.describe();
+    });
+  }
+
+  /** Throws for a definition that no pool of its type can have here. */
+  #checkDefinition(definition: Omit<PoolDefinition, 'uuid'>): void {
+    const { type, target } = definition;
+    const backend = this.#backends.get(type);
+    const known: readonly string[] = backend.traits.options ?? [];
+    const options = { ...definition, label: target.permissions?.label };
+    for (const part of ['cow', 'refreshAllocation', 'mountOptions', 'configOptions', 'label'] as const)
+      if (options[part] !== undefined && !known.includes(part))
+        throw new StowageError('not-supported', `pools of type '${type}' cannot have ${WORDS[part]} here`);
+    backend.check({ uuid: NIL, ...definition });
+  }
+
+  /** Throws for a definition that no pool of this host can have now. */
+  async #check(definition: PoolDefinition): Promise<void> {
+    const { type, uuid, name, target } = definition;
+    const backend = this.#backends.get(type);
+    const reason = await backend.probe();
+    if (reason)
+      throw new StowageError('not-supported', `pools of type '${type}' do not work on this host: ${reason}`);
+    for (const { definition: other } of this.#pools.values())
+      if (other.uuid === uuid && other.name !== name)
+        throw new StowageError(
+          'pool-exists',
+          `operation failed: pool '${other.name}' is already defined with uuid ${uuid}`,
+        );
+    if (backend.traits.target === 'exclusive' && target.path !== undefined)
+      await this.#refuseSharedTarget(target.path, name);
+  }
+
+  async #refuseSharedTarget(path: string, own: string): Promise<void> {
+    const real = await realTarget(path);
+    for (const { name, target, type } of this.list()) {
+      if (name === own || target.path === undefined) continue;
+      if (this.#pools.has(name) && this.#backends.get(type).traits.target !== 'exclusive') continue;
+      const other = await realTarget(target.path);
+      if (`${real}/`.startsWith(`${other}/`) || `${other}/`.startsWith(`${real}/`))
+        throw new StowageError(
+          'pool-exists',
+          `the directory overlaps that of pool '${name}', ${target.path}`,
+        );
+    }
+  }
+
+  /** Replaces the definition of a stopped pool, which keeps its name and its UUID. What it held stays where it is. */
+  redefine(definition: PoolDefinition): Promise<Pool> {
+    return this.#define(() =>
+      this.#alone(definition.name, async (before) => {
+        const { name, uuid } = definition;
+        before.requireInactive();
+        if (before.definition.uuid !== uuid)
+          throw new StowageError(
+            'pool-exists',
+            `operation failed: pool '${name}' already exists with uuid ${before.definition.uuid}`,
+          );
+        this.#checkDefinition(definition);
+        await this.#check(definition);
+        await this.#state.savePool(definition, false);
+        before.close();
+        const pool = this.#host(definition);
+        this.emit('event', { type: 'pool', pool: pool.describe() });
+        return pool.describe();
+      }),
+    );
+  }
+
+  undefine(name: string): Promise<void> {
+    const gone = async (): Promise<void> => {
+      await this.#state.removePool(name);
+      this.#pools.delete(name);
+      this.#broken.delete(name);
+      this.emit('event', { type: 'pool-gone', pool: name });
+    };
+    if (this.#broken.has(name)) return this.#define(gone);
+    return this.#alone(name, async (pool) => {
+      // Storage that is away lets a pool go: what is on it stays.
+      if (pool.state === 'inaccessible') await pool.stop();
+      pool.requireInactive();
+      await gone();
+      pool.close();
+    });
+  }
+
+  build(name: string, overwrite?: boolean): Promise<void> {
+    return this.#alone(name, async (pool) => {
+      pool.requireInactive();
+      await pool.build(overwrite);
+    });
+  }
+
+  start(name: string): Promise<Pool> {
+    return this.#alone(name, async (pool) => {
+      if (pool.state !== 'inaccessible') pool.requireInactive();
+      await pool.start();
+      await this.#state.savePool(pool.definition, true);
+      return pool.describe();
+    });
+  }
+
+  stop(name: string): Promise<Pool> {
+    return this.#alone(name, async (pool) => {
+      await pool.stop();
+      await this.#state.savePool(pool.definition, false);
+      return pool.describe();
+    });
+  }
+
+  delete(name: string): Promise<void> {
+    return this.#alone(name, async (pool) => {
+      pool.requireInactive();
+      await pool.delete();
+    });
+  }
+
+  async refresh(name: string): Promise<Pool> {
+    const pool = this.#get(name);
+    await pool.refresh();
+    return pool.describe();
+  }
+}
+
+const WORDS = {
+  cow: '<features>',
+  refreshAllocation: '<refresh>',
+  mountOptions: 'mount options',
+  configOptions: 'options of the cluster',
+  label: 'a <label>',
+};
+
+/** Where a directory really is; as it is written where it is not there yet. */
+async function realTarget(path: string): Promise<string> {
+  return realpath(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
+    return path;
+  });
+}

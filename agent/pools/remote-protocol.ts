@@ -1,0 +1,58 @@
+import type { PoolDefinition } from '../../shared/conf/pool.ts';
+import type { PoolChange, PoolOperations } from './operations.ts';
+
+/** What the process of a pool is told first. */
+export interface WorkerSettings {
+  definition: PoolDefinition;
+  stateDirectory: string;
+  imageDirectories: string[];
+}
+
+/** To the process of a pool. `object` 0 is the pool; others are what answers gave out. */
+export type ToWorker =
+  | { type: 'open'; settings: WorkerSettings }
+  | { type: 'call'; id: number; object: number; method: string; args: unknown[]; signal: boolean }
+  | { type: 'abort'; id: number };
+
+/** A handle on something that lives in the process of the pool, with what it says of itself. */
+export interface RemoteHandle {
+  handle: number;
+  facts: Record<string, unknown>;
+}
+
+export interface RemoteError {
+  name: string;
+  message: string;
+  code: string | undefined;
+  stowage: boolean;
+}
+
+/** From the process of a pool. */
+export type FromWorker =
+  | { type: 'opened'; error?: RemoteError }
+  | { type: 'result'; id: number; value?: unknown; error?: RemoteError }
+  | { type: 'change'; change: PoolChange }
+  | { type: 'failed'; error: RemoteError };
+
+/** Methods of a pool whose arguments and answers are plain data. */
+export const PLAIN_METHODS = [
+  'build',
+  'start',
+  'stop',
+  'delete',
+  'refresh',
+  'space',
+  'look',
+  'create',
+  'remove',
+  'resize',
+  'clone',
+  'wipe',
+  'listSnapshots',
+  'createSnapshot',
+  'switchSnapshot',
+  'deleteSnapshot',
+  'check',
+  'dropStage',
+  'committed',
+] as const satisfies readonly (keyof PoolOperations)[];

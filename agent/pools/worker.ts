@@ -1,0 +1,166 @@
+import type { SourceExtent } from '../../shared/transfer/source.ts';
+import { isStowageError, StowageError } from '../../shared/util/errors.ts';
+import { loadBackends } from '../backends/registry.ts';
+import type { Image } from '../images/image.ts';
+import { AgentState } from '../state.ts';
+import { OpenPool } from './open-pool.ts';
+import type { OpenedStage, OpenedVolume } from './operations.ts';
+import {
+  type FromWorker,
+  PLAIN_METHODS,
+  type RemoteError,
+  type RemoteHandle,
+  type ToWorker,
+  type WorkerSettings,
+} from './remote-protocol.ts';
+
+type Callable = Record<string, (...args: unknown[]) => unknown>;
+
+function describe(error: unknown): RemoteError {
+  const { name = 'Error', message = String(error), code } = error as Partial<NodeJS.ErrnoException>;
+  return { name, message, code, stowage: isStowageError(error) };
+}
+
+/** What the agent can call in this process, by number. */
+class Objects {
+  readonly #objects = new Map<number, Callable>();
+  #last = 0;
+
+  add(object: object, facts: Record<string, unknown> = {}, number = ++this.#last): RemoteHandle {
+    this.#objects.set(number, object as Callable);
+    return { handle: number, facts };
+  }
+
+  get(number: number): Callable {
+    const object = this.#objects.get(number);
+    if (!object) throw new StowageError('internal', 'it was closed before');
+    return object;
+  }
+
+  delete(number: number): void {
+    this.#objects.delete(number);
+  }
+
+  source(source: OpenedVolume['sources'][number]): RemoteHandle {
+    return this.add(
+      {
+        async extents(from: number, to: number) {
+          const all: SourceExtent[] = [];
+          for await (const extent of source.extents(from, to)) all.push(extent);
+          return all;
+        },
+        // Memory is not shared: the bytes are the answer.
+        async read(length: number, offset: number) {
+          const buffer = Buffer.allocUnsafeSlow(length);
+          await source.read(buffer, offset);
+          return buffer;
+        },
+        ...('write' in source && {
+          write: (bytes: Uint8Array, offset: number) => (source as Image).write(bytes, offset),
+          zero: (...args: Parameters<Image['zero']>) => (source as Image).zero(...args),
+          flush: () => (source as Image).flush(),
+          setSize: (sizeBytes: number) => (source as Image).setSize?.(sizeBytes),
+          allocationBytes: () => (source as Image).allocationBytes(),
+        }),
+        close: () => source.close(),
+      },
+      { sizeBytes: source.sizeBytes },
+    );
+  }
+
+  volume(opened: OpenedVolume): RemoteHandle {
+    const sources = opened.sources.map((source) => this.source(source));
+    return this.add(
+      {
+        checkUnchanged: () => opened.checkUnchanged(),
+        close: async () => {
+          for (const { handle } of sources) this.delete(handle);
+          await opened[Symbol.asyncDispose]();
+        },
+      },
+      { layout: opened.layout, sources },
+    );
+  }
+
+  stage(stage: OpenedStage): RemoteHandle {
+    return this.add(
+      {
+        images: async () => (await stage.images()).map((image) => this.source(image)),
+        journal: async () => this.source(await stage.journal()),
+        seal: (note: string, signal?: AbortSignal) => stage.seal(note, signal),
+        publish: () => stage.publish(),
+        drop: () => stage.drop(),
+        close: () => stage[Symbol.asyncDispose](),
+      },
+      { spec: stage.spec, sealed: stage.sealed, note: stage.note, touchedAt: stage.touchedAt },
+    );
+  }
+}
+
+async function openPool({ definition, stateDirectory, imageDirectories }: WorkerSettings): Promise<OpenPool> {
+  const backends = await loadBackends(process.env.STOWAGE_BACKEND_DIR);
+  const driver = backends.get(definition.type).open(definition, {
+    stateDirectory: () => AgentState.poolDirectory(stateDirectory, definition.uuid),
+    imageDirectories: () => imageDirectories,
+  });
+  return new OpenPool(driver);
+}
+
+/** The process of one pool whose storage may stop answering. It ends with the agent that started it. */
+export function servePool(): void {
+  const objects = new Objects();
+  const calls = new Map<number, AbortController>();
+  const send = (message: FromWorker): void => void process.send?.(message);
+  process.on('disconnect', () => process.exit(0));
+
+  const open = async (settings: WorkerSettings): Promise<void> => {
+    const pool = await openPool(settings);
+    pool.on('change', (change) => send({ type: 'change', change }));
+    pool.on('failed', (error) => send({ type: 'failed', error: describe(error) }));
+    const plain = Object.fromEntries(
+      PLAIN_METHODS.map((name) => [name, (pool[name] as (...args: unknown[]) => unknown).bind(pool)]),
+    );
+    objects.add(
+      {
+        ...plain,
+        open: async (...args: Parameters<OpenPool['open']>) => objects.volume(await pool.open(...args)),
+        stage: async (spec: Parameters<OpenPool['stage']>[0]) => objects.stage(await pool.stage(spec)),
+        stages: async (id?: string) => (await pool.stages(id)).map((stage) => objects.stage(stage)),
+      },
+      {},
+      0,
+    );
+  };
+
+  const call = async (message: Extract<ToWorker, { type: 'call' }>): Promise<unknown> => {
+    const { id, object, method, args, signal } = message;
+    const target = objects.get(object);
+    const work = target[method];
+    if (typeof work !== 'function')
+      throw new StowageError('not-supported', `storage pool doesn't support ${method}`);
+    const controller = new AbortController();
+    calls.set(id, controller);
+    try {
+      const given = args.map((arg) => (arg === null ? undefined : arg));
+      return await work.apply(target, signal ? [...given, controller.signal] : given);
+    } finally {
+      calls.delete(id);
+      if (method === 'close') objects.delete(object);
+    }
+  };
+
+  process.on('message', (message: ToWorker) => {
+    if (message.type === 'open')
+      void open(message.settings).then(
+        () => send({ type: 'opened' }),
+        (error) => send({ type: 'opened', error: describe(error) }),
+      );
+    else if (message.type === 'abort')
+      calls.get(message.id)?.abort(new StowageError('cancelled', 'the controller ended the request'));
+    else
+      void call(message).then(
+        (value) => send({ type: 'result', id: message.id, value }),
+        (error) => send({ type: 'result', id: message.id, error: describe(error) }),
+      );
+  });
+}

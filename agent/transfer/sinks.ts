@@ -1,0 +1,96 @@
+import type { TransferSpec } from '../../shared/protocol/agent.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import type { OpenedStage } from '../pools/operations.ts';
+import type { Pools } from '../pools/pools.ts';
+import { Sink } from './sink.ts';
+
+/** The transfers to this host, each open at most once: two openings of one would write over each other. */
+export class Sinks {
+  readonly #pools: Pools;
+  readonly #open = new Map<string, Promise<Sink | undefined>>();
+
+  constructor(pools: Pools) {
+    this.#pools = pools;
+  }
+
+  /** The transfer that was begun before, or a new one. */
+  async begin(spec: TransferSpec): Promise<Sink> {
+    const pool = await this.#pools.operations(spec.pool);
+    const sink = await this.#once(spec.id, async () => Sink.open(await pool.stage(spec)));
+    return sink!;
+  }
+
+  /** A transfer, in whichever pool it is. Throws `transfer-not-found`. */
+  async find(id: string): Promise<Sink> {
+    const sink = await this.#once(id, async () => {
+      const stage = await this.#find(id);
+      return stage && Sink.open(stage);
+    });
+    if (!sink) throw new StowageError('transfer-not-found', `this host has no transfer ${id}`);
+    return sink;
+  }
+
+  async #find(id: string): Promise<OpenedStage | undefined> {
+    for (const pool of this.#pools.running()) {
+      const [stage] = await (await this.#pools.operations(pool)).stages(id);
+      if (stage) return stage;
+    }
+    return undefined;
+  }
+
+  /** All transfers that were begun and neither committed nor aborted, opened or not. */
+  async list(): Promise<{ id: string; pool: string; volume: string; touchedAt: number }[]> {
+    const all = [];
+    for (const name of this.#pools.running()) {
+      const stages = await (await this.#pools.operations(name)).stages();
+      for (const stage of stages) {
+        const { id, pool, volume } = stage.spec;
+        const touchedAt = (await this.#open.get(id)?.catch(() => undefined))?.touchedAt ?? stage.touchedAt;
+        all.push({ id, pool, volume, touchedAt });
+        await stage[Symbol.asyncDispose]();
+      }
+    }
+    return all;
+  }
+
+  /** Aborts a transfer, also one that cannot be opened. Throws `job-state` while it is being committed. */
+  async drop(id: string): Promise<void> {
+    const sink = await this.find(id).catch(() => undefined);
+    if (sink) await sink.abort();
+    else for (const pool of this.#pools.running()) await (await this.#pools.operations(pool)).dropStage(id);
+    this.#open.delete(id);
+  }
+
+  /** Forgets one that is over. */
+  ended(id: string): void {
+    this.#open.delete(id);
+  }
+
+  /** Closes those of a pool, as when it stops: what was received stays. */
+  async close(pool: string): Promise<void> {
+    for (const [id, opening] of this.#open) {
+      const sink = await opening.catch(() => undefined);
+      if (sink?.spec.pool !== pool) continue;
+      this.#open.delete(id);
+      await sink.close().catch(() => undefined);
+    }
+  }
+
+  #once(id: string, open: () => Promise<Sink | undefined>): Promise<Sink | undefined> {
+    let opening = this.#open.get(id);
+    if (!opening) {
+      opening = open().then(
+        (sink) => {
+          if (!sink) this.#open.delete(id);
+          return sink;
+        },
+        (error) => {
+          this.#open.delete(id);
+          throw error;
+        },
+      );
+      this.#open.set(id, opening);
+    }
+    return opening;
+  }
+}

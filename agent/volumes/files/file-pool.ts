@@ -1,0 +1,558 @@
+import { lstatSync } from 'node:fs';
+import { link, lstat, opendir, readdir, readFile, readlink, rename, rm, statfs } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import type { Finding, NewVolume, Representation, Snapshot } from '../../../shared/conf/volume.ts';
+import { clock } from '../../../shared/util/clock.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
+import { Revert } from '../../../shared/util/revert.ts';
+import type {
+  Found,
+  FoundVolume,
+  HostServices,
+  Identify,
+  IdentityStore,
+  Known,
+  OpenVolume,
+  PoolDriver,
+  Space,
+  Stage,
+  StageSpec,
+} from '../../backends/backend.ts';
+import type { FormatDriver, OpenBacking } from '../../formats/format.ts';
+import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
+import { overwrite, type WipeAlgorithm } from '../../formats/wipe.ts';
+import {
+  exists,
+  removeIfExists,
+  replaceFile,
+  setPermissions,
+  syncDirectory,
+  writeZeros,
+} from '../../host/files.ts';
+import { preallocate } from '../../host/holes.ts';
+import { copyFileFast } from '../../images/copy.ts';
+import { FileImage } from '../../images/file-image.ts';
+import { describeEntry, fingerprintOf } from './describe.ts';
+import { holdDirectory, nameVolume } from './held-directory.ts';
+import { PrivateDirectory } from './private-directory.ts';
+import { placeNew } from './publish.ts';
+import { FileStage } from './stage.ts';
+import { watchDirectory } from './watch.ts';
+
+/** Time that a look takes before others get a turn, and entries of a batch. */
+const TURN_MS = 5;
+const BATCH = 1000;
+
+const storageNote = z.object({ id: z.string(), path: z.string() });
+
+/** What differs between the pools whose volumes are files: how their directory comes to be there. */
+export interface DirectoryStorage {
+  /** The directory that the volumes are in. */
+  readonly path: string;
+  /** On a disk of this host: it tells of changes, and does not lie about blocks. */
+  readonly local: boolean;
+  build(overwrite?: boolean): Promise<void>;
+  /** Brings the directory there, such as by a mount. Repeatable. */
+  attach(): Promise<void>;
+  detach(): Promise<void>;
+  /** What is left once the last file is gone. */
+  remove(): Promise<void>;
+}
+
+/** A pool whose volumes are the files and ploop directories of one directory. */
+export class FilePool implements PoolDriver {
+  readonly #storage: DirectoryStorage;
+  readonly #path: string;
+  readonly #host: HostServices;
+  readonly #place: PrivateDirectory;
+  #storageId: string | undefined;
+
+  constructor(storage: DirectoryStorage, host: HostServices) {
+    this.#storage = storage;
+    this.#path = storage.path;
+    this.#host = host;
+    this.#place = new PrivateDirectory(storage.path);
+  }
+
+  // ---- life ----
+
+  async build(overwrite?: boolean): Promise<void> {
+    await this.#storage.build(overwrite);
+    // From now on whatever is there is this pool's storage.
+    await removeIfExists(await this.#knownStorage());
+  }
+
+  /** The agent's own note of which storage this pool is, kept where no unmounting takes it away. */
+  async #knownStorage(): Promise<string> {
+    return join(await this.#host.stateDirectory(), 'storage-id');
+  }
+
+  async start(): Promise<void> {
+    await this.#storage.attach();
+    await this.#requireDirectory();
+    const note = await this.#knownStorage();
+    const known = (await exists(note))
+      ? storageNote.parse(JSON.parse(await readFile(note, 'utf8')))
+      : undefined;
+    const there = await this.#place.storageId();
+    if (known?.path === this.#path && there !== known.id)
+      throw new StowageError(
+        'pool-inaccessible',
+        `${this.#path} holds ${there === undefined ? 'no' : 'another'} pool: its file system is not mounted, or another one is; 'pool build' takes what is there now`,
+      );
+    await this.#place.ensure();
+    this.#storageId = there ?? (await this.#place.makeStorageId());
+    if (known?.path !== this.#path)
+      await replaceFile(note, JSON.stringify({ id: this.#storageId, path: this.#path }));
+    for (const doomed of await this.#place.clean()) await this.#finishWipe(doomed);
+  }
+
+  async #requireDirectory(): Promise<void> {
+    const stat = await lstat(this.#path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+      throw new StowageError(
+        'io-error',
+        `the pool's directory ${this.#path} is not there; build the pool first`,
+      );
+    });
+    if (!stat.isDirectory())
+      throw new StowageError('io-error', `the pool's directory ${this.#path} is not a directory`);
+    const other = stat.uid !== process.getuid?.() && stat.uid !== 0;
+    if (this.#storage.local && (other || (stat.mode & 0o022) !== 0))
+      throw new StowageError(
+        'not-supported',
+        `others may write to ${this.#path} (mode ${(stat.mode & 0o777).toString(8)}): they could replace what the agent keeps in it; 'chmod go-w' it`,
+      );
+  }
+
+  /** Overwrites what a killed wipe had put aside. */
+  async #finishWipe(path: string): Promise<void> {
+    {
+      await using image = await FileImage.open(path, 'write');
+      await overwrite(image, 'zero');
+    }
+    await rm(path, { force: true });
+  }
+
+  async stop(): Promise<void> {
+    await this.#storage.detach();
+  }
+
+  async delete(): Promise<void> {
+    await this.#storage.attach();
+    const entries = (await readdir(this.#path)).filter(
+      (entry) => entry !== '.stowage' && entry !== 'lost+found',
+    );
+    if (entries.length > 0)
+      throw new StowageError(
+        'pool-not-empty',
+        `the pool's directory still holds ${entries.length} entries, such as '${entries[0]}'`,
+      );
+    await rm(this.#place.path, { recursive: true, force: true });
+    await removeIfExists(await this.#knownStorage());
+    await this.#storage.detach();
+    await this.#storage.remove();
+  }
+
+  async space(): Promise<Space> {
+    await this.#requireStorage();
+    const stat = await statfs(this.#path);
+    const capacityBytes = stat.blocks * stat.bsize;
+    return {
+      capacityBytes,
+      allocationBytes: capacityBytes - stat.bfree * stat.bsize,
+      availableBytes: stat.bavail * stat.bsize,
+    };
+  }
+
+  identities(): Promise<IdentityStore> {
+    return this.#place.identities();
+  }
+
+  /** An empty mount point is no empty pool. */
+  async #requireStorage(): Promise<void> {
+    const there = await this.#place.storageId();
+    if (there !== this.#storageId)
+      throw new StowageError(
+        'pool-inaccessible',
+        `the storage of the pool is not in ${this.#path} any more: is it unmounted?`,
+      );
+  }
+
+  // ---- looking ----
+
+  async *list(known: (name: string) => Known | undefined, signal?: AbortSignal): AsyncGenerator<Found[]> {
+    await this.#requireStorage();
+    let batch: Found[] = [];
+    let turn = clock.monotonicMs();
+    // Bounded in memory: a directory is read in pieces.
+    const directory = await opendir(this.#path, { bufferSize: BATCH });
+    for (let entry = await directory.read(); entry; entry = await this.#next(directory, signal)) {
+      const { name } = entry;
+      if (name.startsWith('.') || name.includes('\ufffd')) continue;
+      const described = describeEntry(this.#path, name, known(name), this.#storage.local);
+      const found = described instanceof Promise ? await described : described;
+      if (found) batch.push(found === 'unchanged' ? { name, unchanged: true } : found);
+      if (batch.length >= BATCH) {
+        yield batch;
+        batch = [];
+      }
+      if (clock.monotonicMs() - turn > TURN_MS) {
+        await new Promise(setImmediate);
+        signal?.throwIfAborted();
+        turn = clock.monotonicMs();
+      }
+    }
+    yield batch;
+    await this.#requireStorage();
+  }
+
+  async #next(directory: Awaited<ReturnType<typeof opendir>>, signal?: AbortSignal) {
+    if (signal?.aborted) {
+      await directory.close();
+      signal.throwIfAborted();
+    }
+    const entry = await directory.read();
+    if (!entry) await directory.close();
+    return entry;
+  }
+
+  async look(name: string, known?: Known): Promise<FoundVolume | undefined> {
+    const found = await describeEntry(
+      this.#path,
+      name,
+      known && { ...known, stamp: undefined },
+      this.#storage.local,
+    );
+    if (found && found !== 'unchanged') return found;
+    await this.#requireStorage();
+    const stat = lstatSync(join(this.#path, name), { throwIfNoEntry: false });
+    if (stat && !stat.isDirectory() && !stat.isFile())
+      throw new StowageError('path-escapes-pool', `'${name}' is a link or a special file, not a volume`);
+    return undefined;
+  }
+
+  get watch(): PoolDriver['watch'] {
+    return this.#storage.local ? (changed) => watchDirectory(this.#path, changed) : undefined;
+  }
+
+  // ---- working on a volume ----
+
+  /** Runs `work` with a volume opened as its format wants it, in a way that a swap for a link cannot redirect. */
+  async #with<R>(
+    { name, format }: FoundVolume,
+    mode: 'read' | 'write',
+    work: <T>(driver: FormatDriver<T>, volume: T) => Promise<R>,
+  ): Promise<R> {
+    const path = join(this.#path, name);
+    try {
+      if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
+      if (isImageFormat(format)) {
+        await using image = await FileImage.open(path, mode);
+        return await work(IMAGE_FORMATS[format], image);
+      }
+      return await this.#held(name, (held) => work(DIRECTORY_FORMATS[format], held));
+    } catch (error) {
+      throw nameVolume(error, name);
+    }
+  }
+
+  /** Runs `work` with the path of a volume that is a directory, held open. */
+  async #held<R>(name: string, work: (path: string) => Promise<R>): Promise<R> {
+    await using held = await holdDirectory(join(this.#path, name));
+    try {
+      return await work(held.path);
+    } catch (error) {
+      throw nameVolume(error, name);
+    }
+  }
+
+  async #refuseExisting(name: string): Promise<void> {
+    if (await exists(join(this.#path, name)))
+      throw new StowageError('volume-exists', `the pool has a volume '${name}' already`);
+  }
+
+  async create(volume: NewVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
+    const { name, format, capacityBytes } = volume;
+    await this.#refuseExisting(name);
+    await using scratch = this.#place.scratch();
+    if (!isImageFormat(format)) await DIRECTORY_FORMATS[format].create(scratch.path, volume, signal);
+    else {
+      const driver = IMAGE_FORMATS[format];
+      await using image = await FileImage.open(scratch.path, 'create');
+      if (driver.plain) await this.#size(image, capacityBytes, volume.preallocate);
+      await driver.create(image, volume, signal);
+    }
+    if (volume.permissions) await setPermissions(scratch.path, volume.permissions);
+    await this.#publish(scratch.path, name, identify);
+  }
+
+  async #size(image: FileImage, capacityBytes: number, reserve: boolean): Promise<void> {
+    if (reserve) {
+      const { availableBytes } = await this.space();
+      if (capacityBytes > availableBytes)
+        throw new StowageError(
+          'no-space',
+          `the volume needs ${capacityBytes} bytes, the pool has ${availableBytes} left`,
+        );
+      if (!(await preallocate(image.handle, capacityBytes))) await writeZeros(image.handle, 0, capacityBytes);
+    }
+    await image.setSize(capacityBytes);
+  }
+
+  /** The identity is on record before the name is there, and both are durable afterwards. */
+  async #publish(object: string, name: string, identify: Identify): Promise<void> {
+    await identify(fingerprintOf(await lstat(object, { bigint: true })));
+    await placeNew(object, join(this.#path, name), name);
+    await syncDirectory(this.#path);
+  }
+
+  async remove(volume: FoundVolume, mark?: string): Promise<void> {
+    const { name, format } = volume;
+    const path = join(this.#path, name);
+    if (
+      mark !== undefined &&
+      (
+        await this.look(name, {
+          fingerprint: volume.fingerprint,
+          format: format === 'unknown' ? undefined : format,
+        })
+      )?.mark !== mark
+    )
+      throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
+    if (format === 'ploop')
+      await this.#held(volume.name, (held) => DIRECTORY_FORMATS.ploop.refuseMounted(held));
+    await this.#place.remove(path);
+  }
+
+  resize(volume: FoundVolume, capacityBytes: number, shrink: boolean): Promise<void> {
+    return this.#with(volume, 'write', (driver, opened) => driver.resize(opened, capacityBytes, shrink));
+  }
+
+  async clone(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void> {
+    await this.#refuseExisting(target);
+    await using scratch = this.#place.scratch();
+    const source = join(this.#path, volume.name);
+    if (volume.format === 'unknown')
+      throw new StowageError('volume-damaged', `volume '${volume.name}' cannot be read`);
+    if (isImageFormat(volume.format)) await copyFileFast(source, scratch.path, { signal });
+    else await this.#held(volume.name, (held) => DIRECTORY_FORMATS.ploop.clone(held, scratch.path, signal));
+    await this.#publish(scratch.path, target, identify);
+  }
+
+  async wipe(
+    volume: FoundVolume,
+    algorithm: WipeAlgorithm,
+    identify: Identify,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    if (volume.snapshotCount > 0)
+      throw new StowageError(
+        'volume-has-snapshots',
+        'a volume with snapshots is not wiped; delete them first',
+      );
+    if (volume.format === 'raw') return this.#overwrite(volume.name, algorithm, signal);
+    if (volume.format === 'ploop')
+      return this.#held(volume.name, (held) => DIRECTORY_FORMATS.ploop.wipe(held, algorithm, signal));
+    await this.#wipeByReplacing(volume, algorithm, identify, signal);
+  }
+
+  async #overwrite(name: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<void> {
+    await using image = await FileImage.open(join(this.#path, name), 'write');
+    await overwrite(image, algorithm, signal);
+  }
+
+  /**
+   * Of an image with tables: a new empty one takes its place, and only then the old one is overwritten, aside. So the volume
+   * is sound at each moment; what a cancel or a kill leaves aside is overwritten when the pool starts next.
+   */
+  async #wipeByReplacing(
+    volume: FoundVolume,
+    algorithm: WipeAlgorithm,
+    identify: Identify,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { name, format, capacityBytes, compat, clusterBytes, features = [], backingStore } = volume;
+    if (!isImageFormat(format)) throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
+    if (backingStore)
+      throw new StowageError(
+        'not-supported',
+        'a volume that stands on another one is not wiped: it would show that one',
+      );
+    const path = join(this.#path, name);
+    const { mode, uid, gid } = await lstat(path);
+    await using fresh = this.#place.scratch();
+    {
+      await using image = await FileImage.open(fresh.path, 'create');
+      const qcow2 = { compat, clusterBytes, features };
+      await IMAGE_FORMATS[format].create(
+        image,
+        { name, capacityBytes, format, preallocate: false, qcow2 },
+        signal,
+      );
+      await image.handle.chown(uid, gid);
+      await image.handle.chmod(mode & 0o777);
+      await image.flush();
+    }
+    const old = join(this.#place.path, 'trash', `wipe-${clock.uuid()}`);
+    await link(path, old);
+    await identify(fingerprintOf(await lstat(fresh.path, { bigint: true })));
+    await rename(fresh.path, path);
+    await syncDirectory(this.#path);
+    {
+      await using image = await FileImage.open(old, 'write');
+      await overwrite(image, algorithm, signal);
+    }
+    await rm(old, { force: true });
+  }
+
+  // ---- snapshots, checks ----
+
+  listSnapshots(volume: FoundVolume): Promise<Snapshot[]> {
+    return this.#with(volume, 'write', (driver, opened) => snapshotsOf(driver).list(opened));
+  }
+
+  createSnapshot(volume: FoundVolume, id?: string): Promise<string> {
+    return this.#with(volume, 'write', (driver, opened) => snapshotsOf(driver).create(opened, id));
+  }
+
+  switchSnapshot(volume: FoundVolume, id: string): Promise<void> {
+    return this.#with(volume, 'write', (driver, opened) => snapshotsOf(driver).switch(opened, id));
+  }
+
+  deleteSnapshot(volume: FoundVolume, id: string, signal?: AbortSignal): Promise<void> {
+    return this.#with(volume, 'write', (driver, opened) => snapshotsOf(driver).delete(opened, id, signal));
+  }
+
+  check(volume: FoundVolume, repair: boolean, signal?: AbortSignal): Promise<Finding[]> {
+    return this.#with(volume, 'write', async (driver, opened) => {
+      if (driver.check) return driver.check(opened, repair, signal);
+      throw new StowageError(
+        'not-supported',
+        `volumes of format ${driver.name} hold nothing that could be checked`,
+      );
+    });
+  }
+
+  // ---- moving bytes ----
+
+  async open(volume: FoundVolume, as: Representation): Promise<OpenVolume> {
+    const { name, format } = volume;
+    const path = join(this.#path, name);
+    if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
+    await using revert = new Revert();
+    const opened: { close(): Promise<void> }[] = [];
+    const close = async (): Promise<void> => {
+      for (const item of opened.toReversed()) await item.close();
+    };
+    revert.push(close);
+    try {
+      if (as === 'image') {
+        const parts = isImageFormat(format)
+          ? [{ name: '', sizeBytes: (await lstat(path)).size, dense: false }]
+          : await this.#held(volume.name, (held) => DIRECTORY_FORMATS.ploop.imageParts(held));
+        const images: FileImage[] = [];
+        for (const part of parts) {
+          const image = await FileImage.open(part.name === '' ? path : join(path, part.name), 'read');
+          images.push(image);
+          opened.push(image);
+        }
+        revert.commit();
+        return { parts, sources: images, [Symbol.asyncDispose]: close };
+      }
+      const image = isImageFormat(format) ? await FileImage.open(path, 'read') : undefined;
+      if (image) opened.push(image);
+      const content =
+        image && isImageFormat(format)
+          ? await IMAGE_FORMATS[format].openContent(image, this.#openBacking)
+          : await this.#held(volume.name, (held) =>
+              DIRECTORY_FORMATS.ploop.openContent(held, this.#openBacking),
+            );
+      opened.push(content);
+      revert.commit();
+      const parts = [{ name: '', sizeBytes: content.sizeBytes, dense: false }];
+      return { parts, sources: [content], [Symbol.asyncDispose]: close };
+    } catch (error) {
+      throw nameVolume(error, name);
+    }
+  }
+
+  /** What an image stands on may be any file in a pool of this host, and none elsewhere: it could be any secret. */
+  readonly #openBacking: OpenBacking = async ({ path }) => {
+    if (/^\w+:/.test(path))
+      throw new StowageError(
+        'not-supported',
+        `the content of an image on '${path.slice(0, 100)}' cannot be read`,
+      );
+    const image = await FileImage.open(resolve(this.#path, path), 'read');
+    const real = resolve(await realName(image));
+    const inside = [this.#path, ...this.#host.imageDirectories()].some((directory) =>
+      real.startsWith(`${directory}/`),
+    );
+    if (inside) return image;
+    await image.close();
+    throw new StowageError(
+      'path-escapes-pool',
+      `the volume stands on ${real}, which is in no pool of this host`,
+    );
+  };
+
+  async stage(spec: StageSpec, text: string): Promise<Stage> {
+    const [begun] = await this.stages(spec.id);
+    if (begun) return begun;
+    await this.#refuseLoss(spec);
+    const { availableBytes } = await this.space();
+    const needed = spec.parts.reduce((sum, part) => sum + (part.dense ? part.sizeBytes : 0), 0);
+    if (needed > availableBytes)
+      throw new StowageError(
+        'no-space',
+        `the volume needs ${needed} bytes, the pool has ${availableBytes} left`,
+      );
+    return FileStage.begin(this.#stagePath(spec.id), this.#path, this.#place, spec, text, clock.now());
+  }
+
+  /** A transfer must not end the life of a volume by surprise, nor of its snapshots at all. */
+  async #refuseLoss({ volume: name, replace }: StageSpec): Promise<void> {
+    if (!replace) return this.#refuseExisting(name);
+    const existing = await this.look(name);
+    if (!existing) return;
+    if (existing.format === 'ploop')
+      await this.#held(name, (held) => DIRECTORY_FORMATS.ploop.refuseMounted(held));
+    if (existing.snapshotCount > 0)
+      throw new StowageError(
+        'volume-has-snapshots',
+        "can't upload volume, all existing snapshots will be lost",
+      );
+  }
+
+  #stagePath(id: string): string {
+    return join(this.#place.path, 'stages', id);
+  }
+
+  async stages(id?: string): Promise<Stage[]> {
+    const ids = id === undefined ? await readdir(join(this.#place.path, 'stages')) : [id];
+    const stages: Stage[] = [];
+    for (const each of ids) {
+      const resumed = FileStage.resume(this.#stagePath(each), this.#path, this.#place);
+      // Of all stages one that cannot be read hides no other; of the one that was asked for the error is the answer.
+      const stage = id === undefined ? await resumed.catch(() => undefined) : await resumed;
+      if (stage) stages.push(stage);
+    }
+    return stages;
+  }
+
+  async dropStage(id: string): Promise<void> {
+    if (await exists(this.#stagePath(id))) await this.#place.remove(this.#stagePath(id));
+  }
+}
+
+function snapshotsOf<T>({ snapshots, name }: FormatDriver<T>): NonNullable<FormatDriver<T>['snapshots']> {
+  if (snapshots) return snapshots;
+  throw new StowageError('not-supported', `volumes of format ${name} have no snapshots`);
+}
+
+/** Where an open file lies, whatever links led to it. */
+async function realName(image: FileImage): Promise<string> {
+  return readlink(`/proc/self/fd/${image.handle.fd}`);
+}

@@ -1,0 +1,64 @@
+import { link, lstat, rename, unlink } from 'node:fs/promises';
+import { StowageError } from '../../../shared/util/errors.ts';
+import { exists } from '../../host/files.ts';
+import type { PrivateDirectory } from './private-directory.ts';
+
+const taken = (name: string): StowageError =>
+  new StowageError('volume-exists', `the pool has a volume '${name}' already`);
+
+/** File systems that have no hard links. */
+const NO_LINKS = new Set(['EPERM', 'ENOSYS', 'EOPNOTSUPP', 'EMLINK']);
+
+/** Gives a new object the name `name` at `target`. A file is linked, which fails when the name was taken meanwhile. */
+export async function placeNew(object: string, target: string, name: string): Promise<void> {
+  if (!(await lstat(object)).isDirectory()) {
+    try {
+      await link(object, target);
+      await unlink(object);
+      return;
+    } catch (error) {
+      const { code = '' } = error as NodeJS.ErrnoException;
+      if (code === 'EEXIST') {
+        const [ours, theirs] = await Promise.all([lstat(object), lstat(target)]);
+        // Linked before a kill, and not yet unlinked.
+        if (ours.ino === theirs.ino && ours.dev === theirs.dev) return unlink(object);
+        throw taken(name);
+      }
+      if (!NO_LINKS.has(code)) throw error;
+    }
+  }
+  // A directory cannot be linked: rename replaces nothing but an empty directory of that name.
+  if (await exists(target)) throw taken(name);
+  await rename(object, target);
+}
+
+/**
+ * Puts an object in the place of another. Two files change places in one step. With a directory the old one steps aside
+ * to `aside` first, and comes back if the new one cannot come; after a kill in between {@link finishReplacing} goes on.
+ */
+export async function replace(
+  object: string,
+  target: string,
+  aside: string,
+  place: PrivateDirectory,
+): Promise<void> {
+  if (await exists(aside)) return finishReplacing(object, target, aside, place);
+  const [ours, theirs] = await Promise.all([lstat(object), lstat(target)]);
+  if (ours.isFile() && theirs.isFile()) return rename(object, target);
+  await rename(target, aside);
+  await finishReplacing(object, target, aside, place);
+}
+
+async function finishReplacing(
+  object: string,
+  target: string,
+  aside: string,
+  place: PrivateDirectory,
+): Promise<void> {
+  if (await exists(object))
+    await rename(object, target).catch(async (error) => {
+      await rename(aside, target);
+      throw error;
+    });
+  await place.remove(aside);
+}

@@ -1,0 +1,21 @@
+import type { Traits } from '../../backends/backend.ts';
+
+/** What every pool can do whose volumes are files in a directory. */
+export const FILE_TRAITS: Traits = {
+  volumes: 'file',
+  formats: ['raw', 'qcow2', 'ploop'],
+  target: 'exclusive',
+  shared: false,
+  mayHang: false,
+  features: {
+    create: ['current'],
+    delete: ['current'],
+    resize: ['current'],
+    shrink: ['current'],
+    clone: ['current'],
+    wipe: ['current'],
+    snapshot: ['current'],
+    transfer: ['current'],
+    repair: ['current'],
+  },
+};

@@ -1,0 +1,28 @@
+import { mkdirSync, renameSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { dirBackend } from '../../agent/backends/dir/index.ts';
+import { filesOutside } from './hands.ts';
+import { runBackendSuite } from './suite.ts';
+
+runBackendSuite({
+  name: 'dir',
+  backend: dirBackend,
+  ground(path) {
+    const pool = join(path, 'pool');
+    mkdirSync(pool);
+    return {
+      definition: { target: { path: pool } },
+      outside: filesOutside(pool),
+      // As a mount point looks whose file system is not there.
+      away() {
+        renameSync(pool, `${pool}.away`);
+        mkdirSync(pool);
+      },
+      back() {
+        rmdirSync(pool);
+        renameSync(`${pool}.away`, pool);
+      },
+      async [Symbol.asyncDispose]() {},
+    };
+  },
+});

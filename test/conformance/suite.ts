@@ -1,0 +1,436 @@
+import assert from 'node:assert/strict';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { Backend, Feature, Traits } from '../../agent/backends/backend.ts';
+import { OpenPool } from '../../agent/pools/open-pool.ts';
+import type { PoolChange } from '../../agent/pools/operations.ts';
+import { Sink } from '../../agent/transfer/sink.ts';
+import { type PoolDefinition, poolDefinitionSchema } from '../../shared/conf/pool.ts';
+import type { NewVolume, Volume, VolumeFormat } from '../../shared/conf/volume.ts';
+import type { TransferSpec } from '../../shared/protocol/agent.ts';
+import { CHUNK_BYTES, ChunkMap } from '../../shared/transfer/chunks.ts';
+import { scratch } from '../support/scratch.ts';
+
+const MIB = 1 << 20;
+
+/** Storage for one pool, made for one test. */
+export interface Ground extends AsyncDisposable {
+  /** What the pool is, but for its name and UUID. */
+  definition: Record<string, unknown>;
+  /** Takes the storage away from under a running pool, and brings it back as it was. */
+  away?(): void | Promise<void>;
+  back?(): void | Promise<void>;
+  /** Does what somebody beside Stowage may do to a volume. */
+  outside?: {
+    make(name: string, bytes: Buffer): void | Promise<void>;
+    change(name: string): void | Promise<void>;
+    rename(from: string, to: string): void | Promise<void>;
+    remove(name: string): void | Promise<void>;
+  };
+}
+
+export interface Suite {
+  name: string;
+  backend: Backend;
+  /** Storage with room for so many MiB, at least. */
+  ground(path: string, sizeMiB: number): Ground | Promise<Ground>;
+  /** Tests that cannot be for this backend, each with its reason. */
+  skip?: { tests: string[]; reason: string }[];
+}
+
+/** A started pool, and everything it has told. */
+interface Room extends AsyncDisposable {
+  pool: OpenPool;
+  ground: Ground;
+  seen: Map<string, Volume>;
+  changes: PoolChange[];
+  /** The same storage, opened anew as after a restart of the agent. */
+  reopen(): Promise<Room>;
+}
+
+async function openRoom(
+  suite: Suite,
+  ground: Ground,
+  definition: PoolDefinition,
+  state: string,
+): Promise<Room> {
+  mkdirSync(state, { recursive: true });
+  const pool = new OpenPool(
+    suite.backend.open(definition, { stateDirectory: async () => state, imageDirectories: () => [] }),
+  );
+  const seen = new Map<string, Volume>();
+  const changes: PoolChange[] = [];
+  pool.on('change', (change) => {
+    changes.push(change);
+    for (const { name } of change.gone) seen.delete(name);
+    for (const volume of change.volumes) seen.set(volume.name, volume);
+  });
+  await pool.start();
+  return {
+    pool,
+    ground,
+    seen,
+    changes,
+    async reopen() {
+      await pool.stop();
+      return openRoom(suite, ground, definition, state);
+    },
+    async [Symbol.asyncDispose]() {
+      await pool.stop().catch(() => undefined);
+    },
+  };
+}
+
+const wanted = (name: string, format: VolumeFormat, capacityBytes = 4 * MIB): NewVolume => ({
+  name,
+  capacityBytes,
+  format,
+  preallocate: false,
+});
+
+const transfer = (volume: string, sizeBytes: number, more: Partial<TransferSpec> = {}): TransferSpec => ({
+  id: randomUUID(),
+  pool: 'p',
+  volume,
+  format: 'raw',
+  representation: 'content',
+  parts: [{ name: '', sizeBytes, dense: false }],
+  replace: false,
+  allowUsed: false,
+  digest: 'gmac',
+  ...more,
+});
+
+async function put(sink: Sink, bytes: Buffer): Promise<void> {
+  const { map } = sink.digests;
+  for (let index = 0; index < map.count; index++) {
+    const { offset, length } = map.chunk(index);
+    const chunk = Buffer.from(bytes.subarray(offset, offset + length));
+    const zero = chunk.every((byte) => byte === 0);
+    await sink.write({
+      index,
+      digest: zero ? map.zeroDigest(length) : await map.digestOf(chunk),
+      verified: Promise.resolve(),
+      data: zero ? undefined : { bytes: chunk, ranges: [{ start: 0, end: length }] },
+    });
+  }
+}
+
+async function contentOf(pool: OpenPool, name: string): Promise<Buffer> {
+  await using opened = await pool.open(name, 'content');
+  const [source] = opened.sources;
+  const bytes = Buffer.alloc(source!.sizeBytes);
+  await source!.read(bytes, 0);
+  await opened.checkUnchanged();
+  return bytes;
+}
+
+/**
+ * Runs one backend through everything that a pool promises, on its real engine. Which tests are for it its traits say; a test
+ * that a backend cannot have is skipped by its name, with a reason.
+ */
+export function runBackendSuite(suite: Suite): void {
+  const { backend } = suite;
+  const { traits } = backend;
+  const names = new Set<string>();
+
+  const it = (
+    name: string,
+    needs: { feature?: Feature; trait?: (traits: Traits) => boolean; why?: string },
+    work: (room: Room) => Promise<void>,
+    sizeMiB = 64,
+  ): void => {
+    names.add(name);
+    const given = suite.skip?.find(({ tests }) => tests.includes(name))?.reason;
+    const lacking =
+      needs.feature && !traits.features[needs.feature] ? `it cannot ${needs.feature}` : undefined;
+    const other = needs.trait && !needs.trait(traits) ? needs.why : undefined;
+    test(name, { skip: given ?? lacking ?? other }, async () => {
+      await using directory = scratch();
+      await using ground = await suite.ground(directory.path, sizeMiB);
+      const definition = poolDefinitionSchema.parse({
+        name: 'p',
+        uuid: randomUUID(),
+        type: backend.type,
+        ...ground.definition,
+      });
+      backend.check(definition);
+      await using room = await openRoom(suite, ground, definition, join(directory.path, 'state'));
+      await work(room);
+    });
+  };
+
+  describe(`${suite.name} as a backend`, () => {
+    it('an empty pool is empty, and knows its size', {}, async ({ pool, seen }) => {
+      assert.equal(seen.size, 0);
+      const space = await pool.space();
+      assert.ok(space.capacityBytes > 0 && space.availableBytes <= space.capacityBytes);
+    });
+
+    for (const format of traits.formats) {
+      it(`a volume of format ${format} is made, found, and kept`, { feature: 'create' }, async (room) => {
+        const made = await room.pool.create(wanted('v', format));
+        assert.equal(made.format, format);
+        assert.equal(made.capacityBytes, 4 * MIB);
+        assert.deepEqual(room.seen.get('v'), made);
+        assert.ok((await contentOf(room.pool, 'v')).every((byte) => byte === 0));
+        await room.pool.refresh();
+        assert.equal(room.seen.get('v')?.id, made.id);
+      });
+
+      it(`a volume of format ${format} grows, and shrinks only when asked to`, { feature: 'resize' }, async ({
+        pool,
+      }) => {
+        const { id } = await pool.create(wanted('v', format));
+        const grown = await pool.resize('v', 8 * MIB, false);
+        assert.equal(grown.capacityBytes, 8 * MIB);
+        assert.equal(grown.id, id);
+        await assert.rejects(pool.resize('v', 4 * MIB, false), { code: 'shrink-refused' });
+        assert.equal((await pool.look('v')).capacityBytes, 8 * MIB);
+      });
+
+      it(`content goes into a volume of format ${format} and comes out again`, {
+        feature: 'transfer',
+      }, async ({ pool, seen }) => {
+        const bytes = Buffer.concat([
+          randomBytes(CHUNK_BYTES),
+          Buffer.alloc(2 * CHUNK_BYTES),
+          randomBytes(MIB),
+        ]);
+        const sink = await Sink.open(await pool.stage(transfer('v', bytes.length, { format })));
+        await put(sink, bytes);
+        assert.equal(seen.size, 0, 'nothing is seen of it before it is committed');
+        const { volume } = await sink.commit(undefined);
+        assert.equal(volume.format, format);
+        const content = await contentOf(pool, 'v');
+        assert.ok(content.subarray(0, bytes.length).equals(bytes));
+        assert.ok(content.subarray(bytes.length).every((byte) => byte === 0));
+        assert.equal((await pool.stages()).length, 0);
+      });
+
+      it(`a clone of format ${format} has the same content and an id of its own`, {
+        feature: 'clone',
+      }, async ({ pool }) => {
+        const bytes = randomBytes(MIB);
+        const sink = await Sink.open(await pool.stage(transfer('v', bytes.length, { format })));
+        await put(sink, bytes);
+        const { volume } = await sink.commit(undefined);
+        const clone = await pool.clone('v', 'w');
+        assert.notEqual(clone.id, volume.id);
+        assert.ok((await contentOf(pool, 'w')).subarray(0, MIB).equals(bytes));
+        await assert.rejects(pool.clone('v', 'w'), { code: 'volume-exists' });
+      });
+
+      it(`a wiped volume of format ${format} is empty and the same volume`, { feature: 'wipe' }, async ({
+        pool,
+      }) => {
+        const bytes = randomBytes(MIB);
+        const sink = await Sink.open(await pool.stage(transfer('v', bytes.length, { format })));
+        await put(sink, bytes);
+        const { volume } = await sink.commit(undefined);
+        const wiped = await pool.wipe('v', 'zero');
+        assert.equal(wiped.id, volume.id);
+        assert.equal(wiped.capacityBytes, volume.capacityBytes);
+        assert.equal(wiped.compat, volume.compat);
+        assert.equal(wiped.clusterBytes, volume.clusterBytes);
+        assert.ok((await contentOf(pool, 'v')).every((byte) => byte === 0));
+      });
+
+      it(`a cancelled wipe of format ${format} leaves a sound volume`, { feature: 'wipe' }, async ({
+        pool,
+      }) => {
+        await pool.create(wanted('v', format, 16 * MIB));
+        const { id } = await pool.look('v');
+        await assert.rejects(pool.wipe('v', 'zero', AbortSignal.abort(new Error('enough'))));
+        const after = await pool.look('v');
+        assert.equal(after.id, id);
+        assert.equal(after.damaged, undefined);
+        await contentOf(pool, 'v');
+      });
+    }
+
+    it('names that are taken are refused, and what has them stays', { feature: 'create' }, async ({
+      pool,
+    }) => {
+      const { id } = await pool.create(wanted('v', 'raw'));
+      await assert.rejects(pool.create(wanted('v', 'raw', MIB)), { code: 'volume-exists' });
+      await assert.rejects(pool.stage(transfer('v', MIB)), { code: 'volume-exists' });
+      const there = await pool.look('v');
+      assert.equal(there.id, id);
+      assert.equal(there.capacityBytes, 4 * MIB);
+    });
+
+    it('of many who make one name at once one succeeds', { feature: 'create' }, async ({ pool, seen }) => {
+      const results = await Promise.allSettled(
+        Array.from({ length: 8 }, () => pool.create(wanted('v', 'raw'))),
+      );
+      const made = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+      assert.equal(made.length, 1);
+      assert.equal((await pool.look('v')).id, made[0]!.id);
+      assert.equal(seen.size, 1);
+    });
+
+    it('what is not there is not found, and an error is no absence', {}, async ({ pool }) => {
+      for (const work of [
+        () => pool.look('no'),
+        () => pool.remove('no'),
+        () => pool.open('no', 'image'),
+        () => pool.resize('no', MIB, false),
+      ])
+        await assert.rejects(work(), { code: 'volume-not-found' });
+    });
+
+    it('a removed volume is gone, and a new one of its name is another', { feature: 'delete' }, async ({
+      pool,
+      seen,
+    }) => {
+      const { id, etag } = await pool.create(wanted('v', 'raw'));
+      await assert.rejects(pool.remove('v', `${etag}x`), { code: 'volume-changed' });
+      await pool.remove('v', etag);
+      assert.equal(seen.size, 0);
+      assert.notEqual((await pool.create(wanted('v', 'raw'))).id, id);
+    });
+
+    it('ids outlive a restart of the agent', {
+      trait: ({ target }) => target !== 'none',
+      why: 'it lies in the memory of its agent',
+    }, async (room) => {
+      const { id } = await room.pool.create(wanted('v', 'raw'));
+      await using again = await room.reopen();
+      assert.equal(again.seen.get('v')?.id, id);
+    });
+
+    it('a stage is taken up again, and one that is aborted leaves nothing', { feature: 'transfer' }, async ({
+      pool,
+      seen,
+    }) => {
+      const spec = transfer('v', 2 * CHUNK_BYTES);
+      const bytes = randomBytes(2 * CHUNK_BYTES);
+      const first = await Sink.open(await pool.stage(spec));
+      const map = new ChunkMap(spec.parts);
+      const chunk = Buffer.from(bytes.subarray(0, CHUNK_BYTES));
+      await first.write({
+        index: 0,
+        digest: await map.digestOf(chunk),
+        verified: Promise.resolve(),
+        data: { bytes: chunk, ranges: [{ start: 0, end: CHUNK_BYTES }] },
+      });
+      await assert.rejects(first.commit(undefined), { code: 'upload-offset' });
+      await first.close();
+      const [stage] = await pool.stages(spec.id);
+      const second = await Sink.open(stage!);
+      assert.ok(second.digests.has(0) && !second.digests.has(1));
+      await put(second, bytes);
+      await assert.rejects(second.commit('0'.repeat(64)), { code: 'digest-mismatch' });
+      await second.commit(undefined);
+      assert.ok((await contentOf(pool, 'v')).equals(bytes));
+
+      const other = await Sink.open(await pool.stage(transfer('w', MIB)));
+      await other.abort();
+      assert.deepEqual([...seen.keys()], ['v']);
+      assert.equal((await pool.stages()).length, 0);
+    });
+
+    it('an upload over a volume is a new state of that volume', { feature: 'transfer' }, async ({ pool }) => {
+      const { id, etag } = await pool.create(wanted('v', 'raw', MIB));
+      const bytes = randomBytes(MIB);
+      const spec = transfer('v', MIB, { replace: true });
+      const sink = await Sink.open(await pool.stage(spec));
+      await put(sink, bytes);
+      const { volume } = await sink.commit(undefined);
+      assert.equal(volume.id, id);
+      assert.notEqual(volume.etag, etag);
+      assert.equal((await pool.committed(spec.id))?.id, id);
+      await assert.rejects(pool.stage(spec), { code: 'job-state' });
+    });
+
+    it('two who publish one name: one is refused, and nothing is mixed', { feature: 'transfer' }, async ({
+      pool,
+    }) => {
+      const [one, other] = [randomBytes(MIB), randomBytes(MIB)];
+      const sinks = await Promise.all(
+        [one, other].map(async (bytes) => {
+          const sink = await Sink.open(await pool.stage(transfer('v', MIB)));
+          await put(sink, bytes);
+          return sink;
+        }),
+      );
+      const results = await Promise.allSettled(sinks.map((sink) => sink.commit(undefined)));
+      const won = results.findIndex(({ status }) => status === 'fulfilled');
+      assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 1);
+      assert.ok((await contentOf(pool, 'v')).equals([one, other][won]!));
+    });
+
+    it('a full pool refuses with no-space and goes on', { feature: 'create' }, async ({ pool, seen }) => {
+      const { availableBytes } = await pool.space();
+      const more = availableBytes + 256 * MIB;
+      await assert.rejects(pool.create({ ...wanted('big', 'raw', more), preallocate: true }), {
+        code: 'no-space',
+      });
+      assert.equal(seen.size, 0);
+      await pool.create(wanted('v', 'raw'));
+      await pool.refresh();
+      assert.deepEqual([...seen.keys()], ['v']);
+    });
+
+    const outside = 'nobody else can work on its storage';
+    it('what others make, change, rename and remove is seen, and ids stay with their volumes', {}, async (room) => {
+      const { outside: hands } = room.ground;
+      assert.ok(hands, outside);
+      await hands.make('a', randomBytes(MIB));
+      await room.pool.refresh();
+      const { id, etag } = room.seen.get('a')!;
+      await hands.change('a');
+      await room.pool.refresh();
+      assert.equal(room.seen.get('a')?.id, id);
+      assert.notEqual(room.seen.get('a')?.etag, etag);
+      await hands.rename('a', 'b');
+      await room.pool.refresh();
+      assert.deepEqual([...room.seen.keys()], ['b']);
+      assert.equal(room.seen.get('b')?.id, id);
+      await hands.remove('b');
+      await room.pool.refresh();
+      assert.equal(room.seen.size, 0);
+    });
+
+    it('a volume that changes while it is read is not taken for one state', {}, async (room) => {
+      const { outside: hands } = room.ground;
+      assert.ok(hands, outside);
+      await hands.make('a', randomBytes(MIB));
+      await using opened = await room.pool.open('a', 'image');
+      await hands.change('a');
+      await assert.rejects(opened.checkUnchanged(), { code: 'volume-in-use' });
+    });
+
+    it('storage that is away is no empty pool, and is the same when it is back', {}, async (room) => {
+      const { away, back } = room.ground;
+      assert.ok(away && back);
+      const { id } = await room.pool.create(wanted('v', 'raw'));
+      const told = room.changes.length;
+      await away();
+      await assert.rejects(room.pool.refresh());
+      await assert.rejects(room.pool.space());
+      await assert.rejects(
+        room.pool.look('v'),
+        (error: { code?: string }) => error.code !== 'volume-not-found',
+      );
+      assert.equal(room.changes.length, told, 'nothing is told to be gone');
+      await back();
+      await room.pool.start();
+      assert.equal((await room.pool.look('v')).id, id);
+    });
+
+    it('a look where nothing changed tells nothing', {}, async ({ pool, changes }) => {
+      if (traits.features.create) for (const name of ['a', 'b', 'c']) await pool.create(wanted(name, 'raw'));
+      const told = changes.length;
+      await Promise.all([pool.refresh(), pool.refresh(), pool.refresh()]);
+      assert.equal(changes.length, told);
+    });
+
+    test('every skip names a test', () => {
+      for (const { tests } of suite.skip ?? []) for (const name of tests) assert.ok(names.has(name), name);
+    });
+  });
+}

@@ -1,0 +1,18 @@
+import { testBackend } from '../../agent/backends/test/index.ts';
+import { runBackendSuite } from './suite.ts';
+
+runBackendSuite({
+  name: 'test',
+  backend: testBackend,
+  ground: () => ({ definition: {}, async [Symbol.asyncDispose]() {} }),
+  skip: [
+    {
+      tests: [
+        'what others make, change, rename and remove is seen, and ids stay with their volumes',
+        'a volume that changes while it is read is not taken for one state',
+        'storage that is away is no empty pool, and is the same when it is back',
+      ],
+      reason: 'nobody but its agent reaches the memory that it lies in',
+    },
+  ],
+});
