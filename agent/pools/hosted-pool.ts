@@ -11,11 +11,11 @@ import type { PoolChange, PoolOperations } from './operations.ts';
 import type { RemotePool } from './remote-pool.ts';
 import { VolumeLog } from './volume-log.ts';
 
-const POLL_MS = 30_000;
 /** Changes of volumes are followed by a look at the space, at most so often. */
 const SPACE_DELAY_MS = 250;
 /** Longest that storage may take to tell its size, or to let go of its pool, before it counts as away. */
-const SILENCE_MS = 15_000;
+const SILENCE_MS = Number(process.env.STOWAGE_STORAGE_TIMEOUT_MS ?? 15_000);
+const POLL_MS = 2 * SILENCE_MS;
 const NO_SPACE: Space = { capacityBytes: 0, allocationBytes: 0, availableBytes: 0 };
 
 /** Settles as `work` does, or throws `pool-inaccessible` when that takes too long. */

@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import type { Snapshot, Volume } from '../../shared/conf/volume.ts';
+import type { Finding, Snapshot, Volume } from '../../shared/conf/volume.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { VolumeUser } from '../../shared/protocol/domains.ts';
 import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
@@ -199,6 +199,32 @@ export function volCommand(): Command {
       await finish(job, options.wait, `${text} wiped`);
     });
   vol
+    .command('check <host/pool/vol>')
+    .description(
+      'say what is wrong with a volume and what a repair would do; status 1 when it cannot be used so',
+    )
+    .action(async (text: string) => {
+      const findings = await callJson<Finding[]>(`${volumePath(volumeReference(text))}/check`, {
+        method: 'POST',
+      });
+      show(findings, () => describeFindings(text, findings));
+      if (findings.some(({ fatal }) => fatal)) process.exitCode = 1;
+    });
+  vol
+    .command('repair <host/pool/vol>')
+    .description('mend what can be mended: a lost ploop descriptor, tables, marks; see first what check says')
+    .action(async (text: string) => {
+      const path = volumePath(volumeReference(text));
+      const mended = await callJson<Finding[]>(`${path}/repair`, { method: 'POST' });
+      const left = await callJson<Finding[]>(`${path}/check`, { method: 'POST' });
+      show({ mended, left }, () =>
+        mended.length === 0
+          ? `${printable(text)} is sound`
+          : describeFindings(text, left, `${printable(text)} mended`),
+      );
+      if (left.some(({ fatal }) => fatal)) process.exitCode = 1;
+    });
+  vol
     .command('delete <host/pool/vol>')
     .addOption(allowUsedOption())
     .action(async (text: string, options: { allowUsed?: boolean }) => {
@@ -315,4 +341,16 @@ function snapshotCommand(): Command {
     await call(path(text, id), { method: 'DELETE' });
   });
   return snapshot;
+}
+
+function describeFindings(
+  volume: string,
+  findings: Finding[],
+  sound = `${printable(volume)} is sound`,
+): string {
+  if (findings.length === 0) return sound;
+  return table(
+    ['PROBLEM', 'DETAIL', 'REPAIR'],
+    findings.map(({ problem, detail, repair }) => [problem, detail, repair ?? '-']),
+  );
 }

@@ -131,6 +131,7 @@ async function run(): Promise<void> {
       console.log(`${what}: ${(((cpuMs(pid) - before) / seconds / 1000) * 100).toFixed(2)} % of a core`);
     };
     await idle('idle with 110,100 volumes', 30);
+    console.log(`agent after it was idle: ${rssMiB(pid).toFixed(0)} MiB`);
     const guest = spawn(process.execPath, [
       '-e',
       `const fs=require('fs');const f=fs.openSync(${JSON.stringify(join(room.path, 'pool-100000/volume-5'))},'r+');const b=Buffer.alloc(4096,1);let n=0;(function w(){for(let i=0;i<100;i++)fs.writeSync(f,b,0,4096,(n++%4096)*4096);setImmediate(w)})()`,

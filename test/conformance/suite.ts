@@ -358,6 +358,7 @@ export function runBackendSuite(suite: Suite): void {
         }),
       );
       const results = await Promise.allSettled(sinks.map((sink) => sink.commit(undefined)));
+      for (const sink of sinks) await sink.close();
       const won = results.findIndex(({ status }) => status === 'fulfilled');
       assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 1);
       assert.ok((await contentOf(pool, 'v')).equals([one, other][won]!));

@@ -17,6 +17,8 @@ const TOOLS = {
   'mkfs.xfs': 'xfsprogs',
   'mkfs.btrfs': 'btrfs-progs',
   sudo: 'sudo',
+  sshfs: 'sshfs',
+  blkid: 'util-linux',
   virsh: 'libvirt-clients',
   xmllint: 'libxml2-utils',
   // libvirt's QEMU driver, which virsh loads into itself, and what it asks.

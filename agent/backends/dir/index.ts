@@ -21,6 +21,7 @@ export const dirBackend: Backend = {
     const storage = {
       path,
       local: true,
+      stableInodes: true,
       build: () => makeDirectory(path, permissions),
       attach: async () => undefined,
       detach: async () => undefined,

@@ -72,6 +72,7 @@ export const fsBackend: Backend = {
       command: startCommand({ ...definition, type: 'fs', mountOptions }, 'linux'),
       permissions: target.permissions,
       local: true,
+      stableInodes: true,
       format: (overwrite) => makeFileSystem(source.format ?? 'auto', device!.path, overwrite),
     });
     return new FilePool(storage, host);

@@ -75,6 +75,8 @@ export const netfsBackend: Backend = {
       command: startCommand({ ...definition, type: 'netfs' }, 'linux'),
       permissions: definition.target.permissions,
       local: false,
+      // SFTP has no inode numbers: those that sshfs shows are its own, anew for each name.
+      stableInodes: format !== 'sshfs',
     });
     return new FilePool(storage, host);
   },

@@ -1,6 +1,7 @@
 import { type BigIntStats, closeSync, constants, lstatSync, openSync, readSync } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Permissions } from '../../../shared/conf/permissions.ts';
 import { cut, toStowageError } from '../../../shared/util/errors.ts';
 import type { FoundVolume, Known } from '../../backends/backend.ts';
 import type { FormatFacts } from '../../formats/format.ts';
@@ -11,9 +12,17 @@ import { holdDirectory, nameVolume } from './held-directory.ts';
 
 const HEAD_BYTES = 4096;
 
+/** What a look must know of the file system. */
+export interface FileSystemTraits {
+  /** On a disk of this host: it does not lie about blocks. */
+  local: boolean;
+  /** A file keeps its inode number under every name and over a mount. Where not, a volume is known by its name alone. */
+  stableInodes: boolean;
+}
+
 /** Inode numbers are used again; together with the time of birth they are not. */
-export function fingerprintOf(stat: BigIntStats): string {
-  return `${stat.ino}:${stat.birthtimeNs}`;
+export function fingerprintOf(stat: BigIntStats, name: string, { stableInodes }: FileSystemTraits): string {
+  return stableInodes ? `${stat.ino}:${stat.birthtimeNs}` : `name:${name}`;
 }
 
 function time(ns: bigint): string {
@@ -21,18 +30,30 @@ function time(ns: bigint): string {
   return rest === 0n ? `${seconds}` : `${seconds}.${String(rest).padStart(9, '0')}`;
 }
 
-function common(name: string, path: string, stat: BigIntStats) {
+/** Most volumes of a pool have the same owner and mode: they share one object. */
+const shared = new Map<string, Permissions>();
+
+function permissionsOf({ mode, uid, gid }: BigIntStats): Permissions {
+  const permissions = { mode: Number(mode) & 0o777, owner: Number(uid), group: Number(gid) };
+  const key = `${permissions.mode} ${permissions.owner} ${permissions.group}`;
+  const known = shared.get(key);
+  if (known) return known;
+  if (shared.size < 1000) shared.set(key, permissions);
+  return permissions;
+}
+
+function common(name: string, path: string, stat: BigIntStats, traits: FileSystemTraits) {
   return {
     name,
     path,
-    permissions: { mode: Number(stat.mode) & 0o777, owner: Number(stat.uid), group: Number(stat.gid) },
+    permissions: permissionsOf(stat),
     timestamps: {
       atime: time(stat.atimeNs),
       mtime: time(stat.mtimeNs),
       ctime: time(stat.ctimeNs),
       btime: stat.birthtimeNs === 0n ? undefined : time(stat.birthtimeNs),
     },
-    fingerprint: fingerprintOf(stat),
+    fingerprint: fingerprintOf(stat, name, traits),
   };
 }
 
@@ -44,7 +65,7 @@ const damaged = (error: unknown, name: string) => ({
 
 /** What changes with anything that a look at a file would tell. */
 export function stampOf(stat: BigIntStats): string {
-  return `${stat.ctimeNs}.${stat.blocks}`;
+  return `${stat.ctimeNs}.${stat.blocks}.${stat.size}`;
 }
 
 /** The first bytes of a file; more of them where the name of a backing file lies behind. */
@@ -83,14 +104,15 @@ export function describeFile(
   path: string,
   stat: BigIntStats,
   known: Known | undefined,
-  local: boolean,
+  traits: FileSystemTraits,
 ): FoundVolume {
-  const fingerprint = fingerprintOf(stat);
+  const fingerprint = fingerprintOf(stat, name, traits);
   const file = {
-    ...common(name, path, stat),
+    ...common(name, path, stat, traits),
     type: 'file' as const,
     allocationBytes: Number(stat.blocks) * 512,
-    mark: stat.mtimeNs.toString(36),
+    // Servers may tell whole seconds only.
+    mark: traits.stableInodes ? stat.mtimeNs.toString(36) : `${stat.mtimeNs.toString(36)}.${stat.size}`,
     stamp: stampOf(stat),
   };
   let read: Buffer | undefined;
@@ -101,7 +123,7 @@ export function describeFile(
   let format = known?.fingerprint === fingerprint ? known.format : undefined;
   try {
     // What holds no block holds no header either. A remote file system may not know.
-    if (!format) format = local && stat.blocks === 0n ? 'raw' : probeFormat(head());
+    if (!format) format = traits.local && stat.blocks === 0n ? 'raw' : probeFormat(head());
     if (format === 'ploop') format = probeFormat(head());
     return { ...file, format, ...factsOfFile(format, stat.size, head) };
   } catch (error) {
@@ -115,6 +137,7 @@ async function describeDirectory(
   name: string,
   path: string,
   stat: BigIntStats,
+  traits: FileSystemTraits,
 ): Promise<FoundVolume | undefined> {
   await using held = await holdDirectory(path);
   const entries = await readdir(held.path);
@@ -130,7 +153,7 @@ async function describeDirectory(
     if (isImage && part.mtimeNs > mtimeNs) mtimeNs = part.mtimeNs;
   }
   const directory = {
-    ...common(name, path, stat),
+    ...common(name, path, stat, traits),
     type: 'ploop' as const,
     format: 'ploop' as const,
     allocationBytes: Number(blocks) * 512,
@@ -154,7 +177,7 @@ export function describeEntry(
   directory: string,
   name: string,
   known: Known | undefined,
-  local: boolean,
+  traits: FileSystemTraits,
 ): FoundVolume | 'unchanged' | undefined | Promise<FoundVolume | undefined> {
   const path = join(directory, name);
   const stat = lstatSync(path, { bigint: true, throwIfNoEntry: false });
@@ -162,14 +185,14 @@ export function describeEntry(
   if (stat.isFile()) {
     if (
       known?.stamp !== undefined &&
-      known.fingerprint === fingerprintOf(stat) &&
+      known.fingerprint === fingerprintOf(stat, name, traits) &&
       known.stamp === stampOf(stat)
     )
       return 'unchanged';
-    return describeFile(name, path, stat, known, local);
+    return describeFile(name, path, stat, known, traits);
   }
   if (!stat.isDirectory()) return undefined;
-  return describeDirectory(name, path, stat).catch((error: NodeJS.ErrnoException) => {
+  return describeDirectory(name, path, stat, traits).catch((error: NodeJS.ErrnoException) => {
     if (GONE.has(error.code ?? '') || error.code === 'path-escapes-pool') return undefined;
     throw error;
   });

@@ -1,5 +1,5 @@
 import { lstatSync } from 'node:fs';
-import { link, lstat, opendir, readdir, readFile, readlink, rename, rm, statfs } from 'node:fs/promises';
+import { link, lstat, readdir, readFile, readlink, rename, rm, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import type { Finding, NewVolume, Representation, Snapshot } from '../../../shared/conf/volume.ts';
@@ -33,7 +33,7 @@ import {
 import { preallocate } from '../../host/holes.ts';
 import { copyFileFast } from '../../images/copy.ts';
 import { FileImage } from '../../images/file-image.ts';
-import { describeEntry, fingerprintOf } from './describe.ts';
+import { describeEntry, type FileSystemTraits, fingerprintOf } from './describe.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
 import { PrivateDirectory } from './private-directory.ts';
 import { placeNew } from './publish.ts';
@@ -47,11 +47,9 @@ const BATCH = 1000;
 const storageNote = z.object({ id: z.string(), path: z.string() });
 
 /** What differs between the pools whose volumes are files: how their directory comes to be there. */
-export interface DirectoryStorage {
+export interface DirectoryStorage extends FileSystemTraits {
   /** The directory that the volumes are in. */
   readonly path: string;
-  /** On a disk of this host: it tells of changes, and does not lie about blocks. */
-  readonly local: boolean;
   build(overwrite?: boolean): Promise<void>;
   /** Brings the directory there, such as by a mount. Repeatable. */
   attach(): Promise<void>;
@@ -186,12 +184,9 @@ export class FilePool implements PoolDriver {
     await this.#requireStorage();
     let batch: Found[] = [];
     let turn = clock.monotonicMs();
-    // Bounded in memory: a directory is read in pieces.
-    const directory = await opendir(this.#path, { bufferSize: BATCH });
-    for (let entry = await directory.read(); entry; entry = await this.#next(directory, signal)) {
-      const { name } = entry;
+    for (const name of await readdir(this.#path)) {
       if (name.startsWith('.') || name.includes('\ufffd')) continue;
-      const described = describeEntry(this.#path, name, known(name), this.#storage.local);
+      const described = describeEntry(this.#path, name, known(name), this.#storage);
       const found = described instanceof Promise ? await described : described;
       if (found) batch.push(found === 'unchanged' ? { name, unchanged: true } : found);
       if (batch.length >= BATCH) {
@@ -208,22 +203,12 @@ export class FilePool implements PoolDriver {
     await this.#requireStorage();
   }
 
-  async #next(directory: Awaited<ReturnType<typeof opendir>>, signal?: AbortSignal) {
-    if (signal?.aborted) {
-      await directory.close();
-      signal.throwIfAborted();
-    }
-    const entry = await directory.read();
-    if (!entry) await directory.close();
-    return entry;
-  }
-
   async look(name: string, known?: Known): Promise<FoundVolume | undefined> {
     const found = await describeEntry(
       this.#path,
       name,
       known && { ...known, stamp: undefined },
-      this.#storage.local,
+      this.#storage,
     );
     if (found && found !== 'unchanged') return found;
     await this.#requireStorage();
@@ -303,7 +288,7 @@ export class FilePool implements PoolDriver {
 
   /** The identity is on record before the name is there, and both are durable afterwards. */
   async #publish(object: string, name: string, identify: Identify): Promise<void> {
-    await identify(fingerprintOf(await lstat(object, { bigint: true })));
+    await identify(fingerprintOf(await lstat(object, { bigint: true }), name, this.#storage));
     await placeNew(object, join(this.#path, name), name);
     await syncDirectory(this.#path);
   }
@@ -397,7 +382,7 @@ export class FilePool implements PoolDriver {
     }
     const old = join(this.#place.path, 'trash', `wipe-${clock.uuid()}`);
     await link(path, old);
-    await identify(fingerprintOf(await lstat(fresh.path, { bigint: true })));
+    await identify(fingerprintOf(await lstat(fresh.path, { bigint: true }), name, this.#storage));
     await rename(fresh.path, path);
     await syncDirectory(this.#path);
     {
@@ -509,7 +494,7 @@ export class FilePool implements PoolDriver {
         'no-space',
         `the volume needs ${needed} bytes, the pool has ${availableBytes} left`,
       );
-    return FileStage.begin(this.#stagePath(spec.id), this.#path, this.#place, spec, text, clock.now());
+    return FileStage.begin(this.#stagePath(spec.id), this.#storage, this.#place, spec, text, clock.now());
   }
 
   /** A transfer must not end the life of a volume by surprise, nor of its snapshots at all. */
@@ -534,7 +519,7 @@ export class FilePool implements PoolDriver {
     const ids = id === undefined ? await readdir(join(this.#place.path, 'stages')) : [id];
     const stages: Stage[] = [];
     for (const each of ids) {
-      const resumed = FileStage.resume(this.#stagePath(each), this.#path, this.#place);
+      const resumed = FileStage.resume(this.#stagePath(each), this.#storage, this.#place);
       // Of all stages one that cannot be read hides no other; of the one that was asked for the error is the answer.
       const stage = id === undefined ? await resumed.catch(() => undefined) : await resumed;
       if (stage) stages.push(stage);

@@ -8,7 +8,7 @@ import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/i
 import { exists, replaceFile, syncDirectory } from '../../host/files.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
-import { fingerprintOf } from './describe.ts';
+import { type FileSystemTraits, fingerprintOf } from './describe.ts';
 import type { PrivateDirectory } from './private-directory.ts';
 import { placeNew, replace } from './publish.ts';
 
@@ -29,6 +29,11 @@ const stateSchema = z.object({
 });
 type State = z.infer<typeof stateSchema>;
 
+/** Where the volume will be. */
+interface PoolPlace extends FileSystemTraits {
+  readonly path: string;
+}
+
 /**
  * A stage in a directory of its own below the pool's private directory:
  *
@@ -39,7 +44,7 @@ type State = z.infer<typeof stateSchema>;
  */
 export class FileStage implements Stage {
   readonly #directory: string;
-  readonly #pool: string;
+  readonly #pool: PoolPlace;
   readonly #place: PrivateDirectory;
   #state: State;
   readonly touchedAt: number;
@@ -48,7 +53,7 @@ export class FileStage implements Stage {
 
   private constructor(
     directory: string,
-    pool: string,
+    pool: PoolPlace,
     place: PrivateDirectory,
     state: State,
     touchedAt: number,
@@ -62,7 +67,7 @@ export class FileStage implements Stage {
 
   static async begin(
     directory: string,
-    pool: string,
+    pool: PoolPlace,
     place: PrivateDirectory,
     spec: StageSpec,
     text: string,
@@ -85,7 +90,7 @@ export class FileStage implements Stage {
   /** A stage that was begun before; undefined where none was, or no more of it than its directory. */
   static async resume(
     directory: string,
-    pool: string,
+    pool: PoolPlace,
     place: PrivateDirectory,
   ): Promise<FileStage | undefined> {
     const path = join(directory, 'state.json');
@@ -175,7 +180,10 @@ export class FileStage implements Stage {
     await this.#build(signal);
     const object = await lstat(this.#object, { bigint: true });
     await syncDirectory(this.#directory);
-    this.#state = { ...this.#state, sealed: { note, fingerprint: fingerprintOf(object) } };
+    this.#state = {
+      ...this.#state,
+      sealed: { note, fingerprint: fingerprintOf(object, this.#state.spec.volume, this.#pool) },
+    };
     await this.#save();
     // Only now may the received bytes go: a kill before this line builds again from them.
     if (this.#received !== this.#object) await rm(this.#received, { force: true });
@@ -212,17 +220,17 @@ export class FileStage implements Stage {
   async publish(identify: (fingerprint: string) => Promise<void>): Promise<void> {
     const { spec, sealed } = this.#state;
     if (!sealed) throw new StowageError('internal', 'a stage is published before it is sealed');
-    const target = join(this.#pool, spec.volume);
+    const target = join(this.#pool.path, spec.volume);
     const aside = join(this.#directory, 'aside');
     if ((await exists(this.#object)) || (await exists(aside))) {
       await identify(sealed.fingerprint);
       if (spec.replace && ((await exists(target)) || (await exists(aside))))
         await replace(this.#object, target, aside, this.#place);
       else await placeNew(this.#object, target, spec.volume);
-      await syncDirectory(this.#pool);
+      await syncDirectory(this.#pool.path);
     }
     const there = await lstat(target, { bigint: true });
-    if (fingerprintOf(there) !== sealed.fingerprint)
+    if (fingerprintOf(there, spec.volume, this.#pool) !== sealed.fingerprint)
       throw new StowageError(
         'internal',
         `what arrived for '${spec.volume}' is neither in its transfer nor in its place`,

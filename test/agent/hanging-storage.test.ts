@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { Pool } from '../../shared/conf/pool.ts';
+import { until } from '../support/controller.ts';
+import { startHost } from '../support/hosts.ts';
+import { isRoot, scratch } from '../support/scratch.ts';
+
+function call<T>(socketPath: string, method: string, path: string, json?: unknown): Promise<T> {
+  const body = json === undefined ? undefined : JSON.stringify(json);
+  return new Promise((resolve, reject) => {
+    const headers = body ? { 'content-type': 'application/json' } : {};
+    const outgoing = request({ socketPath, method, path: `/v1${path}`, headers }, (answer) => {
+      let text = '';
+      answer.on('data', (part) => {
+        text += part;
+      });
+      answer.on('end', () =>
+        answer.statusCode! < 400 ? resolve(JSON.parse(text)) : reject(new Error(text)),
+      );
+    });
+    outgoing.on('error', reject);
+    outgoing.end(body);
+  });
+}
+
+/** The process that answers for a mounted directory. */
+function fuseProcess(target: string): number {
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+      if (line[0]?.endsWith('sshfs') && line.includes(target)) return Number(pid);
+    } catch {
+      // it has ended meanwhile
+    }
+  }
+  throw new Error(`nobody answers for ${target}`);
+}
+
+test('storage that stops answering stops only its own pool, which comes back by itself', {
+  skip: isRoot ? false : 'only root may mount',
+}, async () => {
+  await using room = scratch();
+  await using server = await startHost(join(room.path, 'server'));
+  const [state, dir, target] = ['state', 'dir', 'mounted'].map((name) => join(room.path, name)) as [
+    string,
+    string,
+    string,
+  ];
+  mkdirSync(join(room.path, 'export'));
+  mkdirSync(dir);
+  const agent: ChildProcess = spawn(process.execPath, ['agent/main.ts', 'serve', '--state', state], {
+    stdio: 'ignore',
+    env: { ...process.env, STOWAGE_STORAGE_TIMEOUT_MS: '1500' },
+  });
+  const api = <T>(method: string, path: string, json?: unknown): Promise<T> =>
+    call(join(state, 'agent.sock'), method, path, json);
+  const pool = (): Promise<Pool> => api<Pool>('GET', '/pools/far');
+  let frozen: number | undefined;
+  try {
+    await until('the agent answers', () => api('GET', '/info').catch(() => undefined));
+    await api('POST', '/pools', { name: 'near', type: 'dir', target: { path: dir } });
+    await api('POST', '/pools', {
+      name: 'far',
+      type: 'netfs',
+      target: { path: target },
+      source: { hosts: [{ name: server.address }], dir: join(room.path, 'export'), format: 'sshfs' },
+      mountOptions: [
+        `port=${server.port}`,
+        `IdentityFile=${server.identity}`,
+        'StrictHostKeyChecking=no',
+        'UserKnownHostsFile=/dev/null',
+      ],
+    });
+    for (const name of ['near', 'far']) await api('POST', `/pools/${name}/start`);
+    const { id } = await api<{ id: string }>('POST', '/pools/far/volumes', {
+      name: 'v',
+      capacityBytes: 4096,
+    });
+
+    frozen = fuseProcess(target);
+    process.kill(frozen, 'SIGSTOP');
+    // As many as Node has threads, and more: none of them may be the agent's.
+    const hanging = Array.from({ length: 8 }, (_, index) =>
+      api('POST', '/pools/far/volumes', { name: `w${index}`, capacityBytes: 4096 }).then(
+        () => 'made',
+        (error: Error) => error.message,
+      ),
+    );
+    for (let round = 0; round < 5; round++) {
+      await api('POST', '/pools/near/volumes', { name: `n${round}`, capacityBytes: 4096 });
+      await api('GET', '/info');
+    }
+    const lost = await until('the pool is inaccessible', async () => {
+      const now = await pool();
+      return now.state === 'inaccessible' && now;
+    });
+    assert.match(lost.reason ?? '', /has not answered for/);
+    for (const answer of await Promise.all(hanging)) assert.match(answer, /pool-inaccessible/);
+
+    process.kill(frozen, 'SIGCONT');
+    await until('the pool runs again', async () => (await pool()).state === 'running');
+    assert.equal((await api<{ id: string }>('GET', '/pools/far/volumes/v')).id, id);
+
+    process.kill(frozen, 'SIGSTOP');
+    await until('the pool is inaccessible again', async () => (await pool()).state === 'inaccessible');
+    await api('POST', '/pools/far/stop');
+    await api('DELETE', '/pools/far');
+    await api('GET', '/info');
+  } finally {
+    if (frozen) process.kill(frozen, 'SIGCONT');
+    agent.kill('SIGKILL');
+    try {
+      execFileSync('umount', ['-l', target], { stdio: 'ignore' });
+    } catch {
+      // the pool was stopped, and nothing is mounted
+    }
+  }
+});
