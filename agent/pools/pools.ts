@@ -146,7 +146,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   }
 
   /** What can be done in a running pool. Throws `pool-inactive`, `pool-inaccessible`. */
-  operations(name: string): Promise<PoolOperations> {
+  async operations(name: string): Promise<PoolOperations> {
     return this.#get(name).operations();
   }
 

@@ -1,4 +1,4 @@
-import { inflateRawSync, zstdDecompressSync } from 'node:zlib';
+import { createZstdDecompress, inflateRawSync } from 'node:zlib';
 import type { Source, SourceExtent } from '../../../shared/transfer/source.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Image } from '../../images/image.ts';
@@ -121,13 +121,11 @@ export class Qcow2Content implements Source {
     const packed = Buffer.alloc(length);
     await this.#image.read(packed, offset);
     try {
-      const options = { maxOutputLength: this.#clusterBytes };
-      // What follows the packed bytes in their last sector is not theirs.
       const unpacked = this.#header.zstd
-        ? zstdDecompressSync(packed, options)
-        : inflateRawSync(packed, { ...options, windowBits: 15 });
-      if (unpacked.length !== this.#clusterBytes) throw new Error('it is short');
-      return unpacked;
+        ? await unpackZstd(packed, this.#clusterBytes)
+        : inflateRawSync(packed, { maxOutputLength: 2 * this.#clusterBytes });
+      if (unpacked.length < this.#clusterBytes) throw new Error('it is short');
+      return unpacked.subarray(0, this.#clusterBytes);
     } catch (error) {
       throw new StowageError('invalid-image', `a compressed cluster at ${offset} cannot be read`, {
         cause: error,
@@ -183,4 +181,18 @@ export class Qcow2Content implements Source {
   async close(): Promise<void> {
     await this.#below?.close();
   }
+}
+
+/** The first bytes of what is packed: what follows them in their last sector is not theirs, and is not looked at. */
+async function unpackZstd(packed: Buffer, length: number): Promise<Buffer> {
+  const stream = createZstdDecompress();
+  const parts: Buffer[] = [];
+  let got = 0;
+  stream.end(packed);
+  for await (const part of stream) {
+    parts.push(part as Buffer);
+    got += (part as Buffer).length;
+    if (got >= length) break;
+  }
+  return Buffer.concat(parts);
 }
