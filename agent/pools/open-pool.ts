@@ -42,6 +42,8 @@ export class OpenPool
   #next: Promise<void> | undefined;
   /** Names looked at or changed while a look at everything runs: what that saw of them may be older. */
   readonly #newer = new Set<string>();
+  /** Names that are being given to new volumes: on record, and perhaps not there yet. */
+  readonly #making = new Set<string>();
   #stop = new AbortController();
 
   constructor(driver: PoolDriver) {
@@ -178,7 +180,7 @@ export class OpenPool
     }
     // Ids of what went away while the pool was not looked at.
     for (const [name] of [...onRecord.entries()])
-      if (!index.get(name) && !this.#newer.has(name)) await index.forget(name);
+      if (!index.get(name) && !this.#newer.has(name) && !this.#making.has(name)) await index.forget(name);
     if (gone.length > 0) this.emit('change', { volumes: [], gone });
   }
 
@@ -287,23 +289,32 @@ export class OpenPool
     }
   }
 
-  async create(volume: NewVolume, signal?: AbortSignal): Promise<Volume> {
-    const { name, format } = volume;
-    await this.#method('create')(volume, this.#identifying(name, { format }), signal).catch(async (error) => {
+  /** Runs what gives a name to a new volume: a look at everything meanwhile does not take its id for one left over. */
+  async #make(name: string, work: () => Promise<void>): Promise<Volume> {
+    const first = !this.#making.has(name);
+    this.#making.add(name);
+    try {
+      await work();
+      return await this.look(name);
+    } catch (error) {
       await this.#lookAt(name).catch(() => undefined);
       throw error;
-    });
-    return this.look(name);
+    } finally {
+      if (first) this.#making.delete(name);
+    }
+  }
+
+  async create(volume: NewVolume, signal?: AbortSignal): Promise<Volume> {
+    const { name, format } = volume;
+    return this.#make(name, () =>
+      this.#method('create')(volume, this.#identifying(name, { format }), signal),
+    );
   }
 
   async clone(name: string, target: string, signal?: AbortSignal): Promise<Volume> {
     const source = await this.#sound(name);
     const identify = this.#identifying(target, { format: source.format });
-    await this.#method('clone')(source, target, identify, signal).catch(async (error) => {
-      await this.#lookAt(target).catch(() => undefined);
-      throw error;
-    });
-    return this.look(target);
+    return this.#make(target, () => this.#method('clone')(source, target, identify, signal));
   }
 
   async remove(name: string, etag?: string): Promise<void> {
@@ -408,8 +419,9 @@ export class OpenPool
       // An upload over a volume is a new state of that volume; taken up after a kill, it is so still.
       const kept = spec.replace || before?.transfer === transfer ? before?.id : undefined;
       const id = spec.volumeId ?? kept;
-      await stage.publish(this.#identifying(name, { id, format, transfer }));
-      const volume = await this.look(name);
+      const volume = await this.#make(name, () =>
+        stage.publish(this.#identifying(name, { id, format, transfer })),
+      );
       await stage.drop();
       return volume;
     };

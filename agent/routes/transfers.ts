@@ -290,6 +290,12 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     return reply.type(JSON_LINES).send(lines.stream);
   });
 
+  /** Ends the sending of a transfer. Settles when the volume is free, also when nobody was sending. */
+  http.delete('/v1/sends/:transfer', { schema: params }, async (request) => {
+    await agent.sends.get(request.params.transfer)?.end();
+    return {};
+  });
+
   // The controller joins two of these into one stream, and cannot read what passes: it is TLS from agent to agent.
   server.on('upgrade', (request, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy());

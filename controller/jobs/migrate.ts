@@ -180,6 +180,8 @@ async function removeSource(context: Context): Promise<void> {
   if (keepSource) return;
   const from = place(source);
   const agent = await context.agent(from.host);
+  // The end of the last attempt's request may still be on its way to the source, which would be in use until then.
+  await agent.json(`/v1/sends/${context.notes.spec!.id}`, { method: 'DELETE' });
   const fence = await context.fence(source);
   const etag = encodeURIComponent(context.notes.etag ?? '');
   await agent
