@@ -99,7 +99,11 @@ export function asCommand(verb: 'create-as' | 'define-as'): Command {
       creates ? "define and start a pool, by virsh's options" : "define a pool, by virsh's options",
     );
   for (const [name, value] of Object.entries(SAYING)) command.option(`--${name} <${value}>`);
-  if (creates) command.option('--build', 'make its storage');
+  if (creates)
+    command
+      .option('--build', 'make its storage')
+      .option('--overwrite', 'with --build: format the storage, whatever is there')
+      .option('--no-overwrite', 'with --build: format the storage, unless something is there');
   command.option('--no-autostart', 'do not start it with the agent');
   return command
     .option('--print-xml', 'write the document instead of doing anything')
@@ -109,7 +113,10 @@ export function asCommand(verb: 'create-as' | 'define-as'): Command {
         process.stdout.write(xml);
         return;
       }
-      const query = `build=${Boolean(options.build)}&start=${creates}&autostart=${Boolean(options.autostart)}`;
+      if (options.overwrite !== undefined && !options.build)
+        throw new StowageError('invalid-argument', '--overwrite and --no-overwrite go with --build');
+      const overwrite = options.overwrite === undefined ? '' : `&overwrite=${Boolean(options.overwrite)}`;
+      const query = `build=${Boolean(options.build)}&start=${creates}&autostart=${Boolean(options.autostart)}${overwrite}`;
       const made = await callJson<Pool>(`${hostPath(host)}/pools?${query}`, { method: 'POST', xml });
       show(made, () => `pool ${host}/${made.name} is ${made.state}`);
     });
