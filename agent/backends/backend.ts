@@ -57,6 +57,11 @@ export interface Backend {
   probe(): Promise<string | undefined>;
   /** What pools of this type could be made of, on this host or on the one that is named. */
   findSources?(host: string | undefined): Promise<FoundSource[]>;
+  /**
+   * Lets go of storage that does not answer, when its pool is stopped all the same: called in another process than that of
+   * the driver, which may hang for ever. Ends in bounded time.
+   */
+  release?(definition: PoolDefinition): Promise<void>;
   /** A driver for one pool. Touches nothing: the pool may be inactive, or its storage away. */
   open(definition: PoolDefinition, host: HostServices): PoolDriver;
 }

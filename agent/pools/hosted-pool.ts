@@ -40,6 +40,8 @@ export interface PoolHost {
   emit(event: AgentEvent): void;
   /** On the host's own disk, for this pool alone. */
   stateDirectory(): Promise<string>;
+  /** Lets go of storage that does not answer. */
+  release?(): Promise<void>;
 }
 
 /**
@@ -250,6 +252,7 @@ export class HostedPool {
     if (this.#state === 'inactive')
       throw new StowageError('pool-inactive', `pool '${this.definition.name}' is not started`);
     const inaccessible = this.#state === 'inaccessible';
+    let letGo = !inaccessible;
     this.#poll?.stop();
     this.#poll = undefined;
     try {
@@ -260,8 +263,10 @@ export class HostedPool {
         throw error;
       }
       // It lets nobody go; what would have been waited for is left behind.
+      letGo = false;
       if ('abandon' in this.#pool) this.#pool.abandon(toStowageError(error));
     }
+    if (!letGo) await this.#host.release?.();
     this.#space = NO_SPACE;
     this.#forgetVolumes();
     this.#become('inactive');

@@ -77,6 +77,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     const pool = new HostedPool(definition, this.#open(backend, definition), {
       emit: (event) => void this.emit('event', event),
       stateDirectory: () => AgentState.poolDirectory(this.#state.directory, definition.uuid),
+      release: async () => backend.release?.(definition),
     });
     this.#pools.set(definition.name, pool);
     return pool;

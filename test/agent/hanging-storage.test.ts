@@ -4,6 +4,7 @@ import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { mountAt } from '../../agent/host/mounts.ts';
 import type { Pool } from '../../shared/conf/pool.ts';
 import { until } from '../support/controller.ts';
 import { startHost } from '../support/hosts.ts';
@@ -108,6 +109,7 @@ test('storage that stops answering stops only its own pool, which comes back by 
     process.kill(frozen, 'SIGSTOP');
     await until('the pool is inaccessible again', async () => (await pool()).state === 'inaccessible');
     await api('POST', '/pools/far/stop');
+    assert.equal(mountAt(target), undefined, 'its mount point is free');
     await api('DELETE', '/pools/far');
     await api('GET', '/info');
   } finally {

@@ -5,7 +5,7 @@ import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { run } from '../../host/run.ts';
 import { refuseSourceBut, targetOf } from '../../volumes/files/definition.ts';
 import { FilePool } from '../../volumes/files/file-pool.ts';
-import { mountedDirectory } from '../../volumes/files/mounted-directory.ts';
+import { forceUnmount, mountedDirectory } from '../../volumes/files/mounted-directory.ts';
 import { FILE_TRAITS } from '../../volumes/files/traits.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 
@@ -64,6 +64,8 @@ export const netfsBackend: Backend = {
     ]);
     return [...exports, ...(gluster === '' ? [] : glusterSources(gluster, host, 'netfs'))];
   },
+
+  release: (definition) => forceUnmount(targetOf(definition)),
 
   open(definition, host) {
     const path = targetOf(definition);

@@ -58,19 +58,26 @@ export function mountedDirectory(options: MountOptions): DirectoryStorage {
 
     async detach() {
       if (!mountAt(path)) return;
-      const umount = (...flags: string[]) =>
-        run('umount', [...flags, '--', path], { stallMs: UMOUNT_STALL_MS });
+      const umount = () => run('umount', ['--', path], { stallMs: UMOUNT_STALL_MS });
       const { stderr } = await umount().catch((error: Error) => ({ stderr: error.message }));
       if (!mountAt(path)) return;
       if (local) throw new StowageError('tool-failed', `${path} cannot be unmounted: ${stderr.trim()}`);
-      // A server that does not answer must not hold the pool: who still has files open keeps them, the name is free.
-      await umount('-f', '-l').catch(() => undefined);
+      await forceUnmount(path);
       if (mountAt(path))
         throw new StowageError('tool-failed', `${path} cannot be unmounted: ${stderr.trim()}`);
     },
 
     remove: () => rmdir(path),
   };
+}
+
+/**
+ * Frees a directory of a server that does not answer: what waits for it fails, and the name is free at once. The tool may hang
+ * although it has done its work, so the mount table is asked afterwards and not the tool.
+ */
+export async function forceUnmount(path: string): Promise<void> {
+  if (!mountAt(path)) return;
+  await run('umount', ['-f', '-l', '--', path], { stallMs: UMOUNT_STALL_MS }).catch(() => undefined);
 }
 
 /** Whether the mount table speaks of the same: devices go by several names, and a file is mounted by a loop device. */
