@@ -136,8 +136,9 @@ export class Outgoing {
         before = now;
       }
       await before;
-      await write(stream, [frameHeader('same', index * CHUNK_BYTES, 0)]);
+      // Before the sink hears of it: it may ask for the end on another connection at once.
       this.#digests.set(index, await chunk.digest);
+      await write(stream, [frameHeader('same', index * CHUNK_BYTES, 0)]);
     } finally {
       chunkBuffers.giveBack(buffer);
     }
