@@ -118,7 +118,11 @@ async function apply(directory: string, model: Model, step: Operation, clusterBy
       model.snapshots.set(await createSnapshot(directory), Buffer.from(model.content));
       return;
     case 'tool-snapshot': {
-      ploopToolOk('snapshot', join(directory, 'DiskDescriptor.xml'));
+      const before = await volumeInfo(directory);
+      const { status, output } = ploopTool('snapshot', join(directory, 'DiskDescriptor.xml'));
+      // ploop 1.15 itself cannot make a snapshot while one that it deleted itself is kept for two others.
+      if (status === 1 && before.snapshots.some(({ temporary }) => temporary)) return;
+      assert.equal(status, 0, `ploop snapshot: ${output}`);
       const { snapshots } = await volumeInfo(directory);
       const made = snapshots.find(({ guid, current }) => !current && !model.snapshots.has(guid))!;
       model.snapshots.set(made.guid, Buffer.from(model.content));
