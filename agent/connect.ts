@@ -10,8 +10,7 @@ import {
   STREAM_PATH,
 } from '../shared/protocol/link.ts';
 import { clock, sleep } from '../shared/util/clock.ts';
-import { removeIfExists, replaceFile } from './host/files.ts';
-import { readIfExists } from './state.ts';
+import { readIfExists, removeIfExists, replaceFile } from './host/files.ts';
 
 const PING_MS = 10_000;
 const SILENCE_MS = 30_000;

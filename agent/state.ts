@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { type PoolDefinition, poolDefinitionSchema } from '../shared/conf/pool.ts';
 import { clock } from '../shared/util/clock.ts';
 import { StowageError, toStowageError } from '../shared/util/errors.ts';
-import { exists, removeIfExists, replaceFile, syncDirectory } from './host/files.ts';
+import { exists, readIfExists, removeIfExists, replaceFile, syncDirectory } from './host/files.ts';
 import { RecordLog } from './host/record-log.ts';
 
 const poolStateSchema = z.object({ definition: poolDefinitionSchema, active: z.boolean() });
@@ -13,14 +13,6 @@ const poolStateSchema = z.object({ definition: poolDefinitionSchema, active: z.b
 export type StoredPool =
   | { definition: PoolDefinition; active: boolean }
   | { name: string; unreadable: string };
-
-/** The text of a file; undefined where there is none. Whatever else keeps it from being read is thrown. */
-export async function readIfExists(path: string): Promise<string | undefined> {
-  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error;
-    return undefined;
-  });
-}
 
 /** What the agent must know after a restart: who it is, its pools, the highest fencing token of each volume. */
 export class AgentState implements AsyncDisposable {

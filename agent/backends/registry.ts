@@ -5,6 +5,7 @@ import { StowageError } from '../../shared/util/errors.ts';
 import { type Backend, CONTRACT_VERSION } from './backend.ts';
 import { dirBackend } from './dir/index.ts';
 import { fsBackend } from './fs/index.ts';
+import { logicalBackend } from './logical/index.ts';
 import { netfsBackend } from './netfs/index.ts';
 import { testBackend } from './test/index.ts';
 
@@ -55,7 +56,8 @@ export class BackendRegistry {
  */
 export async function loadBackends(directory: string | undefined): Promise<BackendRegistry> {
   const registry = new BackendRegistry();
-  for (const backend of [dirBackend, fsBackend, netfsBackend, testBackend]) registry.register(backend);
+  for (const backend of [dirBackend, fsBackend, netfsBackend, logicalBackend, testBackend])
+    registry.register(backend);
   if (!directory) return registry;
   const refuse = (file: string, error: unknown): void =>
     void registry.refused.push({ file, reason: error instanceof Error ? error.message : String(error) });

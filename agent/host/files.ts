@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, mkdir, open, readdir, rename, rm, unlink } from 'node:fs/promises';
+import { type FileHandle, lstat, mkdir, open, readdir, readFile, rename, rm, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Permissions } from '../../shared/conf/permissions.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -111,6 +111,14 @@ export async function setPermissions(path: string, { mode, owner, group }: Permi
   }
   if (mode !== undefined) await file.chmod(mode);
   await file.sync();
+}
+
+/** The text of a file; undefined where there is none. Whatever else keeps it from being read is thrown. */
+export async function readIfExists(path: string): Promise<string | undefined> {
+  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+    return undefined;
+  });
 }
 
 /** Whether something, even a dangling link, has this name. An error other than its absence is thrown. */

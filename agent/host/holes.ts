@@ -14,6 +14,8 @@ const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 /** Reserved with one call, which nothing else of the agent runs beside. */
 const RESERVE_STEP = 16 * 2 ** 30;
+/** _IO(0x12, 127) */
+const BLKZEROOUT = 0x127f;
 const ENOSYS = 38;
 const EOPNOTSUPP = 95;
 
@@ -53,6 +55,16 @@ export function hasHoles(file: FileHandle, size: number): boolean | undefined {
 /** Frees the blocks of a range, which then reads as zeros. False where the file system or the host cannot. */
 export function punchHole(file: FileHandle, offset: number, length: number): boolean {
   return libc?.fallocate(file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) === 0;
+}
+
+/**
+ * Makes a range of a block device read as zeros, by the device itself where it can. False where the host has no such call, or
+ * the device refuses the range.
+ */
+export async function zeroDevice(device: FileHandle, offset: number, length: number): Promise<boolean> {
+  if (!libc) return false;
+  const range = new BigUint64Array([BigInt(offset), BigInt(length)]);
+  return (await libc.ioctl(device.fd, BLKZEROOUT, new Uint8Array(range.buffer))) === 0;
 }
 
 /**

@@ -13,12 +13,21 @@ export interface Libc {
   flock(fd: number, operation: number): number;
   /** inotify_add_watch(2); the watch, or -1. */
   inotifyAddWatch(fd: number, path: string, mask: number): number;
-  /** errno of the last of these calls that failed. */
+  /** ioctl(2) with a pointer to a structure, on a thread of its own; 0 on success. */
+  ioctl(fd: number, request: number, argument: Uint8Array): Promise<number>;
+  /** errno of the last of these calls that failed, but for ioctl. */
   errno(): number;
 }
 
+type Argument = number | string | Uint8Array;
+interface NativeFunction {
+  (...args: Argument[]): number;
+  /** The last argument is called with an error or the result. */
+  async(...args: [...Argument[], (error: unknown, result: number) => void]): void;
+}
+
 interface KoffiAddon {
-  load(library: string): { func(prototype: string): (...args: (number | string)[]) => number };
+  load(library: string): { func(prototype: string): NativeFunction };
   errno(): number;
 }
 
@@ -40,12 +49,17 @@ function loadLibc(): { libc?: Libc; reason?: string } {
   try {
     const koffi = createRequire(import.meta.url)(path) as KoffiAddon;
     const library = koffi.load('libc.so.6');
+    const ioctl = library.func('int ioctl(int fd, uint64_t request, void *argument)');
     return {
       libc: {
         lseek: library.func('int64_t lseek(int fd, int64_t offset, int whence)'),
         fallocate: library.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
         flock: library.func('int flock(int fd, int operation)'),
         inotifyAddWatch: library.func('int inotify_add_watch(int fd, const char *path, uint32_t mask)'),
+        ioctl: (...args) =>
+          new Promise((resolve, reject) =>
+            ioctl.async(...args, (error, result) => (error ? reject(error) : resolve(result))),
+          ),
         errno: () => koffi.errno(),
       },
     };

@@ -45,24 +45,42 @@ async function copyData(from: FileHandle, target: string, options: CopyOptions):
   await to.handle.chmod(mode & 0o777);
   await to.setSize(size);
   const extents = options.dense ? [{ offset: 0, length: size }] : dataExtents(from, 0, size);
+  await eachPiece(extents, options.signal, async (bytes, { offset }) => {
+    await readFully(from, bytes, offset);
+    if (options.dense || !isZero(bytes)) await to.write(bytes, offset);
+  });
+  await to.flush();
+}
+
+/** Copies all bytes of a block device to the beginning of another one, which may hold anything. */
+export async function copyDevice(from: FileImage, to: FileImage, signal?: AbortSignal): Promise<void> {
+  await eachPiece([{ offset: 0, length: from.sizeBytes }], signal, async (bytes, { offset, length }) => {
+    await from.read(bytes, offset);
+    if (isZero(bytes)) await to.zero(offset, length);
+    else await to.write(bytes, offset);
+  });
+}
+
+/** Runs `work` for all pieces, some side by side, each with memory of its size. When this is over nobody uses that any more. */
+async function eachPiece(
+  extents: Iterable<DataRange>,
+  signal: AbortSignal | undefined,
+  work: (bytes: Buffer, piece: DataRange) => Promise<void>,
+): Promise<void> {
   const pieces = cut(extents);
-  const work = async (): Promise<void> => {
+  const worker = async (): Promise<void> => {
     const buffer = chunkBuffers.borrow();
     try {
       for (const piece of pieces) {
-        options.signal?.throwIfAborted();
-        const bytes = buffer.subarray(0, piece.length);
-        await readFully(from, bytes, piece.offset);
-        if (options.dense || !isZero(bytes)) await to.write(bytes, piece.offset);
+        signal?.throwIfAborted();
+        await work(buffer.subarray(0, piece.length), piece);
       }
     } finally {
       chunkBuffers.giveBack(buffer);
     }
   };
-  // All are waited for, so that nobody uses the files or a buffer once this is over.
-  const results = await Promise.allSettled(Array.from({ length: WORKERS }, work));
+  const results = await Promise.allSettled(Array.from({ length: WORKERS }, worker));
   for (const result of results) if (result.status === 'rejected') throw result.reason;
-  await to.flush();
 }
 
 async function reflink(from: FileHandle, target: string): Promise<boolean> {

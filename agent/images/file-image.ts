@@ -5,7 +5,7 @@ import { chunkBuffers } from '../../shared/transfer/chunk-buffers.ts';
 import { CHUNK_BYTES } from '../../shared/transfer/chunks.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { readFully, writeFully, writeZeros } from '../host/files.ts';
-import { dataExtents, punchHole } from '../host/holes.ts';
+import { dataExtents, punchHole, zeroDevice } from '../host/holes.ts';
 import type { Extent, Image } from './image.ts';
 
 /** What offsets and lengths must be multiples of for O_DIRECT, on any disk of today. */
@@ -33,6 +33,7 @@ async function deviceBytes(rdev: number): Promise<number> {
 export class FileImage implements Image {
   /** The file as any other. */
   readonly handle: FileHandle;
+  readonly uninitialised: boolean;
   readonly #path: string;
   readonly #block: boolean;
   #direct: Promise<FileHandle | undefined> | undefined;
@@ -43,6 +44,7 @@ export class FileImage implements Image {
     this.handle = handle;
     this.#sizeBytes = sizeBytes;
     this.#block = block;
+    this.uninitialised = block;
   }
 
   /**
@@ -108,7 +110,8 @@ export class FileImage implements Image {
 
   /** Block by block from aligned memory; false where the file system does not let files be written so. */
   async #writeDirect(bytes: Uint8Array, offset: number): Promise<boolean> {
-    this.#direct ??= open(this.#path, constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_DIRECT).then(
+    const follow = this.#block ? 0 : constants.O_NOFOLLOW;
+    this.#direct ??= open(this.#path, constants.O_WRONLY | follow | constants.O_DIRECT).then(
       async (direct) => {
         // The name may lead elsewhere by now.
         const [ours, theirs] = await Promise.all([this.handle.stat(), direct.stat()]);
@@ -146,8 +149,10 @@ export class FileImage implements Image {
   }
 
   async zero(offset: number, length: number, dense = false): Promise<void> {
-    if (dense || this.#block || !punchHole(this.handle, offset, length))
-      await writeZeros(this.handle, offset, length);
+    const done = this.#block
+      ? await zeroDevice(this.handle, offset, length)
+      : !dense && punchHole(this.handle, offset, length);
+    if (!done) await writeZeros(this.handle, offset, length);
   }
 
   /** Sizes and metadata are durable too. */

@@ -11,6 +11,8 @@ export interface Image extends Source, AsyncDisposable {
   readonly toolPath?: string;
   /** Where relative names in it start from. */
   readonly directory?: string;
+  /** Where nothing was written it may hold anything: what shall read as zeros must be zeroed. Absent: it reads as zeros. */
+  readonly uninitialised?: boolean;
   /** What the bytes take of the storage now. */
   allocationBytes(): Promise<number>;
   /** Durable only after {@link flush}. */

@@ -296,6 +296,7 @@ function remoteImage(worker: Worker, { handle, facts }: RemoteHandle): Image {
   let sizeBytes = facts.sizeBytes as number;
   const close = (): Promise<void> => worker.call(handle, 'close', []);
   return {
+    uninitialised: facts.uninitialised === true,
     get sizeBytes() {
       return sizeBytes;
     },

@@ -64,7 +64,7 @@ class Objects {
         }),
         close: () => source.close(),
       },
-      { sizeBytes: source.sizeBytes },
+      { sizeBytes: source.sizeBytes, uninitialised: 'uninitialised' in source && source.uninitialised },
     );
   }
 

@@ -74,6 +74,8 @@ export class StagedImages implements AsyncDisposable {
       const chunk = this.map.chunk(index);
       if (this.digests.has(index) || this.map.parts[chunk.part]!.dense) continue;
       const image = this.#images[chunk.part]!;
+      // There a chunk is written whole, whatever was in its place.
+      if (image.uninitialised) continue;
       for await (const extent of image.extents(chunk.offset, chunk.offset + chunk.length))
         await image.zero(extent.offset, extent.length);
     }
@@ -151,12 +153,13 @@ export class StagedImages implements AsyncDisposable {
 
   async #writeData(image: Image, place: Chunk, chunk: ReceivedChunk, again: boolean): Promise<number> {
     const { dense } = this.map.parts[place.part]!;
+    const whole = dense || again || image.uninitialised === true;
     if (!chunk.data) {
-      if (!dense && !again) return 0;
+      if (!whole) return 0;
       await image.zero(place.offset, place.length, dense);
       return place.length;
     }
-    const ranges = dense || again ? [{ start: 0, end: place.length }] : chunk.data.ranges;
+    const ranges = whole ? [{ start: 0, end: place.length }] : chunk.data.ranges;
     for (const range of ranges) {
       await image.write(chunk.data.bytes.subarray(range.start, range.end), place.offset + range.start);
     }

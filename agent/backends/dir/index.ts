@@ -1,6 +1,6 @@
 import { rmdir } from 'node:fs/promises';
 import { makeDirectory } from '../../host/files.ts';
-import { refuseSourceBut, targetOf } from '../../volumes/files/definition.ts';
+import { refuseSourceBut, targetOf } from '../../volumes/definition.ts';
 import { FilePool } from '../../volumes/files/file-pool.ts';
 import { FILE_TRAITS } from '../../volumes/files/traits.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';

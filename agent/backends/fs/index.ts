@@ -1,8 +1,9 @@
 import { startCommand } from '../../../shared/conf/pool-start.ts';
 import { POOL_TYPES } from '../../../shared/conf/pool-types.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
+import { refuseUsedDevice } from '../../host/devices.ts';
 import { run, runOk } from '../../host/run.ts';
-import { refuseSourceBut, targetOf } from '../../volumes/files/definition.ts';
+import { refuseSourceBut, targetOf } from '../../volumes/definition.ts';
 import { FilePool } from '../../volumes/files/file-pool.ts';
 import { mountedDirectory } from '../../volumes/files/mounted-directory.ts';
 import { FILE_TRAITS } from '../../volumes/files/traits.ts';
@@ -21,23 +22,7 @@ const FORCE: Record<string, string[]> = {
 async function makeFileSystem(format: string, device: string, overwrite: boolean): Promise<void> {
   if (format === 'auto')
     throw new StowageError('invalid-argument', 'which file system is to be made? Give the source a format');
-  if (!overwrite) {
-    // 2: nothing was found; anything else, such as two signatures, is something.
-    const { status, stdout } = await run('blkid', [
-      '--probe',
-      '--output',
-      'value',
-      '--match-tag',
-      'TYPE',
-      '--',
-      device,
-    ]);
-    if (status !== 2)
-      throw new StowageError(
-        'pool-not-empty',
-        `${device} holds something already${stdout.trim() && `: ${stdout.trim()}`}; say overwrite where it may go`,
-      );
-  }
+  if (!overwrite) await refuseUsedDevice(device);
   await runOk(`mkfs.${format}`, [...(FORCE[format] ?? []), device]);
 }
 

@@ -3,7 +3,7 @@ import { POOL_TYPES } from '../../../shared/conf/pool-types.ts';
 import { type FoundSource, glusterSources } from '../../../shared/conf/sources-xml.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { run } from '../../host/run.ts';
-import { refuseSourceBut, targetOf } from '../../volumes/files/definition.ts';
+import { refuseSourceBut, targetOf } from '../../volumes/definition.ts';
 import { FilePool } from '../../volumes/files/file-pool.ts';
 import { forceUnmount, mountedDirectory } from '../../volumes/files/mounted-directory.ts';
 import { FILE_TRAITS } from '../../volumes/files/traits.ts';

@@ -1,7 +1,6 @@
 import { lstatSync } from 'node:fs';
-import { link, lstat, readdir, readFile, readlink, rename, rm, statfs } from 'node:fs/promises';
+import { link, lstat, readdir, readlink, rename, rm, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { z } from 'zod';
 import type { Finding, NewVolume, Representation, Snapshot } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
@@ -22,17 +21,11 @@ import type {
 import type { FormatDriver, OpenBacking } from '../../formats/format.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
 import { overwrite, type WipeAlgorithm } from '../../formats/wipe.ts';
-import {
-  exists,
-  removeIfExists,
-  replaceFile,
-  setPermissions,
-  syncDirectory,
-  writeZeros,
-} from '../../host/files.ts';
+import { exists, setPermissions, syncDirectory, writeZeros } from '../../host/files.ts';
 import { preallocate } from '../../host/holes.ts';
 import { copyFileFast } from '../../images/copy.ts';
 import { FileImage } from '../../images/file-image.ts';
+import { StorageNote } from '../storage-note.ts';
 import { describeEntry, type FileSystemTraits, fingerprintOf } from './describe.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
 import { PrivateDirectory } from './private-directory.ts';
@@ -43,8 +36,6 @@ import { watchDirectory } from './watch.ts';
 /** Time that a look takes before others get a turn, and entries of a batch. */
 const TURN_MS = 5;
 const BATCH = 1000;
-
-const storageNote = z.object({ id: z.string(), path: z.string() });
 
 /** What differs between the pools whose volumes are files: how their directory comes to be there. */
 export interface DirectoryStorage extends FileSystemTraits {
@@ -64,6 +55,7 @@ export class FilePool implements PoolDriver {
   readonly #path: string;
   readonly #host: HostServices;
   readonly #place: PrivateDirectory;
+  readonly #note: StorageNote;
   #storageId: string | undefined;
 
   constructor(storage: DirectoryStorage, host: HostServices) {
@@ -71,6 +63,7 @@ export class FilePool implements PoolDriver {
     this.#path = storage.path;
     this.#host = host;
     this.#place = new PrivateDirectory(storage.path);
+    this.#note = new StorageNote(() => host.stateDirectory());
   }
 
   // ---- life ----
@@ -78,31 +71,17 @@ export class FilePool implements PoolDriver {
   async build(overwrite?: boolean): Promise<void> {
     await this.#storage.build(overwrite);
     // From now on whatever is there is this pool's storage.
-    await removeIfExists(await this.#knownStorage());
-  }
-
-  /** The agent's own note of which storage this pool is, kept where no unmounting takes it away. */
-  async #knownStorage(): Promise<string> {
-    return join(await this.#host.stateDirectory(), 'storage-id');
+    await this.#note.forget();
   }
 
   async start(): Promise<void> {
     await this.#storage.attach();
     await this.#requireDirectory();
-    const note = await this.#knownStorage();
-    const known = (await exists(note))
-      ? storageNote.parse(JSON.parse(await readFile(note, 'utf8')))
-      : undefined;
     const there = await this.#place.storageId();
-    if (known?.path === this.#path && there !== known.id)
-      throw new StowageError(
-        'pool-inaccessible',
-        `${this.#path} holds ${there === undefined ? 'no' : 'another'} pool: its file system is not mounted, or another one is; 'pool build' takes what is there now`,
-      );
+    await this.#note.check(this.#path, there);
     await this.#place.ensure();
     this.#storageId = there ?? (await this.#place.makeStorageId());
-    if (known?.path !== this.#path)
-      await replaceFile(note, JSON.stringify({ id: this.#storageId, path: this.#path }));
+    await this.#note.set(this.#path, this.#storageId);
     for (const doomed of await this.#place.clean()) await this.#finishWipe(doomed);
   }
 
@@ -148,7 +127,7 @@ export class FilePool implements PoolDriver {
         `the pool's directory still holds ${entries.length} entries, such as '${entries[0]}'`,
       );
     await rm(this.#place.path, { recursive: true, force: true });
-    await removeIfExists(await this.#knownStorage());
+    await this.#note.forget();
     await this.#storage.detach();
     await this.#storage.remove();
   }

@@ -4,20 +4,12 @@ import { z } from 'zod';
 import { volumeFormatSchema } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
-import type { Identity, IdentityStore } from '../../backends/backend.ts';
+import type { IdentityStore } from '../../backends/backend.ts';
 import { exists, removeIfExists, replaceFile, syncDirectory } from '../../host/files.ts';
-import { RecordLog } from '../../host/record-log.ts';
+import { openIdentities } from '../identities.ts';
 
 /** The pool's private directory in the pool. What begins with a dot is never listed. */
 export const PRIVATE = '.stowage';
-
-const identitySchema = z.object({
-  id: z.uuid(),
-  fingerprint: z.string(),
-  formerly: z.string().optional(),
-  format: volumeFormatSchema.optional(),
-  transfer: z.string().optional(),
-}) satisfies z.ZodType<Identity>;
 
 /** What version 0.1.0 kept in one file. */
 const oldIdentitiesSchema = z.record(
@@ -73,7 +65,7 @@ export class PrivateDirectory {
   }
 
   async identities(): Promise<IdentityStore> {
-    const log = await RecordLog.open<Identity>(join(this.path, 'identities.log'), identitySchema);
+    const log = await openIdentities(join(this.path, 'identities.log'));
     const old = join(this.path, 'volumes.json');
     if (log.size === 0 && (await exists(old))) {
       const known = oldIdentitiesSchema.parse(JSON.parse(await readFile(old, 'utf8')));

@@ -1,33 +1,15 @@
-import { lstat, mkdir, readFile, rm } from 'node:fs/promises';
+import { lstat, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
-import { volumeFormatSchema } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Stage, StageSpec } from '../../backends/backend.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
-import { exists, replaceFile, syncDirectory } from '../../host/files.ts';
+import { exists, syncDirectory } from '../../host/files.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
+import { StageRecord } from '../stage-record.ts';
 import { type FileSystemTraits, fingerprintOf } from './describe.ts';
 import type { PrivateDirectory } from './private-directory.ts';
 import { placeNew, replace } from './publish.ts';
-
-const partSchema = z.object({ name: z.string(), sizeBytes: z.number(), dense: z.boolean() });
-const stateSchema = z.object({
-  spec: z.object({
-    id: z.string(),
-    volume: z.string(),
-    format: volumeFormatSchema,
-    representation: z.enum(['image', 'content']),
-    parts: z.array(partSchema),
-    capacityBytes: z.number().optional(),
-    replace: z.boolean(),
-  }),
-  text: z.string(),
-  /** Once the object is finished: what tells it from any other that may have its name. */
-  sealed: z.object({ note: z.string(), fingerprint: z.string() }).optional(),
-});
-type State = z.infer<typeof stateSchema>;
 
 /** Where the volume will be. */
 interface PoolPlace extends FileSystemTraits {
@@ -37,32 +19,20 @@ interface PoolPlace extends FileSystemTraits {
 /**
  * A stage in a directory of its own below the pool's private directory:
  *
- *     state.json       what it is for, and whether it is sealed
- *     journal          the record of what is in the parts
+ *     state.json, journal  its record
  *     object, content  what will be the volume; what it is made of, where that is another format
  *     aside            the directory that the volume took the place of, on its way out
  */
 export class FileStage implements Stage {
-  readonly #directory: string;
+  readonly #record: StageRecord;
   readonly #pool: PoolPlace;
   readonly #place: PrivateDirectory;
-  #state: State;
-  readonly touchedAt: number;
   #images: Promise<FileImage[]> | undefined;
-  #journal: Promise<FileImage> | undefined;
 
-  private constructor(
-    directory: string,
-    pool: PoolPlace,
-    place: PrivateDirectory,
-    state: State,
-    touchedAt: number,
-  ) {
-    this.#directory = directory;
+  private constructor(record: StageRecord, pool: PoolPlace, place: PrivateDirectory) {
+    this.#record = record;
     this.#pool = pool;
     this.#place = place;
-    this.#state = state;
-    this.touchedAt = touchedAt;
   }
 
   static async begin(
@@ -73,18 +43,16 @@ export class FileStage implements Stage {
     text: string,
     now: number,
   ): Promise<FileStage> {
-    const state = { spec: { ...spec, parts: [...spec.parts] }, text };
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    const stage = new FileStage(directory, pool, place, state, now);
+    let stage: FileStage | undefined;
     try {
-      await stage.#save();
+      stage = new FileStage(await StageRecord.begin(directory, spec, text, now), pool, place);
       // What cannot be laid out fails here, not at the first bytes.
       await stage.images();
+      return stage;
     } catch (error) {
-      await stage.drop();
+      await stage?.drop();
       throw error;
     }
-    return stage;
   }
 
   /** A stage that was begun before; undefined where none was, or no more of it than its directory. */
@@ -93,32 +61,32 @@ export class FileStage implements Stage {
     pool: PoolPlace,
     place: PrivateDirectory,
   ): Promise<FileStage | undefined> {
-    const path = join(directory, 'state.json');
-    const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
-    });
-    if (text === undefined) return undefined;
-    const journal = await lstat(join(directory, 'journal')).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
-    });
-    const { mtimeMs } = journal ?? (await lstat(path));
-    return new FileStage(directory, pool, place, stateSchema.parse(JSON.parse(text)), mtimeMs);
+    const record = await StageRecord.resume(directory);
+    return record && new FileStage(record, pool, place);
   }
 
   get id(): string {
-    return this.#state.spec.id;
+    return this.#record.spec.id;
   }
 
   get spec(): string {
-    return this.#state.text;
+    return this.#record.text;
   }
 
   get sealed(): boolean {
-    return this.#state.sealed !== undefined;
+    return this.#record.sealed !== undefined;
   }
 
   get note(): string | undefined {
-    return this.#state.sealed?.note;
+    return this.#record.sealed?.note;
+  }
+
+  get touchedAt(): number {
+    return this.#record.touchedAt;
+  }
+
+  get #directory(): string {
+    return this.#record.directory;
   }
 
   get #object(): string {
@@ -127,16 +95,11 @@ export class FileStage implements Stage {
 
   /** Where the bytes arrive: the volume itself, or a raw file that becomes one. */
   get #received(): string {
-    return this.#state.spec.representation === 'content' ? join(this.#directory, 'content') : this.#object;
-  }
-
-  async #save(): Promise<void> {
-    await replaceFile(join(this.#directory, 'state.json'), JSON.stringify(this.#state));
+    return this.#record.spec.representation === 'content' ? join(this.#directory, 'content') : this.#object;
   }
 
   images(): Promise<readonly Image[]> {
-    if (this.sealed)
-      throw new StowageError('job-state', 'the transfer takes no more data: it is being put in place');
+    this.#record.requireOpen();
     this.#images ??= this.#openImages().catch((error) => {
       this.#images = undefined;
       throw error;
@@ -145,7 +108,7 @@ export class FileStage implements Stage {
   }
 
   async #openImages(): Promise<FileImage[]> {
-    const { parts } = this.#state.spec;
+    const { parts } = this.#record.spec;
     const images: FileImage[] = [];
     try {
       if (parts.some((part) => part.name !== ''))
@@ -166,11 +129,7 @@ export class FileStage implements Stage {
   }
 
   journal(): Promise<Image> {
-    this.#journal ??= FileImage.open(join(this.#directory, 'journal'), 'create').catch((error) => {
-      this.#journal = undefined;
-      throw error;
-    });
-    return this.#journal;
+    return this.#record.journal();
   }
 
   async seal(note: string, signal?: AbortSignal): Promise<void> {
@@ -180,17 +139,13 @@ export class FileStage implements Stage {
     await this.#build(signal);
     const object = await lstat(this.#object, { bigint: true });
     await syncDirectory(this.#directory);
-    this.#state = {
-      ...this.#state,
-      sealed: { note, fingerprint: fingerprintOf(object, this.#state.spec.volume, this.#pool) },
-    };
-    await this.#save();
+    await this.#record.seal(note, fingerprintOf(object, this.#record.spec.volume, this.#pool));
     // Only now may the received bytes go: a kill before this line builds again from them.
     if (this.#received !== this.#object) await rm(this.#received, { force: true });
   }
 
   async #build(signal: AbortSignal | undefined): Promise<void> {
-    const { spec } = this.#state;
+    const { spec } = this.#record;
     const { volume: name, format, representation, parts, capacityBytes = 0 } = spec;
     if (representation === 'image') {
       if (!isImageFormat(format)) return DIRECTORY_FORMATS[format].adopt(this.#object);
@@ -218,7 +173,7 @@ export class FileStage implements Stage {
   }
 
   async publish(identify: (fingerprint: string) => Promise<void>): Promise<void> {
-    const { spec, sealed } = this.#state;
+    const { spec, sealed } = this.#record;
     if (!sealed) throw new StowageError('internal', 'a stage is published before it is sealed');
     const target = join(this.#pool.path, spec.volume);
     const aside = join(this.#directory, 'aside');
@@ -252,8 +207,6 @@ export class FileStage implements Stage {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#closeImages();
-    const journal = await this.#journal?.catch(() => undefined);
-    this.#journal = undefined;
-    await journal?.close();
+    await this.#record[Symbol.asyncDispose]();
   }
 }

@@ -1,6 +1,6 @@
-import type { PoolDefinition } from '../../../shared/conf/pool.ts';
-import type { PoolSource } from '../../../shared/conf/pool-source.ts';
-import { StowageError } from '../../../shared/util/errors.ts';
+import type { PoolDefinition } from '../../shared/conf/pool.ts';
+import type { PoolSource } from '../../shared/conf/pool-source.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 
 /** The directory of a pool of files. Throws `invalid-argument` where the definition has none. */
 export function targetOf({ type, target }: PoolDefinition): string {

@@ -1,0 +1,222 @@
+import { StowageError } from '../../../shared/util/errors.ts';
+import { refuseUsedDevice } from '../../host/devices.ts';
+import { FileImage } from '../../images/file-image.ts';
+import { type Device, type DeviceStorage, refuseLoss } from '../../volumes/blocks/device-storage.ts';
+import { lvm, report } from './lvm.ts';
+
+const GROUP_FIELDS = ['vg_uuid', 'vg_size', 'vg_free'];
+const VOLUME_FIELDS = [
+  'lv_name',
+  'lv_uuid',
+  'lv_path',
+  'lv_size',
+  'lv_attr',
+  'lv_layout',
+  'lv_role',
+  'lv_health_status',
+  'lv_kernel_major',
+  'lv_kernel_minor',
+  'origin',
+  'origin_size',
+];
+
+const NAME = /^[A-Za-z0-9+_.][A-Za-z0-9+_.-]*$/;
+
+/** What LVM itself puts into the names of its parts, and prefixes that it keeps for itself. */
+const RESERVED =
+  /_(cdata|cmeta|corig|cpool|cvol|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|vdata|vorigin|wcorig)|^(snapshot|pvmove)/;
+
+/** Tries to give zeroed extents to a volume before somebody else takes them. */
+const TRIES = 3;
+
+/** A volume group of LVM, whose logical volumes are the volumes. */
+export class VolumeGroup implements DeviceStorage {
+  readonly name: string;
+  readonly #devices: readonly string[];
+
+  /** `devices` are the physical volumes that it is made of when it is built. */
+  constructor(name: string, devices: readonly string[]) {
+    this.name = name;
+    this.#devices = devices;
+  }
+
+  async build(overwrite?: boolean): Promise<void> {
+    if (this.#devices.length === 0)
+      throw new StowageError(
+        'invalid-argument',
+        'which devices is the volume group to be made of? Give the source devices',
+      );
+    if (overwrite) await lvm('pvcreate', ['-ff', '--yes', '--', ...this.#devices]);
+    else for (const device of this.#devices) await refuseUsedDevice(device);
+    await lvm('vgcreate', ['--yes', '--', this.name, ...this.#devices]);
+  }
+
+  async attach(): Promise<void> {
+    await lvm('vgchange', ['--activate', 'ly', '--', this.name]);
+  }
+
+  async detach(): Promise<void> {
+    await lvm('vgchange', ['--activate', 'ln', '--', this.name]);
+  }
+
+  async destroy(): Promise<void> {
+    await lvm('vgremove', ['--yes', '--', this.name]);
+    if (this.#devices.length > 0) await lvm('pvremove', ['--yes', '--', ...this.#devices]);
+  }
+
+  async space() {
+    const [group] = await report('vgs', GROUP_FIELDS, ['--', this.name]);
+    if (!group) throw new StowageError('io-error', `vgs says nothing of the volume group ${this.name}`);
+    const [capacityBytes, availableBytes] = [Number(group.vg_size), Number(group.vg_free)];
+    return {
+      id: group.vg_uuid!,
+      capacityBytes,
+      availableBytes,
+      allocationBytes: capacityBytes - availableBytes,
+    };
+  }
+
+  async devices(name?: string): Promise<Device[]> {
+    if (name !== undefined && !NAME.test(name)) return [];
+    // Of one volume those that stand on it are told too; LVM asks the kernel only for what it tells.
+    const one = name === undefined ? [] : ['--select', `lv_name="${name}" || origin="${name}"`];
+    const rows = await report('lvs', VOLUME_FIELDS, [...one, '--', this.name]);
+    return rows
+      .filter((row) => isVolume(row) && (name === undefined || row.lv_name === name))
+      .map((row) => deviceOf(row, rows));
+  }
+
+  checkName(name: string): void {
+    if (!NAME.test(name))
+      throw new StowageError(
+        'invalid-name',
+        `a logical volume cannot be named '${name}': only letters, digits and + _ . - may be in it`,
+      );
+    // The device-mapper joins both names, and writes each dash twice.
+    const mapped = `${this.name}-${name}`.replaceAll('-', '--');
+    if (mapped.length > 120)
+      throw new StowageError('invalid-name', `'${name.slice(0, 60)}…' is too long for a logical volume`);
+    if (RESERVED.test(name))
+      throw new StowageError('invalid-name', `LVM keeps names like '${name}' for itself`);
+  }
+
+  async create(name: string, sizeBytes: number): Promise<void> {
+    // Its maker writes all of it: LVM need not look at what is there, nor zero the beginning.
+    const quick = ['--wipesignatures', 'n', '--zero', 'n'];
+    await lvm('lvcreate', [
+      '--yes',
+      ...quick,
+      '--type',
+      'linear',
+      '--size',
+      `${sizeBytes}b`,
+      '--name',
+      name,
+      '--',
+      this.name,
+    ]);
+  }
+
+  async grow(device: Device, sizeBytes: number, scratchName: string): Promise<void> {
+    const more = sizeBytes - device.sizeBytes;
+    if (more <= 0) return;
+    const target = `${this.name}/${device.name}`;
+    const [row] = await report('lvs', ['lv_layout'], ['--', target]);
+    if (row?.lv_layout !== 'linear') {
+      await lvm('lvextend', ['--size', `${sizeBytes}b`, '--', target]);
+      return zeroFrom(device.path, device.sizeBytes);
+    }
+    // The extents are zeroed in a volume of their own before they belong to this one: a kill leaves no old bytes in it.
+    for (let attempt = 1; ; attempt++) {
+      const extents = await this.#zeroedExtents(more, scratchName);
+      try {
+        await lvm('lvextend', ['--size', `${sizeBytes}b`, '--', target, ...extents]);
+        return;
+      } catch (error) {
+        if (attempt === TRIES) throw error;
+      }
+    }
+  }
+
+  /** Extents of physical volumes that nobody has and that read as zeros, as LVM writes them: `/dev/sdb:0-24`. */
+  async #zeroedExtents(sizeBytes: number, scratchName: string): Promise<string[]> {
+    await this.create(scratchName, sizeBytes);
+    try {
+      const [device] = await this.devices(scratchName);
+      if (!device) throw new StowageError('io-error', `the new logical volume ${scratchName} is not there`);
+      await zeroFrom(device.path, 0);
+      const rows = await report(
+        'lvs',
+        ['seg_pe_ranges'],
+        ['--segments', '--', `${this.name}/${scratchName}`],
+      );
+      return rows.flatMap((segment) => (segment.seg_pe_ranges ?? '').split(' ').filter(Boolean));
+    } finally {
+      await this.remove(scratchName);
+    }
+  }
+
+  async shrink(device: Device, sizeBytes: number): Promise<void> {
+    await lvm('lvreduce', [
+      '--force',
+      '--yes',
+      '--size',
+      `${sizeBytes}b`,
+      '--',
+      `${this.name}/${device.name}`,
+    ]);
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    await lvm('lvrename', ['--', this.name, from, to]);
+  }
+
+  async activate(name: string): Promise<void> {
+    await lvm('lvchange', ['--activate', 'ly', '--', `${this.name}/${name}`]);
+  }
+
+  async remove(name: string): Promise<void> {
+    // LVM takes the snapshots of a volume along.
+    for (const device of await this.devices(name)) refuseLoss(device);
+    await lvm('lvremove', ['--yes', '--', `${this.name}/${name}`]);
+  }
+}
+
+/** Parts of others and pools of thin volumes are no volumes. */
+function isVolume({ lv_layout: layout = '', lv_role: role = '' }: Record<string, string>): boolean {
+  return !layout.split(',').includes('pool') && !role.split(',').includes('private');
+}
+
+function deviceOf(row: Record<string, string>, rows: readonly Record<string, string>[]): Device {
+  const {
+    lv_name: name = '',
+    lv_uuid: uid = '',
+    lv_path: path = '',
+    lv_attr: attributes = '',
+    origin = '',
+  } = row;
+  const [major, minor] = [Number(row.lv_kernel_major), Number(row.lv_kernel_minor)];
+  const allocationBytes = Number(row.lv_size);
+  const health = row.lv_health_status ?? '';
+  return {
+    name,
+    uid,
+    path,
+    number: major >= 0 ? { major, minor } : undefined,
+    // A snapshot is as large as what it was taken of, and takes what was changed since.
+    sizeBytes: Number(row.origin_size) || allocationBytes,
+    allocationBytes,
+    open: attributes[5] === 'o',
+    dependants: rows
+      .filter((other) => other.origin === name && name !== '')
+      .map((other) => other.lv_name ?? ''),
+    backingStore: origin === '' ? undefined : { path: path.replace(/[^/]*$/, origin), format: 'raw' },
+    damaged: health === '' ? undefined : `LVM says that it is ${health}`,
+  };
+}
+
+async function zeroFrom(path: string, offset: number): Promise<void> {
+  await using image = await FileImage.open(path, 'write', 'block');
+  await image.zero(offset, image.sizeBytes - offset);
+  await image.flush();
+}

@@ -1,0 +1,35 @@
+import { readFile } from 'node:fs/promises';
+import { StowageError } from '../../shared/util/errors.ts';
+import { run } from './run.ts';
+
+/** Throws `pool-not-empty`, with what was found, unless nothing is known to be on a device. */
+export async function refuseUsedDevice(device: string): Promise<void> {
+  const args = ['--probe', '--output', 'value', '--match-tag', 'TYPE', '--', device];
+  const { status, stdout, stderr } = await run('blkid', args);
+  // 2: nothing was found; anything else, such as two signatures, is something.
+  if (status === 2 && stderr.trim() === '') return;
+  const found = (stdout || stderr).trim();
+  throw new StowageError(
+    'pool-not-empty',
+    `${device} holds something already${found && `: ${found}`}; say overwrite where it may go`,
+  );
+}
+
+/**
+ * A text that changes whenever something was written to a block device of this host: which attachment of which boot it is,
+ * and the counts of what was written since. `undefined` for a device that is not there.
+ */
+export async function writeMark(major: number, minor: number): Promise<string | undefined> {
+  const directory = `/sys/dev/block/${major}:${minor}`;
+  const read = (path: string): Promise<string> => readFile(path, 'utf8');
+  const stat = await read(`${directory}/stat`).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
+  if (stat === undefined) return undefined;
+  // Which of the disks that had this number; kernels before 5.15 do not tell.
+  const sequence = await read(`${directory}/diskseq`).catch(() => '');
+  const boot = await read('/proc/sys/kernel/random/boot_id');
+  // Sectors written and discarded: the 7th and the 14th number. Counts of requests rise with every flush.
+  const counts = stat.trim().split(/\s+/);
+  return [boot.slice(0, 8), sequence.trim(), counts[6], counts[13]].join('.');
+}
