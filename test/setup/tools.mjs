@@ -19,6 +19,11 @@ const TOOLS = {
   sudo: 'sudo',
   sshfs: 'sshfs',
   blkid: 'util-linux',
+  flock: 'util-linux',
+  // Test hosts with a kernel of their own.
+  'linux.uml': 'user-mode-linux',
+  mmdebstrap: 'mmdebstrap',
+  gcc: 'gcc libc6-dev',
   virsh: 'libvirt-clients',
   xmllint: 'libxml2-utils',
   // libvirt's QEMU driver, which virsh loads into itself, and what it asks.
@@ -35,7 +40,7 @@ const PATHS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/s
 const missing = Object.entries(TOOLS).filter(
   ([tool]) => !PATHS.some((path) => existsSync(`${path}/${tool}`)),
 );
-const packages = [...new Set(missing.map(([, name]) => name))];
+const packages = [...new Set(missing.flatMap(([, names]) => names.split(' ')))];
 
 if (packages.length > 0) {
   const install = `apt-get install -y --no-install-recommends ${packages.join(' ')}`;

@@ -21,7 +21,7 @@ export const dirBackend: Backend = {
     const storage = {
       path,
       local: true,
-      stableInodes: true,
+      knownBy: 'inode' as const,
       build: () => makeDirectory(path, permissions),
       attach: async () => undefined,
       detach: async () => undefined,

@@ -57,7 +57,7 @@ export const fsBackend: Backend = {
       command: startCommand({ ...definition, type: 'fs', mountOptions }, 'linux'),
       permissions: target.permissions,
       local: true,
-      stableInodes: true,
+      knownBy: 'inode',
       format: (overwrite) => makeFileSystem(source.format ?? 'auto', device!.path, overwrite),
     });
     return new FilePool(storage, host);

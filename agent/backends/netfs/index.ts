@@ -12,6 +12,9 @@ import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 /** Beside libvirt's formats: a directory of another host by SFTP. */
 const FORMATS: readonly string[] = [...POOL_TYPES.netfs.formats, 'sshfs'];
 
+/** SFTP has no inode numbers, and a CIFS client may do without those of its server: each makes up its own then. */
+const WITHOUT_INODES: readonly string[] = ['sshfs', 'cifs'];
+
 async function output(tool: string, args: string[]): Promise<string> {
   try {
     const { status, stdout } = await run(tool, args, { stallMs: 10_000 });
@@ -77,8 +80,7 @@ export const netfsBackend: Backend = {
       command: startCommand({ ...definition, type: 'netfs' }, 'linux'),
       permissions: definition.target.permissions,
       local: false,
-      // SFTP has no inode numbers: those that sshfs shows are its own, anew for each name.
-      stableInodes: format !== 'sshfs',
+      knownBy: WITHOUT_INODES.includes(format ?? 'auto') ? 'name' : 'inode',
     });
     return new FilePool(storage, host);
   },

@@ -16,13 +16,13 @@ const HEAD_BYTES = 4096;
 export interface FileSystemTraits {
   /** On a disk of this host: it does not lie about blocks. */
   local: boolean;
-  /** A file keeps its inode number under every name and over a mount. Where not, a volume is known by its name alone. */
-  stableInodes: boolean;
+  /** By what a file is known again after a mount: under every name by its inode, or by nothing but its name. */
+  knownBy: 'inode' | 'name';
 }
 
 /** Inode numbers are used again; together with the time of birth they are not. */
-export function fingerprintOf(stat: BigIntStats, name: string, { stableInodes }: FileSystemTraits): string {
-  return stableInodes ? `${stat.ino}:${stat.birthtimeNs}` : `name:${name}`;
+export function fingerprintOf(stat: BigIntStats, name: string, { knownBy }: FileSystemTraits): string {
+  return knownBy === 'inode' ? `${stat.ino}:${stat.birthtimeNs}` : `name:${name}`;
 }
 
 function time(ns: bigint): string {
@@ -111,8 +111,8 @@ export function describeFile(
     ...common(name, path, stat, traits),
     type: 'file' as const,
     allocationBytes: Number(stat.blocks) * 512,
-    // Servers may tell whole seconds only.
-    mark: traits.stableInodes ? stat.mtimeNs.toString(36) : `${stat.mtimeNs.toString(36)}.${stat.size}`,
+    // Servers may tell whole seconds only, and a kernel's clock for files has steps of milliseconds.
+    mark: `${stat.mtimeNs.toString(36)}.${stat.size.toString(36)}`,
     stamp: stampOf(stat),
   };
   let read: Buffer | undefined;

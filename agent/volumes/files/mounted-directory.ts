@@ -18,18 +18,18 @@ export interface MountOptions {
   command: readonly string[];
   permissions?: Permissions;
   local: boolean;
-  stableInodes: boolean;
+  knownBy: DirectoryStorage['knownBy'];
   /** Makes the file system, where that can be. */
   format?(overwrite: boolean): Promise<void>;
 }
 
 /** A directory that a file system is mounted on while its pool is started. */
 export function mountedDirectory(options: MountOptions): DirectoryStorage {
-  const { path, source, local, stableInodes } = options;
+  const { path, source, local, knownBy } = options;
   return {
     path,
     local,
-    stableInodes,
+    knownBy,
 
     async build(overwrite) {
       await makeDirectory(path, options.permissions);

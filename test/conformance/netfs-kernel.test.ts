@@ -1,0 +1,75 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { netfsBackend } from '../../agent/backends/netfs/index.ts';
+import { inTestHost, testInTestHost } from '../hosts/guest.ts';
+import { filesOutside } from './hands.ts';
+import { runBackendSuite, type Suite } from './suite.ts';
+
+interface Server {
+  format: 'nfs' | 'cifs';
+  /** Where others see what it serves, and the name that clients know that by. */
+  directory: string;
+  exported: string;
+  mountOptions: string[];
+  skip?: Suite['skip'];
+}
+
+const SERVERS: Server[] = [
+  // What others change on the server is to be seen at once.
+  { format: 'nfs', directory: '/srv/nfs', exported: '', mountOptions: ['vers=4.2', 'noac'] },
+  // Its locks would keep qemu-img from opening an image twice. Whoever works on the server's own files is not seen: others
+  // are another client.
+  {
+    format: 'cifs',
+    directory: '/mnt/a',
+    exported: '/s',
+    mountOptions: ['nobrl', 'actimeo=0', 'cache=none'],
+    skip: [
+      {
+        tests: ['what others make, change, rename and remove is seen, and ids stay with their volumes'],
+        reason: 'CIFS may have no inode numbers: a volume that others rename is taken for another',
+      },
+    ],
+  },
+];
+
+if (!inTestHost) testInTestHost(import.meta.url, 'netfs in a test host', { memoryMiB: 768 });
+else {
+  execFileSync('nfs-server', { stdio: 'ignore' });
+  execFileSync('smb-server', { stdio: 'ignore' });
+  const options = 'guest,nobrl,nosharesock,actimeo=0,cache=none,closetimeo=0';
+  execFileSync('mount', ['-t', 'cifs', '-o', options, '//localhost/s', '/mnt/a']);
+  for (const { format, directory, exported, mountOptions, skip } of SERVERS) {
+    let grounds = 0;
+    runBackendSuite({
+      name: `netfs with ${format}`,
+      backend: netfsBackend,
+      skip,
+      ground(path) {
+        const name = `ground-${++grounds}`;
+        const dir = join(directory, name);
+        mkdirSync(dir);
+        const target = join(path, 'mounted');
+        const umount = (): void => void execFileSync('umount', ['-l', target], { stdio: 'ignore' });
+        return {
+          definition: {
+            target: { path: target },
+            source: { hosts: [{ name: 'localhost' }], dir: `${exported}/${name}`, format },
+            mountOptions,
+          },
+          outside: filesOutside(dir),
+          away: umount,
+          back() {},
+          async [Symbol.asyncDispose]() {
+            try {
+              umount();
+            } catch {
+              // the pool was stopped, and nothing is mounted
+            }
+          },
+        };
+      },
+    });
+  }
+}
