@@ -1,11 +1,16 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type PoolDefinition, poolDefinitionSchema } from '../shared/conf/pool.ts';
-import { clock } from '../shared/util/clock.ts';
-import { StowageError, toStowageError } from '../shared/util/errors.ts';
+import { clock, sleep } from '../shared/util/clock.ts';
+import { isStowageError, StowageError, toStowageError } from '../shared/util/errors.ts';
 import { exists, readIfExists, removeIfExists, replaceFile, syncDirectory } from './host/files.ts';
+import { lockFile } from './host/lock.ts';
 import { RecordLog } from './host/record-log.ts';
+
+/** Longest wait for an agent that works with the same state to end, and how often it is looked at. */
+const PATIENCE_MS = 5_000;
+const LOOK_MS = 50;
 
 const poolStateSchema = z.object({ definition: poolDefinitionSchema, active: z.boolean() });
 
@@ -21,22 +26,32 @@ export class AgentState implements AsyncDisposable {
   /** Or why they cannot be read. */
   readonly #fences: RecordLog<number> | StowageError;
 
-  private constructor(directory: string, agentId: string, fences: RecordLog<number> | StowageError) {
+  /** Held as long as the agent lives: two agents would work on the same pools. */
+  readonly #lock: FileHandle;
+
+  private constructor(
+    directory: string,
+    agentId: string,
+    fences: RecordLog<number> | StowageError,
+    lock: FileHandle,
+  ) {
+    this.#lock = lock;
     this.directory = directory;
     this.agentId = agentId;
     this.#fences = fences;
   }
 
-  /** Throws when it cannot be told who this agent is. What else cannot be read is left aside and told of where it is used. */
-  static async open(directory: string): Promise<AgentState> {
+  /** Throws `host-in-use` while another agent works with it, or when it cannot be told who this agent is. What else cannot be read is left aside and told of where it is used. */
+  static async open(directory: string, patienceMs = PATIENCE_MS): Promise<AgentState> {
     await mkdir(join(directory, 'pools'), { recursive: true, mode: 0o700 });
+    const lock = await lockState(directory, patienceMs);
     let agentId = (await readIfExists(join(directory, 'agent-id')))?.trim();
     if (!agentId) {
       agentId = clock.uuid();
       await replaceFile(join(directory, 'agent-id'), `${agentId}\n`);
     }
     const fences = await openFences(directory).catch((error) => toStowageError(error));
-    return new AgentState(directory, agentId, fences);
+    return new AgentState(directory, agentId, fences, lock);
   }
 
   async pools(): Promise<StoredPool[]> {
@@ -99,6 +114,22 @@ export class AgentState implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (!(this.#fences instanceof StowageError)) await this.#fences[Symbol.asyncDispose]();
+    await this.#lock.close();
+  }
+}
+
+/** An agent that is being replaced by this one may take a moment to end. */
+async function lockState(directory: string, patienceMs: number): Promise<FileHandle> {
+  const deadline = clock.monotonicMs() + patienceMs;
+  for (;;) {
+    try {
+      return await lockFile(join(directory, 'lock'), '');
+    } catch (error) {
+      if (!isStowageError(error, 'volume-in-use')) throw error;
+      if (clock.monotonicMs() > deadline)
+        throw new StowageError('host-in-use', `another agent works with ${directory}`);
+      await sleep(LOOK_MS);
+    }
   }
 }
 

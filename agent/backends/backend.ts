@@ -68,6 +68,8 @@ export interface Backend {
 
 /** What an agent gives to a driver. */
 export interface HostServices {
+  /** Of the agent: random, and the same after every restart. */
+  readonly agentId: string;
   /** A directory on the host's own disk, for this pool alone; made when it is first asked for. */
   stateDirectory(): Promise<string>;
   /** Directories in which an image may lie that another one stands on. */
@@ -191,11 +193,19 @@ export interface PoolDriver {
   space(): Promise<Space>;
   identities(): Promise<IdentityStore>;
   /**
+   * The id of a volume that is not on record here, where its storage names each volume by a number that is never used again:
+   * every host that sees the storage gives the volume this id. Absent: such a volume gets a random one.
+   */
+  idOf?(fingerprint: string): string;
+  /**
    * Everything in the pool, in batches: each volume at least once, whoever made it. Nothing is opened where `known` says
    * what it is. Throws when the storage is away or anything but a single volume could not be read; empty means empty.
    */
   list(known: (name: string) => Known | undefined, signal?: AbortSignal): AsyncIterable<Found[]>;
-  /** One volume, at the cost of one volume; undefined when there is none of the name. Throws `path-escapes-pool` for a link. */
+  /**
+   * One volume, at the cost of one volume; undefined when there is none of the name. Throws `path-escapes-pool` for a link,
+   * `volume-damaged` for what is there and cannot be looked at.
+   */
   look(name: string, known?: Known): Promise<FoundVolume | undefined>;
   /**
    * Calls back with the names that somebody made, took away or finished writing, at least once for each; with undefined
@@ -208,7 +218,7 @@ export interface PoolDriver {
   /** With `mark`, only that state of the volume, else `volume-changed`. */
   remove?(volume: FoundVolume, mark?: string): Promise<void>;
   /** Throws `shrink-refused` for a smaller capacity without `shrink`. */
-  resize?(volume: FoundVolume, capacityBytes: number, shrink: boolean): Promise<void>;
+  resize?(volume: FoundVolume, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void>;
   /** A full copy, sharing blocks where the storage can. */
   clone?(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void>;
   /** Overwrites all content; capacity, format and what the format was made with stay. A cancel leaves a sound volume. */

@@ -1,6 +1,9 @@
 import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { z } from 'zod';
+import { volumeFormatSchema } from '../../shared/conf/volume.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { type Backend, CONTRACT_VERSION } from './backend.ts';
 import { dirBackend } from './dir/index.ts';
@@ -8,6 +11,26 @@ import { fsBackend } from './fs/index.ts';
 import { logicalBackend } from './logical/index.ts';
 import { netfsBackend } from './netfs/index.ts';
 import { testBackend } from './test/index.ts';
+
+/** Longest that a backend may take to say whether it works here. */
+const PROBE_MS = 10_000;
+
+const method = z.custom<() => unknown>((value) => typeof value === 'function', 'must be a function');
+const backendSchema = z.object({
+  type: z.string(),
+  contract: z.number(),
+  traits: z.object({
+    volumes: z.enum(['file', 'block', 'network']),
+    formats: z.array(volumeFormatSchema).min(1),
+    target: z.enum(['exclusive', 'common', 'none']),
+    shared: z.boolean(),
+    mayHang: z.boolean(),
+    features: z.record(z.string(), z.array(z.string())),
+  }),
+  check: method,
+  probe: method,
+  open: method,
+});
 
 /** A plug-in that was left aside. */
 export interface RefusedBackend {
@@ -23,16 +46,16 @@ export class BackendRegistry {
 
   /** Throws `invalid-argument` for a second backend of one type and for one written for another contract. */
   register(backend: Backend): void {
-    if (
-      typeof backend.type !== 'string' ||
-      typeof backend.open !== 'function' ||
-      typeof backend.probe !== 'function'
-    )
-      throw new StowageError('invalid-argument', 'what it exports is not a backend');
-    if (backend.contract !== CONTRACT_VERSION)
+    if (typeof backend.contract === 'number' && backend.contract !== CONTRACT_VERSION)
       throw new StowageError(
         'invalid-argument',
         `backend '${backend.type}' is for contract ${backend.contract}, this agent has ${CONTRACT_VERSION}`,
+      );
+    const { success, error } = backendSchema.safeParse(backend);
+    if (!success)
+      throw new StowageError(
+        'invalid-argument',
+        `what it exports is not a backend: ${z.prettifyError(error).slice(0, 300)}`,
       );
     if (this.#backends.has(backend.type))
       throw new StowageError('invalid-argument', `backend '${backend.type}' is registered already`);
@@ -47,6 +70,19 @@ export class BackendRegistry {
 
   list(): Backend[] {
     return [...this.#backends.values()];
+  }
+
+  /** Why a backend cannot work on this host; undefined when it can. Ends in bounded time, and never throws. */
+  async probe(backend: Backend): Promise<string | undefined> {
+    const late = Promise.withResolvers<string>();
+    const timer = clock.after(PROBE_MS, () => late.resolve('its probe does not answer'), false);
+    try {
+      return await Promise.race([backend.probe(), late.promise]);
+    } catch (error) {
+      return `its probe failed: ${error instanceof Error ? error.message : String(error)}`;
+    } finally {
+      timer.stop();
+    }
   }
 }
 

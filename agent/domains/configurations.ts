@@ -9,7 +9,7 @@ export interface Configuration {
 }
 
 /** Nothing is there, or is not any more. Whatever else keeps a file from being read is no sign that there is none. */
-function unlessAbsent(error: NodeJS.ErrnoException): undefined {
+export function unlessAbsent(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
 }
 
@@ -21,16 +21,13 @@ export function readConfiguration(path: string): Promise<string | undefined> {
 /** The files of a directory that end so; none where there is no directory. */
 export async function readConfigurations(directory: string, ending: string): Promise<Configuration[]> {
   const names = (await readdir(directory).catch(unlessAbsent)) ?? [];
-  const files = await Promise.all(
-    names
-      .filter((name) => name.endsWith(ending) && name.length > ending.length)
-      .sort()
-      .map(async (name) => ({
-        name: name.slice(0, -ending.length),
-        text: await readConfiguration(join(directory, name)),
-      })),
-  );
-  return files.flatMap(({ name, text }) => (text === undefined ? [] : [{ name, text }]));
+  const files: Configuration[] = [];
+  for (const name of names.sort()) {
+    if (!name.endsWith(ending) || name.length === ending.length) continue;
+    const text = await readConfiguration(join(directory, name));
+    if (text !== undefined) files.push({ name: name.slice(0, -ending.length), text });
+  }
+  return files;
 }
 
 const ENTITIES: Record<string, string> = { lt: '<', gt: '>', amp: '&', quot: '"', apos: "'" };

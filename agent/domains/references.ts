@@ -1,8 +1,12 @@
-import { open, realpath } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Domain, UsedImage, VolumeUser } from '../../shared/protocol/domains.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import { isQcow2, parseQcow2Header } from '../formats/qcow2/header.ts';
+import { locate, locator } from '../host/mounts.ts';
+import { run } from '../host/run.ts';
 
+const HEAD_BYTES = 64 << 10;
 /** No chain is longer; one that leads back to itself is. */
 const LONGEST_CHAIN = 64;
 
@@ -33,7 +37,11 @@ interface Place {
   path: string;
 }
 
-const real = (path: string): Promise<string> => realpath(path).catch(() => resolve(path));
+/** Longest that storage may take to show the first bytes of an image. */
+const SILENCE_MS = 5_000;
+
+/** Where a path leads to. Storage that may not answer is not asked: there the path stays as it is written. */
+type Real = (path: string) => string;
 
 /**
  * The files that the text of a backing store in an image at `path` names: a path, `file:…`, or `json:{…}` with whatever in
@@ -45,15 +53,28 @@ function filesOf(path: string, backingStore: string): string[] {
   return [resolve(dirname(path), backingStore.replace(/^file:(?:\/\/(?=\/))?/, ''))];
 }
 
+async function headOf(path: string): Promise<Buffer | undefined> {
+  await using file = await open(path, 'r');
+  if (!(await file.stat()).isFile()) return undefined;
+  const head = Buffer.alloc(HEAD_BYTES);
+  const { bytesRead } = await file.read(head, 0, head.length, 0);
+  return head.subarray(0, bytesRead);
+}
+
+/** As {@link headOf}, by a process that may hang where its storage does. Throws `tool-stalled` then. */
+async function headFromAfar(path: string): Promise<Buffer | undefined> {
+  const args = ['-c', String(HEAD_BYTES), '--', path];
+  const { status, stdoutBytes, stderr } = await run('head', args, { stallMs: SILENCE_MS });
+  if (status === 0) return stdoutBytes;
+  if (/No such file|Not a directory|Is a directory/.test(stderr)) return undefined;
+  throw new StowageError('io-error', `it cannot be told what ${path} stands on: ${stderr.trim()}`);
+}
+
 /** What an image that is no volume of ours stands on, as its header says. */
 async function backingStoreOf(path: string): Promise<string | undefined> {
   try {
-    await using file = await open(path, 'r');
-    if (!(await file.stat()).isFile()) return undefined;
-    const head = Buffer.alloc(64 << 10);
-    const { bytesRead } = await file.read(head, 0, head.length, 0);
-    const read = head.subarray(0, bytesRead);
-    return isQcow2(read) ? parseQcow2Header(read).backingStore?.path : undefined;
+    const read = locate(path).mayHang ? await headFromAfar(path) : await headOf(path);
+    return read && isQcow2(read) ? parseQcow2Header(read).backingStore?.path : undefined;
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
     // Not there, or no image that anybody could start from. Whatever else is no sign that it stands on nothing.
@@ -66,10 +87,13 @@ async function backingStoreOf(path: string): Promise<string | undefined> {
 export class References {
   readonly #users = new Map<string, VolumeUser[]>();
   readonly #stands = new Map<string, string[]>();
+  readonly #below = new Map<string, readonly Place[]>();
   readonly #places: Places;
+  readonly #real: Real;
 
-  private constructor(places: Places) {
+  private constructor(places: Places, real: Real) {
     this.#places = places;
+    this.#real = real;
   }
 
   /**
@@ -81,26 +105,31 @@ export class References {
     pools: readonly PlacedPool[],
     pathOf: (pool: string, volume: string) => string | undefined,
   ): Promise<References> {
-    const references = new References(await Places.of(pools));
+    const at = locator();
+    const real: Real = (path) => at(resolve(path)).path;
+    const references = new References(Places.of(pools, real), real);
     for (const pool of pools)
-      for (const [name, volume] of pool.overlays())
-        await references.#addStanding({
-          key: `${pool.name}/${name}`,
-          volume,
-          path: await realName(volume.path),
-        });
+      for (const [name, volume] of pool.overlays()) references.#addStanding(`${pool.name}/${name}`, volume);
     for (const domain of domains)
       for (const image of domain.images) {
         const { path = image.pool && image.volume && pathOf(image.pool, image.volume) } = image;
-        if (path) await references.#follow(domain, image, await real(path), []);
+        if (path) await references.#follow(domain, image, real(path), []);
       }
     return references;
   }
 
-  async #addStanding({ key, path, volume: { backingStore } }: Place): Promise<void> {
+  #addStanding(key: string, { path, backingStore }: PlacedVolume): void {
     if (backingStore === undefined) return;
-    for (const file of filesOf(path, backingStore))
-      for (const below of this.#places.at(await real(file))) push(this.#stands, below.key, key);
+    // Many stand on one, and are in one directory: what they stand on is looked for once.
+    const same = `${dirname(path)}\0${backingStore}`;
+    let below = this.#below.get(same);
+    if (!below) {
+      // The last component of the path is looked at itself, not what it leads to.
+      const at = join(this.#real(dirname(path)), basename(path));
+      below = filesOf(at, backingStore).flatMap((file) => this.#places.at(this.#real(file)));
+      this.#below.set(same, below);
+    }
+    for (const place of below) push(this.#stands, place.key, key);
   }
 
   /** Notes the user of what lies at a path, and of all that it stands on. */
@@ -116,7 +145,7 @@ export class References {
     const backingStore = only ? only.volume.backingStore : await backingStoreOf(path);
     if (backingStore === undefined) return;
     for (const file of filesOf(only?.path ?? path, backingStore))
-      await this.#follow(domain, image, await real(file), next);
+      await this.#follow(domain, image, this.#real(file), next);
   }
 
   #add(domain: Domain, { target, role }: UsedImage, key: string, through: readonly string[]): void {
@@ -146,11 +175,6 @@ function push<T>(lists: Map<string, T[]>, key: string, item: T): void {
   else lists.set(key, [item]);
 }
 
-/** Where something lies whose last component is looked at itself, not what it leads to. */
-async function realName(path: string): Promise<string> {
-  return join(await real(dirname(path)), basename(path));
-}
-
 /** The volumes of a host by where they are. A look-up costs by the depth of a path, not by the volumes there are. */
 class Places {
   /** By their directories, without links on the way. */
@@ -158,16 +182,16 @@ class Places {
   /** Volumes that are not in the directory of their pool, by where they really are. */
   readonly #others = new Map<string, Place>();
 
-  static async of(pools: readonly PlacedPool[]): Promise<Places> {
+  static of(pools: readonly PlacedPool[], real: Real): Places {
     const places = new Places();
     for (const pool of pools) {
       if (pool.directory !== undefined) {
-        places.#pools.push({ directory: await real(pool.directory), pool });
+        places.#pools.push({ directory: real(pool.directory), pool });
         continue;
       }
       for (const name of pool.names()) {
         const volume = pool.get(name)!;
-        const path = await real(volume.path);
+        const path = real(volume.path);
         places.#others.set(path, { key: `${pool.name}/${name}`, volume, path });
       }
     }

@@ -34,7 +34,7 @@ export interface FormatDriver<T> {
   /** Lays an empty volume into an image that was just made, or makes the directory. */
   create(volume: T, wanted: NewVolume, signal?: AbortSignal): Promise<void>;
   /** Raises the capacity; lower only with `shrink` and where the format can, else `shrink-refused`. */
-  resize(volume: T, capacityBytes: number, shrink: boolean): Promise<void>;
+  resize(volume: T, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void>;
   /** Makes a received image a volume: the last check of the whole, missing metadata written. Throws `invalid-image`. */
   adopt(volume: T): Promise<void>;
   /** What a stored image must not be: called with its first bytes as soon as they are there. Throws `invalid-image`. */

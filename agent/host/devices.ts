@@ -2,16 +2,18 @@ import { readFile } from 'node:fs/promises';
 import { StowageError } from '../../shared/util/errors.ts';
 import { run } from './run.ts';
 
-/** Throws `pool-not-empty`, with what was found, unless nothing is known to be on a device. */
+/** Throws `pool-not-empty`, with what was found, unless nothing is on a device; `io-error` when that cannot be told. */
 export async function refuseUsedDevice(device: string): Promise<void> {
   const args = ['--probe', '--output', 'value', '--match-tag', 'TYPE', '--', device];
   const { status, stdout, stderr } = await run('blkid', args);
+  if (stderr.trim() !== '')
+    throw new StowageError('io-error', `it cannot be told what is on ${device}: ${stderr.trim()}`);
   // 2: nothing was found; anything else, such as two signatures, is something.
-  if (status === 2 && stderr.trim() === '') return;
-  const found = (stdout || stderr).trim();
+  if (status === 2) return;
+  const found = stdout.trim();
   throw new StowageError(
     'pool-not-empty',
-    `${device} holds something already${found && `: ${found}`}; say overwrite where it may go`,
+    `${device} holds something already${found && `: ${found}`}; nothing was written to it; overwrite destroys that`,
   );
 }
 

@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { type FileHandle, open, readFile, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
@@ -26,7 +27,8 @@ interface Waiter {
 export class RecordLog<T> implements AsyncDisposable {
   readonly #path: string;
   readonly #records: Map<string, T>;
-  #file: FileHandle;
+  /** undefined where nothing can be written. */
+  #file: FileHandle | undefined;
   #bytes: number;
   #lines: number;
   #queue: Buffer[] = [];
@@ -34,7 +36,13 @@ export class RecordLog<T> implements AsyncDisposable {
   #flushing: Promise<void> | undefined;
   #failure: unknown;
 
-  private constructor(path: string, file: FileHandle, records: Map<string, T>, bytes: number, lines: number) {
+  private constructor(
+    path: string,
+    file: FileHandle | undefined,
+    records: Map<string, T>,
+    bytes: number,
+    lines: number,
+  ) {
     this.#path = path;
     this.#file = file;
     this.#records = records;
@@ -42,7 +50,10 @@ export class RecordLog<T> implements AsyncDisposable {
     this.#lines = lines;
   }
 
-  /** Opens or begins a log. Throws `io-error` for a damaged one, and what the system says of an unreadable one. */
+  /**
+   * Opens or begins a log. On a file system that is mounted for reading only it can be read, and every change is rejected with
+   * EROFS. Throws `io-error` for a damaged one, and what the system says of an unreadable one.
+   */
   static async open<T>(path: string, schema: z.ZodType<T>): Promise<RecordLog<T>> {
     const text = await readFile(path).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return Buffer.alloc(0);
@@ -72,16 +83,7 @@ export class RecordLog<T> implements AsyncDisposable {
       start = end + 1;
       if (++lines % 10_000 === 0) await new Promise(setImmediate);
     }
-    const file = await open(path, text.length === 0 ? 'a+' : 'r+', 0o600);
-    try {
-      if (start < text.length) await file.truncate(start);
-      await syncDirectory(dirname(path));
-    } catch (error) {
-      await file.close();
-      throw error;
-    }
-    await file.close();
-    return new RecordLog(path, await open(path, 'r+'), records, start, lines);
+    return new RecordLog(path, await openToWrite(path, text.length, start), records, start, lines);
   }
 
   get size(): number {
@@ -131,6 +133,7 @@ export class RecordLog<T> implements AsyncDisposable {
       const lines = this.#queue.splice(0);
       const waiters = this.#waiters.splice(0);
       try {
+        if (!this.#file) throw readOnly(this.#path);
         const bytes = Buffer.concat(lines);
         // A line that failed half way is overwritten by the next ones.
         await writeFully(this.#file, bytes, this.#bytes);
@@ -144,7 +147,7 @@ export class RecordLog<T> implements AsyncDisposable {
         // The records in memory are right and the file lacks them: the next change writes them all.
         this.#failure = error;
         this.#lines = Number.POSITIVE_INFINITY;
-        await this.#file.truncate(this.#bytes).catch(() => undefined);
+        await this.#file?.truncate(this.#bytes).catch(() => undefined);
         for (const waiter of waiters) waiter.reject(error);
       }
     }
@@ -178,7 +181,7 @@ export class RecordLog<T> implements AsyncDisposable {
       await file.close();
       throw error;
     }
-    await this.#file.close().catch(() => undefined);
+    await this.#file?.close().catch(() => undefined);
     this.#file = file;
     this.#bytes = bytes;
     this.#lines = count;
@@ -187,9 +190,30 @@ export class RecordLog<T> implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.flush().catch(() => undefined);
-    await this.#file.close();
+    await this.#file?.close();
   }
 }
+
+/** The file, cut off behind its last whole line; undefined where nothing can be written. */
+async function openToWrite(path: string, length: number, whole: number): Promise<FileHandle | undefined> {
+  try {
+    const file = await open(path, constants.O_RDWR | (length === 0 ? constants.O_CREAT : 0), 0o600);
+    try {
+      if (whole < length) await file.truncate(whole);
+      await syncDirectory(dirname(path));
+      return file;
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EROFS') return undefined;
+    throw error;
+  }
+}
+
+const readOnly = (path: string): Error =>
+  Object.assign(new Error(`EROFS: read-only file system, write '${path}'`), { code: 'EROFS' });
 
 function formatLine(entry: unknown): Buffer {
   const json = JSON.stringify(entry);

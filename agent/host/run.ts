@@ -14,6 +14,8 @@ const PATIENCE_MS = 5_000;
 export interface RunResult {
   status: number;
   stdout: string;
+  /** The same, where it is no text. */
+  stdoutBytes: Buffer;
   stderr: string;
 }
 
@@ -46,8 +48,12 @@ class Output {
     stream.on('error', () => undefined);
   }
 
+  get bytes(): Buffer {
+    return Buffer.concat(this.#parts);
+  }
+
   toString(): string {
-    return Buffer.concat(this.#parts).toString('utf8');
+    return this.bytes.toString('utf8');
   }
 }
 
@@ -131,7 +137,7 @@ export async function run(tool: string, args: string[], options: RunOptions = {}
     if (reason !== undefined) throw reason;
     // The shell's and prlimit's word for what is not there.
     if (limits && status === 127) throw new StowageError('tool-missing', `${tool}: not found on this host`);
-    return { status, stdout: stdout.toString(), stderr: stderr.toString() };
+    return { status, stdout: stdout.toString(), stdoutBytes: stdout.bytes, stderr: stderr.toString() };
   } finally {
     watch.stop();
     signal?.removeEventListener('abort', abort);

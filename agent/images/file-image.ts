@@ -155,6 +155,11 @@ export class FileImage implements Image {
     if (!done) await writeZeros(this.handle, offset, length);
   }
 
+  canFree(): boolean {
+    // Behind the end there is nothing to free, and a file system that cannot says so all the same.
+    return !this.#block && punchHole(this.handle, this.#sizeBytes, BLOCK);
+  }
+
   /** Sizes and metadata are durable too. */
   async flush(): Promise<void> {
     await this.handle.sync();

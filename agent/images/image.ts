@@ -19,6 +19,8 @@ export interface Image extends Source, AsyncDisposable {
   write(bytes: Uint8Array, offset: number): Promise<void>;
   /** Makes a range read as zeros. `dense`: by writing them, never by a hole. */
   zero(offset: number, length: number, dense?: boolean): Promise<void>;
+  /** Whether {@link zero}, not dense, gives blocks back to the storage. Absent: it does not. */
+  canFree?(): boolean;
   /** Settles when all that was written is durable. */
   flush(): Promise<void>;
   /** Cuts or lengthens it; what is new reads as zeros. Absent where the storage decides on the size. */

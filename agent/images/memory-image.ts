@@ -122,6 +122,10 @@ export class MemoryImage implements Image {
     this.#open().zero(offset, length, dense);
   }
 
+  canFree(): boolean {
+    return true;
+  }
+
   async flush(): Promise<void> {
     this.#open();
   }

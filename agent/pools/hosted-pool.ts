@@ -1,6 +1,8 @@
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
+import type { Volume } from '../../shared/conf/volume.ts';
 import type { AgentEvent } from '../../shared/protocol/agent.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
@@ -16,10 +18,12 @@ const SPACE_DELAY_MS = 250;
 /** Longest that storage may take to tell its size, or to let go of its pool, before it counts as away. */
 const SILENCE_MS = Number(process.env.STOWAGE_STORAGE_TIMEOUT_MS ?? 15_000);
 const POLL_MS = 2 * SILENCE_MS;
+/** Longest that a start may take without telling of a volume: a server may be slow to mount. */
+const START_SILENCE_MS = 4 * SILENCE_MS;
 const NO_SPACE: Space = { capacityBytes: 0, allocationBytes: 0, availableBytes: 0 };
 
 /** Settles as `work` does, or throws `pool-inaccessible` when that takes too long. */
-async function within<T>(ms: number, work: Promise<T>, what: string): Promise<T> {
+export async function within<T>(ms: number, work: Promise<T>, what: string): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
   const timer = clock.after(ms, () =>
     reject(new StowageError('pool-inaccessible', `${what}: its storage has not answered for ${ms / 1000} s`)),
@@ -59,8 +63,16 @@ export class HostedPool {
   #reason: string | undefined;
   #since = clock.now();
   #space: Space = NO_SPACE;
+  /** The volumes that a start under way has told. */
+  #started: Map<string, Volume> | undefined;
+  /** Called when a start gets on. */
+  #progress: (() => void) | undefined;
+  /** Ends the start under way. */
+  #giveUp: ((error: StowageError) => void) | undefined;
   #poll: Timer | undefined;
   #spaceSoon: Timer | undefined;
+  /** The next try to get at storage that is away. */
+  #trying: Promise<void> | undefined;
   /** Ends when the last change of its life does. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -74,6 +86,10 @@ export class HostedPool {
 
   get state(): Pool['state'] {
     return this.#state;
+  }
+
+  get inOwnProcess(): boolean {
+    return 'abandon' in this.#pool;
   }
 
   get reason(): string | undefined {
@@ -102,6 +118,17 @@ export class HostedPool {
   }
 
   #changed(change: PoolChange): void {
+    // A start tells everything that is there: what of it differs is known when it is done.
+    if (this.#started) {
+      for (const { name } of change.gone) this.#started.delete(name);
+      for (const volume of change.volumes) this.#started.set(volume.name, volume);
+      this.#progress?.();
+      return;
+    }
+    this.#apply(change);
+  }
+
+  #apply(change: PoolChange): void {
     this.log.apply(change);
     // A full disk here is no reason not to see the volumes.
     void this.#recordOverlays(change).catch(() => undefined);
@@ -197,13 +224,69 @@ export class HostedPool {
   }
 
   async #start(): Promise<void> {
-    this.log.clear();
     // Before anything may be deleted by what is on record there.
     await this.overlays();
-    await this.#pool.start();
+    this.#started = new Map();
+    try {
+      await this.#unlessGivenUp(this.#pool.start());
+      this.#apply(this.#differences(this.#started));
+    } finally {
+      this.#started = undefined;
+    }
     this.#space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
     this.#become('running');
     this.#keepLooking();
+  }
+
+  /** Settles as a start does; throws when that is given up, or when it does not get on. */
+  async #unlessGivenUp(start: Promise<void>): Promise<void> {
+    const { promise, reject } = Promise.withResolvers<never>();
+    let timer: Timer | undefined;
+    const name = `pool '${this.definition.name}'`;
+    this.#giveUp = (error) => {
+      if ('abandon' in this.#pool) this.#pool.abandon(error);
+      // Where that does not end it, what it brings after all is let go of again.
+      else void start.then(() => this.#pool.stop()).catch(() => undefined);
+      reject(error);
+    };
+    this.#progress = () => {
+      timer?.stop();
+      timer = clock.after(
+        START_SILENCE_MS,
+        () =>
+          this.#giveUp?.(
+            new StowageError(
+              'pool-inaccessible',
+              `${name}: its storage has not answered for ${START_SILENCE_MS / 1000} s`,
+            ),
+          ),
+        false,
+      );
+    };
+    this.#progress();
+    try {
+      await Promise.race([start, promise]);
+    } finally {
+      timer?.stop();
+      this.#giveUp = undefined;
+      this.#progress = undefined;
+    }
+  }
+
+  /** Ends a start under way: it throws, and what waits for its turn gets it. False where none is. */
+  cancelStart(): boolean {
+    this.#giveUp?.(new StowageError('pool-inactive', `pool '${this.definition.name}' is being stopped`));
+    return this.#giveUp !== undefined;
+  }
+
+  /** What differs between the volumes that are known and those that are there. */
+  #differences(there: ReadonlyMap<string, Volume>): PoolChange {
+    const { volumes } = this.log;
+    const gone = [...volumes.values()].filter(({ name }) => !there.has(name));
+    return {
+      volumes: [...there.values()].filter((volume) => !isDeepStrictEqual(volumes.get(volume.name), volume)),
+      gone: gone.map(({ name, id }) => ({ name, id })),
+    };
   }
 
   #keepLooking(): void {
@@ -212,18 +295,19 @@ export class HostedPool {
       () => {
         if (this.#state === 'running') void this.#look();
         // Storage that went away is tried again: a mount comes back without anybody telling us.
-        else if (this.#state === 'inaccessible') void this.alone(() => this.#tryAgain());
+        else if (this.#state === 'inaccessible') this.#trying ??= this.alone(() => this.#tryAgain());
       },
       false,
     );
   }
 
   async #tryAgain(): Promise<void> {
-    if (this.#state !== 'inaccessible') return;
     try {
-      await this.#start();
+      if (this.#state === 'inaccessible') await this.#start();
     } catch (error) {
       this.#lost(error);
+    } finally {
+      this.#trying = undefined;
     }
   }
 
@@ -252,7 +336,7 @@ export class HostedPool {
     if (this.#state === 'inactive')
       throw new StowageError('pool-inactive', `pool '${this.definition.name}' is not started`);
     const inaccessible = this.#state === 'inaccessible';
-    let letGo = !inaccessible;
+    let letGo = true;
     this.#poll?.stop();
     this.#poll = undefined;
     try {

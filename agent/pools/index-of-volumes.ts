@@ -1,6 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Volume } from '../../shared/conf/volume.ts';
-import { clock } from '../../shared/util/clock.ts';
+import type { Volume, VolumeFormat } from '../../shared/conf/volume.ts';
 import type { FoundVolume, Identity, IdentityStore, Known } from '../backends/backend.ts';
 
 interface Entry {
@@ -27,14 +26,28 @@ export class IndexOfVolumes {
   readonly #identities: IdentityStore;
   /** The name under which a fingerprint is on record. */
   readonly #names = new Map<string, string>();
+  /** Records whose name another volume has taken, by fingerprint: two volumes may have changed names. */
+  readonly #displaced = new Map<string, Identity>();
 
-  constructor(identities: IdentityStore) {
+  /** Gives the id for a fingerprint that is not on record. */
+  readonly newId: (fingerprint: string) => string;
+
+  constructor(identities: IdentityStore, newId: (fingerprint: string) => string) {
     this.#identities = identities;
+    this.newId = newId;
     for (const [name, { fingerprint }] of identities.entries()) this.#names.set(fingerprint, name);
   }
 
   get(name: string): Volume | undefined {
     return this.#entries.get(name)?.volume;
+  }
+
+  /** As its storage told it when it was last looked at. */
+  found(name: string): FoundVolume | undefined {
+    const entry = this.#entries.get(name);
+    if (!entry) return undefined;
+    const { id: _id, etag: _etag, ...facts } = entry.volume;
+    return { ...facts, ...entry.found };
   }
 
   names(): IterableIterator<string> {
@@ -64,6 +77,18 @@ export class IndexOfVolumes {
     return { fingerprint: identity.fingerprint, format: identity.format, stamp };
   }
 
+  /** The format that a volume has on record under another name, or under one that was taken from it. */
+  formatOf(name: string, fingerprint: string): VolumeFormat | undefined {
+    const other = this.otherName(name, fingerprint);
+    const record = other === undefined ? this.#displaced.get(fingerprint) : this.#identities.get(other);
+    return record?.fingerprint === fingerprint ? record.format : undefined;
+  }
+
+  /** At the end of a look at everything: whoever has not found a name by now is gone. */
+  forgetDisplaced(): void {
+    this.#displaced.clear();
+  }
+
   /** Another name under which the volume of this fingerprint is on record. */
   otherName(name: string, fingerprint: string): string | undefined {
     const other = this.#names.get(fingerprint);
@@ -76,6 +101,12 @@ export class IndexOfVolumes {
     if (before && this.#names.get(before.fingerprint) === name) this.#names.delete(before.fingerprint);
     this.#names.set(identity.fingerprint, name);
     await this.#identities.set(name, identity);
+  }
+
+  /** Puts back what was on record of a name. */
+  async restore(name: string, identity: Identity | undefined): Promise<void> {
+    if (this.#identities.get(name) === identity) return;
+    await (identity ? this.identify(name, identity) : this.forget(name));
   }
 
   async forget(name: string): Promise<void> {
@@ -99,7 +130,11 @@ export class IndexOfVolumes {
       saved = this.identify(name, identity);
     } else if (identity?.fingerprint !== fingerprint) {
       const moved = movedFrom === undefined ? undefined : this.#identities.get(movedFrom);
-      identity = moved?.fingerprint === fingerprint ? moved : { id: clock.uuid(), fingerprint, format };
+      if (identity && moved) this.#displaced.set(identity.fingerprint, identity);
+      identity =
+        moved?.fingerprint === fingerprint
+          ? moved
+          : (this.#displaced.get(fingerprint) ?? { id: this.newId(fingerprint), fingerprint, format });
       saved = this.identify(name, identity);
       if (movedFrom !== undefined && moved)
         saved = Promise.all([saved, this.#identities.delete(movedFrom)]).then();
@@ -123,10 +158,5 @@ export class IndexOfVolumes {
     this.#entries.delete(name);
     void this.forget(name).catch(() => undefined);
     return entry?.volume;
-  }
-
-  /** As it is while the storage is away: nothing is seen, and all ids are kept. */
-  clear(): void {
-    this.#entries.clear();
   }
 }

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import type { Finding, NewVolume, Representation, Snapshot, Volume } from '../../shared/conf/volume.ts';
 import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
-import { StowageError } from '../../shared/util/errors.ts';
+import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import type { FoundVolume, Identify, IdentityStore, PoolDriver, Space, Stage } from '../backends/backend.ts';
 import type { WipeAlgorithm } from '../formats/wipe.ts';
 import { IndexOfVolumes } from './index-of-volumes.ts';
@@ -42,8 +42,8 @@ export class OpenPool
   #next: Promise<void> | undefined;
   /** Names looked at or changed while a look at everything runs: what that saw of them may be older. */
   readonly #newer = new Set<string>();
-  /** Names that are being given to new volumes: on record, and perhaps not there yet. */
-  readonly #making = new Set<string>();
+  /** Names that are being given to new volumes: on record, and not there yet, or still another's. Settles when one is. */
+  readonly #making = new Map<string, Promise<void>>();
   #stop = new AbortController();
 
   constructor(driver: PoolDriver) {
@@ -59,17 +59,33 @@ export class OpenPool
 
   async start(): Promise<void> {
     await this.#driver.start();
-    this.#stop = new AbortController();
+    // What was open before may be of a file system that is not mounted any more.
+    await this.#close();
     try {
-      this.#identities ??= await this.#driver.identities();
-      this.#index ??= new IndexOfVolumes(this.#identities);
-      await this.#finishStages();
-      this.#watch ??= this.#driver.watch?.((names) => this.#notice(names));
-      await this.refresh();
+      await this.#open();
     } catch (error) {
       await this.#close();
       await this.#driver.stop().catch(() => undefined);
       throw error;
+    }
+  }
+
+  async #open(): Promise<void> {
+    this.#stop = new AbortController();
+    this.#identities = await this.#driver.identities();
+    const newId = (fingerprint: string): string => this.#driver.idOf?.(fingerprint) ?? clock.uuid();
+    this.#index = new IndexOfVolumes(this.#identities, newId);
+    await this.#finishStages();
+    this.#watch = this.#beginToWatch();
+    await this.refresh();
+  }
+
+  #beginToWatch(): Disposable | undefined {
+    try {
+      return this.#driver.watch?.((names) => this.#notice(names));
+    } catch {
+      // The host has no watch left to give: changes are seen when everything is looked at.
+      return undefined;
     }
   }
 
@@ -82,9 +98,15 @@ export class OpenPool
           .catch(() => undefined);
   }
 
+  /** Throws when the storage is not let go; the pool goes on then. */
   async stop(): Promise<void> {
     await this.#close();
-    await this.#driver.stop();
+    try {
+      await this.#driver.stop();
+    } catch (error) {
+      await this.#open().catch((failure) => this.emit('failed', failure));
+      throw error;
+    }
   }
 
   async #close(): Promise<void> {
@@ -168,14 +190,16 @@ export class OpenPool
       for (const { name } of batch) missing.delete(name);
       await this.#take(
         batch.filter(
-          (found): found is FoundVolume => !('unchanged' in found) && !this.#newer.has(found.name),
+          (found): found is FoundVolume =>
+            !('unchanged' in found) && !this.#newer.has(found.name) && !this.#making.has(found.name),
         ),
       );
     }
     this.#stop.signal.throwIfAborted();
+    index.forgetDisplaced();
     const gone: PoolChange['gone'] = [];
     for (const name of missing) {
-      const before = this.#newer.has(name) ? undefined : index.drop(name);
+      const before = this.#newer.has(name) || this.#making.has(name) ? undefined : index.drop(name);
       if (before) gone.push({ name, id: before.id });
     }
     // Ids of what went away while the pool was not looked at.
@@ -189,7 +213,8 @@ export class OpenPool
     const index = this.#seen;
     const volumes: Volume[] = [];
     const saved: Promise<void>[] = [];
-    for (const found of all) {
+    for (const each of all) {
+      const found = await this.#asOnRecord(each);
       const put = index.put(found, await this.#movedFrom(found));
       saved.push(put.saved);
       if (put.news) volumes.push(put.news);
@@ -199,6 +224,17 @@ export class OpenPool
       if (error.code !== 'ENOSPC' && error.code !== 'EDQUOT' && error.code !== 'EROFS') throw error;
     });
     if (volumes.length > 0) this.emit('change', { volumes, gone: [] });
+  }
+
+  /**
+   * A volume that is on record under another name has the format that is on record: a guest may have written a header of
+   * another one into it.
+   */
+  async #asOnRecord(found: FoundVolume): Promise<FoundVolume> {
+    const { name, fingerprint } = found;
+    const format = this.#seen.formatOf(name, fingerprint);
+    if (format === undefined || format === found.format) return found;
+    return (await this.#driver.look(name, { fingerprint, format })) ?? found;
   }
 
   /** The name that a volume had before, when it has it no more: a link to the same file is another volume. */
@@ -225,19 +261,31 @@ export class OpenPool
   }
 
   async #lookAtEach(names: string[]): Promise<void> {
+    // What is there first: what is gone under one name may be there under another.
+    const gone: string[] = [];
     for (const name of names) {
       if (!this.#index) return;
-      await this.#lookAt(name).catch((error) => {
-        if (error.code !== 'path-escapes-pool') throw error;
-        this.#vanished(name);
-      });
+      try {
+        if (await this.#driver.look(name, this.#seen.known(name))) await this.#lookAt(name);
+        else gone.push(name);
+      } catch (error) {
+        // A link took its place. What cannot be looked at concerns nobody else.
+        if (isStowageError(error, 'path-escapes-pool')) this.#vanished(name);
+        else if (!isStowageError(error, 'volume-damaged')) throw error;
+      }
     }
+    for (const name of gone) if (this.#index) await this.#lookAt(name);
   }
 
-  /** Looks at one name, and tells of what is new about it. */
-  async #lookAt(name: string): Promise<FoundVolume | undefined> {
+  /**
+   * Looks at one name, and tells of what is new about it. While the name is being given to a new volume, what is there is what
+   * was there before: its maker looks when that is over.
+   */
+  async #lookAt(name: string, asMaker = false): Promise<FoundVolume | undefined> {
+    if (this.#making.has(name) && !asMaker) return this.#seen.found(name);
     const found = await this.#driver.look(name, this.#seen.known(name));
     if (this.#looking) this.#newer.add(name);
+    if (this.#making.has(name) && !asMaker) return this.#seen.found(name);
     if (found) await this.#take([found]);
     else this.#vanished(name);
     return found;
@@ -269,11 +317,11 @@ export class OpenPool
 
   // ---- changing ----
 
-  /** Puts a new volume on record before it has its name. After an error the record is as it was. */
+  /** Puts a new volume on record before it has its name. */
   #identifying(name: string, more: { id?: string; format: Volume['format']; transfer?: string }): Identify {
     return async (fingerprint) => {
       const format = more.format === 'unknown' ? undefined : more.format;
-      const id = more.id ?? clock.uuid();
+      const id = more.id ?? this.#seen.newId(fingerprint);
       const before = this.#seen.identity(name);
       const formerly = before?.id === id ? before.fingerprint : undefined;
       await this.#seen.identify(name, { id, fingerprint, formerly, format, transfer: more.transfer });
@@ -289,18 +337,29 @@ export class OpenPool
     }
   }
 
-  /** Runs what gives a name to a new volume: a look at everything meanwhile does not take its id for one left over. */
+  /**
+   * Runs what gives a name to a new volume, one after the other where several want one name. No look meanwhile changes what is
+   * on record of the name; after an error the record is as it was.
+   */
   async #make(name: string, work: () => Promise<void>): Promise<Volume> {
-    const first = !this.#making.has(name);
-    this.#making.add(name);
+    while (this.#making.has(name)) await this.#making.get(name);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#making.set(name, promise);
+    const before = this.#seen.identity(name);
+    let done = false;
     try {
       await work();
-      return await this.look(name);
+      done = true;
+      if (!(await this.#lookAt(name, true)))
+        throw new StowageError('volume-not-found', `volume '${name}' was taken away as soon as it was there`);
+      return this.#seen.get(name)!;
     } catch (error) {
-      await this.#lookAt(name).catch(() => undefined);
+      if (!done) await this.#seen.restore(name, before).catch(() => undefined);
+      await this.#lookAt(name, true).catch(() => undefined);
       throw error;
     } finally {
-      if (first) this.#making.delete(name);
+      this.#making.delete(name);
+      resolve();
     }
   }
 
@@ -313,8 +372,20 @@ export class OpenPool
 
   async clone(name: string, target: string, signal?: AbortSignal): Promise<Volume> {
     const source = await this.#sound(name);
+    const { etag } = this.#seen.get(name)!;
     const identify = this.#identifying(target, { format: source.format });
-    return this.#make(target, () => this.#method('clone')(source, target, identify, signal));
+    return this.#make(target, () =>
+      this.#method('clone')(
+        source,
+        target,
+        async (fingerprint) => {
+          // Before the clone has its name: what was read is one state of the source.
+          if ((await this.look(name)).etag !== etag) throw changed(name);
+          await identify(fingerprint);
+        },
+        signal,
+      ),
+    );
   }
 
   async remove(name: string, etag?: string): Promise<void> {
@@ -327,9 +398,9 @@ export class OpenPool
     );
   }
 
-  async resize(name: string, capacityBytes: number, shrink: boolean): Promise<Volume> {
+  async resize(name: string, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<Volume> {
     const found = await this.#sound(name);
-    await this.#change(name, () => this.#method('resize')(found, capacityBytes, shrink));
+    await this.#change(name, () => this.#method('resize')(found, capacityBytes, shrink, signal));
     return this.#seen.get(name)!;
   }
 
@@ -337,8 +408,7 @@ export class OpenPool
     const found = await this.#sound(name);
     // A volume that is replaced by an empty one of the same name is the same volume.
     const identify = this.#identifying(name, { id: this.#seen.get(name)!.id, format: found.format });
-    await this.#change(name, () => this.#method('wipe')(found, algorithm, identify, signal));
-    return this.#seen.get(name)!;
+    return this.#make(name, () => this.#method('wipe')(found, algorithm, identify, signal));
   }
 
   async listSnapshots(name: string): Promise<Snapshot[]> {
@@ -379,11 +449,7 @@ export class OpenPool
         const now = await this.look(name).catch((error) => {
           if (error.code !== 'volume-not-found') throw error;
         });
-        if (now?.etag !== etag)
-          throw new StowageError(
-            'volume-in-use',
-            `volume '${name}' was changed by somebody else while it was read`,
-          );
+        if (now?.etag !== etag) throw changed(name);
       },
       [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
     };
@@ -445,3 +511,6 @@ export class OpenPool
     };
   }
 }
+
+const changed = (name: string): StowageError =>
+  new StowageError('volume-in-use', `volume '${name}' was changed by somebody else while it was read`);

@@ -55,7 +55,7 @@ export interface PoolOperations {
 
   create(volume: NewVolume, signal?: AbortSignal): Promise<Volume>;
   remove(name: string, etag?: string): Promise<void>;
-  resize(name: string, capacityBytes: number, shrink: boolean): Promise<Volume>;
+  resize(name: string, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<Volume>;
   clone(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
   wipe(name: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<Volume>;
   listSnapshots(name: string): Promise<Snapshot[]>;

@@ -1,21 +1,22 @@
 import { EventEmitter } from 'node:events';
-import { realpath } from 'node:fs/promises';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
 import type { Volume } from '../../shared/conf/volume.ts';
 import type { AgentEvent, EventsRequest } from '../../shared/protocol/agent.ts';
 import { MOST_VOLUMES_A_LINE } from '../../shared/protocol/agent.ts';
 import { clock } from '../../shared/util/clock.ts';
-import { StowageError } from '../../shared/util/errors.ts';
+import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import type { Backend, HostServices } from '../backends/backend.ts';
 import type { BackendRegistry } from '../backends/registry.ts';
 import type { PlacedPool, PlacedVolume } from '../domains/references.ts';
-import { mayHangAt } from '../host/mounts.ts';
+import { locate } from '../host/mounts.ts';
 import { AgentState } from '../state.ts';
-import { HostedPool, pagesOf } from './hosted-pool.ts';
+import { HostedPool, pagesOf, within } from './hosted-pool.ts';
 import { OpenPool } from './open-pool.ts';
 import type { PoolOperations } from './operations.ts';
 import { RemotePool } from './remote-pool.ts';
 
+/** Longest that something which concerns all pools waits for one of them. */
+const PATIENCE_MS = 3_000;
 const NIL = '00000000-0000-0000-0000-000000000000';
 
 /** The pools of this host. Emits `event` with an {@link AgentEvent} for each difference, whoever made it. */
@@ -74,7 +75,8 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
 
   #host(definition: PoolDefinition): HostedPool {
     const backend = this.#backends.get(definition.type);
-    const pool = new HostedPool(definition, this.#open(backend, definition), {
+    const work = this.#open(backend, definition);
+    const pool = new HostedPool(definition, work, {
       emit: (event) => void this.emit('event', event),
       stateDirectory: () => AgentState.poolDirectory(this.#state.directory, definition.uuid),
       release: async () => backend.release?.(definition),
@@ -83,20 +85,29 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     return pool;
   }
 
+  /** The pool as its storage needs it now: what is mounted below it may have changed since it was defined. */
+  #fitted(pool: HostedPool): HostedPool {
+    const { definition, inOwnProcess } = pool;
+    if (inOwnProcess === needsProcess(this.#backends.get(definition.type), definition)) return pool;
+    pool.close();
+    return this.#host(definition);
+  }
+
   /** Storage that may stop answering is worked on by a process of its own. */
   #open(backend: Backend, definition: PoolDefinition): OpenPool | RemotePool {
-    const { path } = definition.target;
-    if (backend.traits.mayHang || (path !== undefined && mayHangAt(path)))
-      return new RemotePool({
+    if (needsProcess(backend, definition))
+      return new RemotePool(() => ({
         definition,
+        agentId: this.#state.agentId,
         stateDirectory: this.#state.directory,
         imageDirectories: this.directories(),
-      });
+      }));
     return new OpenPool(backend.open(definition, this.#services(definition)));
   }
 
   #services({ uuid }: PoolDefinition): HostServices {
     return {
+      agentId: this.#state.agentId,
       stateDirectory: () => AgentState.poolDirectory(this.#state.directory, uuid),
       imageDirectories: () => this.directories(),
     };
@@ -151,9 +162,37 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     return this.#get(name).operations();
   }
 
-  /** Names of the pools that run now. */
-  running(): string[] {
-    return [...this.#pools].flatMap(([name, { state }]) => (state === 'running' ? [name] : []));
+  /** Runs `work` on all pools that run, side by side. One whose storage does not answer is left out after some seconds. */
+  async each(work: (pool: PoolOperations) => Promise<void>): Promise<void> {
+    const running = [...this.#pools.values()].filter(({ state }) => state === 'running');
+    await Promise.all(
+      running.map((pool) =>
+        within(PATIENCE_MS, pool.operations().then(work), `pool '${pool.definition.name}'`).catch((error) => {
+          if (!isStowageError(error, 'pool-inaccessible')) throw error;
+        }),
+      ),
+    );
+  }
+
+  /**
+   * What the first of the pools that run has to give, asked side by side; undefined when none has any. Throws
+   * `pool-inaccessible` when none has, and one could not be asked.
+   */
+  async first<T>(work: (pool: PoolOperations) => Promise<T | undefined>): Promise<T | undefined> {
+    const running = [...this.#pools.values()].filter(({ state }) => state !== 'inactive');
+    const { promise: found, resolve } = Promise.withResolvers<T>();
+    const all = Promise.allSettled(
+      running.map(async (pool) => {
+        const result = await work(await pool.operations());
+        if (result !== undefined) resolve(result);
+      }),
+    );
+    const none = all.then((results) => {
+      for (const result of results) if (result.status === 'rejected') throw result.reason;
+      return undefined;
+    });
+    none.catch(() => undefined);
+    return await Promise.race([found, none]);
   }
 
   /** All pools as places of volumes; of those that do not run, what is on record of volumes that stand on others. */
@@ -194,7 +233,9 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     const names = this.list().map(({ name }) => name);
     yield { type: 'begin', pools: names };
     for (const name of names) {
-      yield { type: 'pool', pool: this.get(name) };
+      // It may have gone while the lines before were read.
+      const pool = this.#broken.get(name) ?? this.#pools.get(name)?.describe();
+      if (pool) yield { type: 'pool', pool };
       const log = this.#pools.get(name)?.log;
       if (!log) continue;
       const state = () => ({ generation: log.generation, revision: log.revision });
@@ -266,7 +307,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   async #check(definition: PoolDefinition): Promise<void> {
     const { type, uuid, name, target } = definition;
     const backend = this.#backends.get(type);
-    const reason = await backend.probe();
+    const reason = await this.#backends.probe(backend);
     if (reason)
       throw new StowageError('not-supported', `pools of type '${type}' do not work on this host: ${reason}`);
     for (const { definition: other } of this.#pools.values())
@@ -276,15 +317,15 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
           `operation failed: pool '${other.name}' is already defined with uuid ${uuid}`,
         );
     if (backend.traits.target === 'exclusive' && target.path !== undefined)
-      await this.#refuseSharedTarget(target.path, name);
+      this.#refuseSharedTarget(target.path, name);
   }
 
-  async #refuseSharedTarget(path: string, own: string): Promise<void> {
-    const real = await realTarget(path);
+  #refuseSharedTarget(path: string, own: string): void {
+    const { path: real } = locate(path);
     for (const { name, target, type } of this.list()) {
       if (name === own || target.path === undefined) continue;
       if (this.#pools.has(name) && this.#backends.get(type).traits.target !== 'exclusive') continue;
-      const other = await realTarget(target.path);
+      const { path: other } = locate(target.path);
       if (`${real}/`.startsWith(`${other}/`) || `${other}/`.startsWith(`${real}/`))
         throw new StowageError(
           'pool-exists',
@@ -323,6 +364,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       this.emit('event', { type: 'pool-gone', pool: name });
     };
     if (this.#broken.has(name)) return this.#define(gone);
+    this.#get(name).cancelStart();
     return this.#alone(name, async (pool) => {
       // Storage that is away lets a pool go: what is on it stays.
       if (pool.state === 'inaccessible') await pool.stop();
@@ -342,15 +384,18 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   start(name: string): Promise<Pool> {
     return this.#alone(name, async (pool) => {
       if (pool.state !== 'inaccessible') pool.requireInactive();
-      await pool.start();
-      await this.#state.savePool(pool.definition, true);
-      return pool.describe();
+      const fitted = pool.state === 'inactive' ? this.#fitted(pool) : pool;
+      await fitted.start();
+      await this.#state.savePool(fitted.definition, true);
+      return fitted.describe();
     });
   }
 
   stop(name: string): Promise<Pool> {
+    const cancelled = this.#get(name).cancelStart();
     return this.#alone(name, async (pool) => {
-      await pool.stop();
+      // What was being started for somebody is stopped when that start has ended.
+      if (!cancelled || pool.state !== 'inactive') await pool.stop();
       await this.#state.savePool(pool.definition, false);
       return pool.describe();
     });
@@ -378,10 +423,7 @@ const WORDS = {
   label: 'a <label>',
 };
 
-/** Where a directory really is; as it is written where it is not there yet. */
-async function realTarget(path: string): Promise<string> {
-  return realpath(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
-    return path;
-  });
+/** Whether the storage of a pool may stop answering. */
+function needsProcess({ traits }: Backend, { target: { path } }: PoolDefinition): boolean {
+  return traits.mayHang || (path !== undefined && locate(path).mayHang);
 }

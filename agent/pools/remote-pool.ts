@@ -115,12 +115,13 @@ export class RemotePool
   extends EventEmitter<{ change: [PoolChange]; failed: [unknown] }>
   implements PoolOperations
 {
-  readonly #settings: WorkerSettings;
+  readonly #settings: () => WorkerSettings;
   #worker: Worker | undefined;
   /** One that was given up and that its storage has not let go. */
   #stuck: Worker | undefined;
 
-  constructor(settings: WorkerSettings) {
+  /** `settings` are asked for whenever a process is started. */
+  constructor(settings: () => WorkerSettings) {
     super();
     this.#settings = settings;
   }
@@ -138,7 +139,7 @@ export class RemotePool
   }
 
   #spawn(): Worker {
-    const worker = new Worker(this.#settings, {
+    const worker = new Worker(this.#settings(), {
       change: (change) => void this.emit('change', change),
       failed: (error) => void this.emit('failed', error),
     });
@@ -180,11 +181,11 @@ export class RemotePool
   start() {
     return this.#call<void>('start', []);
   }
+  /** Also of a pool whose process has ended: another one lets go of its storage as it should be let go of. */
   async stop(): Promise<void> {
-    const worker = this.#worker;
-    if (!worker) return;
+    const worker = await this.#running();
     await worker.call(0, 'stop', []);
-    this.#worker = undefined;
+    if (this.#worker === worker) this.#worker = undefined;
     worker.kill();
   }
   delete() {
@@ -205,8 +206,8 @@ export class RemotePool
   remove(...args: Parameters<PoolOperations['remove']>) {
     return this.#call<void>('remove', args);
   }
-  resize(...args: Parameters<PoolOperations['resize']>) {
-    return this.#call<Volume>('resize', args);
+  resize(...[name, capacityBytes, shrink, signal]: Parameters<PoolOperations['resize']>) {
+    return this.#call<Volume>('resize', [name, capacityBytes, shrink], signal);
   }
   clone(...[name, target, signal]: Parameters<PoolOperations['clone']>) {
     return this.#call<Volume>('clone', [name, target], signal);

@@ -4,6 +4,7 @@ import type { PoolChange, PoolOperations } from './operations.ts';
 /** What the process of a pool is told first. */
 export interface WorkerSettings {
   definition: PoolDefinition;
+  agentId: string;
   stateDirectory: string;
   imageDirectories: string[];
 }

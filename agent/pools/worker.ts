@@ -97,9 +97,11 @@ class Objects {
   }
 }
 
-async function openPool({ definition, stateDirectory, imageDirectories }: WorkerSettings): Promise<OpenPool> {
+async function openPool(settings: WorkerSettings): Promise<OpenPool> {
+  const { definition, agentId, stateDirectory, imageDirectories } = settings;
   const backends = await loadBackends(process.env.STOWAGE_BACKEND_DIR);
   const driver = backends.get(definition.type).open(definition, {
+    agentId,
     stateDirectory: () => AgentState.poolDirectory(stateDirectory, definition.uuid),
     imageDirectories: () => imageDirectories,
   });

@@ -19,7 +19,7 @@ const sourceQuery = z.object({ host: z.string().max(255).optional() });
 
 async function info(agent: HostAgent): Promise<AgentInfo> {
   const backends = agent.backends.list().map(async (backend) => {
-    const reason = await backend.probe();
+    const reason = await agent.backends.probe(backend);
     return {
       type: backend.type,
       contract: backend.contract,
@@ -89,7 +89,7 @@ export function hostRoutes(http: AgentHttp, agent: HostAgent): void {
     request.raw.socket.once('close', stop);
     // Changes go between the lines of the snapshot: each line is true when it is written.
     agent.pools.on('event', write);
-    void tellAll(stream, agent.pools.snapshot(request.body.known), write);
+    tellAll(stream, agent.pools.snapshot(request.body.known), write).catch((error) => stream.destroy(error));
     return reply.type('application/x-ndjson').send(stream);
   });
 

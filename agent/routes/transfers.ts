@@ -24,7 +24,7 @@ import { type AgentHttp, abortSignal, JSON_LINES, JsonLines } from '../http.ts';
 import { SourceDoor } from '../transfer/door.ts';
 import { Outgoing } from '../transfer/outgoing.ts';
 import { pullVolume } from '../transfer/pull.ts';
-import type { Sink } from '../transfer/sink.ts';
+import { Sink } from '../transfer/sink.ts';
 import { checkFence } from './volumes.ts';
 
 const PROGRESS_MS = 200;
@@ -106,8 +106,9 @@ async function receiveBytes(sink: Sink, offset: number, body: AsyncIterable<Buff
     }
   } finally {
     if (buffer) chunkBuffers.giveBack(buffer);
+    // Also when the sender has gone: what is being written is written.
+    await Promise.allSettled(writes);
   }
-  await Promise.allSettled(writes);
   if (failed) throw failed;
 }
 
@@ -120,13 +121,8 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
   http.get('/v1/transfers', () => sinks.list());
 
   /** The volume that a transfer became, when it was committed before and its answer was lost. */
-  const committed = async (transfer: string): Promise<Volume | undefined> => {
-    for (const pool of pools.running()) {
-      const volume = await (await pools.operations(pool)).committed(transfer);
-      if (volume) return volume;
-    }
-    return undefined;
-  };
+  const committed = (transfer: string): Promise<Volume | undefined> =>
+    pools.first((pool) => pool.committed(transfer));
 
   /** A guest would go on with the file that was replaced, and all it writes be lost. */
   const refuseUsed = async ({ pool, volume, replace, allowUsed }: TransferSpec): Promise<void> => {
@@ -221,9 +217,12 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     { schema: { ...params, body: commitSchema } },
     async (request) => {
       const { transfer } = request.params;
-      const before = await committed(transfer);
-      if (before) return { volume: before, digest: request.body.digest ?? '' };
-      const sink = await sinks.find(transfer);
+      const sink = await sinks.find(transfer).catch(async (error) => {
+        const before = await committed(transfer);
+        if (before) return before;
+        throw error;
+      });
+      if (!(sink instanceof Sink)) return { volume: sink, digest: request.body.digest ?? '' };
       const { pool, volume } = sink.spec;
       await checkFence(agent, request.headers, pool, volume);
       await agent.endPull(transfer);

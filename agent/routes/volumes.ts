@@ -149,7 +149,12 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     { schema: { ...params, body: resizeVolumeSchema } },
     (request) =>
       (request.body.shrink ? destroy : change)(request, 'being resized', (pool) =>
-        pool.resize(request.params.volume, request.body.capacityBytes, request.body.shrink),
+        pool.resize(
+          request.params.volume,
+          request.body.capacityBytes,
+          request.body.shrink,
+          abortSignal(request),
+        ),
       ),
   );
 

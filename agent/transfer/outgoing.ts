@@ -6,6 +6,7 @@ import type { DigestAlgorithm } from '../../shared/transfer/digest.ts';
 import { type Frame, frameHeader, MAX_PAYLOAD, messageFrame } from '../../shared/transfer/frames.ts';
 import { chunkFrames, readChunk } from '../../shared/transfer/send.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import { Turns } from '../../shared/util/turns.ts';
 import type { OpenedVolume } from '../pools/operations.ts';
 import { Throttle } from './throttle.ts';
 
@@ -85,31 +86,31 @@ export class Outgoing {
     await write(stream, [messageFrame({ digest: this.#digests.root(), etag: this.#source.layout.etag })]);
   }
 
+  /** Tells of every run of chunks that hold no data. Each part is looked through once. */
   async #sendZeros(stream: Duplex): Promise<void> {
-    const { map } = this;
-    for (let first = 0; first < map.count; ) {
+    for (const [part, { sizeBytes }] of this.map.parts.entries()) {
+      const first = this.map.firstChunk(part);
       let next = first;
-      let length = 0;
-      for (; next < map.count && (await this.#isHole(next)); next++) {
-        const chunk = map.chunk(next);
-        length += chunk.length;
-        this.#digests.set(next, map.zeroDigest(chunk.length));
-        // A run ends with its part, whose last chunk may be short.
-        if (chunk.length < CHUNK_BYTES) {
-          next++;
-          break;
-        }
+      for await (const { offset, length } of this.#source.sources[part]!.extents(0, sizeBytes)) {
+        await this.#sendRun(next, first + Math.floor(offset / CHUNK_BYTES), stream);
+        next = Math.max(next, first + Math.ceil((offset + length) / CHUNK_BYTES));
       }
-      if (length > 0) await write(stream, [frameHeader('zero', first * CHUNK_BYTES, length)]);
-      first = Math.max(next, first + 1);
+      await this.#sendRun(next, first + Math.ceil(sizeBytes / CHUNK_BYTES), stream);
     }
     await write(stream, [messageFrame({})]);
   }
 
-  async #isHole(index: number): Promise<boolean> {
-    const { part, offset, length } = this.map.chunk(index);
-    for await (const _extent of this.#source.sources[part]!.extents(offset, offset + length)) return false;
-    return true;
+  /** The chunks from `first` up to `end`, which is not among them, as zeros. */
+  async #sendRun(first: number, end: number, stream: Duplex): Promise<void> {
+    const turns = new Turns();
+    let length = 0;
+    for (let index = first; index < end; index++) {
+      if (turns.due) await turns.next();
+      const chunk = this.map.chunk(index);
+      length += chunk.length;
+      this.#digests.set(index, this.map.zeroDigest(chunk.length));
+    }
+    if (length > 0) await write(stream, [frameHeader('zero', first * CHUNK_BYTES, length)]);
   }
 
   async #compare(index: number, digest: Buffer, stream: Duplex): Promise<void> {

@@ -92,10 +92,12 @@ export class PullConnection implements Disposable {
     } finally {
       timer.stop();
     }
-    socket.setTimeout(STALL_MS, () => {
+    // Told anew after each silence: one between two questions is none of the source's.
+    socket.on('timeout', () => {
       if (this.#question)
         socket.destroy(new StowageError('stream-cut', `nothing moved for ${STALL_MS / 1000} s`));
     });
+    socket.setTimeout(STALL_MS);
   }
 
   /** Settles when every chunk that lies in a hole of the source has been accepted. */

@@ -2,8 +2,8 @@ import type { Volume } from '../../shared/conf/volume.ts';
 import type { TransferSpec } from '../../shared/protocol/agent.ts';
 import { ChunkDigests, ChunkMap } from '../../shared/transfer/chunks.ts';
 import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
-import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import { containerOf } from '../formats/detect.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../formats/index.ts';
 import type { OpenedStage } from '../pools/operations.ts';
 import { StagedImages } from './staged-images.ts';
@@ -38,7 +38,7 @@ export class Sink {
 
   /** Last change, ms since the epoch. */
   get touchedAt(): number {
-    return this.#images?.touchedAt ?? (this.#stage.sealed ? clock.now() : this.#stage.touchedAt);
+    return this.#images?.touchedAt ?? this.#stage.touchedAt;
   }
 
   /** Writes one checked chunk. Holds the writer back while more than a few MiB are not durable yet. */
@@ -97,9 +97,9 @@ export class Sink {
     return root;
   }
 
-  /** Removes every trace. */
+  /** Removes every trace, also of what is complete and could not get its name. */
   async abort(): Promise<void> {
-    if (this.#committing || this.#stage.sealed)
+    if (this.#committing)
       throw new StowageError('job-state', 'the transfer is being put in place and cannot be taken back');
     await this.#images?.[Symbol.asyncDispose]();
     this.#images = undefined;
@@ -114,9 +114,16 @@ export class Sink {
 }
 
 /** Refuses a stored image by its first bytes, as soon as they are there. */
-function inspect({ representation, format, parts }: TransferSpec, chunk: ReceivedChunk, part: number): void {
+function inspect(spec: TransferSpec, chunk: ReceivedChunk, part: number): void {
+  const { representation, format, parts, formatAssumed } = spec;
   if (representation !== 'image') return;
   const head = chunk.data ? chunk.data.bytes.subarray(0, 64 << 10) : Buffer.alloc(4096);
+  const container = formatAssumed ? containerOf(head) : undefined;
+  if (container !== undefined && container !== format)
+    throw new StowageError(
+      'invalid-image',
+      `what arrives looks like ${container}, and the volume would be ${format}: say which format it is, ${format} to keep the bytes as they are`,
+    );
   const driver = isImageFormat(format) ? IMAGE_FORMATS[format] : DIRECTORY_FORMATS[format];
   driver.inspect(head, parts[part]!, parts);
 }

@@ -1,5 +1,5 @@
 import type { TransferSpec } from '../../shared/protocol/agent.ts';
-import { StowageError } from '../../shared/util/errors.ts';
+import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import type { OpenedStage } from '../pools/operations.ts';
 import type { Pools } from '../pools/pools.ts';
 import { Sink } from './sink.ts';
@@ -11,6 +11,10 @@ export class Sinks {
 
   constructor(pools: Pools) {
     this.#pools = pools;
+    // What was open of storage that is away is of no use any more, also when that comes back.
+    pools.on('event', (event) => {
+      if (event.type === 'pool' && event.pool.state !== 'running') void this.close(event.pool.name);
+    });
   }
 
   /** The transfer that was begun before, or a new one. */
@@ -31,34 +35,35 @@ export class Sinks {
   }
 
   async #find(id: string): Promise<OpenedStage | undefined> {
-    for (const pool of this.#pools.running()) {
-      const [stage] = await (await this.#pools.operations(pool)).stages(id);
-      if (stage) return stage;
-    }
-    return undefined;
+    return this.#pools.first(async (pool) => (await pool.stages(id))[0]);
   }
 
   /** All transfers that were begun and neither committed nor aborted, opened or not. */
   async list(): Promise<{ id: string; pool: string; volume: string; touchedAt: number }[]> {
-    const all = [];
-    for (const name of this.#pools.running()) {
-      const stages = await (await this.#pools.operations(name)).stages();
-      for (const stage of stages) {
+    const all: { id: string; pool: string; volume: string; touchedAt: number }[] = [];
+    await this.#pools.each(async (operations) => {
+      for (const stage of await operations.stages()) {
         const { id, pool, volume } = stage.spec;
         const touchedAt = (await this.#open.get(id)?.catch(() => undefined))?.touchedAt ?? stage.touchedAt;
         all.push({ id, pool, volume, touchedAt });
         await stage[Symbol.asyncDispose]();
       }
-    }
+    });
     return all;
   }
 
   /** Aborts a transfer, also one that cannot be opened. Throws `job-state` while it is being committed. */
   async drop(id: string): Promise<void> {
-    const sink = await this.find(id).catch(() => undefined);
-    if (sink) await sink.abort();
-    else for (const pool of this.#pools.running()) await (await this.#pools.operations(pool)).dropStage(id);
-    this.#open.delete(id);
+    const sink = await this.find(id).catch((error) => {
+      // One whose record cannot be read is still something to remove; storage that is away keeps its own.
+      if (isStowageError(error, 'pool-inaccessible')) throw error;
+    });
+    try {
+      if (sink) await sink.abort();
+      else await this.#pools.each((pool) => pool.dropStage(id));
+    } finally {
+      this.#open.delete(id);
+    }
   }
 
   /** Forgets one that is over. */

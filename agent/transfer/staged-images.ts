@@ -2,6 +2,7 @@ import { CHUNK_BYTES, type Chunk, ChunkDigests, type ChunkMap } from '../../shar
 import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import { Turns } from '../../shared/util/turns.ts';
 import type { Image } from '../images/image.ts';
 import { ChunkJournal } from './journal.ts';
 
@@ -70,14 +71,23 @@ export class StagedImages implements AsyncDisposable {
   }
 
   async #emptyUnfinished(): Promise<void> {
-    for (let index = 0; index < this.map.count; index++) {
-      const chunk = this.map.chunk(index);
-      if (this.digests.has(index) || this.map.parts[chunk.part]!.dense) continue;
-      const image = this.#images[chunk.part]!;
+    const turns = new Turns();
+    for (const [part, { dense, sizeBytes }] of this.map.parts.entries()) {
+      const image = this.#images[part]!;
       // There a chunk is written whole, whatever was in its place.
-      if (image.uninitialised) continue;
-      for await (const extent of image.extents(chunk.offset, chunk.offset + chunk.length))
-        await image.zero(extent.offset, extent.length);
+      if (dense || image.uninitialised) continue;
+      const first = this.map.firstChunk(part);
+      // What is zeroed is gathered first: a look at what is changed meanwhile may be endless.
+      const doomed: { offset: number; length: number }[] = [];
+      for await (const { offset, length } of image.extents(0, sizeBytes))
+        for (let at = offset; at < offset + length; ) {
+          await turns.next();
+          const index = Math.floor(at / CHUNK_BYTES);
+          const end = Math.min((index + 1) * CHUNK_BYTES, offset + length);
+          if (!this.digests.has(first + index)) doomed.push({ offset: at, length: end - at });
+          at = end;
+        }
+      for (const { offset, length } of doomed) await image.zero(offset, length);
     }
   }
 

@@ -20,6 +20,8 @@ import type { JobKind } from './job.ts';
 import type { Leases } from './leases.ts';
 import type { JobRunner } from './runner.ts';
 
+/** Errors after which an upload does not go on. */
+const FINAL: ReadonlySet<string> = new Set(['invalid-image', 'too-large', 'no-space']);
 /** An upload that nobody continued for so long is given up, and its bytes with it. */
 const IDLE_MS = 24 * 3600_000;
 
@@ -135,6 +137,7 @@ export class Uploads {
         existing && existing.capacity_bytes > 0 && format !== 'ploop' ? existing.capacity_bytes : undefined,
       replace: existing !== undefined,
       allowUsed: request.allowUsed,
+      formatAssumed: request.format === undefined,
       digest: 'gmac',
     };
     try {
@@ -196,9 +199,9 @@ export class Uploads {
       await this.#jobs.report(upload.job, { done_bytes: status.doneBytes });
       return status;
     } catch (error) {
-      // Bytes that can never become a volume end the upload; a cut line does not.
-      if (error instanceof StowageError && (error.code === 'invalid-image' || error.code === 'too-large'))
-        await this.cancel(host, upload, error);
+      // Bytes that can never become a volume end the upload, and so does a full disk, which it would keep full; a cut line
+      // does not.
+      if (error instanceof StowageError && FINAL.has(error.code)) await this.cancel(host, upload, error);
       throw error;
     } finally {
       poll.stop();

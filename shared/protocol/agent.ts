@@ -110,6 +110,8 @@ export const transferSpecSchema = z.object({
   replace: z.boolean().default(false),
   /** Replace it also while domains use it: these go on with what is not there any more. */
   allowUsed: z.boolean().default(false),
+  /** Nobody said which format it is: bytes that begin as another container does are refused. */
+  formatAssumed: z.boolean().optional(),
   digest: z.enum(DIGEST_ALGORITHMS).default('gmac'),
 });
 export type TransferSpec = z.infer<typeof transferSpecSchema>;

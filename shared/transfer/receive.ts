@@ -185,8 +185,9 @@ export async function decodeExtents(
 ): Promise<void> {
   using decoder = new ExtentDecoder(map, accept);
   for await (const piece of stream) {
+    // Read to its end: a source that has changed meanwhile says so last, and one that is not read to its end counts as cut.
+    if (decoder.ended) throw corrupt('the extent stream goes on behind its end frame');
     decoder.feed(piece);
-    if (decoder.ended) break;
     await decoder.ready();
   }
   await decoder.finish();

@@ -1,3 +1,4 @@
+import { Turns } from '../util/turns.ts';
 import { CHUNK_BYTES, type ChunkMap } from './chunks.ts';
 import { frameHeader, MAX_PAYLOAD } from './frames.ts';
 import type { Source } from './source.ts';
@@ -84,7 +85,9 @@ export async function* encodeExtents(
   map: ChunkMap,
   options: EncodeOptions = {},
 ): AsyncGenerator<Buffer> {
+  const turns = new Turns();
   for (let index = 0; index < map.count; index++) {
+    if (turns.due) await turns.next();
     if (options.skip?.(index)) continue;
     const chunk = await readChunk(sources, map, index, Buffer.allocUnsafeSlow(CHUNK_BYTES));
     for await (const frame of chunkFrames(index, chunk)) yield* frame;

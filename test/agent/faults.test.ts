@@ -61,18 +61,23 @@ describe('an agent starts with whatever works', () => {
     await using room = scratch();
     const plugin = (name: string, text: string): void => writeFileSync(join(room.path, `${name}.mjs`), text);
     const backend = (type: string, contract: number): string =>
-      `export const backend = { type: '${type}', contract: ${contract}, traits: { formats: [], features: {} },
+      `export const backend = { type: '${type}', contract: ${contract}, 
+         traits: { volumes: 'file', formats: ['raw'], target: 'none', shared: false, mayHang: false, features: {} },
          check() {}, probe: async () => undefined, open() { throw new Error('not today'); } };`;
     plugin('a-broken', 'export const backend = {');
     plugin('b-empty', 'export const nothing = 1;');
     plugin('c-old', backend('old', 1));
     plugin('d-twice', backend('dir', 2));
     plugin('e-good', backend('mine', 2));
+    plugin(
+      'f-traitless',
+      "export const backend = { type: 'f', contract: 2, check() {}, probe() {}, open() {} };",
+    );
     const registry = await loadBackends(room.path);
     assert.equal(registry.get('mine').contract, 2);
     assert.deepEqual(
       registry.refused.map(({ file }) => file),
-      ['a-broken.mjs', 'b-empty.mjs', 'c-old.mjs', 'd-twice.mjs'],
+      ['a-broken.mjs', 'b-empty.mjs', 'c-old.mjs', 'd-twice.mjs', 'f-traitless.mjs'],
     );
     assert.match(registry.refused[2]!.reason, /for contract 1/);
     assert.equal((await loadBackends(join(room.path, 'nowhere'))).refused.length, 1);

@@ -32,7 +32,11 @@ async function poolIn(path: string): Promise<TestPool> {
   const state = `${path}-state`;
   mkdirSync(state, { recursive: true });
   const pool = new OpenPool(
-    dirBackend.open(definition, { stateDirectory: async () => state, imageDirectories: () => [] }),
+    dirBackend.open(definition, {
+      agentId: 'agent',
+      stateDirectory: async () => state,
+      imageDirectories: () => [],
+    }),
   );
   const volumes = new Map<string, Volume>();
   pool.on('change', (change) => {
@@ -108,6 +112,7 @@ describe('a sink', () => {
       (await pool.stages()).map((stage) => stage.spec.id),
       [good.spec.id],
     );
+    await pool.pool.stop();
     const again = await poolIn(join(room.path, 'pool'));
     assert.equal((await again.stages()).length, 1);
   });

@@ -7,6 +7,12 @@ import { runBackendSuite } from './suite.ts';
 runBackendSuite({
   name: 'dir',
   backend: dirBackend,
+  skip: [
+    {
+      tests: ['storage that is in use is not let go of, and the pool goes on'],
+      reason: 'a directory is let go of whatever is open in it',
+    },
+  ],
   ground(path) {
     const pool = join(path, 'pool');
     mkdirSync(pool);

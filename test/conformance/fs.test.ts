@@ -3,7 +3,7 @@ import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fsBackend } from '../../agent/backends/fs/index.ts';
 import { isRoot } from '../support/scratch.ts';
-import { filesOutside } from './hands.ts';
+import { filesOutside, holdOpen } from './hands.ts';
 import { runBackendSuite } from './suite.ts';
 
 /** The least that each can be made with. */
@@ -26,6 +26,7 @@ if (isRoot)
         return {
           definition: { target: { path: target }, source: { devices: [{ path: image }], format } },
           outside: filesOutside(target),
+          hold: (volume) => holdOpen(join(target, volume)),
           away: umount,
           // The pool mounts it again when it is started.
           back() {},

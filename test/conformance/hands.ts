@@ -1,4 +1,4 @@
-import { appendFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, closeSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Ground } from './suite.ts';
 
@@ -11,4 +11,10 @@ export function filesOutside(directory: string): NonNullable<Ground['outside']> 
     rename: (from, to) => renameSync(at(from), at(to)),
     remove: (name) => rmSync(at(name)),
   };
+}
+
+/** Keeps something open, as a guest does. */
+export function holdOpen(path: string): Disposable {
+  const fd = openSync(path, 'r');
+  return { [Symbol.dispose]: () => closeSync(fd) };
 }

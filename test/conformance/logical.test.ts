@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { logicalBackend } from '../../agent/backends/logical/index.ts';
 import { inTestHost, testInTestHost } from '../hosts/guest.ts';
+import { holdOpen } from './hands.ts';
 import { runBackendSuite } from './suite.ts';
 
 const DISKS = ['/dev/ubdb', '/dev/ubdc'];
@@ -34,6 +35,7 @@ else
           rename: (from, to) => lvm('lvrename', 'vg0', from, to),
           remove: (name) => lvm('lvremove', '--yes', `vg0/${name}`),
         },
+        hold: (volume) => holdOpen(`/dev/vg0/${volume}`),
         away: () => lvm('vgrename', 'vg0', 'elsewhere'),
         back: () => lvm('vgrename', 'elsewhere', 'vg0'),
         async [Symbol.asyncDispose]() {

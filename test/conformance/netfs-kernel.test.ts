@@ -45,7 +45,13 @@ else {
     runBackendSuite({
       name: `netfs with ${format}`,
       backend: netfsBackend,
-      skip,
+      skip: [
+        {
+          tests: ['storage that is in use is not let go of, and the pool goes on'],
+          reason: 'what a server does not answer for is let go of by force',
+        },
+        ...(skip ?? []),
+      ],
       ground(path) {
         const name = `ground-${++grounds}`;
         const dir = join(directory, name);

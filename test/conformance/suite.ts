@@ -22,6 +22,8 @@ export interface Ground extends AsyncDisposable {
   /** Takes the storage away from under a running pool, and brings it back as it was. */
   away?(): void | Promise<void>;
   back?(): void | Promise<void>;
+  /** Keeps the storage from being let go of, as a guest does that has a volume open. */
+  hold?(volume: string): Disposable;
   /** Does what somebody beside Stowage may do to a volume. */
   outside?: {
     make(name: string, bytes: Buffer): void | Promise<void>;
@@ -48,6 +50,8 @@ interface Room extends AsyncDisposable {
   changes: PoolChange[];
   /** The same storage, opened anew as after a restart of the agent. */
   reopen(): Promise<Room>;
+  /** The same storage, opened beside this by the agent of another host. */
+  elsewhere(): Promise<Room>;
 }
 
 async function openRoom(
@@ -55,10 +59,15 @@ async function openRoom(
   ground: Ground,
   definition: PoolDefinition,
   state: string,
+  agentId = 'agent',
 ): Promise<Room> {
   mkdirSync(state, { recursive: true });
   const pool = new OpenPool(
-    suite.backend.open(definition, { stateDirectory: async () => state, imageDirectories: () => [] }),
+    suite.backend.open(definition, {
+      agentId,
+      stateDirectory: async () => state,
+      imageDirectories: () => [],
+    }),
   );
   const seen = new Map<string, Volume>();
   const changes: PoolChange[] = [];
@@ -75,7 +84,13 @@ async function openRoom(
     changes,
     async reopen() {
       await pool.stop();
-      return openRoom(suite, ground, definition, state);
+      return openRoom(suite, ground, definition, state, agentId);
+    },
+    elsewhere() {
+      const { path } = definition.target;
+      // What a server gives out each host mounts for itself.
+      const target = suite.backend.traits.shared && path ? { path: `${path}-elsewhere` } : definition.target;
+      return openRoom(suite, ground, { ...definition, target }, `${state}-elsewhere`, 'another');
     },
     async [Symbol.asyncDispose]() {
       await pool.stop().catch(() => undefined);
@@ -363,6 +378,107 @@ export function runBackendSuite(suite: Suite): void {
       assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 1);
       // Storage may give a volume some more room than was asked for.
       assert.ok((await contentOf(pool, 'v')).subarray(0, MIB).equals([one, other][won]!));
+    });
+
+    it('a transfer that cannot have its name is taken back whole', {
+      feature: 'transfer',
+      trait: ({ target }) => target !== 'none',
+      why: 'it lies in the memory of its agent',
+    }, async (room) => {
+      const sinks = await Promise.all(
+        [1, 2].map(async () => {
+          const sink = await Sink.open(await room.pool.stage(transfer('v', MIB)));
+          await put(sink, randomBytes(MIB));
+          return sink;
+        }),
+      );
+      const [first, second] = sinks as [Sink, Sink];
+      await first.commit(undefined);
+      await assert.rejects(second.commit(undefined), { code: 'volume-exists' });
+      await second.abort();
+      assert.equal((await room.pool.stages()).length, 0);
+      await room.pool.remove('v');
+      await using again = await room.reopen();
+      assert.equal(again.seen.size, 0, 'it does not come back as a volume');
+    });
+
+    it('looks at a name that is being given change nothing of what gets it', { feature: 'transfer' }, async ({
+      pool,
+    }) => {
+      const spec = transfer('v', MIB, { volumeId: randomUUID() });
+      const sink = await Sink.open(await pool.stage(spec));
+      await put(sink, randomBytes(MIB));
+      let committing = true;
+      const looks = (async () => {
+        while (committing) {
+          await pool.look('v').catch(() => undefined);
+          await pool.refresh();
+        }
+      })();
+      const { volume } = await sink.commit(undefined);
+      committing = false;
+      await looks;
+      assert.equal(volume.id, spec.volumeId);
+      assert.equal((await pool.look('v')).id, spec.volumeId);
+      assert.equal((await pool.committed(spec.id))?.id, spec.volumeId);
+    });
+
+    it('a wipe leaves holes as holes', {
+      feature: 'wipe',
+      trait: ({ volumes }) => volumes === 'file',
+      why: 'its volumes have no holes',
+    }, async ({ pool }) => {
+      for (const format of traits.formats.filter((each) => each !== 'ploop')) {
+        await pool.create(wanted(format, format, 32 * MIB));
+        const before = await pool.look(format);
+        const after = await pool.wipe(format, 'zero');
+        assert.ok(
+          after.allocationBytes <= before.allocationBytes + MIB,
+          `${format}: ${after.allocationBytes}`,
+        );
+      }
+    });
+
+    it('agents of two hosts do each other no harm', {
+      feature: 'create',
+      trait: ({ target }) => target !== 'none',
+      why: 'nobody else can reach its storage',
+    }, async (room) => {
+      const sink = await Sink.open(await room.pool.stage(transfer('w', MIB)));
+      const { id } = await room.pool.create(wanted('v', 'raw'));
+      if (traits.target === 'exclusive' && !traits.shared) {
+        await assert.rejects(room.elsewhere(), { code: 'pool-inaccessible' });
+      } else {
+        await using other = await room.elsewhere();
+        await other.pool.create(wanted('theirs', 'raw'));
+        await room.pool.create(wanted('ours', 'raw'));
+        await Promise.all([room.pool.refresh(), other.pool.refresh()]);
+        for (const { seen } of [room, other])
+          assert.deepEqual([...seen.keys()].sort(), ['ours', 'theirs', 'v']);
+        assert.equal((await other.pool.stages()).length, 0, 'what is under way is not theirs');
+      }
+      await put(sink, randomBytes(MIB));
+      await sink.commit(undefined);
+      await using again = await room.reopen();
+      assert.equal(again.seen.get('v')?.id, id);
+      assert.ok(again.seen.has('w'));
+    });
+
+    it('storage that is in use is not let go of, and the pool goes on', {
+      feature: 'create',
+    }, async (room) => {
+      const { hold } = room.ground;
+      assert.ok(hold, 'nothing holds it');
+      const { id } = await room.pool.create(wanted('v', 'raw'));
+      {
+        using _held = hold('v');
+        await assert.rejects(room.pool.stop());
+        assert.equal((await room.pool.look('v')).id, id);
+        await room.pool.create(wanted('w', 'raw'));
+      }
+      await room.pool.stop();
+      await room.pool.start();
+      assert.equal((await room.pool.look('v')).id, id);
     });
 
     it('a full pool refuses with no-space and goes on', { feature: 'create' }, async ({ pool, seen }) => {

@@ -10,6 +10,7 @@ runBackendSuite({
       tests: [
         'what others make, change, rename and remove is seen, and ids stay with their volumes',
         'a volume that changes while it is read is not taken for one state',
+        'storage that is in use is not let go of, and the pool goes on',
         'storage that is away is no empty pool, and is the same when it is back',
       ],
       reason: 'nobody but its agent reaches the memory that it lies in',

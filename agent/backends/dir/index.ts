@@ -23,7 +23,7 @@ export const dirBackend: Backend = {
       local: true,
       knownBy: 'inode' as const,
       build: () => makeDirectory(path, permissions),
-      attach: async () => undefined,
+      attach: async () => false,
       detach: async () => undefined,
       remove: () => rmdir(path),
     };

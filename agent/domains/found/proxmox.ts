@@ -2,7 +2,12 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Domain, UsedImage } from '../../../shared/protocol/domains.ts';
 import { exists } from '../../host/files.ts';
-import { type Configuration, readConfiguration, readConfigurations } from '../configurations.ts';
+import {
+  type Configuration,
+  readConfiguration,
+  readConfigurations,
+  unlessAbsent,
+} from '../configurations.ts';
 
 /** Keys of a guest's configuration that name a volume. */
 const VOLUME_KEYS = /^(?:(?:ide|sata|scsi|virtio|efidisk|tpmstate|unused|mp)\d+|rootfs|cdrom|vmstate)$/;
@@ -89,7 +94,7 @@ const entryOf = (text: string, key: string): string | undefined =>
 
 /** Guests of other nodes of the cluster: on a storage that is shared they use what lies here. */
 async function guestsElsewhere(root: string, here: ReadonlySet<string>): Promise<Configuration[]> {
-  const nodes = await readdir(join(root, 'etc/pve/nodes')).catch(() => []);
+  const nodes = (await readdir(join(root, 'etc/pve/nodes')).catch(unlessAbsent)) ?? [];
   const lists = await Promise.all(
     nodes.flatMap((node) =>
       ['qemu-server', 'lxc'].map((kind) =>

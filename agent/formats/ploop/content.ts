@@ -1,4 +1,5 @@
 import type { Source, SourceExtent } from '../../../shared/transfer/source.ts';
+import { Turns } from '../../../shared/util/turns.ts';
 import { isZero, readFully } from '../../host/files.ts';
 import { type Chain, openChain, readDescriptor } from './volume.ts';
 
@@ -20,7 +21,9 @@ export class PloopContent implements Source {
   async *extents(from: number, to: number): AsyncGenerator<SourceExtent> {
     const { clusterBytes } = this.#chain.top;
     let start: number | undefined;
+    const turns = new Turns();
     for (let offset = from; offset < to; ) {
+      if (turns.due) await turns.next();
       const index = Math.floor(offset / clusterBytes);
       const held = this.#chain.find(index) !== undefined;
       if (held && start === undefined) start = offset;

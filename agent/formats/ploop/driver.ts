@@ -15,7 +15,7 @@ import { decodeHeader, hasPloopSignature } from './header.ts';
 import { volumeFiles, volumeInfo } from './info.ts';
 import { mountedDevice } from './mounted.ts';
 import { createSnapshot, deleteSnapshot, normaliseGuid, switchSnapshot } from './snapshot.ts';
-import { readDescriptor, refuseInUse, settleLeftovers } from './volume.ts';
+import { finishReplacement, readDescriptor, refuseInUse, settleLeftovers } from './volume.ts';
 import { wipeVolume } from './wipe.ts';
 
 function createOptions(volume: NewVolume): CreateOptions {
@@ -49,6 +49,8 @@ export const ploop: DirectoryFormat = {
   name: 'ploop',
 
   async facts(path) {
+    // Somebody at work finishes it, and where nothing can be written the image is as it is.
+    await finishReplacement(path).catch(() => undefined);
     const info = await volumeInfo(path);
     return { capacityBytes: info.capacityBytes, snapshotCount: info.snapshots.length - 1 };
   },

@@ -37,6 +37,9 @@ export function checkClusterSectors(sectors: number): void {
   }
 }
 
+/** Entries of the largest table that is read: 256 MiB, for 64 TiB in clusters of 1 MiB. */
+const MOST_ENTRIES = 64 << 20;
+
 /** Cylinders, heads and sectors that the ploop tools write for a size. */
 export function geometry(sizeSectors: number): { cylinders: number; heads: number; sectors: number } {
   if (sizeSectors > 1032192 && sizeSectors < 16777216) {
@@ -64,8 +67,11 @@ export function newHeader(version: 1 | 2, sizeBytes: number, clusterSectors: num
     );
   }
   const entries = sizeSectors / clusterSectors;
-  if (entries > V1_MAX_SECTORS)
-    throw new StowageError('invalid-argument', 'the capacity needs larger clusters');
+  if (entries > MOST_ENTRIES)
+    throw new StowageError(
+      'too-large',
+      `a ploop volume with clusters of ${(clusterSectors * SECTOR) / 1024} KiB has at most ${(MOST_ENTRIES * clusterSectors * SECTOR) / 2 ** 40} TiB`,
+    );
   const { heads, cylinders } = geometry(sizeSectors);
   return {
     version,
@@ -119,6 +125,7 @@ export function decodeHeader(bytes: Buffer, name: string): PloopHeader {
   const entries = bytes.readUInt32LE(32);
   if (entries !== Math.ceil(sizeSectors / clusterSectors))
     refuse(`${entries} table entries do not fit ${sizeSectors} sectors`);
+  if (entries > MOST_ENTRIES) refuse(`its table of ${entries} entries is too large`);
   const firstBlockSectors = bytes.readUInt32LE(48);
   if (firstBlockSectors % clusterSectors !== 0 || firstBlockSectors * SECTOR < HEADER_BYTES + 4 * entries) {
     refuse(`the first data block at sector ${firstBlockSectors} overlaps the table or is misaligned`);

@@ -218,20 +218,28 @@ export class ExpandedDelta implements Delta {
   }
 }
 
+/** The header of an image in the ploop format. Throws `invalid-image` unless it is sound, and its table whole. */
+async function readHeader(file: FileHandle, path: string): Promise<{ header: PloopHeader; size: number }> {
+  const head = Buffer.alloc(HEADER_BYTES);
+  await readFully(file, head, 0);
+  const header = decodeHeader(head, path);
+  const { size } = await file.stat();
+  if (size < HEADER_BYTES + 4 * header.entries)
+    throw new StowageError('invalid-image', `${path} is not a usable ploop image: it ends inside its table`);
+  return { header, size };
+}
+
+/** As {@link readHeader}, of an image that is not open. Costs the same whatever its size. */
+export async function headerAt(path: string): Promise<PloopHeader> {
+  await using file = await openRegular(path, 'r');
+  return (await readHeader(file, path)).header;
+}
+
 /** Opens an image in the ploop format; the header must be sound, the table is read as it is. */
 export async function openExpanded(path: string, mode: 'r' | 'r+'): Promise<ExpandedDelta> {
   const file = await openRegular(path, mode);
   try {
-    const head = Buffer.alloc(HEADER_BYTES);
-    await readFully(file, head, 0);
-    const header = decodeHeader(head, path);
-    const size = (await file.stat()).size;
-    if (size < HEADER_BYTES + 4 * header.entries) {
-      throw new StowageError(
-        'invalid-image',
-        `${path} is not a usable ploop image: it ends inside its table`,
-      );
-    }
+    const { header, size } = await readHeader(file, path);
     const bytes = new Uint8Array(4 * header.entries);
     await readFully(file, bytes, HEADER_BYTES);
     return new ExpandedDelta(path, file, header, new Uint32Array(bytes.buffer), size);

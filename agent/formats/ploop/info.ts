@@ -1,10 +1,11 @@
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { StowageError } from '../../../shared/util/errors.ts';
 import { allocatedBytes } from '../../host/files.ts';
-import { DESCRIPTOR, NO_GUID } from './descriptor.ts';
-import { SECTOR } from './header.ts';
-import { ExpandedDelta } from './image.ts';
-import { openChain, readDescriptor } from './volume.ts';
+import { chainOf, DESCRIPTOR, NO_GUID } from './descriptor.ts';
+import { type PloopHeader, SECTOR } from './header.ts';
+import { headerAt } from './image.ts';
+import { readDescriptor } from './volume.ts';
 
 export interface SnapshotInfo {
   guid: string;
@@ -31,12 +32,22 @@ export interface PloopInfo {
   snapshots: SnapshotInfo[];
 }
 
-/** Reads a volume's facts; changes nothing and takes no lock. */
+/** Reads a volume's facts from headers alone, whatever its size; changes nothing and takes no lock. */
 export async function volumeInfo(directory: string): Promise<PloopInfo> {
   const descriptor = await readDescriptor(directory);
-  await using chain = await openChain(directory, descriptor);
-  const top = chain.top;
-  const header = top instanceof ExpandedDelta ? top.header : undefined;
+  const clusterBytes = descriptor.blocksizeSectors * SECTOR;
+  // Of the whole chain, so that a delta that is missing or damaged is known.
+  let header: PloopHeader | undefined;
+  const chain = chainOf(descriptor, descriptor.topGuid);
+  for (const { type, file } of chain) {
+    header = type === 'Compressed' ? await headerAt(join(directory, file)) : undefined;
+    if (header && header.clusterSectors !== descriptor.blocksizeSectors)
+      throw new StowageError(
+        'invalid-image',
+        `${file}: its clusters are not of the size that the descriptor says`,
+      );
+  }
+  const top = join(directory, chain.at(-1)!.file);
   const snapshots: SnapshotInfo[] = [];
   for (const shot of descriptor.shots) {
     const image = descriptor.images.find((candidate) => candidate.guid === shot.guid)!;
@@ -50,12 +61,12 @@ export async function volumeInfo(directory: string): Promise<PloopInfo> {
     });
   }
   return {
-    capacityBytes: header ? header.sizeSectors * SECTOR : top.sizeBytes,
+    capacityBytes: header ? header.sizeSectors * SECTOR : (await lstat(top)).size,
     // With the slash it is the directory even where the path is a descriptor link.
     allocationBytes: await allocatedBytes(`${directory}/`),
     version: header?.version ?? 0,
     layout: header ? (descriptor.preallocated ? 'preallocated' : 'expanded') : 'raw',
-    clusterBytes: top.clusterBytes,
+    clusterBytes,
     inUse: Boolean(header?.inUse),
     snapshots,
   };

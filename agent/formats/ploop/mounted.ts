@@ -32,19 +32,21 @@ export async function mountedDevice(directory: string, descriptor: Descriptor): 
 
 /** Grows a mounted volume with the real tool: only the kernel may move clusters that it has mapped. */
 export async function growMounted(directory: string, sizeSectors: number): Promise<void> {
-  await ploopTool(['resize', '-s', String(sizeSectors), join(directory, DESCRIPTOR)]);
+  await ploopTool(directory, ['resize', '-s', String(sizeSectors)]);
 }
 
 /** Merges a snapshot of a mounted volume away with the real tool. */
 export async function deleteSnapshotMounted(directory: string, guid: string): Promise<void> {
-  await ploopTool(['snapshot-delete', '-u', guid, join(directory, DESCRIPTOR)]);
+  await ploopTool(directory, ['snapshot-delete', '-u', guid]);
 }
 
 export async function snapshotMounted(directory: string, guid: string): Promise<void> {
-  await ploopTool(['snapshot', '-u', guid, join(directory, DESCRIPTOR)]);
+  await ploopTool(directory, ['snapshot', '-u', guid]);
 }
 
 /** Debian's ploop reads past a small environment and crashes; a padding variable keeps it alive. */
-async function ploopTool(args: string[]): Promise<void> {
-  await runOk('ploop', args, { env: { PLOOP_ENVIRONMENT_PADDING: 'x'.repeat(8192) } });
+async function ploopTool(directory: string, args: string[]): Promise<void> {
+  // Where the directory is a descriptor of ours, the tool would take it for one of its own.
+  const path = join(await realpath(directory), DESCRIPTOR);
+  await runOk('ploop', [...args, path], { env: { PLOOP_ENVIRONMENT_PADDING: 'x'.repeat(8192) } });
 }

@@ -226,6 +226,11 @@ export async function changeVolume<T>(
   }
 }
 
+/** Finishes a replacement of the image that was killed: until then what is in its place may be no image. */
+export async function finishReplacement(directory: string): Promise<void> {
+  if ((await readIntent(directory))?.redo) await settleLeftovers(directory);
+}
+
 /** Before a read: what a killed change left must not look like a volume in use. */
 export async function settleLeftovers(directory: string): Promise<void> {
   if (!(await exists(join(directory, INTENT)))) return;

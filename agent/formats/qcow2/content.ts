@@ -1,14 +1,15 @@
 import { createZstdDecompress, inflateRawSync } from 'node:zlib';
 import type { Source, SourceExtent } from '../../../shared/transfer/source.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
+import { Turns } from '../../../shared/util/turns.ts';
 import type { Image } from '../../images/image.ts';
 import type { Qcow2Header } from './header.ts';
 
 const OFFSET_MASK = 0x00ff_ffff_ffff_fe00n;
 const COMPRESSED = 1n << 62n;
 const ZERO = 1n;
-/** Tables of mappings that are kept, a cluster each. */
-const MOST_TABLES = 64;
+/** Of tables of mappings, a cluster each, so much is kept. */
+const MOST_TABLE_BYTES = 4 << 20;
 /** The largest first table that is read: 512 MiB of it would map more than a volume may have. */
 const MOST_L1_BYTES = 32 << 20;
 
@@ -67,7 +68,8 @@ export class Qcow2Content implements Source {
     const table = Buffer.alloc(this.#clusterBytes);
     await this.#image.read(table, Number(offset));
     const [oldest] = this.#tables.keys();
-    if (this.#tables.size >= MOST_TABLES && oldest !== undefined) this.#tables.delete(oldest);
+    const full = (this.#tables.size + 1) * this.#clusterBytes > MOST_TABLE_BYTES;
+    if (full && oldest !== undefined) this.#tables.delete(oldest);
     this.#tables.set(offset, table);
     return table;
   }
@@ -136,7 +138,9 @@ export class Qcow2Content implements Source {
   async *extents(from: number, to: number): AsyncGenerator<SourceExtent> {
     const end = Math.min(to, this.sizeBytes);
     let start: number | undefined;
+    const turns = new Turns();
     for (let offset = from; offset < end; ) {
+      if (turns.due) await turns.next();
       const { place, length } = await this.#placeOf(offset);
       const next = Math.min(offset + length, end);
       const held = place.kind === 'data' || place.kind === 'compressed';

@@ -23,6 +23,7 @@ export interface Qcow2Header {
   clusterBits: number;
   backingStore: { path: string; format?: string } | undefined;
   snapshotCount: number;
+  snapshotsOffset: number;
   externalData: boolean;
   corrupt: boolean;
   encrypted: boolean;
@@ -70,6 +71,11 @@ export function parseQcow2Header(head: Buffer): Qcow2Header {
   const incompatible = long ? head.readBigUInt64BE(72) : 0n;
   if (incompatible & ~KNOWN)
     refuse(`it needs features that are unknown here (0x${incompatible.toString(16)})`);
+  const extendedL2 = (incompatible & INCOMPATIBLE.extendedL2) !== 0n;
+  const l1Entries = head.readUInt32BE(36);
+  // One entry of the first table stands for a cluster full of entries of the second level.
+  const mappedBytes = 2 ** clusterBits * (2 ** clusterBits / (extendedL2 ? 16 : 8));
+  if (l1Entries < Number(capacity) / mappedBytes) refuse('its first table is too small for its capacity');
   const headerBytes = long ? head.readUInt32BE(100) : 72;
   const extensionsEnd = backingOffset === 0 ? Math.min(head.length, 1 << clusterBits) : backingOffset;
   return {
@@ -84,14 +90,15 @@ export function parseQcow2Header(head: Buffer): Qcow2Header {
             format: backingFormat(head, headerBytes, extensionsEnd),
           },
     snapshotCount: head.readUInt32BE(60),
+    snapshotsOffset: Number(head.readBigUInt64BE(64)),
     externalData: (incompatible & INCOMPATIBLE.dataFile) !== 0n,
     corrupt: (incompatible & INCOMPATIBLE.corrupt) !== 0n,
     encrypted: head.readUInt32BE(32) !== 0,
     zstd: (incompatible & INCOMPATIBLE.compression) !== 0n && headerBytes > 104 && head[104] === 1,
-    extendedL2: (incompatible & INCOMPATIBLE.extendedL2) !== 0n,
+    extendedL2,
     lazyRefcounts: long && (head.readBigUInt64BE(80) & LAZY_REFCOUNTS) !== 0n,
     l1Offset: Number(head.readBigUInt64BE(40)),
-    l1Entries: head.readUInt32BE(36),
+    l1Entries,
   };
 }
 

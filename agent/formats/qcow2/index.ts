@@ -17,6 +17,7 @@ import {
   readQcow2Header,
   refuseReferences,
 } from './header.ts';
+import { type Qcow2Snapshot, readSnapshots } from './snapshots.ts';
 
 /** No chain is longer; one that leads back to itself is. */
 const LONGEST_CHAIN = 64;
@@ -63,13 +64,8 @@ async function qemuImg(
   return stdout;
 }
 
-const infoSchema = z.object({
-  snapshots: z.array(z.object({ id: z.string(), name: z.string(), 'vm-state-size': z.number() })).optional(),
-});
-
-async function snapshotsOf(image: Image): Promise<{ id: string; name: string; 'vm-state-size': number }[]> {
-  const text = await qemuImg(image, 'info', (name) => ['--output=json', name], { limits: UNTRUSTED });
-  return infoSchema.parse(JSON.parse(text)).snapshots ?? [];
+async function snapshotsOf(image: Image): Promise<Qcow2Snapshot[]> {
+  return readSnapshots(image, await readQcow2Header(image));
 }
 
 /** The one snapshot of a name. qemu takes a name for an id where some snapshot has that id. */
@@ -129,19 +125,15 @@ export const qcow2: ImageFormat = {
     await image.flush();
   },
 
-  async resize(image, capacityBytes, shrink) {
+  async resize(image, capacityBytes, shrink, signal) {
     const header = await readQcow2Header(image);
     if (capacityBytes < header.capacityBytes && !shrink)
       throw new StowageError(
         'shrink-refused',
         `the volume has ${header.capacityBytes} bytes; a capacity of ${capacityBytes} would cut its content off, which must be asked for`,
       );
-    await qemuImg(image, 'resize', (name) => [
-      ...(shrink ? ['--shrink'] : []),
-      '-q',
-      name,
-      String(capacityBytes),
-    ]);
+    const args = (name: string) => [...(shrink ? ['--shrink'] : []), '-q', name, String(capacityBytes)];
+    await qemuImg(image, 'resize', args, { signal });
   },
 
   inspect(head) {
@@ -218,7 +210,7 @@ export const qcow2: ImageFormat = {
 
   snapshots: {
     async list(image) {
-      return (await snapshotsOf(image)).map(({ name, 'vm-state-size': stateBytes }) => ({
+      return (await snapshotsOf(image)).map(({ name, stateBytes }) => ({
         id: name,
         current: false,
         allocationBytes: stateBytes,

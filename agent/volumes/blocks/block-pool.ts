@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { NewVolume, Representation } from '../../../shared/conf/volume.ts';
@@ -65,8 +66,8 @@ export class BlockPool implements PoolDriver {
       if (this.#hidden.isLeftover(name)) await this.#storage.remove(name);
   }
 
-  async stop(): Promise<void> {
-    await this.#storage.detach();
+  stop(): Promise<void> {
+    return this.#storage.detach();
   }
 
   async delete(): Promise<void> {
@@ -89,6 +90,12 @@ export class BlockPool implements PoolDriver {
 
   async identities(): Promise<IdentityStore> {
     return openIdentities(join(await this.#host.stateDirectory(), 'identities.log'));
+  }
+
+  idOf(fingerprint: string): string {
+    const hash = createHash('sha256').update(`${this.#storageId} ${fingerprint}`).digest('hex');
+    // Version 8 of RFC 9562: made of a hash as its maker likes.
+    return `${hash.slice(0, 8)}-${hash.slice(8, 12)}-8${hash.slice(13, 16)}-8${hash.slice(17, 20)}-${hash.slice(20, 32)}`;
   }
 
   // ---- looking ----

@@ -132,6 +132,10 @@ export function describeFile(
   }
 }
 
+function unlessGone(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
+}
+
 /** A directory as a volume; undefined for one that holds no ploop image. */
 async function describeDirectory(
   name: string,
@@ -142,11 +146,13 @@ async function describeDirectory(
   await using held = await holdDirectory(path);
   const entries = await readdir(held.path);
   if (!entries.includes(BASE_IMAGE)) return undefined;
-  const base = await lstat(join(held.path, BASE_IMAGE));
-  if (!base.isFile()) return undefined;
+  const base = await lstat(join(held.path, BASE_IMAGE)).catch(unlessGone);
+  if (!base?.isFile()) return undefined;
   let [mtimeNs, ctimeNs, blocks] = [0n, stat.ctimeNs, 0n];
   for (const entry of entries) {
-    const part = await lstat(join(held.path, entry), { bigint: true });
+    // Descriptors are replaced by files that are renamed, and locks come and go.
+    const part = await lstat(join(held.path, entry), { bigint: true }).catch(unlessGone);
+    if (!part) continue;
     blocks += part.blocks;
     if (part.ctimeNs > ctimeNs) ctimeNs = part.ctimeNs;
     const isImage = entry === DESCRIPTOR || entry.startsWith(BASE_IMAGE);
@@ -167,11 +173,12 @@ async function describeDirectory(
   }
 }
 
-const GONE = new Set(['ENOENT', 'ELOOP', 'ENOTDIR']);
+const GONE = new Set(['ENOENT', 'ELOOP', 'ENOTDIR', 'path-escapes-pool']);
 
 /**
  * What has a name in a pool's directory: a volume; undefined for what is none (links, devices, sockets, other
- * directories), and for what went away meanwhile. Throws for what could not be looked at.
+ * directories), and for what went away meanwhile. What cannot be looked at concerns no other: a volume on record is a damaged
+ * one then, anything else is none.
  */
 export function describeEntry(
   directory: string,
@@ -180,7 +187,12 @@ export function describeEntry(
   traits: FileSystemTraits,
 ): FoundVolume | 'unchanged' | undefined | Promise<FoundVolume | undefined> {
   const path = join(directory, name);
-  const stat = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  let stat: BigIntStats | undefined;
+  try {
+    stat = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  } catch (error) {
+    return hidden(name, path, known, error);
+  }
   if (!stat) return undefined;
   if (stat.isFile()) {
     if (
@@ -192,8 +204,29 @@ export function describeEntry(
     return describeFile(name, path, stat, known, traits);
   }
   if (!stat.isDirectory()) return undefined;
-  return describeDirectory(name, path, stat, traits).catch((error: NodeJS.ErrnoException) => {
-    if (GONE.has(error.code ?? '') || error.code === 'path-escapes-pool') return undefined;
-    throw error;
-  });
+  return describeDirectory(name, path, stat, traits).catch((error: NodeJS.ErrnoException) =>
+    GONE.has(error.code ?? '') ? undefined : hidden(name, path, known, error),
+  );
+}
+
+/** A volume that cannot be looked at now, as far as it is known; undefined for a name that is not on record. */
+function hidden(
+  name: string,
+  path: string,
+  known: Known | undefined,
+  error: unknown,
+): FoundVolume | undefined {
+  if (!known) return undefined;
+  const { fingerprint, format } = known;
+  return {
+    name,
+    path,
+    type: format === 'ploop' ? 'ploop' : 'file',
+    format: format ?? 'unknown',
+    allocationBytes: 0,
+    ...damaged(error, name),
+    fingerprint,
+    mark: 'hidden',
+    stamp: 'hidden',
+  };
 }

@@ -1,10 +1,12 @@
-import { lstatSync } from 'node:fs';
-import { link, lstat, readdir, readlink, rename, rm, statfs } from 'node:fs/promises';
+import { lstatSync, type Stats } from 'node:fs';
+import { lstat, readdir, readlink, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { ZodError } from 'zod';
 import type { Finding, NewVolume, Representation, Snapshot } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { Revert } from '../../../shared/util/revert.ts';
+import { Turns } from '../../../shared/util/turns.ts';
 import type {
   Found,
   FoundVolume,
@@ -20,21 +22,23 @@ import type {
 } from '../../backends/backend.ts';
 import type { FormatDriver, OpenBacking } from '../../formats/format.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
-import { overwrite, type WipeAlgorithm } from '../../formats/wipe.ts';
+import type { WipeAlgorithm } from '../../formats/wipe.ts';
 import { exists, setPermissions, syncDirectory, writeZeros } from '../../host/files.ts';
 import { preallocate } from '../../host/holes.ts';
+import { locate } from '../../host/mounts.ts';
 import { copyFileFast } from '../../images/copy.ts';
 import { FileImage } from '../../images/file-image.ts';
+import { StageRecord } from '../stage-record.ts';
 import { StorageNote } from '../storage-note.ts';
 import { describeEntry, type FileSystemTraits, fingerprintOf } from './describe.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
 import { PrivateDirectory } from './private-directory.ts';
 import { placeNew } from './publish.ts';
-import { FileStage } from './stage.ts';
+import { FileStage, type StagePlace } from './stage.ts';
 import { watchDirectory } from './watch.ts';
+import { Leftovers, wipeByReplacing, wipeInPlace } from './wiping.ts';
 
-/** Time that a look takes before others get a turn, and entries of a batch. */
-const TURN_MS = 5;
+/** Entries of a batch. */
 const BATCH = 1000;
 
 /** What differs between the pools whose volumes are files: how their directory comes to be there. */
@@ -42,8 +46,8 @@ export interface DirectoryStorage extends FileSystemTraits {
   /** The directory that the volumes are in. */
   readonly path: string;
   build(overwrite?: boolean): Promise<void>;
-  /** Brings the directory there, such as by a mount. Repeatable. */
-  attach(): Promise<void>;
+  /** Brings the directory there, such as by a mount; false where it was there before. Repeatable. */
+  attach(): Promise<boolean>;
   detach(): Promise<void>;
   /** What is left once the last file is gone. */
   remove(): Promise<void>;
@@ -54,16 +58,23 @@ export class FilePool implements PoolDriver {
   readonly #storage: DirectoryStorage;
   readonly #path: string;
   readonly #host: HostServices;
-  readonly #place: PrivateDirectory;
+  #place: PrivateDirectory;
   readonly #note: StorageNote;
+  readonly #leftovers = new Leftovers();
   #storageId: string | undefined;
 
   constructor(storage: DirectoryStorage, host: HostServices) {
     this.#storage = storage;
     this.#path = storage.path;
     this.#host = host;
-    this.#place = new PrivateDirectory(storage.path);
+    this.#place = this.#choosePlace();
     this.#note = new StorageNote(() => host.stateDirectory());
+  }
+
+  /** Where other hosts may work in the same directory, this agent keeps its things in one of its own. */
+  #choosePlace(): PrivateDirectory {
+    const shared = !this.#storage.local || locate(this.#path).mayHang;
+    return new PrivateDirectory(this.#path, shared ? this.#host.agentId : undefined);
   }
 
   // ---- life ----
@@ -75,14 +86,48 @@ export class FilePool implements PoolDriver {
   }
 
   async start(): Promise<void> {
-    await this.#storage.attach();
+    const attached = await this.#storage.attach();
+    try {
+      await this.#begin();
+    } catch (error) {
+      await this.#place.release();
+      // What was there before is not ours to take away.
+      if (attached) await this.#storage.detach().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #begin(): Promise<void> {
     await this.#requireDirectory();
+    const place = this.#choosePlace();
+    if (place.path !== this.#place.path) this.#place = place;
     const there = await this.#place.storageId();
     await this.#note.check(this.#path, there);
-    await this.#place.ensure();
-    this.#storageId = there ?? (await this.#place.makeStorageId());
+    try {
+      await this.#place.ensure();
+      await this.#place.lock();
+      this.#storageId = there ?? (await this.#place.makeStorageId());
+      await this.#dropUnreadableStages();
+      this.#leftovers.begin(this.#place, await this.#place.clean());
+    } catch (error) {
+      // After an error of the disk the kernel lets nobody write to it: what is there can be read and taken away.
+      if ((error as NodeJS.ErrnoException).code !== 'EROFS' || there === undefined) throw error;
+      this.#storageId = there;
+    }
     await this.#note.set(this.#path, this.#storageId);
-    for (const doomed of await this.#place.clean()) await this.#finishWipe(doomed);
+  }
+
+  /** Nobody can go on with a stage whose record is no record: its bytes are of no use. */
+  async #dropUnreadableStages(): Promise<void> {
+    for (const id of await readdir(join(this.#place.path, 'stages'))) {
+      const path = this.#stagePath(id);
+      const damaged = await StageRecord.resume(path).then(
+        () => false,
+        (error: NodeJS.ErrnoException) => error instanceof SyntaxError || error instanceof ZodError,
+      );
+      // What stepped aside in it may be the only copy of a volume.
+      if (damaged && !(await exists(join(path, 'aside')))) await this.#place.remove(path);
+    }
   }
 
   async #requireDirectory(): Promise<void> {
@@ -103,21 +148,32 @@ export class FilePool implements PoolDriver {
       );
   }
 
-  /** Overwrites what a killed wipe had put aside. */
-  async #finishWipe(path: string): Promise<void> {
-    {
-      await using image = await FileImage.open(path, 'write');
-      await overwrite(image, 'zero');
-    }
-    await rm(path, { force: true });
-  }
-
   async stop(): Promise<void> {
-    await this.#storage.detach();
+    await this.#leftovers.end();
+    await this.#place.release();
+    try {
+      await this.#storage.detach();
+    } catch (error) {
+      await this.#place.lock();
+      throw error;
+    }
   }
 
   async delete(): Promise<void> {
-    await this.#storage.attach();
+    const attached = await this.#storage.attach();
+    try {
+      await this.#refuseEntries();
+    } catch (error) {
+      if (attached) await this.#storage.detach().catch(() => undefined);
+      throw error;
+    }
+    await this.#place.removeAll();
+    await this.#note.forget();
+    await this.#storage.detach();
+    await this.#storage.remove();
+  }
+
+  async #refuseEntries(): Promise<void> {
     const entries = (await readdir(this.#path)).filter(
       (entry) => entry !== '.stowage' && entry !== 'lost+found',
     );
@@ -126,10 +182,6 @@ export class FilePool implements PoolDriver {
         'pool-not-empty',
         `the pool's directory still holds ${entries.length} entries, such as '${entries[0]}'`,
       );
-    await rm(this.#place.path, { recursive: true, force: true });
-    await this.#note.forget();
-    await this.#storage.detach();
-    await this.#storage.remove();
   }
 
   async space(): Promise<Space> {
@@ -150,7 +202,7 @@ export class FilePool implements PoolDriver {
   /** An empty mount point is no empty pool. */
   async #requireStorage(): Promise<void> {
     const there = await this.#place.storageId();
-    if (there !== this.#storageId)
+    if (there !== this.#storageId || !(await this.#place.isSame()))
       throw new StowageError(
         'pool-inaccessible',
         `the storage of the pool is not in ${this.#path} any more: is it unmounted?`,
@@ -162,7 +214,7 @@ export class FilePool implements PoolDriver {
   async *list(known: (name: string) => Known | undefined, signal?: AbortSignal): AsyncGenerator<Found[]> {
     await this.#requireStorage();
     let batch: Found[] = [];
-    let turn = clock.monotonicMs();
+    const turns = new Turns();
     for (const name of await readdir(this.#path)) {
       if (name.startsWith('.') || name.includes('\ufffd')) continue;
       const described = describeEntry(this.#path, name, known(name), this.#storage);
@@ -172,10 +224,9 @@ export class FilePool implements PoolDriver {
         yield batch;
         batch = [];
       }
-      if (clock.monotonicMs() - turn > TURN_MS) {
-        await new Promise(setImmediate);
+      if (turns.due) {
+        await turns.next();
         signal?.throwIfAborted();
-        turn = clock.monotonicMs();
       }
     }
     yield batch;
@@ -191,7 +242,7 @@ export class FilePool implements PoolDriver {
     );
     if (found && found !== 'unchanged') return found;
     await this.#requireStorage();
-    const stat = lstatSync(join(this.#path, name), { throwIfNoEntry: false });
+    const stat = statOf(join(this.#path, name), name);
     if (stat && !stat.isDirectory() && !stat.isFile())
       throw new StowageError('path-escapes-pool', `'${name}' is a link or a special file, not a volume`);
     return undefined;
@@ -290,8 +341,10 @@ export class FilePool implements PoolDriver {
     await this.#place.remove(path);
   }
 
-  resize(volume: FoundVolume, capacityBytes: number, shrink: boolean): Promise<void> {
-    return this.#with(volume, 'write', (driver, opened) => driver.resize(opened, capacityBytes, shrink));
+  resize(volume: FoundVolume, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void> {
+    return this.#with(volume, 'write', (driver, opened) =>
+      driver.resize(opened, capacityBytes, shrink, signal),
+    );
   }
 
   async clone(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void> {
@@ -316,65 +369,16 @@ export class FilePool implements PoolDriver {
         'volume-has-snapshots',
         'a volume with snapshots is not wiped; delete them first',
       );
-    if (volume.format === 'raw') return this.#overwrite(volume.name, algorithm, signal);
+    if (volume.format === 'raw') return wipeInPlace(join(this.#path, volume.name), algorithm, signal);
     if (volume.format === 'ploop')
       return this.#held(volume.name, (held) => DIRECTORY_FORMATS.ploop.wipe(held, algorithm, signal));
-    await this.#wipeByReplacing(volume, algorithm, identify, signal);
-  }
-
-  async #overwrite(name: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<void> {
-    await using image = await FileImage.open(join(this.#path, name), 'write');
-    await overwrite(image, algorithm, signal);
-  }
-
-  /**
-   * Of an image with tables: a new empty one takes its place, and only then the old one is overwritten, aside. So the volume
-   * is sound at each moment; what a cancel or a kill leaves aside is overwritten when the pool starts next.
-   */
-  async #wipeByReplacing(
-    volume: FoundVolume,
-    algorithm: WipeAlgorithm,
-    identify: Identify,
-    signal?: AbortSignal,
-  ): Promise<void> {
-    const { name, format, capacityBytes, compat, clusterBytes, features = [], backingStore } = volume;
-    if (!isImageFormat(format)) throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
-    if (backingStore)
-      throw new StowageError(
-        'not-supported',
-        'a volume that stands on another one is not wiped: it would show that one',
-      );
-    const path = join(this.#path, name);
-    const { mode, uid, gid } = await lstat(path);
-    await using fresh = this.#place.scratch();
-    {
-      await using image = await FileImage.open(fresh.path, 'create');
-      const qcow2 = { compat, clusterBytes, features };
-      await IMAGE_FORMATS[format].create(
-        image,
-        { name, capacityBytes, format, preallocate: false, qcow2 },
-        signal,
-      );
-      await image.handle.chown(uid, gid);
-      await image.handle.chmod(mode & 0o777);
-      await image.flush();
-    }
-    const old = join(this.#place.path, 'trash', `wipe-${clock.uuid()}`);
-    await link(path, old);
-    await identify(fingerprintOf(await lstat(fresh.path, { bigint: true }), name, this.#storage));
-    await rename(fresh.path, path);
-    await syncDirectory(this.#path);
-    {
-      await using image = await FileImage.open(old, 'write');
-      await overwrite(image, algorithm, signal);
-    }
-    await rm(old, { force: true });
+    await wipeByReplacing(this.#storage, this.#place, volume, algorithm, identify, signal);
   }
 
   // ---- snapshots, checks ----
 
   listSnapshots(volume: FoundVolume): Promise<Snapshot[]> {
-    return this.#with(volume, 'write', (driver, opened) => snapshotsOf(driver).list(opened));
+    return this.#with(volume, 'read', (driver, opened) => snapshotsOf(driver).list(opened));
   }
 
   createSnapshot(volume: FoundVolume, id?: string): Promise<string> {
@@ -465,7 +469,7 @@ export class FilePool implements PoolDriver {
   async stage(spec: StageSpec, text: string): Promise<Stage> {
     const [begun] = await this.stages(spec.id);
     if (begun) return begun;
-    await this.#refuseLoss(spec);
+    await this.#refuseLoss(spec.volume, spec.replace);
     const { availableBytes } = await this.space();
     const needed = spec.parts.reduce((sum, part) => sum + (part.dense ? part.sizeBytes : 0), 0);
     if (needed > availableBytes)
@@ -473,14 +477,24 @@ export class FilePool implements PoolDriver {
         'no-space',
         `the volume needs ${needed} bytes, the pool has ${availableBytes} left`,
       );
-    return FileStage.begin(this.#stagePath(spec.id), this.#storage, this.#place, spec, text, clock.now());
+    using _claim = this.#place.claim(this.#stagePath(spec.id));
+    return await FileStage.begin(this.#stagePath(spec.id), this.#stagePlace, spec, text, clock.now());
   }
 
-  /** A transfer must not end the life of a volume by surprise, nor of its snapshots at all. */
-  async #refuseLoss({ volume: name, replace }: StageSpec): Promise<void> {
+  get #stagePlace(): StagePlace {
+    const { path, local, knownBy } = this.#storage;
+    return { path, local, knownBy, private: this.#place, refuseLoss: (...args) => this.#refuseLoss(...args) };
+  }
+
+  /** A transfer must not end the life of a volume by surprise, nor of its snapshots at all, nor take what is no volume. */
+  async #refuseLoss(name: string, replace: boolean): Promise<void> {
     if (!replace) return this.#refuseExisting(name);
     const existing = await this.look(name);
-    if (!existing) return;
+    if (!existing) {
+      if (await exists(join(this.#path, name)))
+        throw new StowageError('path-escapes-pool', `'${name}' is there and is not a volume; it stays`);
+      return;
+    }
     if (existing.format === 'ploop')
       await this.#held(name, (held) => DIRECTORY_FORMATS.ploop.refuseMounted(held));
     if (existing.snapshotCount > 0)
@@ -498,7 +512,7 @@ export class FilePool implements PoolDriver {
     const ids = id === undefined ? await readdir(join(this.#place.path, 'stages')) : [id];
     const stages: Stage[] = [];
     for (const each of ids) {
-      const resumed = FileStage.resume(this.#stagePath(each), this.#storage, this.#place);
+      const resumed = FileStage.resume(this.#stagePath(each), this.#stagePlace);
       // Of all stages one that cannot be read hides no other; of the one that was asked for the error is the answer.
       const stage = id === undefined ? await resumed.catch(() => undefined) : await resumed;
       if (stage) stages.push(stage);
@@ -507,7 +521,21 @@ export class FilePool implements PoolDriver {
   }
 
   async dropStage(id: string): Promise<void> {
-    if (await exists(this.#stagePath(id))) await this.#place.remove(this.#stagePath(id));
+    const path = this.#stagePath(id);
+    const stage = await FileStage.resume(path, this.#stagePlace).catch(() => undefined);
+    if (stage) await stage.drop();
+    else if (await exists(path)) await this.#place.remove(path);
+  }
+}
+
+/** Throws `volume-damaged` for what is there and cannot be looked at. */
+function statOf(path: string, name: string): Stats | undefined {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw new StowageError('volume-damaged', `'${name}' cannot be looked at: ${String(error)}`, {
+      cause: error,
+    });
   }
 }
 

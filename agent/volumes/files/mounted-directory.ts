@@ -42,14 +42,14 @@ export function mountedDirectory(options: MountOptions): DirectoryStorage {
     async attach() {
       const there = mountAt(path);
       if (there) {
-        if (await isSame(there.source, source)) return;
+        if (await isSame(there.source, source)) return false;
         throw new StowageError('pool-inaccessible', `${there.source} is mounted on ${path}, not ${source}`);
       }
       await makeDirectory(path);
       const [tool = 'mount', ...args] = options.command;
       const { status, stderr, stdout } = await run(tool, args, { stallMs: MOUNT_STALL_MS });
       // The mount table has the last word: some helpers fail after they have mounted, or the other way round.
-      if (mountAt(path)) return;
+      if (mountAt(path)) return true;
       throw new StowageError(
         'tool-failed',
         `${source} cannot be mounted on ${path}: ${(stderr || stdout).trim().slice(0, 500) || `status ${status}`}`,

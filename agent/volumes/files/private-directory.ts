@@ -1,11 +1,12 @@
-import { lstat, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { type FileHandle, lstat, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { volumeFormatSchema } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
-import { StowageError } from '../../../shared/util/errors.ts';
+import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import type { IdentityStore } from '../../backends/backend.ts';
 import { exists, removeIfExists, replaceFile, syncDirectory } from '../../host/files.ts';
+import { lockFile } from '../../host/lock.ts';
 import { openIdentities } from '../identities.ts';
 
 /** The pool's private directory in the pool. What begins with a dot is never listed. */
@@ -18,39 +19,68 @@ const oldIdentitiesSchema = z.record(
 );
 
 /**
- * The pool's own directory inside the pool: identities, stages, things that are being made and things that are being deleted.
+ * The agent's own directory inside a pool: identities, stages, things that are being made and things that are being deleted.
  *
  *     storage-id      which storage this is: an empty mount point has none
+ *     lock            held while an agent works here
  *     identities.log  which volume has which id
  *     new/            what is being made; nothing in it is needed after a kill
  *     trash/          what is being deleted; `wipe-…` in it is overwritten before it goes
  *     stages/ID/      a stage each
+ *
+ * Where other hosts may have the same directory as a pool, all but storage-id is in hosts/AGENT/: each has its own.
  */
 export class PrivateDirectory {
+  readonly #pool: string;
+  readonly #root: string;
   readonly path: string;
-  /** Entries of `new` and `trash` that this process works on. */
+  /** Entries of `new`, `trash` and `stages` that this process works on. */
   readonly #used = new Set<string>();
+  #lock: FileHandle | undefined;
 
-  constructor(pool: string) {
-    this.path = join(pool, PRIVATE);
+  constructor(pool: string, agent: string | undefined) {
+    this.#pool = pool;
+    this.#root = join(pool, PRIVATE);
+    this.path = agent === undefined ? this.#root : join(this.#root, 'hosts', agent);
   }
 
   /** Makes the directory where it is missing. Throws for a link, or a directory of somebody else. */
   async ensure(): Promise<void> {
-    await mkdir(this.path, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EEXIST') throw error;
-    });
-    const stat = await lstat(this.path);
+    await mkdir(this.#root, { mode: 0o700 }).catch(unlessThere);
+    const stat = await lstat(this.#root);
     // What is in it is moved and removed without a further look: in a link's place that would happen elsewhere.
     if (!stat.isDirectory() || stat.uid !== process.getuid?.())
-      throw new StowageError('path-escapes-pool', `${this.path} is not a directory of the agent's own`);
+      throw new StowageError('path-escapes-pool', `${this.#root} is not a directory of the agent's own`);
     for (const name of ['new', 'trash', 'stages'])
-      await mkdir(join(this.path, name), { recursive: true, mode: 0o700 });
+      await mkdir(join(this.path, name), { recursive: true, mode: 0o700 }).catch(unlessThere);
+  }
+
+  /** Keeps other agents of this host out, until {@link release}. Throws `pool-inaccessible`. Repeatable. */
+  async lock(): Promise<void> {
+    const path = join(this.path, 'lock');
+    if (this.#lock && (await isOpenAt(path, this.#lock))) return;
+    await this.release();
+    this.#lock = await lockFile(path, '').catch((error) => {
+      if (isStowageError(error, 'volume-in-use'))
+        throw new StowageError('pool-inaccessible', `another agent works in ${this.#pool}`);
+      throw error;
+    });
+  }
+
+  async release(): Promise<void> {
+    const lock = this.#lock;
+    this.#lock = undefined;
+    await lock?.close();
+  }
+
+  /** Whether what is there now is what was there when it was locked. */
+  async isSame(): Promise<boolean> {
+    return this.#lock === undefined || isOpenAt(join(this.path, 'lock'), this.#lock);
   }
 
   /** Which storage this is; undefined where it was never a pool of ours. */
   async storageId(): Promise<string | undefined> {
-    const text = await readFile(join(this.path, 'storage-id'), 'utf8').catch(
+    const text = await readFile(join(this.#root, 'storage-id'), 'utf8').catch(
       (error: NodeJS.ErrnoException) => {
         if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
       },
@@ -60,21 +90,27 @@ export class PrivateDirectory {
 
   async makeStorageId(): Promise<string> {
     const id = clock.uuid();
-    await replaceFile(join(this.path, 'storage-id'), `${id}\n`);
+    await replaceFile(join(this.#root, 'storage-id'), `${id}\n`);
     return id;
   }
 
   async identities(): Promise<IdentityStore> {
     const log = await openIdentities(join(this.path, 'identities.log'));
-    const old = join(this.path, 'volumes.json');
+    const old = join(this.#root, 'volumes.json');
     if (log.size === 0 && (await exists(old))) {
       const known = oldIdentitiesSchema.parse(JSON.parse(await readFile(old, 'utf8')));
       for (const [name, { id, format, inode, transfer }] of Object.entries(known))
         void log.set(name, { id, format, fingerprint: inode, transfer });
       await log.flush();
-      await removeIfExists(old);
+      if (this.path === this.#root) await removeIfExists(old);
     }
     return log;
+  }
+
+  /** All that the agent keeps here, when the pool is deleted. */
+  async removeAll(): Promise<void> {
+    await this.release();
+    await rm(this.#root, { recursive: true, force: true });
   }
 
   /** A path that nothing has yet, for something that is being made. It is removed at the end, unless it was renamed. */
@@ -91,6 +127,19 @@ export class PrivateDirectory {
     };
   }
 
+  /** A name for what is to be overwritten before it goes, also after a kill. */
+  doomed(): Disposable & { path: string } {
+    const path = join(this.path, 'trash', `wipe-${clock.uuid()}`);
+    return { path, ...this.claim(path) };
+  }
+
+  /** Keeps {@link clean} from an entry. */
+  claim(path: string): Disposable {
+    const name = basename(path);
+    this.#used.add(name);
+    return { [Symbol.dispose]: () => void this.#used.delete(name) };
+  }
+
   /** Deletes a file or a whole directory without following a link: its name goes at once or not at all. */
   async remove(path: string): Promise<void> {
     await using doomed = this.scratch('trash');
@@ -98,19 +147,39 @@ export class PrivateDirectory {
     await syncDirectory(dirname(path));
   }
 
-  /** Removes what a killed process left, and gives the paths of what must be overwritten first. What is worked on stays. */
+  /**
+   * Removes what a killed process left, and gives the paths of what must be overwritten first. What is worked on stays, and
+   * what cannot be removed: the next start tries again.
+   */
   async clean(): Promise<string[]> {
     const doomed: string[] = [];
-    for (const kind of ['new', 'trash'])
+    const remove = (path: string): Promise<void> =>
+      rm(path, { recursive: true, force: true }).catch(() => undefined);
+    for (const kind of ['new', 'trash', 'stages'])
       for (const name of await readdir(join(this.path, kind))) {
         if (this.#used.has(name)) continue;
         const path = join(this.path, kind, name);
         if (kind === 'trash' && name.startsWith('wipe-')) doomed.push(path);
-        else await rm(path, { recursive: true, force: true });
+        // Of a stage that was never begun there is no more than its directory.
+        else if (kind !== 'stages' || !(await exists(join(path, 'state.json')))) await remove(path);
       }
     // Of version 0.1.0, which nothing goes on with.
-    for (const name of ['scratch', 'transfers'])
-      await rm(join(this.path, name), { recursive: true, force: true });
+    for (const name of ['scratch', 'transfers']) await remove(join(this.#root, name));
     return doomed;
   }
+}
+
+function unlessThere(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'EEXIST') throw error;
+}
+
+/** Whether an open file is the one that has the name now. */
+async function isOpenAt(path: string, file: FileHandle): Promise<boolean> {
+  const [open, there] = await Promise.all([
+    file.stat(),
+    stat(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
+    }),
+  ]);
+  return there?.ino === open.ino && there.dev === open.dev;
 }

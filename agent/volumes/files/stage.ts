@@ -1,4 +1,4 @@
-import { lstat, mkdir, rm } from 'node:fs/promises';
+import { lstat, mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Stage, StageSpec } from '../../backends/backend.ts';
@@ -11,9 +11,13 @@ import { type FileSystemTraits, fingerprintOf } from './describe.ts';
 import type { PrivateDirectory } from './private-directory.ts';
 import { placeNew, replace } from './publish.ts';
 
-/** Where the volume will be. */
-interface PoolPlace extends FileSystemTraits {
+/** Where the volume will be, and where it is until then. */
+export interface StagePlace extends FileSystemTraits {
+  /** The pool's directory. */
   readonly path: string;
+  readonly private: PrivateDirectory;
+  /** Throws when what has a name must not be lost; without `replace`, whatever it is. */
+  refuseLoss(name: string, replace: boolean): Promise<void>;
 }
 
 /**
@@ -25,27 +29,24 @@ interface PoolPlace extends FileSystemTraits {
  */
 export class FileStage implements Stage {
   readonly #record: StageRecord;
-  readonly #pool: PoolPlace;
-  readonly #place: PrivateDirectory;
+  readonly #pool: StagePlace;
   #images: Promise<FileImage[]> | undefined;
 
-  private constructor(record: StageRecord, pool: PoolPlace, place: PrivateDirectory) {
+  private constructor(record: StageRecord, pool: StagePlace) {
     this.#record = record;
     this.#pool = pool;
-    this.#place = place;
   }
 
   static async begin(
     directory: string,
-    pool: PoolPlace,
-    place: PrivateDirectory,
+    pool: StagePlace,
     spec: StageSpec,
     text: string,
     now: number,
   ): Promise<FileStage> {
     let stage: FileStage | undefined;
     try {
-      stage = new FileStage(await StageRecord.begin(directory, spec, text, now), pool, place);
+      stage = new FileStage(await StageRecord.begin(directory, spec, text, now), pool);
       // What cannot be laid out fails here, not at the first bytes.
       await stage.images();
       return stage;
@@ -56,13 +57,9 @@ export class FileStage implements Stage {
   }
 
   /** A stage that was begun before; undefined where none was, or no more of it than its directory. */
-  static async resume(
-    directory: string,
-    pool: PoolPlace,
-    place: PrivateDirectory,
-  ): Promise<FileStage | undefined> {
+  static async resume(directory: string, pool: StagePlace): Promise<FileStage | undefined> {
     const record = await StageRecord.resume(directory);
-    return record && new FileStage(record, pool, place);
+    return record && new FileStage(record, pool);
   }
 
   get id(): string {
@@ -178,23 +175,40 @@ export class FileStage implements Stage {
     const target = join(this.#pool.path, spec.volume);
     const aside = join(this.#directory, 'aside');
     if ((await exists(this.#object)) || (await exists(aside))) {
+      // Not of what a kill left between two steps.
+      if (!(await exists(aside)) && (await this.#fingerprintAt(target)) !== sealed.fingerprint)
+        await this.#pool.refuseLoss(spec.volume, spec.replace);
       await identify(sealed.fingerprint);
       if (spec.replace && ((await exists(target)) || (await exists(aside))))
-        await replace(this.#object, target, aside, this.#place);
+        await replace(this.#object, target, aside, this.#pool.private);
       else await placeNew(this.#object, target, spec.volume);
       await syncDirectory(this.#pool.path);
     }
-    const there = await lstat(target, { bigint: true });
-    if (fingerprintOf(there, spec.volume, this.#pool) !== sealed.fingerprint)
+    if ((await this.#fingerprintAt(target)) !== sealed.fingerprint)
       throw new StowageError(
         'internal',
         `what arrived for '${spec.volume}' is neither in its transfer nor in its place`,
       );
   }
 
+  async #fingerprintAt(path: string): Promise<string | undefined> {
+    const stat = await lstat(path, { bigint: true }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+      return undefined;
+    });
+    return stat && fingerprintOf(stat, this.#record.spec.volume, this.#pool);
+  }
+
   async drop(): Promise<void> {
     await this[Symbol.asyncDispose]();
-    await this.#place.remove(this.#directory).catch((error: NodeJS.ErrnoException) => {
+    const aside = join(this.#directory, 'aside');
+    const target = join(this.#pool.path, this.#record.spec.volume);
+    // What had stepped aside for what never came is the volume still.
+    if ((await exists(aside)) && !(await exists(target))) {
+      await rename(aside, target);
+      await syncDirectory(this.#pool.path);
+    }
+    await this.#pool.private.remove(this.#directory).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error;
     });
   }

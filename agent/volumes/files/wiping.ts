@@ -1,0 +1,99 @@
+import { link, lstat, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { StowageError } from '../../../shared/util/errors.ts';
+import type { FoundVolume, Identify } from '../../backends/backend.ts';
+import { IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
+import { overwrite, type WipeAlgorithm } from '../../formats/wipe.ts';
+import { syncDirectory } from '../../host/files.ts';
+import { FileImage } from '../../images/file-image.ts';
+import { type FileSystemTraits, fingerprintOf } from './describe.ts';
+import type { PrivateDirectory } from './private-directory.ts';
+
+/** Overwrites the data of a raw image in place. Holes stay holes. */
+export async function wipeInPlace(
+  path: string,
+  algorithm: WipeAlgorithm,
+  signal?: AbortSignal,
+): Promise<void> {
+  await using image = await FileImage.open(path, 'write');
+  await overwrite(image, algorithm, signal);
+}
+
+/**
+ * Wipes an image with tables: a new empty one takes its place, and only then the old one is overwritten, aside. So the volume
+ * is sound at each moment. Until the new one is in place the old one aside has a name that nobody overwrites; afterwards
+ * what a cancel or a kill leaves there is overwritten when the pool starts next.
+ */
+export async function wipeByReplacing(
+  pool: FileSystemTraits & { path: string },
+  place: PrivateDirectory,
+  volume: FoundVolume,
+  algorithm: WipeAlgorithm,
+  identify: Identify,
+  signal?: AbortSignal,
+): Promise<void> {
+  const { name, format, capacityBytes, compat, clusterBytes, features = [], backingStore } = volume;
+  if (!isImageFormat(format)) throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
+  if (backingStore)
+    throw new StowageError(
+      'not-supported',
+      'a volume that stands on another one is not wiped: it would show that one',
+    );
+  const path = join(pool.path, name);
+  const { mode, uid, gid } = await lstat(path);
+  await using fresh = place.scratch();
+  {
+    await using image = await FileImage.open(fresh.path, 'create');
+    const qcow2 = { compat, clusterBytes, features };
+    const empty = { name, capacityBytes, format, preallocate: false, qcow2 };
+    await IMAGE_FORMATS[format].create(image, empty, signal);
+    await image.handle.chown(uid, gid);
+    await image.handle.chmod(mode & 0o777);
+    await image.flush();
+  }
+  await using aside = place.scratch('trash');
+  await link(path, aside.path);
+  await identify(fingerprintOf(await lstat(fresh.path, { bigint: true }), name, pool));
+  await rename(fresh.path, path);
+  await syncDirectory(pool.path);
+  const doomed = place.doomed();
+  await rename(aside.path, doomed.path);
+  try {
+    await wipeInPlace(doomed.path, algorithm, signal);
+    await rm(doomed.path, { force: true });
+  } finally {
+    doomed[Symbol.dispose]();
+  }
+}
+
+/** Overwrites what killed or cancelled wipes left aside, one after the other, while the pool works. */
+export class Leftovers {
+  #stop: AbortController | undefined;
+  #done: Promise<void> = Promise.resolve();
+
+  /** Does nothing while an earlier call is at work. What cannot be overwritten now is tried at the next start. */
+  begin(place: PrivateDirectory, paths: readonly string[]): void {
+    if (this.#stop) return;
+    const stop = new AbortController();
+    this.#stop = stop;
+    const work = async (): Promise<void> => {
+      for (const path of paths) {
+        using _claim = place.claim(path);
+        // Another name of the same file is a volume: it was never replaced.
+        if ((await lstat(path)).nlink === 1) await wipeInPlace(path, 'zero', stop.signal);
+        await rm(path, { force: true });
+      }
+    };
+    this.#done = work()
+      .catch(() => undefined)
+      .finally(() => {
+        this.#stop = undefined;
+      });
+  }
+
+  /** Settles when nothing is being overwritten any more. */
+  async end(): Promise<void> {
+    this.#stop?.abort(new StowageError('pool-inactive', 'the pool was stopped'));
+    await this.#done;
+  }
+}

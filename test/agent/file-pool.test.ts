@@ -1,0 +1,221 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { randomBytes, randomUUID } from 'node:crypto';
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { dirBackend } from '../../agent/backends/dir/index.ts';
+import { qcow2 } from '../../agent/formats/qcow2/index.ts';
+import { locate } from '../../agent/host/mounts.ts';
+import { FileImage } from '../../agent/images/file-image.ts';
+import { OpenPool } from '../../agent/pools/open-pool.ts';
+import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
+import { until } from '../support/controller.ts';
+import { scratch } from '../support/scratch.ts';
+
+const MIB = 1 << 20;
+
+async function poolAt(path: string) {
+  const definition = poolDefinitionSchema.parse({
+    name: 'p',
+    uuid: randomUUID(),
+    type: 'dir',
+    target: { path },
+  });
+  mkdirSync(path, { recursive: true });
+  const state = `${path}-state`;
+  mkdirSync(state, { recursive: true });
+  const pool = new OpenPool(
+    dirBackend.open(definition, {
+      agentId: 'agent',
+      stateDirectory: async () => state,
+      imageDirectories: () => [],
+    }),
+  );
+  await pool.start();
+  return { pool, [Symbol.asyncDispose]: () => pool.stop() };
+}
+
+const volume = (name: string, format: 'raw' | 'qcow2' | 'ploop' = 'raw', capacityBytes = MIB) => ({
+  name,
+  capacityBytes,
+  format,
+  preallocate: false,
+});
+
+const transfer = (name: string, more = {}) => ({
+  id: randomUUID(),
+  pool: 'p',
+  volume: name,
+  format: 'raw' as const,
+  representation: 'image' as const,
+  parts: [{ name: '', sizeBytes: MIB, dense: false }],
+  replace: true,
+  allowUsed: false,
+  digest: 'gmac' as const,
+  ...more,
+});
+
+describe('a pool of files', () => {
+  test('a volume that is renamed on the host keeps its id, and its format whatever a guest wrote into it', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    const { pool } = opened;
+    const seen = new Map<string, string>();
+    pool.on('change', (change) => {
+      for (const { name } of change.gone) seen.delete(name);
+      for (const each of change.volumes) seen.set(each.name, `${each.id} ${each.format}`);
+    });
+    const { id } = await pool.create(volume('a'));
+    const header = join(room.path, 'header');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', header, '64M']);
+    writeFileSync(join(path, 'a'), readFileSync(header), { flag: 'r+' });
+    // By the watch, and by a look at everything.
+    renameSync(join(path, 'a'), join(path, 'b'));
+    await until('the pool to change', () => seen.has('b'));
+    assert.equal(seen.get('b'), `${id} raw`);
+    await pool.stop();
+    renameSync(join(path, 'b'), join(path, 'c'));
+    await pool.start();
+    assert.equal(seen.get('c'), `${id} raw`);
+  });
+
+  test('volumes that changed names while nobody looked keep their ids', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    const { pool } = opened;
+    const [a, b] = [await pool.create(volume('a')), await pool.create(volume('b'))];
+    await pool.stop();
+    for (const [from, to] of [
+      ['a', 'x'],
+      ['b', 'a'],
+      ['x', 'b'],
+    ] as const)
+      renameSync(join(path, from), join(path, to));
+    await pool.start();
+    assert.deepEqual([(await pool.look('a')).id, (await pool.look('b')).id], [b.id, a.id]);
+  });
+
+  test('what is no volume is not replaced by one', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    mkdirSync(join(path, 'precious'));
+    writeFileSync(join(path, 'precious/file'), 'x');
+    await assert.rejects(opened.pool.stage(transfer('precious')), { code: 'path-escapes-pool' });
+    assert.ok(existsSync(join(path, 'precious/file')));
+  });
+
+  test('snapshots that were made while an upload ran are not lost by it', async () => {
+    await using room = scratch();
+    await using opened = await poolAt(join(room.path, 'pool'));
+    const { pool } = opened;
+    await pool.create(volume('v', 'qcow2'));
+    const spec = transfer('v', { format: 'qcow2', representation: 'content' });
+    await using stage = await pool.stage(spec);
+    await pool.createSnapshot('v', 'before');
+    await stage.seal('note');
+    await assert.rejects(stage.publish(), { code: 'volume-has-snapshots' });
+    assert.deepEqual(
+      (await pool.listSnapshots('v')).map((snapshot) => snapshot.id),
+      ['before'],
+    );
+  });
+
+  test('what a killed wipe put aside is overwritten only when it is no volume any more', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    const bytes = randomBytes(MIB);
+    await using opened = await poolAt(path);
+    await opened.pool.create(volume('v'));
+    writeFileSync(join(path, 'v'), bytes);
+    await opened.pool.stop();
+    const trash = join(path, '.stowage/trash');
+    linkSync(join(path, 'v'), join(trash, 'wipe-of-a-volume'));
+    writeFileSync(join(trash, 'wipe-of-nothing'), bytes);
+    await opened.pool.start();
+    await until('the pool to change', () => !existsSync(join(trash, 'wipe-of-nothing')));
+    await until('the pool to change', () => !existsSync(join(trash, 'wipe-of-a-volume')));
+    assert.ok(readFileSync(join(path, 'v')).equals(bytes));
+  });
+
+  test('leftovers that cannot be removed, and a stage without a record, keep no pool from starting', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    await opened.pool.stop();
+    mkdirSync(join(path, '.stowage/stages', 'no-record'));
+    mkdirSync(join(path, '.stowage/stages', 'torn'));
+    writeFileSync(join(path, '.stowage/stages/torn/state.json'), '{"spec":');
+    await opened.pool.start();
+    assert.ok(!existsSync(join(path, '.stowage/stages/no-record')));
+    assert.ok(!existsSync(join(path, '.stowage/stages/torn')));
+  });
+
+  test('a capacity that no table of ploop could hold is refused before anything is made', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    const { pool } = opened;
+    await assert.rejects(pool.create(volume('v', 'ploop', 900 * 2 ** 40)), { code: 'too-large' });
+    assert.ok(!existsSync(join(path, 'v')));
+    await pool.create(volume('w', 'ploop'));
+    await assert.rejects(pool.resize('w', 900 * 2 ** 40, false), { code: 'too-large' });
+    assert.equal((await pool.look('w')).capacityBytes, MIB);
+  });
+});
+
+describe('qcow2', () => {
+  test('snapshots are read as qemu-img reads them', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'image');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', path, '64M']);
+    const names = [
+      'one',
+      'zwei mit Leerzeichen',
+      'ŝnapŝoto-3',
+      ...Array.from({ length: 200 }, (_, n) => `n${n}`),
+    ];
+    for (const name of names) execFileSync('qemu-img', ['snapshot', '-c', name, path]);
+    execFileSync('qemu-img', ['snapshot', '-d', 'one', path]);
+    await using image = await FileImage.open(path, 'read');
+    assert.deepEqual(
+      (await qcow2.snapshots!.list(image)).map(({ id }) => id),
+      names.slice(1),
+    );
+  });
+
+  test('a first table that does not cover the capacity is refused', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'image');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', path, '64M']);
+    const bytes = readFileSync(path);
+    bytes.writeBigUInt64BE(64n << 40n, 24);
+    writeFileSync(path, bytes);
+    await using image = await FileImage.open(path, 'read');
+    await assert.rejects(qcow2.adopt(image), /first table is too small/);
+  });
+});
+
+test('links are followed without asking what may not answer', async () => {
+  await using room = scratch();
+  mkdirSync(join(room.path, 'real/below'), { recursive: true });
+  symlinkSync('real', join(room.path, 'link'));
+  symlinkSync('../link/below', join(room.path, 'real/relative'));
+  assert.deepEqual(locate(join(room.path, 'link/relative/x')), {
+    path: join(room.path, 'real/below/x'),
+    mayHang: false,
+  });
+  symlinkSync('circle', join(room.path, 'circle'));
+  assert.equal(locate(join(room.path, 'circle')).mayHang, false);
+});

@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, renameSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { AgentEvent } from '../../shared/protocol/agent.ts';
+import { until } from '../support/controller.ts';
+import { scratch } from '../support/scratch.ts';
+
+// Before the modules that read it: storage counts as away soon, and is looked at often.
+process.env.STOWAGE_STORAGE_TIMEOUT_MS = '100';
+const { loadBackends } = await import('../../agent/backends/registry.ts');
+const { Pools } = await import('../../agent/pools/pools.ts');
+const { AgentState } = await import('../../agent/state.ts');
+const { poolDefinitionSchema } = await import('../../shared/conf/pool.ts');
+
+async function poolsIn(directory: string) {
+  const state = await AgentState.open(directory);
+  const pools = await Pools.open(state, await loadBackends(undefined));
+  return {
+    pools,
+    async [Symbol.asyncDispose]() {
+      pools.close();
+      await state[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const definition = (more: object) => poolDefinitionSchema.parse({ name: 'p', uuid: randomUUID(), ...more });
+
+const volume = (name: string) => ({
+  name,
+  capacityBytes: 1 << 20,
+  format: 'raw' as const,
+  preallocate: false,
+});
+
+describe('the life of a pool', () => {
+  test('storage that was away and is back shows its volumes, and tells only what differs', async () => {
+    await using room = scratch();
+    await using host = await poolsIn(join(room.path, 'state'));
+    const { pools } = host;
+    const path = join(room.path, 'pool');
+    mkdirSync(path);
+    await pools.define(definition({ type: 'dir', target: { path } }));
+    await pools.start('p');
+    const operations = await pools.operations('p');
+    const { id } = await operations.create(volume('v'));
+    const told: AgentEvent[] = [];
+    pools.on('event', (event) => {
+      if (event.type !== 'pool') told.push(event);
+    });
+    renameSync(path, `${path}.away`);
+    mkdirSync(path);
+    await until('the pool to change', () => pools.get('p').state === 'inaccessible');
+    // Several tries come to nothing meanwhile.
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    assert.deepEqual(
+      pools.page('p', undefined, 10).map((each) => each.id),
+      [id],
+      'what was known stays known',
+    );
+    rmdirSync(path);
+    renameSync(`${path}.away`, path);
+    await until('the pool to change', () => pools.get('p').state === 'running');
+    assert.deepEqual(
+      pools.page('p', undefined, 10).map((each) => each.id),
+      [id],
+    );
+    assert.deepEqual(
+      told.filter((event) => event.type !== 'volumes' || event.volumes.length + event.gone.length > 0),
+      [],
+    );
+    // It is watched where it is now.
+    await operations.create(volume('w'));
+    assert.deepEqual([...pools.volumes('p').keys()].sort(), ['v', 'w']);
+  });
+
+  test('a start that hangs is stopped, and its pool can be undefined', async () => {
+    await using room = scratch();
+    await using host = await poolsIn(join(room.path, 'state'));
+    const { pools } = host;
+    const configOptions = [{ name: 'fault.start', value: 'hang' }];
+    await pools.define(definition({ type: 'test', configOptions }));
+    const starting = pools.start('p');
+    starting.catch(() => undefined);
+    await until('the start to begin', () => pools.get('p').state === 'building');
+    assert.equal((await pools.stop('p')).state, 'inactive');
+    await assert.rejects(starting, { code: 'pool-inactive' });
+    const again = pools.start('p');
+    again.catch(() => undefined);
+    await pools.undefine('p');
+    assert.deepEqual(pools.list(), []);
+  });
+
+  test('a start that does not get on ends by itself', async () => {
+    await using room = scratch();
+    await using host = await poolsIn(join(room.path, 'state'));
+    const { pools } = host;
+    const configOptions = [{ name: 'fault.start', value: 'hang' }];
+    await pools.define(definition({ type: 'test', configOptions }));
+    await assert.rejects(pools.start('p'), { code: 'pool-inaccessible' });
+    assert.equal(pools.get('p').state, 'inactive');
+  });
+
+  test('a pool that goes while everything is told is left out', async () => {
+    await using room = scratch();
+    await using host = await poolsIn(join(room.path, 'state'));
+    const { pools } = host;
+    for (const name of ['a', 'b']) await pools.define(definition({ name, uuid: randomUUID(), type: 'test' }));
+    const lines = pools.snapshot();
+    lines.next();
+    await pools.undefine('b');
+    const rest = [...lines];
+    assert.deepEqual(
+      rest.flatMap((line) => (line.type === 'pool' ? [line.pool.name] : [])),
+      ['a'],
+    );
+  });
+
+  test('two agents do not work with one state', async () => {
+    await using room = scratch();
+    await using _state = await AgentState.open(room.path);
+    await assert.rejects(AgentState.open(room.path, 100), { code: 'host-in-use' });
+  });
+});
