@@ -1,6 +1,7 @@
 import { access, constants, open, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DoctorFinding } from '../shared/protocol/agent.ts';
+import type { BackendRegistry } from './backends/registry.ts';
 import { punchHole } from './host/holes.ts';
 import { libc, libcMissingReason } from './host/libc.ts';
 import { run } from './host/run.ts';
@@ -54,8 +55,27 @@ async function kernelModule(): Promise<DoctorFinding> {
   };
 }
 
+/** Which kinds of pools work here. One that does not is no fault of a host that has no such storage. */
+async function backendFindings(backends: BackendRegistry): Promise<DoctorFinding[]> {
+  const found = backends.list().map(async (backend): Promise<DoctorFinding> => {
+    const reason = await backends.probe(backend);
+    return {
+      name: `pools of type ${backend.type}`,
+      ok: true,
+      detail: reason ? `not here: ${reason}` : 'work',
+    };
+  });
+  const refused = backends.refused.map(({ file, reason }) => ({
+    name: `backend ${file}`,
+    ok: false,
+    detail: `left aside: ${reason}`,
+    remedy: 'mend it, or take it out of STOWAGE_BACKEND_DIR',
+  }));
+  return [...(await Promise.all(found)), ...refused];
+}
+
 /** What this host has and lacks, each with a reason and a remedy. `directory` is one the agent may write to. */
-export async function doctor(directory: string): Promise<DoctorFinding[]> {
+export async function doctor(directory: string, backends: BackendRegistry): Promise<DoctorFinding[]> {
   const space = await statfs(directory);
   const freeBytes = space.bavail * space.bsize;
   const node = process.versions.node;
@@ -73,6 +93,7 @@ export async function doctor(directory: string): Promise<DoctorFinding[]> {
     await tool('qemu-img', ['--version'], 'making and converting qcow2', 'qemu-utils'),
     await tool('flock', ['--version'], 'locking ploop volumes without the native helper', 'util-linux'),
     await kernelModule(),
+    ...(await backendFindings(backends)),
     {
       name: 'state directory',
       ok: freeBytes > 64 << 20,

@@ -95,7 +95,8 @@ program
   .description('say what this host has and lacks; exit status 1 when something is missing')
   .option('--json', 'for programs')
   .action(async (options: { json?: boolean }) => {
-    const findings = await doctor('/tmp');
+    const { loadBackends } = await import('./backends/registry.ts');
+    const findings = await doctor('/tmp', await loadBackends(process.env.STOWAGE_BACKEND_DIR));
     if (options.json) console.log(JSON.stringify(findings, null, 2));
     else
       for (const { name, ok, detail, remedy } of findings)

@@ -4,10 +4,11 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { sleep } from '../shared/util/clock.ts';
-import { toStowageError } from '../shared/util/errors.ts';
+import { isStowageError, toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
 import { type Controller, startController } from './controller.ts';
 import { LocalAgent } from './hosts/local-agent.ts';
+import { lockData } from './store/lock.ts';
 
 const DEFAULT_DATA = process.env.STOWAGE_DATA ?? join(homedir(), '.local/share/stowage');
 
@@ -18,20 +19,29 @@ interface Options {
   logLevel: string;
 }
 
-/** The administrator's token: made at the first start, kept where only its owner can read it. */
+/** The administrator's token, kept where only its owner can read it: made at the first start, and when it is in force no more. */
 async function adminToken(controller: Controller, dataDirectory: string): Promise<string> {
   const path = join(dataDirectory, 'admin-token');
-  if (existsSync(path)) return readFileSync(path, 'utf8').trim();
   const { tokens } = controller.parts;
-  if ((await tokens.list()).some((token) => token.name === 'admin')) await tokens.revoke('admin');
-  const { secret } = await tokens.create('admin', 'admin');
+  if (existsSync(path)) {
+    const known = readFileSync(path, 'utf8').trim();
+    const valid = await tokens.authenticate(`Bearer ${known}`).then(
+      () => true,
+      (error) => {
+        if (isStowageError(error, 'unauthenticated')) return false;
+        throw error;
+      },
+    );
+    if (valid) return known;
+  }
+  const secret = await tokens.replace('admin', 'admin');
   await controller.parts.audit.append({
     actor: 'controller',
     source: 'controller',
     action: 'token.create',
     target: 'token admin',
     outcome: 'done',
-    detail: 'first start',
+    detail: 'at start, as there was none in force',
   });
   writeFileSync(path, `${secret}\n`, { mode: 0o600 });
   chmodSync(path, 0o600);
@@ -59,6 +69,7 @@ async function firstPool(controller: Controller, token: string, directory: strin
 async function serve(options: Options): Promise<void> {
   const [host = '127.0.0.1', port = '7070'] = options.listen.split(/:(?=\d+$)/);
   mkdirSync(options.data, { recursive: true, mode: 0o700 });
+  const unlock = lockData(options.data);
   const localAgent = options.localAgent ? new LocalAgent(join(options.data, 'agent')) : undefined;
   await localAgent?.start();
   const controller = await startController({
@@ -87,6 +98,7 @@ Then, in another shell:  npx stowage pool list`);
   const stop = async (): Promise<void> => {
     await controller.close();
     await localAgent?.stop();
+    unlock();
     process.exit(0);
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop());

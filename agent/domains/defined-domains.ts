@@ -14,6 +14,7 @@ import { removeIfExists, replaceFile, syncDirectory } from '../host/files.ts';
 import { type Configuration, readConfigurations, unreadable } from './configurations.ts';
 import { affected, changeDisks, refuseColdBus } from './device-changes.ts';
 import { imagesOf } from './images.ts';
+import { type PathOf, refuseShared } from './sharing.ts';
 
 const storedSchema = z
   .object({ config: z.string().optional(), live: z.string().optional() })
@@ -59,6 +60,7 @@ function unique(images: UsedImage[]): UsedImage[] {
 export class DefinedDomains {
   readonly #directory: string;
   readonly #volumes: HostVolumes;
+  readonly #pathOf: PathOf;
   readonly #domains = new Map<string, Stored>();
   /** What could not be read, and the file it is in: somebody may have named that otherwise than we do. */
   readonly #broken = new Map<string, { domain: Domain; path: string }>();
@@ -66,14 +68,19 @@ export class DefinedDomains {
   #last: Promise<unknown> = Promise.resolve();
   #nextId = 1;
 
-  private constructor(directory: string, volumes: HostVolumes) {
+  private constructor(directory: string, volumes: HostVolumes, pathOf: PathOf) {
     this.#directory = directory;
     this.#volumes = volumes;
+    this.#pathOf = pathOf;
   }
 
-  static async open(directory: string, volumes: HostVolumes): Promise<DefinedDomains> {
+  static async open(
+    directory: string,
+    volumes: HostVolumes,
+    pathOf: PathOf = () => undefined,
+  ): Promise<DefinedDomains> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    const domains = new DefinedDomains(directory, volumes);
+    const domains = new DefinedDomains(directory, volumes, pathOf);
     for (const file of await readConfigurations(directory, '.json')) domains.#load(file);
     return domains;
   }
@@ -120,6 +127,10 @@ export class DefinedDomains {
         ? this.#volumes(volume.pool, volume.volume, running)
         : undefined,
     );
+    if (running) {
+      const others = [...this.#domains.values()].flatMap(({ live }) => live ?? []);
+      refuseShared(document, others, this.#pathOf);
+    }
   }
 
   async #save(name: string, { config, live }: Stored): Promise<void> {

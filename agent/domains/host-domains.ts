@@ -4,7 +4,7 @@ import { StowageError } from '../../shared/util/errors.ts';
 import type { Pools } from '../pools/pools.ts';
 import type { VolumeUse } from '../volume-use.ts';
 import { unknown } from './configurations.ts';
-import { DefinedDomains } from './defined-domains.ts';
+import { DefinedDomains, type HostVolumes } from './defined-domains.ts';
 import { libvirtDomains } from './found/libvirt.ts';
 import { openvzDomains } from './found/openvz.ts';
 import { proxmoxDomains } from './found/proxmox.ts';
@@ -35,7 +35,7 @@ export class HostDomains {
     use: VolumeUse,
     root: string,
   ): Promise<HostDomains> {
-    const defined = await DefinedDomains.open(join(stateDirectory, 'domains'), (pool, name, running) => {
+    const typeOf: HostVolumes = (pool, name, running) => {
       if (!pools.list().some((known) => known.name === pool))
         throw new StowageError(
           'pool-not-found',
@@ -56,7 +56,12 @@ export class HostDomains {
       use.refuseWritten(`${pool}/${name}`);
       // A directory on a server is one to a disk, too.
       return volume.type === 'netdir' ? 'dir' : volume.type;
-    });
+    };
+    const pathOf = (pool: string, name: string): string | undefined =>
+      pools.list().some((known) => known.name === pool && known.state === 'running')
+        ? pools.volumes(pool).get(name)?.path
+        : undefined;
+    const defined = await DefinedDomains.open(join(stateDirectory, 'domains'), typeOf, pathOf);
     return new HostDomains(defined, pools, root);
   }
 

@@ -144,11 +144,17 @@ export async function run(tool: string, args: string[], options: RunOptions = {}
   }
 }
 
+/** What a tool said, in one line of bounded length. */
+export function wordsOf({ stdout, stderr }: Pick<RunResult, 'stdout' | 'stderr'>): string {
+  const lines = (stderr.trim() || stdout.trim()).split('\n').map((line) => line.trim());
+  return cut(lines.filter(Boolean).join('; '), 1000);
+}
+
 /** As {@link run}, but an exit status other than 0 is a `tool-failed` error that quotes the tool. */
 export async function runOk(tool: string, args: string[], options: RunOptions = {}): Promise<RunResult> {
   const result = await run(tool, args, options);
   if (result.status === 0) return result;
-  const words = cut(result.stderr.trim() || result.stdout.trim(), 1000);
+  const words = wordsOf(result);
   throw new StowageError(
     /no space left on device|insufficient free space/i.test(words) ? 'no-space' : 'tool-failed',
     `${tool} ${args[0] ?? ''} failed with status ${result.status}: ${words}`,

@@ -59,6 +59,7 @@ export class HostedPool {
   readonly #host: PoolHost;
   /** Which volumes stand on which files: known also while the pool is stopped, or its storage away. */
   #overlays: Promise<RecordLog<Overlay>> | undefined;
+  #isKnown = true;
   #state: Pool['state'] = 'inactive';
   #reason: string | undefined;
   #since = clock.now();
@@ -86,6 +87,11 @@ export class HostedPool {
 
   get state(): Pool['state'] {
     return this.#state;
+  }
+
+  /** Whether it is known what is in the pool: not before the storage of one that shall run was seen for the first time. */
+  get isKnown(): boolean {
+    return this.#isKnown;
   }
 
   get inOwnProcess(): boolean {
@@ -169,6 +175,7 @@ export class HostedPool {
   }
 
   #forgetVolumes(): void {
+    this.#isKnown = true;
     this.log.clear();
     const { generation, revision } = this.log;
     this.#host.emit({ type: 'volumes-begin', pool: this.definition.name });
@@ -219,6 +226,7 @@ export class HostedPool {
 
   /** As a pool that shall run whatever happens: while its storage is away it is inaccessible, and tried again. */
   async keepRunning(): Promise<void> {
+    this.#isKnown = false;
     this.#become('building');
     await this.#start().catch((error) => this.#lost(error));
   }
@@ -229,13 +237,27 @@ export class HostedPool {
     this.#started = new Map();
     try {
       await this.#unlessGivenUp(this.#pool.start());
-      this.#apply(this.#differences(this.#started));
+      this.#told(this.#differences(this.#started));
     } finally {
       this.#started = undefined;
     }
     this.#space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
     this.#become('running');
     this.#keepLooking();
+  }
+
+  /** Tells what a start has found: all of it, when nothing could be told before. */
+  #told(change: PoolChange): void {
+    if (this.#isKnown) {
+      this.#apply(change);
+      return;
+    }
+    this.#isKnown = true;
+    const pool = this.definition.name;
+    this.#host.emit({ type: 'volumes-begin', pool });
+    this.#apply(change);
+    const { generation, revision } = this.log;
+    this.#host.emit({ type: 'volumes-end', pool, now: { generation, revision } });
   }
 
   /** Settles as a start does; throws when that is given up, or when it does not get on. */

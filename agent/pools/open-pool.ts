@@ -388,8 +388,16 @@ export class OpenPool
     );
   }
 
-  async remove(name: string, etag?: string): Promise<void> {
+  async remove(
+    name: string,
+    { etag, deleteSnapshots }: { etag?: string; deleteSnapshots?: boolean } = {},
+  ): Promise<void> {
     const found = await this.#find(name);
+    if (found.snapshotCount > 0 && !deleteSnapshots)
+      throw new StowageError(
+        'volume-has-snapshots',
+        `volume '${name}' has ${found.snapshotCount} snapshots, which would go with it`,
+      );
     const { etag: now } = this.#seen.get(name)!;
     if (etag !== undefined && etag !== now)
       throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);

@@ -54,7 +54,8 @@ export interface PoolOperations {
   look(name: string): Promise<Volume>;
 
   create(volume: NewVolume, signal?: AbortSignal): Promise<Volume>;
-  remove(name: string, etag?: string): Promise<void>;
+  /** Throws `volume-has-snapshots` for a volume that has some, unless they are to go with it. */
+  remove(name: string, options?: { etag?: string; deleteSnapshots?: boolean }): Promise<void>;
   resize(name: string, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<Volume>;
   clone(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
   wipe(name: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<Volume>;

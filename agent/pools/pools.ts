@@ -236,8 +236,9 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       // It may have gone while the lines before were read.
       const pool = this.#broken.get(name) ?? this.#pools.get(name)?.describe();
       if (pool) yield { type: 'pool', pool };
-      const log = this.#pools.get(name)?.log;
-      if (!log) continue;
+      const { log, isKnown } = this.#pools.get(name) ?? {};
+      // Storage that was not seen yet is no empty pool: who knows its volumes from before keeps them.
+      if (!log || !isKnown) continue;
       const state = () => ({ generation: log.generation, revision: log.revision });
       const change = log.since(known[name]);
       if (change) {

@@ -70,7 +70,7 @@ export function hostRoutes(http: AgentHttp, agent: HostAgent): void {
       );
     return backend.findSources(request.query.host);
   });
-  http.get('/v1/doctor', () => doctor(agent.state.directory));
+  http.get('/v1/doctor', () => doctor(agent.state.directory, agent.backends));
 
   http.post('/v1/events', { schema: { body: eventsRequestSchema } }, (request, reply) => {
     const stream = new PassThrough();

@@ -139,9 +139,9 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     '/v1/pools/:pool/volumes/:volume',
     { schema: { ...params, querystring: deleteQuery } },
     (request) =>
-      destroy(request, 'being deleted', (pool) =>
-        pool.remove(request.params.volume, request.query.etag),
-      ).then(() => ({})),
+      destroy(request, 'being deleted', (pool) => pool.remove(request.params.volume, request.query)).then(
+        () => ({}),
+      ),
   );
 
   http.post(

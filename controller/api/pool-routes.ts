@@ -144,7 +144,9 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
   );
 
   for (const action of ['build', 'start', 'stop', 'refresh'] as const) {
-    const config = { role: 'operator' as const, audit: `pool.${action}` };
+    // Building may destroy what is there.
+    const role = action === 'build' ? ('admin' as const) : ('operator' as const);
+    const config = { role, audit: `pool.${action}` };
     http.post(
       `/api/v1/hosts/:host/pools/:pool/${action}`,
       { config, schema: { tags, params: poolParams, querystring: buildQuery } },

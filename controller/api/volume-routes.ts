@@ -32,6 +32,7 @@ const migrateBody = migrateParamsSchema.omit({ source: true }).extend({ target: 
 
 /** `allowUsed`: go ahead although domains use the volume; their names are put on record. */
 const usedQuery = z.object({ allowUsed: z.stringbool().default(false) });
+const deleteQuery = usedQuery.extend({ deleteSnapshots: z.stringbool().default(false) });
 
 interface VolumeAddress {
   host: string;
@@ -81,7 +82,13 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
   http.get(
     '/api/v1/volumes',
     { config: { role: 'viewer' }, schema: { tags, querystring: listQuery } },
-    (request) => inventory.volumes(request.query),
+    async (request) => {
+      const { host, pool } = request.query;
+      // A list of what is in no pool is no empty list.
+      if (host !== undefined) await fleet.row(host);
+      if (host !== undefined && pool !== undefined) await inventory.pool(host, pool);
+      return inventory.volumes(request.query);
+    },
   );
   http.get(
     `${path}/:volume`,
@@ -142,13 +149,19 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     `${path}/:volume`,
     {
       config: { role: 'operator', audit: 'volume.delete' },
-      schema: { tags, params: volumeParams, querystring: usedQuery },
+      schema: { tags, params: volumeParams, querystring: deleteQuery },
     },
     async (request, reply) => {
-      const { allowUsed } = request.query;
-      request.note = { detail: await goneOver(request.params, allowUsed) };
+      const { allowUsed, deleteSnapshots } = request.query;
+      const over = await goneOver(request.params, allowUsed);
+      request.note = { detail: detail(deleteSnapshots ? 'with its snapshots' : '', over) };
       await change(request.params, `delete by ${request.actor.name}`, (agent, fence) =>
-        agent.json(agentVolumePath(request.params), { method: 'DELETE', fence, allowUsed, patient: true }),
+        agent.json(`${agentVolumePath(request.params)}?deleteSnapshots=${deleteSnapshots}`, {
+          method: 'DELETE',
+          fence,
+          allowUsed,
+          patient: true,
+        }),
       );
       await inventory.removeVolume(
         (await fleet.row(request.params.host)).id,

@@ -51,10 +51,43 @@ export class Tokens {
       .execute();
   }
 
+  /** Throws `token-not-found`, and `last-admin` for the only administrator's token that is in force. */
   async revoke(name: string): Promise<void> {
-    const result = await this.#store.deleteFrom('tokens').where('name', '=', name).executeTakeFirst();
-    if (result.numDeletedRows === 0n)
-      throw new StowageError('token-not-found', `there is no token named '${name}'`);
+    const result = await this.#store
+      .deleteFrom('tokens')
+      .where('name', '=', name)
+      .where((row) =>
+        row.or([
+          row('role', '!=', 'admin'),
+          row.exists(
+            row
+              .selectFrom('tokens as other')
+              .select('other.id')
+              .where('other.role', '=', 'admin')
+              .where('other.name', '!=', name)
+              .where((other) =>
+                other.or([
+                  other('other.expires_at', 'is', null),
+                  other('other.expires_at', '>', clock.now()),
+                ]),
+              ),
+          ),
+        ]),
+      )
+      .executeTakeFirst();
+    if (result.numDeletedRows > 0n) return;
+    if ((await this.list()).some((token) => token.name === name))
+      throw new StowageError(
+        'last-admin',
+        `'${name}' is the last administrator's token: make another one first`,
+      );
+    throw new StowageError('token-not-found', `there is no token named '${name}'`);
+  }
+
+  /** A new secret under a name, whatever had it before. */
+  async replace(name: string, role: Role): Promise<string> {
+    await this.#store.deleteFrom('tokens').where('name', '=', name).execute();
+    return (await this.create(name, role)).secret;
   }
 
   /** Who an `Authorization` header stands for. Throws `unauthenticated`. */

@@ -152,6 +152,17 @@ export function poolCommand(): Command {
     .action(async (reference: string) =>
       show(await callJson<ListedPool>(poolPath(poolReference(reference))), describe),
     );
+  pool
+    .command('build <host/pool>')
+    .description('make the storage of a stopped pool: its directory, its file system, its volume group')
+    .option('--overwrite', 'format the storage, whatever is there')
+    .option('--no-overwrite', 'format the storage, unless something is there')
+    .action(async (reference: string, options: { overwrite?: boolean }) => {
+      const { overwrite } = options;
+      const query = overwrite === undefined ? '' : `?overwrite=${overwrite}`;
+      await call(`${poolPath(poolReference(reference))}/build${query}`, { method: 'POST' });
+      show({ built: reference }, () => `pool ${reference} is built`);
+    });
   for (const action of ['start', 'stop', 'refresh'] as const) {
     pool.command(`${action} <host/pool>`).action(async (reference: string) => {
       const changed = await callJson<Pool>(`${poolPath(poolReference(reference))}/${action}`, {
@@ -168,6 +179,7 @@ export function poolCommand(): Command {
       await call(`${poolPath(poolReference(reference))}?storage=${Boolean(options.storage)}`, {
         method: 'DELETE',
       });
+      show({ deleted: reference }, () => `pool ${reference} is not defined any more`);
     });
   return pool;
 }

@@ -227,8 +227,15 @@ export function volCommand(): Command {
   vol
     .command('delete <host/pool/vol>')
     .addOption(allowUsedOption())
-    .action(async (text: string, options: { allowUsed?: boolean }) => {
-      await call(`${volumePath(volumeReference(text))}${usedQuery(options)}`, { method: 'DELETE' });
+    .option(
+      '--delete-snapshots',
+      'delete the snapshots in it too; a volume with snapshots is refused otherwise',
+    )
+    .action(async (text: string, options: { allowUsed?: boolean; deleteSnapshots?: boolean }) => {
+      const query = new URLSearchParams();
+      for (const name of ['allowUsed', 'deleteSnapshots'] as const)
+        if (options[name]) query.set(name, 'true');
+      await call(`${volumePath(volumeReference(text))}?${query}`, { method: 'DELETE' });
       show({ deleted: text }, () => `${printable(text)} deleted`);
     });
   vol

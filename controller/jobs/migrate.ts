@@ -185,7 +185,11 @@ async function removeSource(context: Context): Promise<void> {
   const fence = await context.fence(source);
   const etag = encodeURIComponent(context.notes.etag ?? '');
   await agent
-    .json(`${agentVolumePath(from)}?etag=${etag}`, { method: 'DELETE', fence, allowUsed })
+    .json(`${agentVolumePath(from)}?etag=${etag}&deleteSnapshots=true`, {
+      method: 'DELETE',
+      fence,
+      allowUsed,
+    })
     .catch((error) => {
       // Gone is what it shall be: the step was run before, and killed before it could be recorded.
       if (error.code !== 'volume-not-found') throw error;

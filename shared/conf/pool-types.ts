@@ -7,6 +7,8 @@ export interface PoolType {
   /** Formats of the source, in libvirt's order, the first one the default unless told. */
   formats?: readonly string[];
   defaultFormat?: string;
+  /** Formats that pools can have here and that libvirt does not know. */
+  ownFormats?: readonly string[];
   /** Has no `<target>`: its volumes are reached over the network. */
   untargeted?: true;
   /** Where the volumes are when the definition does not say, or whatever it says. */
@@ -39,8 +41,13 @@ export const POOL_TYPES = {
       'ocfs2',
       'vmfs',
     ],
+    ownFormats: ['btrfs'],
   },
-  netfs: { source: ['host', 'dir'], formats: ['auto', 'nfs', 'glusterfs', 'cifs'] },
+  netfs: {
+    source: ['host', 'dir'],
+    formats: ['auto', 'nfs', 'glusterfs', 'cifs'],
+    ownFormats: ['sshfs'],
+  },
   logical: {
     source: ['name', 'device'],
     formats: ['unknown', 'lvm2'],

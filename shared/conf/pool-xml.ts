@@ -72,7 +72,7 @@ function parseSource(
   type: PoolTypeName,
   poolName: string,
 ): PoolDocument['source'] {
-  const { source: parts, formats, defaultFormat }: PoolType = POOL_TYPES[type];
+  const { source: parts, formats, ownFormats = [], defaultFormat }: PoolType = POOL_TYPES[type];
   const has = (part: SourcePart): boolean => parts.includes(part);
   const host = (found: XmlElement) => {
     const name = found.attribute('name');
@@ -88,7 +88,8 @@ function parseSource(
   const named = element?.textOf('name');
   if (type === 'rbd' && !named) throw xmlError("element 'name' is mandatory for RBD pool");
   const format = element?.one('format')?.attribute('type');
-  if (formats && format && !formats.includes(format)) throw unsupported(`unknown pool format type ${format}`);
+  if (formats && format && ![...formats, ...ownFormats].includes(format))
+    throw unsupported(`unknown pool format type ${format}`);
   const hosts = element?.all('host').map(host) ?? [];
   const devices = element?.all('device').map(device) ?? [];
   const dir = element?.one('dir')?.attribute('path') ?? (type === 'gluster' ? '/' : undefined);

@@ -69,7 +69,11 @@ export const buildPoolSchema = z.object({
 });
 export const createVolumeSchema = newVolumeSchema;
 /** `etag`: delete only this state of the volume. */
-export const deleteQuery = z.object({ etag: z.string().max(200).optional() });
+export const deleteQuery = z.object({
+  etag: z.string().max(200).optional(),
+  /** Snapshots in the volume go with it; without this one that has some is refused. */
+  deleteSnapshots: z.stringbool().default(false),
+});
 export const resizeVolumeSchema = z.object({
   capacityBytes: capacitySchema,
   shrink: z.boolean().default(false),

@@ -40,6 +40,7 @@ export const ERRORS = {
   'pool-active': 409,
   'pool-not-empty': 409,
   'host-in-use': 409,
+  'last-admin': 409,
   'job-state': 409,
   'domain-state': 409,
   'upload-offset': 409,

@@ -108,6 +108,42 @@ describe('the rules of disks, on every way into a domain', () => {
   });
 });
 
+describe('two domains that run', () => {
+  const on = (name: string, disks: string) =>
+    domainWith(disks, { name, uuid: `c7a5fdbd-edaf-9455-926a-d65c16db18${name === 'one' ? '11' : '22'}` });
+
+  test('do not have one image between them, unless both say so or both only read', async () => {
+    for (const [inner, code] of [
+      ['', 'volume-used'],
+      ['<shareable/>', undefined],
+      ['<readonly/>', undefined],
+    ] as const) {
+      await using room = scratch();
+      const domains = await DefinedDomains.open(room.path, volumes);
+      await domains.define(on('one', disk('vda', '/images/a', inner)));
+      await domains.define(on('two', disk('vdb', '/images/../images/a', inner)));
+      await domains.start('one');
+      if (code === undefined) await domains.start('two');
+      else await assert.rejects(domains.start('two'), { code });
+    }
+  });
+
+  test('are not given one while they run, by its path or by its pool', async () => {
+    await using room = scratch();
+    const pathOf = (pool: string, volume: string) => (pool === 'p' ? `/images/${volume}` : undefined);
+    const domains = await DefinedDomains.open(room.path, volumes, pathOf);
+    await domains.define(on('one', disk('vda', '/images/a')));
+    await domains.define(on('two', ''));
+    for (const name of ['one', 'two']) await domains.start(name);
+    const byPool = "<disk type='volume'><source pool='p' volume='a'/><target dev='vdc'/></disk>";
+    await assert.rejects(domains.changeDevice('two', byPool, 'attach-device', affect({ live: true })), {
+      code: 'volume-used',
+    });
+    await domains.destroy('one');
+    await domains.changeDevice('two', byPool, 'attach-device', affect({ live: true }));
+  });
+});
+
 describe('a defined domain', () => {
   test('is there after a restart, both its forms, with its secrets and the end of its chain', async () => {
     await using room = scratch();

@@ -117,6 +117,20 @@ describe('a sink', () => {
     assert.equal((await again.stages()).length, 1);
   });
 
+  test('bytes of another container are refused where nobody said what they are', async () => {
+    await using room = scratch();
+    const pool = await poolIn(join(room.path, 'pool'));
+    const head = Buffer.alloc(CHUNK_BYTES);
+    head.write('KDMV', 0, 'latin1');
+    const assumed = await pool.openSink({ ...spec(CHUNK_BYTES, 'a'), formatAssumed: true });
+    await assert.rejects(assumed.write(await dataChunk(0, head)), {
+      code: 'invalid-image',
+      message: /looks like vmdk/,
+    });
+    const told = await pool.openSink(spec(CHUNK_BYTES, 'b'));
+    await told.write(await dataChunk(0, Buffer.from(head)));
+  });
+
   test('while it is put in place it takes no data and cannot be taken back', async () => {
     await using room = scratch();
     const pool = await poolIn(join(room.path, 'pool'));
@@ -181,7 +195,7 @@ describe('a sink', () => {
       preallocate: false,
     });
     await pool.pool.resize('v', 8192, false);
-    await assert.rejects(pool.pool.remove('v', volume.etag), { code: 'volume-changed' });
+    await assert.rejects(pool.pool.remove('v', { etag: volume.etag }), { code: 'volume-changed' });
     assert.equal((await pool.refresh()).length, 1);
   });
 });

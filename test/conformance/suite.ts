@@ -209,10 +209,11 @@ export function runBackendSuite(suite: Suite): void {
       it(`content goes into a volume of format ${format} and comes out again`, {
         feature: 'transfer',
       }, async ({ pool, seen }) => {
+        // A size that is a multiple of nothing.
         const bytes = Buffer.concat([
           randomBytes(CHUNK_BYTES),
           Buffer.alloc(2 * CHUNK_BYTES),
-          randomBytes(MIB),
+          randomBytes(MIB - 24),
         ]);
         const sink = await Sink.open(await pool.stage(transfer('v', bytes.length, { format })));
         await put(sink, bytes);
@@ -302,10 +303,23 @@ export function runBackendSuite(suite: Suite): void {
       seen,
     }) => {
       const { id, etag } = await pool.create(wanted('v', 'raw'));
-      await assert.rejects(pool.remove('v', `${etag}x`), { code: 'volume-changed' });
-      await pool.remove('v', etag);
+      await assert.rejects(pool.remove('v', { etag: `${etag}x` }), { code: 'volume-changed' });
+      await pool.remove('v', { etag });
       assert.equal(seen.size, 0);
       assert.notEqual((await pool.create(wanted('v', 'raw'))).id, id);
+    });
+
+    it('a volume with snapshots is deleted only together with them', { feature: 'snapshot' }, async ({
+      pool,
+    }) => {
+      for (const format of traits.formats.filter((each) => each !== 'raw')) {
+        await pool.create(wanted(format, format));
+        const id = await pool.createSnapshot(format);
+        await assert.rejects(pool.remove(format), { code: 'volume-has-snapshots' });
+        assert.ok((await pool.listSnapshots(format)).some((snapshot) => snapshot.id === id));
+        await pool.remove(format, { deleteSnapshots: true });
+        await assert.rejects(pool.look(format), { code: 'volume-not-found' });
+      }
     });
 
     it('ids outlive a restart of the agent', {

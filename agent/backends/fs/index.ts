@@ -38,7 +38,8 @@ export const fsBackend: Backend = {
     const { devices, format = 'auto' } = definition.source;
     if (devices.length !== 1)
       throw new StowageError('invalid-argument', "a pool of type 'fs' has one source device");
-    if (!(POOL_TYPES.fs.formats as readonly string[]).includes(format) && format !== 'btrfs')
+    const { formats, ownFormats } = POOL_TYPES.fs;
+    if (![...formats, ...ownFormats].some((known) => known === format))
       throw new StowageError('invalid-argument', `unknown pool format type ${format}`);
   },
 

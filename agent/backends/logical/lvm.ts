@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { StowageError } from '../../../shared/util/errors.ts';
-import { type RunResult, run } from '../../host/run.ts';
+import { type RunResult, run, wordsOf } from '../../host/run.ts';
 
 /** What LVM says, and which error that is. */
 const ERRORS = [
@@ -15,7 +15,7 @@ export async function lvm(command: string, args: string[]): Promise<RunResult> {
   // Descriptors that the agent has open are closed by the kernel; LVM must not complain of them.
   const result = await run(command, args, { env: { LVM_SUPPRESS_FD_WARNINGS: '1' } });
   if (result.status === 0) return result;
-  const words = (result.stderr.trim() || result.stdout.trim()).slice(0, 1000);
+  const words = wordsOf(result);
   const code = ERRORS.find(([pattern]) => pattern.test(words))?.[1] ?? 'tool-failed';
   throw new StowageError(code, `${command} failed with status ${result.status}: ${words}`);
 }

@@ -109,7 +109,7 @@ export class VolumeGroup implements DeviceStorage {
       '--type',
       'linear',
       '--size',
-      `${sizeBytes}b`,
+      sizeOf(sizeBytes),
       '--name',
       name,
       '--',
@@ -123,14 +123,14 @@ export class VolumeGroup implements DeviceStorage {
     const target = `${this.name}/${device.name}`;
     const [row] = await report('lvs', ['lv_layout'], ['--', target]);
     if (row?.lv_layout !== 'linear') {
-      await lvm('lvextend', ['--size', `${sizeBytes}b`, '--', target]);
+      await lvm('lvextend', ['--size', sizeOf(sizeBytes), '--', target]);
       return zeroFrom(device.path, device.sizeBytes);
     }
     // The extents are zeroed in a volume of their own before they belong to this one: a kill leaves no old bytes in it.
     for (let attempt = 1; ; attempt++) {
       const extents = await this.#zeroedExtents(more, scratchName);
       try {
-        await lvm('lvextend', ['--size', `${sizeBytes}b`, '--', target, ...extents]);
+        await lvm('lvextend', ['--size', sizeOf(sizeBytes), '--', target, ...extents]);
         return;
       } catch (error) {
         if (attempt === TRIES) throw error;
@@ -161,7 +161,7 @@ export class VolumeGroup implements DeviceStorage {
       '--force',
       '--yes',
       '--size',
-      `${sizeBytes}b`,
+      sizeOf(sizeBytes),
       '--',
       `${this.name}/${device.name}`,
     ]);
@@ -181,6 +181,9 @@ export class VolumeGroup implements DeviceStorage {
     await lvm('lvremove', ['--yes', '--', `${this.name}/${name}`]);
   }
 }
+
+/** LVM takes whole sectors, and makes whole extents of them. */
+const sizeOf = (bytes: number): string => `${Math.ceil(bytes / 512) * 512}b`;
 
 /** Parts of others and pools of thin volumes are no volumes. */
 function isVolume({ lv_layout: layout = '', lv_role: role = '' }: Record<string, string>): boolean {

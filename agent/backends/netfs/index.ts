@@ -10,7 +10,7 @@ import { FILE_TRAITS } from '../../volumes/files/traits.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 
 /** Beside libvirt's formats: a directory of another host by SFTP. */
-const FORMATS: readonly string[] = [...POOL_TYPES.netfs.formats, 'sshfs'];
+const FORMATS: readonly string[] = [...POOL_TYPES.netfs.formats, ...POOL_TYPES.netfs.ownFormats];
 
 /** SFTP has no inode numbers, and a CIFS client may do without those of its server: each makes up its own then. */
 const WITHOUT_INODES: readonly string[] = ['sshfs', 'cifs'];

@@ -269,7 +269,10 @@ export class BlockPool implements PoolDriver {
 
 function refuseFormat(format: NewVolume['format']): void {
   if (format !== 'raw')
-    throw new StowageError('not-supported', `this pool holds no volumes of format ${format}, only raw ones`);
+    throw new StowageError(
+      'not-supported',
+      `this pool holds no volumes of format ${format}, only raw ones; the format raw converts it`,
+    );
 }
 
 const taken = (name: string): StowageError =>

@@ -3,7 +3,7 @@ import type { Permissions } from '../../../shared/conf/permissions.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { makeDirectory } from '../../host/files.ts';
 import { mountAt } from '../../host/mounts.ts';
-import { run } from '../../host/run.ts';
+import { run, wordsOf } from '../../host/run.ts';
 import type { DirectoryStorage } from './file-pool.ts';
 
 /** A server that does not answer keeps mount waiting without progress. */
@@ -52,7 +52,7 @@ export function mountedDirectory(options: MountOptions): DirectoryStorage {
       if (mountAt(path)) return true;
       throw new StowageError(
         'tool-failed',
-        `${source} cannot be mounted on ${path}: ${(stderr || stdout).trim().slice(0, 500) || `status ${status}`}`,
+        `${source} cannot be mounted on ${path}: ${wordsOf({ stdout, stderr }) || `status ${status}`}`,
       );
     },
 
