@@ -18,6 +18,8 @@ const TOOLS = {
   'mkfs.btrfs': 'btrfs-progs',
   sudo: 'sudo',
   sshfs: 'sshfs',
+  glusterd: 'glusterfs-server',
+  'mount.glusterfs': 'glusterfs-client',
   blkid: 'util-linux',
   flock: 'util-linux',
   // Test hosts with a kernel of their own.
