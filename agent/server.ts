@@ -2,8 +2,10 @@ import { chmod, mkdir } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { createConnection, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import { clock } from '../shared/util/clock.ts';
 import { StowageError } from '../shared/util/errors.ts';
 import { removeIfExists } from './host/files.ts';
+import { releaseMemory } from './host/memory.ts';
 import { HostAgent } from './host-agent.ts';
 import { createHttp } from './http.ts';
 import { domainRoutes } from './routes/domains.ts';
@@ -11,6 +13,8 @@ import { hostRoutes } from './routes/host.ts';
 import { poolRoutes } from './routes/pools.ts';
 import { transferRoutes } from './routes/transfers.ts';
 import { volumeRoutes } from './routes/volumes.ts';
+
+const SETTLED_MS = 2_000;
 
 /** An agent ready to answer over whatever stream it is given (`server.emit('connection', stream)`). */
 export async function createAgent(
@@ -25,6 +29,8 @@ export async function createAgent(
   volumeRoutes(http, agent);
   transferRoutes(http, agent, server);
   await http.ready();
+  // What loading it took is not needed again.
+  clock.after(SETTLED_MS, () => void releaseMemory().catch(() => undefined), false);
   const close = async (): Promise<void> => {
     agent.close();
     server.closeAllConnections();

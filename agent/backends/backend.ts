@@ -90,7 +90,7 @@ export interface FoundVolume extends Omit<Volume, 'id' | 'etag'> {
   /** Changes whenever the stored bytes may have changed. */
   mark: string;
   /** Changes with anything that a look would tell. */
-  stamp: string;
+  stamp: string | number;
 }
 
 /** What is known of a volume from before. */
@@ -99,7 +99,7 @@ export interface Known {
   /** On record from when the volume was made or first seen: what a guest writes into it never changes its format. */
   format?: VolumeFormat;
   /** Of the last look; absent when it must be looked at anew. */
-  stamp?: string;
+  stamp?: string | number;
 }
 
 /** What was found under a name: a volume, or that the one known is as it was. */

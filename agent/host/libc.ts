@@ -13,6 +13,8 @@ export interface Libc {
   flock(fd: number, operation: number): number;
   /** inotify_add_watch(2); the watch, or -1. */
   inotifyAddWatch(fd: number, path: string, mask: number): number;
+  /** statx(2) into a buffer of 256 bytes; 0 on success. */
+  statx(directory: number, path: string, flags: number, mask: number, buffer: Uint8Array): number;
   /** ioctl(2) with a pointer to a structure, on a thread of its own; 0 on success. */
   ioctl(fd: number, request: number, argument: Uint8Array): Promise<number>;
   /** errno of the last of these calls that failed, but for ioctl. */
@@ -60,6 +62,7 @@ function loadLibc(): { libc?: Libc; reason?: string } {
           new Promise((resolve, reject) =>
             ioctl.async(...args, (error, result) => (error ? reject(error) : resolve(result))),
           ),
+        statx: library.func('int statx(int dirfd, const char *path, int flags, uint32_t mask, void *buffer)'),
         errno: () => koffi.errno(),
       },
     };

@@ -7,6 +7,7 @@ import type { AgentEvent } from '../../shared/protocol/agent.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { Space } from '../backends/backend.ts';
+import { releaseMemory } from '../host/memory.ts';
 import { RecordLog } from '../host/record-log.ts';
 import type { OpenPool } from './open-pool.ts';
 import type { PoolChange, PoolOperations } from './operations.ts';
@@ -20,6 +21,8 @@ const SILENCE_MS = Number(process.env.STOWAGE_STORAGE_TIMEOUT_MS ?? 15_000);
 const POLL_MS = 2 * SILENCE_MS;
 /** Longest that a start may take without telling of a volume: a server may be slow to mount. */
 const START_SILENCE_MS = 4 * SILENCE_MS;
+/** A first look at so many leaves much behind that nobody needs. */
+const MANY_VOLUMES = 20_000;
 const NO_SPACE: Space = { capacityBytes: 0, allocationBytes: 0, availableBytes: 0 };
 
 /** Settles as `work` does, or throws `pool-inaccessible` when that takes too long. */
@@ -244,6 +247,7 @@ export class HostedPool {
     this.#space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
     this.#become('running');
     this.#keepLooking();
+    if (this.log.volumes.size > MANY_VOLUMES) void releaseMemory().catch(() => undefined);
   }
 
   /** Tells what a start has found: all of it, when nothing could be told before. */

@@ -65,6 +65,8 @@ async function run(): Promise<void> {
   const api = (method: string, path: string, json?: unknown) => call(socket, method, `/v1${path}`, json);
   try {
     while (!(await api('GET', '/info').catch(() => undefined))) await sleep(50);
+    // Until it has given back what it took to load it.
+    await sleep(4000);
     console.log(`agent without pools: ${rssMiB(pid).toFixed(0)} MiB`);
     for (const size of SIZES) {
       const target = join(room.path, `pool-${size}`);
@@ -130,6 +132,8 @@ async function run(): Promise<void> {
       await sleep(seconds * 1000);
       console.log(`${what}: ${(((cpuMs(pid) - before) / seconds / 1000) * 100).toFixed(2)} % of a core`);
     };
+    // It gives back what the looks took.
+    await sleep(15_000);
     await idle('idle with 110,100 volumes', 30);
     console.log(`agent after it was idle: ${rssMiB(pid).toFixed(0)} MiB`);
     const guest = spawn(process.execPath, [

@@ -9,6 +9,7 @@ import { DIRECTORY_FORMATS, type ImageFormatName, probeFormat } from '../../form
 import { BASE_IMAGE, DESCRIPTOR } from '../../formats/ploop/descriptor.ts';
 import { factsOf, parseQcow2Header, qcow2HeadBytes } from '../../formats/qcow2/header.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
+import { stampOf } from './stamps.ts';
 
 const HEAD_BYTES = 4096;
 
@@ -62,11 +63,6 @@ const damaged = (error: unknown, name: string) => ({
   snapshotCount: 0,
   damaged: cut(toStowageError(nameVolume(error, name)).message, 500),
 });
-
-/** What changes with anything that a look at a file would tell. */
-export function stampOf(stat: BigIntStats): string {
-  return `${stat.ctimeNs}.${stat.blocks}.${stat.size}`;
-}
 
 /** The first bytes of a file; more of them where the name of a backing file lies behind. */
 function headOf(path: string, size: bigint): Buffer {

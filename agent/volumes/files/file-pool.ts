@@ -35,6 +35,7 @@ import { holdDirectory, nameVolume } from './held-directory.ts';
 import { PrivateDirectory } from './private-directory.ts';
 import { placeNew } from './publish.ts';
 import { FileStage, type StagePlace } from './stage.ts';
+import { StampReader } from './stamps.ts';
 import { watchDirectory } from './watch.ts';
 import { Leftovers, wipeByReplacing, wipeInPlace } from './wiping.ts';
 
@@ -215,9 +216,13 @@ export class FilePool implements PoolDriver {
     await this.#requireStorage();
     let batch: Found[] = [];
     const turns = new Turns();
+    using stamps = StampReader.open(this.#path);
     for (const name of await readdir(this.#path)) {
       if (name.startsWith('.') || name.includes('\ufffd')) continue;
-      const described = describeEntry(this.#path, name, known(name), this.#storage);
+      const before = known(name);
+      // A ploop volume is more than its directory, and has a stamp that is no number.
+      const same = typeof before?.stamp === 'number' && stamps?.read(name) === before.stamp;
+      const described = same ? 'unchanged' : describeEntry(this.#path, name, before, this.#storage);
       const found = described instanceof Promise ? await described : described;
       if (found) batch.push(found === 'unchanged' ? { name, unchanged: true } : found);
       if (batch.length >= BATCH) {
