@@ -38,7 +38,8 @@ for (let round = 0; round <= ROUNDS; round++) {
   });
   while (!(await ask(join(state, 'agent.sock')))) await sleep(2);
   if (round > 0) starts.push(performance.now() - began);
-  await sleep(1500);
+  // Until it has given back what it took to load it.
+  await sleep(4000);
   idle = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${agent.pid}/status`, 'utf8'))?.[1]) / 1024;
   agent.kill();
 }
