@@ -1,32 +1,14 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { request } from 'node:http';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { mountAt } from '../../agent/host/mounts.ts';
 import type { Pool } from '../../shared/conf/pool.ts';
+import { TestAgent } from '../support/agent.ts';
 import { until } from '../support/controller.ts';
 import { startHost } from '../support/hosts.ts';
 import { isRoot, scratch } from '../support/scratch.ts';
-
-function call<T>(socketPath: string, method: string, path: string, json?: unknown): Promise<T> {
-  const body = json === undefined ? undefined : JSON.stringify(json);
-  return new Promise((resolve, reject) => {
-    const headers = body ? { 'content-type': 'application/json' } : {};
-    const outgoing = request({ socketPath, method, path: `/v1${path}`, headers }, (answer) => {
-      let text = '';
-      answer.on('data', (part) => {
-        text += part;
-      });
-      answer.on('end', () =>
-        answer.statusCode! < 400 ? resolve(JSON.parse(text)) : reject(new Error(text)),
-      );
-    });
-    outgoing.on('error', reject);
-    outgoing.end(body);
-  });
-}
 
 /** The process that answers for a mounted directory. */
 function fuseProcess(target: string): number {
@@ -53,16 +35,11 @@ test('storage that stops answering stops only its own pool, which comes back by 
   ];
   mkdirSync(join(room.path, 'export'));
   mkdirSync(dir);
-  const agent: ChildProcess = spawn(process.execPath, ['agent/main.ts', 'serve', '--state', state], {
-    stdio: 'ignore',
-    env: { ...process.env, STOWAGE_STORAGE_TIMEOUT_MS: '1500' },
-  });
-  const api = <T>(method: string, path: string, json?: unknown): Promise<T> =>
-    call(join(state, 'agent.sock'), method, path, json);
+  await using agent = await TestAgent.start(state, { STOWAGE_STORAGE_TIMEOUT_MS: '1500' });
+  const api = <T>(method: string, path: string, json?: unknown): Promise<T> => agent.ok(method, path, json);
   const pool = (): Promise<Pool> => api<Pool>('GET', '/pools/far');
   let frozen: number | undefined;
   try {
-    await until('the agent answers', () => api('GET', '/info').catch(() => undefined));
     await api('POST', '/pools', { name: 'near', type: 'dir', target: { path: dir } });
     await api('POST', '/pools', {
       name: 'far',
@@ -114,7 +91,6 @@ test('storage that stops answering stops only its own pool, which comes back by 
     await api('GET', '/info');
   } finally {
     if (frozen) process.kill(frozen, 'SIGCONT');
-    agent.kill('SIGKILL');
     try {
       execFileSync('umount', ['-l', target], { stdio: 'ignore' });
     } catch {

@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { execute, TestController } from '../support/controller.ts';
+import { freePort } from '../support/hosts.ts';
+import { scratch } from '../support/scratch.ts';
+
+const MIB = 1 << 20;
+
+describe('what a hand that slips does not do', () => {
+  const room = scratch();
+  let controller: TestController;
+  const file = (name: string): string => join(room.path, name);
+
+  before(async () => {
+    controller = await TestController.start(file('data'), []);
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', file('image.qcow2'), '64M']);
+    execFileSync('qemu-img', ['create', '-q', '-f', 'vmdk', file('image.vmdk'), '64M']);
+  });
+  after(async () => {
+    await controller[Symbol.asyncDispose]();
+    await room[Symbol.asyncDispose]();
+  });
+
+  test('a second controller does not start on the data of one that runs', async () => {
+    const listen = `127.0.0.1:${await freePort()}`;
+    const args = ['controller/main.ts', '--data', file('data'), '--listen', listen, '--no-local-agent'];
+    const { status, stderr } = await execute(process.execPath, args);
+    assert.equal(status, 1);
+    assert.match(stderr, /another controller works with/);
+  });
+
+  test('the last administrator stays; a token that is in force no more is made anew at the next start', async () => {
+    assert.match(await controller.cliRefused('last-admin', 'token', 'revoke', 'admin'), /make another one/);
+    const second = JSON.parse(
+      await controller.cliOk('--json', 'token', 'create', 'second', '--role', 'admin'),
+    );
+    await controller.cliOk('token', 'revoke', 'admin');
+    assert.equal((await controller.cli('token', 'list')).status, 5);
+    assert.equal((await controller.cliAs(second.secret, 'token', 'list')).status, 0);
+    await controller.kill('SIGTERM');
+    await controller.restart();
+    await controller.cliOk('token', 'list');
+    await controller.cliOk('token', 'revoke', 'second');
+  });
+
+  test('a list of what is in no pool is an error, not empty', async () => {
+    assert.match(await controller.cliRefused('host-not-found', 'vol', 'list', 'nohost'), /nohost/);
+    assert.match(await controller.cliRefused('pool-not-found', 'vol', 'list', 'local/nopool'), /nopool/);
+  });
+
+  test('an image is not taken for a raw one because nobody said what it is', async () => {
+    for (const name of ['image.qcow2', 'image.vmdk']) {
+      const words = await controller.cliRefused(
+        'invalid-image',
+        'vol',
+        'upload',
+        file(name),
+        'local/default/u',
+      );
+      assert.match(words, /looks like (qcow2|vmdk), and the volume would be raw/);
+    }
+    const jobs: { kind: string; state: string }[] = JSON.parse(
+      await controller.cliOk('--json', 'job', 'list'),
+    );
+    assert.deepEqual(
+      jobs.filter(({ kind }) => kind === 'upload').map(({ state }) => state),
+      ['failed', 'failed'],
+    );
+    await controller.cliOk('vol', 'upload', file('image.qcow2'), 'local/default/u', '--format', 'qcow2');
+    await controller.cliOk('vol', 'upload', file('image.vmdk'), 'local/default/raw', '--format', 'raw');
+    writeFileSync(file('plain'), randomBytes(MIB));
+    await controller.cliOk('vol', 'upload', file('plain'), 'local/default/plain');
+  });
+
+  test('a volume with snapshots is deleted when its snapshots are to go, too', async () => {
+    await controller.cliOk('vol', 'snapshot', 'create', 'local/default/u', '--id', 'one');
+    assert.match(
+      await controller.cliRefused('volume-has-snapshots', 'vol', 'delete', 'local/default/u'),
+      /has 1 snapshots/,
+    );
+    await controller.cliOk('vol', 'delete', 'local/default/u', '--delete-snapshots');
+  });
+
+  test('a download that was read to its end is on record as done', async () => {
+    for (let round = 0; round < 5; round++)
+      await controller.cliOk('vol', 'download', 'local/default/plain', file(`copy-${round}`));
+    assert.ok(readFileSync(file('copy-0')).equals(readFileSync(file('plain'))));
+    const trail: { action: string; outcome: string }[] = JSON.parse(
+      await controller.cliOk('--json', 'audit', 'list', '--limit', '50'),
+    );
+    const outcomes = trail.filter(({ action }) => action === 'volume.download').map(({ outcome }) => outcome);
+    assert.equal(outcomes.filter((outcome) => outcome === 'done').length, 5);
+    assert.ok(!outcomes.includes('failed'));
+  });
+
+  test('the storage of a pool is built by command', async () => {
+    const target = file('built');
+    const document = `<pool type='dir'><name>built</name><target><path>${target}</path></target></pool>`;
+    writeFileSync(file('pool.xml'), document);
+    await controller.cliOk('pool', 'define', 'local', file('pool.xml'));
+    assert.match((await controller.cli('pool', 'start', 'local/built')).stderr, /build the pool first/);
+    await controller.cliOk('pool', 'build', 'local/built');
+    assert.ok(existsSync(target));
+    await controller.cliOk('pool', 'start', 'local/built');
+  });
+
+  test('volumes of a pool whose storage was away when its agent started stay in the inventory', async () => {
+    const target = file('away');
+    mkdirSync(target, { mode: 0o755 });
+    await controller.cliOk('pool', 'create', 'local/away', '--type', 'dir', '--target', target);
+    await controller.cliOk('vol', 'create', 'local/away/v', '--capacity', '1M');
+    const list = async (): Promise<{ id: string }[]> =>
+      JSON.parse(await controller.cliOk('--json', 'vol', 'list', 'local/away'));
+    const [{ id } = { id: '' }] = await list();
+    await controller.kill('SIGTERM');
+    execFileSync('mv', [target, `${target}.elsewhere`]);
+    await controller.restart();
+    assert.deepEqual(
+      (await list()).map((volume) => volume.id),
+      [id],
+    );
+    execFileSync('mv', [`${target}.elsewhere`, target]);
+  });
+});
