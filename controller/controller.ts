@@ -105,10 +105,10 @@ export async function startController(options: ControllerOptions): Promise<Contr
     async close() {
       housekeeping.stop();
       await jobs.close();
+      await fleet.close();
       webSockets.close();
       api.server.closeAllConnections();
       await api.close();
-      await fleet.close();
       await store.destroy();
     },
   };

@@ -1,10 +1,10 @@
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
-import { createInterface } from 'node:readline';
 import type { Duplex, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ALLOW_USED_HEADER, FENCE_HEADER, RELAY_UPGRADE } from '../../shared/protocol/agent.ts';
-import { clock, sleep, type Timer } from '../../shared/util/clock.ts';
+import { clock, sleep } from '../../shared/util/clock.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
+import { parseJson, readText } from './answers.ts';
 
 /** Longest silence before an answer counts as lost. Progress and events are never silent that long. */
 const STALL_MS = 30_000;
@@ -28,9 +28,12 @@ export interface AgentRequest {
 /** HTTP to one agent over whatever link there is: neither knows of the other. One stream a request. */
 export class AgentClient {
   readonly #open: () => Promise<Duplex>;
+  readonly #closed: AbortSignal | undefined;
 
-  constructor(open: () => Promise<Duplex>) {
+  /** Every request, whatever it waits for, ends when `closed` is aborted. */
+  constructor(open: () => Promise<Duplex>, closed?: AbortSignal) {
     this.#open = open;
+    this.#closed = closed;
   }
 
   async #start(
@@ -38,7 +41,9 @@ export class AgentClient {
     options: AgentRequest,
     extra: Record<string, string> = {},
   ): Promise<ClientRequest> {
+    this.#closed?.throwIfAborted();
     const stream = await this.#open();
+    const signals = [options.signal, this.#closed].filter((signal) => signal !== undefined);
     const headers: Record<string, string> = {
       host: 'agent',
       connection: 'close',
@@ -54,7 +59,7 @@ export class AgentClient {
       method: options.method ?? 'GET',
       path,
       headers,
-      signal: options.signal,
+      signal: signals.length > 0 ? AbortSignal.any(signals) : undefined,
       createConnection: () => stream,
     });
   }
@@ -101,7 +106,12 @@ export class AgentClient {
   /** The answer's JSON body. */
   async json<T>(path: string, options: AgentRequest = {}): Promise<T> {
     const response = await this.stream(path, options);
-    return parseJson(await readText(response)) as T;
+    try {
+      return parseJson(await readText(response)) as T;
+    } catch (error) {
+      response.destroy();
+      throw brokenLink(error, options.signal);
+    }
   }
 
   /** A stream for the opaque bytes of a relayed transfer. */
@@ -138,58 +148,4 @@ function brokenLink(error: unknown, signal?: AbortSignal): Error {
     `the link to the agent broke: ${error instanceof Error ? error.message : error}`,
     { cause: error },
   );
-}
-
-export async function readText(stream: AsyncIterable<Buffer>): Promise<string> {
-  const parts: Buffer[] = [];
-  for await (const part of stream) parts.push(part);
-  return Buffer.concat(parts).toString('utf8');
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/** The JSON lines of an answer, as they come. Throws `stream-cut` after `silenceMs` without any. */
-export async function* readLines(stream: IncomingMessage, silenceMs: number): AsyncGenerator<unknown> {
-  let rest = '';
-  let timer: Timer | undefined;
-  const watch = (): void => {
-    timer?.stop();
-    timer = clock.after(silenceMs, () =>
-      stream.destroy(new StowageError('stream-cut', `the agent was silent for ${silenceMs / 1000} s`)),
-    );
-  };
-  watch();
-  try {
-    stream.setEncoding('utf8');
-    for await (const text of stream) {
-      watch();
-      const lines = (rest + text).split('\n');
-      rest = lines.pop()!;
-      for (const line of lines) if (line) yield JSON.parse(line);
-    }
-  } finally {
-    timer?.stop();
-  }
-}
-
-/** The first JSON line of an answer that stays open as long as its request does; `more` gets those that follow. */
-export function readFirstLine(stream: IncomingMessage, more: (line: unknown) => void): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    const cut = (): void => reject(new StowageError('stream-cut', 'the agent ended its answer early'));
-    let take = (line: unknown): void => {
-      take = more;
-      resolve(line);
-    };
-    createInterface({ input: stream })
-      .on('line', (line) => take(parseJson(line)))
-      .on('error', cut)
-      .once('close', cut);
-    stream.on('error', cut);
-  });
 }

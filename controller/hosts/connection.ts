@@ -1,13 +1,16 @@
+import { z } from 'zod';
 import {
   type AgentEvent,
   type AgentInfo,
   agentEventSchema,
+  agentInfoSchema,
   type EventsRequest,
   PROTOCOL_VERSION,
 } from '../../shared/protocol/agent.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
-import { AgentClient, readLines } from './agent-client.ts';
+import { AgentClient } from './agent-client.ts';
+import { readLines } from './answers.ts';
 import type { Link } from './link.ts';
 
 /** The agent says that it is alive every 10 s. */
@@ -44,7 +47,7 @@ export class HostConnection {
     this.client = new AgentClient(async () => {
       if (!this.#link) throw new StowageError('host-unreachable', `the host is unreachable: ${this.#reason}`);
       return this.#link.open();
-    });
+    }, this.#stop.signal);
     this.#running = this.#run();
   }
 
@@ -54,7 +57,7 @@ export class HostConnection {
   }
 
   async close(): Promise<void> {
-    this.#stop.abort();
+    this.#stop.abort(new StowageError('host-unreachable', 'the host is being let go of'));
     this.#kick.abort();
     this.#link?.close();
     await this.#running;
@@ -84,20 +87,23 @@ export class HostConnection {
   async #live(onUp: () => void): Promise<void> {
     const link = await this.#makeLink(this.#stop.signal);
     this.#link = link;
-    const info = await this.client.json<AgentInfo>('/v1/info');
-    if (info.protocol !== PROTOCOL_VERSION) {
-      throw new StowageError(
-        'protocol-version',
-        `the agent speaks protocol ${info.protocol}, this controller ${PROTOCOL_VERSION}`,
-      );
-    }
-    await this.#events.onReachable(info);
     const ended = new AbortController();
     void link.down.then((reason) => ended.abort(new StowageError('host-unreachable', reason)));
+    const signal = AbortSignal.any([ended.signal, this.#stop.signal]);
+    const answer = await this.client.json('/v1/info', { signal });
+    const { protocol } = z.looseObject({ protocol: z.number() }).parse(answer);
+    if (protocol !== PROTOCOL_VERSION) {
+      throw new StowageError(
+        'protocol-version',
+        `the agent speaks protocol ${protocol}, this controller ${PROTOCOL_VERSION}`,
+      );
+    }
+    const info = agentInfoSchema.parse(answer);
+    await this.#events.onReachable(info);
     const stream = await this.client.stream('/v1/events', {
       method: 'POST',
       json: { known: this.#events.known() } satisfies EventsRequest,
-      signal: AbortSignal.any([ended.signal, this.#stop.signal]),
+      signal,
     });
     onUp();
     try {

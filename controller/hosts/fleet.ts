@@ -85,18 +85,33 @@ export class Fleet {
     }
   }
 
+  /**
+   * What an agent says of itself makes it nobody else: one that dialled in is who its key was enrolled as, and gives way to
+   * a host that we reach ourselves and that says the same.
+   */
   async #reachable(hostId: string, info: AgentInfo): Promise<void> {
+    const self = await this.#store
+      .selectFrom('hosts')
+      .select(['kind', 'agent_id'])
+      .where('id', '=', hostId)
+      .executeTakeFirstOrThrow();
+    if (self.kind === 'websocket' && self.agent_id !== info.agentId)
+      throw new StowageError(
+        'enrolment-refused',
+        `the agent says that it is ${info.agentId}, and was enrolled as ${self.agent_id}`,
+      );
     const twin = await this.#store
       .selectFrom('hosts')
-      .select('name')
+      .select(['id', 'name', 'kind'])
       .where('agent_id', '=', info.agentId)
       .where('id', '!=', hostId)
       .executeTakeFirst();
-    if (twin)
+    if (twin && (twin.kind !== 'websocket' || self.kind === 'websocket'))
       throw new StowageError(
         'host-exists',
         `this is the same agent as host '${twin.name}'; a host is added once`,
       );
+    if (twin) await this.#disown(twin.id);
     await this.#store.updateTable('hosts').set({ agent_id: info.agentId }).where('id', '=', hostId).execute();
     await this.#setState(hostId, 'reachable', null);
     const host = await this.#store
@@ -105,6 +120,17 @@ export class Fleet {
       .where('id', '=', hostId)
       .executeTakeFirstOrThrow();
     this.onReachable(host);
+  }
+
+  /** Ends the link of a host that had enrolled as an agent that is another host: it must enrol anew. */
+  async #disown(hostId: string): Promise<void> {
+    await this.#store
+      .updateTable('hosts')
+      .set({ agent_id: null, address: JSON.stringify({ kind: 'websocket' } satisfies HostAddress) })
+      .where('id', '=', hostId)
+      .execute();
+    this.#webSockets.end(hostId);
+    await this.#setState(hostId, 'unreachable', 'its agent is another host; enrol it anew');
   }
 
   async #setState(hostId: string, state: HostRow['state'], reason: string | null): Promise<void> {

@@ -17,6 +17,8 @@ import type { HostRow } from '../store/schema.ts';
 import { type HostAddress, hostAddressSchema, type Link } from './link.ts';
 
 const HELLO_MS = 10_000;
+/** More than an agent has to say before it is welcome. */
+const MOST_MESSAGES = 4;
 const STREAM_MS = 10_000;
 const PING_MS = 10_000;
 const SILENCE_MS = 30_000;
@@ -131,17 +133,18 @@ export class WebSocketLinks {
     const messages = messagesOf(socket);
     const timer = clock.after(HELLO_MS, () => socket.terminate());
     try {
-      const hello = await messages();
+      const hello = await messages.next();
       if (hello.type !== 'hello')
         throw new StowageError('enrolment-refused', 'the agent did not say who it is');
       const nonce = clock.randomBytes(32).toString('base64url');
       socket.send(JSON.stringify({ type: 'challenge', nonce } satisfies LinkMessage));
-      const proof = await messages();
+      const proof = await messages.next();
       if (proof.type !== 'proof' || !isProof(hello.publicKey, nonce, proof.signature)) {
         throw new StowageError('enrolment-refused', 'the agent could not prove that it has its key');
       }
       const host = await this.#admit(hello, source);
       timer.stop();
+      messages.end();
       socket.send(JSON.stringify({ type: 'welcome', host: host.name } satisfies LinkMessage));
       this.#take(host.id, socket);
     } catch (error) {
@@ -200,6 +203,13 @@ export class WebSocketLinks {
         throw new StowageError('enrolment-refused', 'the enrolment token was used before');
       if (enrolment.expires_at < clock.now())
         throw new StowageError('enrolment-refused', 'the enrolment token has expired');
+      const twin = await store
+        .selectFrom('hosts')
+        .select('name')
+        .where('agent_id', '=', hello.agentId)
+        .where('id', '!=', enrolment.host_id)
+        .executeTakeFirst();
+      if (twin) throw new StowageError('enrolment-refused', `this agent is host '${twin.name}' already`);
       await store
         .updateTable('enrolments')
         .set({ used_at: clock.now() })
@@ -239,8 +249,15 @@ export class WebSocketLinks {
     this.#waiters.delete(hostId);
   }
 
+  /** Ends the link of a host. */
+  end(hostId: string): void {
+    this.#links.get(hostId)?.close();
+  }
+
+  /** Ends every socket of every agent: the HTTP server that they came through waits for them. */
   close(): void {
-    for (const link of this.#links.values()) link.close();
+    for (const server of [this.#server, this.#streams])
+      for (const client of server.clients) client.terminate();
   }
 }
 
@@ -256,30 +273,39 @@ function isProof(publicKey: string, nonce: string, signature: string): boolean {
   }
 }
 
-/** The messages of a socket, one at a time. */
-function messagesOf(socket: WebSocket): () => Promise<LinkMessage> {
+/** The messages of a socket, one at a time, until {@link end}: from then on an agent has nothing to say there. */
+function messagesOf(socket: WebSocket): { next(): Promise<LinkMessage>; end(): void } {
   const arrived: LinkMessage[] = [];
   let wake: ((error?: Error) => void) | undefined;
   let ended: Error | undefined;
-  socket.on('message', (data) => {
+  const take = (data: unknown): void => {
     try {
-      arrived.push(linkMessageSchema.parse(JSON.parse(data.toString())));
+      if (arrived.length >= MOST_MESSAGES) throw new Error('too many');
+      arrived.push(linkMessageSchema.parse(JSON.parse(String(data))));
     } catch {
       ended = new StowageError('enrolment-refused', 'the agent speaks another protocol');
+      socket.off('message', take);
     }
     wake?.();
-  });
+  };
+  socket.on('message', take);
   socket.once('close', () => {
     ended ??= new StowageError('enrolment-refused', 'the agent hung up');
     wake?.();
   });
-  return async () => {
-    while (arrived.length === 0) {
-      if (ended) throw ended;
-      await new Promise<void>((resolve) => {
-        wake = () => resolve();
-      });
-    }
-    return arrived.shift()!;
+  return {
+    async next() {
+      while (arrived.length === 0) {
+        if (ended) throw ended;
+        await new Promise<void>((resolve) => {
+          wake = () => resolve();
+        });
+      }
+      return arrived.shift()!;
+    },
+    end() {
+      socket.off('message', take);
+      socket.once('message', () => socket.terminate());
+    },
   };
 }

@@ -14,11 +14,14 @@ import { BlockSignal } from '../../shared/util/abort.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { ERRORS, type ErrorCode, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
-import { agentVolumePath, readFirstLine, readLines } from '../hosts/agent-client.ts';
+import { agentVolumePath } from '../hosts/agent-client.ts';
+import { readFirstLine, readLines } from '../hosts/answers.ts';
 import type { JobContext, JobKind } from './job.ts';
 import { Relay } from './relay.ts';
 
 const TICKET_MS = 24 * 3600_000;
+/** Refusals of one attempt that are put on record. */
+const MOST_REFUSALS = 20;
 const SILENCE_MS = 30_000;
 
 export const migrateParamsSchema = z.object({
@@ -113,9 +116,12 @@ async function transfer(context: Context): Promise<void> {
   // Ends with this attempt, and with it the door.
   using block = new BlockSignal(context.signal);
   const door = await sender.stream('/v1/sends', { method: 'POST', json: send, signal: block.signal });
+  let refusals = 0;
   const line = await readFirstLine(door, (more) => {
     const { data } = refusedSchema.safeParse(more);
-    if (data) context.refused(data.refused.from, `at the door of ${source}: ${data.refused.reason}`);
+    // What an agent claims fills no trail.
+    if (data && ++refusals <= MOST_REFUSALS)
+      context.refused(data.refused.from, `at the door of ${source}: ${data.refused.reason}`);
   });
   const offer = offerSchema.parse(line);
   const relay = context.notes.relay ?? false;

@@ -1,0 +1,91 @@
+import type { IncomingMessage } from 'node:http';
+import { clock, type Timer } from '../../shared/util/clock.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+
+/** A document that an agent answers is never larger, nor is one of its lines. */
+const MOST_BYTES = 32 << 20;
+const MOST_LINE_CHARACTERS = 16 << 20;
+/** A document that was begun is ended within this time. */
+const DOCUMENT_MS = 60_000;
+
+const lies = (what: string): StowageError => new StowageError('stream-corrupt', `the agent sent ${what}`);
+
+/** The whole text of an answer. Throws `stream-corrupt` for one that is too large, `stream-cut` for one that does not end. */
+export async function readText(stream: IncomingMessage): Promise<string> {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  const timer = clock.after(
+    DOCUMENT_MS,
+    () =>
+      stream.destroy(new StowageError('stream-cut', `its answer did not end within ${DOCUMENT_MS / 1000} s`)),
+    false,
+  );
+  try {
+    for await (const part of stream as AsyncIterable<Buffer>) {
+      bytes += part.length;
+      if (bytes > MOST_BYTES) throw lies(`an answer of more than ${MOST_BYTES >> 20} MiB`);
+      parts.push(part);
+    }
+  } finally {
+    timer.stop();
+  }
+  return Buffer.concat(parts).toString('utf8');
+}
+
+/** The value of a JSON text; undefined for what is none. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The JSON lines of an answer, as they come. Throws `stream-cut` after `silenceMs` without any, `stream-corrupt` for a line
+ * that is too long or no JSON.
+ */
+export async function* readLines(stream: IncomingMessage, silenceMs?: number): AsyncGenerator<unknown> {
+  let rest = '';
+  let timer: Timer | undefined;
+  const watch = (): void => {
+    timer?.stop();
+    if (silenceMs === undefined) return;
+    timer = clock.after(silenceMs, () =>
+      stream.destroy(new StowageError('stream-cut', `the agent was silent for ${silenceMs / 1000} s`)),
+    );
+  };
+  watch();
+  try {
+    stream.setEncoding('utf8');
+    for await (const text of stream as AsyncIterable<string>) {
+      watch();
+      const lines = (rest + text).split('\n');
+      rest = lines.pop()!;
+      if (rest.length > MOST_LINE_CHARACTERS) throw lies('a line that does not end');
+      for (const line of lines) {
+        if (line === '') continue;
+        const value = parseJson(line);
+        if (value === undefined) throw lies('a line that is no JSON');
+        yield value;
+      }
+    }
+  } finally {
+    timer?.stop();
+  }
+}
+
+/** The first JSON line of an answer that stays open as long as its request does; `more` gets those that follow. */
+export async function readFirstLine(
+  stream: IncomingMessage,
+  more: (line: unknown) => void,
+): Promise<unknown> {
+  const lines = readLines(stream);
+  const first = await lines.next().catch(() => ({ done: true, value: undefined }));
+  if (first.done) throw new StowageError('stream-cut', 'the agent ended its answer early');
+  const rest = async (): Promise<void> => {
+    for await (const line of lines) more(line);
+  };
+  void rest().catch(() => stream.destroy());
+  return first.value;
+}

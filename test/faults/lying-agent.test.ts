@@ -1,0 +1,149 @@
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { keepConnected } from '../../agent/connect.ts';
+import { PROTOCOL_VERSION } from '../../shared/protocol/agent.ts';
+import { TestController, until } from '../support/controller.ts';
+import { scratch } from '../support/scratch.ts';
+
+const BOUND_MS = 15_000;
+
+type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+
+const info = (agentId: string) => ({
+  protocol: PROTOCOL_VERSION,
+  version: '0',
+  bundle: '',
+  agentId,
+  hostname: 'liar',
+  pid: 1,
+  rssBytes: 1,
+  refusedBackends: [],
+  backends: [],
+});
+
+/** Answers what an honest agent would to `/v1/info`, and to anything else with `lie`. */
+const honestFirst =
+  (agentId: string, lie: Handler): Handler =>
+  (request, response) => {
+    if (request.url !== '/v1/info') return lie(request, response);
+    response.setHeader('content-type', 'application/json');
+    response.end(JSON.stringify(info(agentId)));
+  };
+
+/** Sends until nobody takes it any more, and then never ends. */
+const flood =
+  (piece: Buffer): Handler =>
+  (_request, response) => {
+    const more = (): void => {
+      while (!response.destroyed && response.write(piece));
+    };
+    response.on('drain', more);
+    response.on('error', () => undefined);
+    more();
+  };
+
+const LIES: Record<string, (agentId: string) => Handler> = {
+  'answers nothing': () => () => undefined,
+  'begins an answer and never ends it': () => (_request, response) => {
+    response.write('{"protocol":');
+  },
+  'sends an answer without end': () => flood(Buffer.alloc(1 << 20, 0x20)),
+  'answers junk': () => (_request, response) => void response.end('<html>'),
+  'answers other shapes': () => (_request, response) => void response.end('{"protocol":"4","agentId":[]}'),
+  'closes at once': () => (request) => void request.socket.destroy(),
+  'says that it is another agent than was enrolled': () => (_request, response) =>
+    void response.end(JSON.stringify(info(randomUUID()))),
+  'sends an event without end': (agentId) => honestFirst(agentId, flood(Buffer.alloc(1 << 20, 0x61))),
+  'sends events that are none': (agentId) =>
+    honestFirst(agentId, (_request, response) => void response.end('{"type":"begin","pools":7}\n')),
+  'ends its events at once': (agentId) => honestFirst(agentId, (_request, response) => void response.end()),
+};
+
+describe('an enrolled agent that lies', () => {
+  const room = scratch();
+  let controller: TestController;
+
+  before(async () => {
+    controller = await TestController.start(join(room.path, 'data'), []);
+  });
+  after(async () => {
+    await controller[Symbol.asyncDispose]();
+    await room[Symbol.asyncDispose]();
+  });
+
+  /** Dials in as an agent whose HTTP server is `handler`. Gives what it logs. */
+  async function dial(name: string, agentId: string, handler: Handler) {
+    const { token } = JSON.parse(await controller.cliOk('--json', 'host', 'token', name)) as {
+      token: string;
+    };
+    const stateDirectory = join(room.path, name);
+    mkdirSync(stateDirectory);
+    const tokenFile = join(stateDirectory, 'token');
+    writeFileSync(tokenFile, token);
+    const stop = new AbortController();
+    const server = createServer(handler);
+    const said: string[] = [];
+    const ended = keepConnected(
+      { controller: controller.url, tokenFile, stateDirectory, agentId, log: (text) => void said.push(text) },
+      server,
+      stop.signal,
+    ).catch((error: Error) => void said.push(error.message));
+    return {
+      said,
+      async [Symbol.asyncDispose]() {
+        stop.abort();
+        server.closeAllConnections();
+        await ended;
+      },
+    };
+  }
+
+  async function within(work: Promise<unknown>, what: string): Promise<void> {
+    const late = new Promise((_, reject) =>
+      setTimeout(() => reject(new Error(`${what} took more than ${BOUND_MS} ms`)), BOUND_MS).unref(),
+    );
+    await Promise.race([work, late]);
+  }
+
+  for (const [index, [what, lie]] of Object.entries(LIES).entries())
+    test(`${what}: others work, and it can be removed`, async () => {
+      const name = `liar-${index}`;
+      const agentId = randomUUID();
+      await using _agent = await dial(name, agentId, lie(agentId));
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      await within(
+        controller.cliOk('vol', 'create', `local/default/v${index}`, '--capacity', '1M'),
+        'a volume on another host',
+      );
+      await within(controller.cliOk('host', 'remove', name), 'host remove');
+    });
+
+  test('one that says it is the agent of another host is not let in, and that host stays', async () => {
+    const local = JSON.parse(await controller.cliOk('--json', 'host', 'show', 'local')) as {
+      agent_id: string;
+    };
+    await using thief = await dial(
+      'thief',
+      local.agent_id,
+      honestFirst(local.agent_id, () => undefined),
+    );
+    await until('it to be refused', () => thief.said.some((text) => /is host 'local' already/.test(text)));
+    await controller.kill('SIGTERM');
+    await controller.restart();
+    await controller.cliOk('vol', 'create', 'local/default/still', '--capacity', '1M');
+    await controller.cliOk('host', 'remove', 'thief');
+  });
+
+  test('a controller with such agents ends when it is told to', async () => {
+    const agentId = randomUUID();
+    const handler = honestFirst(agentId, LIES['begins an answer and never ends it']!(agentId));
+    await using _agent = await dial('last', agentId, handler);
+    await using _other = await dial('silent', randomUUID(), LIES['answers nothing']!(''));
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await within(controller.kill('SIGTERM'), 'the end of the controller');
+    await controller.restart();
+  });
+});
