@@ -31,8 +31,7 @@ function need(what, command, args, env) {
 
 if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
   console.error('setup: installing packages (once) …');
-  // Not `npm ci`: it refuses a lock file made where the registry has no packages for foreign platforms.
-  need('npm install', 'npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund']);
+  need('npm ci', 'npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
   // The one script that must run: it puts Node 24 itself into node_modules.
   need('installing Node 24', 'npm', ['rebuild', 'node']);
   const arch = join(modules, 'node/node_modules', `node-linux-${process.arch}`);
