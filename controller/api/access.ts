@@ -1,6 +1,7 @@
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { cut, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
+import { FailedAttempts, MOST_FAILURES } from '../auth/failed-attempts.ts';
 import { type Actor, allows, type Tokens } from '../auth/tokens.ts';
 import type { Role } from '../store/schema.ts';
 import type { ApiHttp } from './http.ts';
@@ -14,6 +15,8 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     actor: Actor;
+    /** Where it comes from, as long as it is known: of a closed socket it is not. */
+    source: string;
     /** What the handler adds to the record of the outcome; also names a target that only the body tells. */
     note: { target?: string; detail?: string };
     failure: StowageError | undefined;
@@ -37,6 +40,7 @@ function targetOf(request: FastifyRequest): string {
  */
 export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): void {
   http.decorateRequest('actor');
+  http.decorateRequest('source', '');
   http.decorateRequest('note');
   http.decorateRequest('failure', undefined);
 
@@ -47,7 +51,7 @@ export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): v
   ): Promise<number> =>
     audit.append({
       actor: request.actor.name,
-      source: request.ip,
+      source: request.source,
       action:
         request.routeOptions.config.audit ??
         `${request.method} ${request.routeOptions.url ?? request.url.split('?')[0]}`,
@@ -70,8 +74,35 @@ export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): v
     );
   };
 
+  const attempts = new FailedAttempts();
+  /** Puts a refusal on record; of many that come from one place in a minute only that they came. Throws `rate-limited`. */
+  const recordRefusal = async (request: FastifyRequest, { code, message }: StowageError): Promise<void> => {
+    if (code !== 'unauthenticated') return void (await record(request, 'refused', message));
+    const { count, tooMany } = attempts.note(request.source);
+    if (!tooMany) await record(request, 'refused', message);
+    else if (count === MOST_FAILURES + 1)
+      await record(
+        request,
+        'refused',
+        `${message}; what else comes from there in this minute is not recorded`,
+      );
+    if (tooMany)
+      throw new StowageError(
+        'rate-limited',
+        'too many requests without a valid token; try again in a minute',
+      );
+  };
+
+  /** Whoever is being answered: what a token began ends with it. */
+  const active = new Set<{ request: FastifyRequest; reply: FastifyReply }>();
+  tokens.on('revoked', (name) => {
+    for (const { request, reply } of active)
+      if (request.actor.name === name && reply.raw.headersSent) reply.raw.destroy();
+  });
+
   http.addHook('onRequest', async (request, reply) => {
     request.actor = NOBODY;
+    request.source = request.ip;
     request.note = {};
     const { role = 'admin', audit: action } = request.routeOptions.config;
     if (role === 'public' || request.is404) return;
@@ -84,9 +115,12 @@ export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): v
         );
       }
     } catch (error) {
-      await record(request, 'refused', toStowageError(error).message);
+      await recordRefusal(request, toStowageError(error));
       throw error;
     }
+    const answering = { request, reply };
+    active.add(answering);
+    reply.raw.once('close', () => active.delete(answering));
     if (action) {
       await record(request, 'begun');
       reply.raw.once('close', () => void recordOutcome(request, reply.raw.writableFinished));

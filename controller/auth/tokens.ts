@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { EventEmitter } from 'node:events';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Store } from '../store/open.ts';
@@ -19,10 +20,13 @@ export function allows(role: Role, needed: Role): boolean {
   return ROLES.indexOf(role) >= ROLES.indexOf(needed);
 }
 
-export class Tokens {
+/** Emits `revoked` with the name of a token that is in force no more. */
+export class Tokens extends EventEmitter<{ revoked: [string] }> {
   readonly #store: Store;
 
   constructor(store: Store) {
+    super();
+    this.setMaxListeners(0);
     this.#store = store;
   }
 
@@ -75,7 +79,10 @@ export class Tokens {
         ]),
       )
       .executeTakeFirst();
-    if (result.numDeletedRows > 0n) return;
+    if (result.numDeletedRows > 0n) {
+      this.emit('revoked', name);
+      return;
+    }
     if ((await this.list()).some((token) => token.name === name))
       throw new StowageError(
         'last-admin',
@@ -87,6 +94,7 @@ export class Tokens {
   /** A new secret under a name, whatever had it before. */
   async replace(name: string, role: Role): Promise<string> {
     await this.#store.deleteFrom('tokens').where('name', '=', name).execute();
+    this.emit('revoked', name);
     return (await this.create(name, role)).secret;
   }
 

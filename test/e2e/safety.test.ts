@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { WebSocket } from 'ws';
 import { execute, TestController } from '../support/controller.ts';
 import { freePort } from '../support/hosts.ts';
 import { scratch } from '../support/scratch.ts';
@@ -45,6 +47,42 @@ describe('what a hand that slips does not do', () => {
     await controller.restart();
     await controller.cliOk('token', 'list');
     await controller.cliOk('token', 'revoke', 'second');
+  });
+
+  test('whoever tries tokens is slowed, and fills no trail; others are let in from the same place', async () => {
+    const answers: number[] = [];
+    for (let attempt = 0; attempt < 60; attempt++)
+      answers.push((await controller.fetch('/hosts', { token: `stow_wrong${attempt}` })).status);
+    assert.deepEqual([...new Set(answers)], [401, 429]);
+    await controller.cliOk('host', 'list');
+    const trail: { outcome: string; detail: string }[] = await controller.api('/audit?limit=200');
+    const refused = trail.filter(
+      ({ outcome, detail }) => outcome === 'refused' && /token is unknown/.test(detail),
+    );
+    assert.ok(refused.length <= 22, `${refused.length} records`);
+  });
+
+  test('with a revoked token end its events and what is being read with it', async () => {
+    const { secret } = JSON.parse(
+      await controller.cliOk('--json', 'token', 'create', 'reader', '--role', 'viewer'),
+    );
+    await controller.cliOk('vol', 'create', 'local/default/large', '--capacity', '2G');
+    const events = new WebSocket(`${controller.url.replace('http', 'ws')}/api/v1/events`, {
+      headers: { authorization: `Bearer ${secret}` },
+    });
+    await once(events, 'open');
+    const closed = once(events, 'close');
+    const download = await controller.fetch('/hosts/local/pools/default/volumes/large/data', {
+      token: secret,
+    });
+    const reader = download.body!.getReader();
+    await reader.read();
+    await controller.cliOk('token', 'revoke', 'reader');
+    await closed;
+    await assert.rejects(async () => {
+      while (!(await reader.read()).done);
+    });
+    await controller.cliOk('vol', 'delete', 'local/default/large');
   });
 
   test('a list of what is in no pool is an error, not empty', async () => {
@@ -89,10 +127,12 @@ describe('what a hand that slips does not do', () => {
     for (let round = 0; round < 5; round++)
       await controller.cliOk('vol', 'download', 'local/default/plain', file(`copy-${round}`));
     assert.ok(readFileSync(file('copy-0')).equals(readFileSync(file('plain'))));
-    const trail: { action: string; outcome: string }[] = JSON.parse(
+    const trail: { action: string; outcome: string; target: string }[] = JSON.parse(
       await controller.cliOk('--json', 'audit', 'list', '--limit', '50'),
     );
-    const outcomes = trail.filter(({ action }) => action === 'volume.download').map(({ outcome }) => outcome);
+    const outcomes = trail
+      .filter(({ action, target }) => action === 'volume.download' && target.endsWith('/plain'))
+      .map(({ outcome }) => outcome);
     assert.equal(outcomes.filter((outcome) => outcome === 'done').length, 5);
     assert.ok(!outcomes.includes('failed'));
   });
