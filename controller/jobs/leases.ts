@@ -94,12 +94,20 @@ export class Leases {
       );
   }
 
-  async releaseJob(jobId: number): Promise<void> {
-    await this.#store.deleteFrom('leases').where('job_id', '=', jobId).execute();
-  }
-
-  /** At start: what no job holds was held by requests that died with the last process. */
+  /** At start: what no job holds that is still to end was held by what died with the last process. */
   async dropOrphans(): Promise<void> {
-    await this.#store.deleteFrom('leases').where('job_id', 'is', null).execute();
+    await this.#store
+      .deleteFrom('leases')
+      .where((lease) =>
+        lease.or([
+          lease('job_id', 'is', null),
+          lease(
+            'job_id',
+            'not in',
+            lease.selectFrom('jobs').select('id').where('state', 'in', ['queued', 'running', 'waiting']),
+          ),
+        ]),
+      )
+      .execute();
   }
 }

@@ -180,6 +180,7 @@ export class JobRunner {
     let number = 0;
     try {
       if (row.cancel_requested && finished.size <= commitIndex) throw CANCELLED;
+      await this.#holdLeases(row, kind);
       await this.#update(row.id, { state: 'running', error_code: null, error_message: null });
       for (; number < kind.steps.length; number++) {
         if (finished.has(number)) continue;
@@ -197,6 +198,13 @@ export class JobRunner {
       if (number <= commitIndex) await kind.undo?.(undoing).catch(() => undefined);
       await this.#end(row, known.code === 'cancelled' ? 'cancelled' : 'failed', known);
     }
+  }
+
+  /** A kill may have come between the job's record and its leases: it does nothing without them. Throws `volume-in-use`. */
+  async #holdLeases(row: JobRow, kind: AnyKind): Promise<void> {
+    for (const { volume, mode } of kind.leases(JSON.parse(row.params) as never))
+      if ((await this.#leases.ofJob(row.id, volume)) === undefined)
+        await this.#leases.acquire(volume, mode, `${kind.kind} by ${row.created_by}`, row.id);
   }
 
   async #finishedSteps(jobId: number): Promise<Set<number>> {
@@ -275,12 +283,17 @@ export class JobRunner {
         detail,
       })
       .catch(() => undefined);
-    await this.#update(row.id, {
-      state,
-      error_code: error?.code ?? null,
-      error_message: error?.message ?? null,
+    const values = { state, error_code: error?.code ?? null, error_message: error?.message ?? null };
+    // Both or neither: a job that has ended holds nothing.
+    await this.#store.transaction().execute(async (store) => {
+      await store
+        .updateTable('jobs')
+        .set({ ...values, updated_at: clock.now() })
+        .where('id', '=', row.id)
+        .execute();
+      await store.deleteFrom('leases').where('job_id', '=', row.id).execute();
     });
-    await this.#leases.releaseJob(row.id);
+    this.#inventory.tell({ type: 'job', now: { id: row.id, ...values } });
   }
 
   // ---- what people ask ----

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import Database from 'better-sqlite3';
 import { WebSocket } from 'ws';
 import { execute, TestController } from '../support/controller.ts';
 import { freePort } from '../support/hosts.ts';
@@ -164,5 +165,30 @@ describe('what a hand that slips does not do', () => {
       [id],
     );
     execFileSync('mv', [`${target}.elsewhere`, target]);
+  });
+
+  test('a kill between two records of a job leaves no lease behind, and no job without its leases', async () => {
+    await controller.cliOk('vol', 'create', 'local/default/held', '--capacity', '1M');
+    const { id: ended } = JSON.parse(
+      await controller.cliOk('--json', 'vol', 'clone', 'local/default/held', 'first'),
+    ) as { id: number };
+    await controller.kill('SIGTERM');
+    const database = new Database(join(room.path, 'data/stowage.db'));
+    const lease =
+      'INSERT INTO leases (volume, mode, token, holder, job_id, acquired_at) VALUES (?, ?, 1, ?, ?, 0)';
+    database.prepare(lease).run('local/default/held', 'write', 'one that died', ended);
+    database
+      .prepare(
+        `INSERT INTO jobs (kind, state, params, notes, done_bytes, total_bytes, wire_bytes, cancel_requested, created_by, created_at, updated_at)
+         SELECT kind, 'queued', replace(params, 'first', 'second'), '{}', 0, 0, 0, 0, created_by, created_at, updated_at
+         FROM jobs WHERE id = ?`,
+      )
+      .run(ended);
+    const { id: begun } = database.prepare('SELECT max(id) AS id FROM jobs').get() as { id: number };
+    database.close();
+    await controller.restart();
+    assert.equal((await controller.ended(begun)).state, 'done');
+    await controller.cliOk('vol', 'show', 'local/default/second');
+    await controller.cliOk('vol', 'delete', 'local/default/held');
   });
 });
