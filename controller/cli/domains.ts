@@ -71,7 +71,10 @@ export function domainCommand(): Command {
   domain
     .command('undefine <host/domain>')
     .description('forget a domain; its volumes stay')
-    .action(async (reference: string) => void (await call(domainPath(reference), { method: 'DELETE' })));
+    .action(async (reference: string) => {
+      await call(domainPath(reference), { method: 'DELETE' });
+      show({ undefined: reference }, () => `domain ${printable(reference)} is not defined any more`);
+    });
   domain
     .command('start <host/domain>')
     .description('record that a domain runs now, if its disks allow it; the hypervisor starts it')
@@ -82,9 +85,10 @@ export function domainCommand(): Command {
   domain
     .command('destroy <host/domain>')
     .description('record that a domain runs no more')
-    .action(
-      async (reference: string) => void (await call(`${domainPath(reference)}/destroy`, { method: 'POST' })),
-    );
+    .action(async (reference: string) => {
+      await call(`${domainPath(reference)}/destroy`, { method: 'POST' });
+      show({ destroyed: reference }, () => `domain ${printable(reference)} is shut off`);
+    });
   for (const change of DEVICE_CHANGES) {
     domain
       .command(`${change} <host/domain> <file>`)

@@ -5,7 +5,7 @@ import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import type { HostInfo } from '../hosts/fleet.ts';
 import { call, callJson } from './client.ts';
-import { fields, show, table, time } from './output.ts';
+import { fields, printable, show, table, time } from './output.ts';
 import { hostPath } from './references.ts';
 import { resolveSshHost } from './ssh-config.ts';
 
@@ -115,7 +115,10 @@ export function hostCommand(): Command {
   host
     .command('remove <name>')
     .description('forget a host; its pools and volumes stay on it')
-    .action(async (name: string) => void (await call(hostPath(name), { method: 'DELETE' })));
+    .action(async (name: string) => {
+      await call(hostPath(name), { method: 'DELETE' });
+      show({ removed: name }, () => `host ${printable(name)} is forgotten; what is on it stays as it is`);
+    });
   return host;
 }
 

@@ -2,7 +2,7 @@ import { Command, Option } from 'commander';
 import type { TokenInfo } from '../auth/tokens.ts';
 import { ROLES } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
-import { show, table, time } from './output.ts';
+import { printable, show, table, time } from './output.ts';
 
 const DAY_MS = 24 * 3600_000;
 
@@ -36,10 +36,9 @@ export function tokenCommand(): Command {
       ),
     ),
   );
-  token
-    .command('revoke <name>')
-    .action(
-      async (name: string) => void (await call(`/tokens/${encodeURIComponent(name)}`, { method: 'DELETE' })),
-    );
+  token.command('revoke <name>').action(async (name: string) => {
+    await call(`/tokens/${encodeURIComponent(name)}`, { method: 'DELETE' });
+    show({ revoked: name }, () => `token ${printable(name)} is revoked`);
+  });
   return token;
 }

@@ -339,13 +339,14 @@ function snapshotCommand(): Command {
     .command('switch <host/pool/vol> <id>')
     .description('throw the present content away and continue from the snapshot')
     .addOption(allowUsedOption())
-    .action(
-      async (text: string, id: string, options: { allowUsed?: boolean }) =>
-        void (await call(`${path(text, id)}/switch${usedQuery(options)}`, { method: 'POST' })),
-    );
+    .action(async (text: string, id: string, options: { allowUsed?: boolean }) => {
+      await call(`${path(text, id)}/switch${usedQuery(options)}`, { method: 'POST' });
+      show({ switched: text, to: id }, () => `${printable(text)} goes on from snapshot ${printable(id)}`);
+    });
   snapshot.command('delete <host/pool/vol> <id>').action(async (text: string, id: string) => {
     if (!id) throw new StowageError('invalid-argument', 'which snapshot?');
     await call(path(text, id), { method: 'DELETE' });
+    show({ deleted: id, of: text }, () => `snapshot ${printable(id)} of ${printable(text)} deleted`);
   });
   return snapshot;
 }
