@@ -237,6 +237,8 @@ export interface PoolDriver {
   /** What is wrong with a volume. With `repair` what can be mended is mended; else nothing is changed. */
   check?(volume: FoundVolume, repair: boolean, signal?: AbortSignal): Promise<Finding[]>;
 
+  /** Makes a volume ready to be read on this host; true where it was not, and has another mark now. Absent: each is ready. */
+  activate?(volume: FoundVolume): Promise<boolean>;
   /** Opens a volume for reading. Throws `volume-mounted` where it is in use by a guest. */
   open?(volume: FoundVolume, as: Representation, signal?: AbortSignal): Promise<OpenVolume>;
   /** Begins a stage, the same one again for the same id. `text` is kept with it. Throws `volume-exists`, `no-space`. */

@@ -9,7 +9,10 @@ export type PathOf = (pool: string, volume: string) => string | undefined;
 /** The same for two disks of one image. */
 function imageOf({ source }: Disk, pathOf: PathOf): string | undefined {
   const { volume, path, type } = source;
-  if (volume) return pathOf(volume.pool, volume.volume) ?? `${volume.pool}/${volume.volume}`;
+  if (volume) {
+    const at = pathOf(volume.pool, volume.volume);
+    return at === undefined ? `${volume.pool}/${volume.volume}` : locate(at).path;
+  }
   return path !== undefined && (type === 'file' || type === 'block') ? locate(path).path : undefined;
 }
 

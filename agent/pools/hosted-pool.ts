@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
 import type { Volume } from '../../shared/conf/volume.ts';
 import type { AgentEvent } from '../../shared/protocol/agent.ts';
-import { clock, type Timer } from '../../shared/util/clock.ts';
+import { clock, sleep, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { Space } from '../backends/backend.ts';
 import { releaseMemory } from '../host/memory.ts';
@@ -21,6 +21,8 @@ const SILENCE_MS = Number(process.env.STOWAGE_STORAGE_TIMEOUT_MS ?? 15_000);
 const POLL_MS = 2 * SILENCE_MS;
 /** Longest that a start may take without telling of a volume: a server may be slow to mount. */
 const START_SILENCE_MS = 4 * SILENCE_MS;
+/** How often it is looked whether a killed process has ended. */
+const LOOK_MS = 100;
 /** A first look at so many leaves much behind that nobody needs. */
 const MANY_VOLUMES = 20_000;
 const NO_SPACE: Space = { capacityBytes: 0, allocationBytes: 0, availableBytes: 0 };
@@ -71,6 +73,8 @@ export class HostedPool {
   #started: Map<string, Volume> | undefined;
   /** Called when a start gets on. */
   #progress: (() => void) | undefined;
+  /** A start or stop that nobody waits for any more. */
+  #ending: Promise<void> = Promise.resolve();
   /** Ends the start under way. */
   #giveUp: ((error: StowageError) => void) | undefined;
   #poll: Timer | undefined;
@@ -134,7 +138,8 @@ export class HostedPool {
       this.#progress?.();
       return;
     }
-    this.#apply(change);
+    // What comes late, of a start that was given up, is no news of a pool that runs.
+    if (this.#state === 'running') this.#apply(change);
   }
 
   #apply(change: PoolChange): void {
@@ -235,6 +240,7 @@ export class HostedPool {
   }
 
   async #start(): Promise<void> {
+    await this.#ended();
     // Before anything may be deleted by what is on record there.
     await this.overlays();
     this.#started = new Map();
@@ -271,8 +277,9 @@ export class HostedPool {
     const name = `pool '${this.definition.name}'`;
     this.#giveUp = (error) => {
       if ('abandon' in this.#pool) this.#pool.abandon(error);
-      // Where that does not end it, what it brings after all is let go of again.
-      else void start.then(() => this.#pool.stop()).catch(() => undefined);
+      // What it has brought, or brings after all, is let go of before the next start.
+      const over = 'abandon' in this.#pool ? Promise.resolve() : start;
+      this.#ending = over.catch(() => undefined).then(() => this.#letGo());
       reject(error);
     };
     this.#progress = () => {
@@ -297,6 +304,30 @@ export class HostedPool {
       this.#giveUp = undefined;
       this.#progress = undefined;
     }
+  }
+
+  /** Lets go of what a start that was given up may have brought. */
+  async #letGo(): Promise<void> {
+    const deadline = clock.monotonicMs() + SILENCE_MS;
+    for (;;) {
+      try {
+        return await within(SILENCE_MS, this.#pool.stop(), `pool '${this.definition.name}'`);
+      } catch (error) {
+        // Its killed process may take a moment to end.
+        if (clock.monotonicMs() < deadline && isStowageError(error, 'pool-inaccessible'))
+          await sleep(LOOK_MS);
+        else return await this.#host.release?.();
+      }
+    }
+  }
+
+  /** Settles when nothing of an earlier start or stop is at work any more. Throws `pool-inaccessible` when that does not end. */
+  async #ended(): Promise<void> {
+    await within(
+      SILENCE_MS,
+      this.#ending.catch(() => undefined),
+      `pool '${this.definition.name}' is still busy with its last start or stop`,
+    );
   }
 
   /** Ends a start under way: it throws, and what waits for its turn gets it. False where none is. */
@@ -366,7 +397,11 @@ export class HostedPool {
     this.#poll?.stop();
     this.#poll = undefined;
     try {
-      await within(SILENCE_MS, this.#pool.stop(), `pool '${this.definition.name}'`);
+      await this.#ended();
+      const stopping = this.#pool.stop();
+      this.#ending = stopping;
+      stopping.catch(() => undefined);
+      await within(SILENCE_MS, stopping, `pool '${this.definition.name}'`);
     } catch (error) {
       if (!inaccessible && !isStowageError(error, 'pool-inaccessible')) {
         this.#keepLooking();

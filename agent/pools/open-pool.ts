@@ -315,6 +315,13 @@ export class OpenPool
     return found;
   }
 
+  /** As {@link #sound}, of a volume that can be read: what that changes of it is no change by somebody else. */
+  async #ready(name: string): Promise<FoundVolume> {
+    const found = await this.#sound(name);
+    const changed = await this.#driver.activate?.(found);
+    return changed ? this.#sound(name) : found;
+  }
+
   // ---- changing ----
 
   /** Puts a new volume on record before it has its name. */
@@ -343,9 +350,10 @@ export class OpenPool
    */
   async #make(name: string, work: () => Promise<void>): Promise<Volume> {
     while (this.#making.has(name)) await this.#making.get(name);
+    // Throws when the pool is being stopped: before anybody could wait for this one.
+    const before = this.#seen.identity(name);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#making.set(name, promise);
-    const before = this.#seen.identity(name);
     let done = false;
     try {
       await work();
@@ -371,7 +379,7 @@ export class OpenPool
   }
 
   async clone(name: string, target: string, signal?: AbortSignal): Promise<Volume> {
-    const source = await this.#sound(name);
+    const source = await this.#ready(name);
     const { etag } = this.#seen.get(name)!;
     const identify = this.#identifying(target, { format: source.format });
     return this.#make(target, () =>
@@ -446,7 +454,7 @@ export class OpenPool
   // ---- moving bytes ----
 
   async open(name: string, as: Representation, signal?: AbortSignal): Promise<OpenedVolume> {
-    const found = await this.#sound(name);
+    const found = await this.#ready(name);
     const { id: volumeId, etag, capacityBytes, format } = this.#seen.get(name)!;
     if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
     const opened = await this.#method('open')(found, as, signal);

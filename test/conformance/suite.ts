@@ -93,7 +93,8 @@ async function openRoom(
       return openRoom(suite, ground, { ...definition, target }, `${state}-elsewhere`, 'another');
     },
     async [Symbol.asyncDispose]() {
-      await pool.stop().catch(() => undefined);
+      // One that cannot be let go of is not watched any more either.
+      await pool.stop().catch(() => pool.close());
     },
   };
 }

@@ -1,4 +1,4 @@
-import { StowageError } from '../../../shared/util/errors.ts';
+import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { refuseUsedDevice } from '../../host/devices.ts';
 import { FileImage } from '../../images/file-image.ts';
 import { type Device, type DeviceStorage, refuseLoss } from '../../volumes/blocks/device-storage.ts';
@@ -6,6 +6,7 @@ import { lvm, report } from './lvm.ts';
 
 const GROUP_FIELDS = ['vg_uuid', 'vg_size', 'vg_free'];
 const VOLUME_FIELDS = [
+  'vg_uuid',
   'lv_name',
   'lv_uuid',
   'lv_path',
@@ -24,7 +25,7 @@ const NAME = /^[A-Za-z0-9+_.][A-Za-z0-9+_.-]*$/;
 
 /** What LVM itself puts into the names of its parts, and prefixes that it keeps for itself. */
 const RESERVED =
-  /_(cdata|cmeta|corig|cpool|cvol|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|vdata|vorigin|wcorig)|^(snapshot|pvmove)/;
+  /_(cdata|cmeta|corig|cpool|cvol|imeta|iorig|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|vdata|vorigin|wcorig)|^(snapshot|pvmove)/;
 
 /** Tries to give zeroed extents to a volume before somebody else takes them. */
 const TRIES = 3;
@@ -33,6 +34,8 @@ const TRIES = 3;
 export class VolumeGroup implements DeviceStorage {
   readonly name: string;
   readonly #devices: readonly string[];
+  /** Of the group that was attached: another one may take its name. */
+  #uuid: string | undefined;
 
   /** `devices` are the physical volumes that it is made of when it is built. */
   constructor(name: string, devices: readonly string[]) {
@@ -41,6 +44,7 @@ export class VolumeGroup implements DeviceStorage {
   }
 
   async build(overwrite?: boolean): Promise<void> {
+    this.#uuid = undefined;
     if (this.#devices.length === 0)
       throw new StowageError(
         'invalid-argument',
@@ -51,22 +55,29 @@ export class VolumeGroup implements DeviceStorage {
     await lvm('vgcreate', ['--yes', '--', this.name, ...this.#devices]);
   }
 
-  async attach(): Promise<void> {
-    await lvm('vgchange', ['--activate', 'ly', '--', this.name]);
+  async attach(id: string): Promise<void> {
+    await lvm('vgchange', ['--activate', 'ly', '--', this.name]).catch((error) => {
+      // One volume that cannot be activated, such as for a missing disk, is damaged; the others are there.
+      if (!isStowageError(error, 'tool-failed')) throw error;
+    });
+    this.#uuid = id;
   }
 
   async detach(): Promise<void> {
+    await this.space();
     await lvm('vgchange', ['--activate', 'ln', '--', this.name]);
   }
 
   async destroy(): Promise<void> {
-    await lvm('vgremove', ['--yes', '--', this.name]);
+    // Unasked only when it is empty: without an answer LVM takes no volume along.
+    await lvm('vgremove', ['--', this.name]);
     if (this.#devices.length > 0) await lvm('pvremove', ['--yes', '--', ...this.#devices]);
   }
 
   async space() {
     const [group] = await report('vgs', GROUP_FIELDS, ['--', this.name]);
     if (!group) throw new StowageError('io-error', `vgs says nothing of the volume group ${this.name}`);
+    this.#requireSame(group.vg_uuid);
     const [capacityBytes, availableBytes] = [Number(group.vg_size), Number(group.vg_free)];
     return {
       id: group.vg_uuid!,
@@ -81,9 +92,16 @@ export class VolumeGroup implements DeviceStorage {
     // Of one volume those that stand on it are told too; LVM asks the kernel only for what it tells.
     const one = name === undefined ? [] : ['--select', `lv_name="${name}" || origin="${name}"`];
     const rows = await report('lvs', VOLUME_FIELDS, [...one, '--', this.name]);
+    if (rows.length === 0) await this.space();
+    for (const row of rows) this.#requireSame(row.vg_uuid);
     return rows
       .filter((row) => isVolume(row) && (name === undefined || row.lv_name === name))
       .map((row) => deviceOf(row, rows));
+  }
+
+  #requireSame(uuid: string | undefined): void {
+    if (this.#uuid !== undefined && uuid !== this.#uuid)
+      throw new StowageError('pool-inaccessible', `another volume group has the name ${this.name} now`);
   }
 
   checkName(name: string): void {
@@ -121,11 +139,17 @@ export class VolumeGroup implements DeviceStorage {
     const more = sizeBytes - device.sizeBytes;
     if (more <= 0) return;
     const target = `${this.name}/${device.name}`;
+    refuseSnapshot(device);
     const [row] = await report('lvs', ['lv_layout'], ['--', target]);
-    if (row?.lv_layout !== 'linear') {
-      await lvm('lvextend', ['--size', sizeOf(sizeBytes), '--', target]);
-      return zeroFrom(device.path, device.sizeBytes);
-    }
+    const layout = row?.lv_layout ?? '';
+    // What a thin volume gets reads as zeros by itself.
+    if (layout.split(',').includes('thin'))
+      return void (await lvm('lvextend', ['--size', sizeOf(sizeBytes), '--', target]));
+    if (layout !== 'linear')
+      throw new StowageError(
+        'not-supported',
+        `'${device.name}' is ${layout}: what it would grow by could not be zeroed before it belongs to it; use lvextend`,
+      );
     // The extents are zeroed in a volume of their own before they belong to this one: a kill leaves no old bytes in it.
     for (let attempt = 1; ; attempt++) {
       const extents = await this.#zeroedExtents(more, scratchName);
@@ -157,6 +181,7 @@ export class VolumeGroup implements DeviceStorage {
   }
 
   async shrink(device: Device, sizeBytes: number): Promise<void> {
+    refuseSnapshot(device);
     await lvm('lvreduce', [
       '--force',
       '--yes',
@@ -172,7 +197,8 @@ export class VolumeGroup implements DeviceStorage {
   }
 
   async activate(name: string): Promise<void> {
-    await lvm('lvchange', ['--activate', 'ly', '--', `${this.name}/${name}`]);
+    // Thin snapshots are left out of all activations but this.
+    await lvm('lvchange', ['--activate', 'ly', '--ignoreactivationskip', '--', `${this.name}/${name}`]);
   }
 
   async remove(name: string): Promise<void> {
@@ -180,6 +206,15 @@ export class VolumeGroup implements DeviceStorage {
     for (const device of await this.devices(name)) refuseLoss(device);
     await lvm('lvremove', ['--yes', '--', `${this.name}/${name}`]);
   }
+}
+
+/** The size of a classic snapshot is that of what it was taken of; what LVM would change is the room for its changes. */
+function refuseSnapshot({ name, backingStore, sizeBytes, allocationBytes }: Device): void {
+  if (backingStore && sizeBytes !== allocationBytes)
+    throw new StowageError(
+      'not-supported',
+      `'${name}' is a snapshot of LVM, which has the size of its origin`,
+    );
 }
 
 /** LVM takes whole sectors, and makes whole extents of them. */
@@ -201,6 +236,7 @@ function deviceOf(row: Record<string, string>, rows: readonly Record<string, str
   const [major, minor] = [Number(row.lv_kernel_major), Number(row.lv_kernel_minor)];
   const allocationBytes = Number(row.lv_size);
   const health = row.lv_health_status ?? '';
+  const invalid = origin !== '' && 'IS'.includes(attributes[4] ?? ' ');
   return {
     name,
     uid,
@@ -214,7 +250,12 @@ function deviceOf(row: Record<string, string>, rows: readonly Record<string, str
       .filter((other) => other.origin === name && name !== '')
       .map((other) => other.lv_name ?? ''),
     backingStore: origin === '' ? undefined : { path: path.replace(/[^/]*$/, origin), format: 'raw' },
-    damaged: health === '' ? undefined : `LVM says that it is ${health}`,
+    damaged:
+      health !== ''
+        ? `LVM says that it is ${health}`
+        : invalid
+          ? 'the snapshot is invalid: it ran full'
+          : undefined,
   };
 }
 

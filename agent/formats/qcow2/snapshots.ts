@@ -13,6 +13,7 @@ export interface Qcow2Snapshot {
 const FIXED_BYTES = 40;
 /** qemu allows 65,536 snapshots, of at most 1 KiB more than their strings. */
 const MOST_SNAPSHOTS = 65_536;
+const MOST_TABLE_BYTES = 64 << 20;
 const PIECE_BYTES = 64 << 10;
 /** The strings of an entry are 64 KiB each at most, and what qemu may add to it 1 KiB. */
 const MOST_ENTRY_BYTES = FIXED_BYTES + 1024 + 2 * 65_536;
@@ -57,6 +58,7 @@ export async function readSnapshots(
       stateBytes: extraBytes >= 8 ? Number(entry.readBigUInt64BE(FIXED_BYTES)) : smallState,
     });
     offset += Math.ceil(length / 8) * 8;
+    if (offset - snapshotsOffset > MOST_TABLE_BYTES) refuse('its table of snapshots is too large');
   }
   return snapshots;
 }

@@ -25,9 +25,11 @@ import { FileImage } from '../../images/file-image.ts';
 import { openIdentities } from '../identities.ts';
 import { StorageNote } from '../storage-note.ts';
 import { BlockStage } from './block-stage.ts';
-import { type Device, type DeviceStorage, refuseLoss, refuseOpen } from './device-storage.ts';
+import { type Device, type DeviceStorage, refuseLoss } from './device-storage.ts';
 import { HiddenNames } from './hidden-names.ts';
 
+/** The mark of a device that is not active. */
+const INACTIVE = 'inactive';
 /** Zeroed with one call; a cancel waits for no more. */
 const ZERO_STEP = 64 << 20;
 
@@ -59,11 +61,16 @@ export class BlockPool implements PoolDriver {
   async start(): Promise<void> {
     const { id } = await this.#storage.space();
     await this.#note.check(this.#storage.name, id);
-    await this.#storage.attach();
+    await this.#storage.attach(id);
     await this.#note.set(this.#storage.name, id);
     this.#storageId = id;
+    await this.#removeLeftovers();
+  }
+
+  /** One that somebody has open is tried again at the next start. */
+  async #removeLeftovers(): Promise<void> {
     for (const { name } of await this.#storage.devices())
-      if (this.#hidden.isLeftover(name)) await this.#storage.remove(name);
+      if (this.#hidden.isLeftover(name)) await this.#storage.remove(name).catch(() => undefined);
   }
 
   stop(): Promise<void> {
@@ -71,6 +78,7 @@ export class BlockPool implements PoolDriver {
   }
 
   async delete(): Promise<void> {
+    await this.#removeLeftovers();
     const [device, ...more] = await this.#storage.devices();
     if (device)
       throw new StowageError(
@@ -101,7 +109,6 @@ export class BlockPool implements PoolDriver {
   // ---- looking ----
 
   async *list(known: (name: string) => Known | undefined, signal?: AbortSignal): AsyncGenerator<Found[]> {
-    await this.space();
     const found: Found[] = [];
     for (const device of await this.#storage.devices()) {
       signal?.throwIfAborted();
@@ -184,7 +191,8 @@ export class BlockPool implements PoolDriver {
 
   async remove(volume: FoundVolume, mark?: string): Promise<void> {
     const device = await this.#device(volume);
-    if (mark !== undefined && (await describe(device)).mark !== mark)
+    // Of what was not active nobody can tell whether it was changed.
+    if (mark !== undefined && (mark === INACTIVE || (await describe(device)).mark !== mark))
       throw new StowageError(
         'volume-changed',
         `volume '${volume.name}' was changed since it was read; it stays`,
@@ -204,7 +212,7 @@ export class BlockPool implements PoolDriver {
         'shrink-refused',
         `the volume has ${device.sizeBytes} bytes; a capacity of ${capacityBytes} would cut its content off, which must be asked for`,
       );
-    refuseOpen(device);
+    refuseLoss(device);
     await this.#storage.shrink(device, capacityBytes);
   }
 
@@ -215,12 +223,18 @@ export class BlockPool implements PoolDriver {
     signal?: AbortSignal,
   ): Promise<void> {
     const device = await this.#device(volume);
-    refuseOpen(device);
+    refuseLoss(device);
     await using image = await FileImage.open(device.path, 'write', 'block');
     await overwrite(image, algorithm, signal);
   }
 
   // ---- moving bytes ----
+
+  async activate(volume: FoundVolume): Promise<boolean> {
+    if (volume.mark !== INACTIVE) return false;
+    await this.#device(volume);
+    return true;
+  }
 
   async open(volume: FoundVolume, _as: Representation): Promise<OpenVolume> {
     const device = await this.#device(volume);
@@ -295,7 +309,7 @@ async function describe(device: Device): Promise<FoundVolume> {
   const { name, uid, path, number, sizeBytes, allocationBytes, backingStore, damaged } = device;
   const written = number && (await writeMark(number.major, number.minor));
   const node = number && (await stat(path).catch(() => undefined));
-  const mark = written ?? 'inactive';
+  const mark = written ?? INACTIVE;
   return {
     name,
     type: 'block',

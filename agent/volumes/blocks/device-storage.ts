@@ -31,8 +31,11 @@ export interface DeviceStorage {
   readonly name: string;
   /** Throws `pool-not-empty` where something is on the devices, unless `overwrite`. */
   build(overwrite?: boolean): Promise<void>;
-  /** Makes the devices appear on this host. Repeatable. Throws when the storage is not there. */
-  attach(): Promise<void>;
+  /**
+   * Makes the devices appear on this host. From now on only the storage of this id is worked on: every method but `build` throws
+   * `pool-inaccessible` when another one has its name. Repeatable.
+   */
+  attach(id: string): Promise<void>;
   /** Throws `volume-in-use` while one of them is open. */
   detach(): Promise<void>;
   /** What is left once the last device is gone. */

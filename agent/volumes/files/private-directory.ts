@@ -107,8 +107,13 @@ export class PrivateDirectory {
     return log;
   }
 
-  /** All that the agent keeps here, when the pool is deleted. */
+  /** Removes all that agents keep here, when the pool is deleted. Throws `pool-not-empty` while another is receiving. */
   async removeAll(): Promise<void> {
+    for (const agent of await readdir(join(this.#root, 'hosts')).catch(absent)) {
+      const stages = join(this.#root, 'hosts', agent, 'stages');
+      if (join(this.#root, 'hosts', agent) !== this.path && (await readdir(stages).catch(absent)).length > 0)
+        throw new StowageError('pool-not-empty', 'another host has a transfer to this pool under way');
+    }
     await this.release();
     await rm(this.#root, { recursive: true, force: true });
   }
@@ -171,6 +176,11 @@ export class PrivateDirectory {
 
 function unlessThere(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'EEXIST') throw error;
+}
+
+function absent(error: NodeJS.ErrnoException): string[] {
+  if (error.code !== 'ENOENT') throw error;
+  return [];
 }
 
 /** Whether an open file is the one that has the name now. */

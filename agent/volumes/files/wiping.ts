@@ -66,6 +66,12 @@ export async function wipeByReplacing(
   }
 }
 
+async function finish(path: string, signal: AbortSignal): Promise<void> {
+  // Another name of the same file is a volume: it was never replaced.
+  if ((await lstat(path)).nlink === 1) await wipeInPlace(path, 'zero', signal);
+  await rm(path, { force: true });
+}
+
 /** Overwrites what killed or cancelled wipes left aside, one after the other, while the pool works. */
 export class Leftovers {
   #stop: AbortController | undefined;
@@ -78,17 +84,14 @@ export class Leftovers {
     this.#stop = stop;
     const work = async (): Promise<void> => {
       for (const path of paths) {
+        if (stop.signal.aborted) return;
         using _claim = place.claim(path);
-        // Another name of the same file is a volume: it was never replaced.
-        if ((await lstat(path)).nlink === 1) await wipeInPlace(path, 'zero', stop.signal);
-        await rm(path, { force: true });
+        await finish(path, stop.signal).catch(() => undefined);
       }
     };
-    this.#done = work()
-      .catch(() => undefined)
-      .finally(() => {
-        this.#stop = undefined;
-      });
+    this.#done = work().finally(() => {
+      this.#stop = undefined;
+    });
   }
 
   /** Settles when nothing is being overwritten any more. */
