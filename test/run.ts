@@ -11,7 +11,7 @@ const node = [
   process.execPath,
   '--test',
   '--test-concurrency=2',
-  '--test-timeout=600000',
+  '--test-timeout=900000',
   '--test-force-exit',
   ...files,
 ];

@@ -89,6 +89,21 @@ for (const { title, sizeMiB, dataMiB } of [
               '-c',
               `cat ${file} | ssh ${[...ssh, ...gcm].join(' ')} ${address} 'cat > ${target}'`,
             ]),
+            // The strongest of them: past the page cache at the far end.
+            other('ssh cat gcm into dd direct', [
+              'sh',
+              '-c',
+              `cat ${file} | ssh ${[...ssh, ...gcm].join(' ')} ${address} 'dd of=${target} bs=1M iflag=fullblock oflag=direct conv=fsync status=none'`,
+            ]),
+            other('dd direct, one disk, no wire', [
+              'dd',
+              `if=${file}`,
+              `of=${target}`,
+              'bs=1M',
+              'oflag=direct',
+              'conv=fsync',
+              'status=none',
+            ]),
           ]
         : [other('rsync --sparse, aes128-gcm', [...rsync, '--sparse', file, `${address}:${target}`])]),
     ],

@@ -281,7 +281,7 @@ export function runBackendSuite(suite: Suite): void {
 
     it('of many who make one name at once one succeeds', { feature: 'create' }, async ({ pool, seen }) => {
       const results = await Promise.allSettled(
-        Array.from({ length: 8 }, () => pool.create(wanted('v', 'raw'))),
+        Array.from({ length: traits.volumes === 'file' ? 8 : 3 }, () => pool.create(wanted('v', 'raw'))),
       );
       const made = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
       assert.equal(made.length, 1);
@@ -420,7 +420,8 @@ export function runBackendSuite(suite: Suite): void {
     it('looks at a name that is being given change nothing of what gets it', { feature: 'transfer' }, async ({
       pool,
     }) => {
-      const rounds = traits.volumes === 'file' ? 20 : 2;
+      // Where each step takes long, one look comes in between anyway.
+      const rounds = traits.volumes === 'file' ? 20 : 1;
       for (let round = 0; round < rounds; round++) {
         const name = `v${round}`;
         const spec = transfer(name, 4096, { volumeId: randomUUID() });

@@ -10,7 +10,7 @@ import type { Outcome } from './inside.ts';
 
 const CHECKOUT = resolve(import.meta.dirname, '../..');
 /** A host that takes longer is taken for hung. */
-const PATIENCE_MS = 570_000;
+const PATIENCE_MS = 870_000;
 
 /** Whether this process runs in a test host. Its disks are /dev/ubdb, /dev/ubdc and so on. */
 export const inTestHost = process.env.STOWAGE_TEST_HOST !== undefined;
