@@ -44,6 +44,10 @@ export class OpenPool
   readonly #newer = new Set<string>();
   /** Names that are being given to new volumes: on record, and not there yet, or still another's. Settles when one is. */
   readonly #making = new Map<string, Promise<void>>();
+  /** Looks at single names under way, and names that were given to volumes meanwhile, by the count of makes. */
+  #looks = 0;
+  #makes = 0;
+  readonly #madeAt = new Map<string, number>();
   #stop = new AbortController();
 
   constructor(driver: PoolDriver) {
@@ -282,13 +286,26 @@ export class OpenPool
    * was there before: its maker looks when that is over.
    */
   async #lookAt(name: string, asMaker = false): Promise<FoundVolume | undefined> {
-    if (this.#making.has(name) && !asMaker) return this.#seen.found(name);
-    const found = await this.#driver.look(name, this.#seen.known(name));
-    if (this.#looking) this.#newer.add(name);
-    if (this.#making.has(name) && !asMaker) return this.#seen.found(name);
-    if (found) await this.#take([found]);
-    else this.#vanished(name);
-    return found;
+    for (;;) {
+      if (this.#making.has(name) && !asMaker) return this.#seen.found(name);
+      const began = this.#makes;
+      this.#looks++;
+      let found: FoundVolume | undefined;
+      let stale: boolean;
+      try {
+        found = await this.#driver.look(name, this.#seen.known(name));
+      } finally {
+        stale = (this.#madeAt.get(name) ?? 0) > began;
+        if (--this.#looks === 0) this.#madeAt.clear();
+      }
+      if (this.#looking) this.#newer.add(name);
+      if (this.#making.has(name) && !asMaker) return this.#seen.found(name);
+      // What was seen may be from before the name was given to another volume.
+      if (stale && !asMaker) continue;
+      if (found) await this.#take([found]);
+      else this.#vanished(name);
+      return found;
+    }
   }
 
   #vanished(name: string): void {
@@ -367,6 +384,8 @@ export class OpenPool
       throw error;
     } finally {
       this.#making.delete(name);
+      this.#makes++;
+      if (this.#looks > 0) this.#madeAt.set(name, this.#makes);
       resolve();
     }
   }
