@@ -69,6 +69,8 @@ export class HostedPool {
   #reason: string | undefined;
   #since = clock.now();
   #space: Space = NO_SPACE;
+  /** Whether a start has told what is there, and nothing has ended since: changes are news then. */
+  #isFollowed = false;
   /** The volumes that a start under way has told. */
   #started: Map<string, Volume> | undefined;
   /** Called when a start gets on. */
@@ -126,6 +128,7 @@ export class HostedPool {
   #become(state: Pool['state'], reason?: string): void {
     if (state !== this.#state) this.#since = clock.now();
     this.#state = state;
+    if (state !== 'running') this.#isFollowed = false;
     this.#reason = reason;
     this.#tell();
   }
@@ -139,7 +142,7 @@ export class HostedPool {
       return;
     }
     // What comes late, of a start that was given up, is no news of a pool that runs.
-    if (this.#state === 'running') this.#apply(change);
+    if (this.#isFollowed) this.#apply(change);
   }
 
   #apply(change: PoolChange): void {
@@ -247,6 +250,7 @@ export class HostedPool {
     try {
       await this.#unlessGivenUp(this.#pool.start());
       this.#told(this.#differences(this.#started));
+      this.#isFollowed = true;
     } finally {
       this.#started = undefined;
     }

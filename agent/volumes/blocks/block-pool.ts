@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readdir, stat } from 'node:fs/promises';
+import { readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { NewVolume, Representation } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
@@ -171,7 +171,8 @@ export class BlockPool implements PoolDriver {
       throw error;
     }
     const [device] = permissions ? await this.#storage.devices(name) : [];
-    if (device && permissions) await setPermissions(device.path, permissions);
+    // The path is a link to the device's node.
+    if (device && permissions) await setPermissions(await realpath(device.path), permissions);
   }
 
   async create(volume: NewVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
