@@ -30,6 +30,12 @@ const SERVERS: Server[] = [
         tests: ['what others make, change, rename and remove is seen, and ids stay with their volumes'],
         reason: 'CIFS may have no inode numbers: a volume that others rename is taken for another',
       },
+      {
+        tests: ['raw', 'qcow2', 'ploop'].map(
+          (format) => `a volume of format ${format} has the mode that was asked for`,
+        ),
+        reason: 'all files of a CIFS mount have the mode that the mount gives them',
+      },
     ],
   },
 ];
