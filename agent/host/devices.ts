@@ -17,6 +17,9 @@ export async function refuseUsedDevice(device: string): Promise<void> {
   );
 }
 
+/** The same as long as this process lives. */
+let bootId: string | undefined;
+
 /**
  * A text that changes whenever something was written to a block device of this host: which attachment of which boot it is,
  * and the counts of what was written since. `undefined` for a device that is not there.
@@ -30,8 +33,8 @@ export async function writeMark(major: number, minor: number): Promise<string | 
   if (stat === undefined) return undefined;
   // Which of the disks that had this number; kernels before 5.15 do not tell.
   const sequence = await read(`${directory}/diskseq`).catch(() => '');
-  const boot = await read('/proc/sys/kernel/random/boot_id');
+  bootId ??= await read('/proc/sys/kernel/random/boot_id');
   // Sectors written and discarded: the 7th and the 14th number. Counts of requests rise with every flush.
   const counts = stat.trim().split(/\s+/);
-  return [boot.slice(0, 8), sequence.trim(), counts[6], counts[13]].join('.');
+  return [bootId.slice(0, 8), sequence.trim(), counts[6], counts[13]].join('.');
 }

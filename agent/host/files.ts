@@ -1,5 +1,16 @@
-import { constants } from 'node:fs';
-import { type FileHandle, lstat, mkdir, open, readdir, readFile, rename, rm, unlink } from 'node:fs/promises';
+import { constants, type Stats } from 'node:fs';
+import {
+  type FileHandle,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  unlink,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Permissions } from '../../shared/conf/permissions.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -116,6 +127,14 @@ export async function setPermissions(path: string, { mode, owner, group }: Permi
 /** The text of a file; undefined where there is none. Whatever else keeps it from being read is thrown. */
 export async function readIfExists(path: string): Promise<string | undefined> {
   return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+    return undefined;
+  });
+}
+
+/** What a path leads to; undefined where there is nothing. Whatever else keeps it from being looked at is thrown. */
+export async function statIfExists(path: string): Promise<Stats | undefined> {
+  return stat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error;
     return undefined;
   });

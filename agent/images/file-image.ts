@@ -11,6 +11,7 @@ import type { Extent, Image } from './image.ts';
 /** What offsets and lengths must be multiples of for O_DIRECT, on any disk of today. */
 const BLOCK = 4096;
 const STEP = 1 << 20;
+const ZERO_STEP = 64 << 20;
 
 export type OpenMode = 'read' | 'write' | 'create';
 
@@ -153,6 +154,14 @@ export class FileImage implements Image {
       ? await zeroDevice(this.handle, offset, length)
       : !dense && punchHole(this.handle, offset, length);
     if (!done) await writeZeros(this.handle, offset, length);
+  }
+
+  /** Makes everything from an offset on read as zeros, in steps: a cancel waits for one of them. Durable after a flush. */
+  async zeroFrom(offset: number, signal?: AbortSignal): Promise<void> {
+    for (let at = offset; at < this.#sizeBytes; at += ZERO_STEP) {
+      signal?.throwIfAborted();
+      await this.zero(at, Math.min(ZERO_STEP, this.#sizeBytes - at));
+    }
   }
 
   canFree(): boolean {

@@ -135,7 +135,7 @@ export class VolumeGroup implements DeviceStorage {
     ]);
   }
 
-  async grow(device: Device, sizeBytes: number, scratchName: string): Promise<void> {
+  async grow(device: Device, sizeBytes: number, scratchName: string, signal?: AbortSignal): Promise<void> {
     const more = sizeBytes - device.sizeBytes;
     if (more <= 0) return;
     const target = `${this.name}/${device.name}`;
@@ -152,23 +152,32 @@ export class VolumeGroup implements DeviceStorage {
       );
     // The extents are zeroed in a volume of their own before they belong to this one: a kill leaves no old bytes in it.
     for (let attempt = 1; ; attempt++) {
-      const extents = await this.#zeroedExtents(more, scratchName);
+      const extents = await this.#zeroedExtents(more, scratchName, signal);
       try {
         await lvm('lvextend', ['--size', sizeOf(sizeBytes), '--', target, ...extents]);
         return;
       } catch (error) {
-        if (attempt === TRIES) throw error;
+        // Only extents that somebody else took meanwhile are worth another try.
+        if (attempt === TRIES || !isStowageError(error, 'no-space')) throw error;
       }
     }
   }
 
   /** Extents of physical volumes that nobody has and that read as zeros, as LVM writes them: `/dev/sdb:0-24`. */
-  async #zeroedExtents(sizeBytes: number, scratchName: string): Promise<string[]> {
+  async #zeroedExtents(
+    sizeBytes: number,
+    scratchName: string,
+    signal: AbortSignal | undefined,
+  ): Promise<string[]> {
     await this.create(scratchName, sizeBytes);
     try {
       const [device] = await this.devices(scratchName);
       if (!device) throw new StowageError('io-error', `the new logical volume ${scratchName} is not there`);
-      await zeroFrom(device.path, 0);
+      {
+        await using image = await FileImage.open(device.path, 'write', 'block');
+        await image.zeroFrom(0, signal);
+        await image.flush();
+      }
       const rows = await report(
         'lvs',
         ['seg_pe_ranges'],
@@ -257,10 +266,4 @@ function deviceOf(row: Record<string, string>, rows: readonly Record<string, str
           ? 'the snapshot is invalid: it ran full'
           : undefined,
   };
-}
-
-async function zeroFrom(path: string, offset: number): Promise<void> {
-  await using image = await FileImage.open(path, 'write', 'block');
-  await image.zero(offset, image.sizeBytes - offset);
-  await image.flush();
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readdir, realpath, stat } from 'node:fs/promises';
+import { readdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { NewVolume, Representation } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
@@ -19,7 +19,7 @@ import type {
 } from '../../backends/backend.ts';
 import { overwrite, type WipeAlgorithm } from '../../formats/wipe.ts';
 import { writeMark } from '../../host/devices.ts';
-import { exists, setPermissions } from '../../host/files.ts';
+import { exists, setPermissions, statIfExists } from '../../host/files.ts';
 import { copyDevice } from '../../images/copy.ts';
 import { FileImage } from '../../images/file-image.ts';
 import { openIdentities } from '../identities.ts';
@@ -30,8 +30,6 @@ import { HiddenNames } from './hidden-names.ts';
 
 /** The mark of a device that is not active. */
 const INACTIVE = 'inactive';
-/** Zeroed with one call; a cancel waits for no more. */
-const ZERO_STEP = 64 << 20;
 
 /**
  * A pool whose volumes are the block devices of one storage, each the raw image of what its guest sees. What is being made has
@@ -178,7 +176,7 @@ export class BlockPool implements PoolDriver {
   async create(volume: NewVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
     const { name, capacityBytes, format, permissions } = volume;
     refuseFormat(format);
-    return this.#make(name, capacityBytes, identify, (image) => zeroAll(image, 0, signal), permissions);
+    return this.#make(name, capacityBytes, identify, (image) => image.zeroFrom(0, signal), permissions);
   }
 
   async clone(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void> {
@@ -186,7 +184,7 @@ export class BlockPool implements PoolDriver {
     await using from = await FileImage.open(source.path, 'read', 'block');
     await this.#make(target, source.sizeBytes, identify, async (image) => {
       await copyDevice(from, image, signal);
-      await zeroAll(image, from.sizeBytes, signal);
+      await image.zeroFrom(from.sizeBytes, signal);
     });
   }
 
@@ -202,11 +200,16 @@ export class BlockPool implements PoolDriver {
     await this.#storage.remove(volume.name);
   }
 
-  async resize(volume: FoundVolume, capacityBytes: number, shrink: boolean): Promise<void> {
+  async resize(
+    volume: FoundVolume,
+    capacityBytes: number,
+    shrink: boolean,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const device = await this.#device(volume);
     if (capacityBytes >= device.sizeBytes) {
       using scratch = this.#hidden.scratch();
-      return await this.#storage.grow(device, capacityBytes, scratch.name);
+      return await this.#storage.grow(device, capacityBytes, scratch.name, signal);
     }
     if (!shrink)
       throw new StowageError(
@@ -293,14 +296,6 @@ function refuseFormat(format: NewVolume['format']): void {
 const taken = (name: string): StowageError =>
   new StowageError('volume-exists', `the pool has a volume '${name}' already`);
 
-/** Makes everything from an offset on read as zeros. */
-async function zeroAll(image: FileImage, from: number, signal: AbortSignal | undefined): Promise<void> {
-  for (let offset = from; offset < image.sizeBytes; offset += ZERO_STEP) {
-    signal?.throwIfAborted();
-    await image.zero(offset, Math.min(ZERO_STEP, image.sizeBytes - offset));
-  }
-}
-
 async function settle(path: string): Promise<void> {
   await using image = await FileImage.open(path, 'read', 'block');
   await image.flush();
@@ -309,7 +304,7 @@ async function settle(path: string): Promise<void> {
 async function describe(device: Device): Promise<FoundVolume> {
   const { name, uid, path, number, sizeBytes, allocationBytes, backingStore, damaged } = device;
   const written = number && (await writeMark(number.major, number.minor));
-  const node = number && (await stat(path).catch(() => undefined));
+  const node = number && (await statIfExists(path));
   const mark = written ?? INACTIVE;
   return {
     name,

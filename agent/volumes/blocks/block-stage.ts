@@ -8,9 +8,6 @@ import { StageRecord } from '../stage-record.ts';
 import { type Device, type DeviceStorage, refuseLoss } from './device-storage.ts';
 import type { HiddenNames } from './hidden-names.ts';
 
-/** Zeroed with one call. */
-const ZERO_STEP = 64 << 20;
-
 /** The part of a stage's hidden name that its id gives, so that a kill before its device is on record loses nothing. */
 const nameOf = (id: string): string => id.replaceAll('-', '').slice(0, 16);
 
@@ -134,10 +131,7 @@ export class BlockStage implements Stage {
     if (this.sealed) return;
     const [image] = (await this.images()) as [FileImage];
     // Behind the last byte that arrived there is what was there before.
-    for (let at = this.#record.spec.parts[0]!.sizeBytes; at < image.sizeBytes; at += ZERO_STEP) {
-      signal?.throwIfAborted();
-      await image.zero(at, Math.min(ZERO_STEP, image.sizeBytes - at));
-    }
+    await image.zeroFrom(this.#record.spec.parts[0]!.sizeBytes, signal);
     await image.flush();
     await this.#closeImage();
     await this.#record.seal(note, this.#record.device!);

@@ -49,7 +49,7 @@ export interface DeviceStorage {
   /** At least so large. It may hold anything. Throws `no-space`, `volume-exists`. */
   create(name: string, sizeBytes: number): Promise<void>;
   /** What is new reads as zeros. Throws `no-space`. */
-  grow(device: Device, sizeBytes: number, scratchName: string): Promise<void>;
+  grow(device: Device, sizeBytes: number, scratchName: string, signal?: AbortSignal): Promise<void>;
   shrink(device: Device, sizeBytes: number): Promise<void>;
   /** In one step. Throws `volume-exists`. */
   rename(from: string, to: string): Promise<void>;
