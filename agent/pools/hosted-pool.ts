@@ -433,11 +433,13 @@ export class HostedPool {
     await this.#look();
   }
 
-  /** With the agent. What is on the storage stays as it is. */
-  close(): void {
+  /** What is on the storage stays as it is. Once this settles, nothing of it writes to the pool's state on the host any more. */
+  async close(): Promise<void> {
     this.#poll?.stop();
     this.#spaceSoon?.stop();
     this.#pool.close();
+    const overlays = await this.#overlays?.catch(() => undefined);
+    await overlays?.[Symbol.asyncDispose]();
   }
 }
 

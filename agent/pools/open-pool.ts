@@ -270,8 +270,7 @@ export class OpenPool
     for (const name of names) {
       if (!this.#index) return;
       try {
-        if (await this.#driver.look(name, this.#seen.known(name))) await this.#lookAt(name);
-        else gone.push(name);
+        if (!(await this.#lookAt(name, { keepGone: true }))) gone.push(name);
       } catch (error) {
         // A link took its place. What cannot be looked at concerns nobody else.
         if (isStowageError(error, 'path-escapes-pool')) this.#vanished(name);
@@ -283,9 +282,9 @@ export class OpenPool
 
   /**
    * Looks at one name, and tells of what is new about it. While the name is being given to a new volume, what is there is what
-   * was there before: its maker looks when that is over.
+   * was there before: its maker looks when that is over. With `keepGone` a volume that is gone is not told of yet.
    */
-  async #lookAt(name: string, asMaker = false): Promise<FoundVolume | undefined> {
+  async #lookAt(name: string, { asMaker = false, keepGone = false } = {}): Promise<FoundVolume | undefined> {
     for (;;) {
       if (this.#making.has(name) && !asMaker) return this.#seen.found(name);
       const began = this.#makes;
@@ -303,7 +302,7 @@ export class OpenPool
       // What was seen may be from before the name was given to another volume.
       if (stale && !asMaker) continue;
       if (found) await this.#take([found]);
-      else this.#vanished(name);
+      else if (!keepGone) this.#vanished(name);
       return found;
     }
   }
@@ -375,12 +374,12 @@ export class OpenPool
     try {
       await work();
       done = true;
-      if (!(await this.#lookAt(name, true)))
+      if (!(await this.#lookAt(name, { asMaker: true })))
         throw new StowageError('volume-not-found', `volume '${name}' was taken away as soon as it was there`);
       return this.#seen.get(name)!;
     } catch (error) {
       if (!done) await this.#seen.restore(name, before).catch(() => undefined);
-      await this.#lookAt(name, true).catch(() => undefined);
+      await this.#lookAt(name, { asMaker: true }).catch(() => undefined);
       throw error;
     } finally {
       this.#making.delete(name);

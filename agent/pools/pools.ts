@@ -86,10 +86,10 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   }
 
   /** The pool as its storage needs it now: what is mounted below it may have changed since it was defined. */
-  #fitted(pool: HostedPool): HostedPool {
+  async #fitted(pool: HostedPool): Promise<HostedPool> {
     const { definition, inOwnProcess } = pool;
     if (inOwnProcess === needsProcess(this.#backends.get(definition.type), definition)) return pool;
-    pool.close();
+    await pool.close();
     return this.#host(definition);
   }
 
@@ -122,8 +122,8 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     );
   }
 
-  close(): void {
-    for (const pool of this.#pools.values()) pool.close();
+  async close(): Promise<void> {
+    await Promise.all([...this.#pools.values()].map((pool) => pool.close()));
   }
 
   // ---- reading ----
@@ -349,7 +349,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
         this.#checkDefinition(definition);
         await this.#check(definition);
         await this.#state.savePool(definition, false);
-        before.close();
+        await before.close();
         const pool = this.#host(definition);
         this.emit('event', { type: 'pool', pool: pool.describe() });
         return pool.describe();
@@ -371,7 +371,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       if (pool.state === 'inaccessible') await pool.stop();
       pool.requireInactive();
       await gone();
-      pool.close();
+      await pool.close();
     });
   }
 
@@ -385,7 +385,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   start(name: string): Promise<Pool> {
     return this.#alone(name, async (pool) => {
       if (pool.state !== 'inaccessible') pool.requireInactive();
-      const fitted = pool.state === 'inactive' ? this.#fitted(pool) : pool;
+      const fitted = pool.state === 'inactive' ? await this.#fitted(pool) : pool;
       await fitted.start();
       await this.#state.savePool(fitted.definition, true);
       return fitted.describe();

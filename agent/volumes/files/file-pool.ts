@@ -91,7 +91,6 @@ export class FilePool implements PoolDriver {
     try {
       await this.#begin();
     } catch (error) {
-      await this.#place.release();
       // What was there before is not ours to take away.
       if (attached) await this.#storage.detach().catch(() => undefined);
       throw error;
@@ -101,18 +100,26 @@ export class FilePool implements PoolDriver {
   async #begin(): Promise<void> {
     await this.#requireDirectory();
     const place = this.#choosePlace();
-    if (place.path !== this.#place.path) this.#place = place;
+    if (place.path !== this.#place.path) {
+      await this.#place.release();
+      this.#place = place;
+    }
     const there = await this.#place.storageId();
     await this.#note.check(this.#path, there);
+    let locked = false;
     try {
       await this.#place.ensure();
-      await this.#place.lock();
+      locked = await this.#place.lock();
       this.#storageId = there ?? (await this.#place.makeStorageId());
       await this.#dropUnreadableStages();
       this.#leftovers.begin(this.#place, await this.#place.clean());
     } catch (error) {
       // After an error of the disk the kernel lets nobody write to it: what is there can be read and taken away.
-      if ((error as NodeJS.ErrnoException).code !== 'EROFS' || there === undefined) throw error;
+      if ((error as NodeJS.ErrnoException).code !== 'EROFS' || there === undefined) {
+        // Work under way relies on a lock that was held before.
+        if (locked) await this.#place.release();
+        throw error;
+      }
       this.#storageId = there;
     }
     await this.#note.set(this.#path, this.#storageId);

@@ -55,16 +55,17 @@ export class PrivateDirectory {
       await mkdir(join(this.path, name), { recursive: true, mode: 0o700 }).catch(unlessThere);
   }
 
-  /** Keeps other agents of this host out, until {@link release}. Throws `pool-inaccessible`. Repeatable. */
-  async lock(): Promise<void> {
+  /** Keeps other agents of this host out, until {@link release}. Throws `pool-inaccessible`. False where this held it before. */
+  async lock(): Promise<boolean> {
     const path = join(this.path, 'lock');
-    if (this.#lock && (await isOpenAt(path, this.#lock))) return;
+    if (this.#lock && (await isOpenAt(path, this.#lock))) return false;
     await this.release();
     this.#lock = await lockFile(path, '').catch((error) => {
       if (isStowageError(error, 'volume-in-use'))
         throw new StowageError('pool-inaccessible', `another agent works in ${this.#pool}`);
       throw error;
     });
+    return true;
   }
 
   async release(): Promise<void> {
