@@ -1,8 +1,10 @@
 #!/usr/bin/env node
+
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { z } from 'zod';
 import { sleep } from '../shared/util/clock.ts';
 import { isStowageError, toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
@@ -54,7 +56,7 @@ async function firstPool(controller: Controller, token: string, directory: strin
   for (let attempt = 0; attempt < 100 && (await fleet.row('local')).state !== 'reachable'; attempt++)
     await sleep(100);
   const agent = await fleet.client('local');
-  if ((await agent.json<unknown[]>('/v1/pools')).length > 0) return;
+  if ((await agent.json(z.array(z.unknown()), '/v1/pools')).length > 0) return;
   // By the API like anybody, so that it is on record.
   const response = await fetch(`${controller.url}/api/v1/hosts/local/pools`, {
     method: 'POST',

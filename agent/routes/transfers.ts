@@ -178,7 +178,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     { schema: { ...params, body: pullRequestSchema } },
     async (request, reply) => {
       const { transfer } = request.params;
-      const { ticket, offer, relay } = request.body;
+      const { ticket, addresses, port, relay } = request.body;
       await agent.endPull(transfer);
       const sink = await sinks.find(transfer);
       const stop = new AbortController();
@@ -192,7 +192,8 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
       };
       const ended = pullVolume(sink, {
         ticket: { transfer, secret: ticket },
-        offer,
+        addresses,
+        port,
         relay: relay ? (ended) => relayed.take(ended) : undefined,
         onProgress,
         signal,

@@ -1,5 +1,4 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { networkInterfaces } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { TLSSocket, type TLSSocketOptions, type TlsOptions } from 'node:tls';
 import type { Offer } from '../../shared/protocol/agent.ts';
@@ -24,14 +23,6 @@ export interface DoorOptions {
   onRefused(from: string, reason: string): void;
 }
 
-/** Addresses under which a peer may reach this host; loopback last, for agents on one machine. */
-function localAddresses(): string[] {
-  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  const usable = all.filter((address) => address.family === 'IPv4' || !address.address.startsWith('fe80'));
-  const outer = usable.filter((address) => !address.internal).map((address) => address.address);
-  return [...outer, '127.0.0.1'];
-}
-
 /**
  * The source's own door for one transfer: TLS on a port of its own, or on streams that the controller brings. It serves
  * whoever holds the ticket, with this one volume, until the ticket expires.
@@ -52,7 +43,7 @@ export class SourceDoor implements Disposable {
     tcp.on('connection', (socket) =>
       this.accept(socket.setNoDelay(true).setKeepAlive(true, 10_000), socket.remoteAddress),
     );
-    this.offer = { addresses: localAddresses(), port: (tcp.address() as AddressInfo).port };
+    this.offer = { port: (tcp.address() as AddressInfo).port };
   }
 
   static async open(options: DoorOptions): Promise<SourceDoor> {

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import type { Offer, PullProgress } from '../../shared/protocol/agent.ts';
+import type { PullProgress } from '../../shared/protocol/agent.ts';
 import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
 import { BlockSignal } from '../../shared/util/abort.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -14,7 +14,9 @@ const COMPARE = 64;
 
 export interface PullOptions {
   ticket: Ticket;
-  offer: Offer;
+  /** Of the source. The addresses are tried one after the other. */
+  addresses: readonly string[];
+  port: number;
   /** Gives a stream that somebody else brought, in place of dialling the source's addresses. */
   relay?: (signal: AbortSignal) => Promise<Duplex>;
   onProgress(progress: PullProgress): void;
@@ -30,7 +32,7 @@ export async function pullVolume(
   sink: Sink,
   options: PullOptions,
 ): Promise<{ digest: string; etag: string }> {
-  const { offer, ticket } = options;
+  const { addresses, port, ticket } = options;
   using block = new BlockSignal(options.signal);
   const { signal } = block;
   const { digests } = sink;
@@ -64,9 +66,9 @@ export async function pullVolume(
   /** The first address that answers as the right source; what each of the others said is in the error. */
   const findWay = async (): Promise<{ address: string; first: PullConnection }> => {
     const reasons: string[] = [];
-    for (const address of offer.addresses) {
+    for (const address of addresses) {
       try {
-        return { address, first: await open({ address, port: offer.port }) };
+        return { address, first: await open({ address, port }) };
       } catch (error) {
         signal.throwIfAborted();
         all.pop();
@@ -106,7 +108,7 @@ export async function pullVolume(
       await connection.settled();
     };
     const more = async (): Promise<PullConnection> =>
-      open(relay ? { stream: await relay(signal) } : { address, port: offer.port });
+      open(relay ? { stream: await relay(signal) } : { address, port });
     const workers = [work(first)];
     for (let count = 1; count < CONNECTIONS; count++) workers.push(more().then(work));
     try {

@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { representationSchema, volumeFormatSchema } from '../../shared/conf/volume.ts';
-import { commitSchema, type Layout, representationQuery } from '../../shared/protocol/agent.ts';
+import { commitSchema, layoutSchema, representationQuery } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Parts } from '../controller.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
@@ -102,7 +102,7 @@ export function dataRoutes(http: ApiHttp, { fleet, leases, uploads }: Parts): vo
     { config: { role: 'viewer' }, schema: { tags, params: volumeParams, querystring: representationQuery } },
     async (request) => {
       const agent = await fleet.client(request.params.host);
-      return agent.json<Layout>(`${agentVolumePath(request.params)}/layout?as=${request.query.as}`, {
+      return agent.json(layoutSchema, `${agentVolumePath(request.params)}/layout?as=${request.query.as}`, {
         patient: true,
       });
     },

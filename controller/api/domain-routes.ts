@@ -3,8 +3,8 @@ import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import {
   type affectSchema,
   DEVICE_CHANGES,
-  type Domain,
   domainParams,
+  domainSchema,
 } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
@@ -42,7 +42,7 @@ export function domainRoutes(http: ApiHttp, { fleet }: Parts): void {
       const hosts = host === undefined ? await fleet.list() : [await fleet.row(host)];
       const answers = await Promise.all(
         hosts.map(async ({ name }) => {
-          const asked = fleet.client(name).then((agent) => agent.json<Domain[]>('/v1/domains'));
+          const asked = fleet.client(name).then((agent) => agent.json(z.array(domainSchema), '/v1/domains'));
           return asked.then(
             (domains) => ({ domains: domains.map((domain) => ({ host: name, ...domain })) }),
             (error) => ({ missing: { host: name, reason: String(error.message) } }),
@@ -62,7 +62,7 @@ export function domainRoutes(http: ApiHttp, { fleet }: Parts): void {
     async (request, reply) => {
       const agent = await fleet.client(request.params.host);
       const json = { xml: documentIn(request.body) };
-      const domain = await agent.json<Domain>('/v1/domains', { method: 'POST', json });
+      const domain = await agent.json(domainSchema, '/v1/domains', { method: 'POST', json });
       request.note = { target: `${request.params.host}/${domain.name}`, detail: domain.uuid };
       return reply.code(201).send(domain);
     },
@@ -80,7 +80,10 @@ export function domainRoutes(http: ApiHttp, { fleet }: Parts): void {
         const { host, domain } = request.params;
         const agent = await fleet.client(host);
         const query = `inactive=${request.query.inactive}&secure=${secure}`;
-        const { xml } = await agent.json<{ xml: string }>(`${agentPath(domain)}/document?${query}`);
+        const { xml } = await agent.json(
+          z.object({ xml: z.string() }),
+          `${agentPath(domain)}/document?${query}`,
+        );
         return reply.type(XML_TYPE).send(xml);
       },
     );
@@ -91,7 +94,7 @@ export function domainRoutes(http: ApiHttp, { fleet }: Parts): void {
     { config: { role: 'operator', audit: 'domain.undefine' }, schema: { tags, params } },
     async (request, reply) => {
       const agent = await fleet.client(request.params.host);
-      await agent.json(agentPath(request.params.domain), { method: 'DELETE' });
+      await agent.send(agentPath(request.params.domain), { method: 'DELETE' });
       return reply.code(204).send();
     },
   );
@@ -102,7 +105,10 @@ export function domainRoutes(http: ApiHttp, { fleet }: Parts): void {
       { config: { role: 'operator', audit: `domain.${action}` }, schema: { tags, params } },
       async (request) => {
         const agent = await fleet.client(request.params.host);
-        return agent.json(`${agentPath(request.params.domain)}/${action}`, { method: 'POST' });
+        const path = `${agentPath(request.params.domain)}/${action}`;
+        if (action === 'start') return agent.json(domainSchema, path, { method: 'POST' });
+        await agent.send(path, { method: 'POST' });
+        return {};
       },
     );
   }
@@ -120,7 +126,7 @@ export function domainRoutes(http: ApiHttp, { fleet }: Parts): void {
         request.note = { detail: given.join(', ') };
         const agent = await fleet.client(host);
         const json = { ...request.query, xml: documentIn(request.body) };
-        return agent.json<Domain>(`${agentPath(domain)}/${change}`, { method: 'POST', json });
+        return agent.json(domainSchema, `${agentPath(domain)}/${change}`, { method: 'POST', json });
       },
     );
   }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { AgentInfo, DoctorFinding } from '../../shared/protocol/agent.ts';
+import { agentInfoSchema, doctorFindingSchema } from '../../shared/protocol/agent.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
 import type { ApiHttp } from './http.ts';
@@ -32,7 +32,7 @@ export function hostRoutes(http: ApiHttp, { fleet, leases }: Parts): void {
       const agent = await fleet.client(request.params.host);
       const info =
         host.state === 'reachable'
-          ? await agent.json<AgentInfo>('/v1/info').catch(() => undefined)
+          ? await agent.json(agentInfoSchema, '/v1/info').catch(() => undefined)
           : undefined;
       return { ...host, agent: info };
     },
@@ -42,7 +42,7 @@ export function hostRoutes(http: ApiHttp, { fleet, leases }: Parts): void {
     { config: { role: 'viewer' }, schema: { tags, params: hostParams } },
     async (request) => {
       const agent = await fleet.client(request.params.host);
-      return agent.json<DoctorFinding[]>('/v1/doctor');
+      return agent.json(z.array(doctorFindingSchema), '/v1/doctor');
     },
   );
   http.post(

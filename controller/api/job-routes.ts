@@ -8,6 +8,7 @@ const listQuery = z.object({
   limit: z.coerce.number().int().min(1).max(1000).default(50),
   before: z.coerce.number().int().optional(),
 });
+const retryQuery = z.object({ allowUsed: z.stringbool().default(false) });
 
 /** Jobs: durable, resumable work. */
 export function jobRoutes(http: ApiHttp, { jobs, uploads }: Parts): void {
@@ -39,9 +40,12 @@ export function jobRoutes(http: ApiHttp, { jobs, uploads }: Parts): void {
 
   http.post(
     '/api/v1/jobs/:job/retry',
-    { config: { role: 'operator', audit: 'job.retry' }, schema: { tags, params: jobParams } },
+    {
+      config: { role: 'operator', audit: 'job.retry' },
+      schema: { tags, params: jobParams, querystring: retryQuery },
+    },
     async (request, reply) => {
-      const job = await jobs.retry(request.params.job, request.actor.name);
+      const job = await jobs.retry(request.params.job, request.actor.name, request.query.allowUsed);
       request.note = { detail: `as job ${job.id}` };
       return reply.code(202).send(job);
     },

@@ -1,11 +1,11 @@
 import { z } from 'zod';
 import { formatCapabilities } from '../../shared/conf/capabilities-xml.ts';
-import { type Pool, poolDefinitionSchema } from '../../shared/conf/pool.ts';
+import { poolDefinitionSchema, poolSchema } from '../../shared/conf/pool.ts';
 import { documentOf } from '../../shared/conf/pool-document.ts';
 import { parsePool } from '../../shared/conf/pool-xml.ts';
-import { type FoundSource, formatSources } from '../../shared/conf/sources-xml.ts';
+import { formatSources, foundSourceSchema } from '../../shared/conf/sources-xml.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
-import { type AgentInfo, definePoolSchema } from '../../shared/protocol/agent.ts';
+import { agentInfoSchema, definePoolSchema } from '../../shared/protocol/agent.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
 import { hostParams } from './host-routes.ts';
@@ -68,7 +68,7 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
     { config: { role: 'viewer' }, schema: { tags, params: hostParams } },
     async (request, reply) => {
       const agent = await fleet.client(request.params.host);
-      const { backends } = await agent.json<AgentInfo>('/v1/info');
+      const { backends } = await agent.json(agentInfoSchema, '/v1/info');
       return reply.type(XML_TYPE).send(formatCapabilities(backends.filter(({ usable }) => usable)));
     },
   );
@@ -82,7 +82,10 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
       const { host, type } = request.params;
       const agent = await fleet.client(host);
       const query = request.query.host === undefined ? '' : `?host=${encodeURIComponent(request.query.host)}`;
-      const sources = await agent.json<FoundSource[]>(`/v1/sources/${encodeURIComponent(type)}${query}`);
+      const sources = await agent.json(
+        z.array(foundSourceSchema),
+        `/v1/sources/${encodeURIComponent(type)}${query}`,
+      );
       return reply.type(XML_TYPE).send(formatSources(sources));
     },
   );
@@ -108,13 +111,13 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
         detail: `${definition.type} ${definition.target.path ?? ''}`,
       };
       const agent = await fleet.client(request.params.host);
-      let pool = await agent.json<Pool>('/v1/pools', { method: 'POST', json: definition });
+      let pool = await agent.json(poolSchema, '/v1/pools', { method: 'POST', json: definition });
       const path = `/v1/pools/${encodeURIComponent(pool.name)}`;
       try {
-        if (build) await agent.json(`${path}/build`, { method: 'POST', json: { overwrite } });
-        if (start) pool = await agent.json<Pool>(`${path}/start`, { method: 'POST' });
+        if (build) await agent.send(`${path}/build`, { method: 'POST', json: { overwrite } });
+        if (start) pool = await agent.json(poolSchema, `${path}/start`, { method: 'POST' });
       } catch (error) {
-        await agent.json(path, { method: 'DELETE' }).catch(() => undefined);
+        await agent.send(path, { method: 'DELETE' }).catch(() => undefined);
         throw error;
       }
       return reply.code(201).send(pool);
@@ -139,7 +142,10 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
       const { host, pool } = request.params;
       request.note = { detail: `${request.body.type} ${request.body.target.path ?? ''}` };
       const agent = await fleet.client(host);
-      return agent.json<Pool>(`/v1/pools/${encodeURIComponent(pool)}`, { method: 'PUT', json: request.body });
+      return agent.json(poolSchema, `/v1/pools/${encodeURIComponent(pool)}`, {
+        method: 'PUT',
+        json: request.body,
+      });
     },
   );
 
@@ -156,11 +162,10 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
         if (overwrite) request.note = { detail: 'what is there is overwritten' };
         if (action === 'stop') await leases.refuseHeld(`${host}/${pool}`);
         const agent = await fleet.client(host);
-        return agent.json(`/v1/pools/${encodeURIComponent(pool)}/${action}`, {
-          method: 'POST',
-          json: action === 'build' ? { overwrite } : undefined,
-          patient: true,
-        });
+        const agentPath = `/v1/pools/${encodeURIComponent(pool)}/${action}`;
+        if (action !== 'build') return agent.json(poolSchema, agentPath, { method: 'POST', patient: true });
+        await agent.send(agentPath, { method: 'POST', json: { overwrite }, patient: true });
+        return {};
       },
     );
   }
@@ -177,8 +182,8 @@ export function poolRoutes(http: ApiHttp, { fleet, inventory, leases }: Parts): 
       const { host, pool } = request.params;
       const agent = await fleet.client(host);
       const path = `/v1/pools/${encodeURIComponent(pool)}`;
-      if (request.query.storage === 'true') await agent.json(`${path}/delete`, { method: 'POST' });
-      await agent.json(path, { method: 'DELETE' });
+      if (request.query.storage === 'true') await agent.send(`${path}/delete`, { method: 'POST' });
+      await agent.send(path, { method: 'DELETE' });
       return reply.code(204).send();
     },
   );

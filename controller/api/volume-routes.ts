@@ -1,11 +1,17 @@
 import { z } from 'zod';
 import { isPoolType } from '../../shared/conf/pool-types.ts';
-import { type Finding, newVolumeSchema, type Snapshot, type Volume } from '../../shared/conf/volume.ts';
+import {
+  findingSchema,
+  newVolumeSchema,
+  snapshotSchema,
+  type Volume,
+  volumeSchema,
+} from '../../shared/conf/volume.ts';
 import { documentOfVolume, newVolumeOf } from '../../shared/conf/volume-document.ts';
 import { formatVolume, parseVolume } from '../../shared/conf/volume-xml.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { resizeVolumeSchema, snapshotBodySchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
-import type { VolumeUser } from '../../shared/protocol/domains.ts';
+import { volumeUserSchema } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema, splitReference } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
@@ -64,10 +70,10 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
   const goneOver = async (address: VolumeAddress, allowUsed: boolean): Promise<string> => {
     const agent = await fleet.client(address.host);
     if (!allowUsed) {
-      await agent.json(`${agentVolumePath(address)}/refuse-used`, { method: 'POST' });
+      await agent.send(`${agentVolumePath(address)}/refuse-used`, { method: 'POST' });
       return '';
     }
-    const users = await agent.json<VolumeUser[]>(`${agentVolumePath(address)}/users`);
+    const users = await agent.json(z.array(volumeUserSchema), `${agentVolumePath(address)}/users`);
     const names = users.map(({ domain, target }) => `${domain} (${target})`);
     return names.length > 0 ? `although used by ${names.join(', ')}` : 'although it might be used';
   };
@@ -106,7 +112,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
         usedBy: await leases.holders(referenceOf(request.params)),
         // Unknown while the host cannot be asked.
         domains: await agent
-          .json<VolumeUser[]>(`${agentVolumePath(request.params)}/users`)
+          .json(z.array(volumeUserSchema), `${agentVolumePath(request.params)}/users`)
           .catch(() => undefined),
       };
     },
@@ -134,7 +140,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
         detail: `${request.body.format}, ${request.body.capacityBytes} bytes`,
       };
       const volume = await change(address, `create by ${request.actor.name}`, (agent, fence) =>
-        agent.json<Volume>(`/v1/pools/${encodeURIComponent(address.pool)}/volumes`, {
+        agent.json(volumeSchema, `/v1/pools/${encodeURIComponent(address.pool)}/volumes`, {
           method: 'POST',
           json: request.body,
           fence,
@@ -156,7 +162,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
       const over = await goneOver(request.params, allowUsed);
       request.note = { detail: detail(deleteSnapshots ? 'with its snapshots' : '', over) };
       await change(request.params, `delete by ${request.actor.name}`, (agent, fence) =>
-        agent.json(`${agentVolumePath(request.params)}?deleteSnapshots=${deleteSnapshots}`, {
+        agent.send(`${agentVolumePath(request.params)}?deleteSnapshots=${deleteSnapshots}`, {
           method: 'DELETE',
           fence,
           allowUsed,
@@ -183,7 +189,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
       const over = request.body.shrink ? await goneOver(request.params, allowUsed) : '';
       request.note = { detail: detail(`to ${request.body.capacityBytes} bytes`, over) };
       const volume = await change(request.params, `resize by ${request.actor.name}`, (agent, fence) =>
-        agent.json<Volume>(`${agentVolumePath(request.params)}/resize`, {
+        agent.json(volumeSchema, `${agentVolumePath(request.params)}/resize`, {
           method: 'POST',
           json: request.body,
           fence,
@@ -201,7 +207,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     { config: { role: 'viewer', audit: 'volume.check' }, schema: { tags, params: volumeParams } },
     async (request) => {
       const agent = await fleet.client(request.params.host);
-      return agent.json<Finding[]>(`${agentVolumePath(request.params)}/check`, {
+      return agent.json(z.array(findingSchema), `${agentVolumePath(request.params)}/check`, {
         method: 'POST',
         json: { repair: false },
         patient: true,
@@ -214,7 +220,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     { config: { role: 'operator', audit: 'volume.repair' }, schema: { tags, params: volumeParams } },
     (request) =>
       change(request.params, `repair by ${request.actor.name}`, (agent, fence) =>
-        agent.json<Finding[]>(`${agentVolumePath(request.params)}/check`, {
+        agent.json(z.array(findingSchema), `${agentVolumePath(request.params)}/check`, {
           method: 'POST',
           json: { repair: true },
           fence,
@@ -230,7 +236,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     { config: { role: 'viewer' }, schema: { tags, params: volumeParams } },
     async (request) => {
       const agent = await fleet.client(request.params.host);
-      return agent.json<Snapshot[]>(`${agentVolumePath(request.params)}/snapshots`);
+      return agent.json(z.array(snapshotSchema), `${agentVolumePath(request.params)}/snapshots`);
     },
   );
   http.post(
@@ -241,7 +247,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     },
     async (request, reply) => {
       const made = await change(request.params, `snapshot by ${request.actor.name}`, (agent, fence) =>
-        agent.json<{ id: string }>(`${agentVolumePath(request.params)}/snapshots`, {
+        agent.json(z.object({ id: z.string() }), `${agentVolumePath(request.params)}/snapshots`, {
           method: 'POST',
           json: request.body,
           fence,
@@ -266,7 +272,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
       const over = await goneOver(request.params, allowUsed);
       request.note = { detail: detail(request.params.snapshot, over) };
       await change(request.params, `snapshot switch by ${request.actor.name}`, (agent, fence) =>
-        agent.json(`${snapshotPath(request.params, request.params.snapshot)}/switch`, {
+        agent.send(`${snapshotPath(request.params, request.params.snapshot)}/switch`, {
           method: 'POST',
           fence,
           allowUsed,
@@ -282,7 +288,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     async (request, reply) => {
       request.note = { detail: request.params.snapshot };
       await change(request.params, `snapshot delete by ${request.actor.name}`, (agent, fence) =>
-        agent.json(snapshotPath(request.params, request.params.snapshot), {
+        agent.send(snapshotPath(request.params, request.params.snapshot), {
           method: 'DELETE',
           fence,
           patient: true,

@@ -125,9 +125,13 @@ export function jobCommand(): Command {
   job
     .command('retry <id>')
     .description('begin again what a failed or cancelled job was for')
+    .option('--allow-used', 'also while domains use the volume; goes on record')
     .option('--no-wait', 'do not wait for the end')
-    .action(async (id: string, options: { wait: boolean }) => {
-      const begun = await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}/retry`, { method: 'POST' });
+    .action(async (id: string, options: { allowUsed?: boolean; wait: boolean }) => {
+      const query = options.allowUsed ? '?allowUsed=true' : '';
+      const begun = await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}/retry${query}`, {
+        method: 'POST',
+      });
       show(options.wait ? await watchJob(begun.id) : begun, describe);
     });
   return job;

@@ -1,6 +1,7 @@
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type { z } from 'zod';
 import { ALLOW_USED_HEADER, FENCE_HEADER, RELAY_UPGRADE } from '../../shared/protocol/agent.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
@@ -103,11 +104,26 @@ export class AgentClient {
     }
   }
 
-  /** The answer's JSON body. */
-  async json<T>(path: string, options: AgentRequest = {}): Promise<T> {
+  /** The JSON body of the answer. Throws `stream-corrupt` for one that is not of the schema: agents are not trusted. */
+  async json<S extends z.ZodType>(schema: S, path: string, options: AgentRequest = {}): Promise<z.output<S>> {
+    const { data, error } = schema.safeParse(parseJson(await this.#text(path, options)));
+    if (!error) return data;
+    const [issue] = error.issues;
+    throw new StowageError(
+      'stream-corrupt',
+      `the agent sent an answer that is none: ${issue?.path.join('.') || 'all of it'} is wrong`,
+    );
+  }
+
+  /** For requests whose answer says no more than that it was done. */
+  async send(path: string, options: AgentRequest = {}): Promise<void> {
+    await this.#text(path, options);
+  }
+
+  async #text(path: string, options: AgentRequest): Promise<string> {
     const response = await this.stream(path, options);
     try {
-      return parseJson(await readText(response)) as T;
+      return await readText(response);
     } catch (error) {
       response.destroy();
       throw brokenLink(error, options.signal);

@@ -90,7 +90,7 @@ export class HostConnection {
     const ended = new AbortController();
     void link.down.then((reason) => ended.abort(new StowageError('host-unreachable', reason)));
     const signal = AbortSignal.any([ended.signal, this.#stop.signal]);
-    const answer = await this.client.json('/v1/info', { signal });
+    const answer = await this.client.json(z.unknown(), '/v1/info', { signal });
     const { protocol } = z.looseObject({ protocol: z.number() }).parse(answer);
     if (protocol !== PROTOCOL_VERSION) {
       throw new StowageError(

@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto';
+import { lookup } from 'node:dns/promises';
+import { networkInterfaces } from 'node:os';
 import type { AgentInfo } from '../../shared/protocol/agent.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -21,6 +23,13 @@ export type HostInfo = Omit<HostRow, 'address'> & { address: Record<string, unkn
 function publicAddress(address: HostAddress): Record<string, unknown> {
   if (address.kind !== 'websocket') return address;
   return { kind: 'websocket', enrolled: address.publicKey !== undefined };
+}
+
+/** Of this machine; loopback last, for agents that are on it too. */
+function ownAddresses(): string[] {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const outer = all.filter(({ internal, address }) => !internal && !address.startsWith('fe80'));
+  return [...outer.map(({ address }) => address), '127.0.0.1'];
 }
 
 /** The hosts and their connections. */
@@ -173,6 +182,20 @@ export class Fleet {
     const connection = this.#connections.get(id);
     if (!connection) throw new StowageError('host-unreachable', `host '${name}' is being removed`);
     return connection.client;
+  }
+
+  /** Under which addresses this controller itself knows a host; what its agent says of that does not count. */
+  async addresses(name: string): Promise<string[]> {
+    const { id, address } = await this.row(name);
+    const known = hostAddressSchema.parse(JSON.parse(address));
+    switch (known.kind) {
+      case 'local':
+        return ownAddresses();
+      case 'ssh':
+        return (await lookup(known.hostname, { all: true }).catch(() => [])).map((found) => found.address);
+      case 'websocket':
+        return this.#webSockets.addresses(id);
+    }
   }
 
   async #insert(name: string, address: HostAddress): Promise<HostRow> {

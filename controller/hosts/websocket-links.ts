@@ -28,10 +28,12 @@ class WebSocketLink implements Link {
   readonly #socket: WebSocket;
   readonly #waiting: Map<string, (stream: Duplex) => void>;
   readonly down: Promise<string>;
+  readonly remoteAddress: string;
 
-  constructor(socket: WebSocket, waiting: Map<string, (stream: Duplex) => void>) {
+  constructor(socket: WebSocket, remoteAddress: string, waiting: Map<string, (stream: Duplex) => void>) {
     this.#socket = socket;
     this.#waiting = waiting;
+    this.remoteAddress = remoteAddress.replace(/^::ffff:/, '');
     this.down = new Promise((resolve) => {
       let heard = clock.now();
       socket.on('pong', () => {
@@ -146,7 +148,7 @@ export class WebSocketLinks {
       timer.stop();
       messages.end();
       socket.send(JSON.stringify({ type: 'welcome', host: host.name } satisfies LinkMessage));
-      this.#take(host.id, socket);
+      this.#take(host.id, socket, source);
     } catch (error) {
       timer.stop();
       const reason = error instanceof Error ? error.message : String(error);
@@ -238,15 +240,21 @@ export class WebSocketLinks {
     return host;
   }
 
-  #take(hostId: string, socket: WebSocket): void {
+  #take(hostId: string, socket: WebSocket, remoteAddress: string): void {
     this.#links.get(hostId)?.close();
-    const link = new WebSocketLink(socket, this.#openings);
+    const link = new WebSocketLink(socket, remoteAddress, this.#openings);
     this.#links.set(hostId, link);
     void link.down.then(() => {
       if (this.#links.get(hostId) === link) this.#links.delete(hostId);
     });
     this.#waiters.get(hostId)?.(link);
     this.#waiters.delete(hostId);
+  }
+
+  /** Where the agent of a host dials from. */
+  addresses(hostId: string): string[] {
+    const link = this.#links.get(hostId);
+    return link ? [link.remoteAddress] : [];
   }
 
   /** Ends the link of a host. */

@@ -1,4 +1,5 @@
-import { type TransferStatus, transferSpecSchema } from '../../shared/protocol/agent.ts';
+import { z } from 'zod';
+import { transferSpecSchema, transferStatusSchema } from '../../shared/protocol/agent.ts';
 import { clock } from '../../shared/util/clock.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Store } from '../store/open.ts';
@@ -17,7 +18,7 @@ export async function collectLeftovers(
   youngMs = YOUNG_MS,
 ): Promise<number> {
   const agent = await fleet.client(host);
-  const transfers = await agent.json<TransferStatus[]>('/v1/transfers');
+  const transfers = await agent.json(z.array(transferStatusSchema), '/v1/transfers');
   if (transfers.length === 0) return 0;
   const jobs = await store
     .selectFrom('jobs')
@@ -28,7 +29,7 @@ export async function collectLeftovers(
   let removed = 0;
   for (const transfer of transfers) {
     if (owned.has(transfer.id) || transfer.touchedAt > clock.now() - youngMs) continue;
-    await agent.json(`/v1/transfers/${transfer.id}`, { method: 'DELETE' });
+    await agent.send(`/v1/transfers/${transfer.id}`, { method: 'DELETE' });
     removed++;
   }
   return removed;

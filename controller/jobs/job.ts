@@ -14,10 +14,12 @@ export interface JobContext<Params, Notes> {
   readonly signal: AbortSignal;
   readonly inventory: Inventory;
   agent(host: string): Promise<AgentClient>;
+  /** Under which addresses the controller itself knows a host; what its agent says of that does not count. */
+  addresses(host: string): Promise<string[]>;
   /** The fencing token of the lease that the job holds on a volume. */
   fence(volume: string): Promise<number>;
-  /** Puts on record that somebody was refused who wanted what is this job's. */
-  refused(from: string, detail: string): void;
+  /** Puts on record what the agent of a host claims to have seen; beyond a number of claims nothing. */
+  claim(host: string, text: string): void;
   progress(doneBytes: number, totalBytes: number, wireBytes: number): void;
 }
 

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { volumeFormatSchema } from '../../shared/conf/volume.ts';
 import {
   type Layout,
+  layoutSchema,
   offerSchema,
   type PullRequest,
   pullProgressSchema,
@@ -20,8 +21,6 @@ import type { JobContext, JobKind } from './job.ts';
 import { Relay } from './relay.ts';
 
 const TICKET_MS = 24 * 3600_000;
-/** Refusals of one attempt that are put on record. */
-const MOST_REFUSALS = 20;
 const SILENCE_MS = 30_000;
 
 export const migrateParamsSchema = z.object({
@@ -57,13 +56,24 @@ const place = (reference: string): { host: string; pool: string; volume: string 
   return { host, pool, volume };
 };
 
+/** Whether some other volume has the id that the source says its volume has: that one keeps it, and the moved one gets its own. */
+async function isTaken({ inventory, params }: Context, id: string): Promise<boolean> {
+  const owners = await inventory.volumes({ id, limit: 3 });
+  return owners.some(({ host, pool, name }) => {
+    const owner = `${host}/${pool}/${name}`;
+    return owner !== params.source && owner !== params.target;
+  });
+}
+
 async function plan(context: Context): Promise<void> {
   const { source, target, format, keepSource } = context.params;
   const from = place(source);
   const to = place(target);
   const agent = await context.agent(from.host);
-  const layoutAs = (as: string): Promise<Layout> =>
-    agent.json(`${agentVolumePath(from)}/layout?as=${as}`, { signal: context.signal, patient: true });
+  const layoutAs = async (as: string): Promise<Layout> => {
+    const path = `${agentVolumePath(from)}/layout?as=${as}`;
+    return agent.json(layoutSchema, path, { signal: context.signal, patient: true });
+  };
   let layout = await layoutAs('image');
   const representation =
     format === undefined || format === layout.format ? ('image' as const) : ('content' as const);
@@ -72,7 +82,7 @@ async function plan(context: Context): Promise<void> {
     id: clock.uuid(),
     pool: to.pool,
     volume: to.volume,
-    volumeId: keepSource ? undefined : layout.volumeId,
+    volumeId: keepSource || (await isTaken(context, layout.volumeId)) ? undefined : layout.volumeId,
     format: format ?? layout.format,
     representation,
     parts: layout.parts,
@@ -88,7 +98,7 @@ async function prepare(context: Context): Promise<void> {
   const { target } = context.params;
   const agent = await context.agent(place(target).host);
   const fence = await context.fence(target);
-  await agent.json('/v1/transfers', {
+  await agent.send('/v1/transfers', {
     method: 'POST',
     json: context.notes.spec,
     fence,
@@ -116,17 +126,16 @@ async function transfer(context: Context): Promise<void> {
   // Ends with this attempt, and with it the door.
   using block = new BlockSignal(context.signal);
   const door = await sender.stream('/v1/sends', { method: 'POST', json: send, signal: block.signal });
-  let refusals = 0;
   const line = await readFirstLine(door, (more) => {
     const { data } = refusedSchema.safeParse(more);
-    // What an agent claims fills no trail.
-    if (data && ++refusals <= MOST_REFUSALS)
-      context.refused(data.refused.from, `at the door of ${source}: ${data.refused.reason}`);
+    if (data)
+      context.claim(from.host, `${data.refused.from} was refused at its door: ${data.refused.reason}`);
   });
-  const offer = offerSchema.parse(line);
+  const { port } = offerSchema.parse(line);
   const relay = context.notes.relay ?? false;
   using _pairs = relay ? new Relay(sender, sink, spec!.id) : undefined;
-  const pull: PullRequest = { ticket, offer, relay };
+  const addresses = relay ? [] : await context.addresses(from.host);
+  const pull: PullRequest = { ticket, addresses, port, relay };
   const answer = await sink.stream(`/v1/transfers/${spec!.id}/pull`, {
     method: 'POST',
     json: pull,
@@ -163,7 +172,7 @@ async function refuseUsed(context: Context): Promise<void> {
   if (keepSource || allowUsed) return;
   const from = place(source);
   const agent = await context.agent(from.host);
-  await agent.json(`${agentVolumePath(from)}/refuse-used`, { method: 'POST', signal: context.signal });
+  await agent.send(`${agentVolumePath(from)}/refuse-used`, { method: 'POST', signal: context.signal });
 }
 
 async function commit(context: Context, again = true): Promise<void> {
@@ -172,7 +181,7 @@ async function commit(context: Context, again = true): Promise<void> {
   const fence = await context.fence(context.params.target);
   const path = `/v1/transfers/${spec!.id}/commit`;
   try {
-    await agent.json(path, { method: 'POST', json: { digest }, fence, patient: true });
+    await agent.send(path, { method: 'POST', json: { digest }, fence, patient: true });
   } catch (error) {
     if (!again || !isStowageError(error, 'upload-offset')) throw error;
     // The sink was killed between its last answer and its last fdatasync: what it lost is sent again.
@@ -187,11 +196,11 @@ async function removeSource(context: Context): Promise<void> {
   const from = place(source);
   const agent = await context.agent(from.host);
   // The end of the last attempt's request may still be on its way to the source, which would be in use until then.
-  await agent.json(`/v1/sends/${context.notes.spec!.id}`, { method: 'DELETE' });
+  await agent.send(`/v1/sends/${context.notes.spec!.id}`, { method: 'DELETE' });
   const fence = await context.fence(source);
   const etag = encodeURIComponent(context.notes.etag ?? '');
   await agent
-    .json(`${agentVolumePath(from)}?etag=${etag}&deleteSnapshots=true`, {
+    .send(`${agentVolumePath(from)}?etag=${etag}&deleteSnapshots=true`, {
       method: 'DELETE',
       fence,
       allowUsed,
@@ -228,6 +237,6 @@ export const migrate: JobKind<MigrateParams, Notes> = {
     const { spec } = context.notes;
     if (!spec) return;
     const agent = await context.agent(place(context.params.target).host);
-    await agent.json(`/v1/transfers/${spec.id}`, { method: 'DELETE' });
+    await agent.send(`/v1/transfers/${spec.id}`, { method: 'DELETE' });
   },
 };

@@ -11,6 +11,8 @@ import type { Lease, Leases } from './leases.ts';
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
 const PROGRESS_MS = 400;
+/** What agents claim fills no trail: so many claims are recorded of one job in one life of the controller. */
+const MOST_CLAIMS = 20;
 
 type AnyKind = JobKind<never, never>;
 
@@ -129,6 +131,7 @@ export class JobRunner {
   #context(row: JobRow, signal: AbortSignal): JobContext<never, never> & { flush(): Promise<void> } {
     let pending: Partial<JobRow> | undefined;
     let last = 0;
+    let claims = 0;
     const flush = async (): Promise<void> => {
       if (!pending) return;
       const values = pending;
@@ -149,15 +152,16 @@ export class JobRunner {
         if (token === undefined) throw new StowageError('fence-stale', `the job holds no lease on ${volume}`);
         return token;
       },
-      refused: (source: string, detail: string) => {
-        const action = `job.${row.kind}`;
+      addresses: (host: string) => this.#fleet.addresses(host),
+      claim: (host: string, text: string) => {
+        if (++claims > MOST_CLAIMS) return;
         const record = {
-          actor: 'unknown',
-          source,
-          action,
+          actor: `agent of ${host}`,
+          source: 'agent',
+          action: `job.${row.kind}`,
           target: targetOf(row),
           outcome: 'refused',
-          detail,
+          detail: `job ${row.id}: the agent of ${host} claims: ${text}`,
         } as const;
         void this.#audit.append(record).catch(() => undefined);
       },
@@ -333,14 +337,18 @@ export class JobRunner {
     return this.get(id);
   }
 
-  /** Begins again what a failed or cancelled job was for, as a new job. */
-  async retry(id: number, actor: string): Promise<JobInfo> {
+  /**
+   * Begins again what a failed or cancelled job was for, as a new job that checks everything anew: that domains use the volume
+   * must be allowed again.
+   */
+  async retry(id: number, actor: string, allowUsed: boolean): Promise<JobInfo> {
     const job = await this.get(id);
     if (job.state !== 'failed' && job.state !== 'cancelled')
       throw new StowageError('job-state', `job ${id} is ${job.state}`);
     const kind = this.#kinds.get(job.kind);
     if (!kind) throw new StowageError('job-state', `a ${job.kind} is begun again by its client`);
-    return this.submit(kind, JSON.parse(job.params) as never, actor);
+    const params: unknown = { ...JSON.parse(job.params), allowUsed };
+    return this.submit(kind, kind.params.parse(params), actor);
   }
 
   /** Ends a job that is driven from outside, such as an upload. */

@@ -6,8 +6,14 @@ import {
   type Volume,
   type VolumeFormat,
   volumeFormatSchema,
+  volumeSchema,
 } from '../../shared/conf/volume.ts';
-import { type TransferSpec, type TransferStatus, transferSpecSchema } from '../../shared/protocol/agent.ts';
+import {
+  type TransferSpec,
+  type TransferStatus,
+  transferSpecSchema,
+  transferStatusSchema,
+} from '../../shared/protocol/agent.ts';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -95,7 +101,7 @@ export class Uploads {
       throw new StowageError('transfer-not-found', `no upload to '${host}/${pool}/${volume}' is under way`);
     const spec = transferSpecSchema.parse(JSON.parse(row.notes));
     const agent = await this.#fleet.client(host);
-    const status = await agent.json<TransferStatus>(`/v1/transfers/${spec.id}`);
+    const status = await agent.json(transferStatusSchema, `/v1/transfers/${spec.id}`);
     return { job: row.id, spec, status };
   }
 
@@ -156,7 +162,11 @@ export class Uploads {
   async #open(job: number, host: string, spec: TransferSpec): Promise<UploadState> {
     const agent = await this.#fleet.client(host);
     const fence = await this.#leases.ofJob(job, `${host}/${spec.pool}/${spec.volume}`);
-    const status = await agent.json<TransferStatus>('/v1/transfers', { method: 'POST', json: spec, fence });
+    const status = await agent.json(transferStatusSchema, '/v1/transfers', {
+      method: 'POST',
+      json: spec,
+      fence,
+    });
     return { job, spec, status };
   }
 
@@ -192,7 +202,7 @@ export class Uploads {
     const agent = await this.#fleet.client(host);
     const poll = clock.every(1000, () => void this.#showProgress(host, upload).catch(() => undefined));
     try {
-      const status = await agent.json<TransferStatus>(`/v1/transfers/${upload.spec.id}/${path}`, {
+      const status = await agent.json(transferStatusSchema, `/v1/transfers/${upload.spec.id}/${path}`, {
         method: 'PUT',
         body,
       });
@@ -210,7 +220,7 @@ export class Uploads {
 
   async #showProgress(host: string, upload: UploadState): Promise<void> {
     const agent = await this.#fleet.client(host);
-    const status = await agent.json<TransferStatus>(`/v1/transfers/${upload.spec.id}`);
+    const status = await agent.json(transferStatusSchema, `/v1/transfers/${upload.spec.id}`);
     await this.#jobs.report(upload.job, { done_bytes: status.doneBytes });
   }
 
@@ -220,12 +230,16 @@ export class Uploads {
     const { spec } = upload;
     const fence = await this.#leases.ofJob(upload.job, `${host}/${spec.pool}/${spec.volume}`);
     try {
-      const { volume } = await agent.json<{ volume: Volume }>(`/v1/transfers/${spec.id}/commit`, {
-        method: 'POST',
-        json: { digest },
-        fence,
-        patient: true,
-      });
+      const { volume } = await agent.json(
+        z.object({ volume: volumeSchema }),
+        `/v1/transfers/${spec.id}/commit`,
+        {
+          method: 'POST',
+          json: { digest },
+          fence,
+          patient: true,
+        },
+      );
       await this.#inventory.putVolume((await this.#fleet.row(host)).id, spec.pool, volume);
       await this.#jobs.finish(upload.job);
       return volume;
@@ -241,7 +255,7 @@ export class Uploads {
   /** Gives an upload up. Throws `job-state` when its volume is being put in place; a host that is away learns later. */
   async cancel(host: string, upload: Pick<UploadState, 'job' | 'spec'>, reason: unknown): Promise<void> {
     const agent = await this.#fleet.client(host);
-    await agent.json(`/v1/transfers/${upload.spec.id}`, { method: 'DELETE' }).catch((error) => {
+    await agent.send(`/v1/transfers/${upload.spec.id}`, { method: 'DELETE' }).catch((error) => {
       if (error instanceof StowageError && error.code === 'job-state') throw error;
     });
     await this.#jobs.finish(upload.job, reason);

@@ -26,7 +26,7 @@ export const clone: JobKind<CloneParams, { begun: boolean }> = {
       async run(context) {
         const target = agentPath(context.params.target);
         const agent = await context.agent(target.host);
-        const taken = await agent.json(target.path).then(
+        const taken = await agent.send(target.path).then(
           () => true,
           (error) => {
             if (error.code !== 'volume-not-found') throw error;
@@ -44,12 +44,14 @@ export const clone: JobKind<CloneParams, { begun: boolean }> = {
         const target = agentPath(context.params.target);
         const agent = await context.agent(source.host);
         const { begun } = context.notes;
+        const fence = await context.fence(context.params.target);
         context.notes.begun = true;
         await context.save();
         await agent
-          .json(`${source.path}/clone`, {
+          .send(`${source.path}/clone`, {
             method: 'POST',
             json: { name: target.name },
+            fence,
             signal: context.signal,
             patient: true,
           })
@@ -83,7 +85,7 @@ export const wipe: JobKind<WipeParams, Record<string, never>> = {
         const { host, path } = agentPath(volume);
         const agent = await context.agent(host);
         const fence = await context.fence(volume);
-        await agent.json(`${path}/wipe`, {
+        await agent.send(`${path}/wipe`, {
           method: 'POST',
           json: { algorithm },
           fence,

@@ -1,14 +1,16 @@
+import { z } from 'zod';
 import { readXml } from './xml/read.ts';
 import { XmlWriter } from './xml/write.ts';
 
 /** Something that a pool could be made of. */
-export interface FoundSource {
-  host?: string;
-  dir?: string;
-  devices?: string[];
-  name?: string;
-  format?: string;
-}
+export const foundSourceSchema = z.object({
+  host: z.string().optional(),
+  dir: z.string().optional(),
+  devices: z.array(z.string()).optional(),
+  name: z.string().optional(),
+  format: z.string().optional(),
+});
+export type FoundSource = z.infer<typeof foundSourceSchema>;
 
 /** libvirt's document of what was found. */
 export function formatSources(sources: readonly FoundSource[]): string {

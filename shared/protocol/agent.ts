@@ -175,19 +175,20 @@ export const sendRequestSchema = z.object({
 export type SendRequest = z.input<typeof sendRequestSchema>;
 
 /** Where a source offers its volume: the first line of the answer to a send request. */
-export const offerSchema = z.object({
-  addresses: z.array(z.string()),
-  port: z.number(),
-});
+export const offerSchema = z.object({ port: z.number().int().min(1).max(65535) });
 export type Offer = z.infer<typeof offerSchema>;
 
 /** A further line of that answer: somebody without the ticket was at the door. */
-export const refusedSchema = z.object({ refused: z.object({ from: z.string(), reason: z.string() }) });
+export const refusedSchema = z.object({
+  refused: z.object({ from: z.string().max(100), reason: z.string().max(200) }),
+});
 
 /** Lets a sink fetch what a source offers. */
 export const pullRequestSchema = z.object({
   ticket: ticketSchema,
-  offer: offerSchema,
+  /** Of the source. The addresses are tried one after the other. */
+  addresses: z.array(z.string().max(100)).max(64).default([]),
+  port: offerSchema.shape.port,
   /** Take streams that the controller brings instead of dialling the source. */
   relay: z.boolean().default(false),
 });

@@ -1,10 +1,13 @@
+import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { keepConnected } from '../../agent/connect.ts';
-import { PROTOCOL_VERSION } from '../../shared/protocol/agent.ts';
+import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
+import { volumeSchema } from '../../shared/conf/volume.ts';
+import { type AgentEvent, PROTOCOL_VERSION } from '../../shared/protocol/agent.ts';
 import { TestController, until } from '../support/controller.ts';
 import { scratch } from '../support/scratch.ts';
 
@@ -61,6 +64,36 @@ const LIES: Record<string, (agentId: string) => Handler> = {
     honestFirst(agentId, (_request, response) => void response.end('{"type":"begin","pools":7}\n')),
   'ends its events at once': (agentId) => honestFirst(agentId, (_request, response) => void response.end()),
 };
+
+/** A pool with one volume, as an agent tells of them. */
+function eventsOfLiar(id: string): AgentEvent[] {
+  const definition = poolDefinitionSchema.parse({
+    name: 'p',
+    uuid: randomUUID(),
+    type: 'dir',
+    target: { path: '/srv' },
+  });
+  const space = { capacityBytes: 1 << 30, allocationBytes: 0, availableBytes: 1 << 30 };
+  const now = { generation: randomUUID(), revision: 1 };
+  const volume = volumeSchema.parse({
+    id,
+    name: 'v',
+    type: 'file',
+    format: 'raw',
+    path: '/srv/v',
+    capacityBytes: 1 << 20,
+    allocationBytes: 0,
+    snapshotCount: 0,
+    etag: 'x',
+  });
+  return [
+    { type: 'begin', pools: ['p'] },
+    { type: 'pool', pool: { ...definition, state: 'running', since: 1, ...space } },
+    { type: 'volumes-begin', pool: 'p' },
+    { type: 'volumes', pool: 'p', volumes: [volume], gone: [] },
+    { type: 'volumes-end', pool: 'p', now },
+  ];
+}
 
 describe('an enrolled agent that lies', () => {
   const room = scratch();
@@ -135,6 +168,51 @@ describe('an enrolled agent that lies', () => {
     await controller.restart();
     await controller.cliOk('vol', 'create', 'local/default/still', '--capacity', '1M');
     await controller.cliOk('host', 'remove', 'thief');
+  });
+
+  test('a source that lies of ids and of who was refused takes no id and fills no trail', async () => {
+    const { id } = JSON.parse(
+      await controller.cliOk('--json', 'vol', 'create', 'local/default/mine', '--capacity', '1M'),
+    ) as { id: string };
+    const agentId = randomUUID();
+    const lie = honestFirst(agentId, (request, response) => {
+      const { url = '' } = request;
+      const line = (value: unknown): void => void response.write(`${JSON.stringify(value)}\n`);
+      if (url === '/v1/events') for (const event of eventsOfLiar(randomUUID())) line(event);
+      else if (url.endsWith('/refuse-used')) response.end('{}');
+      else if (url.includes('/layout')) {
+        const parts = [{ name: '', sizeBytes: 1 << 20, dense: false }];
+        line({ parts, format: 'raw', capacityBytes: 1 << 20, volumeId: id, etag: 'x' });
+        response.end();
+      } else if (url === '/v1/sends') {
+        line({ addresses: ['192.0.2.1'], port: 9 });
+        for (let count = 0; count < 5000; count++)
+          line({ refused: { from: 'root@example', reason: 'it stole everything' } });
+      } else response.end();
+    });
+    await using _agent = await dial('source', agentId, lie);
+    await until('its volume to be known', async () =>
+      (await controller.cliOk('vol', 'list')).includes('source/p/v'),
+    );
+    const job = JSON.parse(
+      await controller.cliOk('--json', 'vol', 'migrate', 'source/p/v', 'local/default/got', '--no-wait'),
+    ) as { id: number };
+    const claims = async () =>
+      (
+        await controller.api<{ actor: string; outcome: string; detail: string }[]>('/audit?limit=1000')
+      ).filter(({ detail }) => detail.includes('it stole everything'));
+    await until('its claims to be on record', async () => (await claims()).length > 0);
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    const records = await claims();
+    assert.ok(records.length <= 20, `${records.length} records`);
+    for (const { actor, detail } of records) {
+      assert.equal(actor, 'agent of source');
+      assert.match(detail, /the agent of source claims: root@example/);
+    }
+    const { notes } = await controller.api<{ notes: string }>(`/jobs/${job.id}`);
+    assert.equal(JSON.parse(notes).spec.volumeId, undefined);
+    await controller.cliOk('job', 'cancel', String(job.id));
+    await controller.cliOk('host', 'remove', 'source');
   });
 
   test('a controller with such agents ends when it is told to', async () => {
