@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { sleep } from '../shared/util/clock.ts';
 import { isStowageError, toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
+import { installCommand } from './cli/install.ts';
 import { type Controller, startController } from './controller.ts';
 import { LocalAgent } from './hosts/local-agent.ts';
 import { lockData } from './store/lock.ts';
@@ -88,6 +89,7 @@ async function serve(options: Options): Promise<void> {
     await controller.parts.fleet.addLocal('local', localAgent.socket);
     await firstPool(controller, token, join(options.data, 'pools/default'));
   }
+  const command = await installCommand(join(options.data, 'bin'));
   console.log(`Stowage ${VERSION} is running.
 
   data        ${options.data}
@@ -96,7 +98,10 @@ async function serve(options: Options): Promise<void> {
   export STOWAGE_URL=${controller.url}
   export STOWAGE_TOKEN=${token}
 
-Then, in another shell:  npx stowage pool list`);
+  command     ${command}
+
+Then, in another shell:  npx stowage pool list
+or, from everywhere:     ln -s ${command} /usr/local/bin/stowage`);
   const stop = async (): Promise<void> => {
     await controller.close();
     await localAgent?.stop();

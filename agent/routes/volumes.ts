@@ -6,6 +6,7 @@ import {
   cloneVolumeSchema,
   createVolumeSchema,
   deleteQuery,
+  extentsQuery,
   FENCE_HEADER,
   poolParams,
   representationQuery,
@@ -280,13 +281,22 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     return readable;
   };
 
-  http.get('/v1/pools/:pool/volumes/:volume/extents', reading, async (request, reply) => {
-    const opened = await open(request);
-    const readable = streamOf(request, opened, () =>
-      encodeExtents(opened.sources, new ChunkMap(opened.layout.parts)),
-    );
-    return reply.type(EXTENTS_TYPE).send(readable);
-  });
+  http.get(
+    '/v1/pools/:pool/volumes/:volume/extents',
+    { schema: { ...params, querystring: extentsQuery } },
+    async (request, reply) => {
+      const opened = await open(request);
+      const { etag, from } = request.query;
+      if (etag !== undefined && etag !== opened.layout.etag) {
+        await opened[Symbol.asyncDispose]();
+        throw new StowageError('volume-changed', `volume '${request.params.volume}' has changed`);
+      }
+      const readable = streamOf(request, opened, () =>
+        encodeExtents(opened.sources, new ChunkMap(opened.layout.parts), { skip: (index) => index < from }),
+      );
+      return reply.type(EXTENTS_TYPE).send(readable);
+    },
+  );
 
   http.get('/v1/pools/:pool/volumes/:volume/data', reading, async (request, reply) => {
     // Opened once: size, ETag and bytes are of one state.

@@ -1,11 +1,17 @@
 import { Readable } from 'node:stream';
 import { z } from 'zod';
+import { nameSchema } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
 import type { ApiHttp } from './http.ts';
 
 const listQuery = z.object({
   limit: z.coerce.number().int().min(1).max(1000).default(50),
   after: z.coerce.number().int().nonnegative().optional(),
+  /** Ms since the epoch. */
+  since: z.coerce.number().int().optional(),
+  actor: z.string().max(200).optional(),
+  /** What was done to a host, its pools and volumes. */
+  host: nameSchema.optional(),
 });
 
 /** The audit trail: the newest records, the verdict on all of them, and all of them as JSON lines. */
@@ -15,8 +21,8 @@ export function auditRoutes(http: ApiHttp, { audit }: Parts): void {
     '/api/v1/audit',
     { config: { role: 'viewer' }, schema: { tags, querystring: listQuery } },
     (request) => {
-      const { after, limit } = request.query;
-      return after === undefined ? audit.latest(limit) : audit.list(after, limit);
+      const { after, limit, ...filter } = request.query;
+      return after === undefined ? audit.latest(limit, filter) : audit.list(after, limit);
     },
   );
   http.get('/api/v1/audit/verify', { config: { role: 'viewer' }, schema: { tags } }, async () => ({

@@ -2,7 +2,12 @@ import type { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { representationSchema, volumeFormatSchema } from '../../shared/conf/volume.ts';
-import { commitSchema, layoutSchema, representationQuery } from '../../shared/protocol/agent.ts';
+import {
+  commitSchema,
+  extentsQuery,
+  layoutSchema,
+  representationQuery,
+} from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Parts } from '../controller.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
@@ -89,13 +94,17 @@ export function dataRoutes(http: ApiHttp, { fleet, leases, uploads }: Parts): vo
   http.get(`${path}/data`, reading('volume.download'), (request, reply) =>
     passOn(request, reply, request.params, `${agentVolumePath(request.params)}/data?as=${request.query.as}`),
   );
-  http.get(`${path}/extents`, reading('volume.download'), (request, reply) =>
-    passOn(
-      request,
-      reply,
-      request.params,
-      `${agentVolumePath(request.params)}/extents?as=${request.query.as}`,
-    ),
+  http.get(
+    `${path}/extents`,
+    {
+      config: { role: 'viewer', audit: 'volume.download' },
+      schema: { tags, params: volumeParams, querystring: extentsQuery },
+    },
+    (request, reply) => {
+      const { as, etag, from } = request.query;
+      const query = new URLSearchParams({ as, from: String(from), ...(etag !== undefined && { etag }) });
+      return passOn(request, reply, request.params, `${agentVolumePath(request.params)}/extents?${query}`);
+    },
   );
   http.get(
     `${path}/layout`,

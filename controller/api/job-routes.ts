@@ -1,12 +1,14 @@
 import { z } from 'zod';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Parts } from '../controller.ts';
+import { JOB_STATES } from '../store/schema.ts';
 import type { ApiHttp } from './http.ts';
 
 const jobParams = z.object({ job: z.coerce.number().int().positive() });
 const listQuery = z.object({
   limit: z.coerce.number().int().min(1).max(1000).default(50),
   before: z.coerce.number().int().optional(),
+  state: z.enum(JOB_STATES).optional(),
 });
 const retryQuery = z.object({ allowUsed: z.stringbool().default(false) });
 
@@ -16,7 +18,7 @@ export function jobRoutes(http: ApiHttp, { jobs, uploads }: Parts): void {
   http.get(
     '/api/v1/jobs',
     { config: { role: 'viewer' }, schema: { tags, querystring: listQuery } },
-    (request) => jobs.list(request.query.limit, request.query.before),
+    (request) => jobs.list(request.query),
   );
   http.get(
     '/api/v1/jobs/:job',

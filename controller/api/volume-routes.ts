@@ -5,6 +5,7 @@ import {
   newVolumeSchema,
   snapshotSchema,
   type Volume,
+  volumeFormatSchema,
   volumeSchema,
 } from '../../shared/conf/volume.ts';
 import { documentOfVolume, newVolumeOf } from '../../shared/conf/volume-document.ts';
@@ -28,6 +29,7 @@ const listQuery = z.object({
   pool: nameSchema.optional(),
   name: nameSchema.optional(),
   id: z.uuid().optional(),
+  format: volumeFormatSchema.optional(),
   limit: z.coerce.number().int().min(1).max(10_000).default(1000),
   /** The last `host/pool/volume` of the page before. */
   after: z.string().max(800).optional(),

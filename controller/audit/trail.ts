@@ -14,6 +14,15 @@ import { StowageError } from '../../shared/util/errors.ts';
 import type { Store } from '../store/open.ts';
 import type { AuditRow, CheckpointRow } from '../store/schema.ts';
 
+/** Which records are asked for. */
+export interface AuditFilter {
+  /** Ms since the epoch. */
+  since?: number;
+  actor?: string;
+  /** What was done to a host, its pools and volumes. */
+  host?: string;
+}
+
 /** Who did what, from where, on what, and how it ended. Secrets must not be in any of it. */
 export interface AuditEntry {
   actor: string;
@@ -141,13 +150,17 @@ export class AuditTrail {
       .execute();
   }
 
-  async latest(limit: number): Promise<AuditRow[]> {
-    const rows = await this.#store
-      .selectFrom('audit')
-      .selectAll()
-      .orderBy('seq', 'desc')
-      .limit(limit)
-      .execute();
+  /** The newest records that pass the filter, the oldest of them first. */
+  async latest(limit: number, { since, actor, host }: AuditFilter = {}): Promise<AuditRow[]> {
+    let query = this.#store.selectFrom('audit').selectAll();
+    if (since !== undefined) query = query.where('at', '>=', since);
+    if (actor !== undefined) query = query.where('actor', '=', actor);
+    if (host !== undefined)
+      query = query.where(({ eb, or }) =>
+        // '0' is what comes behind '/'.
+        or([eb('target', '=', host), eb.and([eb('target', '>', `${host}/`), eb('target', '<', `${host}0`)])]),
+      );
+    const rows = await query.orderBy('seq', 'desc').limit(limit).execute();
     return rows.reverse();
   }
 

@@ -1,37 +1,67 @@
 import { Command } from 'commander';
+import { StowageError } from '../../shared/util/errors.ts';
 import type { Verdict } from '../audit/trail.ts';
 import type { AuditRow } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
-import { show, table, time } from './output.ts';
+import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
+import { show } from './output.ts';
+
+interface AuditOptions extends ListOptions {
+  limit: string;
+  since?: string;
+  by?: string;
+  host?: string;
+}
+
+const UNIT_MS = { s: 1000, m: 60_000, h: 3600_000, d: 24 * 3600_000 };
+
+/** Ms since the epoch of a date, in local time where it names no zone, or of so long ago. */
+function timeOf(text: string): number {
+  const ago = /^(\d{1,6})([smhd])$/.exec(text);
+  if (ago) return Date.now() - Number(ago[1]) * UNIT_MS[ago[2] as keyof typeof UNIT_MS];
+  const day = /^\d{4}-\d\d-\d\d$/.test(text) ? `${text}T00:00` : text;
+  const at = Date.parse(day);
+  if (Number.isNaN(at))
+    throw new StowageError('invalid-argument', `'${text}' is no time; such as 2h, 7d or 2026-11-24T16:00`);
+  return at;
+}
+
+const RECORDS: Listing<AuditRow> = {
+  name: ({ seq }) => String(seq),
+  columns: [
+    { name: 'SEQ', value: (record) => record.seq },
+    timeColumn('TIME', (record) => record.at),
+    { name: 'WHO', value: (record) => record.actor },
+    { name: 'FROM', value: (record) => record.source },
+    { name: 'ACTION', value: (record) => record.action },
+    { name: 'ON', value: (record) => record.target },
+    { name: 'OUTCOME', value: (record) => record.outcome },
+    { name: 'DETAIL', value: (record) => record.detail },
+    { name: 'HASH', value: (record) => record.hash, wide: true },
+  ],
+};
 
 export function auditCommand(): Command {
   const audit = new Command('audit').description('who did what');
-  audit
-    .command('list')
-    .option('--limit <count>', 'how many of the newest', '50')
-    .action(async ({ limit }: { limit: string }) =>
-      show(await callJson<AuditRow[]>(`/audit?limit=${encodeURIComponent(limit)}`), (rows) =>
-        table(
-          ['SEQ', 'TIME', 'WHO', 'FROM', 'ACTION', 'ON', 'OUTCOME', 'DETAIL'],
-          rows.map((row) => [
-            row.seq,
-            time(row.at),
-            row.actor,
-            row.source,
-            row.action,
-            row.target,
-            row.outcome,
-            row.detail,
-          ]),
-        ),
-      ),
-    );
+  listOptions(audit.command('list'))
+    .description('the newest records')
+    .option('--limit <count>', 'how many', '50')
+    .option('--since <when>', 'not before: 90m, 2h, 7d ago, or a date such as 2026-11-24 or 2026-11-24T16:00')
+    .option('--by <actor>', 'only what one did, such as the name of a token')
+    .option('--host <host>', 'only what was done to a host, its pools and volumes')
+    .action(({ limit, since, by, host, ...options }: AuditOptions) => {
+      const query = new URLSearchParams({ limit });
+      if (since !== undefined) query.set('since', String(timeOf(since)));
+      if (by !== undefined) query.set('actor', by);
+      if (host !== undefined) query.set('host', host);
+      return showList(RECORDS, () => callJson<AuditRow[]>(`/audit?${query}`), options);
+    });
   audit
     .command('verify')
     .description('check every record and signature; exit status 1 when something was tampered with')
     .action(async () => {
       const verdict = await callJson<Verdict>('/audit/verify');
-      show(verdict, () =>
+      await show(verdict, () =>
         verdict.ok
           ? `the trail is whole: ${verdict.records} records, signed up to ${verdict.head?.hash.slice(0, 16)}`
           : `THE TRAIL WAS TAMPERED WITH at record ${verdict.badSeq}: ${verdict.reason}`,

@@ -1,37 +1,143 @@
-import { Command } from 'commander';
+import { Argument, Command } from 'commander';
+import { callJson } from './client.ts';
+import { print } from './output.ts';
 
-/** The words that may follow each command, read off the commands themselves. */
-function words(command: Command, path: string[] = []): Map<string, string[]> {
-  const options = command.options.map((option) => option.long ?? '').filter(Boolean);
-  const all = new Map([[path.join(' '), [...command.commands.map((child) => child.name()), ...options]]]);
-  for (const child of command.commands)
-    for (const [key, value] of words(child, [...path, child.name()])) all.set(key, value);
-  return all;
-}
+/** Names that are offered at once. */
+const MOST = 200;
+/** Whoever waits for a suggestion does not wait long. */
+const PATIENCE_MS = 2000;
 
-/** A bash completion script; zsh reads it through `bashcompinit`. */
-export function completionScript(program: Command): string {
-  const cases = [...words(program)].map(([path, list]) => `    "${path}") words="${list.join(' ')}" ;;`);
-  return `# source <(stowage completion)
+/** Only these characters: names come from other people's disks, and what is completed becomes part of a command. */
+const SAFE = /^[\w./:@+-]+$/;
+
+const SHELLS = {
+  bash: `# source <(stowage completion bash)
 _stowage() {
-  local path="" word words
-  for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-    case "$word" in -*) ;; *) path="\${path:+$path }$word" ;; esac
-  done
-  while :; do
-    case "$path" in
-${cases.join('\n')}
-    *) case "$path" in *" "*) path="\${path% *}"; continue ;; *) words="" ;; esac ;;
-    esac
-    break
-  done
-  COMPREPLY=($(compgen -W "$words" -- "\${COMP_WORDS[COMP_CWORD]}"))
+  local IFS=$'\\n'
+  COMPREPLY=($(stowage complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+  # A name that goes on behind its slash is followed by no space.
+  [[ \${#COMPREPLY[@]} -eq 1 && \${COMPREPLY[0]} == */ ]] && compopt -o nospace
 }
-complete -o default -F _stowage stowage`;
+complete -o default -F _stowage stowage`,
+  zsh: `#compdef stowage
+# source <(stowage completion zsh), behind compinit
+_stowage() {
+  local -a found open
+  found=("\${(@f)$(stowage complete -- "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  found=(\${found:#})
+  open=(\${(M)found:#*/})
+  found=(\${found:#*/})
+  (( \${#open} )) && compadd -S '' -a open
+  (( \${#found} )) && compadd -a found
+  (( \${#open} + \${#found} )) || _files
+}
+compdef _stowage stowage`,
+  fish: `# stowage completion fish | source
+complete -c stowage -a '(stowage complete -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'`,
+};
+type Shell = keyof typeof SHELLS;
+
+async function ask<T>(path: string): Promise<T> {
+  return callJson<T>(path, { signal: AbortSignal.timeout(PATIENCE_MS) });
 }
 
-export function completionCommand(program: Command): Command {
+const hosts = async (): Promise<string[]> =>
+  (await ask<{ name: string }[]>('/hosts')).map(({ name }) => name);
+
+async function pools(): Promise<string[]> {
+  const all = await ask<{ host: string; name: string }[]>('/pools');
+  return all.map(({ host, name }) => `${host}/${name}`);
+}
+
+/** Pools as long as no pool is typed, then those volumes of it that begin as typed. */
+async function volumes(typed: string): Promise<string[]> {
+  const [host, pool, name] = typed.split('/');
+  if (name === undefined) return (await pools()).map((each) => `${each}/`);
+  const query = new URLSearchParams({ host: host!, pool: pool!, limit: String(MOST), after: typed });
+  const found = await ask<{ name: string }[]>(`/volumes?${query}`);
+  return found.map((volume) => `${host}/${pool}/${volume.name}`);
+}
+
+async function domains(): Promise<string[]> {
+  const { domains: all } = await ask<{ domains: { host: string; name: string }[] }>('/domains');
+  return all.map(({ host, name }) => `${host}/${name}`);
+}
+
+async function snapshots(volume: string | undefined): Promise<string[]> {
+  const [host, pool, name] = (volume ?? '').split('/').map(encodeURIComponent);
+  const path = `/hosts/${host}/pools/${pool}/volumes/${name}/snapshots`;
+  return (await ask<{ id: string }[]>(path)).map(({ id }) => id);
+}
+
+/** What an argument of this name may be. */
+function named(argument: Argument, typed: string, before: readonly string[]): Promise<string[]> | string[] {
+  if (argument.argChoices) return argument.argChoices;
+  switch (argument.name()) {
+    case 'host':
+      return hosts();
+    case 'host/pool':
+    case 'host/pool[/vol]':
+      return pools();
+    case 'host[/pool]':
+      return Promise.all([hosts(), pools()]).then((all) => all.flat());
+    case 'host/pool/vol':
+      return volumes(typed);
+    case 'host/domain':
+      return domains();
+    case 'snapshot':
+      return snapshots(before.at(-1));
+    case 'job':
+      return ask<{ id: number }[]>('/jobs').then((all) => all.map(({ id }) => String(id)));
+    case 'token':
+      return ask<{ name: string }[]>('/tokens').then((all) => all.map(({ name }) => name));
+    default:
+      return [];
+  }
+}
+
+/** What the last word may become, read off the commands themselves and asked of the controller. */
+async function candidates(program: Command, words: readonly string[]): Promise<string[]> {
+  const typed = words.at(-1) ?? '';
+  let command = program;
+  const positional: string[] = [];
+  for (let index = 0; index < words.length - 1; index++) {
+    const word = words[index]!;
+    if (word.startsWith('-')) {
+      const option = command.options.find(({ long, short }) => word === long || word === short);
+      if (!option?.required) continue;
+      // The last word is its value.
+      if (++index === words.length - 1) return option.argChoices ?? [];
+      continue;
+    }
+    const child = command.commands.find((each) => each.name() === word);
+    if (child && positional.length === 0) command = child;
+    else positional.push(word);
+  }
+  if (typed.startsWith('-'))
+    return [...command.options, ...program.options].flatMap(({ long }) => long ?? []);
+  const argument = command.registeredArguments[positional.length];
+  const names = command.commands.map((child) => child.name()).filter((name) => name !== 'complete');
+  return argument ? [...names, ...(await named(argument, typed, positional))] : names;
+}
+
+export function completionCommand(): Command {
   return new Command('completion')
-    .description('print a completion script for bash and zsh')
-    .action(() => console.log(completionScript(program)));
+    .description(
+      'print a completion script; hosts, pools, volumes, jobs and choices are asked of the controller',
+    )
+    .addArgument(new Argument('[shell]').choices(Object.keys(SHELLS)).default('bash'))
+    .action((shell: Shell) => print(SHELLS[shell]));
+}
+
+/** What the completion scripts ask: one candidate a line, or nothing. */
+export function completeCommand(program: Command): Command {
+  return new Command('complete')
+    .description('what the last word may become')
+    .argument('[words...]')
+    .action(async (words: string[]) => {
+      const typed = words.at(-1) ?? '';
+      const all = await candidates(program, words).catch(() => []);
+      const fitting = new Set(all.filter((word) => word.startsWith(typed) && SAFE.test(word)));
+      for (const word of [...fitting].slice(0, MOST)) process.stdout.write(`${word}\n`);
+    });
 }

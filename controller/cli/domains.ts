@@ -2,7 +2,8 @@ import { Command } from 'commander';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { DEVICE_CHANGES, type Domain, type UsedImage } from '../../shared/protocol/domains.ts';
 import { call, callJson } from './client.ts';
-import { printable, show, table } from './output.ts';
+import { type Listing, type ListOptions, listOptions, showList } from './listing.ts';
+import { printable, show } from './output.ts';
 import { hostPath, poolReference } from './references.ts';
 import { readDocument } from './xml.ts';
 
@@ -19,6 +20,32 @@ function imageText({ target, role, path, pool, volume }: UsedImage): string {
   return role === 'disk' ? `${target}=${place}` : `${target} (${role})=${place}`;
 }
 
+const DOMAINS: Listing<ListedDomain> = {
+  name: ({ host, name }) => `${host}/${name}`,
+  columns: [
+    { name: 'DOMAIN', value: ({ host, name }) => `${host}/${name}` },
+    { name: 'ORIGIN', value: ({ origin }) => origin },
+    { name: 'STATE', value: ({ state }) => state },
+    {
+      name: 'IMAGES',
+      value: ({ unreadable, images }) =>
+        unreadable ? `cannot be read: ${unreadable}` : images.map(imageText).join(' '),
+    },
+    { name: 'UUID', value: ({ uuid }) => uuid, wide: true },
+  ],
+};
+
+/** Hosts that cannot be asked are named on standard error. */
+async function listDomains(host: string | undefined): Promise<ListedDomain[]> {
+  const query = host === undefined ? '' : `?host=${encodeURIComponent(host)}`;
+  const answer = await callJson<{ domains: ListedDomain[]; missing: { host: string; reason: string }[] }>(
+    `/domains${query}`,
+  );
+  for (const { host: name, reason } of answer.missing)
+    process.stderr.write(`stowage: ${name} cannot be asked: ${printable(reason)}\n`);
+  return answer.domains;
+}
+
 const CHANGES: Record<(typeof DEVICE_CHANGES)[number], string> = {
   'attach-device': 'give a domain a disk',
   'detach-device': 'take a disk away from a domain',
@@ -33,7 +60,7 @@ export function domainCommand(): Command {
     .action(async (host: string, file: string) => {
       const xml = await readDocument(file);
       const made = await callJson<Domain>(`${hostPath(host)}/domains`, { method: 'POST', xml });
-      show(made, () => `domain ${host}/${printable(made.name)} is ${made.state}`);
+      await show(made, () => `domain ${host}/${printable(made.name)} is ${made.state}`);
     });
   domain
     .command('dumpxml <host/domain>')
@@ -45,49 +72,31 @@ export function domainCommand(): Command {
       const answer = await call(`${path}?inactive=${Boolean(options.inactive)}`, { accept: XML_TYPE });
       process.stdout.write(await answer.text());
     });
-  domain
-    .command('list [host]')
+  listOptions(domain.command('list [host]'))
     .description('domains and their images: those defined here, and those of libvirt, Proxmox VE and OpenVZ')
-    .action(async (host: string | undefined) => {
-      const query = host === undefined ? '' : `?host=${encodeURIComponent(host)}`;
-      const answer = await callJson<{
-        domains: ListedDomain[];
-        missing: { host: string; reason: string }[];
-      }>(`/domains${query}`);
-      for (const { host: name, reason } of answer.missing)
-        process.stderr.write(`stowage: ${name} cannot be asked: ${printable(reason)}\n`);
-      show(answer.domains, () =>
-        table(
-          ['DOMAIN', 'ORIGIN', 'STATE', 'IMAGES'],
-          answer.domains.map((row) => [
-            `${row.host}/${row.name}`,
-            row.origin,
-            row.state,
-            row.unreadable ? `cannot be read: ${row.unreadable}` : row.images.map(imageText).join(' '),
-          ]),
-        ),
-      );
-    });
+    .action((host: string | undefined, options: ListOptions) =>
+      showList(DOMAINS, () => listDomains(host), options),
+    );
   domain
     .command('undefine <host/domain>')
     .description('forget a domain; its volumes stay')
     .action(async (reference: string) => {
       await call(domainPath(reference), { method: 'DELETE' });
-      show({ undefined: reference }, () => `domain ${printable(reference)} is not defined any more`);
+      await show({ undefined: reference }, () => `domain ${printable(reference)} is not defined any more`);
     });
   domain
     .command('start <host/domain>')
     .description('record that a domain runs now, if its disks allow it; the hypervisor starts it')
     .action(async (reference: string) => {
       const started = await callJson<Domain>(`${domainPath(reference)}/start`, { method: 'POST' });
-      show(started, () => `domain ${printable(reference)} is ${started.state}`);
+      await show(started, () => `domain ${printable(reference)} is ${started.state}`);
     });
   domain
     .command('destroy <host/domain>')
     .description('record that a domain runs no more')
     .action(async (reference: string) => {
       await call(`${domainPath(reference)}/destroy`, { method: 'POST' });
-      show({ destroyed: reference }, () => `domain ${printable(reference)} is shut off`);
+      await show({ destroyed: reference }, () => `domain ${printable(reference)} is shut off`);
     });
   for (const change of DEVICE_CHANGES) {
     domain
@@ -104,7 +113,7 @@ export function domainCommand(): Command {
           method: 'POST',
           xml: await readDocument(file),
         });
-        show(changed, () => changed.images.map(imageText).join('\n'));
+        await show(changed, () => changed.images.map(imageText).join('\n'));
       });
   }
   return domain;

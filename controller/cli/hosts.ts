@@ -5,7 +5,9 @@ import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import type { HostInfo } from '../hosts/fleet.ts';
 import { call, callJson } from './client.ts';
-import { fields, printable, show, table, time } from './output.ts';
+import { type Confirmation, confirm, yesOption } from './confirm.ts';
+import { type Listing, type ListOptions, listOptions, showList, table, timeColumn } from './listing.ts';
+import { fields, printable, show, time } from './output.ts';
 import { hostPath } from './references.ts';
 import { resolveSshHost } from './ssh-config.ts';
 
@@ -15,6 +17,20 @@ function where(host: HostInfo): string {
   if (kind === 'websocket') return enrolled ? 'dials in' : 'has not dialled in yet';
   return 'this machine';
 }
+
+const HOSTS: Listing<HostInfo> = {
+  name: (host) => host.name,
+  columns: [
+    { name: 'NAME', value: (host) => host.name },
+    { name: 'LINK', value: (host) => host.kind },
+    { name: 'STATE', value: (host) => host.state },
+    timeColumn('SINCE', (host) => host.since),
+    { name: 'WHERE', value: where },
+    { name: 'REASON', value: (host) => host.reason },
+    { name: 'AGENT', value: (host) => host.agent_id, wide: true },
+    { ...timeColumn<HostInfo>('ADDED', (host) => host.created_at), wide: true },
+  ],
+};
 
 function describe(host: HostInfo & { agent?: AgentInfo }): string {
   const { agent } = host;
@@ -62,44 +78,44 @@ export function hostCommand(): Command {
           acceptNew: Boolean(options.acceptNew),
         };
         await callJson<HostInfo>('/hosts', { method: 'POST', json });
-        show(options.wait ? await untilReachable(name) : await callJson<HostInfo>(hostPath(name)), describe);
+        await show(
+          options.wait ? await untilReachable(name) : await callJson<HostInfo>(hostPath(name)),
+          describe,
+        );
       },
     );
   host
     .command('token <name>')
     .description('make a one-time token with which an agent may dial in as NAME')
-    .action(async (name: string) =>
-      show(
-        await callJson<{ token: string; expiresAt: number }>(`${hostPath(name)}/enrolment`, {
-          method: 'POST',
-        }),
-        ({ token, expiresAt }) =>
-          [
-            `token    ${token}`,
-            `expires  ${time(expiresAt)}`,
-            '',
-            'On the host, put the token into a file that only root can read, then:',
-            '  stowage-agent connect CONTROLLER-URL --token-file FILE',
-          ].join('\n'),
-      ),
+    .action(
+      async (name: string) =>
+        await show(
+          await callJson<{ token: string; expiresAt: number }>(`${hostPath(name)}/enrolment`, {
+            method: 'POST',
+          }),
+          ({ token, expiresAt }) =>
+            [
+              `token    ${token}`,
+              `expires  ${time(expiresAt)}`,
+              '',
+              'On the host, put the token into a file that only root can read, then:',
+              '  stowage-agent connect CONTROLLER-URL --token-file FILE',
+            ].join('\n'),
+        ),
     );
-  host.command('list').action(async () =>
-    show(await callJson<HostInfo[]>('/hosts'), (hosts) =>
-      table(
-        ['NAME', 'LINK', 'STATE', 'SINCE', 'WHERE', 'REASON'],
-        hosts.map((row) => [row.name, row.kind, row.state, time(row.since), where(row), row.reason ?? '']),
-      ),
-    ),
-  );
+  listOptions(host.command('list'))
+    .description('all hosts, how they are reached, and whether they are')
+    .action((options: ListOptions) => showList(HOSTS, () => callJson<HostInfo[]>('/hosts'), options));
   host
-    .command('show <name>')
+    .command('show <host>')
+    .description('a host, its agent and the kinds of pools that work there')
     .action(async (name: string) => show(await callJson<HostInfo>(hostPath(name)), describe));
   host
-    .command('doctor <name>')
+    .command('doctor <host>')
     .description('what the host has and lacks; exit status 1 when something is missing')
     .action(async (name: string) => {
       const findings = await callJson<DoctorFinding[]>(`${hostPath(name)}/doctor`);
-      show(findings, () =>
+      await show(findings, () =>
         table(
           ['', 'WHAT', 'DETAIL', 'REMEDY'],
           findings.map(({ ok, name: what, detail, remedy }) => [
@@ -113,11 +129,16 @@ export function hostCommand(): Command {
       if (findings.some((finding) => !finding.ok)) process.exitCode = 1;
     });
   host
-    .command('remove <name>')
+    .command('remove <host>')
     .description('forget a host; its pools and volumes stay on it')
-    .action(async (name: string) => {
+    .addOption(yesOption())
+    .action(async (name: string, options: Confirmation) => {
+      await confirm(`Forget the host '${name}'?`, options);
       await call(hostPath(name), { method: 'DELETE' });
-      show({ removed: name }, () => `host ${printable(name)} is forgotten; what is on it stays as it is`);
+      await show(
+        { removed: name },
+        () => `host ${printable(name)} is forgotten; what is on it stays as it is`,
+      );
     });
   return host;
 }

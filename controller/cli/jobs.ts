@@ -1,11 +1,12 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { WebSocket } from 'ws';
 import { ERRORS, type ErrorCode, StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import type { JobInfo } from '../jobs/runner.ts';
-import type { JobRow } from '../store/schema.ts';
+import { JOB_STATES, type JobRow } from '../store/schema.ts';
 import { callJson, eventsUrl } from './client.ts';
-import { fields, Progress, show, table, time } from './output.ts';
+import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
+import { fields, Progress, show, time } from './output.ts';
 
 const ENDED = ['done', 'failed', 'cancelled'];
 const POLL_MS = 2000;
@@ -21,6 +22,20 @@ function about(job: JobRow): string {
 
 const percent = (job: JobRow): string =>
   job.total_bytes > 0 ? `${Math.floor((job.done_bytes / job.total_bytes) * 100)} %` : '';
+
+const JOBS: Listing<JobRow> = {
+  name: ({ id }) => String(id),
+  columns: [
+    { name: 'ID', value: (job) => job.id },
+    { name: 'KIND', value: (job) => job.kind },
+    { name: 'STATE', value: (job) => job.state },
+    { name: 'DONE', value: percent },
+    { name: 'ABOUT', value: about },
+    { name: 'BY', value: (job) => job.created_by },
+    timeColumn('STARTED', (job) => job.created_at),
+    { name: 'REASON', value: (job) => job.error_message, wide: true },
+  ],
+};
 
 function describe(job: JobInfo): string {
   const facts = fields([
@@ -64,6 +79,12 @@ export async function watchJob(id: number): Promise<JobInfo> {
   const progress = new Progress(`job ${id}`);
   let wake: () => void = () => undefined;
   const stop = follow(id, () => wake());
+  // Before the end of the command, which other listeners bring.
+  const goesOn = (): void => {
+    progress.stop();
+    process.stderr.write(`\nstowage: job ${id} goes on; to stop it: stowage job cancel ${id}\n`);
+  };
+  process.prependOnceListener('SIGINT', goesOn);
   try {
     for (;;) {
       const woken = new Promise<void>((resolve) => {
@@ -83,6 +104,7 @@ export async function watchJob(id: number): Promise<JobInfo> {
       await woken;
     }
   } finally {
+    process.off('SIGINT', goesOn);
     stop();
     progress.stop();
   }
@@ -90,40 +112,34 @@ export async function watchJob(id: number): Promise<JobInfo> {
 
 export function jobCommand(): Command {
   const job = new Command('job').description('durable work: look, watch, cancel, retry');
+  listOptions(job.command('list'))
+    .description('jobs, the newest first')
+    .option('--limit <count>', 'how many', '20')
+    .addOption(new Option('--state <state>', 'only those in a state').choices(JOB_STATES))
+    .action(({ limit, state, ...options }: ListOptions & { limit: string; state?: string }) => {
+      const query = new URLSearchParams({ limit, ...(state && { state }) });
+      return showList(JOBS, () => callJson<JobRow[]>(`/jobs?${query}`), options);
+    });
   job
-    .command('list')
-    .option('--limit <count>', 'how many, newest first', '20')
-    .action(async ({ limit }: { limit: string }) =>
-      show(await callJson<JobRow[]>(`/jobs?limit=${encodeURIComponent(limit)}`), (jobs) =>
-        table(
-          ['ID', 'KIND', 'STATE', 'DONE', 'ABOUT', 'BY', 'STARTED'],
-          jobs.map((row) => [
-            row.id,
-            row.kind,
-            row.state,
-            percent(row),
-            about(row),
-            row.created_by,
-            time(row.created_at),
-          ]),
-        ),
-      ),
-    );
-  job
-    .command('show <id>')
+    .command('show <job>')
+    .description('a job and its steps')
     .action(async (id: string) => show(await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}`), describe));
   job
-    .command('watch <id>')
+    .command('watch <job>')
     .description('wait for the end, showing progress')
     .action(async (id: string) => show(await watchJob(Number(id)), describe));
   job
-    .command('cancel <id>')
+    .command('cancel <job>')
     .description('stop and roll back')
-    .action(async (id: string) =>
-      show(await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}/cancel`, { method: 'POST' }), describe),
+    .action(
+      async (id: string) =>
+        await show(
+          await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}/cancel`, { method: 'POST' }),
+          describe,
+        ),
     );
   job
-    .command('retry <id>')
+    .command('retry <job>')
     .description('begin again what a failed or cancelled job was for')
     .option('--allow-used', 'also while domains use the volume; goes on record')
     .option('--no-wait', 'do not wait for the end')
@@ -132,7 +148,7 @@ export function jobCommand(): Command {
       const begun = await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}/retry${query}`, {
         method: 'POST',
       });
-      show(options.wait ? await watchJob(begun.id) : begun, describe);
+      await show(options.wait ? await watchJob(begun.id) : begun, describe);
     });
   return job;
 }

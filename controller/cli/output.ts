@@ -1,52 +1,44 @@
 import { SingleBar } from 'cli-progress';
-import Table from 'cli-table3';
+import { Option } from 'commander';
 import { formatBytes } from '../../shared/util/units.ts';
 
-/** Whether `--json` was given: programs get the API's own documents. */
-let json = false;
+export const FORMATS = ['table', 'wide', 'json', 'yaml', 'csv', 'name'] as const;
+export type Format = (typeof FORMATS)[number];
 
-export function useJson(): void {
-  json = true;
+let format: Format = 'table';
+let quiet = false;
+
+/** What every command has. */
+export const outputOptions = (): Option[] => [
+  new Option('-o, --output <format>', 'how answers are written; csv and name are for lists').choices(FORMATS),
+  new Option('--json', "the API's own documents; the same as -o json"),
+  new Option('-q, --quiet', 'lists: names only; else nothing but errors'),
+];
+
+export function useOutput(options: { output?: Format; json?: boolean; quiet?: boolean }): void {
+  format = options.output ?? (options.json ? 'json' : options.quiet ? 'name' : 'table');
+  quiet = Boolean(options.quiet);
 }
 
-export const wantsJson = (): boolean => json;
+export const outputFormat = (): Format => format;
+
+export const wantsJson = (): boolean => format === 'json';
+
+export function print(text: string): void {
+  process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
+}
 
 /** Prints a document for programs, or what `human` makes of it. */
-export function show<T>(value: T, human: (value: T) => string | undefined): void {
-  const text = json ? JSON.stringify(value, null, 2) : human(value);
-  if (text) process.stdout.write(`${text}\n`);
+export async function show<T>(value: T, human: (value: T) => string | undefined): Promise<void> {
+  if (format === 'json' || format === 'yaml') return print(await documentOf(value, format));
+  const text = quiet ? '' : human(value);
+  if (text) print(text);
 }
 
-/** A plain table: no lines, so that it can be cut and copied. */
-export function table(head: string[], rows: (string | number)[][]): string {
-  const none = {
-    top: '',
-    'top-mid': '',
-    'top-left': '',
-    'top-right': '',
-    bottom: '',
-    'bottom-mid': '',
-    'bottom-left': '',
-    'bottom-right': '',
-    left: '',
-    'left-mid': '',
-    mid: '',
-    'mid-mid': '',
-    right: '',
-    'right-mid': '',
-    middle: '  ',
-  };
-  const out = new Table({
-    head,
-    chars: none,
-    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
-  });
-  out.push(...rows.map((row) => row.map((cell) => printable(String(cell)))));
-  return out
-    .toString()
-    .split('\n')
-    .map((line) => line.trimEnd())
-    .join('\n');
+export async function documentOf(value: unknown, kind: 'json' | 'yaml'): Promise<string> {
+  if (kind === 'json') return JSON.stringify(value, null, 2);
+  // Read only by those who ask for it: a command is over in a moment.
+  return (await import('yaml')).default.stringify(value);
 }
 
 /** Names come from other people's disks: nothing in them may command the terminal. */
@@ -66,7 +58,15 @@ export function fields(rows: [string, string | number | null | undefined][]): st
     .join('\n');
 }
 
-export const time = (ms: number): string => new Date(ms).toISOString().replace('T', ' ').slice(0, 19);
+// The Swedish form is that of ISO 8601.
+const localTime = new Intl.DateTimeFormat('sv-SE', { dateStyle: 'short', timeStyle: 'medium' });
+const zone = new Intl.DateTimeFormat('en', { timeZoneName: 'longOffset' });
+
+/** Local time with its offset: `2026-11-24 16:15:30 +01:00`. */
+export function time(ms: number): string {
+  const name = zone.formatToParts(ms).find(({ type }) => type === 'timeZoneName')?.value ?? '';
+  return `${localTime.format(ms)} ${name === 'GMT' ? '+00:00' : name.replace('GMT', '')}`;
+}
 
 /** A progress bar on standard error for people; nothing for programs and logs. */
 export class Progress {
@@ -74,7 +74,7 @@ export class Progress {
   #started = false;
 
   constructor(label: string) {
-    if (json || !process.stderr.isTTY) return;
+    if (wantsJson() || quiet || !process.stderr.isTTY) return;
     this.#bar = new SingleBar({
       format: `${printable(label)} [{bar}] {percentage}%  {done} of {all}  {eta_formatted} left`,
       stream: process.stderr,

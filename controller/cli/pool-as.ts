@@ -118,6 +118,6 @@ export function asCommand(verb: 'create-as' | 'define-as'): Command {
       const overwrite = options.overwrite === undefined ? '' : `&overwrite=${Boolean(options.overwrite)}`;
       const query = `build=${Boolean(options.build)}&start=${creates}&autostart=${Boolean(options.autostart)}${overwrite}`;
       const made = await callJson<Pool>(`${hostPath(host)}/pools?${query}`, { method: 'POST', xml });
-      show(made, () => `pool ${host}/${made.name} is ${made.state}`);
+      await show(made, () => `pool ${host}/${made.name} is ${made.state}`);
     });
 }

@@ -6,12 +6,29 @@ import { formatBytes } from '../../shared/util/units.ts';
 import type { PoolRow } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
 import { editDocument } from './edit.ts';
-import { fields, show, table } from './output.ts';
+import { bytesColumn, type Listing, type ListOptions, listOptions, showList } from './listing.ts';
+import { fields, show } from './output.ts';
 import { asCommand } from './pool-as.ts';
 import { hostPath, poolPath, poolReference } from './references.ts';
 import { readDocument } from './xml.ts';
 
 type ListedPool = PoolRow & { host: string };
+
+const POOLS: Listing<ListedPool> = {
+  name: ({ host, name }) => `${host}/${name}`,
+  columns: [
+    { name: 'POOL', value: ({ host, name }) => `${host}/${name}` },
+    { name: 'TYPE', value: (pool) => pool.type },
+    { name: 'STATE', value: (pool) => pool.state },
+    bytesColumn('CAPACITY', (pool) => pool.capacity_bytes),
+    bytesColumn('ALLOCATION', (pool) => pool.allocation_bytes),
+    bytesColumn('AVAILABLE', (pool) => pool.available_bytes),
+    { name: 'TARGET', value: (pool) => pool.target_path },
+    { name: 'REASON', value: (pool) => pool.reason, wide: true },
+    { name: 'AUTOSTART', value: (pool) => (pool.autostart ? 'yes' : 'no'), wide: true },
+    { name: 'UUID', value: (pool) => pool.uuid, wide: true },
+  ],
+};
 
 function describe(pool: ListedPool): string {
   return fields([
@@ -35,6 +52,12 @@ interface CreateOptions {
   start: boolean;
   autostart: boolean;
 }
+
+const LIFE = {
+  start: 'make the storage of a pool available on its host, such as by mounting it',
+  stop: 'let go of the storage of a pool; what is on it stays',
+  refresh: 'look at everything in a pool again',
+};
 
 async function definePool(
   host: string,
@@ -60,7 +83,7 @@ export function poolCommand(): Command {
       const { build, start, autostart } = options;
       if (file !== undefined) {
         const made = await definePool(place, file, { build, start, autostart });
-        show(made, () => `pool ${place}/${made.name} is ${made.state}`);
+        await show(made, () => `pool ${place}/${made.name} is ${made.state}`);
         return;
       }
       const { host, pool: name } = poolReference(place);
@@ -69,7 +92,7 @@ export function poolCommand(): Command {
         throw new StowageError('invalid-argument', 'a new pool needs --type and --target, or a document');
       const json = { name, type, target: { path }, autostart, build, start };
       const made = await callJson<Pool>(`${hostPath(host)}/pools`, { method: 'POST', json });
-      show(
+      await show(
         made,
         () => `pool ${host}/${name} is ${made.state}, ${formatBytes(made.availableBytes)} available`,
       );
@@ -91,7 +114,7 @@ export function poolCommand(): Command {
           start: Boolean(options.start),
           autostart: options.autostart,
         });
-        show(made, () => `pool ${host}/${made.name} is ${made.state}`);
+        await show(made, () => `pool ${host}/${made.name} is ${made.state}`);
       },
     );
   pool
@@ -112,7 +135,7 @@ export function poolCommand(): Command {
       const changed = await editDocument(before, async (xml) => {
         await callJson<Pool>(path, { method: 'PUT', xml });
       });
-      show({ changed }, () => (changed ? `pool ${reference} edited` : `pool ${reference} not changed`));
+      await show({ changed }, () => (changed ? `pool ${reference} edited` : `pool ${reference} not changed`));
     });
   pool
     .command('capabilities <host>')
@@ -130,27 +153,18 @@ export function poolCommand(): Command {
       const path = `${hostPath(host)}/pool-sources/${encodeURIComponent(type)}${query}`;
       process.stdout.write(await (await call(path, { accept: XML_TYPE })).text());
     });
-  pool.command('list [host]').action(async (host: string | undefined) => {
-    const pools = await callJson<ListedPool[]>(`/pools${host ? `?host=${encodeURIComponent(host)}` : ''}`);
-    show(pools, () =>
-      table(
-        ['POOL', 'TYPE', 'STATE', 'CAPACITY', 'ALLOCATION', 'AVAILABLE', 'TARGET'],
-        pools.map((row) => [
-          `${row.host}/${row.name}`,
-          row.type,
-          row.state,
-          formatBytes(row.capacity_bytes),
-          formatBytes(row.allocation_bytes),
-          formatBytes(row.available_bytes),
-          row.target_path,
-        ]),
-      ),
-    );
-  });
+  listOptions(pool.command('list [host]'))
+    .description('pools, their state and their space')
+    .action((host: string | undefined, options: ListOptions) => {
+      const query = host === undefined ? '' : `?host=${encodeURIComponent(host)}`;
+      return showList(POOLS, () => callJson<ListedPool[]>(`/pools${query}`), options);
+    });
   pool
     .command('show <host/pool>')
-    .action(async (reference: string) =>
-      show(await callJson<ListedPool>(poolPath(poolReference(reference))), describe),
+    .description('a pool: its state, its target and its space')
+    .action(
+      async (reference: string) =>
+        await show(await callJson<ListedPool>(poolPath(poolReference(reference))), describe),
     );
   pool
     .command('build <host/pool>')
@@ -161,16 +175,18 @@ export function poolCommand(): Command {
       const { overwrite } = options;
       const query = overwrite === undefined ? '' : `?overwrite=${overwrite}`;
       await call(`${poolPath(poolReference(reference))}/build${query}`, { method: 'POST' });
-      show({ built: reference }, () => `pool ${reference} is built`);
+      await show({ built: reference }, () => `pool ${reference} is built`);
     });
-  for (const action of ['start', 'stop', 'refresh'] as const) {
-    pool.command(`${action} <host/pool>`).action(async (reference: string) => {
-      const changed = await callJson<Pool>(`${poolPath(poolReference(reference))}/${action}`, {
-        method: 'POST',
+  for (const action of ['start', 'stop', 'refresh'] as const)
+    pool
+      .command(`${action} <host/pool>`)
+      .description(LIFE[action])
+      .action(async (reference: string) => {
+        const changed = await callJson<Pool>(`${poolPath(poolReference(reference))}/${action}`, {
+          method: 'POST',
+        });
+        await show(changed, () => `pool ${reference} is ${changed.state}`);
       });
-      show(changed, () => `pool ${reference} is ${changed.state}`);
-    });
-  }
   pool
     .command('delete <host/pool>')
     .description('undefine a stopped pool; its volumes stay unless --storage removes the empty directory')
@@ -179,7 +195,7 @@ export function poolCommand(): Command {
       await call(`${poolPath(poolReference(reference))}?storage=${Boolean(options.storage)}`, {
         method: 'DELETE',
       });
-      show({ deleted: reference }, () => `pool ${reference} is not defined any more`);
+      await show({ deleted: reference }, () => `pool ${reference} is not defined any more`);
     });
   return pool;
 }

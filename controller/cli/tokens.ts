@@ -2,9 +2,21 @@ import { Command, Option } from 'commander';
 import type { TokenInfo } from '../auth/tokens.ts';
 import { ROLES } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
-import { printable, show, table, time } from './output.ts';
+import { type Confirmation, confirm, yesOption } from './confirm.ts';
+import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
+import { printable, show } from './output.ts';
 
 const DAY_MS = 24 * 3600_000;
+
+const TOKENS: Listing<TokenInfo> = {
+  name: ({ name }) => name,
+  columns: [
+    { name: 'NAME', value: (token) => token.name },
+    { name: 'ROLE', value: (token) => token.role },
+    timeColumn('MADE', (token) => token.created_at),
+    timeColumn('EXPIRES', (token) => token.expires_at),
+  ],
+};
 
 export function tokenCommand(): Command {
   const token = new Command('token').description('API tokens');
@@ -15,7 +27,7 @@ export function tokenCommand(): Command {
     .option('--days <count>', 'valid for so many days; default: until it is revoked')
     .action(async (name: string, options: { role: string; days?: string }) => {
       const expiresAt = options.days ? Date.now() + Number(options.days) * DAY_MS : undefined;
-      show(
+      await show(
         await callJson<{ secret: string }>('/tokens', {
           method: 'POST',
           json: { name, role: options.role, expiresAt },
@@ -23,22 +35,17 @@ export function tokenCommand(): Command {
         ({ secret }) => secret,
       );
     });
-  token.command('list').action(async () =>
-    show(await callJson<TokenInfo[]>('/tokens'), (rows) =>
-      table(
-        ['NAME', 'ROLE', 'MADE', 'EXPIRES'],
-        rows.map((row) => [
-          row.name,
-          row.role,
-          time(row.created_at),
-          row.expires_at ? time(row.expires_at) : 'never',
-        ]),
-      ),
-    ),
-  );
-  token.command('revoke <name>').action(async (name: string) => {
-    await call(`/tokens/${encodeURIComponent(name)}`, { method: 'DELETE' });
-    show({ revoked: name }, () => `token ${printable(name)} is revoked`);
-  });
+  listOptions(token.command('list'))
+    .description('all tokens, without their secrets')
+    .action((options: ListOptions) => showList(TOKENS, () => callJson<TokenInfo[]>('/tokens'), options));
+  token
+    .command('revoke <token>')
+    .description('end a token: whoever uses it is let in no more, and what it reads now ends')
+    .addOption(yesOption())
+    .action(async (name: string, options: Confirmation) => {
+      await confirm(`Revoke the token '${name}'?`, options);
+      await call(`/tokens/${encodeURIComponent(name)}`, { method: 'DELETE' });
+      await show({ revoked: name }, () => `token ${printable(name)} is revoked`);
+    });
   return token;
 }

@@ -1,4 +1,5 @@
-import { type FileHandle, open, rename } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { finished } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Representation, Volume } from '../../shared/conf/volume.ts';
@@ -12,6 +13,7 @@ import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import type { UploadState } from '../jobs/uploads.ts';
 import { call, callBytes, callJson } from './client.ts';
 import { Progress } from './output.ts';
+import { PartialFile } from './partial-file.ts';
 import { type VolumeReference, volumePath } from './references.ts';
 
 /** A cut line is tried again for so long after the last byte that moved. */
@@ -63,7 +65,7 @@ export async function uploadVolume(
   path: string,
   reference: VolumeReference,
   options: { format?: string; as: Representation; allowUsed?: boolean },
-): Promise<Volume> {
+): Promise<{ volume: Volume; replaced: boolean }> {
   await using file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
     throw new StowageError('invalid-argument', `${path} cannot be read: ${error.message}`);
   });
@@ -95,7 +97,9 @@ export async function uploadVolume(
       });
       const answer = await callBytes(`${target}/upload/extents`, { type: EXTENTS_TYPE, body });
       answer.resume();
-      return callJson<Volume>(`${target}/upload/commit`, { method: 'POST', json: { digest: ours.root() } });
+      const json = { digest: ours.root() };
+      const volume = await callJson<Volume>(`${target}/upload/commit`, { method: 'POST', json });
+      return { volume, replaced: upload.spec.replace };
     });
   } finally {
     progress.stop();
@@ -122,11 +126,14 @@ async function sameChunks(
   return same;
 }
 
-/** Downloads into `FILE.part`, sparse and checked, and gives it its name when it is whole; `-` streams plain bytes. */
+/**
+ * Downloads into `FILE.part`, sparse and checked, and gives it its name when it is whole; what an interrupted download of
+ * the same state left there is not fetched again. `-` streams plain bytes. A file that is there is overwritten only by `force`.
+ */
 export async function downloadVolume(
   reference: VolumeReference,
   path: string,
-  as: Representation,
+  { as, force }: { as: Representation; force?: boolean },
 ): Promise<{ sizeBytes: number }> {
   const target = volumePath(reference);
   if (path === '-') {
@@ -139,6 +146,8 @@ export async function downloadVolume(
     await finished(process.stdout, { readable: false }).catch(() => undefined);
     return { sizeBytes };
   }
+  if (!force && existsSync(path))
+    throw new StowageError('file-exists', `${path} is there already; --force overwrites it`);
   return persist((moved) => downloadFile(target, path, as, moved));
 }
 
@@ -160,25 +169,26 @@ async function downloadFile(
   const map = new ChunkMap(layout.parts);
   const part = layout.parts.indexOf(image);
   const progress = new Progress('download');
-  const partial = `${path}.part`;
-  const file = await open(partial, 'w+', 0o600);
+  await using partial = await PartialFile.open(path, {
+    volumeId: layout.volumeId,
+    etag: layout.etag,
+    as,
+    sizeBytes: image.sizeBytes,
+  });
   try {
-    await file.truncate(image.sizeBytes);
-    let done = 0;
-    await decodeExtents(await callBytes(`${target}/extents?as=${as}`), map, async ({ index, data }) => {
+    const query = `as=${as}&etag=${encodeURIComponent(layout.etag)}&from=${partial.chunks}`;
+    await decodeExtents(await callBytes(`${target}/extents?${query}`), map, async ({ index, data }) => {
       const chunk = map.chunk(index);
-      if (chunk.part !== part) return;
-      for (const range of data?.ranges ?? [])
-        await file.write(data!.bytes, range.start, range.end - range.start, chunk.offset + range.start);
-      done += chunk.length;
-      progress.update(done, image.sizeBytes);
+      if (chunk.part === part)
+        for (const range of data?.ranges ?? [])
+          await partial.write(data!.bytes.subarray(range.start, range.end), chunk.offset + range.start);
+      partial.reached(index + 1);
+      progress.update(Math.min((index + 1) * CHUNK_BYTES, image.sizeBytes), image.sizeBytes);
       moved();
     });
-    await file.sync();
+    await partial.finish();
   } finally {
     progress.stop();
-    await file.close();
   }
-  await rename(partial, path);
   return { sizeBytes: image.sizeBytes };
 }

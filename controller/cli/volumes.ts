@@ -9,8 +9,10 @@ import { formatBytes, parseSize } from '../../shared/util/units.ts';
 import type { JobInfo } from '../jobs/runner.ts';
 import type { VolumeRow } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
+import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { watchJob } from './jobs.ts';
-import { fields, printable, show, table } from './output.ts';
+import { bytesColumn, type Listing, type ListOptions, listOptions, showList, table } from './listing.ts';
+import { fields, printable, show } from './output.ts';
 import { type PoolReference, poolPath, poolReference, volumePath, volumeReference } from './references.ts';
 import { downloadVolume, uploadVolume } from './transfers.ts';
 import { readDocument } from './xml.ts';
@@ -28,11 +30,12 @@ const asOption = () =>
 const formatOption = (text: string) =>
   new Option('--format <format>', text).choices(['raw', 'qcow2', 'ploop']);
 
-async function listVolumes(place: string | undefined): Promise<ListedVolume[]> {
+async function listVolumes(place: string | undefined, format: string | undefined): Promise<ListedVolume[]> {
   const [host, pool] = place === undefined ? [] : splitReference(place);
   const query = new URLSearchParams({ limit: String(PAGE) });
   if (host) query.set('host', host);
   if (pool) query.set('pool', pool);
+  if (format) query.set('format', format);
   const all: ListedVolume[] = [];
   for (;;) {
     const page = await callJson<ListedVolume[]>(`/volumes?${query}`);
@@ -42,6 +45,36 @@ async function listVolumes(place: string | undefined): Promise<ListedVolume[]> {
     query.set('after', `${last.host}/${last.pool}/${last.name}`);
   }
 }
+
+const VOLUMES: Listing<ListedVolume> = {
+  name: ({ host, pool, name }) => `${host}/${pool}/${name}`,
+  columns: [
+    { name: 'VOLUME', value: ({ host, pool, name }) => `${host}/${pool}/${name}` },
+    { name: 'FORMAT', value: (volume) => volume.format },
+    bytesColumn('CAPACITY', (volume) => volume.capacity_bytes),
+    bytesColumn('ALLOCATION', (volume) => volume.allocation_bytes),
+    {
+      name: 'SNAPSHOTS',
+      value: (volume) => volume.snapshot_count,
+      text: (volume) => String(volume.snapshot_count || ''),
+    },
+    { name: 'DAMAGED', value: (volume) => volume.damaged },
+    { name: 'TYPE', value: (volume) => volume.type, wide: true },
+    { name: 'PATH', value: (volume) => volume.path, wide: true },
+    { name: 'BACKING', value: (volume) => volume.backing_store, wide: true },
+    { name: 'ID', value: (volume) => volume.id, wide: true },
+  ],
+};
+
+const SNAPSHOTS: Listing<Snapshot> = {
+  name: ({ id }) => id,
+  columns: [
+    { name: 'CURRENT', value: ({ current }) => (current ? '*' : '') },
+    { name: 'ID', value: ({ id }) => id },
+    { name: 'PARENT', value: ({ parentId }) => parentId },
+    bytesColumn('ALLOCATION', ({ allocationBytes }) => allocationBytes),
+  ],
+};
 
 type ShownVolume = ListedVolume & { usedBy: string[]; domains?: VolumeUser[] };
 
@@ -78,10 +111,21 @@ const told = (reference: string, volume: Volume): string =>
 async function finish(job: JobInfo, wait: boolean, words: string): Promise<void> {
   if (!wait) return show(job, () => `job ${job.id} begun; see: stowage job watch ${job.id}`);
   const ended = await watchJob(job.id);
-  show(
+  await show(
     ended,
     () =>
       `${words} (job ${ended.id}${ended.wire_bytes > 0 ? `, ${formatBytes(ended.wire_bytes)} on the wire` : ''})`,
+  );
+}
+
+/** The name of a clone, which may be given as a place in the same pool. */
+function cloneName(source: string, target: string): string {
+  if (!target.includes('/')) return target;
+  const [from, to] = [volumeReference(source), volumeReference(target)];
+  if (from.host === to.host && from.pool === to.pool) return to.volume;
+  throw new StowageError(
+    'invalid-argument',
+    `a clone is made in the same pool; into another: stowage vol migrate ${source} ${target} --keep-source`,
   );
 }
 
@@ -138,35 +182,29 @@ export function volCommand(): Command {
     .action(async (text: string, options: CreateOptions) => {
       const { place, body } = await newVolume(text, options);
       const made = await callJson<Volume>(`${poolPath(place)}/volumes`, { method: 'POST', ...body });
-      show(made, (volume) => told(`${place.host}/${place.pool}/${volume.name}`, volume));
+      await show(made, (volume) => told(`${place.host}/${place.pool}/${volume.name}`, volume));
     });
-  vol.command('list [host/pool]').action(async (place: string | undefined) =>
-    show(await listVolumes(place), (volumes) =>
-      table(
-        ['VOLUME', 'FORMAT', 'CAPACITY', 'ALLOCATION', 'SNAPSHOTS', ''],
-        volumes.map((row) => [
-          `${row.host}/${row.pool}/${row.name}`,
-          row.format,
-          formatBytes(row.capacity_bytes),
-          formatBytes(row.allocation_bytes),
-          row.snapshot_count || '',
-          row.damaged ? `damaged: ${row.damaged}` : '',
-        ]),
-      ),
-    ),
-  );
+  listOptions(vol.command('list [host[/pool]]'))
+    .description('volumes of the fleet, of a host or of a pool')
+    .addOption(formatOption('only those of a container format'))
+    .action((place: string | undefined, options: ListOptions & { format?: string }) =>
+      showList(VOLUMES, () => listVolumes(place, options.format), options),
+    );
   vol
     .command('show <host/pool/vol>')
-    .action(async (text: string) =>
-      show(await callJson<ShownVolume>(volumePath(volumeReference(text))), describe),
+    .description('a volume, who works on it now, and which domains use it')
+    .action(
+      async (text: string) =>
+        await show(await callJson<ShownVolume>(volumePath(volumeReference(text))), describe),
     );
   vol
     .command('resize <host/pool/vol> <capacity>')
+    .description('change the capacity; 20G is the new one, not a difference')
     .option('--shrink', 'allow a smaller capacity; what lies beyond it is lost')
     .addOption(allowUsedOption())
     .action(async (text: string, capacity: string, options: { shrink?: boolean; allowUsed?: boolean }) => {
       const json = { capacityBytes: parseSize(capacity), shrink: Boolean(options.shrink) };
-      show(
+      await show(
         await callJson<Volume>(`${volumePath(volumeReference(text))}/resize${usedQuery(options)}`, {
           method: 'POST',
           json,
@@ -175,10 +213,11 @@ export function volCommand(): Command {
       );
     });
   vol
-    .command('clone <host/pool/vol> <name>')
-    .description('a full copy in the same pool')
+    .command('clone <host/pool/vol> <target>')
+    .description('a full copy in the same pool; its name, or as HOST/POOL/NAME')
     .option('--no-wait', 'do not wait for the end')
-    .action(async (text: string, name: string, options: { wait: boolean }) => {
+    .action(async (text: string, target: string, options: { wait: boolean }) => {
+      const name = cloneName(text, target);
       const job = await callJson<JobInfo>(`${volumePath(volumeReference(text))}/clone`, {
         method: 'POST',
         json: { name },
@@ -191,13 +230,23 @@ export function volCommand(): Command {
     .addOption(new Option('--algorithm <algorithm>').choices(['zero', 'random', 'trim']).default('zero'))
     .addOption(allowUsedOption())
     .option('--no-wait', 'do not wait for the end')
-    .action(async (text: string, options: { algorithm: string; wait: boolean; allowUsed?: boolean }) => {
-      const job = await callJson<JobInfo>(`${volumePath(volumeReference(text))}/wipe${usedQuery(options)}`, {
-        method: 'POST',
-        json: { algorithm: options.algorithm },
-      });
-      await finish(job, options.wait, `${text} wiped`);
-    });
+    .addOption(yesOption())
+    .action(
+      async (
+        text: string,
+        options: Confirmation & { algorithm: string; wait: boolean; allowUsed?: boolean },
+      ) => {
+        await confirm(`Overwrite all content of ${text}?`, options);
+        const job = await callJson<JobInfo>(
+          `${volumePath(volumeReference(text))}/wipe${usedQuery(options)}`,
+          {
+            method: 'POST',
+            json: { algorithm: options.algorithm },
+          },
+        );
+        await finish(job, options.wait, `${text} wiped`);
+      },
+    );
   vol
     .command('check <host/pool/vol>')
     .description(
@@ -207,7 +256,7 @@ export function volCommand(): Command {
       const findings = await callJson<Finding[]>(`${volumePath(volumeReference(text))}/check`, {
         method: 'POST',
       });
-      show(findings, () => describeFindings(text, findings));
+      await show(findings, () => describeFindings(text, findings));
       if (findings.some(({ fatal }) => fatal)) process.exitCode = 1;
     });
   vol
@@ -217,7 +266,7 @@ export function volCommand(): Command {
       const path = volumePath(volumeReference(text));
       const mended = await callJson<Finding[]>(`${path}/repair`, { method: 'POST' });
       const left = await callJson<Finding[]>(`${path}/check`, { method: 'POST' });
-      show({ mended, left }, () =>
+      await show({ mended, left }, () =>
         mended.length === 0
           ? `${printable(text)} is sound`
           : describeFindings(text, left, `${printable(text)} mended`),
@@ -226,36 +275,43 @@ export function volCommand(): Command {
     });
   vol
     .command('delete <host/pool/vol>')
+    .description('delete a volume')
+    .addOption(yesOption())
     .addOption(allowUsedOption())
     .option(
       '--delete-snapshots',
       'delete the snapshots in it too; a volume with snapshots is refused otherwise',
     )
-    .action(async (text: string, options: { allowUsed?: boolean; deleteSnapshots?: boolean }) => {
-      const query = new URLSearchParams();
-      for (const name of ['allowUsed', 'deleteSnapshots'] as const)
-        if (options[name]) query.set(name, 'true');
-      await call(`${volumePath(volumeReference(text))}?${query}`, { method: 'DELETE' });
-      show({ deleted: text }, () => `${printable(text)} deleted`);
-    });
+    .action(
+      async (text: string, options: Confirmation & { allowUsed?: boolean; deleteSnapshots?: boolean }) => {
+        await confirm(`Delete ${text}${options.deleteSnapshots ? ' and its snapshots' : ''}?`, options);
+        const query = new URLSearchParams();
+        for (const name of ['allowUsed', 'deleteSnapshots'] as const)
+          if (options[name]) query.set(name, 'true');
+        await call(`${volumePath(volumeReference(text))}?${query}`, { method: 'DELETE' });
+        await show({ deleted: text }, () => `${printable(text)} deleted`);
+      },
+    );
   vol
     .command('upload <file> <host/pool/vol>')
     .description('send a local file; goes on where an interrupted upload stopped')
     .addOption(formatOption('container format of a new volume'))
     .addOption(asOption())
     .addOption(allowUsedOption())
-    .action(async (file: string, text: string, options: UploadOptions) =>
-      show(await uploadVolume(file, volumeReference(text), options), (volume) => told(text, volume)),
-    );
+    .action(async (file: string, text: string, options: UploadOptions) => {
+      const { volume, replaced } = await uploadVolume(file, volumeReference(text), options);
+      await show(volume, () => `${told(text, volume)}${replaced ? '; what it held before is replaced' : ''}`);
+    });
   vol
     .command('download <host/pool/vol> <file>')
     .description(
       'fetch a volume into a file, or - for standard output; goes on where an interrupted download stopped',
     )
     .addOption(asOption())
-    .action(async (text: string, file: string, options: { as: 'image' | 'content' }) => {
-      const done = await downloadVolume(volumeReference(text), file, options.as);
-      if (file !== '-') show(done, () => `${text} downloaded: ${formatBytes(done.sizeBytes)}`);
+    .option('--force', 'overwrite a file that is there')
+    .action(async (text: string, file: string, options: { as: 'image' | 'content'; force?: boolean }) => {
+      const done = await downloadVolume(volumeReference(text), file, options);
+      if (file !== '-') await show(done, () => `${text} downloaded: ${formatBytes(done.sizeBytes)}`);
     });
   vol
     .command('dumpxml <host/pool/vol>')
@@ -314,40 +370,41 @@ function snapshotCommand(): Command {
   const path = (text: string, id?: string): string =>
     `${volumePath(volumeReference(text))}/snapshots${id ? `/${encodeURIComponent(id)}` : ''}`;
   snapshot
-    .command('create <host/pool/vol>')
-    .option('--id <id>', 'a GUID for ploop, a name for qcow2; default: a new one')
-    .action(async (text: string, options: { id?: string }) =>
-      show(
-        await callJson<{ id: string }>(path(text), { method: 'POST', json: { id: options.id } }),
-        ({ id }) => id,
-      ),
+    .command('create <host/pool/vol> [id]')
+    .description('take a snapshot; its id is a GUID for ploop and a name for qcow2, a new one when not given')
+    .option('--id <id>', 'the same as [id]')
+    .action(async (text: string, given: string | undefined, options: { id?: string }) => {
+      const json = { id: given ?? options.id };
+      await show(await callJson<{ id: string }>(path(text), { method: 'POST', json }), ({ id }) => id);
+    });
+  listOptions(snapshot.command('list <host/pool/vol>'))
+    .description('the snapshots of a volume; * is what its present content goes on from')
+    .action((text: string, options: ListOptions) =>
+      showList(SNAPSHOTS, () => callJson<Snapshot[]>(path(text)), options),
     );
-  snapshot.command('list <host/pool/vol>').action(async (text: string) =>
-    show(await callJson<Snapshot[]>(path(text)), (list) =>
-      table(
-        ['', 'ID', 'PARENT', 'ALLOCATION'],
-        list.map((row) => [
-          row.current ? '*' : '',
-          row.id,
-          row.parentId ?? '',
-          formatBytes(row.allocationBytes),
-        ]),
-      ),
-    ),
-  );
   snapshot
-    .command('switch <host/pool/vol> <id>')
+    .command('switch <host/pool/vol> <snapshot>')
     .description('throw the present content away and continue from the snapshot')
     .addOption(allowUsedOption())
-    .action(async (text: string, id: string, options: { allowUsed?: boolean }) => {
+    .addOption(yesOption())
+    .action(async (text: string, id: string, options: Confirmation & { allowUsed?: boolean }) => {
+      await confirm(`Throw the present content of ${text} away?`, options);
       await call(`${path(text, id)}/switch${usedQuery(options)}`, { method: 'POST' });
-      show({ switched: text, to: id }, () => `${printable(text)} goes on from snapshot ${printable(id)}`);
+      await show(
+        { switched: text, to: id },
+        () => `${printable(text)} goes on from snapshot ${printable(id)}`,
+      );
     });
-  snapshot.command('delete <host/pool/vol> <id>').action(async (text: string, id: string) => {
-    if (!id) throw new StowageError('invalid-argument', 'which snapshot?');
-    await call(path(text, id), { method: 'DELETE' });
-    show({ deleted: id, of: text }, () => `snapshot ${printable(id)} of ${printable(text)} deleted`);
-  });
+  snapshot
+    .command('delete <host/pool/vol> <snapshot>')
+    .description('delete a snapshot; the present content stays')
+    .addOption(yesOption())
+    .action(async (text: string, id: string, options: Confirmation) => {
+      if (!id) throw new StowageError('invalid-argument', 'which snapshot?');
+      await confirm(`Delete the snapshot ${id} of ${text}?`, options);
+      await call(path(text, id), { method: 'DELETE' });
+      await show({ deleted: id, of: text }, () => `snapshot ${printable(id)} of ${printable(text)} deleted`);
+    });
   return snapshot;
 }
 

@@ -21,6 +21,7 @@ export interface VolumeFilter {
   pool?: string;
   name?: string;
   id?: string;
+  format?: string;
   /** At most this many, the ones after `after` (`host/pool/volume`). */
   limit: number;
   after?: string;
@@ -268,6 +269,7 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
     if (filter.pool !== undefined) query = query.where('volumes.pool', '=', filter.pool);
     if (filter.name !== undefined) query = query.where('volumes.name', '=', filter.name);
     if (filter.id !== undefined) query = query.where('volumes.id', '=', filter.id);
+    if (filter.format !== undefined) query = query.where('volumes.format', '=', filter.format);
     if (filter.after !== undefined) {
       const [host = '', pool = '', name = ''] = filter.after.split('/');
       query = query.where(({ eb, refTuple, tuple }) =>

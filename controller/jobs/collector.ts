@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { transferSpecSchema, transferStatusSchema } from '../../shared/protocol/agent.ts';
+import { heldTransferSchema, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { clock } from '../../shared/util/clock.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Store } from '../store/open.ts';
@@ -18,7 +18,7 @@ export async function collectLeftovers(
   youngMs = YOUNG_MS,
 ): Promise<number> {
   const agent = await fleet.client(host);
-  const transfers = await agent.json(z.array(transferStatusSchema), '/v1/transfers');
+  const transfers = await agent.json(z.array(heldTransferSchema), '/v1/transfers');
   if (transfers.length === 0) return 0;
   const jobs = await store
     .selectFrom('jobs')

@@ -302,8 +302,18 @@ export class JobRunner {
 
   // ---- what people ask ----
 
-  async list(limit: number, before?: number): Promise<JobRow[]> {
+  /** The newest first. */
+  async list({
+    limit,
+    before,
+    state,
+  }: {
+    limit: number;
+    before?: number;
+    state?: JobState;
+  }): Promise<JobRow[]> {
     let query = this.#store.selectFrom('jobs').selectAll();
+    if (state !== undefined) query = query.where('state', '=', state);
     if (before !== undefined) query = query.where('id', '<', before);
     return query.orderBy('id', 'desc').limit(limit).execute();
   }

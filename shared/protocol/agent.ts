@@ -83,6 +83,11 @@ export const cloneVolumeSchema = z.object({ name: nameSchema });
 export const wipeVolumeSchema = z.object({ algorithm: z.enum(['zero', 'random', 'trim']).default('zero') });
 export const snapshotBodySchema = z.object({ id: z.string().max(64).optional() });
 export const representationQuery = z.object({ as: representationSchema.default('image') });
+/** `etag`: only of this state, else `volume-changed`; `from`: the first chunk that is sent. */
+export const extentsQuery = representationQuery.extend({
+  etag: z.string().max(200).optional(),
+  from: z.coerce.number().int().nonnegative().default(0),
+});
 
 /** What a transfer carries and what it becomes at its sink. */
 export const transferSpecSchema = z.object({
@@ -142,6 +147,9 @@ export const transferStatusSchema = z.object({
   touchedAt: z.number(),
 });
 export type TransferStatus = z.infer<typeof transferStatusSchema>;
+
+/** A transfer that a host holds, as a list of them tells. */
+export const heldTransferSchema = transferStatusSchema.pick({ id: true, touchedAt: true });
 
 export const commitSchema = z.object({
   /** Root digest as the source computed it; the sink's own must be the same. */

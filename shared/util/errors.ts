@@ -28,6 +28,7 @@ export const ERRORS = {
   'volume-exists': 409,
   'snapshot-exists': 409,
   'domain-exists': 409,
+  'file-exists': 409,
   // what stands in the way
   'volume-in-use': 409,
   'volume-used': 409,

@@ -12,6 +12,10 @@ const TOOLS = {
   ip: 'iproute2',
   unshare: 'util-linux',
   curl: 'curl',
+  // A terminal, and the shells whose completion is tried.
+  script: 'bsdutils',
+  zsh: 'zsh',
+  fish: 'fish',
   wget: 'wget',
   'mkfs.ext4': 'e2fsprogs',
   'mkfs.xfs': 'xfsprogs',

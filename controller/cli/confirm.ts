@@ -1,0 +1,21 @@
+import { createInterface } from 'node:readline/promises';
+import { Option } from 'commander';
+import { StowageError } from '../../shared/util/errors.ts';
+import { printable } from './output.ts';
+
+export interface Confirmation {
+  yes?: boolean;
+}
+
+export const yesOption = (): Option => new Option('-y, --yes', 'do not ask');
+
+/** Asks before something is lost, where somebody is there to ask: on a terminal. Throws `cancelled` unless told to go on. */
+export async function confirm(question: string, { yes }: Confirmation): Promise<void> {
+  if (yes || !process.stdin.isTTY || !process.stderr.isTTY) return;
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  // Ctrl-D, or Ctrl-C, is no yes.
+  const closed = new Promise<string>((resolve) => terminal.once('close', () => resolve('')));
+  const answer = await Promise.race([terminal.question(`${printable(question)} [y/N] `), closed]);
+  terminal.close();
+  if (!/^y(es)?$/i.test(answer.trim())) throw new StowageError('cancelled', 'nothing was changed');
+}

@@ -1,0 +1,135 @@
+import type { Command } from 'commander';
+
+/** What a program is told by the exit status. */
+const EXIT_STATUSES: readonly [number, string][] = [
+  [0, 'done'],
+  [1, 'failed'],
+  [2, 'the command was wrong'],
+  [3, 'no such thing'],
+  [4, 'it is in the way: exists, in use, has snapshots'],
+  [5, 'not allowed'],
+  [6, 'controller or host unreachable'],
+  [130, 'interrupted or cancelled'],
+];
+
+const ENVIRONMENT: readonly [string, string][] = [
+  ['STOWAGE_URL', 'the controller, such as http://127.0.0.1:7070'],
+  ['STOWAGE_TOKEN', 'who you are'],
+  [
+    'STOWAGE_DATA',
+    'data directory of a controller of yours on this machine, from which both are read when not set',
+  ],
+  ['VISUAL, EDITOR', 'for pool edit'],
+  ['TZ', 'the time zone of times'],
+];
+
+/** By command, as they are typed after `stowage`. */
+export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
+  'host add': [
+    'host add alpha ssh://root@10.0.0.5 --accept-new',
+    'host add beta ssh://beta --identity ~/.ssh/fleet --fingerprint SHA256:ZmAKaOa0Xwzr2sO6vWOxg/scD49BmFmVQdwB8sDG8IA',
+  ],
+  'host token': ['host token gamma'],
+  'host list': ['host list', 'host list -o csv --columns name,state'],
+  'host show': ['host show alpha'],
+  'host doctor': ['host doctor alpha'],
+  'host remove': ['host remove alpha --yes'],
+  'pool create': [
+    'pool create alpha/data --type dir --target /srv/volumes',
+    'pool create alpha pool.xml --no-autostart',
+  ],
+  'pool define': ['pool define alpha pool.xml --build --start'],
+  'pool dumpxml': ['pool dumpxml alpha/data'],
+  'pool create-as': ['pool create-as alpha vg0 logical --source-name vg0'],
+  'pool define-as': ['pool define-as alpha data dir --target /srv/volumes --print-xml'],
+  'pool edit': ['pool edit alpha/data'],
+  'pool capabilities': ['pool capabilities alpha'],
+  'pool find-sources': ['pool find-sources alpha logical'],
+  'pool list': ['pool list', 'pool list alpha --sort -available'],
+  'pool show': ['pool show alpha/data'],
+  'pool build': ['pool build alpha/disk --no-overwrite'],
+  'pool start': ['pool start alpha/data'],
+  'pool stop': ['pool stop alpha/data'],
+  'pool refresh': ['pool refresh alpha/data'],
+  'pool delete': ['pool delete alpha/data'],
+  'vol create': [
+    'vol create alpha/data/web --capacity 10G --format qcow2',
+    'vol create alpha/data --xml volume.xml',
+  ],
+  'vol list': [
+    'vol list alpha/data',
+    'vol list --format qcow2 --sort -allocation -o wide',
+    'vol list -o name | xargs -n1 stowage vol check',
+  ],
+  'vol show': ['vol show alpha/data/web'],
+  'vol resize': ['vol resize alpha/data/web 20G'],
+  'vol clone': ['vol clone alpha/data/web web-copy'],
+  'vol wipe': ['vol wipe alpha/data/web --algorithm random'],
+  'vol check': ['vol check alpha/data/web'],
+  'vol repair': ['vol repair alpha/data/web'],
+  'vol delete': ['vol delete alpha/data/web --delete-snapshots'],
+  'vol upload': ['vol upload image.qcow2 alpha/data/web --format qcow2'],
+  'vol download': [
+    'vol download alpha/data/web web.raw --as content',
+    'vol download alpha/data/web - | zstd > web.zst',
+  ],
+  'vol dumpxml': ['vol dumpxml alpha/data/web'],
+  'vol migrate': [
+    'vol migrate alpha/data/web beta/data',
+    'vol migrate alpha/data/web beta/data/ct101 --format ploop --keep-source --limit 50M',
+  ],
+  'vol snapshot create': ['vol snapshot create alpha/data/web before-upgrade'],
+  'vol snapshot list': ['vol snapshot list alpha/data/web'],
+  'vol snapshot switch': ['vol snapshot switch alpha/data/web before-upgrade'],
+  'vol snapshot delete': ['vol snapshot delete alpha/data/web before-upgrade'],
+  'domain define': ['domain define alpha web.xml'],
+  'domain dumpxml': ['domain dumpxml alpha/web --inactive'],
+  'domain list': ['domain list alpha'],
+  'domain undefine': ['domain undefine alpha/web'],
+  'domain start': ['domain start alpha/web'],
+  'domain destroy': ['domain destroy alpha/web'],
+  'domain attach-device': ['domain attach-device alpha/web disk.xml --config'],
+  'domain detach-device': ['domain detach-device alpha/web disk.xml --config'],
+  'domain update-device': ['domain update-device alpha/web disk.xml --live'],
+  'job list': ['job list --state running', 'job list --watch'],
+  'job show': ['job show 12'],
+  'job watch': ['job watch 12'],
+  'job cancel': ['job cancel 12'],
+  'job retry': ['job retry 12 --no-wait'],
+  'audit list': ['audit list --since 2h --by admin', 'audit list --host alpha --limit 500 -o csv'],
+  'audit verify': ['audit verify'],
+  'audit export': ['audit export > trail.jsonl'],
+  'token create': ['token create backup --role viewer --days 90'],
+  'token list': ['token list'],
+  'token revoke': ['token revoke backup'],
+  'xml format': ['xml format pool pool.xml'],
+  'xml validate': ['xml validate domain web.xml'],
+  completion: [
+    'completion bash > /etc/bash_completion.d/stowage',
+    'completion fish > ~/.config/fish/completions/stowage.fish',
+  ],
+};
+
+/** How a command is typed after `stowage`. */
+export function pathOf(command: Command): string {
+  return command.parent ? `${pathOf(command.parent)} ${command.name()}`.trim() : '';
+}
+
+const list = (title: string, rows: readonly (readonly [string | number, string])[]): string => {
+  const width = Math.max(...rows.map(([name]) => String(name).length));
+  return `\n${title}:\n${rows.map(([name, text]) => `  ${String(name).padEnd(width)}  ${text}`).join('\n')}`;
+};
+
+/** Examples in the help of each command; the environment and the exit statuses in that of all. */
+export function addHelp(program: Command): void {
+  program.addHelpText('after', () => list('Environment', ENVIRONMENT) + list('\nExit status', EXIT_STATUSES));
+  const add = (command: Command): void => {
+    const examples = EXAMPLES[pathOf(command)];
+    if (examples) {
+      const lines = examples.map((example) => `  stowage ${example}`);
+      command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`);
+    }
+    for (const child of command.commands) add(child);
+  };
+  add(program);
+}

@@ -1,0 +1,114 @@
+import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { isDeepStrictEqual } from 'node:util';
+import { z } from 'zod';
+
+/** Chunks between two notes of how far the file has come: 32 MiB. */
+const NOTE_CHUNKS = 16;
+
+const noteSchema = z.object({
+  /** Which state of which volume it is. */
+  volumeId: z.string(),
+  etag: z.string(),
+  as: z.string(),
+  sizeBytes: z.number(),
+  /** The chunks of the volume that are in the file, from the first on, durably. */
+  chunks: z.number().int().nonnegative(),
+});
+type Note = z.infer<typeof noteSchema>;
+type State = Omit<Note, 'chunks'>;
+
+/** A file that is being downloaded: `FILE.part`, with a note beside it of what is in it. Whole, it gets its name. */
+export class PartialFile implements AsyncDisposable {
+  readonly #path: string;
+  readonly #file: FileHandle;
+  readonly #state: State;
+  #chunks: number;
+  #noted: number;
+  #noting: Promise<void> | undefined;
+
+  private constructor(path: string, file: FileHandle, state: State, chunks: number) {
+    this.#path = path;
+    this.#file = file;
+    this.#state = state;
+    this.#chunks = chunks;
+    this.#noted = chunks;
+  }
+
+  /** Goes on with what is there of the same state, or begins anew. */
+  static async open(path: string, state: State): Promise<PartialFile> {
+    const chunks = await chunksOf(path, state);
+    const file = await open(`${path}.part`, chunks === 0 ? 'w+' : 'r+', 0o600);
+    await file.truncate(state.sizeBytes);
+    return new PartialFile(path, file, state, chunks);
+  }
+
+  /** How many chunks are there, from the first on. */
+  get chunks(): number {
+    return this.#chunks;
+  }
+
+  async write(bytes: Uint8Array, offset: number): Promise<void> {
+    for (let done = 0; done < bytes.length; )
+      done += (await this.#file.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
+  }
+
+  /** Everything before this chunk is written. What comes next does not wait until that is on record. */
+  reached(chunks: number): void {
+    this.#chunks = chunks;
+    if (this.#noting || chunks - this.#noted < NOTE_CHUNKS) return;
+    // A disk that cannot keep it tells so at the next write or at the end.
+    this.#noting = this.#note()
+      .catch(() => undefined)
+      .finally(() => {
+        this.#noting = undefined;
+      });
+  }
+
+  async #note(): Promise<void> {
+    const note: Note = { ...this.#state, chunks: this.#chunks };
+    await this.#file.datasync();
+    await writeFile(noteOf(this.#path), JSON.stringify(note), { mode: 0o600 });
+    this.#noted = note.chunks;
+  }
+
+  /** Gives the whole file its name. */
+  async finish(): Promise<void> {
+    await this.#noting;
+    await this.#file.sync();
+    await rename(`${this.#path}.part`, this.#path);
+    await rm(noteOf(this.#path), { force: true });
+    this.#noted = this.#chunks;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#noting;
+    if (this.#noted !== this.#chunks) await this.#note().catch(() => undefined);
+    await this.#file.close();
+  }
+}
+
+const noteOf = (path: string): string => `${path}.part.json`;
+
+/** How much of this state is in the file; 0 when there is none, or another state, or a torn note. */
+async function chunksOf(path: string, state: State): Promise<number> {
+  const text = await readFile(noteOf(path), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+    return '';
+  });
+  const note = noteSchema.safeParse(parse(text)).data;
+  const there = await open(`${path}.part`).then(
+    (file) => file.close().then(() => true),
+    () => false,
+  );
+  if (!note || !there) return 0;
+  const { chunks, ...noted } = note;
+  return isDeepStrictEqual(noted, state) ? chunks : 0;
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

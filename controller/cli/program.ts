@@ -1,0 +1,53 @@
+import { Command } from 'commander';
+import { StowageError } from '../../shared/util/errors.ts';
+import { VERSION } from '../../shared/version.ts';
+import { auditCommand } from './audit.ts';
+import { completeCommand, completionCommand } from './completion.ts';
+import { domainCommand } from './domains.ts';
+import { addHelp } from './help.ts';
+import { hostCommand } from './hosts.ts';
+import { jobCommand } from './jobs.ts';
+import { outputOptions, useOutput } from './output.ts';
+import { poolCommand } from './pools.ts';
+import { tokenCommand } from './tokens.ts';
+import { volCommand } from './volumes.ts';
+import { xmlCommand } from './xml.ts';
+
+/** All commands, each with the options of answers. */
+export function makeProgram(): Command {
+  const program = new Command('stowage')
+    .description('storage pools and volumes across a fleet of hosts')
+    .version(VERSION)
+    .showHelpAfterError()
+    .hook('preAction', (_program, action) => {
+      const options = action.optsWithGlobals();
+      useOutput(options);
+      const lists = action.options.some(({ long }) => long === '--columns');
+      if (['csv', 'name'].includes(options.output) && !lists)
+        throw new StowageError('invalid-argument', `-o ${options.output} is for lists`);
+    });
+  for (const command of [
+    hostCommand(),
+    poolCommand(),
+    volCommand(),
+    domainCommand(),
+    jobCommand(),
+    auditCommand(),
+    tokenCommand(),
+    xmlCommand(),
+    completionCommand(),
+  ])
+    program.addCommand(command);
+  program.addCommand(completeCommand(program), { hidden: true });
+
+  prepare(program);
+  addHelp(program);
+  return program;
+}
+
+/** The options of answers, and a usage error with status 2, everywhere and not only at the top. */
+function prepare(command: Command): void {
+  command.exitOverride();
+  for (const option of outputOptions()) command.addOption(option);
+  for (const child of command.commands) prepare(child);
+}

@@ -1,0 +1,287 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { parse } from 'yaml';
+import { type CliResult, execute, TestController, until } from '../support/controller.ts';
+import { freePort } from '../support/hosts.ts';
+import { scratch } from '../support/scratch.ts';
+
+const MIB = 1 << 20;
+const run = promisify(execFile);
+
+describe('the command line', () => {
+  const room = scratch();
+  let controller: TestController;
+
+  before(async () => {
+    controller = await TestController.start(join(room.path, 'data'), []);
+    await controller.cliOk('vol', 'create', 'local/default/small', '--capacity', '1M');
+    await controller.cliOk('vol', 'create', 'local/default/large', '--capacity', '9M', '--format', 'qcow2');
+  });
+  after(async () => {
+    await controller[Symbol.asyncDispose]();
+    await room[Symbol.asyncDispose]();
+  });
+
+  const list = (...args: string[]): Promise<string> => controller.cliOk('vol', 'list', ...args);
+  /** As somebody who put the installed command on the PATH. */
+  const environment = (): NodeJS.ProcessEnv => ({
+    ...process.env,
+    PATH: `${join(controller.directory, 'bin')}:${process.env.PATH}`,
+    STOWAGE_URL: controller.url,
+    STOWAGE_TOKEN: controller.token,
+  });
+
+  test('lists as tables, documents, CSV and names, sorted and by columns', async () => {
+    assert.match(await list(), /VOLUME +FORMAT[\s\S]*local\/default\/small +raw +1\.00 MiB/);
+    assert.match(await list('-o', 'wide'), /ID\n/);
+    assert.equal(await list('-o', 'name'), 'local/default/large\nlocal/default/small\n');
+    assert.equal(await list('-q'), await list('-o', 'name'));
+    const rows = parse(await list('-o', 'yaml')) as { name: string }[];
+    assert.deepEqual(rows, JSON.parse(await list('--json')));
+    assert.equal(
+      await list('-o', 'csv', '--columns', 'volume,capacity', '--sort', '-capacity'),
+      `volume,capacity\nlocal/default/large,${9 * MIB}\nlocal/default/small,${MIB}\n`,
+    );
+    assert.equal(await list('--format', 'qcow2', '-q'), 'local/default/large\n');
+    assert.match(
+      await controller.cliRefused('invalid-argument', 'vol', 'list', '--sort', 'sise'),
+      /volume, format/,
+    );
+    assert.match(
+      await controller.cliRefused('invalid-argument', 'vol', 'delete', 'local/default/small', '-o', 'csv'),
+      /for lists/,
+    );
+    assert.match(await list('-q'), /small/);
+  });
+
+  test('a name is no formula in a spreadsheet', async () => {
+    await controller.cliOk('vol', 'create', 'local/default/v', '--capacity', '1M');
+    await controller.cliOk('token', 'create', '=1+1', '--role', 'viewer').catch(() => undefined);
+    const text = await controller.cliOk('token', 'list', '-o', 'csv');
+    assert.doesNotMatch(text, /^=/m);
+    await controller.cliOk('vol', 'delete', 'local/default/v');
+  });
+
+  test('times are local, with their zone', async () => {
+    const { stdout } = await controller.cliIn({ TZ: 'Asia/Kolkata' }, 'token', 'list');
+    assert.match(stdout, /\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+05:30/);
+  });
+
+  test('jobs by their state, records by time, actor and host', async () => {
+    await controller.cliOk('vol', 'clone', 'local/default/small', 'local/default/copy');
+    assert.match(await controller.cliOk('job', 'list', '--state', 'done', '-o', 'csv'), /clone,done/);
+    assert.equal(await controller.cliOk('job', 'list', '--state', 'failed', '-q'), '');
+    const since = await controller.cliOk(
+      'audit',
+      'list',
+      '--since',
+      '5m',
+      '--by',
+      'admin',
+      '--host',
+      'local',
+    );
+    assert.match(since, /local\/default\/copy/);
+    assert.equal(await controller.cliOk('audit', 'list', '--host', 'loca', '-q'), '');
+    assert.equal(await controller.cliOk('audit', 'list', '--by', 'nobody', '-q'), '');
+    await controller.cliRefused('invalid-argument', 'audit', 'list', '--since', 'yesterday');
+    await controller.cliOk('vol', 'delete', 'local/default/copy');
+  });
+
+  test('a clone elsewhere is refused with the command that does it', async () => {
+    const words = await controller.cliRefused(
+      'invalid-argument',
+      ...['vol', 'clone', 'local/default/small', 'other/pool/v'],
+    );
+    assert.match(words, /vol migrate local\/default\/small other\/pool\/v --keep-source/);
+  });
+
+  /** Types `keys` at the terminal on which the command runs. */
+  async function atTerminal(command: string, keys: string): Promise<CliResult> {
+    const typing = `(sleep 1.5; printf '${keys}'; sleep 1) | script -qec "${command}" /dev/null`;
+    return execute('bash', ['-c', `${typing}; exit \${PIPESTATUS[1]}`], environment());
+  }
+
+  test('on a terminal a delete asks; without one, or with --yes, it does not', async () => {
+    for (const keys of ['n\\n', '\\n', '\\004']) {
+      const { status, stdout } = await atTerminal('stowage vol delete local/default/small', keys);
+      assert.match(stdout, /Delete local\/default\/small\? \[y\/N\]/);
+      assert.match(stdout, /nothing was changed/);
+      assert.equal(status, 130);
+    }
+    assert.match(await list('-q'), /small/);
+    const { status } = await atTerminal('stowage vol delete local/default/small', 'y\\n');
+    assert.equal(status, 0);
+    assert.doesNotMatch(await list('-q'), /small/);
+    await controller.cliOk('vol', 'create', 'local/default/small', '--capacity', '1M');
+    assert.equal((await atTerminal('stowage vol delete local/default/small --yes', '')).status, 0);
+    await controller.cliOk('vol', 'create', 'local/default/small', '--capacity', '1M');
+  });
+
+  test('Ctrl-C at a job says that it goes on', async () => {
+    writeFileSync(join(room.path, 'image'), randomBytes(20 * MIB));
+    await controller.cliOk('vol', 'upload', join(room.path, 'image'), 'local/default/moving');
+    const command = 'stowage vol migrate local/default/moving local/default/moved --limit 1M';
+    const { status, stdout } = await atTerminal(command, '\\003');
+    assert.match(stdout, /job \d+ goes on; to stop it: stowage job cancel \d+/);
+    assert.equal(status, 130);
+    const [job] = await controller.api<{ id: number; state: string }[]>('/jobs?limit=1');
+    assert.equal(job?.state, 'running');
+    await controller.cliOk('job', 'cancel', String(job?.id));
+  });
+
+  test('an upload over a volume says so; a download over a file needs --force', async () => {
+    const [image, back] = [join(room.path, 'image'), join(room.path, 'back')];
+    assert.match(await controller.cliOk('vol', 'upload', image, 'local/default/moving'), /is replaced/);
+    await controller.cliOk('vol', 'download', 'local/default/moving', back);
+    await controller.cliRefused('file-exists', 'vol', 'download', 'local/default/moving', back);
+    writeFileSync(back, 'other');
+    await controller.cliOk('vol', 'download', 'local/default/moving', back, '--force');
+    assert.ok(readFileSync(back).equals(readFileSync(image)));
+  });
+
+  /** A road to the controller that breaks each connection after so many bytes, for so many times. */
+  async function brittleRoad(cutBytes: number, cuts: number) {
+    const port = await freePort();
+    const road = { url: `http://127.0.0.1:${port}`, bytes: 0, cuts };
+    const sockets = new Set<Socket>();
+    const server = createServer((near) => {
+      const far = connect(Number(new URL(controller.url).port), '127.0.0.1');
+      let bytes = 0;
+      far.on('data', (data) => {
+        bytes += data.length;
+        road.bytes += data.length;
+        near.write(data);
+        if (bytes < cutBytes || road.cuts <= 0) return;
+        road.cuts--;
+        near.destroy();
+        far.destroy();
+      });
+      near.pipe(far);
+      for (const [one, other] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        sockets.add(one);
+        one.on('error', () => other.destroy());
+        one.on('close', () => other.destroy());
+      }
+    });
+    await new Promise<void>((done) => server.listen(port, '127.0.0.1', done));
+    return Object.assign(road, {
+      [Symbol.dispose]() {
+        for (const socket of sockets) socket.destroy();
+        server.close();
+      },
+    });
+  }
+
+  test('a download goes on after a cut, and after a kill', async () => {
+    const sizeBytes = 160 * MIB;
+    const [image, back] = [join(room.path, 'large'), join(room.path, 'large-back')];
+    writeFileSync(image, randomBytes(sizeBytes));
+    await controller.cliOk('vol', 'upload', image, 'local/default/huge');
+    {
+      using road = await brittleRoad(100 * MIB, 1);
+      const { status, stderr } = await controller.cliIn(
+        { STOWAGE_URL: road.url },
+        ...['vol', 'download', 'local/default/huge', back],
+      );
+      assert.equal(status, 0, stderr);
+      assert.equal(road.cuts, 0);
+      assert.ok(road.bytes < sizeBytes + 20 * MIB, `${road.bytes} bytes came`);
+      assert.ok(readFileSync(back).equals(readFileSync(image)));
+    }
+    rmSync(back);
+    // Killed when some of it is on record.
+    const child = execFile(
+      join(controller.directory, 'bin/stowage'),
+      ['vol', 'download', 'local/default/huge', back],
+      { env: environment() },
+    );
+    await until('a note of how far it has come', () => {
+      try {
+        return (JSON.parse(readFileSync(`${back}.part.json`, 'utf8')) as { chunks: number }).chunks > 0;
+      } catch {
+        return false;
+      }
+    });
+    child.kill('SIGKILL');
+    const { chunks } = JSON.parse(readFileSync(`${back}.part.json`, 'utf8')) as { chunks: number };
+    using road = await brittleRoad(0, 0);
+    const { status } = await controller.cliIn(
+      { STOWAGE_URL: road.url },
+      ...['vol', 'download', 'local/default/huge', back],
+    );
+    assert.equal(status, 0);
+    assert.ok(
+      road.bytes < sizeBytes - chunks * 2 * MIB + MIB,
+      `${road.bytes} bytes came after ${chunks} chunks`,
+    );
+    assert.ok(readFileSync(back).equals(readFileSync(image)));
+    await controller.cliOk('vol', 'delete', 'local/default/huge');
+  });
+
+  test('what was left of another state is not gone on with', async () => {
+    const [image, back] = [join(room.path, 'image'), join(room.path, 'changed')];
+    const { id } = await controller.api<{ id: string }>('/hosts/local/pools/default/volumes/moving');
+    writeFileSync(`${back}.part`, Buffer.alloc(20 * MIB, 7));
+    const note = { volumeId: id, etag: 'older', as: 'image', sizeBytes: 20 * MIB, chunks: 9 };
+    writeFileSync(`${back}.part.json`, JSON.stringify(note));
+    await controller.cliOk('vol', 'download', 'local/default/moving', back);
+    assert.ok(readFileSync(back).equals(readFileSync(image)));
+    const refused = await controller.fetch(
+      '/hosts/local/pools/default/volumes/moving/extents?etag=older&from=9',
+    );
+    assert.equal(refused.status, 409);
+    assert.equal(((await refused.json()) as { code: string }).code, 'volume-changed');
+  });
+
+  describe('completion', () => {
+    const words = async (...typed: string[]): Promise<string[]> =>
+      (await controller.cliOk('complete', '--', ...typed)).split('\n').filter(Boolean);
+
+    test('of commands, options, choices and names', async () => {
+      assert.deepEqual(await words('vo'), ['vol']);
+      assert.deepEqual(await words('vol', 'mig'), ['migrate']);
+      assert.ok((await words('vol', 'migrate', '--')).includes('--keep-source'));
+      assert.deepEqual(await words('vol', 'create', '--format', 'q'), ['qcow2']);
+      assert.deepEqual(await words('host', 'show', ''), ['local']);
+      assert.deepEqual(await words('pool', 'show', 'lo'), ['local/default']);
+      assert.deepEqual(await words('vol', 'show', 'lo'), ['local/default/']);
+      assert.deepEqual(await words('vol', 'show', 'local/default/la'), ['local/default/large']);
+      assert.ok((await words('job', 'show', '')).includes('1'));
+      assert.ok((await words('token', 'revoke', '')).includes('admin'));
+      assert.deepEqual(await words('completion', ''), ['bash', 'zsh', 'fish']);
+      assert.deepEqual(await words('vol', 'show', 'nosuch/pool/'), []);
+    });
+
+    test('in bash', async () => {
+      const script = `source <(stowage completion bash)
+COMP_WORDS=(stowage vol show local/default/la); COMP_CWORD=3; _stowage; echo "\${COMPREPLY[@]}"`;
+      const { stdout } = await run('bash', ['-c', script], { env: environment() });
+      assert.equal(stdout.trim(), 'local/default/large');
+    });
+
+    test('in zsh', async () => {
+      const script = `autoload -Uz compinit; compinit -D; source <(stowage completion zsh)
+compadd() { [[ $1 == -S ]] && shift 2; shift; print -l "\${(@P)1}" }
+words=(stowage vol show local/default/la); CURRENT=4; _stowage`;
+      const { stdout } = await run('zsh', ['-f', '-c', script], { env: environment() });
+      assert.equal(stdout.trim(), 'local/default/large');
+    });
+
+    test('in fish', async () => {
+      const script = `stowage completion fish | source; complete -C 'stowage vol show local/default/la'`;
+      const env = { ...environment(), HOME: room.path };
+      const { stdout } = await run('fish', ['--no-config', '-c', script], { env });
+      assert.equal(stdout.trim(), 'local/default/large');
+    });
+  });
+});
