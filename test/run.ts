@@ -12,7 +12,6 @@ const node = [
   '--test',
   '--test-concurrency=2',
   '--test-timeout=900000',
-  '--test-force-exit',
   ...files,
 ];
 const isRoot = process.getuid?.() === 0;
