@@ -7,13 +7,7 @@ import { globSync } from 'node:fs';
  */
 const patterns = process.argv.slice(2);
 const files = globSync(patterns.length > 0 ? patterns : 'test/**/*.test.ts').sort();
-const node = [
-  process.execPath,
-  '--test',
-  '--test-concurrency=2',
-  '--test-timeout=900000',
-  ...files,
-];
+const node = [process.execPath, '--test', '--test-concurrency=2', '--test-timeout=900000', ...files];
 const isRoot = process.getuid?.() === 0;
 const command = isRoot
   ? ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...node]

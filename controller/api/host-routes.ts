@@ -11,8 +11,10 @@ const addHostSchema = z.object({
   user: z.string().regex(/^[a-z_][a-z0-9_.-]{0,31}$/i),
   hostname: z.string().regex(/^(?!-)[\w.:-]{1,253}$/),
   port: z.number().int().min(1).max(65535).default(22),
-  /** Path of a private key file on the controller. */
-  identity: z.string().max(4096).optional(),
+  /** Paths of private key files on the controller, tried first. */
+  identities: z.array(z.string().max(4096)).max(16).default([]),
+  /** Try nothing but them. */
+  identitiesOnly: z.boolean().default(false),
   fingerprint: z
     .string()
     .regex(/^SHA256:[A-Za-z0-9+/]{43}$/)

@@ -83,7 +83,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
 
   /** The inventory shows a change as soon as its caller hears of it, not only when the agent's event comes. */
   const show = async (address: VolumeAddress, volume: Volume): Promise<Volume> => {
-    await inventory.putVolume((await fleet.row(address.host)).id, address.pool, volume);
+    await inventory.putVolume(await fleet.row(address.host), address.pool, volume);
     return volume;
   };
 

@@ -58,7 +58,7 @@ export function hostCommand(): Command {
   host
     .command('add <name> <url>')
     .description('add a host by SSH, as ssh://user@addr[:port] or an alias of ~/.ssh/config as ssh://alias')
-    .option('--identity <file>', 'private key file, on the controller')
+    .option('--identity <file>', 'private key file on the controller, tried before the keys of the SSH agent')
     .option('--fingerprint <fingerprint>', 'the host key you expect, as SHA256:…')
     .option('--accept-new', 'pin the key that the host shows now')
     .option('--no-wait', 'do not wait until the agent runs there')
@@ -69,11 +69,11 @@ export function hostCommand(): Command {
         options: { identity?: string; fingerprint?: string; acceptNew?: boolean; wait: boolean },
       ) => {
         const address = resolveSshHost(url);
-        const identity = options.identity ?? address.identity;
         const json = {
           name,
           ...address,
-          identity: identity && resolve(identity),
+          // One that is given goes before what ~/.ssh/config says.
+          identities: options.identity === undefined ? address.identities : [resolve(options.identity)],
           fingerprint: options.fingerprint,
           acceptNew: Boolean(options.acceptNew),
         };

@@ -7,7 +7,27 @@ export interface SshHost {
   user: string;
   hostname: string;
   port: number;
-  identity: string | undefined;
+  /** Those that ~/.ssh/config names; not the ones that ssh(1) tries for everybody. */
+  identities: string[];
+  identitiesOnly: boolean;
+}
+
+/** What ssh(1) would do for a host, each keyword with its values; empty where there is no ssh(1). */
+function configOf(alias: string, ...options: string[]): Map<string, string[]> {
+  const config = new Map<string, string[]>();
+  try {
+    const text = execFileSync('ssh', [...options, '-G', '--', alias], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    for (const line of text.split('\n')) {
+      const [key = '', ...value] = line.split(' ');
+      config.set(key, [...(config.get(key) ?? []), value.join(' ')]);
+    }
+  } catch {
+    // no ssh(1) here: the URL alone decides
+  }
+  return config;
 }
 
 /**
@@ -19,26 +39,17 @@ export function resolveSshHost(url: string): SshHost {
   if (!match?.[2] || match[2].startsWith('-'))
     throw new StowageError('invalid-argument', `'${url}' is not ssh://user@host:port`);
   const alias = match[2].replace(/^\[|\]$/g, '');
-  let config = new Map<string, string>();
-  try {
-    const text = execFileSync('ssh', ['-G', '--', alias], {
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
-    // Several identities may be listed; the first that exists is the one that ssh would try first.
-    for (const line of text.split('\n')) {
-      const [key = '', ...value] = line.split(' ');
-      const text = value.join(' ').replace(/^~/, homedir());
-      if (key === 'identityfile' && !config.has(key) && existsSync(text)) config.set(key, text);
-      else if (key !== 'identityfile') config.set(key, text);
-    }
-  } catch {
-    config = new Map(); // no ssh(1) here: the URL alone decides
-  }
+  const config = configOf(alias);
+  const [user] = config.get('user') ?? [];
+  const [hostname] = config.get('hostname') ?? [];
+  const [port] = config.get('port') ?? [];
+  const usual = configOf(alias, '-F', 'none').get('identityfile') ?? [];
+  const named = (config.get('identityfile') ?? []).filter((path) => !usual.includes(path));
   return {
-    user: match[1] ?? config.get('user') ?? 'root',
-    hostname: config.get('hostname') ?? alias,
-    port: Number(match[3] ?? config.get('port') ?? 22),
-    identity: config.get('identityfile'),
+    user: match[1] ?? user ?? 'root',
+    hostname: hostname ?? alias,
+    port: Number(match[3] ?? port ?? 22),
+    identities: named.map((path) => path.replace(/^~(?=\/)/, homedir())).filter((path) => existsSync(path)),
+    identitiesOnly: config.get('identitiesonly')?.[0] === 'yes',
   };
 }

@@ -24,7 +24,7 @@ export interface ConnectionEvents {
   onUnreachable(reason: string): Promise<void>;
   onEvent(event: AgentEvent): Promise<void>;
   /** What the host need not tell again. */
-  known(): EventsRequest['known'];
+  known(): Promise<EventsRequest['known']>;
 }
 
 /**
@@ -102,7 +102,7 @@ export class HostConnection {
     await this.#events.onReachable(info);
     const stream = await this.client.stream('/v1/events', {
       method: 'POST',
-      json: { known: this.#events.known() } satisfies EventsRequest,
+      json: { known: await this.#events.known() } satisfies EventsRequest,
       signal,
     });
     onUp();

@@ -225,7 +225,7 @@ export class Fleet {
   /** Adds a host under the key that was given, or, with `acceptNew`, the key it shows now. That key is pinned. */
   async addSsh(
     name: string,
-    address: Omit<SshAddress, 'kind' | 'fingerprint'>,
+    address: Omit<SshAddress, 'kind' | 'fingerprint' | 'identity'>,
     trust: { fingerprint?: string; acceptNew: boolean },
   ): Promise<HostInfo> {
     const taken = await this.#store

@@ -17,8 +17,11 @@ export const hostAddressSchema = z.discriminatedUnion('kind', [
     user: z.string(),
     hostname: z.string(),
     port: z.number().int().min(1).max(65535),
-    /** Private key file on the controller; without it the SSH agent, then the usual key files. */
+    /** Private key files on the controller, tried first. Stores of earlier versions have one, as `identity`. */
+    identities: z.array(z.string()).default([]),
     identity: z.string().optional(),
+    /** Try nothing else; otherwise the SSH agent too, and without any the usual key files. */
+    identitiesOnly: z.boolean().default(false),
     /** `SHA256:…`, as ssh-keygen prints it. */
     fingerprint: z.string(),
   }),

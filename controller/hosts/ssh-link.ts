@@ -1,13 +1,11 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
 import { connect as connectTcp, type Socket } from 'node:net';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { Client, type ClientChannel, type ConnectConfig } from 'ssh2';
+import { Client, type ClientChannel } from 'ssh2';
 import { StowageError } from '../../shared/util/errors.ts';
 import { type AgentPayload, installAgent } from './install-agent.ts';
 import type { Link, SshAddress } from './link.ts';
+import { type Credentials, credentials } from './ssh-credentials.ts';
 
 const KEEPALIVE_MS = 5_000;
 const KEEPALIVE_MISSES = 3;
@@ -35,25 +33,13 @@ function dial(address: Pick<SshAddress, 'hostname' | 'port'>): Promise<Socket> {
   });
 }
 
-/** The key file given, else the SSH agent, else the usual files, as ssh(1) looks for them. */
-function credentials(identity: string | undefined): Pick<ConnectConfig, 'privateKey' | 'agent'> {
-  if (identity) {
-    if (!existsSync(identity))
-      throw new StowageError('host-authentication', `the identity file ${identity} is not there`);
-    return { privateKey: readFileSync(identity) };
-  }
-  const file = ['id_ed25519', 'id_ecdsa', 'id_rsa']
-    .map((name) => join(homedir(), '.ssh', name))
-    .find((path) => existsSync(path));
-  return { agent: process.env.SSH_AUTH_SOCK, privateKey: file ? readFileSync(file) : undefined };
-}
-
 /**
  * An SSH connection whose host key was checked against `expected`. With `expected` a function, it decides.
  * Throws `host-unreachable`, `host-key-mismatch` or `host-authentication`.
  */
 async function connectSsh(
-  address: Omit<SshAddress, 'kind' | 'fingerprint'>,
+  address: Pick<SshAddress, 'hostname' | 'port' | 'user'>,
+  { methods, tried }: Credentials,
   accept: (fingerprint: string) => boolean,
 ): Promise<Client> {
   const sock = await dial(address);
@@ -75,22 +61,15 @@ async function connectSsh(
         reject(
           new StowageError(
             'host-authentication',
-            `${address.user}@${address.hostname} refuses every key we have`,
+            `${address.user}@${address.hostname} lets us in with none of: ${tried.join(', ')}`,
           ),
         );
       } else {
         reject(new StowageError('host-unreachable', `${address.hostname}:${address.port}: ${error.message}`));
       }
     });
-    let config: ConnectConfig;
-    try {
-      config = credentials(address.identity);
-    } catch (error) {
-      sock.destroy();
-      return reject(error);
-    }
     client.connect({
-      ...config,
+      authHandler: methods,
       sock,
       username: address.user,
       readyTimeout: CONNECT_MS,
@@ -107,8 +86,10 @@ async function connectSsh(
 
 /** The fingerprint that a host shows, for the one who adds it to look at. */
 export async function scanHostKey(address: Pick<SshAddress, 'hostname' | 'port' | 'user'>): Promise<string> {
+  // Its key is what a host shows first: nobody need be let in.
+  const nobody: Credentials = { methods: [{ type: 'none', username: address.user }], tried: [] };
   let seen = '';
-  const client = await connectSsh(address, (fingerprint) => {
+  const client = await connectSsh(address, nobody, (fingerprint) => {
     seen = fingerprint;
     return false;
   }).catch((error) => {
@@ -132,7 +113,11 @@ export class SshLink implements Link {
   }
 
   static async connect(address: SshAddress, payload: AgentPayload): Promise<SshLink> {
-    const client = await connectSsh(address, (fingerprint) => fingerprint === address.fingerprint);
+    const client = await connectSsh(
+      address,
+      await credentials(address),
+      (fingerprint) => fingerprint === address.fingerprint,
+    );
     const down = new Promise<string>((resolve) => {
       client.once('close', () => resolve('the SSH connection ended'));
       client.on('error', (error) => resolve(error.message));

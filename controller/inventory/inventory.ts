@@ -27,8 +27,8 @@ export interface VolumeFilter {
   after?: string;
 }
 
-type PoolAnswer = Omit<PoolRow, 'definition'> & { host: string };
-type VolumeAnswer = Omit<VolumeRow, 'details'> & { host: string };
+type PoolAnswer = Omit<PoolRow, 'definition' | 'generation' | 'revision'> & { host: string };
+type VolumeAnswer = Omit<VolumeRow, 'details'>;
 
 /** All but the whole documents, which are for those who ask for one. */
 const POOL_COLUMNS = [
@@ -47,6 +47,7 @@ const POOL_COLUMNS = [
 ] as const;
 const VOLUME_COLUMNS = [
   'volumes.host_id',
+  'volumes.host',
   'volumes.pool',
   'volumes.name',
   'volumes.id',
@@ -64,8 +65,6 @@ const VOLUME_COLUMNS = [
 /** What is where, as the agents last told: a replica, from which nothing is ever decided without asking the agent. */
 export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
   readonly #store: Store;
-  /** Which state of its pools each host has told. */
-  readonly #known = new Map<string, Map<string, KnownPool>>();
   /** Names listed so far, of pools that are being told whole. */
   readonly #listing = new Map<string, Set<string>>();
 
@@ -104,15 +103,16 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
   }
 
   /** What is known of a host's pools: it need tell only what differs. */
-  known(hostId: string): Record<string, KnownPool> {
-    return Object.fromEntries(this.#known.get(hostId) ?? []);
-  }
-
-  #know(hostId: string, pool: string, state: KnownPool | undefined): void {
-    const pools = this.#known.get(hostId) ?? new Map<string, KnownPool>();
-    this.#known.set(hostId, pools);
-    if (state) pools.set(pool, state);
-    else pools.delete(pool);
+  async known(hostId: string): Promise<Record<string, KnownPool>> {
+    const rows = await this.#store
+      .selectFrom('pools')
+      .select(['name', 'generation', 'revision'])
+      .where('host_id', '=', hostId)
+      .execute();
+    const known: Record<string, KnownPool> = {};
+    for (const { name, generation, revision } of rows)
+      if (generation !== null && revision !== null) known[name] = { generation, revision };
+    return known;
   }
 
   async #forgetPoolsBut(host: Pick<HostRow, 'id' | 'name'>, pools: readonly string[]): Promise<void> {
@@ -125,7 +125,6 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
   }
 
   async #forgetPool(host: Pick<HostRow, 'id' | 'name'>, pool: string): Promise<void> {
-    this.#know(host.id, pool, undefined);
     await this.#store.transaction().execute(async (store) => {
       await store.deleteFrom('volumes').where('host_id', '=', host.id).where('pool', '=', pool).execute();
       await store.deleteFrom('pools').where('host_id', '=', host.id).where('name', '=', pool).execute();
@@ -133,7 +132,7 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
     this.tell({ type: 'pool-gone', host: host.name, pool });
   }
 
-  /** One page of volumes, in one transaction. */
+  /** One page of volumes, in one transaction. Of what was known so already nobody is told. */
   async #applyVolumes(
     host: Pick<HostRow, 'id' | 'name'>,
     { pool, volumes, gone, now }: Extract<AgentEvent, { type: 'volumes' }>,
@@ -141,7 +140,7 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
     const listing = this.#listing.get(`${host.id}/${pool}`);
     for (const { name } of volumes) listing?.add(name);
     for (const { name } of gone) listing?.delete(name);
-    await this.#store.transaction().execute(async (store) => {
+    const changed = await this.#store.transaction().execute(async (store) => {
       for (const { name, id } of gone)
         await store
           .deleteFrom('volumes')
@@ -150,12 +149,14 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
           .where('name', '=', name)
           .where('id', '=', id)
           .execute();
-      for (const volume of volumes) await putVolume(store, host.id, pool, volume);
+      const names = await putVolumes(store, host, pool, volumes);
+      if (now) await know(store, host.id, pool, now);
+      return names;
     });
-    if (now) this.#know(host.id, pool, now);
     for (const { name } of gone) this.tell({ type: 'volume-gone', host: host.name, pool, volume: name });
     for (const volume of volumes)
-      this.tell({ type: 'volume', host: host.name, pool, volume: volume.name, now: volume });
+      if (changed.has(volume.name))
+        this.tell({ type: 'volume', host: host.name, pool, volume: volume.name, now: volume });
   }
 
   /** Everything was listed: what was not is not there. */
@@ -178,8 +179,8 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
           .where('pool', '=', pool)
           .where('name', '=', name)
           .execute();
+      await know(store, host.id, pool, now);
     });
-    this.#know(host.id, pool, now);
     for (const { name } of missing) this.tell({ type: 'volume-gone', host: host.name, pool, volume: name });
   }
 
@@ -187,13 +188,15 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
     const row = poolRow(hostId, pool);
     await this.#store
       .insertInto('pools')
-      .values(row)
+      .values({ ...row, generation: null, revision: null })
       .onConflict((c) => c.columns(['host_id', 'name']).doUpdateSet(row))
       .execute();
   }
 
-  async putVolume(hostId: string, pool: string, volume: Volume): Promise<void> {
-    await putVolume(this.#store, hostId, pool, volume);
+  async putVolume(host: Pick<HostRow, 'id' | 'name'>, pool: string, volume: Volume): Promise<void> {
+    const changed = await putVolumes(this.#store, host, pool, [volume]);
+    if (changed.size > 0)
+      this.tell({ type: 'volume', host: host.name, pool, volume: volume.name, now: volume });
   }
 
   async removeVolume(hostId: string, pool: string, name: string): Promise<void> {
@@ -260,12 +263,8 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
 
   /** Volumes by host, pool and name; a page is found by its key, so that the last costs what the first does. */
   async volumes(filter: VolumeFilter): Promise<VolumeAnswer[]> {
-    let query = this.#store
-      .selectFrom('volumes')
-      .innerJoin('hosts', 'hosts.id', 'volumes.host_id')
-      .select(VOLUME_COLUMNS)
-      .select('hosts.name as host');
-    if (filter.host !== undefined) query = query.where('hosts.name', '=', filter.host);
+    let query = this.#store.selectFrom('volumes').select(VOLUME_COLUMNS);
+    if (filter.host !== undefined) query = query.where('volumes.host', '=', filter.host);
     if (filter.pool !== undefined) query = query.where('volumes.pool', '=', filter.pool);
     if (filter.name !== undefined) query = query.where('volumes.name', '=', filter.name);
     if (filter.id !== undefined) query = query.where('volumes.id', '=', filter.id);
@@ -273,11 +272,11 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
     if (filter.after !== undefined) {
       const [host = '', pool = '', name = ''] = filter.after.split('/');
       query = query.where(({ eb, refTuple, tuple }) =>
-        eb(refTuple('hosts.name', 'volumes.pool', 'volumes.name'), '>', tuple(host, pool, name)),
+        eb(refTuple('volumes.host', 'volumes.pool', 'volumes.name'), '>', tuple(host, pool, name)),
       );
     }
     return query
-      .orderBy('hosts.name')
+      .orderBy('volumes.host')
       .orderBy('volumes.pool')
       .orderBy('volumes.name')
       .limit(filter.limit)
@@ -291,16 +290,53 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
   }
 }
 
-async function putVolume(store: Store, hostId: string, pool: string, volume: Volume): Promise<void> {
-  const row = volumeRow(hostId, pool, volume);
-  await store
+/** Puts volumes in their places, and gives the names of those that are new or differ from what was there. */
+async function putVolumes(
+  store: Store,
+  { id, name: host }: Pick<HostRow, 'id' | 'name'>,
+  pool: string,
+  volumes: readonly Volume[],
+): Promise<Set<string>> {
+  // An agent may name one twice: the last word counts.
+  const rows = new Map(volumes.map((volume) => [volume.name, volumeRow(id, host, pool, volume)]));
+  if (rows.size === 0) return new Set();
+  const changed = await store
     .insertInto('volumes')
-    .values(row)
-    .onConflict((c) => c.columns(['host_id', 'pool', 'name']).doUpdateSet(row))
+    .values([...rows.values()])
+    .onConflict((conflict) =>
+      conflict
+        .columns(['host_id', 'pool', 'name'])
+        .doUpdateSet(({ ref }) => ({
+          id: ref('excluded.id'),
+          type: ref('excluded.type'),
+          format: ref('excluded.format'),
+          path: ref('excluded.path'),
+          capacity_bytes: ref('excluded.capacity_bytes'),
+          allocation_bytes: ref('excluded.allocation_bytes'),
+          snapshot_count: ref('excluded.snapshot_count'),
+          backing_store: ref('excluded.backing_store'),
+          etag: ref('excluded.etag'),
+          damaged: ref('excluded.damaged'),
+          details: ref('excluded.details'),
+        }))
+        .whereRef('volumes.details', 'is distinct from', 'excluded.details'),
+    )
+    .returning('volumes.name')
+    .execute();
+  return new Set(changed.map(({ name }) => name));
+}
+
+/** In the transaction that makes it so. */
+async function know(store: Store, hostId: string, pool: string, state: KnownPool): Promise<void> {
+  await store
+    .updateTable('pools')
+    .set(state)
+    .where('host_id', '=', hostId)
+    .where('name', '=', pool)
     .execute();
 }
 
-function poolRow(hostId: string, pool: Pool): PoolRow {
+function poolRow(hostId: string, pool: Pool): Omit<PoolRow, 'generation' | 'revision'> {
   return {
     host_id: hostId,
     name: pool.name,
@@ -318,9 +354,10 @@ function poolRow(hostId: string, pool: Pool): PoolRow {
   };
 }
 
-function volumeRow(hostId: string, pool: string, volume: Volume): VolumeRow {
+function volumeRow(hostId: string, host: string, pool: string, volume: Volume): VolumeRow {
   return {
     host_id: hostId,
+    host,
     pool,
     name: volume.name,
     id: volume.id,

@@ -1,4 +1,4 @@
-import type { Kysely } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import type { Migration } from 'kysely/migration';
 
 // A migration runs on stores of any age: it knows the tables only as they were when it was written.
@@ -148,9 +148,35 @@ const wholeDocuments: Migration = {
   },
 };
 
+/**
+ * Volumes are read in the order of their places, a page at a time: an index has that order, so that no page sorts all. What a
+ * host has told of a pool is kept with the pool: after a restart it need tell only what differs.
+ */
+const placesAndRevisions: Migration = {
+  async up(db: Store) {
+    const { schema } = db;
+    await schema
+      .alterTable('volumes')
+      .addColumn('host', 'text', (c) => c.notNull().defaultTo(''))
+      .execute();
+    await sql`UPDATE volumes SET host = (SELECT name FROM hosts WHERE hosts.id = volumes.host_id)`.execute(
+      db,
+    );
+    await schema
+      .createIndex('volumes_place')
+      .on('volumes')
+      .columns(['host', 'pool', 'name'])
+      .unique()
+      .execute();
+    await schema.alterTable('pools').addColumn('generation', 'text').execute();
+    await schema.alterTable('pools').addColumn('revision', 'bigint').execute();
+  },
+};
+
 /** In order; a name once released never changes. */
 export const MIGRATIONS: Record<string, Migration> = {
   '0001-first': first,
   '0002-pool-permissions': poolPermissions,
   '0003-whole-documents': wholeDocuments,
+  '0004-places-and-revisions': placesAndRevisions,
 };

@@ -53,10 +53,15 @@ interface PoolsTable {
   autostart: number;
   /** The whole definition, JSON. */
   definition: string | null;
+  /** Which state of its volumes its host has told; null while that is not known. */
+  generation: string | null;
+  revision: number | null;
 }
 
 interface VolumesTable {
   host_id: string;
+  /** The name of the host, which never changes. */
+  host: string;
   pool: string;
   name: string;
   id: string;

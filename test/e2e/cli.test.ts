@@ -146,8 +146,8 @@ describe('the command line', () => {
     assert.ok(readFileSync(back).equals(readFileSync(image)));
   });
 
-  /** A road to the controller that breaks each connection after so many bytes, for so many times. */
-  async function brittleRoad(cutBytes: number, cuts: number) {
+  /** A road to the controller that breaks each connection after so many bytes, for so many times, or passes no more on. */
+  async function brittleRoad({ cutBytes = 0, cuts = 0, stallBytes = Infinity } = {}) {
     const port = await freePort();
     const road = { url: `http://127.0.0.1:${port}`, bytes: 0, cuts };
     const sockets = new Set<Socket>();
@@ -158,6 +158,7 @@ describe('the command line', () => {
         bytes += data.length;
         road.bytes += data.length;
         near.write(data);
+        if (bytes > stallBytes) far.pause();
         if (bytes < cutBytes || road.cuts <= 0) return;
         road.cuts--;
         near.destroy();
@@ -188,7 +189,7 @@ describe('the command line', () => {
     writeFileSync(image, randomBytes(sizeBytes));
     await controller.cliOk('vol', 'upload', image, 'local/default/huge');
     {
-      using road = await brittleRoad(100 * MIB, 1);
+      using road = await brittleRoad({ cutBytes: 100 * MIB, cuts: 1 });
       const { status, stderr } = await controller.cliIn(
         { STOWAGE_URL: road.url },
         ...['vol', 'download', 'local/default/huge', back],
@@ -200,10 +201,11 @@ describe('the command line', () => {
     }
     rmSync(back);
     // Killed when some of it is on record.
+    using slow = await brittleRoad({ stallBytes: 120 * MIB });
     const child = execFile(
       join(controller.directory, 'bin/stowage'),
       ['vol', 'download', 'local/default/huge', back],
-      { env: environment() },
+      { env: { ...environment(), STOWAGE_URL: slow.url } },
     );
     await until('a note of how far it has come', () => {
       try {
@@ -214,7 +216,7 @@ describe('the command line', () => {
     });
     child.kill('SIGKILL');
     const { chunks } = JSON.parse(readFileSync(`${back}.part.json`, 'utf8')) as { chunks: number };
-    using road = await brittleRoad(0, 0);
+    using road = await brittleRoad();
     const { status } = await controller.cliIn(
       { STOWAGE_URL: road.url },
       ...['vol', 'download', 'local/default/huge', back],

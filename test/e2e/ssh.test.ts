@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { TestController } from '../support/controller.ts';
@@ -43,6 +43,30 @@ describe('ways to a host by SSH', () => {
     const added = await controller.cliOk('host', 'add', 'agent', url, '--fingerprint', host.fingerprint);
     assert.match(added, /state +reachable/);
     await controller.cliOk('host', 'remove', 'agent');
+  });
+
+  test('whoever has keys that do not fit gets in by the one that does, and is told what was tried where none does', async () => {
+    const url = `ssh://${host.user}@${host.address}:${host.port}`;
+    const add = (name: string, ...more: string[]) =>
+      controller.cliIn(
+        { HOME: home },
+        ...['host', 'add', name, url, '--fingerprint', host.fingerprint, ...more],
+      );
+    const keys = join(home, '.ssh');
+    for (const [name, passphrase] of [
+      ['id_ed25519', ''],
+      ['id_rsa', 'secret'],
+    ] as const)
+      execFileSync('ssh-keygen', ['-q', '-t', name.slice(3), '-N', passphrase, '-f', join(keys, name)]);
+    // Neither is known there; the key of the SSH agent is.
+    const { status, stderr } = await add('keys');
+    assert.equal(status, 0, stderr);
+    await controller.cliOk('host', 'remove', 'keys');
+    const given = await add('given', '--identity', join(keys, 'id_ed25519'));
+    assert.equal(given.status, 0, given.stderr);
+    await controller.cliOk('host', 'remove', 'given');
+    rmSync(join(keys, 'id_ed25519'));
+    rmSync(join(keys, 'id_rsa'));
   });
 
   test('an alias of ~/.ssh/config says where, as whom and with which key', async () => {
