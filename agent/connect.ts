@@ -1,4 +1,4 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { createWebSocketStream, WebSocket } from 'ws';
@@ -6,9 +6,17 @@ import {
   LINK_PATH,
   type LinkMessage,
   linkMessageSchema,
-  proofText,
+  parseToken,
   STREAM_PATH,
 } from '../shared/protocol/link.ts';
+import {
+  isSignedByController,
+  keyFingerprint,
+  LinkKey,
+  publicPem,
+  signAsAgent,
+} from '../shared/protocol/link-keys.ts';
+import { serverTls } from '../shared/transfer/tls.ts';
 import { clock, sleep } from '../shared/util/clock.ts';
 import { readIfExists, removeIfExists, replaceFile } from './host/files.ts';
 
@@ -50,35 +58,58 @@ function websocketUrl(controller: string, path: string): string {
   return url.href;
 }
 
-/** Dials one more WebSocket and hands it to the HTTP server as if it had been accepted. */
-function openStream(options: ConnectOptions, server: Server, stream: string): void {
+/**
+ * Dials one more WebSocket and hands it to the HTTP server as if it had been accepted. With a secret it is TLS, and whoever
+ * does not hold that gets nothing.
+ */
+function openStream(
+  options: ConnectOptions,
+  server: Server,
+  stream: string,
+  secret: string | undefined,
+): void {
   const socket = new WebSocket(websocketUrl(options.controller, `${STREAM_PATH}/${stream}`), {
     perMessageDeflate: false,
   });
   socket.once('open', () => {
     const duplex = createWebSocketStream(socket);
     duplex.on('error', () => duplex.destroy());
+    const inner = secret === undefined ? duplex : serverTls(duplex, { transfer: stream, secret });
+    inner.on('error', () => duplex.destroy());
     // A WebSocket that closes ends only the reading side of its stream: an answer under way would never hear of it.
-    socket.once('close', () => duplex.destroy());
-    server.emit('connection', duplex);
+    socket.once('close', () => {
+      inner.destroy();
+      duplex.destroy();
+    });
+    server.emit('connection', inner);
   });
   socket.once('error', (error) => options.log(`stream refused: ${error.message}`));
 }
 
-/** One life of the control socket: proves who we are, then opens streams as the controller asks for them. */
+/** The fingerprint of the controller that this agent was enrolled at. */
+const pinPath = (stateDirectory: string): string => join(stateDirectory, 'controller-key');
+
+/** One life of the control socket: both ends prove who they are, then streams are opened as the controller asks for them. */
 async function session(
   options: ConnectOptions,
   key: KeyObject,
   server: Server,
   signal: AbortSignal,
 ): Promise<string> {
-  const token = options.tokenFile && (await readIfExists(options.tokenFile))?.trim();
+  const text = options.tokenFile && (await readIfExists(options.tokenFile))?.trim();
+  const token = text ? parseToken(text) : undefined;
+  const pinned = token?.controller ?? (await readIfExists(pinPath(options.stateDirectory)))?.trim();
   const socket = new WebSocket(websocketUrl(options.controller, LINK_PATH), {
     perMessageDeflate: false,
     maxPayload: 64 << 10,
   });
   const send = (message: LinkMessage): void => socket.send(JSON.stringify(message));
-  const publicKey = createPublicKey(key).export({ type: 'spki', format: 'pem' }).toString();
+  const linkKey = new LinkKey();
+  // Over HTTPS the server's certificate was checked, and nobody reads along.
+  const sealed = new URL(options.controller).protocol !== 'https:';
+  let secret: string | undefined;
+  let controllerKey: string | undefined;
+  let welcome = false;
   return new Promise((resolve) => {
     let heard = clock.now();
     const ping = clock.every(PING_MS, () => {
@@ -98,25 +129,65 @@ async function session(
     });
     socket.once('error', (error) => end(error.message));
     socket.once('close', (_code, reason) => end(reason.toString() || 'the controller closed the link'));
-    socket.once('open', () =>
-      send({ type: 'hello', agentId: options.agentId, publicKey, token: token || undefined }),
-    );
+    socket.once('open', () => send({ type: 'hello', version: 2, linkKey: linkKey.publicKey, sealed }));
+
+    /** Nothing of ours is sent before the controller has shown that it is the one; throws where it does not. */
+    const prove = (challenge: Extract<LinkMessage, { type: 'challenge' }>): void => {
+      const keys = { agent: linkKey.publicKey, controller: challenge.linkKey };
+      if (!isSignedByController(challenge.publicKey, keys, challenge.signature))
+        throw new Error('the controller could not prove that it has its key');
+      const shown = keyFingerprint(challenge.publicKey);
+      if (pinned && shown !== pinned)
+        throw new Error(
+          `what answers has the key ${shown}, and this agent was enrolled at a controller with the key ${pinned}; ` +
+            'nothing was sent; a new token enrols it elsewhere',
+        );
+      secret = sealed ? linkKey.secret(challenge.linkKey, keys) : undefined;
+      controllerKey = challenge.publicKey;
+      send({
+        type: 'proof',
+        agentId: options.agentId,
+        publicKey: publicPem(key),
+        signature: signAsAgent(key, keys, challenge.publicKey),
+        token: token?.secret,
+      });
+    };
+
+    const settle = async (): Promise<void> => {
+      if (controllerKey === undefined) return;
+      const path = pinPath(options.stateDirectory);
+      await replaceFile(path, keyFingerprint(controllerKey)).catch((error) =>
+        options.log(`the controller's key cannot be kept in ${path}: ${error.message}`),
+      );
+      if (options.tokenFile)
+        await removeIfExists(options.tokenFile).catch((error) =>
+          options.log(`the token was used; ${options.tokenFile} cannot be removed: ${error.message}`),
+        );
+    };
+
     socket.on('message', (data) => {
       heard = clock.now();
       const message = linkMessageSchema.safeParse(parseJson(data.toString()));
       if (!message.success) return end('the controller speaks another protocol');
-      if (message.data.type === 'challenge') {
-        send({ type: 'proof', signature: sign(null, proofText(message.data.nonce), key).toString('base64') });
-      } else if (message.data.type === 'welcome') {
-        options.log(`linked to ${options.controller} as ${message.data.host}`);
-        if (options.tokenFile)
-          void removeIfExists(options.tokenFile).catch((error) =>
-            options.log(`the token was used; ${options.tokenFile} cannot be removed: ${error.message}`),
-          );
-      } else if (message.data.type === 'open') {
-        openStream(options, server, message.data.stream);
-      } else if (message.data.type === 'refused') {
-        end(`refused: ${message.data.reason}`);
+      try {
+        switch (message.data.type) {
+          case 'challenge':
+            if (controllerKey !== undefined) return end('the controller began anew');
+            return prove(message.data);
+          case 'welcome':
+            if (controllerKey === undefined) return end('the controller has not proved who it is');
+            welcome = true;
+            options.log(`linked to ${options.controller} as ${message.data.host}`);
+            void settle();
+            return;
+          case 'open':
+            if (welcome) openStream(options, server, message.data.stream, secret);
+            return;
+          case 'refused':
+            return end(`refused: ${message.data.reason}`);
+        }
+      } catch (error) {
+        end(error instanceof Error ? error.message : String(error));
       }
     });
   });

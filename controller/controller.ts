@@ -53,7 +53,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const store = await openStore(join(options.dataDirectory, 'stowage.db'));
   const audit = new AuditTrail(store, options.dataDirectory);
   const inventory = new Inventory(store);
-  const webSockets = new WebSocketLinks(store, audit);
+  const webSockets = new WebSocketLinks(store, audit, options.dataDirectory);
   const fleet = new Fleet(store, inventory, webSockets, () =>
     agentPayload(join(options.dataDirectory, 'cache')),
   );

@@ -3,10 +3,10 @@ import type { Duplex } from 'node:stream';
 import { TLSSocket, type TLSSocketOptions, type TlsOptions } from 'node:tls';
 import type { Offer } from '../../shared/protocol/agent.ts';
 import { type Frame, FrameParser, messageFrame } from '../../shared/transfer/frames.ts';
+import { preSharedKey, secureContext, type Ticket } from '../../shared/transfer/tls.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError, toProblem, toStowageError } from '../../shared/util/errors.ts';
 import type { Outgoing } from './outgoing.ts';
-import { preSharedKey, secureContext, type Ticket } from './tls.ts';
 
 const HANDSHAKE_MS = 10_000;
 const GOODBYE_MS = 5_000;

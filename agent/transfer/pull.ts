@@ -1,11 +1,11 @@
 import type { Duplex } from 'node:stream';
 import type { PullProgress } from '../../shared/protocol/agent.ts';
 import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
+import type { Ticket } from '../../shared/transfer/tls.ts';
 import { BlockSignal } from '../../shared/util/abort.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { PullConnection, type Way } from './pull-connection.ts';
 import type { Sink } from './sink.ts';
-import type { Ticket } from './tls.ts';
 
 /** Connections side by side; each has one chunk on its way while another is written: a kill or a cut costs at most 12 MiB. */
 const CONNECTIONS = 3;

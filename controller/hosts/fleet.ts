@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { networkInterfaces } from 'node:os';
 import type { AgentInfo } from '../../shared/protocol/agent.ts';
+import { formatToken } from '../../shared/protocol/link.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Inventory } from '../inventory/inventory.ts';
@@ -266,14 +267,14 @@ export class Fleet {
     if (existing && existing.kind !== 'websocket')
       throw new StowageError('host-exists', `host '${name}' is reached by ${existing.kind}`);
     const host = existing ?? (await this.#insert(name, { kind: 'websocket' }));
-    const token = `enrol_${clock.randomBytes(32).toString('base64url')}`;
+    const secret = `enrol_${clock.randomBytes(32).toString('base64url')}`;
     const expiresAt = clock.now() + ENROLMENT_MS;
-    const token_hash = createHash('sha256').update(token).digest('hex');
+    const token_hash = createHash('sha256').update(secret).digest('hex');
     await this.#store
       .insertInto('enrolments')
       .values({ token_hash, host_id: host.id, expires_at: expiresAt, used_at: null })
       .execute();
-    return { token, expiresAt };
+    return { token: formatToken({ secret, controller: this.#webSockets.fingerprint }), expiresAt };
   }
 
   /** Forgets a host, whose volumes must not be held; its pools and volumes stay as they are, on the host. */

@@ -1,14 +1,18 @@
-import { createHash, createPublicKey, verify } from 'node:crypto';
+import { createHash, createPrivateKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
+import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { createWebSocketStream, type WebSocket, WebSocketServer } from 'ws';
+import { LINK_PATH, type LinkMessage, linkMessageSchema, STREAM_PATH } from '../../shared/protocol/link.ts';
 import {
-  LINK_PATH,
-  type LinkMessage,
-  linkMessageSchema,
-  proofText,
-  STREAM_PATH,
-} from '../../shared/protocol/link.ts';
+  isSignedByAgent,
+  keyFingerprint,
+  LinkKey,
+  publicPem,
+  signAsController,
+} from '../../shared/protocol/link-keys.ts';
+import { clientTls } from '../../shared/transfer/tls.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
@@ -29,10 +33,18 @@ class WebSocketLink implements Link {
   readonly #waiting: Map<string, (stream: Duplex) => void>;
   readonly down: Promise<string>;
   readonly remoteAddress: string;
+  /** With which its streams are encrypted; undefined where what is below does that. */
+  readonly #secret: string | undefined;
 
-  constructor(socket: WebSocket, remoteAddress: string, waiting: Map<string, (stream: Duplex) => void>) {
+  constructor(
+    socket: WebSocket,
+    remoteAddress: string,
+    secret: string | undefined,
+    waiting: Map<string, (stream: Duplex) => void>,
+  ) {
     this.#socket = socket;
     this.#waiting = waiting;
+    this.#secret = secret;
     this.remoteAddress = remoteAddress.replace(/^::ffff:/, '');
     this.down = new Promise((resolve) => {
       let heard = clock.now();
@@ -58,9 +70,24 @@ class WebSocketLink implements Link {
         reject(new StowageError('host-unreachable', 'the agent did not dial back in time'));
       });
       this.#waiting.set(id, (stream) => {
-        timer.stop();
         this.#waiting.delete(id);
-        resolve(stream);
+        if (this.#secret === undefined) {
+          timer.stop();
+          return resolve(stream);
+        }
+        const sealed = clientTls(stream, { transfer: id, secret: this.#secret });
+        stream.once('close', () => sealed.destroy());
+        sealed.once('secureConnect', () => {
+          timer.stop();
+          resolve(sealed);
+        });
+        sealed.on('error', (error) => {
+          timer.stop();
+          stream.destroy();
+          reject(
+            new StowageError('host-unreachable', `what dialled back is not the agent: ${error.message}`),
+          );
+        });
       });
       this.#socket.send(JSON.stringify({ type: 'open', stream: id } satisfies LinkMessage));
     });
@@ -75,15 +102,22 @@ class WebSocketLink implements Link {
 export class WebSocketLinks {
   readonly #store: Store;
   readonly #audit: AuditTrail;
+  readonly #key: KeyObject;
   readonly #server = new WebSocketServer({ noServer: true, maxPayload: 64 << 10, perMessageDeflate: false });
   readonly #streams = new WebSocketServer({ noServer: true, perMessageDeflate: false });
   readonly #openings = new Map<string, (stream: Duplex) => void>();
   readonly #links = new Map<string, WebSocketLink>();
   readonly #waiters = new Map<string, (link: Link) => void>();
 
-  constructor(store: Store, audit: AuditTrail) {
+  constructor(store: Store, audit: AuditTrail, dataDirectory: string) {
     this.#store = store;
     this.#audit = audit;
+    this.#key = loadKey(join(dataDirectory, 'link-key.pem'));
+  }
+
+  /** By which agents know this controller. */
+  get fingerprint(): string {
+    return keyFingerprint(publicPem(this.#key));
   }
 
   /** The next link of a host: the one that is up, or the one that comes. */
@@ -138,17 +172,27 @@ export class WebSocketLinks {
       const hello = await messages.next();
       if (hello.type !== 'hello')
         throw new StowageError('enrolment-refused', 'the agent did not say who it is');
-      const nonce = clock.randomBytes(32).toString('base64url');
-      socket.send(JSON.stringify({ type: 'challenge', nonce } satisfies LinkMessage));
+      const linkKey = new LinkKey();
+      const keys = { agent: hello.linkKey, controller: linkKey.publicKey };
+      const publicKey = publicPem(this.#key);
+      const signature = signAsController(this.#key, keys);
+      socket.send(
+        JSON.stringify({
+          type: 'challenge',
+          linkKey: linkKey.publicKey,
+          publicKey,
+          signature,
+        } satisfies LinkMessage),
+      );
       const proof = await messages.next();
-      if (proof.type !== 'proof' || !isProof(hello.publicKey, nonce, proof.signature)) {
+      if (proof.type !== 'proof' || !isSignedByAgent(proof.publicKey, keys, publicKey, proof.signature))
         throw new StowageError('enrolment-refused', 'the agent could not prove that it has its key');
-      }
-      const host = await this.#admit(hello, source);
+      const secret = hello.sealed ? linkKey.secret(hello.linkKey, keys) : undefined;
+      const host = await this.#admit(proof, source);
       timer.stop();
       messages.end();
       socket.send(JSON.stringify({ type: 'welcome', host: host.name } satisfies LinkMessage));
-      this.#take(host.id, socket, source);
+      this.#take(host.id, socket, source, secret);
     } catch (error) {
       timer.stop();
       const reason = error instanceof Error ? error.message : String(error);
@@ -169,18 +213,18 @@ export class WebSocketLinks {
   }
 
   /** The host that an agent is: by its token at the first time, by its key from then on. */
-  async #admit(hello: Extract<LinkMessage, { type: 'hello' }>, source: string): Promise<HostRow> {
+  async #admit(proof: Extract<LinkMessage, { type: 'proof' }>, source: string): Promise<HostRow> {
     const hosts = await this.#store.selectFrom('hosts').selectAll().where('kind', '=', 'websocket').execute();
     const known = hosts.find((host) => {
       const address = hostAddressSchema.parse(JSON.parse(host.address));
       return (
         address.kind === 'websocket' &&
-        address.publicKey === hello.publicKey &&
-        address.agentId === hello.agentId
+        address.publicKey === proof.publicKey &&
+        address.agentId === proof.agentId
       );
     });
     if (known) return known;
-    if (!hello.token)
+    if (!proof.token)
       throw new StowageError(
         'enrolment-refused',
         'this agent is not enrolled; get a token with: stowage host token NAME',
@@ -191,9 +235,9 @@ export class WebSocketLinks {
       action: 'host.enrol',
       target: '',
       outcome: 'begun',
-      detail: `agent ${hello.agentId}`,
+      detail: `agent ${proof.agentId}`,
     });
-    const tokenHash = createHash('sha256').update(hello.token).digest('hex');
+    const tokenHash = createHash('sha256').update(proof.token).digest('hex');
     const host = await this.#store.transaction().execute(async (store) => {
       const enrolment = await store
         .selectFrom('enrolments')
@@ -208,7 +252,7 @@ export class WebSocketLinks {
       const twin = await store
         .selectFrom('hosts')
         .select('name')
-        .where('agent_id', '=', hello.agentId)
+        .where('agent_id', '=', proof.agentId)
         .where('id', '!=', enrolment.host_id)
         .executeTakeFirst();
       if (twin) throw new StowageError('enrolment-refused', `this agent is host '${twin.name}' already`);
@@ -217,10 +261,10 @@ export class WebSocketLinks {
         .set({ used_at: clock.now() })
         .where('token_hash', '=', tokenHash)
         .execute();
-      const address: HostAddress = { kind: 'websocket', publicKey: hello.publicKey, agentId: hello.agentId };
+      const address: HostAddress = { kind: 'websocket', publicKey: proof.publicKey, agentId: proof.agentId };
       await store
         .updateTable('hosts')
-        .set({ address: JSON.stringify(address), agent_id: hello.agentId })
+        .set({ address: JSON.stringify(address), agent_id: proof.agentId })
         .where('id', '=', enrolment.host_id)
         .execute();
       return store
@@ -235,14 +279,14 @@ export class WebSocketLinks {
       action: 'host.enrol',
       target: host.name,
       outcome: 'done',
-      detail: `agent ${hello.agentId}`,
+      detail: `agent ${proof.agentId}`,
     });
     return host;
   }
 
-  #take(hostId: string, socket: WebSocket, remoteAddress: string): void {
+  #take(hostId: string, socket: WebSocket, remoteAddress: string, secret: string | undefined): void {
     this.#links.get(hostId)?.close();
-    const link = new WebSocketLink(socket, remoteAddress, this.#openings);
+    const link = new WebSocketLink(socket, remoteAddress, secret, this.#openings);
     this.#links.set(hostId, link);
     void link.down.then(() => {
       if (this.#links.get(hostId) === link) this.#links.delete(hostId);
@@ -269,16 +313,17 @@ export class WebSocketLinks {
   }
 }
 
-function isProof(publicKey: string, nonce: string, signature: string): boolean {
-  try {
-    const key = createPublicKey(publicKey);
-    return (
-      key.asymmetricKeyType === 'ed25519' &&
-      verify(null, proofText(nonce), key, Buffer.from(signature, 'base64'))
-    );
-  } catch {
-    return false;
+/** Made at the first start. An unreadable key is no missing one: with another no agent would know this controller. */
+function loadKey(path: string): KeyObject {
+  if (!existsSync(path)) {
+    const { privateKey } = generateKeyPairSync('ed25519');
+    writeFileSync(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), {
+      mode: 0o600,
+      flag: 'wx',
+      flush: true,
+    });
   }
+  return createPrivateKey(readFileSync(path));
 }
 
 /** The messages of a socket, one at a time, until {@link end}: from then on an agent has nothing to say there. */

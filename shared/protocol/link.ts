@@ -4,28 +4,56 @@ import { z } from 'zod';
 export const LINK_PATH = '/api/v1/agents/link';
 export const STREAM_PATH = '/api/v1/agents/streams';
 
+const keySchema = z.string().max(512);
+const signatureSchema = z.string().max(256);
+
 /**
- * The control socket's messages. Agent: `hello`; controller: `challenge`; agent: `proof`; controller: `welcome` or
- * `refused`. Then the controller sends `open` for each stream it wants; the id is a secret good for one stream.
+ * The control socket's messages. Agent: `hello`; controller: `challenge`, with which it proves who it is; agent: `proof`,
+ * sent only to the controller that it was enrolled at; controller: `welcome` or `refused`. Then the controller sends `open`
+ * for each stream it wants; the id is good for one stream.
  */
 export const linkMessageSchema = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('hello'),
+    version: z.literal(2),
+    /** A key for this link alone: X25519, SPKI in DER, base64. */
+    linkKey: keySchema,
+    /** Whether what goes over the streams is to be encrypted here: nothing below does it. */
+    sealed: z.boolean(),
+  }),
+  z.object({
+    type: z.literal('challenge'),
+    linkKey: keySchema,
+    /** Ed25519, SPKI in PEM. */
+    publicKey: keySchema,
+    signature: signatureSchema,
+  }),
+  z.object({
+    type: z.literal('proof'),
     agentId: z.uuid(),
     /** Ed25519, SPKI in PEM. */
-    publicKey: z.string().max(512),
-    /** The one-time enrolment token, at the first contact only. */
+    publicKey: keySchema,
+    signature: signatureSchema,
+    /** The secret of the one-time enrolment token, at the first contact only. */
     token: z.string().max(256).optional(),
   }),
-  z.object({ type: z.literal('challenge'), nonce: z.string().max(128) }),
-  z.object({ type: z.literal('proof'), signature: z.string().max(256) }),
   z.object({ type: z.literal('welcome'), host: z.string() }),
   z.object({ type: z.literal('refused'), reason: z.string() }),
   z.object({ type: z.literal('open'), stream: z.string().max(128) }),
 ]);
 export type LinkMessage = z.infer<typeof linkMessageSchema>;
 
-/** What the agent signs: bound to this purpose, so that the signature is good for nothing else. */
-export function proofText(nonce: string): Buffer {
-  return Buffer.from(`stowage-link-v1:${nonce}`);
+/** What whoever installs an agent carries to it: the secret, and which controller it is for. */
+export interface EnrolmentToken {
+  secret: string;
+  /** Fingerprint of the controller's key; tokens of earlier versions have none. */
+  controller?: string;
+}
+
+export const formatToken = ({ secret, controller }: EnrolmentToken): string =>
+  controller === undefined ? secret : `${secret}.${controller}`;
+
+export function parseToken(text: string): EnrolmentToken {
+  const [secret = '', controller] = text.split('.');
+  return { secret, controller };
 }

@@ -7,9 +7,9 @@ import { connect, TLSSocket, type TLSSocketOptions } from 'node:tls';
 import { SourceDoor } from '../../agent/transfer/door.ts';
 import { Outgoing } from '../../agent/transfer/outgoing.ts';
 import { PullConnection } from '../../agent/transfer/pull-connection.ts';
-import { preSharedKey, secureContext } from '../../agent/transfer/tls.ts';
 import { CHUNK_BYTES, ChunkMap } from '../../shared/transfer/chunks.ts';
 import { frameHeader } from '../../shared/transfer/frames.ts';
+import { preSharedKey, secureContext } from '../../shared/transfer/tls.ts';
 
 const ticket = () => ({ transfer: crypto.randomUUID(), secret: randomBytes(32).toString('base64url') });
 const map = new ChunkMap([{ name: '', sizeBytes: 4 * CHUNK_BYTES, dense: false }]);
