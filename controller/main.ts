@@ -89,7 +89,10 @@ async function serve(options: Options): Promise<void> {
     await controller.parts.fleet.addLocal('local', localAgent.socket);
     await firstPool(controller, token, join(options.data, 'pools/default'));
   }
-  const command = await installCommand(join(options.data, 'bin'));
+  const command = await installCommand(join(options.data, 'bin')).catch((error: Error) => {
+    process.stderr.write(`stowage-controller: the command cannot be put in place: ${error.message}\n`);
+    return 'npx stowage';
+  });
   console.log(`Stowage ${VERSION} is running.
 
   data        ${options.data}

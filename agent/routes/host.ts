@@ -74,7 +74,13 @@ export function hostRoutes(http: AgentHttp, agent: HostAgent): void {
 
   http.post('/v1/events', { schema: { body: eventsRequestSchema } }, (request, reply) => {
     const stream = new PassThrough();
+    let told = false;
     const write = (event: AgentEvent): boolean => {
+      // Before all that was there is told, a change does not say that everything up to it is known.
+      const line = event.type === 'volumes' && !told ? { ...event, now: undefined } : event;
+      return send(line);
+    };
+    const send = (event: AgentEvent): boolean => {
       const more = stream.write(`${JSON.stringify(event)}\n`);
       if (stream.writableLength > BACKLOG_BYTES) stream.destroy();
       return more;
@@ -89,7 +95,12 @@ export function hostRoutes(http: AgentHttp, agent: HostAgent): void {
     request.raw.socket.once('close', stop);
     // Changes go between the lines of the snapshot: each line is true when it is written.
     agent.pools.on('event', write);
-    tellAll(stream, agent.pools.snapshot(request.body.known), write).catch((error) => stream.destroy(error));
+    tellAll(stream, agent.pools.snapshot(request.body.known), send).then(
+      () => {
+        told = true;
+      },
+      (error) => stream.destroy(error),
+    );
     return reply.type('application/x-ndjson').send(stream);
   });
 

@@ -21,8 +21,8 @@ export function auditRoutes(http: ApiHttp, { audit }: Parts): void {
     '/api/v1/audit',
     { config: { role: 'viewer' }, schema: { tags, querystring: listQuery } },
     (request) => {
-      const { after, limit, ...filter } = request.query;
-      return after === undefined ? audit.latest(limit, filter) : audit.list(after, limit);
+      const { limit, ...filter } = request.query;
+      return audit.list(limit, filter);
     },
   );
   http.get('/api/v1/audit/verify', { config: { role: 'viewer' }, schema: { tags } }, async () => ({

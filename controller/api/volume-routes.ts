@@ -161,6 +161,8 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     },
     async (request, reply) => {
       const { allowUsed, deleteSnapshots } = request.query;
+      const { host, pool, volume } = request.params;
+      const [before] = await inventory.volumes({ host, pool, name: volume, limit: 1 });
       const over = await goneOver(request.params, allowUsed);
       request.note = { detail: detail(deleteSnapshots ? 'with its snapshots' : '', over) };
       await change(request.params, `delete by ${request.actor.name}`, (agent, fence) =>
@@ -171,11 +173,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
           patient: true,
         }),
       );
-      await inventory.removeVolume(
-        (await fleet.row(request.params.host)).id,
-        request.params.pool,
-        request.params.volume,
-      );
+      if (before) await inventory.removeVolume(await fleet.row(host), pool, volume, before.id);
       return reply.code(204).send();
     },
   );

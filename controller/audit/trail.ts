@@ -16,6 +16,8 @@ import type { AuditRow, CheckpointRow } from '../store/schema.ts';
 
 /** Which records are asked for. */
 export interface AuditFilter {
+  /** The number of a record. */
+  after?: number;
   /** Ms since the epoch. */
   since?: number;
   actor?: string;
@@ -140,19 +142,9 @@ export class AuditTrail {
     }
   }
 
-  list(after: number, limit: number): Promise<AuditRow[]> {
-    return this.#store
-      .selectFrom('audit')
-      .selectAll()
-      .where('seq', '>', after)
-      .orderBy('seq')
-      .limit(limit)
-      .execute();
-  }
-
-  /** The newest records that pass the filter, the oldest of them first. */
-  async latest(limit: number, { since, actor, host }: AuditFilter = {}): Promise<AuditRow[]> {
-    let query = this.#store.selectFrom('audit').selectAll();
+  /** Records that pass the filter, in order: those after a number, else the newest. */
+  async list(limit: number, { after, since, actor, host }: AuditFilter = {}): Promise<AuditRow[]> {
+    let query = this.#store.selectFrom('audit').selectAll().limit(limit);
     if (since !== undefined) query = query.where('at', '>=', since);
     if (actor !== undefined) query = query.where('actor', '=', actor);
     if (host !== undefined)
@@ -160,14 +152,14 @@ export class AuditTrail {
         // '0' is what comes behind '/'.
         or([eb('target', '=', host), eb.and([eb('target', '>', `${host}/`), eb('target', '<', `${host}0`)])]),
       );
-    const rows = await query.orderBy('seq', 'desc').limit(limit).execute();
-    return rows.reverse();
+    if (after !== undefined) return query.where('seq', '>', after).orderBy('seq').execute();
+    return (await query.orderBy('seq', 'desc').execute()).reverse();
   }
 
   /** Every record, in order, a page at a time. */
   async *all(): AsyncGenerator<AuditRow> {
     for (let after = 0; ; ) {
-      const page = await this.list(after, PAGE);
+      const page = await this.list(PAGE, { after });
       yield* page;
       if (page.length < PAGE) return;
       after = page.at(-1)!.seq;

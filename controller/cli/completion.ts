@@ -55,7 +55,10 @@ async function volumes(typed: string): Promise<string[]> {
   if (name === undefined) return (await pools()).map((each) => `${each}/`);
   const query = new URLSearchParams({ host: host!, pool: pool!, limit: String(MOST), after: typed });
   const found = await ask<{ name: string }[]>(`/volumes?${query}`);
-  return found.map((volume) => `${host}/${pool}/${volume.name}`);
+  // What comes after the typed name is not that name itself.
+  const exact = new URLSearchParams({ host: host!, pool: pool!, name });
+  const same = name === '' ? [] : await ask<{ name: string }[]>(`/volumes?${exact}`);
+  return [...same, ...found].map((volume) => `${host}/${pool}/${volume.name}`);
 }
 
 async function domains(): Promise<string[]> {

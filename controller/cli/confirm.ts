@@ -1,3 +1,4 @@
+import { createWriteStream } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { Option } from 'commander';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -11,8 +12,10 @@ export const yesOption = (): Option => new Option('-y, --yes', 'do not ask');
 
 /** Asks before something is lost, where somebody is there to ask: on a terminal. Throws `cancelled` unless told to go on. */
 export async function confirm(question: string, { yes }: Confirmation): Promise<void> {
-  if (yes || !process.stdin.isTTY || !process.stderr.isTTY) return;
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  if (yes || !process.stdin.isTTY) return;
+  // Standard error may be a file: the question goes to who types.
+  const output = process.stderr.isTTY ? process.stderr : createWriteStream('/dev/tty');
+  const terminal = createInterface({ input: process.stdin, output });
   // Ctrl-D, or Ctrl-C, is no yes.
   const closed = new Promise<string>((resolve) => terminal.once('close', () => resolve('')));
   const answer = await Promise.race([terminal.question(`${printable(question)} [y/N] `), closed]);

@@ -103,7 +103,7 @@ export function hostCommand(): Command {
             ].join('\n'),
         ),
     );
-  listOptions(host.command('list'))
+  listOptions(host.command('list'), { followed: true })
     .description('all hosts, how they are reached, and whether they are')
     .action((options: ListOptions) => showList(HOSTS, () => callJson<HostInfo[]>('/hosts'), options));
   host

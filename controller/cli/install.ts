@@ -1,16 +1,23 @@
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { clock } from '../../shared/util/clock.ts';
+
+/** A command that runs longer has read all that it needs. */
+const KEPT_MS = 3600_000;
+
+/** For sh(1). */
+const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
 /**
  * Puts the command `stowage` into a directory for the PATH, or for a link to it from one: bundled, so that it begins at once,
  * and run by the Node that runs this process, whatever the machine's own is. What was there before is replaced.
  */
 export async function installCommand(directory: string): Promise<string> {
-  const library = join(directory, 'lib');
-  rmSync(library, { recursive: true, force: true });
-  mkdirSync(library, { recursive: true });
+  mkdirSync(directory, { recursive: true });
+  // Beside what is there: a command that runs now goes on with its own.
+  const library = mkdtempSync(join(directory, 'lib-'));
   await build({
     entryPoints: [fileURLToPath(new URL('stowage.ts', import.meta.url))],
     outdir: library,
@@ -27,7 +34,12 @@ export async function installCommand(directory: string): Promise<string> {
     },
   });
   const command = join(directory, 'stowage');
-  writeFileSync(command, `#!/bin/sh\nexec '${process.execPath}' '${join(library, 'stowage.mjs')}' "$@"\n`);
-  chmodSync(command, 0o755);
+  const text = `#!/bin/sh\nexec ${quote(process.execPath)} ${quote(join(library, 'stowage.mjs'))} "$@"\n`;
+  writeFileSync(`${command}.new`, text, { mode: 0o755 });
+  renameSync(`${command}.new`, command);
+  const old = readdirSync(directory).filter((name) => name.startsWith('lib') && name !== basename(library));
+  for (const name of old)
+    if (statSync(join(directory, name)).mtimeMs < clock.now() - KEPT_MS)
+      rmSync(join(directory, name), { recursive: true });
   return command;
 }

@@ -29,7 +29,11 @@ const JOBS: Listing<JobRow> = {
     { name: 'ID', value: (job) => job.id },
     { name: 'KIND', value: (job) => job.kind },
     { name: 'STATE', value: (job) => job.state },
-    { name: 'DONE', value: percent },
+    {
+      name: 'DONE',
+      value: (job) => (job.total_bytes > 0 ? job.done_bytes / job.total_bytes : null),
+      text: percent,
+    },
     { name: 'ABOUT', value: about },
     { name: 'BY', value: (job) => job.created_by },
     timeColumn('STARTED', (job) => job.created_at),
@@ -112,7 +116,7 @@ export async function watchJob(id: number): Promise<JobInfo> {
 
 export function jobCommand(): Command {
   const job = new Command('job').description('durable work: look, watch, cancel, retry');
-  listOptions(job.command('list'))
+  listOptions(job.command('list'), { followed: true })
     .description('jobs, the newest first')
     .option('--limit <count>', 'how many', '20')
     .addOption(new Option('--state <state>', 'only those in a state').choices(JOB_STATES))

@@ -46,12 +46,12 @@ export const timeColumn = <T>(name: string, value: (row: T) => number | null): C
   },
 });
 
-/** Gives a command that lists things its options. */
-export function listOptions(command: Command): Command {
-  return command
+/** Gives a command that lists things their options; `followed`: the controller tells when one of them changes. */
+export function listOptions(command: Command, { followed = false } = {}): Command {
+  command
     .option('--columns <names>', 'which columns, separated by commas')
-    .option('--sort <column>', 'sort by a column; -COLUMN: the largest first')
-    .option('--watch', 'list again whenever something changes');
+    .option('--sort <column>', 'sort by a column; -COLUMN: the largest first');
+  return followed ? command.option('--watch', 'list again whenever something changes') : command;
 }
 
 /** The columns that are called so. Throws `invalid-argument`, naming those that there are. */
@@ -126,12 +126,11 @@ export async function showList<T>(
     if (options.watch && process.stdout.isTTY) process.stdout.write('\u001b[2J\u001b[H');
     if (text !== '') print(text);
   };
-  await once();
-  if (!options.watch) return;
+  if (!options.watch) return once();
   for await (const _change of changes()) await once();
 }
 
-/** At most one a second, however much changes. Throws `host-unreachable` when the controller goes away. */
+/** One at the beginning, when nothing more is missed, then at most one a second, however much changes. Throws `host-unreachable` when the controller goes away. */
 async function* changes(): AsyncGenerator<void> {
   const { url, headers } = eventsUrl();
   const socket = new WebSocket(url, { headers });
@@ -139,13 +138,14 @@ async function* changes(): AsyncGenerator<void> {
   socket.on('message', () => changed.resolve());
   socket.on('error', (error) => changed.reject(gone(error.message)));
   socket.on('close', () => changed.reject(gone('it hung up')));
+  socket.on('open', () => changed.resolve());
   for (;;) {
     await changed.promise;
-    await new Promise((done) => setTimeout(done, 1000));
     changed = Promise.withResolvers<void>();
     changed.promise.catch(() => undefined);
     if (socket.readyState === WebSocket.CLOSED) throw gone('it hung up');
     yield;
+    await new Promise((done) => setTimeout(done, 1000));
   }
 }
 

@@ -7,7 +7,11 @@ const USAGE = 2;
 
 process.on('SIGINT', () => process.exit(130));
 // `stowage … | head` ends quietly.
-process.stdout.on('error', () => process.exit(0));
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  process.stderr.write(`stowage: standard output: ${error.message} [io-error]\n`);
+  process.exit(1);
+});
 
 try {
   await makeProgram().parseAsync();

@@ -28,10 +28,14 @@ export function print(text: string): void {
   process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
 }
 
-/** Prints a document for programs, or what `human` makes of it. */
-export async function show<T>(value: T, human: (value: T) => string | undefined): Promise<void> {
+/** Prints a document for programs, or what `human` makes of it; a remark is left out by `--quiet`. */
+export async function show<T>(
+  value: T,
+  human: (value: T) => string | undefined,
+  { isRemark = true } = {},
+): Promise<void> {
   if (format === 'json' || format === 'yaml') return print(await documentOf(value, format));
-  const text = quiet ? '' : human(value);
+  const text = quiet && isRemark ? '' : human(value);
   if (text) print(text);
 }
 

@@ -1,6 +1,7 @@
-import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { type FileHandle, link, lstat, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
+import { StowageError } from '../../shared/util/errors.ts';
 
 /** Chunks between two notes of how far the file has come: 32 MiB. */
 const NOTE_CHUNKS = 16;
@@ -71,11 +72,18 @@ export class PartialFile implements AsyncDisposable {
     this.#noted = note.chunks;
   }
 
-  /** Gives the whole file its name. */
-  async finish(): Promise<void> {
+  /** Gives the whole file its name. Without `force` a file that has come to be there meanwhile stays: `file-exists`. */
+  async finish(force = false): Promise<void> {
     await this.#noting;
     await this.#file.sync();
-    await rename(`${this.#path}.part`, this.#path);
+    const partial = `${this.#path}.part`;
+    if (force) await rename(partial, this.#path);
+    else {
+      await link(partial, this.#path).catch((error: NodeJS.ErrnoException) => {
+        throw error.code === 'EEXIST' ? taken(this.#path) : error;
+      });
+      await rm(partial);
+    }
     await rm(noteOf(this.#path), { force: true });
     this.#noted = this.#chunks;
   }
@@ -87,6 +95,9 @@ export class PartialFile implements AsyncDisposable {
   }
 }
 
+export const taken = (path: string): StowageError =>
+  new StowageError('file-exists', `${path} is there already; --force overwrites it`);
+
 const noteOf = (path: string): string => `${path}.part.json`;
 
 /** How much of this state is in the file; 0 when there is none, or another state, or a torn note. */
@@ -96,11 +107,11 @@ async function chunksOf(path: string, state: State): Promise<number> {
     return '';
   });
   const note = noteSchema.safeParse(parse(text)).data;
-  const there = await open(`${path}.part`).then(
-    (file) => file.close().then(() => true),
-    () => false,
-  );
-  if (!note || !there) return 0;
+  const partial = await lstat(`${path}.part`).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+    return undefined;
+  });
+  if (!note || !partial?.isFile() || partial.size !== state.sizeBytes) return 0;
   const { chunks, ...noted } = note;
   return isDeepStrictEqual(noted, state) ? chunks : 0;
 }

@@ -153,7 +153,7 @@ export function poolCommand(): Command {
       const path = `${hostPath(host)}/pool-sources/${encodeURIComponent(type)}${query}`;
       process.stdout.write(await (await call(path, { accept: XML_TYPE })).text());
     });
-  listOptions(pool.command('list [host]'))
+  listOptions(pool.command('list [host]'), { followed: true })
     .description('pools, their state and their space')
     .action((host: string | undefined, options: ListOptions) => {
       const query = host === undefined ? '' : `?host=${encodeURIComponent(host)}`;

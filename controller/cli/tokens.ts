@@ -33,6 +33,7 @@ export function tokenCommand(): Command {
           json: { name, role: options.role, expiresAt },
         }),
         ({ secret }) => secret,
+        { isRemark: false },
       );
     });
   listOptions(token.command('list'))

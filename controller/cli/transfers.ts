@@ -1,5 +1,4 @@
-import { existsSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, lstat, open } from 'node:fs/promises';
 import { finished } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Representation, Volume } from '../../shared/conf/volume.ts';
@@ -13,7 +12,7 @@ import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import type { UploadState } from '../jobs/uploads.ts';
 import { call, callBytes, callJson } from './client.ts';
 import { Progress } from './output.ts';
-import { PartialFile } from './partial-file.ts';
+import { PartialFile, taken } from './partial-file.ts';
 import { type VolumeReference, volumePath } from './references.ts';
 
 /** A cut line is tried again for so long after the last byte that moved. */
@@ -146,15 +145,20 @@ export async function downloadVolume(
     await finished(process.stdout, { readable: false }).catch(() => undefined);
     return { sizeBytes };
   }
-  if (!force && existsSync(path))
-    throw new StowageError('file-exists', `${path} is there already; --force overwrites it`);
-  return persist((moved) => downloadFile(target, path, as, moved));
+  const there = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw new StowageError('invalid-argument', `${path}: ${error.message}`);
+    return undefined;
+  });
+  if (there && !there.isFile())
+    throw new StowageError('invalid-argument', `${path} is no regular file; - writes to standard output`);
+  if (there && !force) throw taken(path);
+  return persist((moved) => downloadFile(target, path, { as, force }, moved));
 }
 
 async function downloadFile(
   target: string,
   path: string,
-  as: Representation,
+  { as, force }: { as: Representation; force?: boolean },
   moved: () => void,
 ): Promise<{ sizeBytes: number }> {
   const layout = await callJson<Layout>(`${target}/layout?as=${as}`);
@@ -186,7 +190,7 @@ async function downloadFile(
       progress.update(Math.min((index + 1) * CHUNK_BYTES, image.sizeBytes), image.sizeBytes);
       moved();
     });
-    await partial.finish();
+    await partial.finish(force);
   } finally {
     progress.stop();
   }

@@ -184,7 +184,7 @@ export function volCommand(): Command {
       const made = await callJson<Volume>(`${poolPath(place)}/volumes`, { method: 'POST', ...body });
       await show(made, (volume) => told(`${place.host}/${place.pool}/${volume.name}`, volume));
     });
-  listOptions(vol.command('list [host[/pool]]'))
+  listOptions(vol.command('list [host[/pool]]'), { followed: true })
     .description('volumes of the fleet, of a host or of a pool')
     .addOption(formatOption('only those of a container format'))
     .action((place: string | undefined, options: ListOptions & { format?: string }) =>
@@ -201,17 +201,25 @@ export function volCommand(): Command {
     .command('resize <host/pool/vol> <capacity>')
     .description('change the capacity; 20G is the new one, not a difference')
     .option('--shrink', 'allow a smaller capacity; what lies beyond it is lost')
+    .addOption(yesOption())
     .addOption(allowUsedOption())
-    .action(async (text: string, capacity: string, options: { shrink?: boolean; allowUsed?: boolean }) => {
-      const json = { capacityBytes: parseSize(capacity), shrink: Boolean(options.shrink) };
-      await show(
-        await callJson<Volume>(`${volumePath(volumeReference(text))}/resize${usedQuery(options)}`, {
-          method: 'POST',
-          json,
-        }),
-        (volume) => told(text, volume),
-      );
-    });
+    .action(
+      async (
+        text: string,
+        capacity: string,
+        options: Confirmation & { shrink?: boolean; allowUsed?: boolean },
+      ) => {
+        if (options.shrink) await confirm(`Cut ${text} off at ${capacity}?`, options);
+        const json = { capacityBytes: parseSize(capacity), shrink: Boolean(options.shrink) };
+        await show(
+          await callJson<Volume>(`${volumePath(volumeReference(text))}/resize${usedQuery(options)}`, {
+            method: 'POST',
+            json,
+          }),
+          (volume) => told(text, volume),
+        );
+      },
+    );
   vol
     .command('clone <host/pool/vol> <target>')
     .description('a full copy in the same pool; its name, or as HOST/POOL/NAME')
@@ -375,7 +383,9 @@ function snapshotCommand(): Command {
     .option('--id <id>', 'the same as [id]')
     .action(async (text: string, given: string | undefined, options: { id?: string }) => {
       const json = { id: given ?? options.id };
-      await show(await callJson<{ id: string }>(path(text), { method: 'POST', json }), ({ id }) => id);
+      await show(await callJson<{ id: string }>(path(text), { method: 'POST', json }), ({ id }) => id, {
+        isRemark: false,
+      });
     });
   listOptions(snapshot.command('list <host/pool/vol>'))
     .description('the snapshots of a volume; * is what its present content goes on from')

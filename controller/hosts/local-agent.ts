@@ -1,16 +1,14 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { get } from 'node:http';
-import { createConnection, type Socket } from 'node:net';
+import { spawn } from 'node:child_process';
+import { request } from 'node:http';
+import { createConnection } from 'node:net';
 import { join } from 'node:path';
-import { json } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { z } from 'zod';
-import { clock, sleep } from '../../shared/util/clock.ts';
+import { sleep } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 
 const AGAIN_MS = 1000;
 const ANSWER_MS = 5000;
+const STOP_MS = 4000;
 const AGENT = fileURLToPath(new URL('../../agent/main.ts', import.meta.url));
 
 function answers(socket: string): Promise<boolean> {
@@ -24,77 +22,86 @@ function answers(socket: string): Promise<boolean> {
   });
 }
 
-/** The process of the agent that answers on a socket; undefined where it does not say. */
-function pidOf(socketPath: string): Promise<number | undefined> {
+/** Asks the agent that answers on a socket to end. */
+function shutDown(socketPath: string): Promise<void> {
   return new Promise((resolve) => {
-    const asked = get({ socketPath, path: '/v1/info', timeout: ANSWER_MS }, (response) => {
-      json(response).then(
-        (info) => resolve(z.looseObject({ pid: z.number().int().positive() }).safeParse(info).data?.pid),
-        () => resolve(undefined),
-      );
-    });
+    const asked = request(
+      { socketPath, path: '/v1/shutdown', method: 'POST', timeout: ANSWER_MS },
+      (response) => {
+        response.resume();
+        resolve();
+      },
+    );
     asked.once('timeout', () => asked.destroy());
-    asked.once('error', () => resolve(undefined));
+    asked.once('error', () => resolve());
+    asked.end();
   });
+}
+
+/** An agent that answers. */
+interface Running {
+  ended: Promise<void>;
 }
 
 /** The agent of the controller's own machine, a process that is started again when it ends. */
 export class LocalAgent {
   readonly socket: string;
   readonly #directory: string;
-  #child: ChildProcess | undefined;
-  #stopping = false;
-  /** The process of one that was there before us. */
-  #adopted: number | undefined;
-  #watch: Socket | undefined;
+  readonly #stop = new AbortController();
+  #running: Promise<void> | undefined;
 
   constructor(directory: string) {
     this.#directory = directory;
     this.socket = join(directory, 'agent.sock');
   }
 
-  /** Settles when it answers. One that a killed controller left behind goes on being used, watched and stopped like our own. */
+  /** Settles when it answers. Throws `agent-start` when the first one does not. */
   async start(): Promise<void> {
-    if (await answers(this.socket)) return this.#adopt();
+    this.#running = this.#keep(await this.#begin());
+  }
+
+  /** One agent after the other, with a pause between, until this is stopped. */
+  async #keep(first: Running): Promise<void> {
+    let running: Running | undefined = first;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      await running?.ended;
+      await sleep(AGAIN_MS, signal).catch(() => undefined);
+      if (!signal.aborted) running = await this.#begin().catch(() => undefined);
+    }
+    await running?.ended;
+  }
+
+  /** Settles when an agent answers. One that a killed controller left behind is taken over. */
+  async #begin(): Promise<Running> {
+    if (await answers(this.socket)) return { ended: this.#adopt() };
     const child = spawn(process.execPath, [AGENT, 'serve', '--state', this.#directory], {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
-    this.#child = child;
-    child.once('exit', () => {
-      this.#again();
+    const ended = new Promise<void>((resolve) => {
+      child.once('exit', () => resolve());
+      child.once('error', () => resolve());
     });
-    for (let attempt = 0; attempt < 150; attempt++) {
-      if (await answers(this.socket)) return;
-      if (child.exitCode !== null) break;
+    this.#stop.signal.addEventListener('abort', () => child.kill('SIGTERM'), { once: true });
+    for (let attempt = 0; attempt < 150 && child.exitCode === null && child.pid !== undefined; attempt++) {
+      if (await answers(this.socket)) return { ended };
       await sleep(100);
     }
+    child.kill('SIGKILL');
     throw new StowageError('agent-start', 'the local agent does not start; its words are above');
   }
 
-  #again(): void {
-    if (!this.#stopping) clock.after(AGAIN_MS, () => void this.start().catch(() => this.#again()));
-  }
-
-  /** Its server ends a connection on which nothing is asked, now and then: then it is looked at again. */
+  /** Follows one that is nobody's child: it has ended when it answers no more. */
   async #adopt(): Promise<void> {
-    this.#adopted = await pidOf(this.socket);
-    const watch = createConnection(this.socket);
-    this.#watch = watch;
-    watch.on('error', () => undefined);
-    watch.once('close', () => this.#again());
+    const { signal } = this.#stop;
+    while (await answers(this.socket)) {
+      if (signal.aborted) await shutDown(this.socket);
+      await sleep(AGAIN_MS, signal.aborted ? undefined : signal).catch(() => undefined);
+    }
   }
 
   async stop(): Promise<void> {
-    this.#stopping = true;
-    this.#watch?.destroy();
-    if (this.#adopted !== undefined && !this.#child) {
-      process.kill(this.#adopted, 'SIGTERM');
-      for (let attempt = 0; attempt < 30 && (await answers(this.socket)); attempt++) await sleep(100);
-      return;
-    }
-    if (!this.#child || this.#child.exitCode !== null) return;
-    const ended = once(this.#child, 'exit');
-    this.#child.kill('SIGTERM');
-    await Promise.race([ended, sleep(3000)]);
+    this.#stop.abort();
+    await Promise.race([this.#running, sleep(STOP_MS)]);
   }
 }

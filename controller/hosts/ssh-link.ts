@@ -47,7 +47,9 @@ async function connectSsh(
   let seen = '';
   return new Promise((resolve, reject) => {
     client.once('ready', () => resolve(client));
-    client.once('error', (error: Error & { level?: string }) => {
+    client.on('error', (error: Error & { level?: string }) => {
+      // The next way to say who we are is tried.
+      if (error.level === 'agent') return void tried.push(`(the SSH agent failed: ${error.message})`);
       client.end();
       sock.destroy();
       if (seen && !accept(seen)) {
@@ -57,7 +59,7 @@ async function connectSsh(
             `${address.hostname} shows the host key ${seen}, which is not the one pinned; nothing was sent`,
           ),
         );
-      } else if (error.level === 'client-authentication') {
+      } else if (error.level === 'client-authentication' || /authentication fail/i.test(error.message)) {
         reject(
           new StowageError(
             'host-authentication',

@@ -84,6 +84,8 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
   async apply(host: Pick<HostRow, 'id' | 'name'>, event: AgentEvent): Promise<void> {
     switch (event.type) {
       case 'begin':
+        // A listing that a cut link ended is of no use.
+        for (const key of this.#listing.keys()) if (key.startsWith(`${host.id}/`)) this.#listing.delete(key);
         return this.#forgetPoolsBut(host, event.pools);
       case 'pool':
         await this.#putPool(host.id, event.pool);
@@ -140,23 +142,17 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
     const listing = this.#listing.get(`${host.id}/${pool}`);
     for (const { name } of volumes) listing?.add(name);
     for (const { name } of gone) listing?.delete(name);
-    const changed = await this.#store.transaction().execute(async (store) => {
+    const { removed, changed } = await this.#store.transaction().execute(async (store) => {
+      const removed: string[] = [];
       for (const { name, id } of gone)
-        await store
-          .deleteFrom('volumes')
-          .where('host_id', '=', host.id)
-          .where('pool', '=', pool)
-          .where('name', '=', name)
-          .where('id', '=', id)
-          .execute();
-      const names = await putVolumes(store, host, pool, volumes);
-      if (now) await know(store, host.id, pool, now);
-      return names;
+        if (await removeVolume(store, host.id, pool, name, id)) removed.push(name);
+      const changed = await putVolumes(store, host, pool, volumes);
+      if (now && !listing) await know(store, host.id, pool, now);
+      return { removed, changed };
     });
-    for (const { name } of gone) this.tell({ type: 'volume-gone', host: host.name, pool, volume: name });
-    for (const volume of volumes)
-      if (changed.has(volume.name))
-        this.tell({ type: 'volume', host: host.name, pool, volume: volume.name, now: volume });
+    for (const volume of removed) this.tell({ type: 'volume-gone', host: host.name, pool, volume });
+    for (const volume of changed)
+      this.tell({ type: 'volume', host: host.name, pool, volume: volume.name, now: volume });
   }
 
   /** Everything was listed: what was not is not there. */
@@ -194,18 +190,22 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
   }
 
   async putVolume(host: Pick<HostRow, 'id' | 'name'>, pool: string, volume: Volume): Promise<void> {
-    const changed = await putVolumes(this.#store, host, pool, [volume]);
-    if (changed.size > 0)
+    const changed = await this.#store
+      .transaction()
+      .execute((store) => putVolumes(store, host, pool, [volume]));
+    if (changed.length > 0)
       this.tell({ type: 'volume', host: host.name, pool, volume: volume.name, now: volume });
   }
 
-  async removeVolume(hostId: string, pool: string, name: string): Promise<void> {
-    await this.#store
-      .deleteFrom('volumes')
-      .where('host_id', '=', hostId)
-      .where('pool', '=', pool)
-      .where('name', '=', name)
-      .execute();
+  /** The volume with this id, wherever it was found; one that was made in its place since stays. */
+  async removeVolume(
+    host: Pick<HostRow, 'id' | 'name'>,
+    pool: string,
+    name: string,
+    id: string,
+  ): Promise<void> {
+    if (await removeVolume(this.#store, host.id, pool, name, id))
+      this.tell({ type: 'volume-gone', host: host.name, pool, volume: name });
   }
 
   // ---- what people ask ----
@@ -271,9 +271,18 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
     if (filter.format !== undefined) query = query.where('volumes.format', '=', filter.format);
     if (filter.after !== undefined) {
       const [host = '', pool = '', name = ''] = filter.after.split('/');
-      query = query.where(({ eb, refTuple, tuple }) =>
-        eb(refTuple('volumes.host', 'volumes.pool', 'volumes.name'), '>', tuple(host, pool, name)),
-      );
+      // Only what is not given can differ: so the index leads to the place.
+      const isIn = filter.host === undefined || filter.host === host;
+      if (isIn && filter.host !== undefined && filter.pool === pool)
+        query = query.where('volumes.name', '>', name);
+      else if (isIn && filter.host !== undefined)
+        query = query.where(({ eb, refTuple, tuple }) =>
+          eb(refTuple('volumes.pool', 'volumes.name'), '>', tuple(pool, name)),
+        );
+      else
+        query = query.where(({ eb, refTuple, tuple }) =>
+          eb(refTuple('volumes.host', 'volumes.pool', 'volumes.name'), '>', tuple(host, pool, name)),
+        );
     }
     return query
       .orderBy('volumes.host')
@@ -290,19 +299,47 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
   }
 }
 
-/** Puts volumes in their places, and gives the names of those that are new or differ from what was there. */
+/** Whether it was there. */
+async function removeVolume(
+  store: Store,
+  hostId: string,
+  pool: string,
+  name: string,
+  id: string,
+): Promise<boolean> {
+  const { numDeletedRows } = await store
+    .deleteFrom('volumes')
+    .where('host_id', '=', hostId)
+    .where('pool', '=', pool)
+    .where('name', '=', name)
+    .where('id', '=', id)
+    .executeTakeFirst();
+  return numDeletedRows > 0n;
+}
+
+/**
+ * Puts volumes in their places, in a transaction, and gives those that are new or differ from what was there. Those of a pool
+ * that nobody has told of are left out.
+ */
 async function putVolumes(
   store: Store,
   { id, name: host }: Pick<HostRow, 'id' | 'name'>,
   pool: string,
   volumes: readonly Volume[],
-): Promise<Set<string>> {
+): Promise<Volume[]> {
+  const known = await store
+    .selectFrom('pools')
+    .select('name')
+    .where('host_id', '=', id)
+    .where('name', '=', pool)
+    .executeTakeFirst();
+  if (!known) return [];
   // An agent may name one twice: the last word counts.
-  const rows = new Map(volumes.map((volume) => [volume.name, volumeRow(id, host, pool, volume)]));
-  if (rows.size === 0) return new Set();
+  const last = new Map(volumes.map((volume) => [volume.name, volume]));
+  if (last.size === 0) return [];
   const changed = await store
     .insertInto('volumes')
-    .values([...rows.values()])
+    .values([...last.values()].map((volume) => volumeRow(id, host, pool, volume)))
     .onConflict((conflict) =>
       conflict
         .columns(['host_id', 'pool', 'name'])
@@ -323,7 +360,7 @@ async function putVolumes(
     )
     .returning('volumes.name')
     .execute();
-  return new Set(changed.map(({ name }) => name));
+  return changed.map(({ name }) => last.get(name)!);
 }
 
 /** In the transaction that makes it so. */

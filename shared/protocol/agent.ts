@@ -227,25 +227,28 @@ export type EventsRequest = z.input<typeof eventsRequestSchema>;
 /** Volumes of one line: no line grows with a pool. */
 export const MOST_VOLUMES_A_LINE = 256;
 
+/** Of one host; far more than any has. */
+const MOST_POOLS = 10_000;
+
 /**
  * One line of the agent's event stream. `begin` names all pools. For each follow its `pool`, and its volumes: what changed
  * since the known state, or everything between `volumes-begin` and `volumes-end`, in pages; a volume that is not between
  * them is not there. From then on each change as it happens. All lines are in the order of what they tell.
  */
 export const agentEventSchema = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('begin'), pools: z.array(z.string()) }),
+  z.object({ type: z.literal('begin'), pools: z.array(nameSchema).max(MOST_POOLS) }),
   z.object({ type: z.literal('pool'), pool: poolSchema }),
-  z.object({ type: z.literal('pool-gone'), pool: z.string() }),
-  z.object({ type: z.literal('volumes-begin'), pool: z.string() }),
+  z.object({ type: z.literal('pool-gone'), pool: nameSchema }),
+  z.object({ type: z.literal('volumes-begin'), pool: nameSchema }),
   z.object({
     type: z.literal('volumes'),
-    pool: z.string(),
+    pool: nameSchema,
     volumes: z.array(volumeSchema).max(MOST_VOLUMES_A_LINE),
     gone: z.array(z.object({ name: z.string(), id: z.uuid() })).max(MOST_VOLUMES_A_LINE),
     /** The state that is known with this line; absent while more of it follows. */
     now: knownPoolSchema.optional(),
   }),
-  z.object({ type: z.literal('volumes-end'), pool: z.string(), now: knownPoolSchema }),
+  z.object({ type: z.literal('volumes-end'), pool: nameSchema, now: knownPoolSchema }),
   z.object({ type: z.literal('alive') }),
 ]);
 export type AgentEvent = z.infer<typeof agentEventSchema>;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { dirBackend } from '../../agent/backends/dir/index.ts';
 import { OpenPool } from '../../agent/pools/open-pool.ts';
 import type { OpenedStage } from '../../agent/pools/operations.ts';
@@ -44,6 +44,7 @@ async function poolIn(path: string): Promise<TestPool> {
     for (const volume of change.volumes) volumes.set(volume.name, volume);
   });
   await pool.start();
+  pools.push(pool);
   return {
     pool,
     openSink: async (wanted) => Sink.open(await pool.stage(wanted)),
@@ -54,6 +55,12 @@ async function poolIn(path: string): Promise<TestPool> {
     },
   };
 }
+
+/** What a pool follows keeps its process running. */
+const pools: OpenPool[] = [];
+after(async () => {
+  for (const pool of pools) await pool.stop();
+});
 
 const spec = (sizeBytes: number, volume = 'v') => ({
   id: randomUUID(),

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { TestController } from '../support/controller.ts';
+import { TestController, until } from '../support/controller.ts';
 import { startHost, type TestHost } from '../support/hosts.ts';
 import { isRoot, scratch } from '../support/scratch.ts';
 
@@ -65,8 +65,32 @@ describe('ways to a host by SSH', () => {
     const given = await add('given', '--identity', join(keys, 'id_ed25519'));
     assert.equal(given.status, 0, given.stderr);
     await controller.cliOk('host', 'remove', 'given');
-    rmSync(join(keys, 'id_ed25519'));
-    rmSync(join(keys, 'id_rsa'));
+    // Without an agent, and with one that is gone, the host says what was tried, and the controller goes on.
+    for (const SSH_AUTH_SOCK of ['', join(room.path, 'no-agent')]) {
+      await using bare = await TestController.start(
+        join(room.path, `bare-${SSH_AUTH_SOCK.length}`),
+        ['--no-local-agent'],
+        {
+          SSH_AUTH_SOCK,
+          HOME: home,
+        },
+      );
+      const { stderr: words } = await bare.cliIn(
+        { HOME: home },
+        ...['host', 'add', 'keys', url, '--fingerprint', host.fingerprint, '--no-wait'],
+      );
+      assert.equal(words, '');
+      await until('the reason shows', async () =>
+        /none of: .*id_rsa \(it is encrypted.*id_ed25519/.test(await bare.cliOk('host', 'list')),
+      );
+      const fits = await bare.cliIn(
+        { HOME: home },
+        ...['host', 'add', 'fits', url, '--fingerprint', host.fingerprint, '--identity', host.identity],
+      );
+      assert.equal(fits.status, 0, fits.stderr);
+    }
+    for (const name of ['id_ed25519', 'id_rsa'])
+      for (const path of [name, `${name}.pub`]) rmSync(join(keys, path));
   });
 
   test('an alias of ~/.ssh/config says where, as whom and with which key', async () => {

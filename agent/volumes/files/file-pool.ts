@@ -100,29 +100,31 @@ export class FilePool implements PoolDriver {
   async #begin(): Promise<void> {
     await this.#requireDirectory();
     const place = this.#choosePlace();
-    if (place.path !== this.#place.path) {
-      await this.#place.release();
-      this.#place = place;
-    }
-    const there = await this.#place.storageId();
+    const before = this.#place;
+    const there = await place.storageId();
     await this.#note.check(this.#path, there);
     let locked = false;
     try {
-      await this.#place.ensure();
-      locked = await this.#place.lock();
-      this.#storageId = there ?? (await this.#place.makeStorageId());
-      await this.#dropUnreadableStages();
-      this.#leftovers.begin(this.#place, await this.#place.clean());
-    } catch (error) {
-      // After an error of the disk the kernel lets nobody write to it: what is there can be read and taken away.
-      if ((error as NodeJS.ErrnoException).code !== 'EROFS' || there === undefined) {
-        // Work under way relies on a lock that was held before.
-        if (locked) await this.#place.release();
-        throw error;
+      try {
+        await place.ensure();
+        locked = await (place.path === before.path ? before : place).lock();
+        if (place.path !== before.path) this.#place = place;
+        this.#storageId = there ?? (await this.#place.makeStorageId());
+        await this.#dropUnreadableStages();
+        this.#leftovers.begin(this.#place, await this.#place.clean());
+      } catch (error) {
+        // After an error of the disk the kernel lets nobody write to it: what is there can be read and taken away.
+        if ((error as NodeJS.ErrnoException).code !== 'EROFS' || there === undefined) throw error;
+        this.#storageId = there;
       }
-      this.#storageId = there;
+      await this.#note.set(this.#path, this.#storageId);
+    } catch (error) {
+      // Work under way relies on a lock that was held before.
+      if (locked) await this.#place.release();
+      this.#place = before;
+      throw error;
     }
-    await this.#note.set(this.#path, this.#storageId);
+    if (this.#place !== before) await before.release();
   }
 
   /** Nobody can go on with a stage whose record is no record: its bytes are of no use. */

@@ -1,0 +1,198 @@
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { sql } from 'kysely';
+import { type FleetEvent, Inventory } from '../../controller/inventory/inventory.ts';
+import { openStore } from '../../controller/store/open.ts';
+import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
+import { type Volume, volumeSchema } from '../../shared/conf/volume.ts';
+import type { AgentEvent } from '../../shared/protocol/agent.ts';
+import { scratch } from '../support/scratch.ts';
+
+const host = { id: 'id-of-h', name: 'h' };
+
+async function openRoom() {
+  const room = scratch();
+  const store = await openStore(join(room.path, 'stowage.db'));
+  await store
+    .insertInto('hosts')
+    .values({
+      ...host,
+      kind: 'local',
+      address: '{}',
+      agent_id: null,
+      state: 'reachable',
+      reason: null,
+      since: 0,
+      created_at: 0,
+    })
+    .execute();
+  const inventory = new Inventory(store);
+  const told: string[] = [];
+  inventory.on('event', ({ type, pool, volume }: FleetEvent) =>
+    told.push([type, pool, volume].join(' ').trim()),
+  );
+  return {
+    store,
+    inventory,
+    told,
+    tell: async (...events: AgentEvent[]) => {
+      for (const event of events) await inventory.apply(host, event);
+    },
+    names: async () => (await inventory.volumes({ host: 'h', limit: 1000 })).map(({ name }) => name),
+    async [Symbol.asyncDispose]() {
+      await store.destroy();
+      await room[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const volume = (name: string, more: Partial<Volume> = {}): Volume =>
+  volumeSchema.parse({
+    id: randomUUID(),
+    name,
+    type: 'file',
+    format: 'raw',
+    path: `/srv/${name}`,
+    capacityBytes: 1,
+    allocationBytes: 0,
+    snapshotCount: 0,
+    etag: 'x',
+    ...more,
+  });
+
+const pool = (name: string): AgentEvent => ({
+  type: 'pool',
+  pool: {
+    ...poolDefinitionSchema.parse({
+      name,
+      uuid: randomUUID(),
+      type: 'dir',
+      target: { path: `/srv/${name}` },
+    }),
+    state: 'running',
+    since: 1,
+    capacityBytes: 1,
+    allocationBytes: 0,
+    availableBytes: 1,
+  },
+});
+
+const state = (revision: number) => ({ generation: '7b0c8a52-1d0e-4b6e-9f43-0a5d3f6b2c11', revision });
+
+const listing = (name: string, volumes: Volume[], revision: number): AgentEvent[] => [
+  { type: 'volumes-begin', pool: name },
+  { type: 'volumes', pool: name, volumes, gone: [] },
+  { type: 'volumes-end', pool: name, now: state(revision) },
+];
+
+describe('the inventory', () => {
+  test('knows, also after a restart, which state of a pool was told', async () => {
+    await using room = await openRoom();
+    await room.tell({ type: 'begin', pools: ['p'] }, pool('p'), ...listing('p', [volume('a')], 3));
+    assert.deepEqual(await room.inventory.known(host.id), { p: state(3) });
+    assert.deepEqual(await new Inventory(room.store).known(host.id), { p: state(3) });
+    // The pool itself is told again and again; that says nothing of its volumes.
+    await room.tell(pool('p'));
+    assert.deepEqual(await room.inventory.known(host.id), { p: state(3) });
+    await room.tell({ type: 'pool-gone', pool: 'p' });
+    assert.deepEqual(await room.inventory.known(host.id), {});
+    assert.deepEqual(await room.names(), []);
+  });
+
+  test('takes a change in the middle of a listing for no end of it', async () => {
+    await using room = await openRoom();
+    const [a, b, live] = [volume('a'), volume('b'), volume('live')];
+    await room.tell({ type: 'begin', pools: ['p'] }, pool('p'), ...listing('p', [volume('old')], 1));
+    await room.tell(
+      { type: 'begin', pools: ['p'] },
+      { type: 'volumes-begin', pool: 'p' },
+      { type: 'volumes', pool: 'p', volumes: [a], gone: [] },
+      { type: 'volumes', pool: 'p', volumes: [live], gone: [], now: state(9) },
+    );
+    // The link is cut here.
+    assert.deepEqual(await room.inventory.known(host.id), { p: state(1) });
+    await room.tell({ type: 'begin', pools: ['p'] }, ...listing('p', [a, b, live], 9));
+    assert.deepEqual(await room.names(), ['a', 'b', 'live']);
+    assert.deepEqual(await room.inventory.known(host.id), { p: state(9) });
+  });
+
+  test('tells of what differs, once, and of nothing else', async () => {
+    await using room = await openRoom();
+    const [a, b] = [volume('a'), volume('b')];
+    await room.tell({ type: 'begin', pools: ['p'] }, pool('p'), ...listing('p', [a, b], 1));
+    room.told.length = 0;
+    await room.tell(...listing('p', [a, { ...b, etag: 'y' }], 2));
+    assert.deepEqual(room.told, ['volume p b']);
+    room.told.length = 0;
+    // The last word counts where an agent names one twice.
+    const twice = [
+      { ...a, etag: '1' },
+      { ...a, etag: '2' },
+    ];
+    await room.tell({ type: 'volumes', pool: 'p', volumes: twice, gone: [], now: state(3) });
+    assert.deepEqual(room.told, ['volume p a']);
+    assert.equal((await room.inventory.volume('h', 'p', 'a')).etag, '2');
+  });
+
+  test('lets what was made anew under a name stay when the old one goes', async () => {
+    await using room = await openRoom();
+    const [old, made] = [volume('a'), volume('a')];
+    await room.tell({ type: 'begin', pools: ['p'] }, pool('p'), ...listing('p', [old], 1));
+    await room.inventory.putVolume(host, 'p', made);
+    room.told.length = 0;
+    await room.tell({ type: 'volumes', pool: 'p', volumes: [], gone: [{ name: 'a', id: old.id }] });
+    await room.inventory.removeVolume(host, 'p', 'a', old.id);
+    assert.deepEqual(room.told, []);
+    assert.equal((await room.inventory.volume('h', 'p', 'a')).id, made.id);
+  });
+
+  test('keeps no volumes of pools that nobody has told of', async () => {
+    await using room = await openRoom();
+    await room.tell(
+      { type: 'begin', pools: [] },
+      { type: 'volumes', pool: 'x', volumes: [volume('a')], gone: [] },
+    );
+    await room.inventory.putVolume(host, 'x', volume('b'));
+    assert.deepEqual(await room.names(), []);
+  });
+
+  test('finds each page by the index', async () => {
+    await using room = await openRoom();
+    const plans: string[] = [];
+    const base = room.store.getExecutor();
+    const filters = [
+      { after: 'h/p/v5' },
+      { host: 'h', after: 'h/p/v5' },
+      { host: 'h', pool: 'p', after: 'h/p/v5' },
+      { host: 'h', pool: 'p' },
+    ];
+    const seen: { sql: string; parameters: readonly unknown[] }[] = [];
+    const spied = room.store.withPlugin({
+      transformQuery: ({ node, queryId }) => {
+        const compiled = base.compileQuery(node, queryId);
+        seen.push({ sql: compiled.sql, parameters: compiled.parameters });
+        return node;
+      },
+      transformResult: async ({ result }) => result,
+    });
+    for (const filter of filters) await new Inventory(spied).volumes({ ...filter, limit: 100 });
+    for (const { sql: text, parameters } of seen) {
+      let index = 0;
+      const filled = text.replaceAll('?', () => {
+        const value = parameters[index++];
+        return typeof value === 'number' ? String(value) : `'${value}'`;
+      });
+      const { rows } = await sql.raw<{ detail: string }>(`EXPLAIN QUERY PLAN ${filled}`).execute(room.store);
+      plans.push(rows.map(({ detail }) => detail).join('; '));
+    }
+    assert.equal(plans.length, filters.length);
+    for (const plan of plans) {
+      assert.match(plan, /SEARCH volumes USING INDEX volumes_place/);
+      assert.doesNotMatch(plan, /TEMP B-TREE/);
+    }
+    assert.match(plans[1]!, /host=\? AND \(pool,name\)>/);
+    assert.match(plans[2]!, /host=\? AND pool=\? AND name>/);
+  });
+});
