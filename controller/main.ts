@@ -2,7 +2,7 @@
 
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { z } from 'zod';
 import { sleep } from '../shared/util/clock.ts';
@@ -69,7 +69,8 @@ async function firstPool(controller: Controller, token: string, directory: strin
     await sleep(50);
 }
 
-async function serve(options: Options): Promise<void> {
+async function serve(given: Options): Promise<void> {
+  const options = { ...given, data: resolve(given.data) };
   const [host = '127.0.0.1', port = '7070'] = options.listen.split(/:(?=\d+$)/);
   mkdirSync(options.data, { recursive: true, mode: 0o700 });
   const unlock = lockData(options.data);
@@ -80,6 +81,10 @@ async function serve(options: Options): Promise<void> {
     host,
     port: Number(port),
     logLevel: options.logLevel,
+  }).catch(async (error) => {
+    // Nobody would be there to end it.
+    await localAgent?.stop();
+    throw error;
   });
   const token = await adminToken(controller, options.data);
   writeFileSync(join(options.data, 'client.json'), JSON.stringify({ url: controller.url, token }), {

@@ -116,9 +116,16 @@ export class Sink {
 /** Refuses a stored image by its first bytes, as soon as they are there. */
 function inspect(spec: TransferSpec, chunk: ReceivedChunk, part: number): void {
   const { representation, format, parts, formatAssumed } = spec;
-  if (representation !== 'image') return;
   const head = chunk.data ? chunk.data.bytes.subarray(0, 64 << 10) : Buffer.alloc(4096);
   const container = formatAssumed ? containerOf(head) : undefined;
+  if (representation !== 'image') {
+    if (container !== undefined)
+      throw new StowageError(
+        'invalid-image',
+        `what arrives as content looks like ${container}: a guest would see the container; send it as an image, or say which format the volume is to have`,
+      );
+    return;
+  }
   if (container !== undefined && container !== format)
     throw new StowageError(
       'invalid-image',

@@ -111,7 +111,7 @@ export function guardAccess(http: ApiHttp, tokens: Tokens, audit: AuditTrail): v
       if (!allows(request.actor.role, role)) {
         throw new StowageError(
           'forbidden',
-          `${request.actor.name} is a ${request.actor.role}; this needs ${role}`,
+          `the token '${request.actor.name}' has the role ${request.actor.role}; this needs ${role}`,
         );
       }
     } catch (error) {

@@ -31,7 +31,7 @@ export async function createApi(parts: Parts, logger: FastifyBaseLogger): Promis
     http.swagger(),
   );
   http.get('/api/v1/health', { config: { role: 'public' } }, () => ({ status: 'ok' }));
-  await http.ready();
   serveEvents(http, parts);
+  await http.ready();
   return http;
 }

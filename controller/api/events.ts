@@ -13,6 +13,10 @@ const LOOK_MS = 30_000;
 /** Events over WebSocket, one JSON text each, to whoever shows a token when the socket opens. */
 export function serveEvents(http: ApiHttp, { tokens, inventory, webSockets }: Parts): void {
   const server = new WebSocketServer({ noServer: true, maxPayload: 1024 });
+  // A server that closes waits for its sockets, and a reader of events never ends by itself.
+  http.addHook('preClose', async () => {
+    for (const client of server.clients) client.terminate();
+  });
   http.server.on('upgrade', async (request, socket, head) => {
     // Node takes its own listener away before it hands the socket over.
     socket.on('error', () => socket.destroy());

@@ -83,7 +83,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
 
   /** The inventory shows a change as soon as its caller hears of it, not only when the agent's event comes. */
   const show = async (address: VolumeAddress, volume: Volume): Promise<Volume> => {
-    await inventory.putVolume(await fleet.row(address.host), address.pool, volume);
+    await inventory.shows(address.host, address.pool, volume.name, volume.etag);
     return volume;
   };
 
@@ -94,7 +94,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
       const { host, pool } = request.query;
       // A list of what is in no pool is no empty list.
       if (host !== undefined) await fleet.row(host);
-      if (host !== undefined && pool !== undefined) await inventory.pool(host, pool);
+      if (host !== undefined && pool !== undefined) await inventory.knownPool(host, pool);
       return inventory.volumes(request.query);
     },
   );
@@ -162,7 +162,6 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
     async (request, reply) => {
       const { allowUsed, deleteSnapshots } = request.query;
       const { host, pool, volume } = request.params;
-      const [before] = await inventory.volumes({ host, pool, name: volume, limit: 1 });
       const over = await goneOver(request.params, allowUsed);
       request.note = { detail: detail(deleteSnapshots ? 'with its snapshots' : '', over) };
       await change(request.params, `delete by ${request.actor.name}`, (agent, fence) =>
@@ -173,7 +172,7 @@ export function volumeRoutes(http: ApiHttp, { fleet, inventory, leases, jobs }: 
           patient: true,
         }),
       );
-      if (before) await inventory.removeVolume(await fleet.row(host), pool, volume, before.id);
+      await inventory.shows(host, pool, volume, undefined);
       return reply.code(204).send();
     },
   );

@@ -37,7 +37,7 @@ export class Tokens extends EventEmitter<{ revoked: [string] }> {
       .select('id')
       .where('name', '=', name)
       .executeTakeFirst();
-    if (taken) throw new StowageError('invalid-argument', `there is a token named '${name}' already`);
+    if (taken) throw new StowageError('token-exists', `there is a token named '${name}' already`);
     const secret = `stow_${clock.randomBytes(32).toString('base64url')}`;
     const info = { id: clock.uuid(), name, role, created_at: clock.now(), expires_at: expiresAt ?? null };
     await this.#store
@@ -101,7 +101,9 @@ export class Tokens extends EventEmitter<{ revoked: [string] }> {
   /** Who an `Authorization` header stands for. Throws `unauthenticated`. */
   async authenticate(header: string | undefined): Promise<Actor> {
     const secret = /^Bearer (\S{8,200})$/.exec(header ?? '')?.[1];
-    if (!secret) throw new StowageError('unauthenticated', 'send a token: Authorization: Bearer …');
+    if (header === undefined)
+      throw new StowageError('unauthenticated', 'send a token: Authorization: Bearer …');
+    if (!secret) throw new StowageError('unauthenticated', 'what was sent is no token of Stowage');
     const row = await this.#store
       .selectFrom('tokens')
       .selectAll()

@@ -4,10 +4,11 @@ import type { Verdict } from '../audit/trail.ts';
 import type { AuditRow } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
+import { count } from './numbers.ts';
 import { show } from './output.ts';
 
 interface AuditOptions extends ListOptions {
-  limit: string;
+  limit: number;
   since?: string;
   by?: string;
   host?: string;
@@ -45,12 +46,12 @@ export function auditCommand(): Command {
   const audit = new Command('audit').description('who did what');
   listOptions(audit.command('list'))
     .description('the newest records')
-    .option('--limit <count>', 'how many', '50')
+    .option('--limit <count>', 'how many', count, 50)
     .option('--since <when>', 'not before: 90m, 2h, 7d ago, or a date such as 2026-11-24 or 2026-11-24T16:00')
     .option('--by <actor>', 'only what one did, such as the name of a token')
     .option('--host <host>', 'only what was done to a host, its pools and volumes')
     .action(({ limit, since, by, host, ...options }: AuditOptions) => {
-      const query = new URLSearchParams({ limit });
+      const query = new URLSearchParams({ limit: String(limit) });
       if (since !== undefined) query.set('since', String(timeOf(since)));
       if (by !== undefined) query.set('actor', by);
       if (host !== undefined) query.set('host', host);

@@ -27,11 +27,19 @@ interface Credentials {
 /** From the environment; else, for the user who started a controller on this machine, from its data directory. */
 function credentials(): Credentials {
   const { STOWAGE_URL, STOWAGE_TOKEN } = process.env;
+  if (STOWAGE_URL && !/^https?:\/\//.test(URL.parse(STOWAGE_URL)?.href ?? ''))
+    throw new StowageError(
+      'invalid-argument',
+      `STOWAGE_URL is '${STOWAGE_URL}', which is no URL such as http://127.0.0.1:7070`,
+    );
   if (STOWAGE_URL && STOWAGE_TOKEN) return { url: STOWAGE_URL, token: STOWAGE_TOKEN };
   const path = join(process.env.STOWAGE_DATA ?? join(homedir(), '.local/share/stowage'), 'client.json');
   try {
     const stored = JSON.parse(readFileSync(path, 'utf8')) as Credentials;
-    return { url: STOWAGE_URL ?? stored.url, token: STOWAGE_TOKEN ?? stored.token };
+    // Its token is for that controller alone.
+    if (STOWAGE_URL === undefined || new URL(STOWAGE_URL).href === new URL(stored.url).href)
+      return { url: stored.url, token: STOWAGE_TOKEN ?? stored.token };
+    throw new Error('another controller');
   } catch {
     throw new StowageError(
       'unauthenticated',
@@ -128,7 +136,14 @@ async function readAll(response: IncomingMessage): Promise<string> {
 export async function callJson<T>(path: string, options: CallOptions = {}): Promise<T> {
   const response = await call(path, options);
   const text = await response.text();
-  return (text ? JSON.parse(text) : undefined) as T;
+  try {
+    return (text ? JSON.parse(text) : undefined) as T;
+  } catch {
+    throw new StowageError(
+      'host-unreachable',
+      `what answers at ${credentials().url} is no controller of Stowage`,
+    );
+  }
 }
 
 export function eventsUrl(): { url: string; headers: Record<string, string> } {

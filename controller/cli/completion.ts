@@ -8,7 +8,7 @@ const MOST = 200;
 const PATIENCE_MS = 2000;
 
 /** Only these characters: names come from other people's disks, and what is completed becomes part of a command. */
-const SAFE = /^[\w./:@+-]+$/;
+const SAFE = /^[\p{L}\p{N}_./+-]+$/u;
 
 const SHELLS = {
   bash: `# source <(stowage completion bash)
@@ -61,6 +61,9 @@ async function volumes(typed: string): Promise<string[]> {
   return [...same, ...found].map((volume) => `${host}/${pool}/${volume.name}`);
 }
 
+const tokens = async (): Promise<string[]> =>
+  (await ask<{ name: string }[]>('/tokens')).map(({ name }) => name);
+
 async function domains(): Promise<string[]> {
   const { domains: all } = await ask<{ domains: { host: string; name: string }[] }>('/domains');
   return all.map(({ host, name }) => `${host}/${name}`);
@@ -92,7 +95,7 @@ function named(argument: Argument, typed: string, before: readonly string[]): Pr
     case 'job':
       return ask<{ id: number }[]>('/jobs').then((all) => all.map(({ id }) => String(id)));
     case 'token':
-      return ask<{ name: string }[]>('/tokens').then((all) => all.map(({ name }) => name));
+      return tokens();
     default:
       return [];
   }
@@ -109,7 +112,10 @@ async function candidates(program: Command, words: readonly string[]): Promise<s
       const option = command.options.find(({ long, short }) => word === long || word === short);
       if (!option?.required) continue;
       // The last word is its value.
-      if (++index === words.length - 1) return option.argChoices ?? [];
+      if (++index === words.length - 1)
+        return (
+          option.argChoices ?? (option.long === '--host' ? hosts() : option.long === '--by' ? tokens() : [])
+        );
       continue;
     }
     const child = command.commands.find((each) => each.name() === word);

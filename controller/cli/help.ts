@@ -59,7 +59,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'vol list': [
     'vol list alpha/data',
     'vol list --format qcow2 --sort -allocation -o wide',
-    'vol list -o name | xargs -n1 stowage vol check',
+    "vol list --format qcow2 -q | xargs -d '\\n' -n1 stowage vol check",
   ],
   'vol show': ['vol show alpha/data/web'],
   'vol resize': ['vol resize alpha/data/web 20G'],

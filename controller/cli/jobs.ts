@@ -6,6 +6,7 @@ import type { JobInfo } from '../jobs/runner.ts';
 import { JOB_STATES, type JobRow } from '../store/schema.ts';
 import { callJson, eventsUrl } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
+import { count } from './numbers.ts';
 import { fields, Progress, show, time } from './output.ts';
 
 const ENDED = ['done', 'failed', 'cancelled'];
@@ -80,15 +81,9 @@ function follow(id: number, changed: () => void): () => void {
 
 /** Shows a job's progress until it ends. Throws what it failed with. */
 export async function watchJob(id: number): Promise<JobInfo> {
-  const progress = new Progress(`job ${id}`);
+  const progress = new Progress(`job ${id}`, `job ${id} goes on; to stop it: stowage job cancel ${id}`);
   let wake: () => void = () => undefined;
   const stop = follow(id, () => wake());
-  // Before the end of the command, which other listeners bring.
-  const goesOn = (): void => {
-    progress.stop();
-    process.stderr.write(`\nstowage: job ${id} goes on; to stop it: stowage job cancel ${id}\n`);
-  };
-  process.prependOnceListener('SIGINT', goesOn);
   try {
     for (;;) {
       const woken = new Promise<void>((resolve) => {
@@ -108,7 +103,6 @@ export async function watchJob(id: number): Promise<JobInfo> {
       await woken;
     }
   } finally {
-    process.off('SIGINT', goesOn);
     stop();
     progress.stop();
   }
@@ -118,38 +112,39 @@ export function jobCommand(): Command {
   const job = new Command('job').description('durable work: look, watch, cancel, retry');
   listOptions(job.command('list'), { followed: true })
     .description('jobs, the newest first')
-    .option('--limit <count>', 'how many', '20')
+    .option('--limit <count>', 'how many', count, 20)
     .addOption(new Option('--state <state>', 'only those in a state').choices(JOB_STATES))
-    .action(({ limit, state, ...options }: ListOptions & { limit: string; state?: string }) => {
-      const query = new URLSearchParams({ limit, ...(state && { state }) });
+    .action(({ limit, state, ...options }: ListOptions & { limit: number; state?: string }) => {
+      const query = new URLSearchParams({ limit: String(limit), ...(state && { state }) });
       return showList(JOBS, () => callJson<JobRow[]>(`/jobs?${query}`), options);
     });
   job
-    .command('show <job>')
+    .command('show')
+    .argument('<job>', 'its number', count)
     .description('a job and its steps')
-    .action(async (id: string) => show(await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}`), describe));
+    .action(async (id: number) => show(await callJson<JobInfo>(`/jobs/${id}`), describe));
   job
-    .command('watch <job>')
+    .command('watch')
+    .argument('<job>', 'its number', count)
     .description('wait for the end, showing progress')
-    .action(async (id: string) => show(await watchJob(Number(id)), describe));
+    .action(async (id: number) => show(await watchJob(id), describe));
   job
-    .command('cancel <job>')
+    .command('cancel')
+    .argument('<job>', 'its number', count)
     .description('stop and roll back')
     .action(
-      async (id: string) =>
-        await show(
-          await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}/cancel`, { method: 'POST' }),
-          describe,
-        ),
+      async (id: number) =>
+        await show(await callJson<JobInfo>(`/jobs/${id}/cancel`, { method: 'POST' }), describe),
     );
   job
-    .command('retry <job>')
+    .command('retry')
+    .argument('<job>', 'its number', count)
     .description('begin again what a failed or cancelled job was for')
     .option('--allow-used', 'also while domains use the volume; goes on record')
     .option('--no-wait', 'do not wait for the end')
-    .action(async (id: string, options: { allowUsed?: boolean; wait: boolean }) => {
+    .action(async (id: number, options: { allowUsed?: boolean; wait: boolean }) => {
       const query = options.allowUsed ? '?allowUsed=true' : '';
-      const begun = await callJson<JobInfo>(`/jobs/${encodeURIComponent(id)}/retry${query}`, {
+      const begun = await callJson<JobInfo>(`/jobs/${id}/retry${query}`, {
         method: 'POST',
       });
       await show(options.wait ? await watchJob(begun.id) : begun, describe);

@@ -80,6 +80,9 @@ export function table(head: readonly string[], rows: readonly (readonly Value[])
   return cells.map((row) => row.map(padded).join('  ').trimEnd()).join('\n');
 }
 
+const forProgram = (value: Value): string | number =>
+  typeof value === 'number' ? value : printable(value ?? '');
+
 async function textOf<T>(listing: Listing<T>, all: readonly T[], options: ListOptions): Promise<string> {
   const { columns } = listing;
   const shown =
@@ -103,7 +106,7 @@ async function textOf<T>(listing: Listing<T>, all: readonly T[], options: ListOp
       const { stringify } = await import('csv-stringify/sync');
       const head = shown.map(({ name }) => name.toLowerCase());
       // What a spreadsheet would take for a formula stays text.
-      return stringify([head, ...rows.map((row) => shown.map(({ value }) => value(row) ?? ''))], {
+      return stringify([head, ...rows.map((row) => shown.map(({ value }) => forProgram(value(row))))], {
         escape_formulas: true,
       });
     }

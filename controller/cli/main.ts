@@ -1,9 +1,21 @@
-import { toStowageError } from '../../shared/util/errors.ts';
+import { type ErrorCode, type StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { exitStatusOf } from './client.ts';
 import { printable, wantsJson } from './output.ts';
-import { makeProgram } from './program.ts';
+import { lastOptions, makeProgram } from './program.ts';
 
 const USAGE = 2;
+
+/** Which option lets it be done all the same. */
+const HINTS: Partial<Record<ErrorCode, string>> = {
+  'shrink-refused': '--shrink',
+  'volume-has-snapshots': '--delete-snapshots',
+  'volume-used': '--allow-used',
+};
+
+function hintOf({ code }: StowageError): string {
+  const hint = HINTS[code];
+  return hint && lastOptions().includes(hint) ? ` (${hint})` : '';
+}
 
 process.on('SIGINT', () => process.exit(130));
 // `stowage … | head` ends quietly.
@@ -25,7 +37,7 @@ try {
     const known = toStowageError(error);
     if (wantsJson())
       process.stderr.write(`${JSON.stringify({ code: known.code, message: known.message })}\n`);
-    else process.stderr.write(`stowage: ${printable(known.message)} [${known.code}]\n`);
+    else process.stderr.write(`stowage: ${printable(known.message)}${hintOf(known)} [${known.code}]\n`);
     process.exitCode = exitStatusOf(known);
   }
 }

@@ -40,10 +40,20 @@ export async function show<T>(
 }
 
 export async function documentOf(value: unknown, kind: 'json' | 'yaml'): Promise<string> {
-  if (kind === 'json') return JSON.stringify(value, null, 2);
+  if (kind === 'json') return escaped(JSON.stringify(value, null, 2));
   // Read only by those who ask for it: a command is over in a moment.
-  return (await import('yaml')).default.stringify(value);
+  const { stringify } = (await import('yaml')).default;
+  const text = stringify(value);
+  // Only what is quoted can be escaped.
+  return escaped(text) === text ? text : escaped(stringify(value, { defaultStringType: 'QUOTE_DOUBLE' }));
 }
+
+/** What a terminal would obey and JSON leaves as it is. */
+const escaped = (text: string): string =>
+  text.replace(
+    /[\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 
 /** Names come from other people's disks: nothing in them may command the terminal. */
 export function printable(text: string): string {
@@ -76,8 +86,17 @@ export function time(ms: number): string {
 export class Progress {
   readonly #bar: SingleBar | undefined;
   #started = false;
+  readonly #interrupted = (): void => {
+    this.stop();
+    if (this.#hint !== undefined) process.stderr.write(`\nstowage: ${printable(this.#hint)}\n`);
+  };
+  readonly #hint: string | undefined;
 
-  constructor(label: string) {
+  /** `hint`: what to know when it is interrupted. */
+  constructor(label: string, hint?: string) {
+    this.#hint = hint;
+    // Before the end of the command, which another listener brings: the bar has changed the terminal.
+    process.prependOnceListener('SIGINT', this.#interrupted);
     if (wantsJson() || quiet || !process.stderr.isTTY) return;
     this.#bar = new SingleBar({
       format: `${printable(label)} [{bar}] {percentage}%  {done} of {all}  {eta_formatted} left`,
@@ -96,6 +115,8 @@ export class Progress {
   }
 
   stop(): void {
+    process.off('SIGINT', this.#interrupted);
     if (this.#started) this.#bar?.stop();
+    this.#started = false;
   }
 }

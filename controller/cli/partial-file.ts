@@ -12,11 +12,13 @@ const noteSchema = z.object({
   etag: z.string(),
   as: z.string(),
   sizeBytes: z.number(),
+  /** Of the file that this is about. */
+  inode: z.number(),
   /** The chunks of the volume that are in the file, from the first on, durably. */
   chunks: z.number().int().nonnegative(),
 });
 type Note = z.infer<typeof noteSchema>;
-type State = Omit<Note, 'chunks'>;
+type State = Omit<Note, 'chunks' | 'inode'>;
 
 /** A file that is being downloaded: `FILE.part`, with a note beside it of what is in it. Whole, it gets its name. */
 export class PartialFile implements AsyncDisposable {
@@ -37,10 +39,15 @@ export class PartialFile implements AsyncDisposable {
 
   /** Goes on with what is there of the same state, or begins anew. */
   static async open(path: string, state: State): Promise<PartialFile> {
+    const partial = `${path}.part`;
     const chunks = await chunksOf(path, state);
-    const file = await open(`${path}.part`, chunks === 0 ? 'w+' : 'r+', 0o600);
+    if (chunks > 0) return new PartialFile(path, await open(partial, 'r+'), state, chunks);
+    // A note outlives no file that it is about; and who still writes to an older file of this name does not write to ours.
+    await rm(noteOf(path), { force: true });
+    await rm(partial, { force: true });
+    const file = await open(partial, 'wx+', 0o600);
     await file.truncate(state.sizeBytes);
-    return new PartialFile(path, file, state, chunks);
+    return new PartialFile(path, file, state, 0);
   }
 
   /** How many chunks are there, from the first on. */
@@ -66,7 +73,8 @@ export class PartialFile implements AsyncDisposable {
   }
 
   async #note(): Promise<void> {
-    const note: Note = { ...this.#state, chunks: this.#chunks };
+    const { ino } = await this.#file.stat();
+    const note: Note = { ...this.#state, inode: ino, chunks: this.#chunks };
     await this.#file.datasync();
     await writeFile(noteOf(this.#path), JSON.stringify(note), { mode: 0o600 });
     this.#noted = note.chunks;
@@ -77,6 +85,9 @@ export class PartialFile implements AsyncDisposable {
     await this.#noting;
     await this.#file.sync();
     const partial = `${this.#path}.part`;
+    const [ours, there] = await Promise.all([this.#file.stat(), lstat(partial)]);
+    if (ours.ino !== there.ino || ours.dev !== there.dev)
+      throw new StowageError('file-exists', `another download to ${this.#path} took the place of this one`);
     if (force) await rename(partial, this.#path);
     else {
       await link(partial, this.#path).catch((error: NodeJS.ErrnoException) => {
@@ -112,8 +123,8 @@ async function chunksOf(path: string, state: State): Promise<number> {
     return undefined;
   });
   if (!note || !partial?.isFile() || partial.size !== state.sizeBytes) return 0;
-  const { chunks, ...noted } = note;
-  return isDeepStrictEqual(noted, state) ? chunks : 0;
+  const { chunks, inode, ...noted } = note;
+  return inode === partial.ino && isDeepStrictEqual(noted, state) ? chunks : 0;
 }
 
 function parse(text: string): unknown {

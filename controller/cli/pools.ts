@@ -5,6 +5,7 @@ import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import type { PoolRow } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
+import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { editDocument } from './edit.ts';
 import { bytesColumn, type Listing, type ListOptions, listOptions, showList } from './listing.ts';
 import { fields, show } from './output.ts';
@@ -171,8 +172,10 @@ export function poolCommand(): Command {
     .description('make the storage of a stopped pool: its directory, its file system, its volume group')
     .option('--overwrite', 'format the storage, whatever is there')
     .option('--no-overwrite', 'format the storage, unless something is there')
-    .action(async (reference: string, options: { overwrite?: boolean }) => {
+    .addOption(yesOption())
+    .action(async (reference: string, options: Confirmation & { overwrite?: boolean }) => {
       const { overwrite } = options;
+      if (overwrite) await confirm(`Format the storage of ${reference}, whatever is on it?`, options);
       const query = overwrite === undefined ? '' : `?overwrite=${overwrite}`;
       await call(`${poolPath(poolReference(reference))}/build${query}`, { method: 'POST' });
       await show({ built: reference }, () => `pool ${reference} is built`);
@@ -191,7 +194,12 @@ export function poolCommand(): Command {
     .command('delete <host/pool>')
     .description('undefine a stopped pool; its volumes stay unless --storage removes the empty directory')
     .option('--storage', 'delete the empty directory too')
-    .action(async (reference: string, options: { storage?: boolean }) => {
+    .addOption(yesOption())
+    .action(async (reference: string, options: Confirmation & { storage?: boolean }) => {
+      await confirm(
+        `Undefine the pool ${reference}${options.storage ? ' and delete its directory' : ''}?`,
+        options,
+      );
       await call(`${poolPath(poolReference(reference))}?storage=${Boolean(options.storage)}`, {
         method: 'DELETE',
       });

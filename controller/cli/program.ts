@@ -13,18 +13,24 @@ import { tokenCommand } from './tokens.ts';
 import { volCommand } from './volumes.ts';
 import { xmlCommand } from './xml.ts';
 
+/** The options that the command which ran last can be given. */
+let options: string[] = [];
+
+export const lastOptions = (): readonly string[] => options;
+
 /** All commands, each with the options of answers. */
 export function makeProgram(): Command {
   const program = new Command('stowage')
     .description('storage pools and volumes across a fleet of hosts')
     .version(VERSION)
-    .showHelpAfterError()
+    .showHelpAfterError('(--help tells more)')
     .hook('preAction', (_program, action) => {
-      const options = action.optsWithGlobals();
-      useOutput(options);
+      const given = action.optsWithGlobals();
+      useOutput(given);
+      options = action.options.flatMap(({ long }) => long ?? []);
       const lists = action.options.some(({ long }) => long === '--columns');
-      if (['csv', 'name'].includes(options.output) && !lists)
-        throw new StowageError('invalid-argument', `-o ${options.output} is for lists`);
+      if (['csv', 'name'].includes(given.output) && !lists)
+        throw new StowageError('invalid-argument', `-o ${given.output} is for lists`);
     });
   for (const command of [
     hostCommand(),

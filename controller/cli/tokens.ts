@@ -4,6 +4,7 @@ import { ROLES } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
+import { count } from './numbers.ts';
 import { printable, show } from './output.ts';
 
 const DAY_MS = 24 * 3600_000;
@@ -24,9 +25,9 @@ export function tokenCommand(): Command {
     .command('create <name>')
     .description('make a token; its secret is shown this once')
     .addOption(new Option('--role <role>', 'what it may do').choices(ROLES).makeOptionMandatory())
-    .option('--days <count>', 'valid for so many days; default: until it is revoked')
-    .action(async (name: string, options: { role: string; days?: string }) => {
-      const expiresAt = options.days ? Date.now() + Number(options.days) * DAY_MS : undefined;
+    .option('--days <count>', 'valid for so many days; default: until it is revoked', count)
+    .action(async (name: string, options: { role: string; days?: number }) => {
+      const expiresAt = options.days ? Date.now() + options.days * DAY_MS : undefined;
       await show(
         await callJson<{ secret: string }>('/tokens', {
           method: 'POST',

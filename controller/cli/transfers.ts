@@ -11,7 +11,8 @@ import type { Source } from '../../shared/transfer/source.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import type { UploadState } from '../jobs/uploads.ts';
 import { call, callBytes, callJson } from './client.ts';
-import { Progress } from './output.ts';
+import { type Confirmation, confirm } from './confirm.ts';
+import { Progress, printable } from './output.ts';
 import { PartialFile, taken } from './partial-file.ts';
 import { type VolumeReference, volumePath } from './references.ts';
 
@@ -43,17 +44,23 @@ function isCut(error: unknown): boolean {
   return ['ECONNRESET', 'EPIPE', 'ETIMEDOUT'].includes((error as NodeJS.ErrnoException).code ?? '');
 }
 
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 /** Runs `attempt` again after a cut line, as long as something still moves now and then. */
 async function persist<T>(attempt: (moved: () => void) => Promise<T>): Promise<T> {
   let last = Date.now();
+  let told = false;
   for (let pauseMs = 500; ; pauseMs = Math.min(pauseMs * 2, 10_000)) {
     try {
       return await attempt(() => {
         last = Date.now();
         pauseMs = 500;
+        told = false;
       });
     } catch (error) {
       if (!isCut(error) || Date.now() - last > PATIENCE_MS) throw error;
+      if (!told) process.stderr.write(`\nstowage: ${printable(messageOf(error))}; trying again\n`);
+      told = true;
       await sleep(pauseMs);
     }
   }
@@ -63,7 +70,7 @@ async function persist<T>(attempt: (moved: () => void) => Promise<T>): Promise<T
 export async function uploadVolume(
   path: string,
   reference: VolumeReference,
-  options: { format?: string; as: Representation; allowUsed?: boolean },
+  { yes, ...options }: { format?: string; as: Representation; allowUsed?: boolean } & Confirmation,
 ): Promise<{ volume: Volume; replaced: boolean }> {
   await using file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
     throw new StowageError('invalid-argument', `${path} cannot be read: ${error.message}`);
@@ -73,13 +80,25 @@ export async function uploadVolume(
     throw new StowageError('invalid-argument', `${path} is not a file with content`);
   const source = fileSource(file, stat.size);
   const target = volumePath(reference);
-  const progress = new Progress(`upload ${reference.volume}`);
+  let asked = false;
+  const progress = new Progress(
+    `upload ${reference.volume}`,
+    'the same command goes on from here; to give it up: stowage job list, stowage job cancel',
+  );
   try {
     return await persist(async (moved) => {
       const upload = await callJson<UploadState>(`${target}/upload`, {
         method: 'POST',
         json: { ...options, sizeBytes: stat.size },
       });
+      if (upload.spec.replace && !asked) {
+        const question = `Replace what is in ${reference.host}/${reference.pool}/${reference.volume}?`;
+        await confirm(question, { yes }).catch(async (error) => {
+          await call(`${target}/upload`, { method: 'DELETE' });
+          throw error;
+        });
+        asked = true;
+      }
       const map = new ChunkMap(upload.spec.parts, upload.spec.digest);
       const digests = await (await call(`${target}/upload/digests`)).arrayBuffer();
       const there = ChunkDigests.parse(map, Buffer.from(digests));
@@ -172,7 +191,7 @@ async function downloadFile(
   }
   const map = new ChunkMap(layout.parts);
   const part = layout.parts.indexOf(image);
-  const progress = new Progress('download');
+  const progress = new Progress('download', 'the same command goes on from here');
   await using partial = await PartialFile.open(path, {
     volumeId: layout.volumeId,
     etag: layout.etag,

@@ -31,7 +31,12 @@ const formatOption = (text: string) =>
   new Option('--format <format>', text).choices(['raw', 'qcow2', 'ploop']);
 
 async function listVolumes(place: string | undefined, format: string | undefined): Promise<ListedVolume[]> {
-  const [host, pool] = place === undefined ? [] : splitReference(place);
+  const [host, pool, more] = place === undefined ? [] : splitReference(place);
+  if (more !== undefined)
+    throw new StowageError(
+      'invalid-argument',
+      `'${place}' is not HOST or HOST/POOL; one volume: stowage vol show ${place}`,
+    );
   const query = new URLSearchParams({ limit: String(PAGE) });
   if (host) query.set('host', host);
   if (pool) query.set('pool', pool);
@@ -129,7 +134,7 @@ function cloneName(source: string, target: string): string {
   );
 }
 
-interface UploadOptions {
+interface UploadOptions extends Confirmation {
   format?: string;
   as: 'image' | 'content';
   allowUsed?: boolean;
@@ -230,7 +235,11 @@ export function volCommand(): Command {
         method: 'POST',
         json: { name },
       });
-      await finish(job, options.wait, `${text} cloned to ${name}`);
+      await finish(
+        job,
+        options.wait,
+        `${text} cloned to ${[...text.split('/').slice(0, 2), name].join('/')}`,
+      );
     });
   vol
     .command('wipe <host/pool/vol>')
@@ -303,6 +312,7 @@ export function volCommand(): Command {
   vol
     .command('upload <file> <host/pool/vol>')
     .description('send a local file; goes on where an interrupted upload stopped')
+    .addOption(yesOption())
     .addOption(formatOption('container format of a new volume'))
     .addOption(asOption())
     .addOption(allowUsedOption())
@@ -360,7 +370,7 @@ export function volCommand(): Command {
           keepSource: Boolean(options.keepSource),
           allowUsed: Boolean(options.allowUsed),
           format: options.format,
-          limitBytesPerSecond: options.limit ? parseSize(options.limit) : undefined,
+          limitBytesPerSecond: options.limit ? parseSize(options.limit.replace(/\/s$/, '')) : undefined,
         };
         const job = await callJson<JobInfo>(`${volumePath(volumeReference(source))}/migrate`, {
           method: 'POST',

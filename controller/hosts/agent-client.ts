@@ -29,12 +29,12 @@ export interface AgentRequest {
 /** HTTP to one agent over whatever link there is: neither knows of the other. One stream a request. */
 export class AgentClient {
   readonly #open: () => Promise<Duplex>;
-  readonly #closed: AbortSignal | undefined;
+  readonly #linkEnd: () => AbortSignal | undefined;
 
-  /** Every request, whatever it waits for, ends when `closed` is aborted. */
-  constructor(open: () => Promise<Duplex>, closed?: AbortSignal) {
+  /** Every request, whatever it waits for, ends with the link that it began on: `linkEnd` gives the end of the present one. */
+  constructor(open: () => Promise<Duplex>, linkEnd: () => AbortSignal | undefined = () => undefined) {
     this.#open = open;
-    this.#closed = closed;
+    this.#linkEnd = linkEnd;
   }
 
   async #start(
@@ -42,9 +42,10 @@ export class AgentClient {
     options: AgentRequest,
     extra: Record<string, string> = {},
   ): Promise<ClientRequest> {
-    this.#closed?.throwIfAborted();
+    const linkEnd = this.#linkEnd();
+    linkEnd?.throwIfAborted();
     const stream = await this.#open();
-    const signals = [options.signal, this.#closed].filter((signal) => signal !== undefined);
+    const signals = [options.signal, linkEnd].filter((signal) => signal !== undefined);
     const headers: Record<string, string> = {
       host: 'agent',
       connection: 'close',

@@ -5,6 +5,8 @@ import { StowageError } from '../../shared/util/errors.ts';
 /** A document that an agent answers is never larger, nor is one of its lines. */
 const MOST_BYTES = 32 << 20;
 const MOST_LINE_CHARACTERS = 16 << 20;
+/** A line that an answer begins with comes within this time. */
+const FIRST_LINE_MS = 60_000;
 /** A document that was begun is ended within this time. */
 const DOCUMENT_MS = 60_000;
 
@@ -75,13 +77,20 @@ export async function* readLines(stream: IncomingMessage, silenceMs?: number): A
   }
 }
 
-/** The first JSON line of an answer that stays open as long as its request does; `more` gets those that follow. */
+/**
+ * The first JSON line of an answer that stays open as long as its request does; `more` gets those that follow. Throws
+ * `stream-cut` when it does not come.
+ */
 export async function readFirstLine(
   stream: IncomingMessage,
   more: (line: unknown) => void,
 ): Promise<unknown> {
   const lines = readLines(stream);
+  const timer = clock.after(FIRST_LINE_MS, () =>
+    stream.destroy(new StowageError('stream-cut', 'no first line')),
+  );
   const first = await lines.next().catch(() => ({ done: true, value: undefined }));
+  timer.stop();
   if (first.done) throw new StowageError('stream-cut', 'the agent ended its answer early');
   const rest = async (): Promise<void> => {
     for await (const line of lines) more(line);

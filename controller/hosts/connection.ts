@@ -36,6 +36,8 @@ export class HostConnection {
   readonly #makeLink: (signal: AbortSignal) => Promise<Link>;
   readonly #events: ConnectionEvents;
   readonly #stop = new AbortController();
+  /** Aborted when the present link is over: what was asked over it is not answered any more. */
+  #linkEnd = new AbortController();
   #link: Link | undefined;
   #reason = 'the first connection is being made';
   #kick = new AbortController();
@@ -44,10 +46,14 @@ export class HostConnection {
   constructor(makeLink: (signal: AbortSignal) => Promise<Link>, events: ConnectionEvents) {
     this.#makeLink = makeLink;
     this.#events = events;
-    this.client = new AgentClient(async () => {
-      if (!this.#link) throw new StowageError('host-unreachable', `the host is unreachable: ${this.#reason}`);
-      return this.#link.open();
-    }, this.#stop.signal);
+    this.client = new AgentClient(
+      async () => {
+        if (!this.#link)
+          throw new StowageError('host-unreachable', `the host is unreachable: ${this.#reason}`);
+        return this.#link.open();
+      },
+      () => this.#linkEnd.signal,
+    );
     this.#running = this.#run();
   }
 
@@ -57,7 +63,9 @@ export class HostConnection {
   }
 
   async close(): Promise<void> {
-    this.#stop.abort(new StowageError('host-unreachable', 'the host is being let go of'));
+    const gone = new StowageError('host-unreachable', 'the host is being let go of');
+    this.#stop.abort(gone);
+    this.#linkEnd.abort(gone);
     this.#kick.abort();
     this.#link?.close();
     await this.#running;
@@ -73,6 +81,7 @@ export class HostConnection {
       } catch (error) {
         this.#reason = toStowageError(error).message;
       }
+      this.#linkEnd.abort(new StowageError('host-unreachable', `the host is unreachable: ${this.#reason}`));
       this.#link?.close();
       this.#link = undefined;
       if (this.#stop.signal.aborted) return;
@@ -86,6 +95,7 @@ export class HostConnection {
   /** From one link's making to its end, which is always an error. */
   async #live(onUp: () => void): Promise<void> {
     const link = await this.#makeLink(this.#stop.signal);
+    if (!this.#stop.signal.aborted) this.#linkEnd = new AbortController();
     this.#link = link;
     const ended = new AbortController();
     void link.down.then((reason) => ended.abort(new StowageError('host-unreachable', reason)));

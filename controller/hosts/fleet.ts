@@ -89,7 +89,7 @@ export class Fleet {
       case 'local':
         return new LocalLink(address.socket);
       case 'ssh':
-        return SshLink.connect(address, await this.#payload());
+        return SshLink.connect(address, await this.#payload(), signal);
       case 'websocket':
         return this.#webSockets.next(hostId, signal);
     }

@@ -114,7 +114,8 @@ export class SshLink implements Link {
     this.down = down;
   }
 
-  static async connect(address: SshAddress, payload: AgentPayload): Promise<SshLink> {
+  /** Throws what `signal` is aborted with as soon as it is, whatever the host does. */
+  static async connect(address: SshAddress, payload: AgentPayload, signal: AbortSignal): Promise<SshLink> {
     const client = await connectSsh(
       address,
       await credentials(address),
@@ -125,7 +126,15 @@ export class SshLink implements Link {
       client.on('error', (error) => resolve(error.message));
     });
     try {
-      const { socket, bridge } = await installAgent(client, payload);
+      const { promise: gone, reject } = Promise.withResolvers<never>();
+      gone.catch(() => undefined);
+      const abort = (): void => reject(signal.reason);
+      signal.addEventListener('abort', abort);
+      if (signal.aborted) abort();
+      void down.then((reason) => reject(new StowageError('host-unreachable', reason)));
+      const { socket, bridge } = await Promise.race([installAgent(client, payload), gone]).finally(() =>
+        signal.removeEventListener('abort', abort),
+      );
       return new SshLink(
         client,
         bridge ? () => execChannel(client, bridge) : () => forward(client, socket),

@@ -16,6 +16,7 @@ import { clientTls } from '../../shared/transfer/tls.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
+import { FailedAttempts, MOST_FAILURES } from '../auth/failed-attempts.ts';
 import type { Store } from '../store/open.ts';
 import type { HostRow } from '../store/schema.ts';
 import { type HostAddress, hostAddressSchema, type Link } from './link.ts';
@@ -103,6 +104,7 @@ export class WebSocketLinks {
   readonly #store: Store;
   readonly #audit: AuditTrail;
   readonly #key: KeyObject;
+  readonly #failures = new FailedAttempts();
   readonly #server = new WebSocketServer({ noServer: true, maxPayload: 64 << 10, perMessageDeflate: false });
   readonly #streams = new WebSocketServer({ noServer: true, perMessageDeflate: false });
   readonly #openings = new Map<string, (stream: Duplex) => void>();
@@ -196,16 +198,20 @@ export class WebSocketLinks {
     } catch (error) {
       timer.stop();
       const reason = error instanceof Error ? error.message : String(error);
-      await this.#audit
-        .append({
-          actor: 'agent',
-          source,
-          action: 'host.link',
-          target: '',
-          outcome: 'refused',
-          detail: reason,
-        })
-        .catch(() => undefined);
+      // Nobody fills the trail by being refused.
+      const { count, tooMany } = this.#failures.note(source);
+      if (!tooMany)
+        await this.#audit
+          .append({
+            actor: 'agent',
+            source,
+            action: 'host.link',
+            target: '',
+            outcome: 'refused',
+            detail:
+              count === MOST_FAILURES ? `${reason}; more from there in this minute are not recorded` : reason,
+          })
+          .catch(() => undefined);
       if (socket.readyState === socket.OPEN)
         socket.send(JSON.stringify({ type: 'refused', reason } satisfies LinkMessage));
       socket.close();

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 import { type Pool, type PoolDefinition, poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { type Volume, volumeSchema } from '../../shared/conf/volume.ts';
 import type { AgentEvent, KnownPool } from '../../shared/protocol/agent.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Store } from '../store/open.ts';
 import type { HostRow, PoolRow, VolumeRow } from '../store/schema.ts';
@@ -29,6 +30,9 @@ export interface VolumeFilter {
 
 type PoolAnswer = Omit<PoolRow, 'definition' | 'generation' | 'revision'> & { host: string };
 type VolumeAnswer = Omit<VolumeRow, 'details'>;
+
+/** Longest that a caller waits for what it changed to be shown. */
+const SHOWN_MS = 2000;
 
 /** All but the whole documents, which are for those who ask for one. */
 const POOL_COLUMNS = [
@@ -93,7 +97,8 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
       case 'pool-gone':
         return this.#forgetPool(host, event.pool);
       case 'volumes-begin':
-        this.#listing.set(`${host.id}/${event.pool}`, new Set());
+        if (await isPool(this.#store, host.id, event.pool))
+          this.#listing.set(`${host.id}/${event.pool}`, new Set());
         return;
       case 'volumes':
         return this.#applyVolumes(host, event);
@@ -189,23 +194,29 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
       .execute();
   }
 
-  async putVolume(host: Pick<HostRow, 'id' | 'name'>, pool: string, volume: Volume): Promise<void> {
-    const changed = await this.#store
-      .transaction()
-      .execute((store) => putVolumes(store, host, pool, [volume]));
-    if (changed.length > 0)
-      this.tell({ type: 'volume', host: host.name, pool, volume: volume.name, now: volume });
-  }
-
-  /** The volume with this id, wherever it was found; one that was made in its place since stays. */
-  async removeVolume(
-    host: Pick<HostRow, 'id' | 'name'>,
-    pool: string,
-    name: string,
-    id: string,
-  ): Promise<void> {
-    if (await removeVolume(this.#store, host.id, pool, name, id))
-      this.tell({ type: 'volume-gone', host: host.name, pool, volume: name });
+  /**
+   * Settles when the inventory shows what an agent has just answered, or after a moment: only what agents tell in order is
+   * written, and the telling may come after the answer.
+   */
+  async shows(host: string, pool: string, name: string, etag: string | undefined): Promise<void> {
+    const changed = Promise.withResolvers<void>();
+    const look = async (): Promise<void> => {
+      const [found] = await this.volumes({ host, pool, name, limit: 1 });
+      if (etag === undefined ? !found : found?.etag === etag) changed.resolve();
+    };
+    const heard = (event: FleetEvent): void => {
+      if (event.host === host && event.pool === pool && event.volume === name)
+        void look().catch(changed.reject);
+    };
+    const timer = clock.after(SHOWN_MS, () => changed.resolve());
+    this.on('event', heard);
+    try {
+      await look();
+      await changed.promise;
+    } finally {
+      timer.stop();
+      this.off('event', heard);
+    }
   }
 
   // ---- what people ask ----
@@ -222,8 +233,25 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
 
   async pool(host: string, name: string): Promise<PoolAnswer> {
     const found = (await this.pools(host)).find((pool) => pool.name === name);
-    if (!found) throw new StowageError('pool-not-found', `host '${host}' has no pool '${name}'`);
-    return found;
+    if (found) return found;
+    const known = await this.#store
+      .selectFrom('hosts')
+      .select('id')
+      .where('name', '=', host)
+      .executeTakeFirst();
+    if (!known) throw new StowageError('host-not-found', `there is no host '${host}'`);
+    throw new StowageError('pool-not-found', `host '${host}' has no pool '${name}'`);
+  }
+
+  /** A pool of which it is known what is in it. Throws `pool-inactive` for one that is not started. */
+  async knownPool(host: string, name: string): Promise<PoolAnswer> {
+    const pool = await this.pool(host, name);
+    if (pool.state === 'inactive')
+      throw new StowageError(
+        'pool-inactive',
+        `pool '${host}/${name}' is not started; what is in it is not known`,
+      );
+    return pool;
   }
 
   /** A pool as its owner defined it. */
@@ -294,9 +322,20 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
 
   async volume(host: string, pool: string, name: string): Promise<VolumeAnswer> {
     const [found] = await this.volumes({ host, pool, name, limit: 1 });
-    if (!found) throw new StowageError('volume-not-found', `pool '${host}/${pool}' has no volume '${name}'`);
-    return found;
+    if (found) return found;
+    await this.knownPool(host, pool);
+    throw new StowageError('volume-not-found', `pool '${host}/${pool}' has no volume '${name}'`);
   }
+}
+
+async function isPool(store: Store, hostId: string, name: string): Promise<boolean> {
+  const found = await store
+    .selectFrom('pools')
+    .select('name')
+    .where('host_id', '=', hostId)
+    .where('name', '=', name)
+    .executeTakeFirst();
+  return found !== undefined;
 }
 
 /** Whether it was there. */
@@ -327,13 +366,7 @@ async function putVolumes(
   pool: string,
   volumes: readonly Volume[],
 ): Promise<Volume[]> {
-  const known = await store
-    .selectFrom('pools')
-    .select('name')
-    .where('host_id', '=', id)
-    .where('name', '=', pool)
-    .executeTakeFirst();
-  if (!known) return [];
+  if (!(await isPool(store, id, pool))) return [];
   // An agent may name one twice: the last word counts.
   const last = new Map(volumes.map((volume) => [volume.name, volume]));
   if (last.size === 0) return [];

@@ -240,7 +240,7 @@ export class Uploads {
           patient: true,
         },
       );
-      await this.#inventory.putVolume(await this.#fleet.row(host), spec.pool, volume);
+      await this.#inventory.shows(host, spec.pool, volume.name, volume.etag);
       await this.#jobs.finish(upload.job);
       return volume;
     } catch (error) {

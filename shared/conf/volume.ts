@@ -57,14 +57,15 @@ const timeSchema = z.string().regex(/^\d+(\.\d{9})?$/);
 export const volumeSchema = z.object({
   /** Random, never used again, kept through renames and migrations. */
   id: z.uuid(),
-  name: z.string(),
+  /** Any name that a file can have. */
+  name: z.string().regex(/^[^/\0]{1,255}$/),
   type: z.enum(VOLUME_TYPES),
   /** `unknown` while its bytes could not be read; `damaged` says why. Nothing is done to it then. */
   format: z.enum([...volumeFormatSchema.options, 'unknown']),
   /** Where it is on its host: a path, or where a client of its storage finds it. Also its key, as in libvirt. */
-  path: z.string(),
-  capacityBytes: z.number(),
-  allocationBytes: z.number(),
+  path: z.string().max(8192),
+  capacityBytes: z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER),
+  allocationBytes: z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER),
   permissions: permissionsSchema.optional(),
   timestamps: z
     .object({ atime: timeSchema, mtime: timeSchema, ctime: timeSchema, btime: timeSchema.optional() })
@@ -74,9 +75,9 @@ export const volumeSchema = z.object({
   compat: z.enum(['0.10', '1.1']).optional(),
   clusterBytes: z.number().optional(),
   features: z.array(z.enum(QCOW2_FEATURES)).optional(),
-  snapshotCount: z.number(),
+  snapshotCount: z.number().int().nonnegative(),
   /** Changes whenever the stored bytes may have changed. */
-  etag: z.string(),
+  etag: z.string().max(200),
   /** Why it cannot be used. */
   damaged: z.string().optional(),
 });

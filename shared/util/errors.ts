@@ -29,6 +29,7 @@ export const ERRORS = {
   'snapshot-exists': 409,
   'domain-exists': 409,
   'file-exists': 409,
+  'token-exists': 409,
   // what stands in the way
   'volume-in-use': 409,
   'volume-used': 409,

@@ -140,10 +140,9 @@ describe('the inventory', () => {
     await using room = await openRoom();
     const [old, made] = [volume('a'), volume('a')];
     await room.tell({ type: 'begin', pools: ['p'] }, pool('p'), ...listing('p', [old], 1));
-    await room.inventory.putVolume(host, 'p', made);
+    await room.tell({ type: 'volumes', pool: 'p', volumes: [made], gone: [] });
     room.told.length = 0;
     await room.tell({ type: 'volumes', pool: 'p', volumes: [], gone: [{ name: 'a', id: old.id }] });
-    await room.inventory.removeVolume(host, 'p', 'a', old.id);
     assert.deepEqual(room.told, []);
     assert.equal((await room.inventory.volume('h', 'p', 'a')).id, made.id);
   });
@@ -154,7 +153,6 @@ describe('the inventory', () => {
       { type: 'begin', pools: [] },
       { type: 'volumes', pool: 'x', volumes: [volume('a')], gone: [] },
     );
-    await room.inventory.putVolume(host, 'x', volume('b'));
     assert.deepEqual(await room.names(), []);
   });
 

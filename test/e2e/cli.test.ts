@@ -263,6 +263,110 @@ describe('the command line', () => {
     );
   });
 
+  test('a controller ends though somebody follows a list, and the token goes to no other', async () => {
+    const child = execFile(join(controller.directory, 'bin/stowage'), ['vol', 'list', '--watch', '-q'], {
+      env: environment(),
+    });
+    let shown = '';
+    child.stdout!.on('data', (text) => {
+      shown += text;
+    });
+    await until('the list', () => shown.includes('local/default/small'));
+    await controller.cliOk('vol', 'create', 'local/default/followed', '--capacity', '1M');
+    await until('the change', () => shown.includes('local/default/followed'));
+    await controller.cliOk('vol', 'delete', 'local/default/followed');
+    const began = Date.now();
+    await controller.kill('SIGTERM');
+    assert.ok(Date.now() - began < 20_000);
+    await until('the end of the watcher', () => child.exitCode !== null);
+    assert.equal(child.exitCode, 6);
+    await controller.restart();
+    const heard: string[] = [];
+    const thief = createServer((socket) => {
+      socket.on('data', (data) => heard.push(data.toString()));
+      socket.on('error', () => undefined);
+      socket.end('HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi');
+    });
+    const port = await freePort();
+    await new Promise<void>((done) => thief.listen(port, '127.0.0.1', done));
+    const env = { STOWAGE_DATA: controller.directory, STOWAGE_TOKEN: undefined };
+    assert.equal((await controller.cliIn({ ...env, STOWAGE_URL: undefined }, 'vol', 'list')).status, 0);
+    const elsewhere = await controller.cliIn(
+      { ...env, STOWAGE_URL: `http://127.0.0.1:${port}` },
+      'vol',
+      'list',
+    );
+    assert.equal(elsewhere.status, 5);
+    const foreign = await controller.cliIn({ STOWAGE_URL: `http://127.0.0.1:${port}` }, 'vol', 'list');
+    assert.match(foreign.stderr, /no controller of Stowage/);
+    assert.equal(heard.length, 1);
+    assert.match(
+      (await controller.cliIn({ STOWAGE_URL: 'localhost:1' }, 'vol', 'list')).stderr,
+      /STOWAGE_URL is/,
+    );
+    thief.close();
+  });
+
+  test('what is mistyped is told, and does nothing', async () => {
+    const refused = (code: string, ...args: string[]) => controller.cliRefused(code, ...args);
+    assert.match(await refused('invalid-argument', 'vol', 'list', 'local/default/small'), /vol show/);
+    assert.match(
+      await refused('host-not-found', 'vol', 'migrate', 'local/default/small', 'nohost/p'),
+      /nohost/,
+    );
+    assert.match(
+      await refused('shrink-refused', 'vol', 'resize', 'local/default/small', '512K'),
+      /\(--shrink\) \[shrink-refused\]/,
+    );
+    assert.match((await controller.cli('job', 'show', 'abc')).stderr, /whole number/);
+    assert.match(
+      (await controller.cli('token', 'create', 'x', '--role', 'viewer', '--days', '0')).stderr,
+      /whole number/,
+    );
+    assert.match((await controller.cliAs('wrong', 'vol', 'list')).stderr, /no token of Stowage/);
+    await refused('token-exists', 'token', 'create', 'admin', '--role', 'viewer');
+    await controller.cliOk(
+      'pool',
+      'create',
+      'local/stopped',
+      '--type',
+      'dir',
+      '--target',
+      join(room.path, 'stopped'),
+    );
+    await controller.cliOk('vol', 'create', 'local/stopped/v', '--capacity', '1M');
+    await controller.cliOk('pool', 'stop', 'local/stopped');
+    await refused('pool-inactive', 'vol', 'list', 'local/stopped');
+    await refused('pool-inactive', 'vol', 'show', 'local/stopped/v');
+    await controller.cliOk('pool', 'delete', 'local/stopped');
+    writeFileSync(
+      join(room.path, 'container'),
+      Buffer.concat([Buffer.from('QFI\xfb', 'latin1'), Buffer.alloc(MIB)]),
+    );
+    await refused(
+      'invalid-image',
+      ...['vol', 'upload', join(room.path, 'container'), 'local/default/content', '--as', 'content'],
+    );
+  });
+
+  test('on a terminal an upload over a volume asks, and Ctrl-C gives the terminal back', async () => {
+    const image = join(room.path, 'image');
+    const { status, stdout } = await atTerminal(`stowage vol upload ${image} local/default/moving`, 'n\\n');
+    assert.match(stdout, /Replace what is in local\/default\/moving\?/);
+    assert.equal(status, 130);
+    assert.equal(await controller.cliOk('job', 'list', '--state', 'running', '-q'), '');
+    writeFileSync(join(room.path, 'long'), randomBytes(200 * MIB));
+    using road = await brittleRoad();
+    const typing = `(sleep 1.2; printf '\\003'; sleep 1) | script -qec "stowage vol download local/default/moving - > /dev/null; stowage vol upload ${join(room.path, 'long')} local/default/long" /dev/null`;
+    const cut = await execute('bash', ['-c', typing], { ...environment(), STOWAGE_URL: road.url });
+    if (cut.stdout.includes('goes on from here'))
+      assert.ok(cut.stdout.lastIndexOf('\u001b[?25h') > cut.stdout.lastIndexOf('\u001b[?25l'));
+    for (const id of (await controller.cliOk('job', 'list', '--state', 'running', '-q'))
+      .split('\n')
+      .filter(Boolean))
+      await controller.cliOk('job', 'cancel', id);
+  });
+
   describe('completion', () => {
     const words = async (...typed: string[]): Promise<string[]> =>
       (await controller.cliOk('complete', '--', ...typed)).split('\n').filter(Boolean);
