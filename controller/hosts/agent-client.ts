@@ -40,9 +40,9 @@ export class AgentClient {
   async #start(
     path: string,
     options: AgentRequest,
+    linkEnd: AbortSignal | undefined,
     extra: Record<string, string> = {},
   ): Promise<ClientRequest> {
-    const linkEnd = this.#linkEnd();
     linkEnd?.throwIfAborted();
     const stream = await this.#open();
     const signals = [options.signal, linkEnd].filter((signal) => signal !== undefined);
@@ -68,10 +68,11 @@ export class AgentClient {
 
   /** The answer, its body not yet read. Throws the agent's own error, or `stream-cut` when the link broke. */
   async stream(path: string, options: AgentRequest = {}): Promise<IncomingMessage> {
-    const outgoing = await this.#start(path, options);
+    const linkEnd = this.#linkEnd();
+    const outgoing = await this.#start(path, options, linkEnd);
     const answered = new Promise<IncomingMessage>((resolve, reject) => {
       outgoing.once('response', resolve);
-      outgoing.once('error', (error) => reject(brokenLink(error, options.signal)));
+      outgoing.once('error', (error) => reject(brokenLink(error, options.signal, linkEnd)));
     });
     answered.catch(() => undefined);
     const stall = options.patient
@@ -97,7 +98,7 @@ export class AgentClient {
         );
         if (response && response.statusCode! >= 400)
           throw fromProblem(parseJson(await readText(response)), 'internal', 'the agent refused the data');
-        throw brokenLink(error, options.signal);
+        throw brokenLink(error, options.signal, linkEnd);
       }
       throw error;
     } finally {
@@ -133,7 +134,11 @@ export class AgentClient {
 
   /** A stream for the opaque bytes of a relayed transfer. */
   async upgrade(path: string, signal?: AbortSignal): Promise<Duplex> {
-    const outgoing = await this.#start(path, { signal }, { connection: 'Upgrade', upgrade: RELAY_UPGRADE });
+    const linkEnd = this.#linkEnd();
+    const outgoing = await this.#start(path, { signal }, linkEnd, {
+      connection: 'Upgrade',
+      upgrade: RELAY_UPGRADE,
+    });
     return new Promise((resolve, reject) => {
       outgoing.once('upgrade', (_response, socket, head) => {
         if (head.length > 0) socket.unshift(head);
@@ -143,7 +148,7 @@ export class AgentClient {
         response.resume();
         reject(new StowageError('transfer-not-found', `the agent does not relay: ${response.statusCode}`));
       });
-      outgoing.once('error', (error) => reject(brokenLink(error, signal)));
+      outgoing.once('error', (error) => reject(brokenLink(error, signal, linkEnd)));
       outgoing.end();
     });
   }
@@ -154,15 +159,16 @@ export function agentVolumePath({ pool, volume }: { pool: string; volume: string
   return `/v1/pools/${encodeURIComponent(pool)}/volumes/${encodeURIComponent(volume)}`;
 }
 
-function brokenLink(error: unknown, signal?: AbortSignal): Error {
+function brokenLink(error: unknown, signal?: AbortSignal, linkEnd?: AbortSignal): Error {
   if (isStowageError(error)) return error;
   if (signal?.aborted)
     return isStowageError(signal.reason)
       ? signal.reason
       : new StowageError('cancelled', 'the operation was cancelled');
+  const why = linkEnd?.aborted ? linkEnd.reason : error;
   return new StowageError(
     'stream-cut',
-    `the link to the agent broke: ${error instanceof Error ? error.message : error}`,
+    `the link to the agent broke: ${why instanceof Error ? why.message : why}`,
     { cause: error },
   );
 }

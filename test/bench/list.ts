@@ -18,6 +18,8 @@ for (let index = 0; index < 1000; index++) {
 await controller.cliOk('pool', 'create', 'local/bench', '--type', 'dir', '--target', pool);
 await libvirtd.pool('bench', pool);
 
+const installed = join(controller.directory, 'bin/stowage');
+const environment = { ...process.env, STOWAGE_URL: controller.url, STOWAGE_TOKEN: controller.token };
 const refresh = (): Promise<unknown> => controller.api('/hosts/local/pools/bench/refresh', {});
 const list = async (): Promise<void> => {
   const rows = await controller.api<unknown[]>('/volumes?pool=bench&limit=1000');
@@ -48,6 +50,10 @@ await compare(
 await compare(
   'list 1000 qcow2 volumes with details, as the command line does',
   [
+    {
+      name: 'stowage vol list, installed',
+      run: () => seconds(() => execute(installed, ['vol', 'list', 'local/bench'], environment)),
+    },
     { name: 'stowage vol list', run: () => seconds(() => controller.cliOk('vol', 'list', 'local/bench')) },
     {
       name: 'virsh vol-list --details',

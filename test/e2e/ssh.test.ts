@@ -3,8 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import ssh2 from 'ssh2';
 import { TestController, until } from '../support/controller.ts';
-import { startHost, type TestHost } from '../support/hosts.ts';
+import { freePort, startHost, type TestHost } from '../support/hosts.ts';
 import { isRoot, scratch } from '../support/scratch.ts';
 
 describe('ways to a host by SSH', () => {
@@ -91,6 +92,32 @@ describe('ways to a host by SSH', () => {
     }
     for (const name of ['id_ed25519', 'id_rsa'])
       for (const path of [name, `${name}.pub`]) rmSync(join(keys, path));
+  });
+
+  test('a host that lets us in and never answers can be removed, and keeps no controller from ending', async () => {
+    const mute = new ssh2.Server(
+      { hostKeys: [ssh2.utils.generateKeyPairSync('ed25519').private] },
+      (client) =>
+        void client
+          .on('authentication', (context) => context.accept())
+          .on('error', () => undefined)
+          .on('session', (accept) => void accept().on('exec', (accept) => void accept())),
+    );
+    const port = await freePort();
+    await new Promise<void>((done) => mute.listen(port, '127.0.0.1', done));
+    const add = (name: string) =>
+      controller.cliOk('host', 'add', name, `ssh://x@127.0.0.1:${port}`, '--accept-new', '--no-wait');
+    await add('mute');
+    await new Promise((done) => setTimeout(done, 1500));
+    const began = Date.now();
+    await controller.cliOk('host', 'remove', 'mute');
+    await add('mute-too');
+    await new Promise((done) => setTimeout(done, 1500));
+    await controller.kill('SIGTERM');
+    assert.ok(Date.now() - began < 25_000);
+    await controller.restart();
+    await controller.cliOk('host', 'remove', 'mute-too');
+    mute.close();
   });
 
   test('an alias of ~/.ssh/config says where, as whom and with which key', async () => {

@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { WebSocket } from 'ws';
 import { keepConnected } from '../../agent/connect.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { volumeSchema } from '../../shared/conf/volume.ts';
@@ -213,6 +214,57 @@ describe('an enrolled agent that lies', () => {
     assert.equal(JSON.parse(notes).spec.volumeId, undefined);
     await controller.cliOk('job', 'cancel', String(job.id));
     await controller.cliOk('host', 'remove', 'source');
+  });
+
+  test('what was asked of a host ends with its link; refused ones fill no trail; odd names end no list', async () => {
+    const agentId = randomUUID();
+    let asked = 0;
+    const odd = eventsOfLiar(randomUUID()).map((event) =>
+      event.type === 'volumes'
+        ? { ...event, volumes: event.volumes.map((each) => ({ ...each, name: 'a/b' })) }
+        : event,
+    );
+    const handler = honestFirst(agentId, (request, response) => {
+      if (request.url === '/v1/events')
+        for (const event of eventsOfLiar(agentId)) response.write(`${JSON.stringify(event)}\n`);
+      else if (request.url?.endsWith('/refuse-used')) response.end('{}');
+      else asked++;
+    });
+    {
+      await using _agent = await dial('cable', agentId, handler);
+      await until('its volume to be known', async () =>
+        (await controller.cliOk('vol', 'list')).includes('cable/p/v'),
+      );
+      const resize = controller.cli('vol', 'resize', 'cable/p/v', '4M');
+      await until('it to be asked', () => asked > 0);
+      // The agent hangs up, and answers no more.
+      await _agent[Symbol.asyncDispose]();
+      await within(resize, 'the end of what was asked');
+      assert.match((await resize).stderr, /stream-cut|host-unreachable/);
+    }
+    await within(controller.cliOk('host', 'remove', 'cable'), 'host remove');
+    const before = (await controller.api<unknown[]>('/audit?limit=1000')).length;
+    for (let count = 0; count < 60; count++) {
+      const socket = new WebSocket(`${controller.url.replace('http', 'ws')}/api/v1/agents/link`);
+      await new Promise<void>((done) => {
+        socket.on('open', () => socket.send('{}'));
+        socket.on('close', () => done());
+        socket.on('error', () => done());
+      });
+    }
+    assert.ok((await controller.api<unknown[]>('/audit?limit=1000')).length - before <= 25);
+    const slashes = randomUUID();
+    await using _odd = await dial(
+      'odd',
+      slashes,
+      honestFirst(slashes, (_request, response) => {
+        for (const event of odd) response.write(`${JSON.stringify(event)}\n`);
+      }),
+    );
+    await new Promise((done) => setTimeout(done, 1500));
+    await within(controller.cliOk('vol', 'list'), 'a list');
+    assert.doesNotMatch(await controller.cliOk('vol', 'list'), /odd/);
+    await controller.cliOk('host', 'remove', 'odd');
   });
 
   test('a controller with such agents ends when it is told to', async () => {
