@@ -81,9 +81,13 @@ async function runInTestHost(
   };
   const timer = setTimeout(kill, PATIENCE_MS);
   process.once('exit', kill);
+  // A test run that is stopped leaves no guest behind.
+  const stopped = (): void => process.exit(143);
+  process.once('SIGTERM', stopped);
   await new Promise((done) => child.once('close', done));
   clearTimeout(timer);
   process.off('exit', kill);
+  process.off('SIGTERM', stopped);
   kill();
   rmSync(run, { recursive: true, force: true });
   const read = (name: string): string => {
