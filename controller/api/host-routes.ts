@@ -1,5 +1,7 @@
+import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { agentInfoSchema, doctorFindingSchema } from '../../shared/protocol/agent.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import type { Parts } from '../controller.ts';
 import type { ApiHttp } from './http.ts';
@@ -54,6 +56,23 @@ export function hostRoutes(http: ApiHttp, { fleet, leases }: Parts): void {
       const { name, fingerprint, acceptNew, ...address } = request.body;
       request.note = { target: name, detail: `${address.user}@${address.hostname}:${address.port}` };
       return reply.code(201).send(await fleet.addSsh(name, address, { fingerprint, acceptNew }));
+    },
+  );
+  /** What to carry to a host that dials in. Their digests are told to those who may enrol one. */
+  http.get('/api/v1/agent', { config: { role: 'viewer' }, schema: { tags } }, async () =>
+    [...(await fleet.agentFiles())].map(([name, bytes]) => ({
+      name,
+      sizeBytes: bytes.length,
+      sha256: createHash('sha256').update(bytes).digest('hex'),
+    })),
+  );
+  http.get(
+    '/api/v1/agent/:file',
+    { config: { role: 'public' }, schema: { tags, params: z.object({ file: nameSchema }) } },
+    async (request, reply) => {
+      const bytes = (await fleet.agentFiles()).get(request.params.file);
+      if (!bytes) throw new StowageError('route-not-found', `an agent has no file '${request.params.file}'`);
+      return reply.type('application/octet-stream').send(bytes);
     },
   );
   http.post(

@@ -146,6 +146,9 @@ export async function callJson<T>(path: string, options: CallOptions = {}): Prom
   }
 }
 
+/** Where the controller is, without a path. */
+export const controllerUrl = (): string => new URL(credentials().url).origin;
+
 export function eventsUrl(): { url: string; headers: Record<string, string> } {
   const { url, token } = credentials();
   return {

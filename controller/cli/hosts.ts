@@ -4,7 +4,7 @@ import type { AgentInfo, DoctorFinding } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import type { HostInfo } from '../hosts/fleet.ts';
-import { call, callJson } from './client.ts';
+import { call, callJson, controllerUrl } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, table, timeColumn } from './listing.ts';
 import { fields, printable, show, time } from './output.ts';
@@ -16,6 +16,29 @@ function where(host: HostInfo): string {
   if (kind === 'ssh') return `ssh://${user}@${hostname}:${port}`;
   if (kind === 'websocket') return enrolled ? 'dials in' : 'has not dialled in yet';
   return 'this machine';
+}
+
+interface AgentFile {
+  name: string;
+  sha256: string;
+}
+
+/** What to do on the host, word for word. */
+function enrolmentText(token: string, expiresAt: number, files: AgentFile[]): string {
+  const url = controllerUrl();
+  return [
+    `token    ${token}`,
+    `expires  ${time(expiresAt)}`,
+    '',
+    'On the host, as root and with Node 24 or later, where it reaches the controller by this URL:',
+    '',
+    ...files.map((file) => `  curl -fsSO ${new URL(`/api/v1/agent/${file.name}`, url).href}`),
+    "  sha256sum -c <<'END'",
+    ...files.map((file) => `${file.sha256}  ${file.name}`),
+    'END',
+    '  (umask 077 && cat > token)          # the token, then Ctrl-D',
+    `  node stowage-agent.mjs connect ${url} --token-file token`,
+  ].join('\n');
 }
 
 const HOSTS: Listing<HostInfo> = {
@@ -87,22 +110,16 @@ export function hostCommand(): Command {
   host
     .command('token <name>')
     .description('make a one-time token with which an agent may dial in as NAME')
-    .action(
-      async (name: string) =>
-        await show(
-          await callJson<{ token: string; expiresAt: number }>(`${hostPath(name)}/enrolment`, {
-            method: 'POST',
-          }),
-          ({ token, expiresAt }) =>
-            [
-              `token    ${token}`,
-              `expires  ${time(expiresAt)}`,
-              '',
-              'On the host, put the token into a file that only root can read, then:',
-              '  stowage-agent connect CONTROLLER-URL --token-file FILE',
-            ].join('\n'),
-        ),
-    );
+    .action(async (name: string) => {
+      const { token, expiresAt } = await callJson<{ token: string; expiresAt: number }>(
+        `${hostPath(name)}/enrolment`,
+        { method: 'POST' },
+      );
+      const files = await callJson<AgentFile[]>('/agent');
+      await show({ token, expiresAt, files }, () => enrolmentText(token, expiresAt, files), {
+        isRemark: false,
+      });
+    });
   listOptions(host.command('list'), { followed: true })
     .description('all hosts, how they are reached, and whether they are')
     .action((options: ListOptions) => showList(HOSTS, () => callJson<HostInfo[]>('/hosts'), options));

@@ -185,6 +185,14 @@ export class Fleet {
     return connection.client;
   }
 
+  /** The files of an agent, for a host that the controller cannot reach: what it runs, and its native helper beside it. */
+  async agentFiles(): Promise<Map<string, Buffer>> {
+    const { bundle, helper } = await this.#payload();
+    const files = new Map([['stowage-agent.mjs', bundle]]);
+    if (helper) files.set('koffi.node', helper);
+    return files;
+  }
+
   /** Under which addresses this controller itself knows a host; what its agent says of that does not count. */
   async addresses(name: string): Promise<string[]> {
     const { id, address } = await this.row(name);

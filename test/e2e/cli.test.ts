@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -365,6 +365,35 @@ describe('the command line', () => {
       .split('\n')
       .filter(Boolean))
       await controller.cliOk('job', 'cancel', id);
+  });
+
+  test('a host that dials in needs no more than what host token says', async () => {
+    const text = await controller.cliOk('host', 'token', 'far');
+    const [, token] = /^token +(\S+)/.exec(text)!;
+    const lines = text.split('\n').filter((line) => /^ {2}(curl|sha256sum)|^[0-9a-f]{64} |^END$/.test(line));
+    const directory = join(room.path, 'far');
+    mkdirSync(directory);
+    writeFileSync(join(directory, 'token'), `${token}\n`);
+    const fetched = await execute('bash', [
+      '-c',
+      `set -e; cd ${directory}; ${lines.map((line) => line.trim()).join('\n')}`,
+    ]);
+    assert.equal(fetched.status, 0, fetched.stderr);
+    const [, url] = /connect (\S+) --token-file token/.exec(text)!;
+    const agent = execFile(
+      process.execPath,
+      ['stowage-agent.mjs', 'connect', url!, '--token-file', 'token', '--state', join(directory, 'state')],
+      { cwd: directory },
+    );
+    try {
+      await until('it is reachable', async () =>
+        /far +websocket +reachable/.test(await controller.cliOk('host', 'list')),
+      );
+      assert.equal((await controller.fetch('/agent/passwd')).status, 404);
+    } finally {
+      agent.kill('SIGTERM');
+    }
+    await controller.cliOk('host', 'remove', 'far');
   });
 
   describe('completion', () => {
