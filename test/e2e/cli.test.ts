@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -355,12 +356,19 @@ describe('the command line', () => {
     assert.match(stdout, /Replace what is in local\/default\/moving\?/);
     assert.equal(status, 130);
     assert.equal(await controller.cliOk('job', 'list', '--state', 'running', '-q'), '');
-    writeFileSync(join(room.path, 'long'), randomBytes(200 * MIB));
-    using road = await brittleRoad();
-    const typing = `(sleep 1.2; printf '\\003'; sleep 1) | script -qec "stowage vol download local/default/moving - > /dev/null; stowage vol upload ${join(room.path, 'long')} local/default/long" /dev/null`;
-    const cut = await execute('bash', ['-c', typing], { ...environment(), STOWAGE_URL: road.url });
-    if (cut.stdout.includes('goes on from here'))
-      assert.ok(cut.stdout.lastIndexOf('\u001b[?25h') > cut.stdout.lastIndexOf('\u001b[?25l'));
+    writeFileSync(join(room.path, 'long'), randomBytes(300 * MIB));
+    const upload = `stowage vol upload ${join(room.path, 'long')} local/default/long`;
+    const child = spawn('script', ['-qec', upload, '/dev/null'], { env: environment() });
+    let shown = '';
+    child.stdout.on('data', (data) => {
+      // Ctrl-C, as soon as the bar moves.
+      if (!/MiB of/.test(shown) && /MiB of/.test(shown + String(data))) child.stdin.write('\u0003');
+      shown += String(data);
+    });
+    const [ended] = (await once(child, 'close')) as [number];
+    assert.equal(ended, 130);
+    assert.match(shown, /goes on from here/);
+    assert.ok(shown.lastIndexOf('\u001b[?25h') > shown.lastIndexOf('\u001b[?25l'));
     for (const id of (await controller.cliOk('job', 'list', '--state', 'running', '-q'))
       .split('\n')
       .filter(Boolean))
