@@ -163,7 +163,7 @@ describe('what is refused, and on record', () => {
         '1M',
       );
       assert.equal(refused.status, 5);
-      assert.match(refused.stderr, /vera is a viewer/);
+      assert.match(refused.stderr, /'vera' has the role viewer/);
       const record = await lastRecord('volume.create', 'refused');
       assert.equal(record?.actor, 'vera');
       assert.equal(
