@@ -66,12 +66,16 @@ class WebSocketLink implements Link {
   open(): Promise<Duplex> {
     const id = clock.randomBytes(32).toString('base64url');
     return new Promise((resolve, reject) => {
+      let dialled: Duplex | undefined;
       const timer = clock.after(STREAM_MS, () => {
         this.#waiting.delete(id);
+        // Whoever dials and then says nothing keeps no socket.
+        dialled?.destroy();
         reject(new StowageError('host-unreachable', 'the agent did not dial back in time'));
       });
       this.#waiting.set(id, (stream) => {
         this.#waiting.delete(id);
+        dialled = stream;
         if (this.#secret === undefined) {
           timer.stop();
           return resolve(stream);

@@ -200,6 +200,8 @@ export class Inventory extends EventEmitter<{ event: [FleetEvent] }> {
    */
   async shows(host: string, pool: string, name: string, etag: string | undefined): Promise<void> {
     const changed = Promise.withResolvers<void>();
+    // A look may fail when nobody waits any more.
+    changed.promise.catch(() => undefined);
     const look = async (): Promise<void> => {
       const [found] = await this.volumes({ host, pool, name, limit: 1 });
       if (etag === undefined ? !found : found?.etag === etag) changed.resolve();
