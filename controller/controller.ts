@@ -2,114 +2,109 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { clock } from '../shared/util/clock.ts';
-import { createApi } from './api/api.ts';
+import type { Services } from './actions/action.ts';
 import { AuditTrail } from './audit/trail.ts';
+import { Gate } from './auth/gate.ts';
 import { Tokens } from './auth/tokens.ts';
+import type { Doors } from './doors/doors.ts';
+import { createRestServer } from './doors/rest/server.ts';
+import { EventLog } from './events/event-log.ts';
+import { FleetEvents } from './events/fleet-events.ts';
 import { agentPayload } from './hosts/bundle.ts';
 import { Fleet } from './hosts/fleet.ts';
 import { WebSocketLinks } from './hosts/websocket-links.ts';
 import { Inventory } from './inventory/inventory.ts';
-import { collectLeftovers } from './jobs/collector.ts';
+import { Collector } from './jobs/collector.ts';
+import { clone } from './jobs/kinds/clone.ts';
+import { migrate } from './jobs/kinds/migrate.ts';
+import { wipe } from './jobs/kinds/wipe.ts';
 import { Leases } from './jobs/leases.ts';
-import { migrate } from './jobs/migrate.ts';
 import { JobRunner } from './jobs/runner.ts';
 import { Uploads } from './jobs/uploads.ts';
-import { clone, wipe } from './jobs/volume-jobs.ts';
-import { openStore, type Store } from './store/open.ts';
+import { controllerId } from './store/controller-id.ts';
+import { openStore } from './store/store.ts';
 
 const HOUSEKEEPING_MS = 60_000;
 
 export interface ControllerOptions {
   dataDirectory: string;
+  /** The path of a SQLite file, or `postgres://…`. */
+  store: string;
   host: string;
   port: number;
   logLevel: string;
-}
-
-/** The parts that the API works on. */
-export interface Parts {
-  store: Store;
-  audit: AuditTrail;
-  tokens: Tokens;
-  inventory: Inventory;
-  fleet: Fleet;
-  webSockets: WebSocketLinks;
-  leases: Leases;
-  jobs: JobRunner;
-  uploads: Uploads;
+  /** So many jobs work on one host at a time. */
+  jobsPerHost: number;
 }
 
 /** A running controller. */
 export interface Controller {
-  parts: Parts;
+  services: Services;
   /** Where the API answers. */
   url: string;
   close(): Promise<void>;
 }
 
+/** Puts the parts together and starts them. Nothing imports this but the process. */
 export async function startController(options: ControllerOptions): Promise<Controller> {
-  mkdirSync(options.dataDirectory, { recursive: true, mode: 0o700 });
+  const { dataDirectory, jobsPerHost } = options;
+  mkdirSync(dataDirectory, { recursive: true, mode: 0o700 });
   const logger = pino({ level: options.logLevel }, pino.destination(2));
-  const store = await openStore(join(options.dataDirectory, 'stowage.db'));
-  const audit = new AuditTrail(store, options.dataDirectory);
-  const inventory = new Inventory(store);
-  const webSockets = new WebSocketLinks(store, audit, options.dataDirectory);
-  const fleet = new Fleet(store, inventory, webSockets, () =>
-    agentPayload(join(options.dataDirectory, 'cache')),
-  );
-  const leases = new Leases(store);
-  const jobs = new JobRunner({ store, leases, fleet, inventory, audit });
-  const uploads = new Uploads({ store, fleet, inventory, leases, jobs });
-  const parts: Parts = {
-    store,
-    audit,
-    tokens: new Tokens(store),
-    inventory,
-    fleet,
+  const owner = controllerId(dataDirectory);
+  const store = await openStore(options.store);
+  const events = new EventLog(store);
+  const audit = new AuditTrail(store, dataDirectory);
+  const inventory = new Inventory(store, events);
+  const webSockets = new WebSocketLinks(store, audit, dataDirectory);
+  const payload = () => agentPayload(join(dataDirectory, 'cache'));
+  const fleet = new Fleet({ store, events, inventory, webSockets, payload });
+  const leases = new Leases(store, owner);
+  const jobs = new JobRunner({ store, events, fleet, inventory, audit, owner, jobsPerHost });
+  const uploads = new Uploads({ store, fleet, inventory, leases, jobs, owner });
+  const tokens = new Tokens(store);
+  const services: Services = { audit, fleet, inventory, jobs, leases, tokens, uploads };
+  const doors: Doors = {
+    services,
+    gate: new Gate(tokens, audit),
+    fleetEvents: new FleetEvents({ events, fleet, inventory, jobs }),
     webSockets,
-    leases,
-    jobs,
-    uploads,
   };
 
   jobs.register(migrate);
   jobs.register(clone);
   jobs.register(wipe);
-  const collect = (host: string): void =>
-    void collectLeftovers(store, fleet, host).then(
-      (count) => count > 0 && logger.info({ host, count }, 'leftover transfers removed'),
-      () => undefined,
-    );
+  const collector = new Collector({ store, fleet, audit });
   fleet.onReachable = (host) => {
-    logger.info({ host: host.name }, 'host reachable');
-    jobs.wake();
-    collect(host.name);
+    logger.info({ host }, 'host reachable');
+    jobs.wake(host);
+    void collector.collect(host);
   };
   const keepHouse = async (): Promise<void> => {
-    for (const host of await fleet.list()) if (host.state === 'reachable') collect(host.name);
     await uploads.dropIdle();
+    await events.forgetOld();
   };
   const housekeeping = clock.every(HOUSEKEEPING_MS, () => {
     keepHouse().catch((error) => logger.warn(error, 'housekeeping failed'));
   });
 
-  const api = await createApi(parts, logger);
+  const http = await createRestServer(doors, logger);
   await leases.dropOrphans();
   await uploads.dropUnbegun();
   await fleet.start();
   await jobs.start();
-  const url = await api.listen({ host: options.host, port: options.port });
+  const url = await http.listen({ host: options.host, port: options.port });
   return {
-    parts,
+    services,
     url,
     async close() {
       housekeeping.stop();
+      collector.close();
       await jobs.close();
       await fleet.close();
       webSockets.close();
-      api.server.closeAllConnections();
-      await api.close();
-      await store.destroy();
+      http.server.closeAllConnections();
+      await http.close();
+      await store.close();
     },
   };
 }

@@ -6,39 +6,53 @@ import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { z } from 'zod';
 import { sleep } from '../shared/util/clock.ts';
-import { isStowageError, toStowageError } from '../shared/util/errors.ts';
+import { isStowageError, StowageError, toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
+import { AuditTrail } from './audit/trail.ts';
 import { installCommand } from './cli/install.ts';
+import { count } from './cli/numbers.ts';
 import { type Controller, startController } from './controller.ts';
 import { LocalAgent } from './hosts/local-agent.ts';
+import { copyStore } from './store/copy.ts';
 import { lockData } from './store/lock.ts';
+import { openStore } from './store/store.ts';
 
+const STORE_FILE = 'stowage.db';
 const DEFAULT_DATA = process.env.STOWAGE_DATA ?? join(homedir(), '.local/share/stowage');
+
+/** `postgres://…`, or nothing. It may hold a password: only the environment, which is the controller's own, says it. */
+function storeUrl(): string | undefined {
+  const url = process.env.STOWAGE_STORE;
+  if (url === undefined || url === '') return undefined;
+  if (/^postgres(ql)?:\/\//.test(url)) return url;
+  throw new StowageError('invalid-argument', 'STOWAGE_STORE is no postgres:// URL');
+}
 
 interface Options {
   data: string;
   listen: string;
   localAgent: boolean;
   logLevel: string;
+  jobsPerHost: number;
 }
 
 /** The administrator's token, kept where only its owner can read it: made at the first start, and when it is in force no more. */
 async function adminToken(controller: Controller, dataDirectory: string): Promise<string> {
   const path = join(dataDirectory, 'admin-token');
-  const { tokens } = controller.parts;
+  const { tokens, audit } = controller.services;
   if (existsSync(path)) {
     const known = readFileSync(path, 'utf8').trim();
     const valid = await tokens.authenticate(`Bearer ${known}`).then(
       () => true,
-      (error) => {
+      (error: unknown) => {
         if (isStowageError(error, 'unauthenticated')) return false;
         throw error;
       },
     );
     if (valid) return known;
   }
-  const secret = await tokens.replace('admin', 'admin');
-  await controller.parts.audit.append({
+  const secret = await tokens.replace({ name: 'admin', role: 'admin', scopes: [] });
+  await audit.append({
     actor: 'controller',
     source: 'controller',
     action: 'token.create',
@@ -53,8 +67,8 @@ async function adminToken(controller: Controller, dataDirectory: string): Promis
 
 /** Waits for the local host and gives it a first pool when it has none. */
 async function firstPool(controller: Controller, token: string, directory: string): Promise<void> {
-  const { fleet, inventory } = controller.parts;
-  for (let attempt = 0; attempt < 100 && (await fleet.row('local')).state !== 'reachable'; attempt++)
+  const { fleet, inventory } = controller.services;
+  for (let attempt = 0; attempt < 100 && (await fleet.get('local')).state !== 'reachable'; attempt++)
     await sleep(100);
   const agent = await fleet.client('local');
   if ((await agent.json(z.array(z.unknown()), '/v1/pools')).length > 0) return;
@@ -65,7 +79,7 @@ async function firstPool(controller: Controller, token: string, directory: strin
     body: JSON.stringify({ name: 'default', type: 'dir', target: { path: directory } }),
   });
   if (!response.ok) throw new Error(`the first pool could not be made: ${await response.text()}`);
-  for (let attempt = 0; attempt < 50 && (await inventory.pools('local')).length === 0; attempt++)
+  for (let attempt = 0; attempt < 50 && (await inventory.pools({ host: 'local' })).length === 0; attempt++)
     await sleep(50);
 }
 
@@ -81,6 +95,8 @@ async function serve(given: Options): Promise<void> {
     host,
     port: Number(port),
     logLevel: options.logLevel,
+    jobsPerHost: options.jobsPerHost,
+    store: storeUrl() ?? join(options.data, STORE_FILE),
   }).catch(async (error) => {
     // Nobody would be there to end it.
     await localAgent?.stop();
@@ -91,7 +107,7 @@ async function serve(given: Options): Promise<void> {
     mode: 0o600,
   });
   if (localAgent) {
-    await controller.parts.fleet.addLocal('local', localAgent.socket);
+    await controller.services.fleet.addLocal('local', localAgent.socket);
     await firstPool(controller, token, join(options.data, 'pools/default'));
   }
   const command = await installCommand(join(options.data, 'bin')).catch((error: Error) => {
@@ -119,16 +135,57 @@ or, from everywhere:     ln -s ${command} /usr/local/bin/stowage`);
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop());
 }
 
-new Command('stowage-controller')
+/** Moves what a data directory has in SQLite to the PostgreSQL that `STOWAGE_STORE` names. */
+async function moveStore({ data }: { data: string }): Promise<void> {
+  const directory = resolve(data);
+  const target = storeUrl();
+  if (target === undefined)
+    throw new StowageError('invalid-argument', 'set STOWAGE_STORE to the postgres:// URL to copy to');
+  const path = join(directory, STORE_FILE);
+  if (!existsSync(path)) throw new StowageError('invalid-argument', `there is no store at ${path}`);
+  const unlock = lockData(directory);
+  await using stack = new AsyncDisposableStack();
+  stack.defer(unlock);
+  const from = await openStore(path);
+  stack.defer(() => from.close());
+  const to = await openStore(target);
+  stack.defer(() => to.close());
+  const counts = await copyStore(from, to);
+  const [before, after] = [
+    await new AuditTrail(from, directory).verify(),
+    await new AuditTrail(to, directory).verify(),
+  ];
+  if (!after.ok || after.head?.hash !== before.head?.hash)
+    throw new StowageError(
+      'io-error',
+      `the trail is not whole in the copy: ${after.reason ?? 'it ends elsewhere'}`,
+    );
+  for (const [table, count] of Object.entries(counts)) console.log(`${String(count).padStart(9)}  ${table}`);
+  console.log(`the trail is whole: ${after.records} records, signed up to ${after.head?.hash.slice(0, 16)}`);
+}
+
+const program = new Command('stowage-controller')
   .description('the controller: inventory, transfers, jobs and audit of a fleet')
   .version(VERSION)
   .option('--data <dir>', 'where everything is kept', DEFAULT_DATA)
   .option('--listen <host:port>', 'where the API answers', process.env.STOWAGE_LISTEN ?? '127.0.0.1:7070')
   .option('--no-local-agent', 'run no agent on this machine')
+  .option('--jobs-per-host <count>', 'jobs that work on a host at a time', count, 2)
   .option('--log-level <level>', 'of the JSON log on standard error', process.env.STOWAGE_LOG ?? 'warn')
-  .action(serve)
-  .parseAsync()
-  .catch((error) => {
-    process.stderr.write(`stowage-controller: ${toStowageError(error).message}\n`);
-    process.exit(1);
-  });
+  .addHelpText(
+    'after',
+    '\nSTOWAGE_STORE=postgres://USER:PASSWORD@HOST/DATABASE keeps the store in PostgreSQL; it is read from the environment only.',
+  )
+  .action(serve);
+program
+  .command('store')
+  .description('the store of the controller')
+  .command('copy')
+  .description(
+    'copy the SQLite store to the empty PostgreSQL database that STOWAGE_STORE names, and check the trail there',
+  )
+  .action(() => moveStore(program.opts()));
+program.parseAsync().catch((error) => {
+  process.stderr.write(`stowage-controller: ${toStowageError(error).message}\n`);
+  process.exit(1);
+});

@@ -9,41 +9,25 @@ import {
 } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { clock } from '../../shared/util/clock.ts';
-import { StowageError } from '../../shared/util/errors.ts';
-import type { Store } from '../store/open.ts';
-import type { AuditRow, CheckpointRow } from '../store/schema.ts';
+import type { AuditCheckpoint, AuditRecord, AuditVerdict } from '../../shared/protocol/api.ts';
+import { clock, sleep } from '../../shared/util/clock.ts';
+import { cut, StowageError } from '../../shared/util/errors.ts';
+import type { AuditFilter } from '../store/repositories/audit.ts';
+import type { Store, Transaction } from '../store/store.ts';
 
-/** Which records are asked for. */
-export interface AuditFilter {
-  /** The number of a record. */
-  after?: number;
-  /** Ms since the epoch. */
-  since?: number;
-  actor?: string;
-  /** What was done to a host, its pools and volumes. */
-  host?: string;
-}
-
-/** Who did what, from where, on what, and how it ended. Secrets must not be in any of it. */
-export interface AuditEntry {
-  actor: string;
-  /** Address the request came from, or `controller`. */
-  source: string;
-  /** `noun.verb`, such as `volume.delete`. */
-  action: string;
-  /** `host/pool/volume` or as much of it as there is. */
-  target: string;
-  /** `begun`, `done`, `failed` or `refused`. */
-  outcome: 'begun' | 'done' | 'failed' | 'refused';
+/** What goes on record. Secrets must not be in any of it. */
+export type AuditEntry = Pick<AuditRecord, 'actor' | 'source' | 'action' | 'target' | 'outcome'> & {
   detail?: string;
-}
+};
 
 const GENESIS = '0'.repeat(64);
-const PAGE = 1000;
+const PAGE = 500;
+/** Longest text of a record: whoever is let in writes no book into the trail. */
+const LONGEST_DETAIL = 2000;
+const LONGEST_TARGET = 800;
 
 /** Fields in a fixed order, so that a record has one hash and no other record has the same text. */
-function hashOf(row: Omit<AuditRow, 'hash'>): string {
+function hashOf(row: Omit<AuditRecord, 'hash'>): string {
   const fields = [
     row.seq,
     row.at,
@@ -60,16 +44,6 @@ function hashOf(row: Omit<AuditRow, 'hash'>): string {
 
 const checkpointText = (seq: number, hash: string): Buffer => Buffer.from(`stowage-audit-v1:${seq}:${hash}`);
 
-export interface Verdict {
-  ok: boolean;
-  records: number;
-  /** The signed head of the chain: whoever keeps one can later prove that nothing before it was changed or cut. */
-  head?: CheckpointRow;
-  /** The first record that is wrong. */
-  badSeq?: number;
-  reason?: string;
-}
-
 /**
  * The audit trail: an append-only chain in which each record carries the hash of the one before. The newest record is
  * covered by a signed checkpoint, replaced in the same transaction; {@link verify} gives it out, to be kept elsewhere.
@@ -78,7 +52,6 @@ export interface Verdict {
 export class AuditTrail {
   readonly #store: Store;
   readonly #key: KeyObject;
-  #queue: Promise<unknown> = Promise.resolve();
 
   constructor(store: Store, dataDirectory: string) {
     this.#store = store;
@@ -96,42 +69,9 @@ export class AuditTrail {
   }
 
   /** Appends, durably. Throws `audit-unwritable`: the caller must then refuse what it was about to do. */
-  append(entry: AuditEntry): Promise<number> {
-    const appended = this.#queue.then(() => this.#append(entry));
-    this.#queue = appended.catch(() => undefined);
-    return appended;
-  }
-
-  async #append(entry: AuditEntry): Promise<number> {
+  async append(entry: AuditEntry): Promise<number> {
     try {
-      return await this.#store.transaction().execute(async (store) => {
-        const last = await store
-          .selectFrom('audit')
-          .select(['seq', 'hash'])
-          .orderBy('seq', 'desc')
-          .limit(1)
-          .executeTakeFirst();
-        const row = {
-          seq: (last?.seq ?? 0) + 1,
-          at: clock.now(),
-          ...entry,
-          detail: entry.detail ?? '',
-          previous: last?.hash ?? GENESIS,
-        };
-        const hash = hashOf(row);
-        await store
-          .insertInto('audit')
-          .values({ ...row, hash })
-          .execute();
-        const signature = sign(null, checkpointText(row.seq, hash), this.#key).toString('base64');
-        // Older ones go: with one of them left, the records after it could be cut off unseen.
-        await store.deleteFrom('audit_checkpoints').execute();
-        await store
-          .insertInto('audit_checkpoints')
-          .values({ seq: row.seq, hash, at: row.at, signature })
-          .execute();
-        return row.seq;
-      });
+      return await this.#store.transaction((transaction) => this.appendIn(transaction, entry));
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       throw new StowageError(
@@ -142,40 +82,47 @@ export class AuditTrail {
     }
   }
 
-  /** Records that pass the filter, in order: those after a number, else the newest. */
-  async list(limit: number, { after, since, actor, host }: AuditFilter = {}): Promise<AuditRow[]> {
-    let query = this.#store.selectFrom('audit').selectAll().limit(limit);
-    if (since !== undefined) query = query.where('at', '>=', since);
-    if (actor !== undefined) query = query.where('actor', '=', actor);
-    if (host !== undefined)
-      query = query.where(({ eb, or }) =>
-        // '0' is what comes behind '/'.
-        or([eb('target', '=', host), eb.and([eb('target', '>', `${host}/`), eb('target', '<', `${host}0`)])]),
-      );
-    if (after !== undefined) return query.where('seq', '>', after).orderBy('seq').execute();
-    return (await query.orderBy('seq', 'desc').execute()).reverse();
+  /** Appends in a transaction: the record is there if, and only if, what else the transaction writes is. */
+  async appendIn({ audit }: Transaction, entry: AuditEntry): Promise<number> {
+    const last = await audit.last();
+    const record = {
+      seq: (last?.seq ?? 0) + 1,
+      at: clock.now(),
+      ...entry,
+      target: cut(entry.target, LONGEST_TARGET),
+      detail: cut(entry.detail ?? '', LONGEST_DETAIL),
+      previous: last?.hash ?? GENESIS,
+    };
+    const hash = hashOf(record);
+    await audit.insert({ ...record, hash });
+    const signature = sign(null, checkpointText(record.seq, hash), this.#key).toString('base64');
+    await audit.replaceCheckpoint({ seq: record.seq, hash, at: record.at, signature });
+    return record.seq;
+  }
+
+  /** Records that pass the filter, in order. */
+  list(limit: number, filter: AuditFilter = {}): Promise<AuditRecord[]> {
+    return this.#store.audit.list(limit, filter);
   }
 
   /** Every record, in order, a page at a time. */
-  async *all(): AsyncGenerator<AuditRow> {
+  async *all(): AsyncGenerator<AuditRecord> {
     for (let after = 0; ; ) {
       const page = await this.list(PAGE, { after });
       yield* page;
       if (page.length < PAGE) return;
+      // Others have their turn between two pages: SQLite answers at once.
+      await sleep(0);
       after = page.at(-1)!.seq;
     }
   }
 
   /** Walks the whole chain and every checkpoint; names the first record that was changed, removed, added or moved. */
-  async verify(): Promise<Verdict> {
-    const checkpoints = await this.#store
-      .selectFrom('audit_checkpoints')
-      .selectAll()
-      .orderBy('seq')
-      .execute();
+  async verify(): Promise<AuditVerdict> {
+    const checkpoints = await this.#store.audit.checkpoints();
     const publicKey = createPublicKey(this.#key);
     const pending = new Map(checkpoints.map((checkpoint) => [checkpoint.seq, checkpoint]));
-    const verdict: Omit<Verdict, 'ok'> & { records: number } = { records: 0, head: checkpoints.at(-1) };
+    const verdict = { records: 0, head: checkpoints.at(-1), publicKey: this.publicKey };
     let previous = GENESIS;
     for await (const row of this.all()) {
       const expected = verdict.records + 1;
@@ -222,8 +169,8 @@ export class AuditTrail {
 }
 
 function badCheckpoint(
-  checkpoint: CheckpointRow | undefined,
-  row: AuditRow,
+  checkpoint: AuditCheckpoint | undefined,
+  row: AuditRecord,
   publicKey: KeyObject,
 ): string | undefined {
   if (!checkpoint) return undefined;

@@ -1,26 +1,27 @@
 import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
+import type { Role, Token } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import type { Store } from '../store/open.ts';
-import { ROLES, type Role, type TokenRow } from '../store/schema.ts';
-
-export interface Actor {
-  name: string;
-  role: Role;
-}
-
-export type TokenInfo = Omit<TokenRow, 'hash'>;
+import type { Store } from '../store/store.ts';
+import type { Principal } from './principal.ts';
 
 // A token is 256 random bits, so a plain hash is enough: there is nothing to guess.
 const hashOf = (secret: string): string => createHash('sha256').update(secret).digest('hex');
 
-/** Whether `role` may do what needs `needed`: admin may all, operator what operators and viewers may. */
-export function allows(role: Role, needed: Role): boolean {
-  return ROLES.indexOf(role) >= ROLES.indexOf(needed);
+const isInForce = ({ expiresAt }: Token): boolean => expiresAt === undefined || expiresAt > clock.now();
+
+/** One that may do everything, everywhere. */
+const isAdmin = (token: Token): boolean => token.role === 'admin' && token.scopes.length === 0;
+
+export interface NewToken {
+  name: string;
+  role: Role;
+  scopes: string[];
+  expiresAt?: number;
 }
 
-/** Emits `revoked` with the name of a token that is in force no more. */
+/** Emits `revoked` with the id of a token that is in force no more. */
 export class Tokens extends EventEmitter<{ revoked: [string] }> {
   readonly #store: Store;
 
@@ -30,87 +31,66 @@ export class Tokens extends EventEmitter<{ revoked: [string] }> {
     this.#store = store;
   }
 
-  /** The secret is given here once and stored only as a hash. */
-  async create(name: string, role: Role, expiresAt?: number): Promise<{ info: TokenInfo; secret: string }> {
-    const taken = await this.#store
-      .selectFrom('tokens')
-      .select('id')
-      .where('name', '=', name)
-      .executeTakeFirst();
-    if (taken) throw new StowageError('token-exists', `there is a token named '${name}' already`);
-    const secret = `stow_${clock.randomBytes(32).toString('base64url')}`;
-    const info = { id: clock.uuid(), name, role, created_at: clock.now(), expires_at: expiresAt ?? null };
-    await this.#store
-      .insertInto('tokens')
-      .values({ ...info, hash: hashOf(secret) })
-      .execute();
-    return { info, secret };
+  /** The secret is given here once and stored only as a hash. Throws `token-exists`. */
+  async create(asked: NewToken): Promise<{ token: Token; secret: string }> {
+    const { token, secret } = fresh(asked);
+    await this.#store.transaction(async ({ tokens }) => {
+      if (await tokens.byName(asked.name))
+        throw new StowageError('token-exists', `there is a token named '${asked.name}' already`);
+      await tokens.insert(token, hashOf(secret));
+    });
+    return { token, secret };
   }
 
-  list(): Promise<TokenInfo[]> {
-    return this.#store
-      .selectFrom('tokens')
-      .select(['id', 'name', 'role', 'created_at', 'expires_at'])
-      .orderBy('name')
-      .execute();
+  list(): Promise<Token[]> {
+    return this.#store.tokens.all();
   }
 
   /** Throws `token-not-found`, and `last-admin` for the only administrator's token that is in force. */
   async revoke(name: string): Promise<void> {
-    const result = await this.#store
-      .deleteFrom('tokens')
-      .where('name', '=', name)
-      .where((row) =>
-        row.or([
-          row('role', '!=', 'admin'),
-          row.exists(
-            row
-              .selectFrom('tokens as other')
-              .select('other.id')
-              .where('other.role', '=', 'admin')
-              .where('other.name', '!=', name)
-              .where((other) =>
-                other.or([
-                  other('other.expires_at', 'is', null),
-                  other('other.expires_at', '>', clock.now()),
-                ]),
-              ),
-          ),
-        ]),
-      )
-      .executeTakeFirst();
-    if (result.numDeletedRows > 0n) {
-      this.emit('revoked', name);
-      return;
-    }
-    if ((await this.list()).some((token) => token.name === name))
-      throw new StowageError(
-        'last-admin',
-        `'${name}' is the last administrator's token: make another one first`,
-      );
-    throw new StowageError('token-not-found', `there is no token named '${name}'`);
+    const revoked = await this.#store.transaction(async ({ tokens }) => {
+      const all = await tokens.all();
+      const token = all.find((each) => each.name === name);
+      if (!token) throw new StowageError('token-not-found', `there is no token named '${name}'`);
+      if (isAdmin(token) && !all.some((other) => other !== token && isAdmin(other) && isInForce(other)))
+        throw new StowageError(
+          'last-admin',
+          `'${name}' is the last administrator's token: make another one first`,
+        );
+      await tokens.remove(token.id);
+      return token.id;
+    });
+    this.emit('revoked', revoked);
   }
 
   /** A new secret under a name, whatever had it before. */
-  async replace(name: string, role: Role): Promise<string> {
-    await this.#store.deleteFrom('tokens').where('name', '=', name).execute();
-    this.emit('revoked', name);
-    return (await this.create(name, role)).secret;
+  async replace(asked: NewToken): Promise<string> {
+    const { token, secret } = fresh(asked);
+    const before = await this.#store.transaction(async ({ tokens }) => {
+      const there = await tokens.byName(asked.name);
+      if (there) await tokens.remove(there.id);
+      await tokens.insert(token, hashOf(secret));
+      return there;
+    });
+    if (before) this.emit('revoked', before.id);
+    return secret;
   }
 
   /** Who an `Authorization` header stands for. Throws `unauthenticated`. */
-  async authenticate(header: string | undefined): Promise<Actor> {
-    const secret = /^Bearer (\S{8,200})$/.exec(header ?? '')?.[1];
+  async authenticate(header: string | undefined): Promise<Principal> {
     if (header === undefined)
       throw new StowageError('unauthenticated', 'send a token: Authorization: Bearer …');
+    const secret = /^Bearer (\S{8,200})$/.exec(header)?.[1];
     if (!secret) throw new StowageError('unauthenticated', 'what was sent is no token of Stowage');
-    const row = await this.#store
-      .selectFrom('tokens')
-      .selectAll()
-      .where('hash', '=', hashOf(secret))
-      .executeTakeFirst();
-    if (!row || (row.expires_at !== null && row.expires_at < clock.now()))
+    const token = await this.#store.tokens.byHash(hashOf(secret));
+    if (!token || !isInForce(token))
       throw new StowageError('unauthenticated', 'the token is unknown, revoked or expired');
-    return { name: row.name, role: row.role };
+    const { id, name, role, scopes } = token;
+    return { id, kind: 'token', name, role, scopes };
   }
+}
+
+function fresh({ name, role, scopes, expiresAt }: NewToken): { token: Token; secret: string } {
+  const secret = `stow_${clock.randomBytes(32).toString('base64url')}`;
+  return { token: { id: clock.uuid(), name, role, scopes, createdAt: clock.now(), expiresAt }, secret };
 }

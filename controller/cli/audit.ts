@@ -1,7 +1,6 @@
 import { Command } from 'commander';
+import type { AuditRecord, AuditVerdict } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import type { Verdict } from '../audit/trail.ts';
-import type { AuditRow } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { count } from './numbers.ts';
@@ -27,7 +26,7 @@ function timeOf(text: string): number {
   return at;
 }
 
-const RECORDS: Listing<AuditRow> = {
+const RECORDS: Listing<AuditRecord> = {
   name: ({ seq }) => String(seq),
   columns: [
     { name: 'SEQ', value: (record) => record.seq },
@@ -55,13 +54,13 @@ export function auditCommand(): Command {
       if (since !== undefined) query.set('since', String(timeOf(since)));
       if (by !== undefined) query.set('actor', by);
       if (host !== undefined) query.set('host', host);
-      return showList(RECORDS, () => callJson<AuditRow[]>(`/audit?${query}`), options);
+      return showList(RECORDS, () => callJson<AuditRecord[]>(`/audit?${query}`), options);
     });
   audit
     .command('verify')
     .description('check every record and signature; exit status 1 when something was tampered with')
     .action(async () => {
-      const verdict = await callJson<Verdict>('/audit/verify');
+      const verdict = await callJson<AuditVerdict>('/audit/verify');
       await show(verdict, () =>
         verdict.ok
           ? `the trail is whole: ${verdict.records} records, signed up to ${verdict.head?.hash.slice(0, 16)}`

@@ -1,13 +1,12 @@
 import { Command } from 'commander';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
-import { DEVICE_CHANGES, type Domain, type UsedImage } from '../../shared/protocol/domains.ts';
+import type { DomainList, FleetDomain } from '../../shared/protocol/api.ts';
+import { DEVICE_CHANGES, type UsedImage } from '../../shared/protocol/domains.ts';
 import { call, callJson } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList } from './listing.ts';
 import { printable, show } from './output.ts';
 import { hostPath, poolReference } from './references.ts';
 import { readDocument } from './xml.ts';
-
-type ListedDomain = Domain & { host: string };
 
 function domainPath(reference: string): string {
   // HOST/DOMAIN has the shape of HOST/POOL.
@@ -20,7 +19,7 @@ function imageText({ target, role, path, pool, volume }: UsedImage): string {
   return role === 'disk' ? `${target}=${place}` : `${target} (${role})=${place}`;
 }
 
-const DOMAINS: Listing<ListedDomain> = {
+const DOMAINS: Listing<FleetDomain> = {
   name: ({ host, name }) => `${host}/${name}`,
   columns: [
     { name: 'DOMAIN', value: ({ host, name }) => `${host}/${name}` },
@@ -36,11 +35,9 @@ const DOMAINS: Listing<ListedDomain> = {
 };
 
 /** Hosts that cannot be asked are named on standard error. */
-async function listDomains(host: string | undefined): Promise<ListedDomain[]> {
+async function listDomains(host: string | undefined): Promise<FleetDomain[]> {
   const query = host === undefined ? '' : `?host=${encodeURIComponent(host)}`;
-  const answer = await callJson<{ domains: ListedDomain[]; missing: { host: string; reason: string }[] }>(
-    `/domains${query}`,
-  );
+  const answer = await callJson<DomainList>(`/domains${query}`);
   for (const { host: name, reason } of answer.missing)
     process.stderr.write(`stowage: ${name} cannot be asked: ${printable(reason)}\n`);
   return answer.domains;
@@ -59,7 +56,7 @@ export function domainCommand(): Command {
     .description("define a domain from libvirt's document; - reads standard input")
     .action(async (host: string, file: string) => {
       const xml = await readDocument(file);
-      const made = await callJson<Domain>(`${hostPath(host)}/domains`, { method: 'POST', xml });
+      const made = await callJson<FleetDomain>(`${hostPath(host)}/domains`, { method: 'POST', xml });
       await show(made, () => `domain ${host}/${printable(made.name)} is ${made.state}`);
     });
   domain
@@ -88,7 +85,7 @@ export function domainCommand(): Command {
     .command('start <host/domain>')
     .description('record that a domain runs now, if its disks allow it; the hypervisor starts it')
     .action(async (reference: string) => {
-      const started = await callJson<Domain>(`${domainPath(reference)}/start`, { method: 'POST' });
+      const started = await callJson<FleetDomain>(`${domainPath(reference)}/start`, { method: 'POST' });
       await show(started, () => `domain ${printable(reference)} is ${started.state}`);
     });
   domain
@@ -109,7 +106,7 @@ export function domainCommand(): Command {
       .action(async (reference: string, file: string, options: Record<string, boolean>) => {
         const given = ['live', 'config', 'current', 'persistent'].filter((name) => options[name]);
         const query = given.map((name) => `${name}=true`).join('&');
-        const changed = await callJson<Domain>(`${domainPath(reference)}/${change}?${query}`, {
+        const changed = await callJson<FleetDomain>(`${domainPath(reference)}/${change}?${query}`, {
           method: 'POST',
           xml: await readDocument(file),
         });

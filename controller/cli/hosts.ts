@@ -1,9 +1,9 @@
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import type { AgentInfo, DoctorFinding } from '../../shared/protocol/agent.ts';
+import type { DoctorFinding } from '../../shared/protocol/agent.ts';
+import type { AgentFile, Host, HostDetails } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
-import type { HostInfo } from '../hosts/fleet.ts';
 import { call, callJson, controllerUrl } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, table, timeColumn } from './listing.ts';
@@ -11,16 +11,16 @@ import { fields, printable, show, time } from './output.ts';
 import { hostPath } from './references.ts';
 import { resolveSshHost } from './ssh-config.ts';
 
-function where(host: HostInfo): string {
-  const { kind, user, hostname, port, enrolled } = host.address;
-  if (kind === 'ssh') return `ssh://${user}@${hostname}:${port}`;
-  if (kind === 'websocket') return enrolled ? 'dials in' : 'has not dialled in yet';
-  return 'this machine';
-}
-
-interface AgentFile {
-  name: string;
-  sha256: string;
+function where(host: Host): string {
+  const { link } = host;
+  switch (link.kind) {
+    case 'ssh':
+      return `ssh://${link.user}@${link.hostname}:${link.port}`;
+    case 'websocket':
+      return link.enrolled ? 'dials in' : 'has not dialled in yet';
+    case 'local':
+      return 'this machine';
+  }
 }
 
 /** What to do on the host, word for word. */
@@ -41,26 +41,26 @@ function enrolmentText(token: string, expiresAt: number, files: AgentFile[]): st
   ].join('\n');
 }
 
-const HOSTS: Listing<HostInfo> = {
+const HOSTS: Listing<Host> = {
   name: (host) => host.name,
   columns: [
     { name: 'NAME', value: (host) => host.name },
-    { name: 'LINK', value: (host) => host.kind },
+    { name: 'LINK', value: (host) => host.link.kind },
     { name: 'STATE', value: (host) => host.state },
     timeColumn('SINCE', (host) => host.since),
     { name: 'WHERE', value: where },
     { name: 'REASON', value: (host) => host.reason },
-    { name: 'AGENT', value: (host) => host.agent_id, wide: true },
-    { ...timeColumn<HostInfo>('ADDED', (host) => host.created_at), wide: true },
+    { name: 'AGENT', value: (host) => host.agentId, wide: true },
+    { ...timeColumn<Host>('ADDED', (host) => host.createdAt), wide: true },
   ],
 };
 
-function describe(host: HostInfo & { agent?: AgentInfo }): string {
+function describe(host: HostDetails): string {
   const { agent } = host;
   return fields([
     ['host', host.name],
-    ['link', `${host.kind}, ${where(host)}`],
-    ['host key', host.address.fingerprint as string | undefined],
+    ['link', `${host.link.kind}, ${where(host)}`],
+    ['host key', host.link.kind === 'ssh' ? host.link.fingerprint : undefined],
     ['state', `${host.state} since ${time(host.since)}`],
     ['reason', host.reason],
     [
@@ -100,9 +100,9 @@ export function hostCommand(): Command {
           fingerprint: options.fingerprint,
           acceptNew: Boolean(options.acceptNew),
         };
-        await callJson<HostInfo>('/hosts', { method: 'POST', json });
+        await callJson<Host>('/hosts', { method: 'POST', json });
         await show(
-          options.wait ? await untilReachable(name) : await callJson<HostInfo>(hostPath(name)),
+          options.wait ? await untilReachable(name) : await callJson<HostDetails>(hostPath(name)),
           describe,
         );
       },
@@ -122,11 +122,11 @@ export function hostCommand(): Command {
     });
   listOptions(host.command('list'), { followed: true })
     .description('all hosts, how they are reached, and whether they are')
-    .action((options: ListOptions) => showList(HOSTS, () => callJson<HostInfo[]>('/hosts'), options));
+    .action((options: ListOptions) => showList(HOSTS, () => callJson<Host[]>('/hosts'), options));
   host
     .command('show <host>')
     .description('a host, its agent and the kinds of pools that work there')
-    .action(async (name: string) => show(await callJson<HostInfo>(hostPath(name)), describe));
+    .action(async (name: string) => show(await callJson<HostDetails>(hostPath(name)), describe));
   host
     .command('doctor <host>')
     .description('what the host has and lacks; exit status 1 when something is missing')
@@ -161,12 +161,12 @@ export function hostCommand(): Command {
 }
 
 /** Putting the agent on a host takes seconds; what goes wrong shows as the host's reason. */
-async function untilReachable(name: string): Promise<HostInfo> {
+async function untilReachable(name: string): Promise<Host> {
   const deadline = Date.now() + 120_000;
   for (;;) {
-    const host = await callJson<HostInfo>(hostPath(name));
+    const host = await callJson<HostDetails>(hostPath(name));
     if (host.state === 'reachable') return host;
-    if (host.state === 'unreachable' && host.reason && Date.now() - host.created_at > 15_000) {
+    if (host.state === 'unreachable' && host.reason && Date.now() - host.createdAt > 15_000) {
       throw new StowageError('host-unreachable', `the host was added but is unreachable: ${host.reason}`);
     }
     if (Date.now() > deadline)

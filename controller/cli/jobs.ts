@@ -1,30 +1,31 @@
 import { Command, Option } from 'commander';
 import { WebSocket } from 'ws';
+import {
+  ENDED_STATES,
+  type FleetEvent,
+  JOB_STATES,
+  type Job,
+  type JobDetails,
+} from '../../shared/protocol/api.ts';
 import { ERRORS, type ErrorCode, StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
-import type { JobInfo } from '../jobs/runner.ts';
-import { JOB_STATES, type JobRow } from '../store/schema.ts';
 import { callJson, eventsUrl } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { count } from './numbers.ts';
 import { fields, Progress, show, time } from './output.ts';
 
-const ENDED = ['done', 'failed', 'cancelled'];
 const POLL_MS = 2000;
 
-function about(job: JobRow): string {
-  const { source, target, volume } = JSON.parse(job.params) as {
-    source?: string;
-    target?: string;
-    volume?: string;
-  };
-  return volume ?? `${source} -> ${target}`;
-}
+const about = ({ source, target }: Job): string => (source === undefined ? target : `${source} -> ${target}`);
 
-const percent = (job: JobRow): string =>
-  job.total_bytes > 0 ? `${Math.floor((job.done_bytes / job.total_bytes) * 100)} %` : '';
+/** Of a queued job how many come before it. */
+const stateOf = ({ state, queuePosition }: Job): string =>
+  queuePosition === undefined ? state : `${state}, ${queuePosition} before it`;
 
-const JOBS: Listing<JobRow> = {
+const percent = (job: Job): string =>
+  job.totalBytes > 0 ? `${Math.floor((job.doneBytes / job.totalBytes) * 100)} %` : '';
+
+const JOBS: Listing<Job> = {
   name: ({ id }) => String(id),
   columns: [
     { name: 'ID', value: (job) => job.id },
@@ -32,34 +33,42 @@ const JOBS: Listing<JobRow> = {
     { name: 'STATE', value: (job) => job.state },
     {
       name: 'DONE',
-      value: (job) => (job.total_bytes > 0 ? job.done_bytes / job.total_bytes : null),
+      value: (job) => (job.totalBytes > 0 ? job.doneBytes / job.totalBytes : null),
       text: percent,
     },
     { name: 'ABOUT', value: about },
-    { name: 'BY', value: (job) => job.created_by },
-    timeColumn('STARTED', (job) => job.created_at),
-    { name: 'REASON', value: (job) => job.error_message, wide: true },
+    { name: 'BY', value: (job) => job.createdBy },
+    timeColumn('SUBMITTED', (job) => job.createdAt),
+    {
+      name: 'ENDED',
+      value: (job) => job.endedAt,
+      text: (job) => (job.endedAt ? time(job.endedAt) : ''),
+      wide: true,
+    },
+    { name: 'REASON', value: (job) => job.error?.message, wide: true },
   ],
 };
 
-function describe(job: JobInfo): string {
+function describe(job: JobDetails): string {
   const facts = fields([
     ['job', job.id],
     ['kind', job.kind],
     ['about', about(job)],
-    ['state', job.state],
-    ['reason', job.error_message && `${job.error_message} [${job.error_code}]`],
+    ['state', stateOf(job)],
+    ['reason', job.error && `${job.error.message} [${job.error.code}]`],
     [
       'progress',
-      job.total_bytes > 0
-        ? `${formatBytes(job.done_bytes)} of ${formatBytes(job.total_bytes)} (${percent(job)})`
+      job.totalBytes > 0
+        ? `${formatBytes(job.doneBytes)} of ${formatBytes(job.totalBytes)} (${percent(job)})`
         : '',
     ],
-    ['on the wire', job.wire_bytes > 0 ? formatBytes(job.wire_bytes) : ''],
-    ['started by', job.created_by],
-    ['started', time(job.created_at)],
+    ['on the wire', job.wireBytes > 0 ? formatBytes(job.wireBytes) : ''],
+    ['submitted by', job.createdBy],
+    ['submitted', time(job.createdAt)],
+    ['started', job.startedAt && time(job.startedAt)],
+    ['ended', job.endedAt && time(job.endedAt)],
   ]);
-  const steps = job.steps.map((step) => `  ${step.finished_at ? 'done   ' : 'begun  '} ${step.name}`);
+  const steps = job.steps.map((step) => `  ${step.finishedAt ? 'done   ' : 'begun  '} ${step.name}`);
   return [facts, ...steps].join('\n');
 }
 
@@ -68,8 +77,8 @@ function follow(id: number, changed: () => void): () => void {
   const { url, headers } = eventsUrl();
   const socket = new WebSocket(url, { headers });
   socket.on('message', (data) => {
-    const event = JSON.parse(data.toString()) as { type: string; now?: { id?: number } };
-    if (event.type === 'job' && event.now?.id === id) changed();
+    const event = JSON.parse(data.toString()) as FleetEvent;
+    if (event.type === 'job' && event.job === id) changed();
   });
   socket.on('error', () => socket.terminate());
   const timer = setInterval(changed, POLL_MS);
@@ -80,7 +89,7 @@ function follow(id: number, changed: () => void): () => void {
 }
 
 /** Shows a job's progress until it ends. Throws what it failed with. */
-export async function watchJob(id: number): Promise<JobInfo> {
+export async function watchJob(id: number): Promise<JobDetails> {
   const progress = new Progress(`job ${id}`, `job ${id} goes on; to stop it: stowage job cancel ${id}`);
   let wake: () => void = () => undefined;
   const stop = follow(id, () => wake());
@@ -90,15 +99,15 @@ export async function watchJob(id: number): Promise<JobInfo> {
         wake = resolve;
       });
       // The controller may be away for a moment: the job is not, so neither are we.
-      const job = await callJson<JobInfo>(`/jobs/${id}`).catch((error: StowageError) => {
+      const job = await callJson<JobDetails>(`/jobs/${id}`).catch((error: StowageError) => {
         if (error.code !== 'host-unreachable') throw error;
         return undefined;
       });
-      if (job) progress.update(job.done_bytes, job.total_bytes);
-      if (job && ENDED.includes(job.state)) {
+      if (job) progress.update(job.doneBytes, job.totalBytes);
+      if (job && ENDED_STATES.includes(job.state)) {
         if (job.state === 'done') return job;
-        const code = job.error_code && job.error_code in ERRORS ? (job.error_code as ErrorCode) : 'internal';
-        throw new StowageError(code, `job ${id} ${job.state}: ${job.error_message}`);
+        const code = job.error && job.error.code in ERRORS ? (job.error.code as ErrorCode) : 'internal';
+        throw new StowageError(code, `job ${id} ${job.state}: ${job.error?.message}`);
       }
       await woken;
     }
@@ -116,13 +125,13 @@ export function jobCommand(): Command {
     .addOption(new Option('--state <state>', 'only those in a state').choices(JOB_STATES))
     .action(({ limit, state, ...options }: ListOptions & { limit: number; state?: string }) => {
       const query = new URLSearchParams({ limit: String(limit), ...(state && { state }) });
-      return showList(JOBS, () => callJson<JobRow[]>(`/jobs?${query}`), options);
+      return showList(JOBS, () => callJson<Job[]>(`/jobs?${query}`), options);
     });
   job
     .command('show')
     .argument('<job>', 'its number', count)
     .description('a job and its steps')
-    .action(async (id: number) => show(await callJson<JobInfo>(`/jobs/${id}`), describe));
+    .action(async (id: number) => show(await callJson<JobDetails>(`/jobs/${id}`), describe));
   job
     .command('watch')
     .argument('<job>', 'its number', count)
@@ -134,8 +143,20 @@ export function jobCommand(): Command {
     .description('stop and roll back')
     .action(
       async (id: number) =>
-        await show(await callJson<JobInfo>(`/jobs/${id}/cancel`, { method: 'POST' }), describe),
+        await show(await callJson<JobDetails>(`/jobs/${id}/cancel`, { method: 'POST' }), describe),
     );
+  for (const [name, description] of [
+    ['pause', 'let it stand still; what it has done stays, and so does what it holds'],
+    ['resume', 'let a paused job go on when its turn comes'],
+  ] as const)
+    job
+      .command(name)
+      .argument('<job>', 'its number', count)
+      .description(description)
+      .action(
+        async (id: number) =>
+          await show(await callJson<JobDetails>(`/jobs/${id}/${name}`, { method: 'POST' }), describe),
+      );
   job
     .command('retry')
     .argument('<job>', 'its number', count)
@@ -144,7 +165,7 @@ export function jobCommand(): Command {
     .option('--no-wait', 'do not wait for the end')
     .action(async (id: number, options: { allowUsed?: boolean; wait: boolean }) => {
       const query = options.allowUsed ? '?allowUsed=true' : '';
-      const begun = await callJson<JobInfo>(`/jobs/${id}/retry${query}`, {
+      const begun = await callJson<JobDetails>(`/jobs/${id}/retry${query}`, {
         method: 'POST',
       });
       await show(options.wait ? await watchJob(begun.id) : begun, describe);

@@ -37,12 +37,12 @@ export const bytesColumn = <T>(name: string, value: (row: T) => number): Column<
   text: (row) => formatBytes(value(row)),
 });
 
-export const timeColumn = <T>(name: string, value: (row: T) => number | null): Column<T> => ({
+export const timeColumn = <T>(name: string, value: (row: T) => number | undefined): Column<T> => ({
   name,
   value,
   text(row) {
     const ms = value(row);
-    return ms === null ? 'never' : time(ms);
+    return ms === undefined ? 'never' : time(ms);
   },
 });
 

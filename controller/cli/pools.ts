@@ -1,9 +1,8 @@
 import { Command } from 'commander';
-import type { Pool } from '../../shared/conf/pool.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
+import type { FleetPool } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
-import type { PoolRow } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { editDocument } from './edit.ts';
@@ -13,36 +12,34 @@ import { asCommand } from './pool-as.ts';
 import { hostPath, poolPath, poolReference } from './references.ts';
 import { readDocument } from './xml.ts';
 
-type ListedPool = PoolRow & { host: string };
-
-const POOLS: Listing<ListedPool> = {
+const POOLS: Listing<FleetPool> = {
   name: ({ host, name }) => `${host}/${name}`,
   columns: [
     { name: 'POOL', value: ({ host, name }) => `${host}/${name}` },
     { name: 'TYPE', value: (pool) => pool.type },
     { name: 'STATE', value: (pool) => pool.state },
-    bytesColumn('CAPACITY', (pool) => pool.capacity_bytes),
-    bytesColumn('ALLOCATION', (pool) => pool.allocation_bytes),
-    bytesColumn('AVAILABLE', (pool) => pool.available_bytes),
-    { name: 'TARGET', value: (pool) => pool.target_path },
+    bytesColumn('CAPACITY', (pool) => pool.capacityBytes),
+    bytesColumn('ALLOCATION', (pool) => pool.allocationBytes),
+    bytesColumn('AVAILABLE', (pool) => pool.availableBytes),
+    { name: 'TARGET', value: (pool) => pool.target.path },
     { name: 'REASON', value: (pool) => pool.reason, wide: true },
     { name: 'AUTOSTART', value: (pool) => (pool.autostart ? 'yes' : 'no'), wide: true },
     { name: 'UUID', value: (pool) => pool.uuid, wide: true },
   ],
 };
 
-function describe(pool: ListedPool): string {
+function describe(pool: FleetPool): string {
   return fields([
     ['pool', `${pool.host}/${pool.name}`],
     ['uuid', pool.uuid],
     ['type', pool.type],
-    ['target', pool.target_path],
+    ['target', pool.target.path],
     ['state', pool.state],
     ['reason', pool.reason],
     ['autostart', pool.autostart ? 'yes' : 'no'],
-    ['capacity', formatBytes(pool.capacity_bytes)],
-    ['allocation', formatBytes(pool.allocation_bytes)],
-    ['available', formatBytes(pool.available_bytes)],
+    ['capacity', formatBytes(pool.capacityBytes)],
+    ['allocation', formatBytes(pool.allocationBytes)],
+    ['available', formatBytes(pool.availableBytes)],
   ]);
 }
 
@@ -64,10 +61,10 @@ async function definePool(
   host: string,
   file: string,
   { build, start, autostart }: Pick<CreateOptions, 'build' | 'start' | 'autostart'>,
-): Promise<Pool> {
+): Promise<FleetPool> {
   const query = `build=${build}&start=${start}&autostart=${autostart}`;
   const xml = await readDocument(file);
-  return await callJson<Pool>(`${hostPath(host)}/pools?${query}`, { method: 'POST', xml });
+  return await callJson<FleetPool>(`${hostPath(host)}/pools?${query}`, { method: 'POST', xml });
 }
 
 export function poolCommand(): Command {
@@ -92,7 +89,7 @@ export function poolCommand(): Command {
       if (type === undefined || path === undefined)
         throw new StowageError('invalid-argument', 'a new pool needs --type and --target, or a document');
       const json = { name, type, target: { path }, autostart, build, start };
-      const made = await callJson<Pool>(`${hostPath(host)}/pools`, { method: 'POST', json });
+      const made = await callJson<FleetPool>(`${hostPath(host)}/pools`, { method: 'POST', json });
       await show(
         made,
         () => `pool ${host}/${name} is ${made.state}, ${formatBytes(made.availableBytes)} available`,
@@ -134,7 +131,7 @@ export function poolCommand(): Command {
       const path = poolPath(poolReference(reference));
       const before = await (await call(path, { accept: XML_TYPE })).text();
       const changed = await editDocument(before, async (xml) => {
-        await callJson<Pool>(path, { method: 'PUT', xml });
+        await callJson<FleetPool>(path, { method: 'PUT', xml });
       });
       await show({ changed }, () => (changed ? `pool ${reference} edited` : `pool ${reference} not changed`));
     });
@@ -150,7 +147,8 @@ export function poolCommand(): Command {
     .description("what a pool of the type could be made of, as libvirt's document")
     .option('--source-host <name>', 'another host to look on')
     .action(async (host: string, type: string, options: { sourceHost?: string }) => {
-      const query = options.sourceHost === undefined ? '' : `?host=${encodeURIComponent(options.sourceHost)}`;
+      const query =
+        options.sourceHost === undefined ? '' : `?sourceHost=${encodeURIComponent(options.sourceHost)}`;
       const path = `${hostPath(host)}/pool-sources/${encodeURIComponent(type)}${query}`;
       process.stdout.write(await (await call(path, { accept: XML_TYPE })).text());
     });
@@ -158,14 +156,14 @@ export function poolCommand(): Command {
     .description('pools, their state and their space')
     .action((host: string | undefined, options: ListOptions) => {
       const query = host === undefined ? '' : `?host=${encodeURIComponent(host)}`;
-      return showList(POOLS, () => callJson<ListedPool[]>(`/pools${query}`), options);
+      return showList(POOLS, () => callJson<FleetPool[]>(`/pools${query}`), options);
     });
   pool
     .command('show <host/pool>')
     .description('a pool: its state, its target and its space')
     .action(
       async (reference: string) =>
-        await show(await callJson<ListedPool>(poolPath(poolReference(reference))), describe),
+        await show(await callJson<FleetPool>(poolPath(poolReference(reference))), describe),
     );
   pool
     .command('build <host/pool>')
@@ -185,7 +183,7 @@ export function poolCommand(): Command {
       .command(`${action} <host/pool>`)
       .description(LIFE[action])
       .action(async (reference: string) => {
-        const changed = await callJson<Pool>(`${poolPath(poolReference(reference))}/${action}`, {
+        const changed = await callJson<FleetPool>(`${poolPath(poolReference(reference))}/${action}`, {
           method: 'POST',
         });
         await show(changed, () => `pool ${reference} is ${changed.state}`);

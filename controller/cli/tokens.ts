@@ -1,6 +1,5 @@
 import { Command, Option } from 'commander';
-import type { TokenInfo } from '../auth/tokens.ts';
-import { ROLES } from '../store/schema.ts';
+import { ROLES, type Token } from '../../shared/protocol/api.ts';
 import { call, callJson } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
@@ -9,15 +8,22 @@ import { printable, show } from './output.ts';
 
 const DAY_MS = 24 * 3600_000;
 
-const TOKENS: Listing<TokenInfo> = {
+const TOKENS: Listing<Token> = {
   name: ({ name }) => name,
   columns: [
     { name: 'NAME', value: (token) => token.name },
     { name: 'ROLE', value: (token) => token.role },
-    timeColumn('MADE', (token) => token.created_at),
-    timeColumn('EXPIRES', (token) => token.expires_at),
+    {
+      name: 'SCOPES',
+      value: (token) => token.scopes.join(' '),
+      text: (token) => token.scopes.join(' ') || 'everywhere',
+    },
+    timeColumn('MADE', (token) => token.createdAt),
+    timeColumn('EXPIRES', (token) => token.expiresAt),
   ],
 };
+
+const collect = (value: string, before: string[]): string[] => [...before, value];
 
 export function tokenCommand(): Command {
   const token = new Command('token').description('API tokens');
@@ -25,13 +31,19 @@ export function tokenCommand(): Command {
     .command('create <name>')
     .description('make a token; its secret is shown this once')
     .addOption(new Option('--role <role>', 'what it may do').choices(ROLES).makeOptionMandatory())
+    .option(
+      '--scope <place>',
+      'where it may act, HOST or HOST/POOL; may be given again; default: everywhere',
+      collect,
+      [],
+    )
     .option('--days <count>', 'valid for so many days; default: until it is revoked', count)
-    .action(async (name: string, options: { role: string; days?: number }) => {
+    .action(async (name: string, options: { role: string; scope: string[]; days?: number }) => {
       const expiresAt = options.days ? Date.now() + options.days * DAY_MS : undefined;
       await show(
         await callJson<{ secret: string }>('/tokens', {
           method: 'POST',
-          json: { name, role: options.role, expiresAt },
+          json: { name, role: options.role, scopes: options.scope, expiresAt },
         }),
         ({ secret }) => secret,
         { isRemark: false },
@@ -39,7 +51,7 @@ export function tokenCommand(): Command {
     });
   listOptions(token.command('list'))
     .description('all tokens, without their secrets')
-    .action((options: ListOptions) => showList(TOKENS, () => callJson<TokenInfo[]>('/tokens'), options));
+    .action((options: ListOptions) => showList(TOKENS, () => callJson<Token[]>('/tokens'), options));
   token
     .command('revoke <token>')
     .description('end a token: whoever uses it is let in no more, and what it reads now ends')

@@ -3,13 +3,13 @@ import { finished } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Representation, Volume } from '../../shared/conf/volume.ts';
 import type { Layout } from '../../shared/protocol/agent.ts';
+import type { Upload } from '../../shared/protocol/api.ts';
 import { CHUNK_BYTES, ChunkDigests, ChunkMap } from '../../shared/transfer/chunks.ts';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { decodeExtents } from '../../shared/transfer/receive.ts';
 import { encodeExtents, readChunk } from '../../shared/transfer/send.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
-import type { UploadState } from '../jobs/uploads.ts';
 import { call, callBytes, callJson } from './client.ts';
 import { type Confirmation, confirm } from './confirm.ts';
 import { Progress, printable } from './output.ts';
@@ -87,7 +87,7 @@ export async function uploadVolume(
   );
   try {
     return await persist(async (moved) => {
-      const upload = await callJson<UploadState>(`${target}/upload`, {
+      const upload = await callJson<Upload>(`${target}/upload`, {
         method: 'POST',
         json: { ...options, sizeBytes: stat.size },
       });

@@ -1,13 +1,12 @@
 import { Command, Option } from 'commander';
 import type { Finding, Snapshot, Volume } from '../../shared/conf/volume.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
+import type { FleetVolume, Job, VolumeDetails } from '../../shared/protocol/api.ts';
 import type { VolumeUser } from '../../shared/protocol/domains.ts';
 import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
-import type { JobInfo } from '../jobs/runner.ts';
-import type { VolumeRow } from '../store/schema.ts';
 import { call, callJson } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { watchJob } from './jobs.ts';
@@ -20,7 +19,6 @@ import { readDocument } from './xml.ts';
 const allowUsedOption = () => new Option('--allow-used', 'also while domains use it; goes on record');
 const usedQuery = ({ allowUsed }: { allowUsed?: boolean }): string => (allowUsed ? '?allowUsed=true' : '');
 
-type ListedVolume = VolumeRow & { host: string };
 const PAGE = 1000;
 
 const asOption = () =>
@@ -30,7 +28,7 @@ const asOption = () =>
 const formatOption = (text: string) =>
   new Option('--format <format>', text).choices(['raw', 'qcow2', 'ploop']);
 
-async function listVolumes(place: string | undefined, format: string | undefined): Promise<ListedVolume[]> {
+async function listVolumes(place: string | undefined, format: string | undefined): Promise<FleetVolume[]> {
   const [host, pool, more] = place === undefined ? [] : splitReference(place);
   if (more !== undefined)
     throw new StowageError(
@@ -41,9 +39,9 @@ async function listVolumes(place: string | undefined, format: string | undefined
   if (host) query.set('host', host);
   if (pool) query.set('pool', pool);
   if (format) query.set('format', format);
-  const all: ListedVolume[] = [];
+  const all: FleetVolume[] = [];
   for (;;) {
-    const page = await callJson<ListedVolume[]>(`/volumes?${query}`);
+    const page = await callJson<FleetVolume[]>(`/volumes?${query}`);
     all.push(...page);
     const last = page.at(-1);
     if (page.length < PAGE || !last) return all;
@@ -51,22 +49,22 @@ async function listVolumes(place: string | undefined, format: string | undefined
   }
 }
 
-const VOLUMES: Listing<ListedVolume> = {
+const VOLUMES: Listing<FleetVolume> = {
   name: ({ host, pool, name }) => `${host}/${pool}/${name}`,
   columns: [
     { name: 'VOLUME', value: ({ host, pool, name }) => `${host}/${pool}/${name}` },
     { name: 'FORMAT', value: (volume) => volume.format },
-    bytesColumn('CAPACITY', (volume) => volume.capacity_bytes),
-    bytesColumn('ALLOCATION', (volume) => volume.allocation_bytes),
+    bytesColumn('CAPACITY', (volume) => volume.capacityBytes),
+    bytesColumn('ALLOCATION', (volume) => volume.allocationBytes),
     {
       name: 'SNAPSHOTS',
-      value: (volume) => volume.snapshot_count,
-      text: (volume) => String(volume.snapshot_count || ''),
+      value: (volume) => volume.snapshotCount,
+      text: (volume) => String(volume.snapshotCount || ''),
     },
     { name: 'DAMAGED', value: (volume) => volume.damaged },
     { name: 'TYPE', value: (volume) => volume.type, wide: true },
     { name: 'PATH', value: (volume) => volume.path, wide: true },
-    { name: 'BACKING', value: (volume) => volume.backing_store, wide: true },
+    { name: 'BACKING', value: (volume) => volume.backingStore?.path, wide: true },
     { name: 'ID', value: (volume) => volume.id, wide: true },
   ],
 };
@@ -81,8 +79,6 @@ const SNAPSHOTS: Listing<Snapshot> = {
   ],
 };
 
-type ShownVolume = ListedVolume & { usedBy: string[]; domains?: VolumeUser[] };
-
 const userText = ({ domain, origin, state, target, role, through }: VolumeUser): string =>
   [
     `${domain} (${origin === 'stowage' ? state : `${origin}, ${state}`}) as ${target}`,
@@ -92,20 +88,20 @@ const userText = ({ domain, origin, state, target, role, through }: VolumeUser):
     .filter((part) => part !== '')
     .join(' ');
 
-function describe(volume: ShownVolume): string {
+function describe(volume: VolumeDetails): string {
   return fields([
     ['volume', `${volume.host}/${volume.pool}/${volume.name}`],
     ['id', volume.id],
     ['type', volume.type],
     ['format', volume.format],
     ['path', volume.path],
-    ['capacity', `${formatBytes(volume.capacity_bytes)} (${volume.capacity_bytes} bytes)`],
-    ['allocation', `${formatBytes(volume.allocation_bytes)} (${volume.allocation_bytes} bytes)`],
-    ['snapshots', volume.snapshot_count],
-    ['backing store', volume.backing_store],
+    ['capacity', `${formatBytes(volume.capacityBytes)} (${volume.capacityBytes} bytes)`],
+    ['allocation', `${formatBytes(volume.allocationBytes)} (${volume.allocationBytes} bytes)`],
+    ['snapshots', volume.snapshotCount],
+    ['backing store', volume.backingStore?.path],
     ['damaged', volume.damaged],
-    ['in use by', volume.usedBy.join('; ')],
-    ['used by', volume.domains ? volume.domains.map(userText).join('; ') : 'not known now'],
+    ['in use by', volume.heldBy.join('; ')],
+    ['used by', volume.users ? volume.users.map(userText).join('; ') : 'not known now'],
   ]);
 }
 
@@ -113,13 +109,13 @@ const told = (reference: string, volume: Volume): string =>
   `${reference}: ${volume.format}, ${formatBytes(volume.capacityBytes)}, ${formatBytes(volume.allocationBytes)} on disk`;
 
 /** Waits for a job unless told not to, and says how it went. */
-async function finish(job: JobInfo, wait: boolean, words: string): Promise<void> {
+async function finish(job: Job, wait: boolean, words: string): Promise<void> {
   if (!wait) return show(job, () => `job ${job.id} begun; see: stowage job watch ${job.id}`);
   const ended = await watchJob(job.id);
   await show(
     ended,
     () =>
-      `${words} (job ${ended.id}${ended.wire_bytes > 0 ? `, ${formatBytes(ended.wire_bytes)} on the wire` : ''})`,
+      `${words} (job ${ended.id}${ended.wireBytes > 0 ? `, ${formatBytes(ended.wireBytes)} on the wire` : ''})`,
   );
 }
 
@@ -200,7 +196,7 @@ export function volCommand(): Command {
     .description('a volume, who works on it now, and which domains use it')
     .action(
       async (text: string) =>
-        await show(await callJson<ShownVolume>(volumePath(volumeReference(text))), describe),
+        await show(await callJson<VolumeDetails>(volumePath(volumeReference(text))), describe),
     );
   vol
     .command('resize <host/pool/vol> <capacity>')
@@ -231,7 +227,7 @@ export function volCommand(): Command {
     .option('--no-wait', 'do not wait for the end')
     .action(async (text: string, target: string, options: { wait: boolean }) => {
       const name = cloneName(text, target);
-      const job = await callJson<JobInfo>(`${volumePath(volumeReference(text))}/clone`, {
+      const job = await callJson<Job>(`${volumePath(volumeReference(text))}/clone`, {
         method: 'POST',
         json: { name },
       });
@@ -254,13 +250,10 @@ export function volCommand(): Command {
         options: Confirmation & { algorithm: string; wait: boolean; allowUsed?: boolean },
       ) => {
         await confirm(`Overwrite all content of ${text}?`, options);
-        const job = await callJson<JobInfo>(
-          `${volumePath(volumeReference(text))}/wipe${usedQuery(options)}`,
-          {
-            method: 'POST',
-            json: { algorithm: options.algorithm },
-          },
-        );
+        const job = await callJson<Job>(`${volumePath(volumeReference(text))}/wipe${usedQuery(options)}`, {
+          method: 'POST',
+          json: { algorithm: options.algorithm },
+        });
         await finish(job, options.wait, `${text} wiped`);
       },
     );
@@ -372,7 +365,7 @@ export function volCommand(): Command {
           format: options.format,
           limitBytesPerSecond: options.limit ? parseSize(options.limit.replace(/\/s$/, '')) : undefined,
         };
-        const job = await callJson<JobInfo>(`${volumePath(volumeReference(source))}/migrate`, {
+        const job = await callJson<Job>(`${volumePath(volumeReference(source))}/migrate`, {
           method: 'POST',
           json,
         });

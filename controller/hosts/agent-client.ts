@@ -5,6 +5,7 @@ import type { z } from 'zod';
 import { ALLOW_USED_HEADER, FENCE_HEADER, RELAY_UPGRADE } from '../../shared/protocol/agent.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
+import { splitReference } from '../../shared/util/names.ts';
 import { parseJson, readText } from './answers.ts';
 
 /** Longest silence before an answer counts as lost. Progress and events are never silent that long. */
@@ -123,12 +124,13 @@ export class AgentClient {
   }
 
   async #text(path: string, options: AgentRequest): Promise<string> {
+    const linkEnd = this.#linkEnd();
     const response = await this.stream(path, options);
     try {
       return await readText(response);
     } catch (error) {
       response.destroy();
-      throw brokenLink(error, options.signal);
+      throw brokenLink(error, options.signal, linkEnd);
     }
   }
 
@@ -157,6 +159,12 @@ export class AgentClient {
 /** Where an agent has a volume. */
 export function agentVolumePath({ pool, volume }: { pool: string; volume: string }): string {
   return `/v1/pools/${encodeURIComponent(pool)}/volumes/${encodeURIComponent(volume)}`;
+}
+
+/** The host of a volume, and where its agent has it. */
+export function agentPlace(reference: string): { host: string; path: string; name: string } {
+  const [host = '', pool = '', name = ''] = splitReference(reference);
+  return { host, name, path: agentVolumePath({ pool, volume: name }) };
 }
 
 function brokenLink(error: unknown, signal?: AbortSignal, linkEnd?: AbortSignal): Error {

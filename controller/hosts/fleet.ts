@@ -1,29 +1,40 @@
 import { createHash } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { networkInterfaces } from 'node:os';
+import pLimit from 'p-limit';
 import type { AgentInfo } from '../../shared/protocol/agent.ts';
+import type { Host } from '../../shared/protocol/api.ts';
 import { formatToken } from '../../shared/protocol/link.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import type { EventLog } from '../events/event-log.ts';
 import type { Inventory } from '../inventory/inventory.ts';
-import type { Store } from '../store/open.ts';
-import type { HostRow } from '../store/schema.ts';
+import type { HostAddress, SshAddress } from '../store/host-address.ts';
+import type { Change } from '../store/repositories/events.ts';
+import type { HostRecord } from '../store/repositories/hosts.ts';
+import type { Store, Transaction } from '../store/store.ts';
 import type { AgentClient } from './agent-client.ts';
 import { HostConnection } from './connection.ts';
 import type { AgentPayload } from './install-agent.ts';
-import { type HostAddress, hostAddressSchema, type Link, type SshAddress } from './link.ts';
+import type { Link } from './link.ts';
 import { LocalLink } from './local-link.ts';
 import { SshLink, scanHostKey } from './ssh-link.ts';
 import type { WebSocketLinks } from './websocket-links.ts';
 
 const ENROLMENT_MS = 24 * 3600_000;
+/** SSH connections that are being made at the same time: each costs CPU at both ends. */
+const DIALLED_AT_ONCE = 32;
 
-export type HostInfo = Omit<HostRow, 'address'> & { address: Record<string, unknown> };
-
-/** What people may see of an address: keys are public, but nobody needs them in a list. */
-function publicAddress(address: HostAddress): Record<string, unknown> {
-  if (address.kind !== 'websocket') return address;
-  return { kind: 'websocket', enrolled: address.publicKey !== undefined };
+/** What people may see of a host: the keys of agents are public, but nobody needs them in a list. */
+function publicHost({ address, ...host }: HostRecord): Host {
+  if (address.kind === 'local') return { ...host, link: address };
+  if (address.kind === 'websocket')
+    return { ...host, link: { kind: 'websocket', enrolled: address.publicKey !== undefined } };
+  const { identity, identities, ...link } = address;
+  return {
+    ...host,
+    link: { ...link, identities: identity === undefined ? identities : [identity, ...identities] },
+  };
 }
 
 /** Of this machine; loopback last, for agents that are on it too. */
@@ -36,38 +47,40 @@ function ownAddresses(): string[] {
 /** The hosts and their connections. */
 export class Fleet {
   readonly #store: Store;
+  readonly #events: EventLog;
   readonly #inventory: Inventory;
   readonly #webSockets: WebSocketLinks;
   readonly #payload: () => Promise<AgentPayload>;
+  readonly #dialling = pLimit(DIALLED_AT_ONCE);
   readonly #connections = new Map<string, HostConnection>();
-  /** Called when a host becomes reachable. */
-  onReachable: (host: HostRow) => void = () => undefined;
+  /** Called with its name when a host becomes reachable. */
+  onReachable: (host: string) => void = () => undefined;
 
-  constructor(
-    store: Store,
-    inventory: Inventory,
-    webSockets: WebSocketLinks,
-    payload: () => Promise<AgentPayload>,
-  ) {
-    this.#store = store;
-    this.#inventory = inventory;
-    this.#webSockets = webSockets;
-    this.#payload = payload;
+  constructor(parts: {
+    store: Store;
+    events: EventLog;
+    inventory: Inventory;
+    webSockets: WebSocketLinks;
+    payload: () => Promise<AgentPayload>;
+  }) {
+    this.#store = parts.store;
+    this.#events = parts.events;
+    this.#inventory = parts.inventory;
+    this.#webSockets = parts.webSockets;
+    this.#payload = parts.payload;
   }
 
+  /** Connects to every host; so many links at a time are being made. */
   async start(): Promise<void> {
-    await this.#store
-      .updateTable('hosts')
-      .set({ state: 'connecting', reason: null, since: clock.now() })
-      .execute();
-    for (const host of await this.#store.selectFrom('hosts').selectAll().execute()) this.#connect(host);
+    await this.#store.transaction(({ hosts }) => hosts.setAllConnecting(clock.now()));
+    for (const host of await this.#store.hosts.all()) this.#connect(host);
   }
 
   async close(): Promise<void> {
     await Promise.all([...this.#connections.values()].map((connection) => connection.close()));
   }
 
-  #connect(host: HostRow): void {
+  #connect(host: HostRecord): void {
     const makeLink = (signal: AbortSignal): Promise<Link> => this.#makeLink(host.id, signal);
     const connection = new HostConnection(makeLink, {
       onReachable: (info) => this.#reachable(host.id, info),
@@ -79,17 +92,17 @@ export class Fleet {
   }
 
   async #makeLink(hostId: string, signal: AbortSignal): Promise<Link> {
-    const host = await this.#store
-      .selectFrom('hosts')
-      .selectAll()
-      .where('id', '=', hostId)
-      .executeTakeFirstOrThrow();
-    const address = hostAddressSchema.parse(JSON.parse(host.address));
+    const host = await this.#store.hosts.byId(hostId);
+    if (!host) throw new StowageError('host-not-found', 'the host was removed');
+    const { address } = host;
     switch (address.kind) {
       case 'local':
         return new LocalLink(address.socket);
       case 'ssh':
-        return SshLink.connect(address, await this.#payload(), signal);
+        return this.#dialling(async () => {
+          signal.throwIfAborted();
+          return SshLink.connect(address, await this.#payload(), signal);
+        });
       case 'websocket':
         return this.#webSockets.next(hostId, signal);
     }
@@ -100,86 +113,71 @@ export class Fleet {
    * a host that we reach ourselves and that says the same.
    */
   async #reachable(hostId: string, info: AgentInfo): Promise<void> {
-    const self = await this.#store
-      .selectFrom('hosts')
-      .select(['kind', 'agent_id'])
-      .where('id', '=', hostId)
-      .executeTakeFirstOrThrow();
-    if (self.kind === 'websocket' && self.agent_id !== info.agentId)
-      throw new StowageError(
-        'enrolment-refused',
-        `the agent says that it is ${info.agentId}, and was enrolled as ${self.agent_id}`,
-      );
-    const twin = await this.#store
-      .selectFrom('hosts')
-      .select(['id', 'name', 'kind'])
-      .where('agent_id', '=', info.agentId)
-      .where('id', '!=', hostId)
-      .executeTakeFirst();
-    if (twin && (twin.kind !== 'websocket' || self.kind === 'websocket'))
-      throw new StowageError(
-        'host-exists',
-        `this is the same agent as host '${twin.name}'; a host is added once`,
-      );
-    if (twin) await this.#disown(twin.id);
-    await this.#store.updateTable('hosts').set({ agent_id: info.agentId }).where('id', '=', hostId).execute();
-    await this.#setState(hostId, 'reachable', null);
-    const host = await this.#store
-      .selectFrom('hosts')
-      .selectAll()
-      .where('id', '=', hostId)
-      .executeTakeFirstOrThrow();
-    this.onReachable(host);
+    const { agentId } = info;
+    let disowned: string | undefined;
+    let name = '';
+    await this.#events.write(async ({ hosts }) => {
+      const self = await hosts.byId(hostId);
+      if (!self) throw new StowageError('host-not-found', 'the host was removed');
+      name = self.name;
+      const dialsIn = self.address.kind === 'websocket';
+      if (dialsIn && self.agentId !== agentId)
+        throw new StowageError(
+          'enrolment-refused',
+          `the agent says that it is ${agentId}, and was enrolled as ${self.agentId}`,
+        );
+      const twin = (await hosts.byAgentId(agentId)).find(({ id }) => id !== hostId);
+      if (twin && (twin.address.kind !== 'websocket' || dialsIn))
+        throw new StowageError(
+          'host-exists',
+          `this is the same agent as host '${twin.name}'; a host is added once`,
+        );
+      const changes: Change[] = [];
+      if (twin) {
+        // It had enrolled as an agent that is another host: it must enrol anew.
+        await hosts.setAgent(twin.id, undefined);
+        await hosts.setAddress(twin.id, { kind: 'websocket' });
+        changes.push(
+          ...(await setState(hosts, twin.id, 'unreachable', 'its agent is another host; enrol it anew')),
+        );
+        disowned = twin.id;
+      }
+      await hosts.setAgent(hostId, agentId);
+      changes.push(...(await setState(hosts, hostId, 'reachable', undefined)));
+      return changes;
+    });
+    if (disowned !== undefined) this.#webSockets.end(disowned);
+    this.onReachable(name);
   }
 
-  /** Ends the link of a host that had enrolled as an agent that is another host: it must enrol anew. */
-  async #disown(hostId: string): Promise<void> {
-    await this.#store
-      .updateTable('hosts')
-      .set({ agent_id: null, address: JSON.stringify({ kind: 'websocket' } satisfies HostAddress) })
-      .where('id', '=', hostId)
-      .execute();
-    this.#webSockets.end(hostId);
-    await this.#setState(hostId, 'unreachable', 'its agent is another host; enrol it anew');
-  }
-
-  async #setState(hostId: string, state: HostRow['state'], reason: string | null): Promise<void> {
-    const before = await this.#store
-      .selectFrom('hosts')
-      .selectAll()
-      .where('id', '=', hostId)
-      .executeTakeFirst();
-    if (!before || (before.state === state && before.reason === reason)) return;
-    // A new reason for the same state does not begin the state anew.
-    const since = before.state === state ? before.since : clock.now();
-    await this.#store.updateTable('hosts').set({ state, reason, since }).where('id', '=', hostId).execute();
-    this.#inventory.tell({ type: 'host', host: before.name, now: { state, reason, since } });
+  async #setState(hostId: string, state: Host['state'], reason: string | undefined): Promise<void> {
+    await this.#events.write(({ hosts }) => setState(hosts, hostId, state, reason));
   }
 
   // ---- what the API and the jobs use ----
 
-  async list(): Promise<HostInfo[]> {
-    const rows = await this.#store.selectFrom('hosts').selectAll().orderBy('name').execute();
-    return rows.map((row) => ({
-      ...row,
-      address: publicAddress(hostAddressSchema.parse(JSON.parse(row.address))),
-    }));
+  /** By name, those in the scopes, or all without any. */
+  async list(scopes: readonly string[] = []): Promise<Host[]> {
+    const places = new Set(scopes.map((scope) => scope.split('/')[0]));
+    const all = await this.#store.hosts.all();
+    return all.filter(({ name }) => places.size === 0 || places.has(name)).map(publicHost);
   }
 
-  async row(name: string): Promise<HostRow> {
-    const row = await this.#store.selectFrom('hosts').selectAll().where('name', '=', name).executeTakeFirst();
-    if (!row) throw new StowageError('host-not-found', `there is no host '${name}'`);
-    return row;
+  /** Throws `host-not-found`. */
+  async #record(name: string): Promise<HostRecord> {
+    const host = await this.#store.hosts.byName(name);
+    if (!host) throw new StowageError('host-not-found', `there is no host '${name}'`);
+    return host;
   }
 
-  async get(name: string): Promise<HostInfo> {
-    const row = await this.row(name);
-    return { ...row, address: publicAddress(hostAddressSchema.parse(JSON.parse(row.address))) };
+  /** Throws `host-not-found`. */
+  async get(name: string): Promise<Host> {
+    return publicHost(await this.#record(name));
   }
 
   /** HTTP to a host's agent; requests fail with `host-unreachable` while there is no link. */
   async client(name: string): Promise<AgentClient> {
-    const { id } = await this.row(name);
+    const { id } = await this.#record(name);
     const connection = this.#connections.get(id);
     if (!connection) throw new StowageError('host-unreachable', `host '${name}' is being removed`);
     return connection.client;
@@ -195,40 +193,35 @@ export class Fleet {
 
   /** Under which addresses this controller itself knows a host; what its agent says of that does not count. */
   async addresses(name: string): Promise<string[]> {
-    const { id, address } = await this.row(name);
-    const known = hostAddressSchema.parse(JSON.parse(address));
-    switch (known.kind) {
+    const { id, address } = await this.#record(name);
+    switch (address.kind) {
       case 'local':
         return ownAddresses();
       case 'ssh':
-        return (await lookup(known.hostname, { all: true }).catch(() => [])).map((found) => found.address);
+        return (await lookup(address.hostname, { all: true }).catch(() => [])).map((found) => found.address);
       case 'websocket':
         return this.#webSockets.addresses(id);
     }
   }
 
-  async #insert(name: string, address: HostAddress): Promise<HostRow> {
-    const taken = await this.#store
-      .selectFrom('hosts')
-      .select('id')
-      .where('name', '=', name)
-      .executeTakeFirst();
-    if (taken) throw new StowageError('host-exists', `there is a host '${name}' already`);
+  /** Throws `host-exists`. */
+  async #insert(name: string, address: HostAddress): Promise<HostRecord> {
     const now = clock.now();
-    const row: HostRow = {
+    const host: HostRecord = {
       id: clock.uuid(),
       name,
-      kind: address.kind,
-      address: JSON.stringify(address),
-      agent_id: null,
+      address,
       state: 'connecting',
-      reason: null,
       since: now,
-      created_at: now,
+      createdAt: now,
     };
-    await this.#store.insertInto('hosts').values(row).execute();
-    this.#connect(row);
-    return row;
+    await this.#events.write(async ({ hosts }) => {
+      if (await hosts.byName(name)) throw taken(name);
+      await hosts.insert(host);
+      return [{ type: 'host', host: name }];
+    });
+    this.#connect(host);
+    return host;
   }
 
   /** Adds a host under the key that was given, or, with `acceptNew`, the key it shows now. That key is pinned. */
@@ -236,13 +229,8 @@ export class Fleet {
     name: string,
     address: Omit<SshAddress, 'kind' | 'fingerprint' | 'identity'>,
     trust: { fingerprint?: string; acceptNew: boolean },
-  ): Promise<HostInfo> {
-    const taken = await this.#store
-      .selectFrom('hosts')
-      .select('id')
-      .where('name', '=', name)
-      .executeTakeFirst();
-    if (taken) throw new StowageError('host-exists', `there is a host '${name}' already`);
+  ): Promise<Host> {
+    if (await this.#store.hosts.byName(name)) throw taken(name);
     const shown = await scanHostKey(address);
     if (!trust.fingerprint && !trust.acceptNew) {
       throw new StowageError(
@@ -256,42 +244,51 @@ export class Fleet {
         `the host shows the key ${shown}, not ${trust.fingerprint}; nothing was sent`,
       );
     }
-    await this.#insert(name, { kind: 'ssh', ...address, fingerprint: shown });
-    return this.get(name);
+    return publicHost(await this.#insert(name, { kind: 'ssh', ...address, fingerprint: shown }));
   }
 
   async addLocal(name: string, socket: string): Promise<void> {
-    const row = await this.#store.selectFrom('hosts').selectAll().where('name', '=', name).executeTakeFirst();
-    if (!row) await this.#insert(name, { kind: 'local', socket });
+    if (!(await this.#store.hosts.byName(name))) await this.#insert(name, { kind: 'local', socket });
   }
 
   /** A one-time token with which an agent may dial in as `name`; the host is made when it is not there. */
   async enrol(name: string): Promise<{ token: string; expiresAt: number }> {
-    const existing = await this.#store
-      .selectFrom('hosts')
-      .selectAll()
-      .where('name', '=', name)
-      .executeTakeFirst();
-    if (existing && existing.kind !== 'websocket')
-      throw new StowageError('host-exists', `host '${name}' is reached by ${existing.kind}`);
+    const existing = await this.#store.hosts.byName(name);
+    if (existing && existing.address.kind !== 'websocket')
+      throw new StowageError('host-exists', `host '${name}' is reached by ${existing.address.kind}`);
     const host = existing ?? (await this.#insert(name, { kind: 'websocket' }));
     const secret = `enrol_${clock.randomBytes(32).toString('base64url')}`;
     const expiresAt = clock.now() + ENROLMENT_MS;
-    const token_hash = createHash('sha256').update(secret).digest('hex');
-    await this.#store
-      .insertInto('enrolments')
-      .values({ token_hash, host_id: host.id, expires_at: expiresAt, used_at: null })
-      .execute();
+    const hash = createHash('sha256').update(secret).digest('hex');
+    await this.#store.transaction(({ hosts }) => hosts.addEnrolment(hash, host.id, expiresAt));
     return { token: formatToken({ secret, controller: this.#webSockets.fingerprint }), expiresAt };
   }
 
   /** Forgets a host, whose volumes must not be held; its pools and volumes stay as they are, on the host. */
   async remove(name: string): Promise<void> {
-    const { id } = await this.row(name);
+    const { id } = await this.#record(name);
     const connection = this.#connections.get(id);
     this.#connections.delete(id);
-    await this.#store.deleteFrom('hosts').where('id', '=', id).execute();
+    await this.#events.write(async ({ hosts }) => {
+      await hosts.remove(id);
+      return [{ type: 'host', host: name }];
+    });
     await connection?.close();
-    this.#inventory.tell({ type: 'host', host: name });
   }
+}
+
+const taken = (name: string): StowageError =>
+  new StowageError('host-exists', `there is a host '${name}' already`);
+
+async function setState(
+  hosts: Transaction['hosts'],
+  id: string,
+  state: Host['state'],
+  reason: string | undefined,
+): Promise<Change[]> {
+  const before = await hosts.byId(id);
+  if (!before || (before.state === state && before.reason === reason)) return [];
+  // A new reason for the same state does not begin the state anew.
+  await hosts.setState(id, state, reason, before.state === state ? before.since : clock.now());
+  return [{ type: 'host', host: before.name }];
 }

@@ -9,7 +9,7 @@ import ssh2, {
   type SigningRequestOptions,
 } from 'ssh2';
 import { StowageError } from '../../shared/util/errors.ts';
-import type { SshAddress } from './link.ts';
+import type { SshAddress } from '../store/host-address.ts';
 
 /** ssh(1)'s own, in its order, without the kinds of keys that need a token. */
 const USUAL = ['id_rsa', 'id_ecdsa', 'id_ed25519'];

@@ -3,8 +3,9 @@ import { connect as connectTcp, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { Client, type ClientChannel } from 'ssh2';
 import { StowageError } from '../../shared/util/errors.ts';
+import type { SshAddress } from '../store/host-address.ts';
 import { type AgentPayload, installAgent } from './install-agent.ts';
-import type { Link, SshAddress } from './link.ts';
+import type { Link } from './link.ts';
 import { type Credentials, credentials } from './ssh-credentials.ts';
 
 const KEEPALIVE_MS = 5_000;

@@ -17,9 +17,9 @@ import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import { FailedAttempts, MOST_FAILURES } from '../auth/failed-attempts.ts';
-import type { Store } from '../store/open.ts';
-import type { HostRow } from '../store/schema.ts';
-import { type HostAddress, hostAddressSchema, type Link } from './link.ts';
+import type { HostRecord } from '../store/repositories/hosts.ts';
+import type { Store } from '../store/store.ts';
+import type { Link } from './link.ts';
 
 const HELLO_MS = 10_000;
 /** More than an agent has to say before it is welcome. */
@@ -223,16 +223,13 @@ export class WebSocketLinks {
   }
 
   /** The host that an agent is: by its token at the first time, by its key from then on. */
-  async #admit(proof: Extract<LinkMessage, { type: 'proof' }>, source: string): Promise<HostRow> {
-    const hosts = await this.#store.selectFrom('hosts').selectAll().where('kind', '=', 'websocket').execute();
-    const known = hosts.find((host) => {
-      const address = hostAddressSchema.parse(JSON.parse(host.address));
-      return (
+  async #admit(proof: Extract<LinkMessage, { type: 'proof' }>, source: string): Promise<HostRecord> {
+    const known = (await this.#store.hosts.byAgentId(proof.agentId)).find(
+      ({ address }) =>
         address.kind === 'websocket' &&
         address.publicKey === proof.publicKey &&
-        address.agentId === proof.agentId
-      );
-    });
+        address.agentId === proof.agentId,
+    );
     if (known) return known;
     if (!proof.token)
       throw new StowageError(
@@ -248,40 +245,22 @@ export class WebSocketLinks {
       detail: `agent ${proof.agentId}`,
     });
     const tokenHash = createHash('sha256').update(proof.token).digest('hex');
-    const host = await this.#store.transaction().execute(async (store) => {
-      const enrolment = await store
-        .selectFrom('enrolments')
-        .selectAll()
-        .where('token_hash', '=', tokenHash)
-        .executeTakeFirst();
+    const host = await this.#store.transaction(async ({ hosts }) => {
+      const enrolment = await hosts.enrolment(tokenHash);
       if (!enrolment) throw new StowageError('enrolment-refused', 'the enrolment token is unknown');
-      if (enrolment.used_at !== null)
+      if (enrolment.usedAt !== undefined)
         throw new StowageError('enrolment-refused', 'the enrolment token was used before');
-      if (enrolment.expires_at < clock.now())
+      if (enrolment.expiresAt < clock.now())
         throw new StowageError('enrolment-refused', 'the enrolment token has expired');
-      const twin = await store
-        .selectFrom('hosts')
-        .select('name')
-        .where('agent_id', '=', proof.agentId)
-        .where('id', '!=', enrolment.host_id)
-        .executeTakeFirst();
+      const { hostId } = enrolment;
+      const twin = (await hosts.byAgentId(proof.agentId)).find(({ id }) => id !== hostId);
       if (twin) throw new StowageError('enrolment-refused', `this agent is host '${twin.name}' already`);
-      await store
-        .updateTable('enrolments')
-        .set({ used_at: clock.now() })
-        .where('token_hash', '=', tokenHash)
-        .execute();
-      const address: HostAddress = { kind: 'websocket', publicKey: proof.publicKey, agentId: proof.agentId };
-      await store
-        .updateTable('hosts')
-        .set({ address: JSON.stringify(address), agent_id: proof.agentId })
-        .where('id', '=', enrolment.host_id)
-        .execute();
-      return store
-        .selectFrom('hosts')
-        .selectAll()
-        .where('id', '=', enrolment.host_id)
-        .executeTakeFirstOrThrow();
+      await hosts.useEnrolment(tokenHash, clock.now());
+      const { publicKey, agentId } = proof;
+      await hosts.setAddress(hostId, { kind: 'websocket', publicKey, agentId });
+      await hosts.setAgent(hostId, agentId);
+      // The enrolments of a host go with it.
+      return (await hosts.byId(hostId))!;
     });
     await this.#audit.append({
       actor: 'agent',

@@ -1,38 +1,78 @@
 import { z } from 'zod';
 import { heldTransferSchema, transferSpecSchema } from '../../shared/protocol/agent.ts';
-import { clock } from '../../shared/util/clock.ts';
+import { clock, type Timer } from '../../shared/util/clock.ts';
+import type { AuditTrail } from '../audit/trail.ts';
 import type { Fleet } from '../hosts/fleet.ts';
-import type { Store } from '../store/open.ts';
+import type { Store } from '../store/store.ts';
 
 /** A transfer younger than this may belong to a job that is just being recorded. */
 const YOUNG_MS = 60_000;
+/** Within this time every host is looked at once. */
+const ROUND_MS = 3600_000;
+const STEP_MS = 60_000;
 
 /**
- * Removes from a host the transfers that no job owns any more: those of jobs that ended while the host was away, and
- * those of a controller whose store was lost. Gives how many.
+ * Removes from hosts the transfers that no job owns any more: those of jobs that ended while the host was away, and those of a
+ * controller whose store was lost. A host is looked at when it comes back, when young transfers were found there, and once
+ * an hour.
  */
-export async function collectLeftovers(
-  store: Store,
-  fleet: Fleet,
-  host: string,
-  youngMs = YOUNG_MS,
-): Promise<number> {
-  const agent = await fleet.client(host);
-  const transfers = await agent.json(z.array(heldTransferSchema), '/v1/transfers');
-  if (transfers.length === 0) return 0;
-  const jobs = await store
-    .selectFrom('jobs')
-    .select('notes')
-    .where('state', 'in', ['queued', 'running', 'waiting'])
-    .execute();
-  const owned = new Set(jobs.map(({ notes }) => transferIdOf(JSON.parse(notes))));
-  let removed = 0;
-  for (const transfer of transfers) {
-    if (owned.has(transfer.id) || transfer.touchedAt > clock.now() - youngMs) continue;
-    await agent.send(`/v1/transfers/${transfer.id}`, { method: 'DELETE' });
-    removed++;
+export class Collector {
+  readonly #store: Store;
+  readonly #fleet: Fleet;
+  readonly #audit: AuditTrail;
+  readonly #round: Timer;
+  #next = 0;
+
+  constructor(parts: { store: Store; fleet: Fleet; audit: AuditTrail }) {
+    this.#store = parts.store;
+    this.#fleet = parts.fleet;
+    this.#audit = parts.audit;
+    this.#round = clock.every(STEP_MS, () => void this.#goOn().catch(() => undefined), false);
   }
-  return removed;
+
+  close(): void {
+    this.#round.stop();
+  }
+
+  /** A part of the hosts each time, so that all have been looked at after a round. */
+  async #goOn(): Promise<void> {
+    const hosts = (await this.#fleet.list()).filter(({ state }) => state === 'reachable');
+    const count = Math.ceil((hosts.length * STEP_MS) / ROUND_MS);
+    if (this.#next >= hosts.length) this.#next = 0;
+    for (const { name } of hosts.slice(this.#next, this.#next + count)) await this.collect(name);
+    this.#next += count;
+  }
+
+  /** Looks at one host. What it cannot reach or remove now it finds again later. */
+  async collect(host: string): Promise<void> {
+    try {
+      const { removed, young } = await this.#collect(host);
+      if (young > 0) clock.after(2 * YOUNG_MS, () => void this.collect(host), false);
+      if (removed > 0)
+        await this.#audit.append({
+          actor: 'controller',
+          source: 'controller',
+          action: 'transfer.collect',
+          target: host,
+          outcome: 'done',
+          detail: `${removed} that no job owns`,
+        });
+    } catch {
+      // The host is away, or busy: the next round looks again.
+    }
+  }
+
+  async #collect(host: string): Promise<{ removed: number; young: number }> {
+    const agent = await this.#fleet.client(host);
+    const transfers = await agent.json(z.array(heldTransferSchema), '/v1/transfers');
+    if (transfers.length === 0) return { removed: 0, young: 0 };
+    const jobs = await this.#store.jobs.unended();
+    const owned = new Set(jobs.map(({ notes }) => transferIdOf(notes)));
+    const orphans = transfers.filter(({ id }) => !owned.has(id));
+    const old = orphans.filter(({ touchedAt }) => touchedAt <= clock.now() - YOUNG_MS);
+    for (const { id } of old) await agent.send(`/v1/transfers/${id}`, { method: 'DELETE' });
+    return { removed: old.length, young: orphans.length - old.length };
+  }
 }
 
 /** An upload's notes are its spec; a migration's hold one. */

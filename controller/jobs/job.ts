@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import type { ErrorCode } from '../../shared/util/errors.ts';
 import type { AgentClient } from '../hosts/agent-client.ts';
 import type { Inventory } from '../inventory/inventory.ts';
+import type { LeaseMode } from '../store/repositories/leases.ts';
 
 /** What a step works with. */
 export interface JobContext<Params, Notes> {
@@ -10,7 +11,7 @@ export interface JobContext<Params, Notes> {
   /** What steps found out; {@link save} makes it outlive a restart. */
   notes: Partial<Notes>;
   save(): Promise<void>;
-  /** Ends when the job is cancelled or the controller stops. */
+  /** Ends when the job is cancelled or paused, or the controller stops. */
   readonly signal: AbortSignal;
   readonly inventory: Inventory;
   agent(host: string): Promise<AgentClient>;
@@ -30,11 +31,13 @@ export interface JobStep<Params, Notes> {
 }
 
 /** A kind of durable work. Everything before `commitStep` ends can be undone; what follows only goes forward. */
-export interface JobKind<Params, Notes> {
+export interface JobKind<Params extends object, Notes> {
   readonly kind: string;
   readonly params: z.ZodType<Params>;
+  /** The volumes it is about, `host/pool/volume`. */
+  places(params: Params): { source?: string; target: string };
   /** The leases held from the beginning to the end. */
-  leases(params: Params): { volume: string; mode: 'read' | 'write' }[];
+  leases(params: Params): { volume: string; mode: LeaseMode }[];
   readonly steps: readonly JobStep<Params, Notes>[];
   /** The step with which the job cannot be undone any more; absent where it always can. */
   readonly commitStep?: string;

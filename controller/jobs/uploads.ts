@@ -14,14 +14,14 @@ import {
   transferSpecSchema,
   transferStatusSchema,
 } from '../../shared/protocol/agent.ts';
+import type { Upload } from '../../shared/protocol/api.ts';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Inventory } from '../inventory/inventory.ts';
-import type { Store } from '../store/open.ts';
-import type { JobRow } from '../store/schema.ts';
+import type { Store } from '../store/store.ts';
 import type { JobKind } from './job.ts';
 import type { Leases } from './leases.ts';
 import type { JobRunner } from './runner.ts';
@@ -31,7 +31,7 @@ const FINAL: ReadonlySet<string> = new Set(['invalid-image', 'too-large', 'no-sp
 /** An upload that nobody continued for so long is given up, and its bytes with it. */
 const IDLE_MS = 24 * 3600_000;
 
-export const uploadParamsSchema = z.object({
+const uploadParamsSchema = z.object({
   /** `host/pool/volume`. */
   volume: z.string(),
   format: volumeFormatSchema,
@@ -44,6 +44,7 @@ type UploadParams = z.infer<typeof uploadParamsSchema>;
 const upload: JobKind<UploadParams, never> = {
   kind: 'upload',
   params: uploadParamsSchema,
+  places: ({ volume }) => ({ target: volume }),
   leases: ({ volume }) => [{ volume, mode: 'write' }],
   steps: [],
 };
@@ -62,12 +63,6 @@ export interface UploadRequest {
   allowUsed: boolean;
 }
 
-export interface UploadState {
-  job: number;
-  spec: TransferSpec;
-  status: TransferStatus;
-}
-
 /** Uploads through the controller. Each is a job that stays until it is complete, cancelled or forgotten by its client. */
 export class Uploads {
   readonly #store: Store;
@@ -75,8 +70,17 @@ export class Uploads {
   readonly #inventory: Inventory;
   readonly #leases: Leases;
   readonly #jobs: JobRunner;
+  readonly #owner: string;
 
-  constructor(parts: { store: Store; fleet: Fleet; inventory: Inventory; leases: Leases; jobs: JobRunner }) {
+  constructor(parts: {
+    store: Store;
+    fleet: Fleet;
+    inventory: Inventory;
+    leases: Leases;
+    jobs: JobRunner;
+    owner: string;
+  }) {
+    this.#owner = parts.owner;
     this.#store = parts.store;
     this.#fleet = parts.fleet;
     this.#inventory = parts.inventory;
@@ -84,22 +88,12 @@ export class Uploads {
     this.#jobs = parts.jobs;
   }
 
-  async #active(reference: string): Promise<JobRow | undefined> {
-    const rows = await this.#store
-      .selectFrom('jobs')
-      .selectAll()
-      .where('kind', '=', 'upload')
-      .where('state', 'in', ['queued', 'running', 'waiting'])
-      .execute();
-    return rows.find((row) => (JSON.parse(row.params) as UploadParams).volume === reference);
-  }
-
   /** The upload under way to a volume. Throws `transfer-not-found`. */
-  async find({ host, pool, volume }: UploadTarget): Promise<UploadState> {
-    const row = await this.#active(`${host}/${pool}/${volume}`);
+  async find({ host, pool, volume }: UploadTarget): Promise<Upload> {
+    const row = await this.#store.jobs.uploadTo(`${host}/${pool}/${volume}`);
     if (!row)
       throw new StowageError('transfer-not-found', `no upload to '${host}/${pool}/${volume}' is under way`);
-    const spec = transferSpecSchema.parse(JSON.parse(row.notes));
+    const spec = transferSpecSchema.parse(row.notes);
     const agent = await this.#fleet.client(host);
     const status = await agent.json(transferStatusSchema, `/v1/transfers/${spec.id}`);
     return { job: row.id, spec, status };
@@ -109,9 +103,9 @@ export class Uploads {
    * Begins an upload, or takes up the one that the same actor began with the same size and format. Throws
    * `volume-in-use`, naming who holds the volume, otherwise.
    */
-  async begin(target: UploadTarget, request: UploadRequest, actor: string): Promise<UploadState> {
+  async begin(target: UploadTarget, request: UploadRequest, actor: string): Promise<Upload> {
     const reference = `${target.host}/${target.pool}/${target.volume}`;
-    const [existing] = await this.#inventory.volumes({ ...target, name: target.volume, limit: 1 });
+    const existing = await this.#inventory.find(target);
     const format = request.format ?? (existing?.format as VolumeFormat | undefined) ?? 'raw';
     const params = {
       volume: reference,
@@ -119,9 +113,9 @@ export class Uploads {
       representation: request.representation,
       sizeBytes: request.sizeBytes,
     };
-    const active = await this.#active(reference);
-    if (active && active.created_by === actor && active.params === JSON.stringify(params)) {
-      const spec = transferSpecSchema.parse(JSON.parse(active.notes));
+    const active = await this.#store.jobs.uploadTo(reference);
+    if (active && active.createdBy === actor && JSON.stringify(active.params) === JSON.stringify(params)) {
+      const spec = transferSpecSchema.parse(active.notes);
       try {
         return await this.#open(active.id, target.host, spec);
       } catch (error) {
@@ -140,7 +134,7 @@ export class Uploads {
       representation: request.representation,
       parts: [{ name: dense ? 'root.hds' : '', sizeBytes: request.sizeBytes, dense }],
       capacityBytes:
-        existing && existing.capacity_bytes > 0 && format !== 'ploop' ? existing.capacity_bytes : undefined,
+        existing && existing.capacityBytes > 0 && format !== 'ploop' ? existing.capacityBytes : undefined,
       replace: existing !== undefined,
       allowUsed: request.allowUsed,
       formatAssumed: request.format === undefined,
@@ -149,8 +143,8 @@ export class Uploads {
     try {
       await this.#jobs.report(job.id, {
         state: 'running',
-        notes: JSON.stringify(spec),
-        total_bytes: request.sizeBytes,
+        notes: spec,
+        totalBytes: request.sizeBytes,
       });
       return await this.#open(job.id, target.host, spec);
     } catch (error) {
@@ -159,7 +153,7 @@ export class Uploads {
     }
   }
 
-  async #open(job: number, host: string, spec: TransferSpec): Promise<UploadState> {
+  async #open(job: number, host: string, spec: TransferSpec): Promise<Upload> {
     const agent = await this.#fleet.client(host);
     const fence = await this.#leases.ofJob(job, `${host}/${spec.pool}/${spec.volume}`);
     const status = await agent.json(transferStatusSchema, '/v1/transfers', {
@@ -171,12 +165,7 @@ export class Uploads {
   }
 
   /** Takes plain bytes from an offset. What arrived stays when the client goes away; the upload can go on later. */
-  async receiveBytes(
-    host: string,
-    upload: UploadState,
-    offset: number,
-    body: Readable,
-  ): Promise<TransferStatus> {
+  async receiveBytes(host: string, upload: Upload, offset: number, body: Readable): Promise<TransferStatus> {
     if (offset > upload.status.contiguousBytes) {
       throw new StowageError(
         'upload-offset',
@@ -189,13 +178,13 @@ export class Uploads {
     });
   }
 
-  receiveExtents(host: string, upload: UploadState, body: Readable): Promise<TransferStatus> {
+  receiveExtents(host: string, upload: Upload, body: Readable): Promise<TransferStatus> {
     return this.#receive(host, upload, 'extents', { stream: body, type: EXTENTS_TYPE });
   }
 
   async #receive(
     host: string,
-    upload: UploadState,
+    upload: Upload,
     path: string,
     body: { stream: Readable; type: string },
   ): Promise<TransferStatus> {
@@ -206,7 +195,7 @@ export class Uploads {
         method: 'PUT',
         body,
       });
-      await this.#jobs.report(upload.job, { done_bytes: status.doneBytes });
+      await this.#jobs.report(upload.job, { doneBytes: status.doneBytes });
       return status;
     } catch (error) {
       // Bytes that can never become a volume end the upload, and so does a full disk, which it would keep full; a cut line
@@ -218,14 +207,14 @@ export class Uploads {
     }
   }
 
-  async #showProgress(host: string, upload: UploadState): Promise<void> {
+  async #showProgress(host: string, upload: Upload): Promise<void> {
     const agent = await this.#fleet.client(host);
     const status = await agent.json(transferStatusSchema, `/v1/transfers/${upload.spec.id}`);
-    await this.#jobs.report(upload.job, { done_bytes: status.doneBytes });
+    await this.#jobs.report(upload.job, { doneBytes: status.doneBytes });
   }
 
   /** Makes the complete upload the volume. After an error of the bytes themselves the upload is over. */
-  async commit(host: string, upload: UploadState, digest: string | undefined): Promise<Volume> {
+  async commit(host: string, upload: Upload, digest: string | undefined): Promise<Volume> {
     const agent = await this.#fleet.client(host);
     const { spec } = upload;
     const fence = await this.#leases.ofJob(upload.job, `${host}/${spec.pool}/${spec.volume}`);
@@ -240,7 +229,7 @@ export class Uploads {
           patient: true,
         },
       );
-      await this.#inventory.shows(host, spec.pool, volume.name, volume.etag);
+      await this.#inventory.shows({ host, pool: spec.pool, volume: volume.name }, volume.etag);
       await this.#jobs.finish(upload.job);
       return volume;
     } catch (error) {
@@ -253,7 +242,7 @@ export class Uploads {
   }
 
   /** Gives an upload up. Throws `job-state` when its volume is being put in place; a host that is away learns later. */
-  async cancel(host: string, upload: Pick<UploadState, 'job' | 'spec'>, reason: unknown): Promise<void> {
+  async cancel(host: string, upload: Pick<Upload, 'job' | 'spec'>, reason: unknown): Promise<void> {
     const agent = await this.#fleet.client(host);
     await agent.send(`/v1/transfers/${upload.spec.id}`, { method: 'DELETE' }).catch((error) => {
       if (error instanceof StowageError && error.code === 'job-state') throw error;
@@ -262,22 +251,19 @@ export class Uploads {
   }
 
   /** Cancels an upload by its job: also one whose host is away, or that was killed before it had begun. */
-  async cancelJob(row: JobRow, reason: StowageError): Promise<void> {
-    const spec = transferSpecSchema.safeParse(JSON.parse(row.notes)).data;
-    const [host = ''] = splitReference((JSON.parse(row.params) as UploadParams).volume);
-    if (spec) await this.cancel(host, { job: row.id, spec }, reason);
-    else await this.#jobs.finish(row.id, reason);
+  async cancelJob(id: number, reason: StowageError): Promise<void> {
+    const job = await this.#store.jobs.find(id);
+    const spec = transferSpecSchema.safeParse(job?.notes).data;
+    const [host = ''] = splitReference(job?.target ?? '');
+    if (spec) await this.cancel(host, { job: id, spec }, reason);
+    else await this.#jobs.finish(id, reason);
   }
 
   /** At start: an upload that was killed before its transfer was recorded has nothing to go on with. */
   async dropUnbegun(): Promise<void> {
-    const rows = await this.#store
-      .selectFrom('jobs')
-      .selectAll()
-      .where('kind', '=', 'upload')
-      .where('state', 'in', ['queued', 'running'])
-      .where('notes', '=', '{}')
-      .execute();
+    const rows = (await this.#store.jobs.unended('upload')).filter(
+      ({ notes, owner }) => Object.keys(notes).length === 0 && owner === this.#owner,
+    );
     for (const row of rows)
       await this.#jobs.finish(
         row.id,
@@ -286,13 +272,7 @@ export class Uploads {
   }
 
   async dropIdle(): Promise<void> {
-    const rows = await this.#store
-      .selectFrom('jobs')
-      .selectAll()
-      .where('kind', '=', 'upload')
-      .where('state', 'in', ['queued', 'running'])
-      .where('updated_at', '<', clock.now() - IDLE_MS)
-      .execute();
+    const rows = await this.#store.jobs.uploadsUntouchedSince(clock.now() - IDLE_MS);
     for (const row of rows)
       await this.#jobs.finish(row.id, new StowageError('cancelled', 'nobody continued the upload for a day'));
   }

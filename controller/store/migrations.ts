@@ -1,40 +1,42 @@
 import { type Kysely, sql } from 'kysely';
 import type { Migration } from 'kysely/migration';
+import { columnTypes } from './column-types.ts';
 
 // A migration runs on stores of any age: it knows the tables only as they were when it was written.
-type Store = Kysely<unknown>;
+type Database = Kysely<unknown>;
 
 const first: Migration = {
-  async up(db: Store) {
+  async up(db: Database) {
     const { schema } = db;
+    const { text, id } = columnTypes(db);
     await schema
       .createTable('hosts')
-      .addColumn('id', 'text', (c) => c.primaryKey())
-      .addColumn('name', 'text', (c) => c.notNull().unique())
-      .addColumn('kind', 'text', (c) => c.notNull())
-      .addColumn('address', 'text', (c) => c.notNull())
-      .addColumn('agent_id', 'text')
-      .addColumn('state', 'text', (c) => c.notNull())
-      .addColumn('reason', 'text')
+      .addColumn('id', text, (c) => c.primaryKey())
+      .addColumn('name', text, (c) => c.notNull().unique())
+      .addColumn('kind', text, (c) => c.notNull())
+      .addColumn('address', text, (c) => c.notNull())
+      .addColumn('agent_id', text)
+      .addColumn('state', text, (c) => c.notNull())
+      .addColumn('reason', text)
       .addColumn('since', 'bigint', (c) => c.notNull())
       .addColumn('created_at', 'bigint', (c) => c.notNull())
       .execute();
     await schema
       .createTable('enrolments')
-      .addColumn('token_hash', 'text', (c) => c.primaryKey())
-      .addColumn('host_id', 'text', (c) => c.notNull().references('hosts.id').onDelete('cascade'))
+      .addColumn('token_hash', text, (c) => c.primaryKey())
+      .addColumn('host_id', text, (c) => c.notNull().references('hosts.id').onDelete('cascade'))
       .addColumn('expires_at', 'bigint', (c) => c.notNull())
       .addColumn('used_at', 'bigint')
       .execute();
     await schema
       .createTable('pools')
-      .addColumn('host_id', 'text', (c) => c.notNull().references('hosts.id').onDelete('cascade'))
-      .addColumn('name', 'text', (c) => c.notNull())
-      .addColumn('uuid', 'text', (c) => c.notNull())
-      .addColumn('type', 'text', (c) => c.notNull())
-      .addColumn('state', 'text', (c) => c.notNull())
-      .addColumn('reason', 'text')
-      .addColumn('target_path', 'text', (c) => c.notNull())
+      .addColumn('host_id', text, (c) => c.notNull().references('hosts.id').onDelete('cascade'))
+      .addColumn('name', text, (c) => c.notNull())
+      .addColumn('uuid', text, (c) => c.notNull())
+      .addColumn('type', text, (c) => c.notNull())
+      .addColumn('state', text, (c) => c.notNull())
+      .addColumn('reason', text)
+      .addColumn('target_path', text, (c) => c.notNull())
       .addColumn('capacity_bytes', 'bigint', (c) => c.notNull())
       .addColumn('allocation_bytes', 'bigint', (c) => c.notNull())
       .addColumn('available_bytes', 'bigint', (c) => c.notNull())
@@ -43,36 +45,36 @@ const first: Migration = {
       .execute();
     await schema
       .createTable('volumes')
-      .addColumn('host_id', 'text', (c) => c.notNull().references('hosts.id').onDelete('cascade'))
-      .addColumn('pool', 'text', (c) => c.notNull())
-      .addColumn('name', 'text', (c) => c.notNull())
-      .addColumn('id', 'text', (c) => c.notNull())
-      .addColumn('type', 'text', (c) => c.notNull())
-      .addColumn('format', 'text', (c) => c.notNull())
-      .addColumn('path', 'text', (c) => c.notNull())
+      .addColumn('host_id', text, (c) => c.notNull().references('hosts.id').onDelete('cascade'))
+      .addColumn('pool', text, (c) => c.notNull())
+      .addColumn('name', text, (c) => c.notNull())
+      .addColumn('id', text, (c) => c.notNull())
+      .addColumn('type', text, (c) => c.notNull())
+      .addColumn('format', text, (c) => c.notNull())
+      .addColumn('path', text, (c) => c.notNull())
       .addColumn('capacity_bytes', 'bigint', (c) => c.notNull())
       .addColumn('allocation_bytes', 'bigint', (c) => c.notNull())
       .addColumn('snapshot_count', 'integer', (c) => c.notNull())
-      .addColumn('backing_store', 'text')
-      .addColumn('etag', 'text', (c) => c.notNull())
-      .addColumn('damaged', 'text')
+      .addColumn('backing_store', text)
+      .addColumn('etag', text, (c) => c.notNull())
+      .addColumn('damaged', text)
       .addPrimaryKeyConstraint('volumes_key', ['host_id', 'pool', 'name'])
       .execute();
     await schema.createIndex('volumes_id').on('volumes').column('id').execute();
     await schema
       .createTable('jobs')
-      .addColumn('id', 'integer', (c) => c.primaryKey().autoIncrement())
-      .addColumn('kind', 'text', (c) => c.notNull())
-      .addColumn('state', 'text', (c) => c.notNull())
-      .addColumn('params', 'text', (c) => c.notNull())
-      .addColumn('notes', 'text', (c) => c.notNull())
+      .addColumn('id', id.type, id.build)
+      .addColumn('kind', text, (c) => c.notNull())
+      .addColumn('state', text, (c) => c.notNull())
+      .addColumn('params', text, (c) => c.notNull())
+      .addColumn('notes', text, (c) => c.notNull())
       .addColumn('done_bytes', 'bigint', (c) => c.notNull())
       .addColumn('total_bytes', 'bigint', (c) => c.notNull())
       .addColumn('wire_bytes', 'bigint', (c) => c.notNull())
-      .addColumn('error_code', 'text')
-      .addColumn('error_message', 'text')
+      .addColumn('error_code', text)
+      .addColumn('error_message', text)
       .addColumn('cancel_requested', 'integer', (c) => c.notNull())
-      .addColumn('created_by', 'text', (c) => c.notNull())
+      .addColumn('created_by', text, (c) => c.notNull())
       .addColumn('created_at', 'bigint', (c) => c.notNull())
       .addColumn('updated_at', 'bigint', (c) => c.notNull())
       .execute();
@@ -81,33 +83,33 @@ const first: Migration = {
       .createTable('job_steps')
       .addColumn('job_id', 'integer', (c) => c.notNull().references('jobs.id').onDelete('cascade'))
       .addColumn('number', 'integer', (c) => c.notNull())
-      .addColumn('name', 'text', (c) => c.notNull())
+      .addColumn('name', text, (c) => c.notNull())
       .addColumn('started_at', 'bigint', (c) => c.notNull())
       .addColumn('finished_at', 'bigint')
       .addPrimaryKeyConstraint('job_steps_key', ['job_id', 'number'])
       .execute();
     await schema
       .createTable('leases')
-      .addColumn('id', 'integer', (c) => c.primaryKey().autoIncrement())
-      .addColumn('volume', 'text', (c) => c.notNull())
-      .addColumn('mode', 'text', (c) => c.notNull())
+      .addColumn('id', id.type, id.build)
+      .addColumn('volume', text, (c) => c.notNull())
+      .addColumn('mode', text, (c) => c.notNull())
       .addColumn('token', 'bigint', (c) => c.notNull())
-      .addColumn('holder', 'text', (c) => c.notNull())
+      .addColumn('holder', text, (c) => c.notNull())
       .addColumn('job_id', 'integer')
       .addColumn('acquired_at', 'bigint', (c) => c.notNull())
       .execute();
     await schema.createIndex('leases_volume').on('leases').column('volume').execute();
     await schema
       .createTable('lease_tokens')
-      .addColumn('volume', 'text', (c) => c.primaryKey())
+      .addColumn('volume', text, (c) => c.primaryKey())
       .addColumn('token', 'bigint', (c) => c.notNull())
       .execute();
     await schema
       .createTable('tokens')
-      .addColumn('id', 'text', (c) => c.primaryKey())
-      .addColumn('name', 'text', (c) => c.notNull().unique())
-      .addColumn('role', 'text', (c) => c.notNull())
-      .addColumn('hash', 'text', (c) => c.notNull().unique())
+      .addColumn('id', text, (c) => c.primaryKey())
+      .addColumn('name', text, (c) => c.notNull().unique())
+      .addColumn('role', text, (c) => c.notNull())
+      .addColumn('hash', text, (c) => c.notNull().unique())
       .addColumn('created_at', 'bigint', (c) => c.notNull())
       .addColumn('expires_at', 'bigint')
       .execute();
@@ -115,36 +117,40 @@ const first: Migration = {
       .createTable('audit')
       .addColumn('seq', 'integer', (c) => c.primaryKey())
       .addColumn('at', 'bigint', (c) => c.notNull())
-      .addColumn('actor', 'text', (c) => c.notNull())
-      .addColumn('source', 'text', (c) => c.notNull())
-      .addColumn('action', 'text', (c) => c.notNull())
-      .addColumn('target', 'text', (c) => c.notNull())
-      .addColumn('outcome', 'text', (c) => c.notNull())
-      .addColumn('detail', 'text', (c) => c.notNull())
-      .addColumn('previous', 'text', (c) => c.notNull())
-      .addColumn('hash', 'text', (c) => c.notNull())
+      .addColumn('actor', text, (c) => c.notNull())
+      .addColumn('source', text, (c) => c.notNull())
+      .addColumn('action', text, (c) => c.notNull())
+      .addColumn('target', text, (c) => c.notNull())
+      .addColumn('outcome', text, (c) => c.notNull())
+      .addColumn('detail', text, (c) => c.notNull())
+      .addColumn('previous', text, (c) => c.notNull())
+      .addColumn('hash', text, (c) => c.notNull())
       .execute();
     await schema
       .createTable('audit_checkpoints')
       .addColumn('seq', 'integer', (c) => c.primaryKey())
-      .addColumn('hash', 'text', (c) => c.notNull())
+      .addColumn('hash', text, (c) => c.notNull())
       .addColumn('at', 'bigint', (c) => c.notNull())
-      .addColumn('signature', 'text', (c) => c.notNull())
+      .addColumn('signature', text, (c) => c.notNull())
       .execute();
   },
 };
 
 const poolPermissions: Migration = {
-  async up({ schema }: Kysely<unknown>) {
-    await schema.alterTable('pools').addColumn('target_permissions', 'text').execute();
+  async up(db: Database) {
+    const { schema } = db;
+    const { text } = columnTypes(db);
+    await schema.alterTable('pools').addColumn('target_permissions', text).execute();
   },
 };
 
 /** What a host tells of its pools and volumes is kept whole; until a host tells it anew there is none. */
 const wholeDocuments: Migration = {
-  async up({ schema }: Kysely<unknown>) {
-    await schema.alterTable('pools').addColumn('definition', 'text').execute();
-    await schema.alterTable('volumes').addColumn('details', 'text').execute();
+  async up(db: Database) {
+    const { schema } = db;
+    const { text } = columnTypes(db);
+    await schema.alterTable('pools').addColumn('definition', text).execute();
+    await schema.alterTable('volumes').addColumn('details', text).execute();
   },
 };
 
@@ -153,11 +159,12 @@ const wholeDocuments: Migration = {
  * host has told of a pool is kept with the pool: after a restart it need tell only what differs.
  */
 const placesAndRevisions: Migration = {
-  async up(db: Store) {
+  async up(db: Database) {
     const { schema } = db;
+    const { text } = columnTypes(db);
     await schema
       .alterTable('volumes')
-      .addColumn('host', 'text', (c) => c.notNull().defaultTo(''))
+      .addColumn('host', text, (c) => c.notNull().defaultTo(''))
       .execute();
     await sql`UPDATE volumes SET host = (SELECT name FROM hosts WHERE hosts.id = volumes.host_id)`.execute(
       db,
@@ -168,10 +175,150 @@ const placesAndRevisions: Migration = {
       .columns(['host', 'pool', 'name'])
       .unique()
       .execute();
-    await schema.alterTable('pools').addColumn('generation', 'text').execute();
+    await schema.alterTable('pools').addColumn('generation', text).execute();
     await schema.alterTable('pools').addColumn('revision', 'bigint').execute();
   },
 };
+
+/**
+ * Every pool and volume is kept whole: what earlier versions knew of one is put together. Jobs have an owner, a turn and
+ * times of their own; tokens have scopes; changes of the fleet are numbered.
+ */
+const claimsAndEvents: Migration = {
+  async up(db: Database) {
+    const { schema } = db;
+    const { text, id } = columnTypes(db);
+    await completeDocuments(db as Kysely<Before>);
+    await schema
+      .alterTable('tokens')
+      .addColumn('scopes', text, (c) => c.notNull().defaultTo('[]'))
+      .execute();
+    await schema.alterTable('pools').addColumn('since', 'bigint').execute();
+    for (const column of ['source', 'target', 'owner'] as const)
+      await schema.alterTable('jobs').addColumn(column, text).execute();
+    for (const column of ['claimed_until', 'started_at', 'ended_at'] as const)
+      await schema.alterTable('jobs').addColumn(column, 'bigint').execute();
+    await schema
+      .alterTable('jobs')
+      .addColumn('pause_requested', 'integer', (c) => c.notNull().defaultTo(0))
+      .execute();
+    await schema
+      .createTable('job_hosts')
+      .addColumn('job_id', 'integer', (c) => c.notNull().references('jobs.id').onDelete('cascade'))
+      .addColumn('host', text, (c) => c.notNull())
+      .addColumn('state', text, (c) => c.notNull())
+      .addPrimaryKeyConstraint('job_hosts_key', ['job_id', 'host'])
+      .execute();
+    await schema.createIndex('job_hosts_turn').on('job_hosts').columns(['host', 'state', 'job_id']).execute();
+    await tellPlacesOfJobs(db as Kysely<Before>);
+    await schema.alterTable('leases').addColumn('owner', text).execute();
+    await schema.createIndex('leases_job').on('leases').column('job_id').execute();
+    await schema
+      .createTable('events')
+      .addColumn('seq', id.type, id.build)
+      .addColumn('at', 'bigint', (c) => c.notNull())
+      .addColumn('type', text, (c) => c.notNull())
+      .addColumn('host', text)
+      .addColumn('pool', text)
+      .addColumn('name', text)
+      .execute();
+    await schema.createIndex('audit_actor').on('audit').columns(['actor', 'seq']).execute();
+    await schema.createIndex('audit_target').on('audit').columns(['target', 'seq']).execute();
+  },
+};
+
+/** The columns that {@link claimsAndEvents} reads and fills. */
+interface Before {
+  pools: {
+    host_id: string;
+    name: string;
+    uuid: string;
+    type: string;
+    target_path: string;
+    autostart: number;
+    definition: string | null;
+  };
+  volumes: {
+    host_id: string;
+    pool: string;
+    name: string;
+    id: string;
+    type: string;
+    format: string;
+    path: string;
+    capacity_bytes: number;
+    allocation_bytes: number;
+    snapshot_count: number;
+    etag: string;
+    damaged: string | null;
+    details: string | null;
+  };
+  jobs: {
+    id: number;
+    kind: string;
+    state: string;
+    params: string;
+    source: string | null;
+    target: string | null;
+  };
+  job_hosts: { job_id: number; host: string; state: string };
+}
+
+async function completeDocuments(db: Kysely<Before>): Promise<void> {
+  for (const row of await db.selectFrom('pools').selectAll().where('definition', 'is', null).execute()) {
+    const { name, uuid, type, target_path: path, autostart } = row;
+    const target = path === '' ? {} : { path };
+    const definition = {
+      name,
+      uuid,
+      type,
+      source: { hosts: [], devices: [] },
+      target,
+      autostart: autostart === 1,
+    };
+    await db
+      .updateTable('pools')
+      .set({ definition: JSON.stringify(definition) })
+      .where('host_id', '=', row.host_id)
+      .where('name', '=', name)
+      .execute();
+  }
+  for (const row of await db.selectFrom('volumes').selectAll().where('details', 'is', null).execute()) {
+    const { id, name, type, format, path, etag } = row;
+    const details = {
+      ...{ id, name, type, format, path, etag },
+      capacityBytes: row.capacity_bytes,
+      allocationBytes: row.allocation_bytes,
+      snapshotCount: row.snapshot_count,
+      damaged: row.damaged ?? undefined,
+    };
+    await db
+      .updateTable('volumes')
+      .set({ details: JSON.stringify(details) })
+      .where('host_id', '=', row.host_id)
+      .where('pool', '=', row.pool)
+      .where('name', '=', name)
+      .execute();
+  }
+}
+
+async function tellPlacesOfJobs(db: Kysely<Before>): Promise<void> {
+  for (const { id, kind, state, params } of await db
+    .selectFrom('jobs')
+    .select(['id', 'kind', 'state', 'params'])
+    .execute()) {
+    const { source, target, volume } = JSON.parse(params) as Record<string, string | undefined>;
+    const place = target ?? volume ?? '';
+    await db
+      .updateTable('jobs')
+      .set({ source: source ?? null, target: place })
+      .where('id', '=', id)
+      .execute();
+    if (kind === 'upload' || !['queued', 'running', 'waiting'].includes(state)) continue;
+    const hosts = new Set([source ?? place, place].map((each) => each.split('/')[0]!));
+    for (const host of hosts) await db.insertInto('job_hosts').values({ job_id: id, host, state }).execute();
+  }
+}
 
 /** In order; a name once released never changes. */
 export const MIGRATIONS: Record<string, Migration> = {
@@ -179,4 +326,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0002-pool-permissions': poolPermissions,
   '0003-whole-documents': wholeDocuments,
   '0004-places-and-revisions': placesAndRevisions,
+  '0005-claims-and-events': claimsAndEvents,
 };

@@ -1,4 +1,5 @@
 import type { Generated, Selectable } from 'kysely';
+import type { JobState, Role } from '../../shared/protocol/api.ts';
 
 /** Tables as Kysely sees them. Times are ms since the epoch, sizes bytes, booleans 0 or 1, documents JSON text. */
 export interface Database {
@@ -8,9 +9,11 @@ export interface Database {
   volumes: VolumesTable;
   jobs: JobsTable;
   job_steps: JobStepsTable;
+  job_hosts: JobHostsTable;
   leases: LeasesTable;
   lease_tokens: LeaseTokensTable;
   tokens: TokensTable;
+  events: EventsTable;
   audit: AuditTable;
   audit_checkpoints: AuditCheckpointsTable;
 }
@@ -19,13 +22,11 @@ interface HostsTable {
   id: string;
   name: string;
   kind: 'local' | 'ssh' | 'websocket';
-  /** How to reach it: {@link HostAddress} as JSON. */
+  /** `HostAddress`, JSON. */
   address: string;
-  /** The agent's own random id, once it was reached. */
   agent_id: string | null;
   state: 'connecting' | 'reachable' | 'unreachable';
   reason: string | null;
-  /** When the state began. */
   since: number;
   created_at: number;
 }
@@ -44,15 +45,17 @@ interface PoolsTable {
   type: string;
   state: string;
   reason: string | null;
+  /** When the state began. */
+  since: number | null;
   target_path: string;
-  /** JSON; null where the definition says nothing. */
+  /** Of stores of an earlier version. */
   target_permissions: string | null;
   capacity_bytes: number;
   allocation_bytes: number;
   available_bytes: number;
   autostart: number;
   /** The whole definition, JSON. */
-  definition: string | null;
+  definition: string;
   /** Which state of its volumes its host has told; null while that is not known. */
   generation: string | null;
   revision: number | null;
@@ -75,16 +78,16 @@ interface VolumesTable {
   etag: string;
   damaged: string | null;
   /** The whole volume, JSON. */
-  details: string | null;
+  details: string;
 }
-
-export const JOB_STATES = ['queued', 'running', 'waiting', 'done', 'failed', 'cancelled'] as const;
-export type JobState = (typeof JOB_STATES)[number];
 
 interface JobsTable {
   id: Generated<number>;
   kind: string;
   state: JobState;
+  /** `host/pool/volume`; null where it reads from nowhere. */
+  source: string | null;
+  target: string;
   /** What was asked for, JSON. */
   params: string;
   /** What the steps have found out so far, JSON. */
@@ -96,9 +99,15 @@ interface JobsTable {
   error_code: string | null;
   error_message: string | null;
   cancel_requested: number;
+  pause_requested: number;
   created_by: string;
   created_at: number;
   updated_at: number;
+  started_at: number | null;
+  ended_at: number | null;
+  /** The controller that works on it, until `claimed_until` unless it says so again. */
+  owner: string | null;
+  claimed_until: number | null;
 }
 
 interface JobStepsTable {
@@ -109,6 +118,13 @@ interface JobStepsTable {
   finished_at: number | null;
 }
 
+/** The hosts of jobs that take turns and have not ended, with the state of the job. */
+interface JobHostsTable {
+  job_id: number;
+  host: string;
+  state: JobState;
+}
+
 interface LeasesTable {
   id: Generated<number>;
   /** `host/pool/volume`. */
@@ -117,6 +133,8 @@ interface LeasesTable {
   token: number;
   holder: string;
   job_id: number | null;
+  /** The controller by which it was taken. */
+  owner: string | null;
   acquired_at: number;
 }
 
@@ -125,16 +143,26 @@ interface LeaseTokensTable {
   token: number;
 }
 
-export const ROLES = ['viewer', 'operator', 'admin'] as const;
-export type Role = (typeof ROLES)[number];
-
 interface TokensTable {
   id: string;
   name: string;
   role: Role;
+  /** JSON. */
+  scopes: string;
   hash: string;
   created_at: number;
   expires_at: number | null;
+}
+
+/** What has changed, not how: whoever is told reads how it is then. */
+interface EventsTable {
+  seq: Generated<number>;
+  at: number;
+  type: 'host' | 'pool' | 'volume' | 'job';
+  host: string | null;
+  pool: string | null;
+  /** Of a volume its name, of a job its id. */
+  name: string | null;
 }
 
 interface AuditTable {
@@ -144,7 +172,7 @@ interface AuditTable {
   source: string;
   action: string;
   target: string;
-  outcome: string;
+  outcome: 'begun' | 'done' | 'failed' | 'refused';
   detail: string;
   previous: string;
   hash: string;
@@ -161,8 +189,6 @@ export type HostRow = Selectable<HostsTable>;
 export type PoolRow = Selectable<PoolsTable>;
 export type VolumeRow = Selectable<VolumesTable>;
 export type JobRow = Selectable<JobsTable>;
-export type JobStepRow = Selectable<JobStepsTable>;
 export type LeaseRow = Selectable<LeasesTable>;
 export type TokenRow = Selectable<TokensTable>;
-export type AuditRow = Selectable<AuditTable>;
-export type CheckpointRow = Selectable<AuditCheckpointsTable>;
+export type EventRow = Selectable<EventsTable>;

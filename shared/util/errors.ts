@@ -30,6 +30,7 @@ export const ERRORS = {
   'domain-exists': 409,
   'file-exists': 409,
   'token-exists': 409,
+  'store-not-empty': 409,
   // what stands in the way
   'volume-in-use': 409,
   'volume-used': 409,

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import type { JobInfo } from '../../controller/jobs/runner.ts';
+import type { JobDetails } from '../../shared/protocol/api.ts';
 import { TestController } from '../support/controller.ts';
 import { Libvirtd } from '../support/libvirt.ts';
 import { makeImage } from '../support/migration.ts';
@@ -31,7 +31,7 @@ try {
           name: 'stowage clone',
           async run() {
             const took = await seconds(async () => {
-              const job = await controller.api<JobInfo>(`/hosts/local/pools/${type}/volumes/image/clone`, {
+              const job = await controller.api<JobDetails>(`/hosts/local/pools/${type}/volumes/image/clone`, {
                 name: 'copy',
               });
               await controller.ended(job.id);

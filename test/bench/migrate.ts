@@ -64,7 +64,7 @@ for (const { title, sizeMiB, dataMiB } of [
       const took = await seconds(async () => {
         const job = await room.migrate(name, { keep: true });
         const ended = await room.controller.ended(job);
-        if (ended.state !== 'done') throw new Error(`${ended.error_message}`);
+        if (ended.state !== 'done') throw new Error(`${ended.error?.message}`);
       });
       cpu.push(cpuSeconds(source.agentPid()!) + cpuSeconds(sink.agentPid()!) - before);
       await room.controller.api(`/hosts/${sink.name}/pools/p/volumes/${name}`, undefined, 'DELETE');

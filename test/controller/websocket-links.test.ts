@@ -9,7 +9,7 @@ import { WebSocket } from 'ws';
 import { keepConnected } from '../../agent/connect.ts';
 import { AuditTrail } from '../../controller/audit/trail.ts';
 import { WebSocketLinks } from '../../controller/hosts/websocket-links.ts';
-import { openStore } from '../../controller/store/open.ts';
+import { openStore } from '../../controller/store/store.ts';
 import { PROTOCOL_VERSION } from '../../shared/protocol/agent.ts';
 import { TestController, until } from '../support/controller.ts';
 import { freePort } from '../support/hosts.ts';
@@ -24,7 +24,7 @@ test('who waits for an agent to dial in is let go when the host goes, before the
   const waiting = links.next('host', stop.signal);
   stop.abort();
   await assert.rejects(waiting, { code: 'cancelled' });
-  await store.destroy();
+  await store.close();
 });
 
 /** An agent that answers `/v1/info` and tells nothing. It dials `url`. */

@@ -31,8 +31,8 @@ describe('twenty at once', { skip: isRoot ? false : 'networks of the tests’ ow
     const jobs = await Promise.all(volumes.map(({ name }) => room.migrate(name)));
     for (const upload of await Promise.all(uploads)) assert.equal(upload.status, 0, upload.stderr);
     for (const job of jobs) {
-      const { state, error_message: why } = await room.controller.ended(job);
-      assert.equal(state, 'done', why ?? undefined);
+      const { state, error } = await room.controller.ended(job);
+      assert.equal(state, 'done', error?.message);
     }
     for (const { name, digest } of [...volumes, ...files])
       assert.equal(await sha256(join(room.sinkPool, name)), digest, name);

@@ -548,7 +548,7 @@ describe('what is refused, and on record', () => {
       } as RequestInit).catch(() => undefined);
       const job = await until('the upload is under way', async () =>
         (
-          await controller.api<{ id: number; kind: string; state: string; done_bytes: number }[]>('/jobs')
+          await controller.api<{ id: number; kind: string; state: string; doneBytes: number }[]>('/jobs')
         ).find((row) => row.kind === 'upload' && row.state === 'running'),
       );
       const file = join(room.path, 'second');

@@ -132,7 +132,7 @@ describe('what a hand that slips does not do', () => {
       await controller.cliOk('--json', 'audit', 'list', '--limit', '50'),
     );
     const outcomes = trail
-      .filter(({ action, target }) => action === 'volume.download' && target.endsWith('/plain'))
+      .filter(({ action, target }) => action.startsWith('volume.download') && target.endsWith('/plain'))
       .map(({ outcome }) => outcome);
     assert.equal(outcomes.filter((outcome) => outcome === 'done').length, 5);
     assert.ok(!outcomes.includes('failed'));
@@ -167,7 +167,7 @@ describe('what a hand that slips does not do', () => {
     execFileSync('mv', [`${target}.elsewhere`, target]);
   });
 
-  test('a kill between two records of a job leaves no lease behind, and no job without its leases', async () => {
+  test('a lease that an earlier version left behind a job that has ended goes at the next start', async () => {
     await controller.cliOk('vol', 'create', 'local/default/held', '--capacity', '1M');
     const { id: ended } = JSON.parse(
       await controller.cliOk('--json', 'vol', 'clone', 'local/default/held', 'first'),
@@ -177,18 +177,8 @@ describe('what a hand that slips does not do', () => {
     const lease =
       'INSERT INTO leases (volume, mode, token, holder, job_id, acquired_at) VALUES (?, ?, 1, ?, ?, 0)';
     database.prepare(lease).run('local/default/held', 'write', 'one that died', ended);
-    database
-      .prepare(
-        `INSERT INTO jobs (kind, state, params, notes, done_bytes, total_bytes, wire_bytes, cancel_requested, created_by, created_at, updated_at)
-         SELECT kind, 'queued', replace(params, 'first', 'second'), '{}', 0, 0, 0, 0, created_by, created_at, updated_at
-         FROM jobs WHERE id = ?`,
-      )
-      .run(ended);
-    const { id: begun } = database.prepare('SELECT max(id) AS id FROM jobs').get() as { id: number };
     database.close();
     await controller.restart();
-    assert.equal((await controller.ended(begun)).state, 'done');
-    await controller.cliOk('vol', 'show', 'local/default/second');
     await controller.cliOk('vol', 'delete', 'local/default/held');
   });
 });

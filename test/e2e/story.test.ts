@@ -139,10 +139,10 @@ describe('a fleet of three hosts', () => {
     await controller.cliOk('vol', 'migrate', reference, `third/p`);
     const after = JSON.parse(await controller.cliOk('vol', 'show', 'third/p/ct', '--json')) as {
       id: string;
-      snapshot_count: number;
+      snapshotCount: number;
     };
     assert.equal(after.id, before.id);
-    assert.equal(after.snapshot_count, 1);
+    assert.equal(after.snapshotCount, 1);
     const content = join(room.path, 'ct.raw');
     await controller.cliOk('vol', 'download', 'third/p/ct', content, '--as', 'content');
     assert.equal(await sha256(content), await sha256(image));

@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import Database from 'better-sqlite3';
 import { WebSocket } from 'ws';
 import { keepConnected } from '../../agent/connect.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
@@ -157,12 +158,12 @@ describe('an enrolled agent that lies', () => {
 
   test('one that says it is the agent of another host is not let in, and that host stays', async () => {
     const local = JSON.parse(await controller.cliOk('--json', 'host', 'show', 'local')) as {
-      agent_id: string;
+      agentId: string;
     };
     await using thief = await dial(
       'thief',
-      local.agent_id,
-      honestFirst(local.agent_id, () => undefined),
+      local.agentId,
+      honestFirst(local.agentId, () => undefined),
     );
     await until('it to be refused', () => thief.said.some((text) => /is host 'local' already/.test(text)));
     await controller.kill('SIGTERM');
@@ -210,7 +211,11 @@ describe('an enrolled agent that lies', () => {
       assert.equal(actor, 'agent of source');
       assert.match(detail, /the agent of source claims: root@example/);
     }
-    const { notes } = await controller.api<{ notes: string }>(`/jobs/${job.id}`);
+    const database = new Database(join(room.path, 'data/stowage.db'), { readonly: true });
+    const { notes } = database.prepare('SELECT notes FROM jobs WHERE id = ?').get(job.id) as {
+      notes: string;
+    };
+    database.close();
     assert.equal(JSON.parse(notes).spec.volumeId, undefined);
     await controller.cliOk('job', 'cancel', String(job.id));
     await controller.cliOk('host', 'remove', 'source');

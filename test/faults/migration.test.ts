@@ -36,7 +36,7 @@ describe('a migration under faults', {
     await room.reached(job, share);
     await fault();
     const ended = await room.controller.ended(job);
-    assert.equal(ended.state, 'done', `${ended.error_code}: ${ended.error_message}`);
+    assert.equal(ended.state, 'done', `${ended.error?.code}: ${ended.error?.message}`);
     const extra = sentBytes(room.source) - before - SIZE_MIB * MIB * OVERHEAD;
     assert.ok(extra <= RESENT, `${(extra / MIB).toFixed(1)} MiB were sent twice`);
     await room.verify(name, digest, 'sink');
@@ -78,7 +78,7 @@ describe('a migration under faults', {
     const job = await room.migrate(name, { pool: 'small' });
     const ended = await room.controller.ended(job);
     assert.equal(ended.state, 'failed');
-    assert.equal(ended.error_code, 'no-space', ended.error_message ?? '');
+    assert.equal(ended.error?.code, 'no-space', ended.error?.message);
     await room.verify(name, digest, 'source', room.smallPool);
     await room.controller.cliOk('pool', 'stop', `${room.sink.name}/small`);
     await room.controller.cliOk('pool', 'delete', `${room.sink.name}/small`);
@@ -110,7 +110,7 @@ describe('a migration under faults', {
     appendFileSync(join(room.sourcePool, name), 'written by somebody else');
     const ended = await room.controller.ended(job);
     assert.equal(ended.state, 'failed');
-    assert.equal(ended.error_code, 'volume-in-use');
+    assert.equal(ended.error?.code, 'volume-in-use');
     assert.ok(!(await poolContents(room.sinkPool)).volumes.includes(name));
   });
 
@@ -119,7 +119,7 @@ describe('a migration under faults', {
     const job = await room.migrate(name);
     const ended = await room.controller.ended(job);
     assert.equal(ended.state, 'done');
-    assert.ok(ended.wire_bytes <= 64 * MIB * 1.01, `${ended.wire_bytes} bytes`);
+    assert.ok(ended.wireBytes <= 64 * MIB * 1.01, `${ended.wireBytes} bytes`);
     await room.verify(name, digest, 'sink');
   });
 

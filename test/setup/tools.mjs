@@ -25,6 +25,8 @@ const TOOLS = {
   glusterd: 'glusterfs-server',
   'mount.glusterfs': 'glusterfs-client',
   blkid: 'util-linux',
+  // Another store of the controller. Its programs lie in a directory of their version.
+  psql: 'postgresql',
   flock: 'util-linux',
   // Test hosts with a kernel of their own.
   'linux.uml': 'user-mode-linux',

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { JobInfo } from '../../controller/jobs/runner.ts';
+import type { JobDetails } from '../../shared/protocol/api.ts';
 import { freePort, type TestHost } from './hosts.ts';
 
 export interface CliResult {
@@ -185,12 +185,12 @@ export class TestController implements AsyncDisposable {
     return target;
   }
 
-  job(id: number): Promise<JobInfo> {
-    return this.api<JobInfo>(`/jobs/${id}`);
+  job(id: number): Promise<JobDetails> {
+    return this.api<JobDetails>(`/jobs/${id}`);
   }
 
   /** Waits for the end of a job, also over the controller's own absence. */
-  async ended(id: number, timeoutMs = 120_000): Promise<JobInfo> {
+  async ended(id: number, timeoutMs = 120_000): Promise<JobDetails> {
     return until(
       `job ${id} ends`,
       async () => {

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { JobInfo } from '../../controller/jobs/runner.ts';
+import type { JobDetails } from '../../shared/protocol/api.ts';
 import { poolContents, TestController, until } from './controller.ts';
 import { startHost, type TestHost } from './hosts.ts';
 import { mountFileSystem, scratch, sha256 } from './scratch.ts';
@@ -93,7 +93,7 @@ export class MigrationRoom implements AsyncDisposable {
       keepSource: Boolean(options.keep),
       limitBytesPerSecond: options.limit ? Number(options.limit) * MIB : undefined,
     };
-    const job = await this.controller.api<JobInfo>(
+    const job = await this.controller.api<JobDetails>(
       `/hosts/${this.source.name}/pools/p/volumes/${name}/migrate`,
       json,
     );
@@ -103,7 +103,7 @@ export class MigrationRoom implements AsyncDisposable {
   /** Waits until a share of the bytes has arrived. */
   async reached(job: number, share: number): Promise<void> {
     await until(`job ${job} has done ${share}`, async () => {
-      const { done_bytes: done, total_bytes: total, state } = await this.controller.job(job);
+      const { doneBytes: done, totalBytes: total, state } = await this.controller.job(job);
       return state === 'done' || (total > 0 && done / total >= share);
     });
   }

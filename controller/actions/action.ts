@@ -1,0 +1,129 @@
+import type { Readable } from 'node:stream';
+import type { z } from 'zod';
+import type { Role } from '../../shared/protocol/api.ts';
+import type { AuditTrail } from '../audit/trail.ts';
+import type { Place, Principal } from '../auth/principal.ts';
+import type { Tokens } from '../auth/tokens.ts';
+import type { Fleet } from '../hosts/fleet.ts';
+import type { Inventory } from '../inventory/inventory.ts';
+import type { Leases } from '../jobs/leases.ts';
+import type { JobRunner } from '../jobs/runner.ts';
+import type { Uploads } from '../jobs/uploads.ts';
+
+/** What actions work with. */
+export interface Services {
+  audit: AuditTrail;
+  fleet: Fleet;
+  inventory: Inventory;
+  jobs: JobRunner;
+  leases: Leases;
+  tokens: Tokens;
+  uploads: Uploads;
+}
+
+/** Who asks for an action, and from where. */
+export interface Call {
+  readonly principal: Principal;
+  /** Address of the client. */
+  readonly source: string;
+  /** Ends when nobody waits for the answer any more. Only reading ends with it. */
+  readonly signal: AbortSignal;
+  /** Bytes that come with the call. */
+  readonly body?: Readable;
+  /** Adds to the record of the outcome. */
+  note(text: string): void;
+}
+
+/** Bytes as an answer. */
+export interface ByteStream {
+  body: Readable;
+  contentType: string;
+  /** Of HTTP: 206 for a part. */
+  status?: number;
+  headers?: Record<string, string>;
+}
+
+/** How an action answers: by a document of a schema, not at all, by a document of libvirt, or by bytes. */
+export type Answer = z.ZodType | 'nothing' | 'xml' | 'bytes';
+type Answered<A extends Answer> = A extends z.ZodType
+  ? z.input<A>
+  : A extends 'nothing'
+    ? undefined
+    : A extends 'xml'
+      ? string
+      : ByteStream;
+
+type ObjectSchema = z.ZodObject;
+type Input<S extends ObjectSchema> = z.output<S>;
+
+/** One thing that can be done, for every door. */
+interface Definition<S extends ObjectSchema, P, A extends Answer> {
+  /** `noun.verb`; in the audit trail too. */
+  name: string;
+  /** One sentence for those who look for it. */
+  summary: string;
+  /** The lowest role that may do it. */
+  role: Role;
+  /** It changes something, or gives out what others own: it is on record before it is done. */
+  audited?: boolean;
+  input: S;
+  answer: A;
+  /**
+   * The parts of the fleet that it touches: who may not touch all of them is refused. The host and pool of the input unless
+   * said otherwise; `[]` where the answer itself is limited to what its caller may see.
+   */
+  places?(input: Partial<Input<S>>): Place[];
+  /** What else stands in a document of libvirt that may come in place of the input, as `xml`. */
+  document?(services: Services, given: { xml: string } & Record<string, unknown>): Promise<object>;
+  /** Looks whether it can be done, and finds out what the record must say. Changes nothing. */
+  plan?(services: Services, input: Input<S>, call: Call): Promise<P>;
+  /** The decisive things for the record; the target is what the input names unless said otherwise. */
+  record?(input: Input<S>, plan: P): { target?: string; detail?: string };
+  run(
+    services: Services,
+    input: Input<S>,
+    call: Call,
+    plan: P,
+  ): Promise<A extends 'nothing' ? void : Answered<A>>;
+}
+
+/** An action, whatever its types. */
+export interface Action {
+  readonly name: string;
+  readonly summary: string;
+  readonly role: Role;
+  readonly audited: boolean;
+  readonly input: ObjectSchema;
+  readonly answer: Answer;
+  places(input: Record<string, unknown>): Place[];
+  readonly document?: (
+    services: Services,
+    given: { xml: string } & Record<string, unknown>,
+  ) => Promise<object>;
+  plan(services: Services, input: Record<string, unknown>, call: Call): Promise<unknown>;
+  record(input: Record<string, unknown>, plan: unknown): { target?: string; detail?: string };
+  run(services: Services, input: Record<string, unknown>, call: Call, plan: unknown): Promise<unknown>;
+}
+
+function ownPlaces({ host, pool }: Record<string, unknown>): Place[] {
+  return [
+    {
+      host: typeof host === 'string' ? host : undefined,
+      pool: typeof pool === 'string' ? pool : undefined,
+    },
+  ];
+}
+
+/** Declares an action; what it does with its input is checked by the compiler here, and nowhere else. */
+export function defineAction<S extends ObjectSchema, A extends Answer, P = undefined>(
+  definition: Definition<S, P, A>,
+): Action {
+  const { audited = false, places = ownPlaces, plan, record } = definition;
+  const erased = {
+    audited,
+    places,
+    plan: plan ?? (async () => undefined),
+    record: record ?? (() => ({})),
+  };
+  return { ...definition, ...erased } as unknown as Action;
+}

@@ -1,0 +1,89 @@
+import { z } from 'zod';
+import { extentsQuery, layoutSchema, representationQuery } from '../../shared/protocol/agent.ts';
+import { agentVolumePath } from '../hosts/agent-client.ts';
+import { type ByteStream, type Call, defineAction, type Services } from './action.ts';
+import { referenceOf, type VolumeAddress, volumeAddress } from './volume.ts';
+
+/** What an agent says of the bytes that it sends. */
+const PASSED_ON = ['content-length', 'content-range', 'accept-ranges', 'etag'] as const;
+
+/** Passes an agent's answer on, holding the volume until the last byte is read or nobody reads on. */
+async function passOn(
+  { fleet, leases }: Services,
+  address: VolumeAddress,
+  agentPath: string,
+  { principal, signal }: Call,
+  request: { method?: string; headers?: Record<string, string> } = {},
+): Promise<ByteStream> {
+  const agent = await fleet.client(address.host);
+  const holder = `download by ${principal.name}`;
+  const lease = await leases.acquire({ volume: referenceOf(address), mode: 'read', holder });
+  const release = (): void => void Promise.resolve(lease[Symbol.asyncDispose]()).catch(() => undefined);
+  try {
+    signal.throwIfAborted();
+    const body = await agent.stream(agentPath, { ...request, signal, patient: true });
+    body.once('close', release);
+    const headers: Record<string, string> = {};
+    for (const name of PASSED_ON) {
+      const value = body.headers[name];
+      if (value !== undefined) headers[name] = value;
+    }
+    const contentType = body.headers['content-type'] ?? 'application/octet-stream';
+    return { body, contentType, status: body.statusCode, headers };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+const download = defineAction({
+  name: 'volume.download',
+  summary: 'The bytes of a volume, or a range of them.',
+  role: 'viewer',
+  audited: true,
+  input: volumeAddress.extend({
+    ...representationQuery.shape,
+    /** As the HTTP headers of these names. */
+    range: z.string().max(200).optional(),
+    ifRange: z.string().max(200).optional(),
+    /** Only what would be sent, without the bytes. */
+    head: z.boolean().default(false),
+  }),
+  answer: 'bytes',
+  record: ({ as, range }) => ({ detail: range === undefined ? as : `${as}, ${range}` }),
+  run(services, { as, range, ifRange, head, ...address }, call) {
+    const headers: Record<string, string> = {};
+    if (range !== undefined) headers.range = range;
+    if (ifRange !== undefined) headers['if-range'] = ifRange;
+    const path = `${agentVolumePath(address)}/data?as=${as}`;
+    return passOn(services, address, path, call, { method: head ? 'HEAD' : 'GET', headers });
+  },
+});
+
+const extents = defineAction({
+  name: 'volume.download-extents',
+  summary: 'The content of a volume without its holes and zeros, digested, from a chunk on.',
+  role: 'viewer',
+  audited: true,
+  input: volumeAddress.extend(extentsQuery.shape),
+  answer: 'bytes',
+  record: ({ as, from }) => ({ detail: from === 0 ? as : `${as}, from chunk ${from}` }),
+  run(services, { as, etag, from, ...address }, call) {
+    const query = new URLSearchParams({ as, from: String(from), ...(etag !== undefined && { etag }) });
+    return passOn(services, address, `${agentVolumePath(address)}/extents?${query}`, call);
+  },
+});
+
+const layout = defineAction({
+  name: 'volume.layout',
+  summary: 'The parts of which a download of a volume consists.',
+  role: 'viewer',
+  input: volumeAddress.extend(representationQuery.shape),
+  answer: layoutSchema,
+  async run({ fleet }, { as, ...address }) {
+    const agent = await fleet.client(address.host);
+    return agent.json(layoutSchema, `${agentVolumePath(address)}/layout?as=${as}`, { patient: true });
+  },
+});
+
+export const downloadActions = [download, extents, layout];

@@ -1,0 +1,36 @@
+import type { Action } from './action.ts';
+import { auditActions } from './audit.ts';
+import { domainActions } from './domains.ts';
+import { downloadActions } from './downloads.ts';
+import { hostActions } from './hosts.ts';
+import { jobActions } from './jobs.ts';
+import { poolActions } from './pools.ts';
+import { snapshotActions } from './snapshots.ts';
+import { tokenActions } from './tokens.ts';
+import { uploadActions } from './uploads.ts';
+import { volumeJobActions } from './volume-jobs.ts';
+import { volumeActions } from './volumes.ts';
+
+/** Everything that can be done, by name. */
+export const ACTIONS: ReadonlyMap<string, Action> = byName([
+  ...hostActions,
+  ...poolActions,
+  ...volumeActions,
+  ...snapshotActions,
+  ...volumeJobActions,
+  ...downloadActions,
+  ...uploadActions,
+  ...domainActions,
+  ...jobActions,
+  ...auditActions,
+  ...tokenActions,
+]);
+
+function byName(actions: readonly Action[]): Map<string, Action> {
+  const found = new Map<string, Action>();
+  for (const action of actions) {
+    if (found.has(action.name)) throw new Error(`there are two actions '${action.name}'`);
+    found.set(action.name, action);
+  }
+  return found;
+}

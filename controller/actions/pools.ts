@@ -1,0 +1,202 @@
+import { z } from 'zod';
+import { formatCapabilities } from '../../shared/conf/capabilities-xml.ts';
+import { type PoolDefinition, poolDefinitionSchema, poolSchema } from '../../shared/conf/pool.ts';
+import { documentOf } from '../../shared/conf/pool-document.ts';
+import { parsePool } from '../../shared/conf/pool-xml.ts';
+import { formatSources, foundSourceSchema } from '../../shared/conf/sources-xml.ts';
+import { agentInfoSchema, buildPoolSchema, definePoolSchema } from '../../shared/protocol/agent.ts';
+import { fleetPoolSchema } from '../../shared/protocol/api.ts';
+import { nameSchema } from '../../shared/util/names.ts';
+import { type Action, defineAction } from './action.ts';
+
+const hostAddress = z.object({ host: nameSchema });
+export const poolAddress = hostAddress.extend({ pool: nameSchema });
+
+const agentPath = (pool: string): string => `/v1/pools/${encodeURIComponent(pool)}`;
+
+const wordsOf = ({ type, target }: Pick<PoolDefinition, 'type' | 'target'>): string =>
+  `${type} ${target.path ?? ''}`.trim();
+
+const list = defineAction({
+  name: 'pool.list',
+  summary: 'The pools of the fleet or of a host, by host and name.',
+  role: 'viewer',
+  input: z.object({ host: nameSchema.optional() }),
+  answer: z.array(fleetPoolSchema),
+  places: ({ host }) => (host === undefined ? [] : [{ host }]),
+  run: ({ inventory }, { host }, { principal }) => inventory.pools({ host, scopes: principal.scopes }),
+});
+
+const show = defineAction({
+  name: 'pool.show',
+  summary: 'A pool: what it is, its state and its space.',
+  role: 'viewer',
+  input: poolAddress,
+  answer: fleetPoolSchema,
+  run: ({ inventory }, { host, pool }) => inventory.pool(host, pool),
+});
+
+const document = defineAction({
+  name: 'pool.dumpxml',
+  summary: "A pool as libvirt's document.",
+  role: 'viewer',
+  input: poolAddress,
+  answer: 'xml',
+  async run({ inventory }, { host, pool: name }) {
+    const pool = await inventory.pool(host, name);
+    return documentOf(pool, pool);
+  },
+});
+
+const capabilities = defineAction({
+  name: 'pool.capabilities',
+  summary: "Which pools a host can have, as libvirt's document.",
+  role: 'viewer',
+  input: hostAddress,
+  answer: 'xml',
+  async run({ fleet }, { host }) {
+    const agent = await fleet.client(host);
+    const { backends } = await agent.json(agentInfoSchema, '/v1/info');
+    return formatCapabilities(backends.filter(({ usable }) => usable));
+  },
+});
+
+const findSources = defineAction({
+  name: 'pool.find-sources',
+  summary: "What a pool of a type could be made of on a host, as libvirt's document.",
+  role: 'operator',
+  audited: true,
+  input: hostAddress.extend({
+    type: nameSchema,
+    /** Another host to look on. */
+    sourceHost: z.string().max(255).optional(),
+  }),
+  answer: 'xml',
+  record: ({ type, sourceHost }) => ({
+    detail: sourceHost === undefined ? type : `${type} on ${sourceHost}`,
+  }),
+  async run({ fleet }, { host, type, sourceHost }) {
+    const agent = await fleet.client(host);
+    const query = sourceHost === undefined ? '' : `?host=${encodeURIComponent(sourceHost)}`;
+    const path = `/v1/sources/${encodeURIComponent(type)}${query}`;
+    return formatSources(await agent.json(z.array(foundSourceSchema), path));
+  },
+});
+
+const create = defineAction({
+  name: 'pool.create',
+  summary:
+    "Defines, builds and starts a pool, from fields or from libvirt's document; after an error none of it is left.",
+  role: 'admin',
+  audited: true,
+  input: definePoolSchema.extend({
+    ...hostAddress.shape,
+    /** Make the storage, such as the directory, before the pool is started. */
+    build: z.boolean().default(true),
+    ...buildPoolSchema.shape,
+    start: z.boolean().default(true),
+  }),
+  answer: fleetPoolSchema,
+  places: ({ host }) => [{ host }],
+  document: async (_services, { xml }) => parsePool(xml),
+  record: ({ host, overwrite, ...definition }) => ({
+    target: `${host}/${definition.name}`,
+    detail: overwrite ? `${wordsOf(definition)}, what is there is overwritten` : wordsOf(definition),
+  }),
+  async run({ fleet }, { host, build, overwrite, start, ...definition }) {
+    const agent = await fleet.client(host);
+    let pool = await agent.json(poolSchema, '/v1/pools', { method: 'POST', json: definition });
+    const path = agentPath(pool.name);
+    try {
+      if (build) await agent.send(`${path}/build`, { method: 'POST', json: { overwrite } });
+      if (start) pool = await agent.json(poolSchema, `${path}/start`, { method: 'POST' });
+    } catch (error) {
+      await agent.send(path, { method: 'DELETE' }).catch(() => undefined);
+      throw error;
+    }
+    return { host, ...pool };
+  },
+});
+
+const redefine = defineAction({
+  name: 'pool.redefine',
+  summary: 'Replaces what a stopped pool is.',
+  role: 'admin',
+  audited: true,
+  input: poolDefinitionSchema.extend(poolAddress.shape),
+  answer: fleetPoolSchema,
+  /** A document cannot say whether the pool starts by itself: it does as before, unless told. */
+  async document({ inventory }, { xml, host, pool, autostart }) {
+    const now = autostart ?? (await inventory.pool(String(host), String(pool))).autostart;
+    return { ...parsePool(xml), autostart: now };
+  },
+  record: (definition) => ({ detail: wordsOf(definition) }),
+  async run({ fleet }, { host, pool, ...definition }) {
+    const agent = await fleet.client(host);
+    return { host, ...(await agent.json(poolSchema, agentPath(pool), { method: 'PUT', json: definition })) };
+  },
+});
+
+const build = defineAction({
+  name: 'pool.build',
+  summary: 'Makes the storage of a stopped pool: its directory, its file system, its volume group.',
+  // It may destroy what is there.
+  role: 'admin',
+  audited: true,
+  input: poolAddress.extend(buildPoolSchema.shape),
+  answer: 'nothing',
+  record: ({ overwrite }) => ({ detail: overwrite ? 'what is there is overwritten' : undefined }),
+  async run({ fleet }, { host, pool, overwrite }) {
+    const agent = await fleet.client(host);
+    await agent.send(`${agentPath(pool)}/build`, { method: 'POST', json: { overwrite }, patient: true });
+  },
+});
+
+function lifeAction(what: 'start' | 'stop' | 'refresh', summary: string): Action {
+  return defineAction({
+    name: `pool.${what}`,
+    summary,
+    role: 'operator',
+    audited: true,
+    input: poolAddress,
+    answer: fleetPoolSchema,
+    async plan({ leases }, { host, pool }) {
+      if (what === 'stop') await leases.refuseHeld(`${host}/${pool}`);
+    },
+    async run({ fleet }, { host, pool }) {
+      const agent = await fleet.client(host);
+      const path = `${agentPath(pool)}/${what}`;
+      return { host, ...(await agent.json(poolSchema, path, { method: 'POST', patient: true })) };
+    },
+  });
+}
+
+const remove = defineAction({
+  name: 'pool.delete',
+  summary: 'Undefines a stopped pool; its empty directory goes only when that is asked for.',
+  role: 'admin',
+  audited: true,
+  input: poolAddress.extend({ storage: z.boolean().default(false) }),
+  answer: 'nothing',
+  record: ({ storage }) => ({ detail: storage ? 'with its directory' : undefined }),
+  async run({ fleet }, { host, pool, storage }) {
+    const agent = await fleet.client(host);
+    if (storage) await agent.send(`${agentPath(pool)}/delete`, { method: 'POST' });
+    await agent.send(agentPath(pool), { method: 'DELETE' });
+  },
+});
+
+export const poolActions = [
+  list,
+  show,
+  document,
+  capabilities,
+  findSources,
+  create,
+  redefine,
+  build,
+  lifeAction('start', 'Makes the storage of a pool available on its host, such as by mounting it.'),
+  lifeAction('stop', 'Lets go of the storage of a pool; what is on it stays.'),
+  lifeAction('refresh', 'Looks at everything in a pool again.'),
+  remove,
+];

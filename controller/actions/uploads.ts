@@ -1,0 +1,132 @@
+import { z } from 'zod';
+import { representationSchema, volumeFormatSchema } from '../../shared/conf/volume.ts';
+import { commitSchema, transferStatusSchema } from '../../shared/protocol/agent.ts';
+import { fleetVolumeSchema, uploadSchema } from '../../shared/protocol/api.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import { type Call, defineAction } from './action.ts';
+import { allowUsedField, listed, volumeAddress } from './volume.ts';
+
+const wanted = volumeAddress.extend({
+  ...allowUsedField,
+  format: volumeFormatSchema.optional(),
+  as: representationSchema.default('image'),
+  sizeBytes: z.number().int().positive().max(Number.MAX_SAFE_INTEGER),
+});
+
+const wordsOf = ({ sizeBytes, allowUsed }: z.output<typeof wanted>): string =>
+  listed(`${sizeBytes} bytes`, allowUsed ? 'also over what domains use' : '');
+
+function bytesOf({ body }: Call): NonNullable<Call['body']> {
+  if (!body) throw new StowageError('invalid-argument', 'the bytes of the volume are missing');
+  return body;
+}
+
+const begin = defineAction({
+  name: 'volume.upload',
+  summary: 'Begins the upload of a volume, or takes up the one that the same caller has begun.',
+  role: 'operator',
+  audited: true,
+  input: wanted,
+  answer: uploadSchema,
+  record: (input) => ({ detail: wordsOf(input) }),
+  async run(
+    { uploads },
+    { format, as: representation, sizeBytes, allowUsed, ...address },
+    { principal, note },
+  ) {
+    const upload = await uploads.begin(
+      address,
+      { format, representation, sizeBytes, allowUsed },
+      principal.name,
+    );
+    note(`job ${upload.job}`);
+    return upload;
+  },
+});
+
+const putBytes = defineAction({
+  name: 'volume.upload-bytes',
+  summary: 'Uploads the bytes of a volume from an offset on; with the last of them the volume is there.',
+  role: 'operator',
+  audited: true,
+  input: wanted.extend({ offset: z.number().int().nonnegative() }),
+  /** `volume` when it is complete. */
+  answer: z.object({ status: transferStatusSchema, volume: fleetVolumeSchema.optional() }),
+  record: ({ offset, ...input }) => ({
+    detail: listed(wordsOf(input), offset > 0 ? `from byte ${offset}` : ''),
+  }),
+  async run({ uploads }, { offset, format, as: representation, sizeBytes, allowUsed, ...address }, call) {
+    const { host, pool } = address;
+    const asked = { format, representation, sizeBytes, allowUsed };
+    const upload = await uploads.begin(address, asked, call.principal.name);
+    call.note(`job ${upload.job}`);
+    const status = await uploads.receiveBytes(host, upload, offset, bytesOf(call));
+    if (!status.complete) return { status };
+    return { status, volume: { host, pool, ...(await uploads.commit(host, upload, undefined)) } };
+  },
+});
+
+const show = defineAction({
+  name: 'upload.show',
+  summary: 'How far an upload has come.',
+  role: 'operator',
+  input: volumeAddress,
+  answer: uploadSchema,
+  run: ({ uploads }, address) => uploads.find(address),
+});
+
+const cancel = defineAction({
+  name: 'volume.upload-cancel',
+  summary: 'Gives an upload up.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress,
+  answer: 'nothing',
+  plan: ({ uploads }, address) => uploads.find(address),
+  record: (_input, { job }) => ({ detail: `job ${job}` }),
+  run: ({ uploads }, { host }, { principal }, upload) =>
+    uploads.cancel(host, upload, new StowageError('cancelled', `cancelled by ${principal.name}`)),
+});
+
+const digests = defineAction({
+  name: 'upload.digests',
+  summary: 'The digests of the chunks that an upload has already.',
+  role: 'operator',
+  input: volumeAddress,
+  answer: 'bytes',
+  async run({ uploads, fleet }, address, { signal }) {
+    const upload = await uploads.find(address);
+    const agent = await fleet.client(address.host);
+    const body = await agent.stream(`/v1/transfers/${upload.spec.id}/digests`, { signal });
+    return { body, contentType: 'application/octet-stream' };
+  },
+});
+
+const putExtents = defineAction({
+  name: 'volume.upload-extents',
+  summary: 'Uploads content without its holes and zeros, digested.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress,
+  answer: transferStatusSchema,
+  plan: ({ uploads }, address) => uploads.find(address),
+  record: (_input, { job }) => ({ detail: `job ${job}` }),
+  run: ({ uploads }, { host }, call, upload) => uploads.receiveExtents(host, upload, bytesOf(call)),
+});
+
+const commit = defineAction({
+  name: 'volume.upload-commit',
+  summary: 'Makes a complete upload the volume.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend(commitSchema.shape),
+  answer: fleetVolumeSchema,
+  plan: ({ uploads }, address) => uploads.find(address),
+  record: (_input, { job }) => ({ detail: `job ${job}` }),
+  run: async ({ uploads }, { host, pool, digest }, _call, upload) => ({
+    ...{ host, pool },
+    ...(await uploads.commit(host, upload, digest)),
+  }),
+});
+
+export const uploadActions = [begin, putBytes, show, cancel, digests, putExtents, commit];

@@ -1,0 +1,108 @@
+import { z } from 'zod';
+import { wipeVolumeSchema } from '../../shared/protocol/agent.ts';
+import { jobSchema } from '../../shared/protocol/api.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import { nameSchema, splitReference } from '../../shared/util/names.ts';
+import { clone } from '../jobs/kinds/clone.ts';
+import { migrate, migrateParamsSchema } from '../jobs/kinds/migrate.ts';
+import { wipe } from '../jobs/kinds/wipe.ts';
+import { defineAction } from './action.ts';
+import {
+  allowUsedField,
+  listed,
+  referenceOf,
+  usersInTheWay,
+  type VolumeAddress,
+  volumeAddress,
+} from './volume.ts';
+
+const wipeAction = defineAction({
+  name: 'volume.wipe',
+  summary: 'Begins a job that overwrites all content of a volume.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend({ ...allowUsedField, ...wipeVolumeSchema.shape }),
+  answer: jobSchema,
+  async plan(services, input) {
+    await services.inventory.volume(input);
+    return usersInTheWay(services, input, input.allowUsed);
+  },
+  record: ({ algorithm }, users) => ({ detail: listed(algorithm, users) }),
+  async run({ jobs }, { allowUsed, algorithm, ...address }, { principal, note }) {
+    const job = await jobs.submit(
+      wipe,
+      { volume: referenceOf(address), allowUsed, algorithm },
+      principal.name,
+    );
+    note(`job ${job.id}`);
+    return job;
+  },
+});
+
+const cloneAction = defineAction({
+  name: 'volume.clone',
+  summary: 'Begins a job that makes a full copy of a volume in the same pool.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend({ name: nameSchema }),
+  answer: jobSchema,
+  plan: async ({ inventory }, input) => void (await inventory.volume(input)),
+  record: ({ name }) => ({ detail: `to ${name}` }),
+  async run({ jobs }, { name, ...address }, { principal, note }) {
+    const source = referenceOf(address);
+    const target = referenceOf({ ...address, volume: name });
+    const job = await jobs.submit(clone, { source, target }, principal.name);
+    note(`job ${job.id}`);
+    return job;
+  },
+});
+
+/** Throws `invalid-argument` for what is neither `HOST/POOL` nor `HOST/POOL/VOLUME`. */
+function destinationOf(target: string, volume: string): VolumeAddress {
+  const [host, pool, name = volume] = splitReference(target);
+  if (!host || !pool)
+    throw new StowageError('invalid-argument', 'the target is HOST/POOL or HOST/POOL/VOLUME');
+  return { host, pool, volume: name };
+}
+
+const migrateAction = defineAction({
+  name: 'volume.migrate',
+  summary: 'Begins a job that moves or copies a volume to another pool, straight from host to host.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend({
+    ...migrateParamsSchema.omit({ source: true, target: true }).shape,
+    /** `HOST/POOL`, or `HOST/POOL/VOLUME` for another name. */
+    target: z.string().max(800),
+  }),
+  answer: jobSchema,
+  places({ host, pool, target }) {
+    const [toHost, toPool] = target === undefined ? [] : splitReference(target);
+    return target === undefined
+      ? [{ host, pool }]
+      : [
+          { host, pool },
+          { host: toHost, pool: toPool },
+        ];
+  },
+  async plan(services, input) {
+    const to = destinationOf(input.target, input.volume);
+    if (referenceOf(to) === referenceOf(input))
+      throw new StowageError('invalid-argument', 'the target is the volume itself');
+    await services.inventory.volume(input);
+    await services.inventory.pool(to.host, to.pool);
+    const users = input.keepSource ? '' : await usersInTheWay(services, input, input.allowUsed);
+    return { to: referenceOf(to), users };
+  },
+  record: ({ keepSource, format }, { to, users }) => ({
+    detail: listed(`${keepSource ? 'copied' : 'moved'} to ${to}`, format ? `as ${format}` : '', users),
+  }),
+  async run({ jobs }, { host, pool, volume, target: _, ...options }, { principal, note }, { to }) {
+    const source = referenceOf({ host, pool, volume });
+    const job = await jobs.submit(migrate, { source, target: to, ...options }, principal.name);
+    note(`job ${job.id}`);
+    return job;
+  },
+});
+
+export const volumeJobActions = [wipeAction, cloneAction, migrateAction];

@@ -1,0 +1,48 @@
+import { z } from 'zod';
+import { volumeUserSchema } from '../../shared/protocol/domains.ts';
+import { nameSchema } from '../../shared/util/names.ts';
+import { type AgentClient, agentVolumePath } from '../hosts/agent-client.ts';
+import type { Services } from './action.ts';
+
+/** Which volume an action is about. */
+export const volumeAddress = z.object({ host: nameSchema, pool: nameSchema, volume: nameSchema });
+export type VolumeAddress = z.infer<typeof volumeAddress>;
+
+/** Go ahead although domains use the volume; their names are put on record. */
+export const allowUsedField = { allowUsed: z.boolean().default(false) };
+
+export const referenceOf = ({ host, pool, volume }: VolumeAddress): string => `${host}/${pool}/${volume}`;
+
+/** The parts of a detail that there are. */
+export const listed = (...parts: string[]): string => parts.filter((part) => part !== '').join(', ');
+
+/** Runs a short change of a volume under a lease of its own, held until the agent has answered. Throws `volume-in-use`. */
+export async function changeVolume<T>(
+  { fleet, leases }: Services,
+  address: VolumeAddress,
+  holder: string,
+  work: (agent: AgentClient, fence: number) => Promise<T>,
+): Promise<T> {
+  const agent = await fleet.client(address.host);
+  await using lease = await leases.acquire({ volume: referenceOf(address), mode: 'write', holder });
+  return await work(agent, lease.token);
+}
+
+/**
+ * Before a volume is taken from its users. Without `allowUsed` throws `volume-used` while there are any; with it gives their
+ * names, in words for the record.
+ */
+export async function usersInTheWay(
+  { fleet }: Services,
+  address: VolumeAddress,
+  allowUsed: boolean,
+): Promise<string> {
+  const agent = await fleet.client(address.host);
+  if (!allowUsed) {
+    await agent.send(`${agentVolumePath(address)}/refuse-used`, { method: 'POST' });
+    return '';
+  }
+  const users = await agent.json(z.array(volumeUserSchema), `${agentVolumePath(address)}/users`);
+  const names = users.map(({ domain, target }) => `${domain} (${target})`);
+  return names.length > 0 ? `although used by ${names.join(', ')}` : 'although it might be used';
+}

@@ -1,0 +1,199 @@
+import { z } from 'zod';
+import { isPoolType } from '../../shared/conf/pool-types.ts';
+import {
+  findingSchema,
+  newVolumeSchema,
+  type Volume,
+  volumeFormatSchema,
+  volumeSchema,
+} from '../../shared/conf/volume.ts';
+import { documentOfVolume, newVolumeOf } from '../../shared/conf/volume-document.ts';
+import { formatVolume, parseVolume } from '../../shared/conf/volume-xml.ts';
+import { resizeVolumeSchema } from '../../shared/protocol/agent.ts';
+import { type FleetVolume, fleetVolumeSchema, volumeDetailsSchema } from '../../shared/protocol/api.ts';
+import { volumeUserSchema } from '../../shared/protocol/domains.ts';
+import { nameSchema } from '../../shared/util/names.ts';
+import { agentVolumePath } from '../hosts/agent-client.ts';
+import { defineAction, type Services } from './action.ts';
+import {
+  allowUsedField,
+  changeVolume,
+  listed,
+  referenceOf,
+  usersInTheWay,
+  type VolumeAddress,
+  volumeAddress,
+} from './volume.ts';
+
+/** The inventory shows a change as soon as its caller hears of it, not only when the agent's event comes. */
+async function shown(
+  { inventory }: Services,
+  { host, pool }: { host: string; pool: string },
+  volume: Volume,
+): Promise<FleetVolume> {
+  await inventory.shows({ host, pool, volume: volume.name }, volume.etag);
+  return { host, pool, ...volume };
+}
+
+const list = defineAction({
+  name: 'volume.list',
+  summary: 'Volumes of the fleet, of a host or of a pool, by host, pool and name, a page at a time.',
+  role: 'viewer',
+  input: z.object({
+    host: nameSchema.optional(),
+    pool: nameSchema.optional(),
+    name: nameSchema.optional(),
+    id: z.uuid().optional(),
+    format: volumeFormatSchema.optional(),
+    limit: z.number().int().min(1).max(10_000).default(1000),
+    /** The last `host/pool/volume` of the page before. */
+    after: z.string().max(800).optional(),
+  }),
+  answer: z.array(fleetVolumeSchema),
+  places: ({ host, pool }) => (host === undefined ? [] : [{ host, pool }]),
+  run: ({ inventory }, filter, { principal }) => inventory.volumes({ ...filter, scopes: principal.scopes }),
+});
+
+const show = defineAction({
+  name: 'volume.show',
+  summary: 'A volume, what works on it now, and which domains use it.',
+  role: 'viewer',
+  input: volumeAddress,
+  answer: volumeDetailsSchema,
+  async run({ inventory, fleet, leases }, address) {
+    const volume = await inventory.volume(address);
+    const agent = await fleet.client(address.host);
+    const users = agent.json(z.array(volumeUserSchema), `${agentVolumePath(address)}/users`);
+    return {
+      ...volume,
+      heldBy: await leases.holders(referenceOf(address)),
+      users: await users.catch(() => undefined),
+    };
+  },
+});
+
+const document = defineAction({
+  name: 'volume.dumpxml',
+  summary: "A volume as libvirt's document.",
+  role: 'viewer',
+  input: volumeAddress,
+  answer: 'xml',
+  run: async ({ inventory }, address) => formatVolume(documentOfVolume(await inventory.volume(address))),
+});
+
+const create = defineAction({
+  name: 'volume.create',
+  summary: "A new volume, from fields or from libvirt's document.",
+  role: 'operator',
+  audited: true,
+  input: newVolumeSchema.extend({ host: nameSchema, pool: nameSchema }),
+  answer: fleetVolumeSchema,
+  async document({ inventory }, { xml, host, pool }) {
+    const { type } = await inventory.pool(String(host), String(pool));
+    return newVolumeOf(parseVolume(xml, { pool: isPoolType(type) ? type : 'dir' }));
+  },
+  record: ({ host, pool, name, format, capacityBytes }) => ({
+    target: referenceOf({ host, pool, volume: name }),
+    detail: `${format}, ${capacityBytes} bytes`,
+  }),
+  async run(services, { host, pool, ...wanted }, { principal }) {
+    const address = { host, pool, volume: wanted.name };
+    const volume = await changeVolume(services, address, `create by ${principal.name}`, (agent, fence) =>
+      agent.json(volumeSchema, `/v1/pools/${encodeURIComponent(pool)}/volumes`, {
+        method: 'POST',
+        json: wanted,
+        fence,
+        patient: true,
+      }),
+    );
+    return shown(services, address, volume);
+  },
+});
+
+const remove = defineAction({
+  name: 'volume.delete',
+  summary: 'Deletes a volume.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend({ ...allowUsedField, deleteSnapshots: z.boolean().default(false) }),
+  answer: 'nothing',
+  plan: (services, input) => usersInTheWay(services, input, input.allowUsed),
+  record: ({ deleteSnapshots }, users) => ({
+    detail: listed(deleteSnapshots ? 'with its snapshots' : '', users),
+  }),
+  async run(services, { allowUsed, deleteSnapshots, ...address }, { principal }) {
+    await changeVolume(services, address, `delete by ${principal.name}`, (agent, fence) =>
+      agent.send(`${agentVolumePath(address)}?deleteSnapshots=${deleteSnapshots}`, {
+        method: 'DELETE',
+        fence,
+        allowUsed,
+        patient: true,
+      }),
+    );
+    await services.inventory.shows(address, undefined);
+  },
+});
+
+const resize = defineAction({
+  name: 'volume.resize',
+  summary: 'Changes the capacity of a volume.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend({ ...allowUsedField, ...resizeVolumeSchema.shape }),
+  answer: fleetVolumeSchema,
+  plan: async (services, input) => (input.shrink ? usersInTheWay(services, input, input.allowUsed) : ''),
+  record: ({ capacityBytes, shrink }, users) => ({
+    detail: listed(`to ${capacityBytes} bytes`, shrink ? 'what lies beyond it is lost' : '', users),
+  }),
+  async run(services, { allowUsed, capacityBytes, shrink, ...address }, { principal }) {
+    const volume = await changeVolume(services, address, `resize by ${principal.name}`, (agent, fence) =>
+      agent.json(volumeSchema, `${agentVolumePath(address)}/resize`, {
+        method: 'POST',
+        json: { capacityBytes, shrink },
+        fence,
+        allowUsed,
+        patient: true,
+      }),
+    );
+    return shown(services, address, volume);
+  },
+});
+
+const checkPath = (address: VolumeAddress): string => `${agentVolumePath(address)}/check`;
+
+const check = defineAction({
+  name: 'volume.check',
+  summary: 'Says what is wrong with a volume; nothing is changed.',
+  role: 'viewer',
+  audited: true,
+  input: volumeAddress,
+  answer: z.array(findingSchema),
+  async run({ fleet }, address) {
+    const agent = await fleet.client(address.host);
+    return agent.json(z.array(findingSchema), checkPath(address), {
+      method: 'POST',
+      json: { repair: false },
+      patient: true,
+    });
+  },
+});
+
+const repair = defineAction({
+  name: 'volume.repair',
+  summary: 'Mends what can be mended of a volume, and says what was wrong.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress,
+  answer: z.array(findingSchema),
+  run: (services, address, { principal }) =>
+    changeVolume(services, address, `repair by ${principal.name}`, (agent, fence) =>
+      agent.json(z.array(findingSchema), checkPath(address), {
+        method: 'POST',
+        json: { repair: true },
+        fence,
+        patient: true,
+      }),
+    ),
+});
+
+export const volumeActions = [list, show, document, create, remove, resize, check, repair];

@@ -1,0 +1,12 @@
+import type { Services } from '../actions/action.ts';
+import type { Gate } from '../auth/gate.ts';
+import type { FleetEvents } from '../events/fleet-events.ts';
+import type { WebSocketLinks } from '../hosts/websocket-links.ts';
+
+/** What every door works with. */
+export interface Doors {
+  services: Services;
+  gate: Gate;
+  fleetEvents: FleetEvents;
+  webSockets: WebSocketLinks;
+}

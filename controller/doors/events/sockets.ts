@@ -1,0 +1,45 @@
+import { WebSocketServer } from 'ws';
+import type { Doors } from '../doors.ts';
+import type { ApiHttp } from '../rest/http.ts';
+import { sinceOf, watch } from './watcher.ts';
+
+const EVENTS_PATH = '/api/v1/events';
+
+/** Events over WebSocket, one JSON text each, to whoever shows a token when the socket opens; and the sockets of agents. */
+export function serveEventSockets(http: ApiHttp, doors: Doors): void {
+  const { gate, webSockets } = doors;
+  const server = new WebSocketServer({ noServer: true, maxPayload: 1024 });
+  // A server that closes waits for its sockets, and a reader of events never ends by itself.
+  http.addHook('preClose', async () => {
+    for (const client of server.clients) client.terminate();
+  });
+  http.server.on('upgrade', async (request, socket, head) => {
+    // Node takes its own listener away before it hands the socket over.
+    socket.on('error', () => socket.destroy());
+    if (webSockets.handleUpgrade(request, socket, head)) return;
+    const refuse = (status: string): void =>
+      void socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+    const url = new URL(request.url ?? '/', 'http://controller');
+    if (url.pathname !== EVENTS_PATH) return refuse('404 Not Found');
+    const { authorization } = request.headers;
+    const source = request.socket.remoteAddress ?? '';
+    const principal = await gate.authenticate(authorization, source, 'events').catch(() => undefined);
+    if (!principal) return refuse('401 Unauthorized');
+    server.handleUpgrade(request, socket, head, (webSocket) => {
+      const gone = new AbortController();
+      webSocket.once('close', () => gone.abort());
+      webSocket.on('error', () => webSocket.terminate());
+      void watch(
+        doors,
+        {
+          ...{ principal, authorization },
+          since: sinceOf(url.searchParams.get('since')),
+          // The next one is read when this one is out: a slow reader keeps nothing in memory.
+          send: (event) => new Promise((sent) => webSocket.send(JSON.stringify(event), () => sent())),
+          end: () => webSocket.terminate(),
+        },
+        gone.signal,
+      );
+    });
+  });
+}

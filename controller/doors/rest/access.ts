@@ -1,0 +1,57 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { toStowageError } from '../../../shared/util/errors.ts';
+import type { Action } from '../../actions/action.ts';
+import { authorize } from '../../actions/perform.ts';
+import { CONTROLLER, type Principal } from '../../auth/principal.ts';
+import type { Doors } from '../doors.ts';
+import type { ApiHttp } from './http.ts';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** What the route does; one without an action is for everybody. */
+    action?: Action;
+    isPublic?: boolean;
+  }
+}
+
+/** Whoever needs no token may do what is public, and nothing else. */
+const ANYBODY: Principal = { ...CONTROLLER, id: 'nobody', name: 'nobody', role: 'viewer' };
+
+/** Lets nobody in who may not do what the route is for, before a byte of the body is read. */
+export function guardAccess(http: ApiHttp, { gate, services }: Doors): void {
+  http.decorateRequest('principal');
+  http.decorateRequest('source', '');
+
+  /** Whoever is being answered: what a token began ends with it. */
+  const active = new Set<{ request: FastifyRequest; reply: FastifyReply }>();
+  services.tokens.on('revoked', (id) => {
+    for (const { request, reply } of active)
+      if (request.principal.id === id && reply.raw.headersSent) reply.raw.destroy();
+  });
+
+  http.addHook('onRequest', async (request, reply) => {
+    request.principal = ANYBODY;
+    request.source = request.ip;
+    const { action, isPublic } = request.routeOptions.config;
+    if (request.is404 || !action || isPublic) return;
+    request.principal = await gate.authenticate(request.headers.authorization, request.source, action.name);
+    const params = request.params as Record<string, string>;
+    try {
+      authorize(action, request.principal, params);
+    } catch (error) {
+      const { message, code } = toStowageError(error);
+      await services.audit.append({
+        actor: request.principal.name,
+        source: request.source,
+        action: action.name,
+        target: [params.host, params.pool, params.domain, params.volume].filter(Boolean).join('/'),
+        outcome: 'refused',
+        detail: `${message} [${code}]`,
+      });
+      throw error;
+    }
+    const answering = { request, reply };
+    active.add(answering);
+    reply.raw.once('close', () => active.delete(answering));
+  });
+}

@@ -1,0 +1,91 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import helmet from '@fastify/helmet';
+import rateLimit from '@fastify/rate-limit';
+import swagger from '@fastify/swagger';
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  LogController,
+  type RawServerDefault,
+} from 'fastify';
+import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import { XML_TYPE } from '../../../shared/conf/xml/write.ts';
+import { EXTENTS_TYPE } from '../../../shared/transfer/frames.ts';
+import { StowageError, toProblem, toStowageError } from '../../../shared/util/errors.ts';
+import { VERSION } from '../../../shared/version.ts';
+
+export type ApiHttp = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  ZodTypeProvider
+>;
+
+interface ForeignError {
+  statusCode?: number;
+  message: string;
+}
+
+/** Fastify's own refusals in our words. */
+function known(error: unknown): StowageError {
+  const foreign = error as ForeignError;
+  const status = foreign.statusCode;
+  if (status === 413) return new StowageError('too-large', foreign.message);
+  if (status === 429) return new StowageError('rate-limited', foreign.message);
+  if (status && status >= 400 && status < 500 && !(error instanceof StowageError))
+    return new StowageError('invalid-argument', foreign.message);
+  return toStowageError(error);
+}
+
+/** The API's HTTP: OpenAPI from the schemas of routes, problems as answers, streams as bodies. */
+export async function createApiHttp(logger: FastifyBaseLogger): Promise<ApiHttp> {
+  const http = Fastify({
+    loggerInstance: logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: 1 << 20,
+    requestTimeout: 0,
+    routerOptions: { maxParamLength: 1024 },
+  }).withTypeProvider<ZodTypeProvider>();
+  // The schemas of routes describe them. Actions read their input themselves, for every door, and answer what they promise.
+  http.setValidatorCompiler(() => (value) => ({ value }));
+  http.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
+  await http.register(helmet);
+  await http.register(rateLimit, { global: true, max: 6000, timeWindow: '1 minute' });
+  await http.register(swagger, {
+    openapi: {
+      info: {
+        title: 'Stowage',
+        version: VERSION,
+        description:
+          'Storage pools and volumes across a fleet of hosts. Errors are RFC 9457 problems with a stable `code`.',
+      },
+      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
+      security: [{ token: [] }],
+    },
+    transform: jsonSchemaTransform,
+  });
+  for (const type of [EXTENTS_TYPE, 'application/octet-stream', '*']) {
+    http.addContentTypeParser(type, (_request, payload, done) => done(null, payload));
+  }
+  http.addContentTypeParser<string>(XML_TYPE, { parseAs: 'string' }, (_request, text, done) =>
+    done(null, text),
+  );
+  http.setErrorHandler((error, request, reply) => {
+    const failure = known(error);
+    if (failure.status >= 500 && failure.code === 'internal') request.log.error(error);
+    // What was not read of a refused body is not worth reading.
+    if (!request.raw.complete) void reply.header('connection', 'close');
+    void reply.code(failure.status).type('application/problem+json').send(toProblem(failure));
+  });
+  http.setNotFoundHandler((request, reply) => {
+    const problem = toProblem(
+      new StowageError(
+        'route-not-found',
+        `${request.method} ${request.url.split('?')[0]} is not part of the API`,
+      ),
+    );
+    void reply.code(404).type('application/problem+json').send(problem);
+  });
+  return http;
+}

@@ -1,0 +1,39 @@
+import type { FastifyBaseLogger } from 'fastify';
+import { ACTIONS } from '../../actions/index.ts';
+import type { Doors } from '../doors.ts';
+import { serveEventSockets } from '../events/sockets.ts';
+import { serveEventStream } from '../events/stream.ts';
+import { guardAccess } from './access.ts';
+import { inputOf, performFor, send, wantsXml } from './call.ts';
+import { serveData } from './data.ts';
+import { type ApiHttp, createApiHttp } from './http.ts';
+import { describeRoute } from './openapi.ts';
+import { ROUTES } from './routes.ts';
+
+/** The REST API under `/api/v1`, its OpenAPI document, the events, and the door for agents that dial in. */
+export async function createRestServer(doors: Doors, logger: FastifyBaseLogger): Promise<ApiHttp> {
+  const http = await createApiHttp(logger);
+  guardAccess(http, doors);
+  for (const route of ROUTES) {
+    const action = ACTIONS.get(route.action)!;
+    const document = route.xml === undefined ? undefined : ACTIONS.get(route.xml);
+    http.route({
+      method: route.method,
+      url: route.path,
+      config: { action, isPublic: route.isPublic },
+      schema: describeRoute(action, route),
+      handler: async (request, reply) => {
+        const asked = document && wantsXml(request) ? document : action;
+        const output = await performFor(doors, request, reply, asked, inputOf(request, asked));
+        return send(reply, asked, output, route.status);
+      },
+    });
+  }
+  serveData(http, doors);
+  http.get('/api/v1/openapi.json', { schema: { hide: true } }, () => http.swagger());
+  http.get('/api/v1/health', () => ({ status: 'ok' }));
+  serveEventStream(http, doors);
+  serveEventSockets(http, doors);
+  await http.ready();
+  return http;
+}

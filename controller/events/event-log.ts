@@ -1,0 +1,84 @@
+import { EventEmitter } from 'node:events';
+import { clock } from '../../shared/util/clock.ts';
+import type { Change, NumberedChange } from '../store/repositories/events.ts';
+import type { Store, Transaction } from '../store/store.ts';
+
+/** So many changes are kept for those who come back. */
+const KEPT = 100_000;
+/** Forgetting more at once would hold up the store. */
+const FORGOTTEN_AT_ONCE = 5000;
+const PAGE = 200;
+/** How often it is looked for the changes that another controller has written. */
+const LOOK_MS = 1000;
+
+/**
+ * The changes of the fleet, numbered upwards in the order in which they became true. Each is written in the transaction that
+ * makes it true, so none is missing and none is told that did not happen.
+ */
+export class EventLog extends EventEmitter<{ changed: [] }> {
+  readonly #store: Store;
+
+  constructor(store: Store) {
+    super();
+    this.setMaxListeners(0);
+    this.#store = store;
+  }
+
+  /** Runs `work` in a transaction that also keeps the changes that it gives, and tells of them when it is durable. */
+  async write(work: (transaction: Transaction) => Promise<Change[]>): Promise<void> {
+    const count = await this.#store.transaction(async (transaction) => {
+      const changes = await work(transaction);
+      if (changes.length > 0) await transaction.events.append(changes, clock.now());
+      return changes.length;
+    });
+    if (count > 0) this.emit('changed');
+  }
+
+  /** The number of the newest change; 0 when there was none. */
+  async last(): Promise<number> {
+    return (await this.#store.events.range())?.last ?? 0;
+  }
+
+  /** Whether everything after a number is still kept. */
+  async keeps(since: number): Promise<boolean> {
+    const range = await this.#store.events.range();
+    return range === undefined ? since === 0 : since >= range.first - 1 && since <= range.last;
+  }
+
+  /** Every change after a number, a page at a time, as long as `signal` lets it. */
+  async *follow(since: number, signal: AbortSignal): AsyncGenerator<NumberedChange[]> {
+    for (let after = since; !signal.aborted; ) {
+      const changed = this.#nextChange(signal);
+      const page = await this.#store.events.after(after, PAGE);
+      const last = page.at(-1);
+      if (last) {
+        after = last.seq;
+        yield page;
+      } else await changed;
+    }
+  }
+
+  /** Settles at the next change that this process writes, after a moment, or when `signal` ends. */
+  #nextChange(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const end = (): void => {
+        timer.stop();
+        this.off('changed', end);
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      const timer = clock.after(LOOK_MS, end, false);
+      this.on('changed', end);
+      signal.addEventListener('abort', end, { once: true });
+    });
+  }
+
+  /** Forgets what is too old, a part at a time. */
+  async forgetOld(): Promise<void> {
+    const range = await this.#store.events.range();
+    if (!range) return;
+    const before = range.last - KEPT;
+    for (let first = range.first; first < before; first += FORGOTTEN_AT_ONCE)
+      await this.#store.transaction(({ events }) => events.forget(before, FORGOTTEN_AT_ONCE));
+  }
+}

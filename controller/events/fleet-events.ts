@@ -1,0 +1,98 @@
+import type { FleetEvent } from '../../shared/protocol/api.ts';
+import { isStowageError } from '../../shared/util/errors.ts';
+import { mayTouch, type Principal } from '../auth/principal.ts';
+import type { Fleet } from '../hosts/fleet.ts';
+import type { Inventory } from '../inventory/inventory.ts';
+import type { JobRunner } from '../jobs/runner.ts';
+import type { NumberedChange } from '../store/repositories/events.ts';
+import type { EventLog } from './event-log.ts';
+
+interface Parts {
+  events: EventLog;
+  fleet: Fleet;
+  inventory: Inventory;
+  jobs: JobRunner;
+}
+
+/** What has changed, with how it is now. */
+export class FleetEvents {
+  readonly #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * The events that a principal may see, after the number `since`, or from now on without one, until `signal` ends. When those
+   * after `since` are not all kept any more the first event is `lost`.
+   */
+  async *follow(
+    principal: Principal,
+    since: number | undefined,
+    signal: AbortSignal,
+  ): AsyncGenerator<FleetEvent> {
+    const { events } = this.#parts;
+    let from = since ?? (await events.last());
+    if (!(await events.keeps(from))) {
+      from = await events.last();
+      yield { seq: from, type: 'lost' };
+    }
+    for await (const page of events.follow(from, signal)) {
+      const latest = new Map(page.map((change) => [keyOf(change), change.seq]));
+      for (const change of page) {
+        // A later one of the same page says it all.
+        if (latest.get(keyOf(change)) !== change.seq) continue;
+        const event = await this.#eventOf(change);
+        if (mayHear(principal, event)) yield event;
+      }
+    }
+  }
+
+  async #eventOf(change: NumberedChange): Promise<FleetEvent> {
+    const { fleet, inventory, jobs } = this.#parts;
+    switch (change.type) {
+      case 'host':
+        return { ...change, now: await orAbsent(fleet.get(change.host)) };
+      case 'pool':
+        return { ...change, now: await orAbsent(inventory.pool(change.host, change.pool)) };
+      case 'volume':
+        return { ...change, now: await inventory.find(change) };
+      case 'job':
+        return { ...change, now: await orAbsent(jobs.get(change.job)) };
+    }
+  }
+}
+
+const keyOf = ({ seq: _, ...change }: NumberedChange): string => JSON.stringify(change);
+
+/** What is not there is told as absent; what cannot be read is an error. */
+async function orAbsent<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (isStowageError(error) && error.status === 404) return undefined;
+    throw error;
+  }
+}
+
+function mayHear(principal: Principal, event: FleetEvent): boolean {
+  switch (event.type) {
+    case 'lost':
+      return true;
+    case 'host':
+    case 'pool':
+    case 'volume':
+      return mayTouch(principal, event, 'look');
+    case 'job':
+      return event.now === undefined
+        ? principal.scopes.length === 0
+        : [event.now.target, event.now.source].some(
+            (place) => place !== undefined && mayTouch(principal, placeOf(place), 'look'),
+          );
+  }
+}
+
+function placeOf(reference: string): { host: string; pool?: string } {
+  const [host = '', pool] = reference.split('/');
+  return { host, pool };
+}

@@ -1,0 +1,60 @@
+import { z } from 'zod';
+import { StowageError } from '../../../shared/util/errors.ts';
+import { agentPlace } from '../../hosts/agent-client.ts';
+import type { JobKind } from '../job.ts';
+
+const cloneParamsSchema = z.object({ source: z.string(), target: z.string() });
+type CloneParams = z.infer<typeof cloneParamsSchema>;
+
+/** A full copy in the same pool, made by its agent. */
+export const clone: JobKind<CloneParams, { begun: boolean }> = {
+  kind: 'clone',
+  params: cloneParamsSchema,
+  places: ({ source, target }) => ({ source, target }),
+  leases: ({ source, target }) => [
+    { volume: source, mode: 'read' },
+    { volume: target, mode: 'write' },
+  ],
+  steps: [
+    {
+      name: 'check',
+      async run(context) {
+        const target = agentPlace(context.params.target);
+        const agent = await context.agent(target.host);
+        const taken = await agent.send(target.path).then(
+          () => true,
+          (error) => {
+            if (error.code !== 'volume-not-found') throw error;
+            return false;
+          },
+        );
+        if (taken)
+          throw new StowageError('volume-exists', `there is a volume '${context.params.target}' already`);
+      },
+    },
+    {
+      name: 'clone',
+      async run(context) {
+        const source = agentPlace(context.params.source);
+        const target = agentPlace(context.params.target);
+        const agent = await context.agent(source.host);
+        const { begun } = context.notes;
+        const fence = await context.fence(context.params.target);
+        context.notes.begun = true;
+        await context.save();
+        await agent
+          .send(`${source.path}/clone`, {
+            method: 'POST',
+            json: { name: target.name },
+            fence,
+            signal: context.signal,
+            patient: true,
+          })
+          .catch((error) => {
+            // Under our lease only we can have made it, in a run that was killed before it heard of its success.
+            if (!(begun && error.code === 'volume-exists')) throw error;
+          });
+      },
+    },
+  ],
+};

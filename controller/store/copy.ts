@@ -1,0 +1,70 @@
+import { sql } from 'kysely';
+import { StowageError } from '../../shared/util/errors.ts';
+import { isPostgres } from './column-types.ts';
+import type { Database } from './schema.ts';
+import type { Store } from './store.ts';
+
+/** In an order in which no row comes before one that it names. */
+const TABLES = [
+  'hosts',
+  'enrolments',
+  'pools',
+  'volumes',
+  'jobs',
+  'job_steps',
+  'job_hosts',
+  'leases',
+  'lease_tokens',
+  'tokens',
+  'events',
+  'audit',
+  'audit_checkpoints',
+] as const satisfies readonly (keyof Database)[];
+/** Tables whose rows the store numbers itself, and the column with the number. */
+const NUMBERED = { jobs: 'id', leases: 'id', events: 'seq' } as const;
+const BATCH = 500;
+
+/**
+ * Copies everything into an empty store, all or nothing, and compares the number of rows. Gives that number by table. Throws
+ * `store-not-empty`. Nobody must work with either store meanwhile.
+ */
+export async function copyStore(from: Store, to: Store): Promise<Record<string, number>> {
+  return to.db.transaction().execute(async (target) => {
+    for (const table of TABLES)
+      if (await target.selectFrom(table).select(sql`1`.as('one')).limit(1).executeTakeFirst())
+        throw new StowageError('store-not-empty', `the store to copy to has ${table} already`);
+    const counts: Record<string, number> = {};
+    for (const table of TABLES) {
+      let rows: object[] = [];
+      const flush = async (): Promise<void> => {
+        if (rows.length > 0)
+          await target
+            .insertInto(table)
+            .values(rows as never)
+            .execute();
+        rows = [];
+      };
+      for await (const row of from.db.selectFrom(table).selectAll().stream(BATCH)) {
+        rows.push(row);
+        if (rows.length === BATCH) await flush();
+      }
+      await flush();
+      const count = (db: typeof target) =>
+        db
+          .selectFrom(table)
+          .select(({ fn }) => fn.countAll().as('count'))
+          .executeTakeFirstOrThrow();
+      const [theirs, ours] = [await count(from.db as typeof target), await count(target)];
+      if (Number(theirs.count) !== Number(ours.count))
+        throw new StowageError('io-error', `of ${theirs.count} ${table} ${ours.count} were copied`);
+      counts[table] = Number(ours.count);
+    }
+    // Rows made from now on are numbered behind those that came.
+    if (isPostgres(target as never))
+      for (const [table, column] of Object.entries(NUMBERED))
+        await sql`select setval(pg_get_serial_sequence(${table}, ${column}), max(${sql.ref(column)})) from ${sql.table(table)} having max(${sql.ref(column)}) is not null`.execute(
+          target,
+        );
+    return counts;
+  });
+}

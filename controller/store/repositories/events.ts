@@ -1,0 +1,86 @@
+import type { Kysely } from 'kysely';
+import type { Database, EventRow } from '../schema.ts';
+
+/** What has changed: a host, a pool, a volume or a job. */
+export type Change =
+  | { type: 'host'; host: string }
+  | { type: 'pool'; host: string; pool: string }
+  | { type: 'volume'; host: string; pool: string; volume: string }
+  | { type: 'job'; job: number };
+
+export type NumberedChange = Change & { seq: number };
+
+/** Most rows of one statement. */
+const ROWS = 500;
+
+function changeOf({ seq, type, host, pool, name }: EventRow): NumberedChange {
+  switch (type) {
+    case 'host':
+      return { seq, type, host: host! };
+    case 'pool':
+      return { seq, type, host: host!, pool: pool! };
+    case 'volume':
+      return { seq, type, host: host!, pool: pool!, volume: name! };
+    case 'job':
+      return { seq, type, job: Number(name) };
+  }
+}
+
+export class EventReader {
+  protected readonly db: Kysely<Database>;
+
+  constructor(db: Kysely<Database>) {
+    this.db = db;
+  }
+
+  /** Changes after a number, in their order. */
+  async after(seq: number, limit: number): Promise<NumberedChange[]> {
+    const rows = await this.db
+      .selectFrom('events')
+      .selectAll()
+      .where('seq', '>', seq)
+      .orderBy('seq')
+      .limit(limit)
+      .execute();
+    return rows.map(changeOf);
+  }
+
+  /** The numbers of the oldest change that is kept and of the newest; undefined when there is none. */
+  async range(): Promise<{ first: number; last: number } | undefined> {
+    const ends = await this.db
+      .selectFrom('events')
+      .select(({ fn }) => [fn.min('seq').as('first'), fn.max('seq').as('last')])
+      .executeTakeFirst();
+    return ends && ends.first !== null && ends.last !== null
+      ? { first: Number(ends.first), last: Number(ends.last) }
+      : undefined;
+  }
+}
+
+export class EventWriter extends EventReader {
+  async append(changes: readonly Change[], now: number): Promise<void> {
+    const rows = changes.map((change) => ({
+      at: now,
+      type: change.type,
+      host: 'host' in change ? change.host : null,
+      pool: 'pool' in change ? change.pool : null,
+      name: change.type === 'volume' ? change.volume : change.type === 'job' ? String(change.job) : null,
+    }));
+    for (let from = 0; from < rows.length; from += ROWS)
+      await this.db
+        .insertInto('events')
+        .values(rows.slice(from, from + ROWS))
+        .execute();
+  }
+
+  /** Forgets at most `most` of those before a number. */
+  async forget(before: number, most: number): Promise<void> {
+    const { seq: first } =
+      (await this.db.selectFrom('events').select('seq').orderBy('seq').limit(1).executeTakeFirst()) ?? {};
+    if (first === undefined) return;
+    await this.db
+      .deleteFrom('events')
+      .where('seq', '<', Math.min(before, first + most))
+      .execute();
+  }
+}

@@ -1,0 +1,130 @@
+import type { Kysely } from 'kysely';
+import type { Host } from '../../../shared/protocol/api.ts';
+import { type HostAddress, hostAddressSchema } from '../host-address.ts';
+import type { Database, HostRow } from '../schema.ts';
+
+/** A host as the controller knows it, with how to reach it. */
+export type HostRecord = Omit<Host, 'link'> & { address: HostAddress };
+
+export interface Enrolment {
+  hostId: string;
+  expiresAt: number;
+  usedAt?: number;
+}
+
+function recordOf(row: HostRow): HostRecord {
+  return {
+    id: row.id,
+    name: row.name,
+    address: hostAddressSchema.parse(JSON.parse(row.address)),
+    agentId: row.agent_id ?? undefined,
+    state: row.state,
+    reason: row.reason ?? undefined,
+    since: row.since,
+    createdAt: row.created_at,
+  };
+}
+
+export class HostReader {
+  protected readonly db: Kysely<Database>;
+
+  constructor(db: Kysely<Database>) {
+    this.db = db;
+  }
+
+  /** By name. */
+  async all(): Promise<HostRecord[]> {
+    return (await this.db.selectFrom('hosts').selectAll().orderBy('name').execute()).map(recordOf);
+  }
+
+  async byName(name: string): Promise<HostRecord | undefined> {
+    const row = await this.db.selectFrom('hosts').selectAll().where('name', '=', name).executeTakeFirst();
+    return row && recordOf(row);
+  }
+
+  async byId(id: string): Promise<HostRecord | undefined> {
+    const row = await this.db.selectFrom('hosts').selectAll().where('id', '=', id).executeTakeFirst();
+    return row && recordOf(row);
+  }
+
+  /** Hosts whose agent has said that it is this one. */
+  async byAgentId(agentId: string): Promise<HostRecord[]> {
+    return (await this.db.selectFrom('hosts').selectAll().where('agent_id', '=', agentId).execute()).map(
+      recordOf,
+    );
+  }
+
+  async enrolment(tokenHash: string): Promise<Enrolment | undefined> {
+    const row = await this.db
+      .selectFrom('enrolments')
+      .selectAll()
+      .where('token_hash', '=', tokenHash)
+      .executeTakeFirst();
+    return row && { hostId: row.host_id, expiresAt: row.expires_at, usedAt: row.used_at ?? undefined };
+  }
+}
+
+export class HostWriter extends HostReader {
+  async insert({ id, name, address, agentId, state, reason, since, createdAt }: HostRecord): Promise<void> {
+    await this.db
+      .insertInto('hosts')
+      .values({
+        ...{ id, name, state, since },
+        kind: address.kind,
+        address: JSON.stringify(address),
+        agent_id: agentId ?? null,
+        reason: reason ?? null,
+        created_at: createdAt,
+      })
+      .execute();
+  }
+
+  async setAgent(id: string, agentId: string | undefined): Promise<void> {
+    await this.db
+      .updateTable('hosts')
+      .set({ agent_id: agentId ?? null })
+      .where('id', '=', id)
+      .execute();
+  }
+
+  async setAddress(id: string, address: HostAddress): Promise<void> {
+    await this.db
+      .updateTable('hosts')
+      .set({ address: JSON.stringify(address) })
+      .where('id', '=', id)
+      .execute();
+  }
+
+  async setState(id: string, state: Host['state'], reason: string | undefined, since: number): Promise<void> {
+    await this.db
+      .updateTable('hosts')
+      .set({ state, reason: reason ?? null, since })
+      .where('id', '=', id)
+      .execute();
+  }
+
+  /** What a controller that starts knows of all of them: nothing yet. */
+  async setAllConnecting(since: number): Promise<void> {
+    await this.db.updateTable('hosts').set({ state: 'connecting', reason: null, since }).execute();
+  }
+
+  /** With its pools, volumes and enrolments. */
+  async remove(id: string): Promise<void> {
+    await this.db.deleteFrom('hosts').where('id', '=', id).execute();
+  }
+
+  async addEnrolment(tokenHash: string, hostId: string, expiresAt: number): Promise<void> {
+    await this.db
+      .insertInto('enrolments')
+      .values({ token_hash: tokenHash, host_id: hostId, expires_at: expiresAt, used_at: null })
+      .execute();
+  }
+
+  async useEnrolment(tokenHash: string, now: number): Promise<void> {
+    await this.db
+      .updateTable('enrolments')
+      .set({ used_at: now })
+      .where('token_hash', '=', tokenHash)
+      .execute();
+  }
+}

@@ -1,0 +1,112 @@
+import type { Kysely } from 'kysely';
+import type { Database, LeaseRow } from '../schema.ts';
+
+export type LeaseMode = 'read' | 'write';
+
+export interface LeaseRecord {
+  id: number;
+  /** `host/pool/volume`. */
+  volume: string;
+  mode: LeaseMode;
+  /** Rises with every lease of the volume. */
+  token: number;
+  holder: string;
+  jobId?: number;
+}
+
+const leaseOf = ({ id, volume, mode, token, holder, job_id: jobId }: LeaseRow): LeaseRecord => ({
+  ...{ id, volume, mode, token, holder },
+  jobId: jobId ?? undefined,
+});
+
+export class LeaseReader {
+  protected readonly db: Kysely<Database>;
+
+  constructor(db: Kysely<Database>) {
+    this.db = db;
+  }
+
+  async of(volume: string): Promise<LeaseRecord[]> {
+    const rows = await this.db.selectFrom('leases').selectAll().where('volume', '=', volume).execute();
+    return rows.map(leaseOf);
+  }
+
+  async ofJob(jobId: number): Promise<LeaseRecord[]> {
+    const rows = await this.db.selectFrom('leases').selectAll().where('job_id', '=', jobId).execute();
+    return rows.map(leaseOf);
+  }
+
+  /** One of those on volumes below `place`, which is `host` or `host/pool`. */
+  async firstBelow(place: string): Promise<LeaseRecord | undefined> {
+    const row = await this.db
+      .selectFrom('leases')
+      .selectAll()
+      .where('volume', '>=', `${place}/`)
+      // '0' is what comes behind '/'.
+      .where('volume', '<', `${place}0`)
+      .executeTakeFirst();
+    return row && leaseOf(row);
+  }
+}
+
+export class LeaseWriter extends LeaseReader {
+  /** Gives the next token of a volume: higher than all before, over the loss of this store too, as it follows the time. */
+  async nextToken(volume: string, now: number): Promise<number> {
+    const last = await this.db
+      .selectFrom('lease_tokens')
+      .select('token')
+      .where('volume', '=', volume)
+      .executeTakeFirst();
+    const token = Math.max((last?.token ?? 0) + 1, now);
+    await this.db
+      .insertInto('lease_tokens')
+      .values({ volume, token })
+      .onConflict((conflict) => conflict.column('volume').doUpdateSet({ token }))
+      .execute();
+    return token;
+  }
+
+  async insert(lease: Omit<LeaseRecord, 'id'>, owner: string, now: number): Promise<LeaseRecord> {
+    const { volume, mode, token, holder, jobId } = lease;
+    const { id } = await this.db
+      .insertInto('leases')
+      .values({ volume, mode, token, holder, job_id: jobId ?? null, owner, acquired_at: now })
+      .returning('id')
+      .executeTakeFirstOrThrow();
+    return { ...lease, id };
+  }
+
+  async setToken(id: number, token: number): Promise<void> {
+    await this.db.updateTable('leases').set({ token }).where('id', '=', id).execute();
+  }
+
+  async remove(id: number): Promise<void> {
+    await this.db.deleteFrom('leases').where('id', '=', id).execute();
+  }
+
+  async removeOfJob(jobId: number): Promise<void> {
+    await this.db.deleteFrom('leases').where('job_id', '=', jobId).execute();
+  }
+
+  /**
+   * Those that nobody holds any more: of requests to a controller that has been started again, and of jobs that have ended.
+   */
+  async removeOrphans(owner: string): Promise<void> {
+    await this.db
+      .deleteFrom('leases')
+      .where((eb) =>
+        eb.or([
+          eb.and([eb('job_id', 'is', null), eb.or([eb('owner', 'is', null), eb('owner', '=', owner)])]),
+          eb(
+            'job_id',
+            'not in',
+            eb
+              .selectFrom('jobs')
+              .select('id')
+              .where('state', 'in', ['queued', 'running', 'waiting', 'paused']),
+          ),
+        ]),
+      )
+      .execute();
+  }
+}

@@ -1,0 +1,96 @@
+import { type Dialect, Kysely } from 'kysely';
+import { Migrator } from 'kysely/migration';
+import { postgresDialect } from './dialects/postgres.ts';
+import { sqliteDialect } from './dialects/sqlite.ts';
+import { MIGRATIONS } from './migrations.ts';
+import { AuditReader, AuditWriter } from './repositories/audit.ts';
+import { EventReader, EventWriter } from './repositories/events.ts';
+import { HostReader, HostWriter } from './repositories/hosts.ts';
+import { JobReader, JobWriter } from './repositories/jobs.ts';
+import { LeaseReader, LeaseWriter } from './repositories/leases.ts';
+import { PoolReader, PoolWriter } from './repositories/pools.ts';
+import { TokenReader, TokenWriter } from './repositories/tokens.ts';
+import { VolumeReader, VolumeWriter } from './repositories/volumes.ts';
+import type { Database } from './schema.ts';
+
+/** The repositories as they are within a transaction. */
+export interface Transaction {
+  readonly audit: AuditWriter;
+  readonly events: EventWriter;
+  readonly hosts: HostWriter;
+  readonly jobs: JobWriter;
+  readonly leases: LeaseWriter;
+  readonly pools: PoolWriter;
+  readonly tokens: TokenWriter;
+  readonly volumes: VolumeWriter;
+}
+
+/** What the controller keeps, in SQLite or in PostgreSQL. Outside of a transaction it is only read. */
+export class Store {
+  /** For what concerns the whole store, such as copying it. */
+  readonly db: Kysely<Database>;
+  readonly audit: AuditReader;
+  readonly events: EventReader;
+  readonly hosts: HostReader;
+  readonly jobs: JobReader;
+  readonly leases: LeaseReader;
+  readonly pools: PoolReader;
+  readonly tokens: TokenReader;
+  readonly volumes: VolumeReader;
+
+  constructor(db: Kysely<Database>) {
+    this.db = db;
+    this.audit = new AuditReader(db);
+    this.events = new EventReader(db);
+    this.hosts = new HostReader(db);
+    this.jobs = new JobReader(db);
+    this.leases = new LeaseReader(db);
+    this.pools = new PoolReader(db);
+    this.tokens = new TokenReader(db);
+    this.volumes = new VolumeReader(db);
+  }
+
+  /**
+   * Everything that `work` writes, durably, or, when it throws, nothing. Writers take turns, those of other processes too:
+   * what `work` has read nobody else changes before it ends. It must not wait for anything but the store.
+   */
+  transaction<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
+    return this.db.transaction().execute((db) =>
+      work({
+        audit: new AuditWriter(db),
+        events: new EventWriter(db),
+        hosts: new HostWriter(db),
+        jobs: new JobWriter(db),
+        leases: new LeaseWriter(db),
+        pools: new PoolWriter(db),
+        tokens: new TokenWriter(db),
+        volumes: new VolumeWriter(db),
+      }),
+    );
+  }
+
+  close(): Promise<void> {
+    return this.db.destroy();
+  }
+}
+
+const isUrl = (location: string): boolean => /^postgres(ql)?:\/\//.test(location);
+
+function dialectOf(location: string): Dialect {
+  return isUrl(location) ? postgresDialect(location) : sqliteDialect(location);
+}
+
+/**
+ * Opens the store at a path (SQLite) or a `postgres://` URL, and brings it up to date, or to the version that a migration of
+ * this name makes.
+ */
+export async function openStore(location: string, version?: string): Promise<Store> {
+  const db = new Kysely<Database>({ dialect: dialectOf(location) });
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => MIGRATIONS } });
+  const { error } = await (version === undefined ? migrator.migrateToLatest() : migrator.migrateTo(version));
+  if (error) {
+    await db.destroy();
+    throw error;
+  }
+  return new Store(db);
+}

@@ -1,0 +1,216 @@
+import { z } from 'zod';
+import { poolSchema } from '../conf/pool.ts';
+import { volumeSchema } from '../conf/volume.ts';
+import { nameSchema } from '../util/names.ts';
+import { agentInfoSchema, transferSpecSchema, transferStatusSchema } from './agent.ts';
+import { domainSchema, volumeUserSchema } from './domains.ts';
+
+/**
+ * What the controller tells its clients: one shape for a thing, in every answer, in events, in the command line. Sizes are
+ * in bytes, times in ms since the epoch; what is not known is absent.
+ */
+
+/** From the lowest to the highest: each may all that the one before it may. */
+export const ROLES = ['viewer', 'operator', 'admin'] as const;
+export const roleSchema = z.enum(ROLES);
+export type Role = z.infer<typeof roleSchema>;
+
+/** A part of the fleet: `HOST` or `HOST/POOL`. */
+export const scopeSchema = z
+  .string()
+  .max(512)
+  .refine((scope) => {
+    const parts = scope.split('/');
+    return parts.length <= 2 && parts.every((part) => nameSchema.safeParse(part).success);
+  }, 'a scope is HOST or HOST/POOL');
+
+export const tokenSchema = z.object({
+  /** Random, never used again: a name may be. */
+  id: z.string(),
+  name: nameSchema,
+  role: roleSchema,
+  /** Where it may act; everywhere when there is none. */
+  scopes: z.array(scopeSchema),
+  createdAt: z.number(),
+  expiresAt: z.number().optional(),
+});
+export type Token = z.infer<typeof tokenSchema>;
+
+export const hostStateSchema = z.enum(['connecting', 'reachable', 'unreachable']);
+
+/** How the controller reaches a host's agent. */
+export const hostLinkSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('local'), socket: z.string() }),
+  z.object({
+    kind: z.literal('ssh'),
+    user: z.string(),
+    hostname: z.string(),
+    port: z.number(),
+    identities: z.array(z.string()),
+    identitiesOnly: z.boolean(),
+    /** Of the host key that is pinned, `SHA256:…`. */
+    fingerprint: z.string(),
+  }),
+  /** The agent dials in; `enrolled` once it has. */
+  z.object({ kind: z.literal('websocket'), enrolled: z.boolean() }),
+]);
+
+export const hostSchema = z.object({
+  id: z.string(),
+  name: nameSchema,
+  link: hostLinkSchema,
+  /** The agent's own random id, once it was reached. */
+  agentId: z.string().optional(),
+  state: hostStateSchema,
+  /** Why it is in that state. */
+  reason: z.string().optional(),
+  /** When the state began. */
+  since: z.number(),
+  createdAt: z.number(),
+});
+export type Host = z.infer<typeof hostSchema>;
+
+/** `agent`: what it says of itself now; absent while it cannot be asked. */
+export const hostDetailsSchema = hostSchema.extend({ agent: agentInfoSchema.optional() });
+export type HostDetails = z.infer<typeof hostDetailsSchema>;
+
+export const fleetPoolSchema = poolSchema.extend({ host: nameSchema });
+export type FleetPool = z.infer<typeof fleetPoolSchema>;
+
+export const fleetVolumeSchema = volumeSchema.extend({ host: nameSchema, pool: nameSchema });
+export type FleetVolume = z.infer<typeof fleetVolumeSchema>;
+
+export const volumeDetailsSchema = fleetVolumeSchema.extend({
+  /** What holds a lease on it now, in words. */
+  heldBy: z.array(z.string()),
+  /** The domains that use it; absent while the host cannot be asked. */
+  users: z.array(volumeUserSchema).optional(),
+});
+export type VolumeDetails = z.infer<typeof volumeDetailsSchema>;
+
+export const fleetDomainSchema = domainSchema.extend({ host: nameSchema });
+export type FleetDomain = z.infer<typeof fleetDomainSchema>;
+
+export const domainListSchema = z.object({
+  domains: z.array(fleetDomainSchema),
+  /** Hosts that could not be asked: what is on them is not in the list. */
+  missing: z.array(z.object({ host: nameSchema, reason: z.string() })),
+});
+export type DomainList = z.infer<typeof domainListSchema>;
+
+/** `queued`: its turn has not come. `waiting`: something is away that will come back. */
+export const JOB_STATES = ['queued', 'running', 'waiting', 'paused', 'done', 'failed', 'cancelled'] as const;
+export const jobStateSchema = z.enum(JOB_STATES);
+export type JobState = z.infer<typeof jobStateSchema>;
+export const ENDED_STATES: readonly JobState[] = ['done', 'failed', 'cancelled'];
+
+export const jobSchema = z.object({
+  id: z.number().int(),
+  kind: z.string(),
+  state: jobStateSchema,
+  /** What it is about: `host/pool/volume`; what it reads from, where that is another. */
+  target: z.string(),
+  source: z.string().optional(),
+  /** What was asked for. */
+  params: z.record(z.string(), z.unknown()),
+  doneBytes: z.number(),
+  /** 0 while it is not known. */
+  totalBytes: z.number(),
+  /** What went over the network. */
+  wireBytes: z.number(),
+  /** Why it waits, or why it ended. */
+  error: z.object({ code: z.string(), message: z.string() }).optional(),
+  createdBy: z.string(),
+  createdAt: z.number(),
+  /** When it ran for the first time. */
+  startedAt: z.number().optional(),
+  endedAt: z.number().optional(),
+  /** How many jobs come before it, for one that is queued. */
+  queuePosition: z.number().int().optional(),
+});
+export type Job = z.infer<typeof jobSchema>;
+
+export const jobDetailsSchema = jobSchema.extend({
+  steps: z.array(z.object({ name: z.string(), startedAt: z.number(), finishedAt: z.number().optional() })),
+});
+export type JobDetails = z.infer<typeof jobDetailsSchema>;
+
+/** An upload is a job that its client drives. */
+export const uploadSchema = z.object({
+  job: z.number().int(),
+  spec: transferSpecSchema,
+  status: transferStatusSchema,
+});
+export type Upload = z.infer<typeof uploadSchema>;
+
+export const enrolmentSchema = z.object({ token: z.string(), expiresAt: z.number() });
+
+export const agentFileSchema = z.object({ name: z.string(), sizeBytes: z.number(), sha256: z.string() });
+export type AgentFile = z.infer<typeof agentFileSchema>;
+
+export const AUDIT_OUTCOMES = ['begun', 'done', 'failed', 'refused'] as const;
+
+/** Who did what, from where, to what, and how it ended. Each record carries the hash of the one before. */
+export const auditRecordSchema = z.object({
+  seq: z.number().int(),
+  at: z.number(),
+  actor: z.string(),
+  /** Address of the client, or `controller`, or `agent`. */
+  source: z.string(),
+  /** `noun.verb`. */
+  action: z.string(),
+  /** `host/pool/volume`, or as much of it as there is. */
+  target: z.string(),
+  outcome: z.enum(AUDIT_OUTCOMES),
+  detail: z.string(),
+  previous: z.string(),
+  hash: z.string(),
+});
+export type AuditRecord = z.infer<typeof auditRecordSchema>;
+
+export const auditCheckpointSchema = z.object({
+  seq: z.number().int(),
+  hash: z.string(),
+  at: z.number(),
+  signature: z.string(),
+});
+export type AuditCheckpoint = z.infer<typeof auditCheckpointSchema>;
+
+export const auditVerdictSchema = z.object({
+  ok: z.boolean(),
+  records: z.number().int(),
+  /** The signed end of the chain: whoever keeps one can later prove that nothing before it was changed or cut off. */
+  head: auditCheckpointSchema.optional(),
+  /** The first record that is wrong, and what is wrong with it. */
+  badSeq: z.number().int().optional(),
+  reason: z.string().optional(),
+  /** PEM. */
+  publicKey: z.string(),
+});
+export type AuditVerdict = z.infer<typeof auditVerdictSchema>;
+
+const place = { host: nameSchema, pool: nameSchema };
+/**
+ * A change of the fleet. `seq` rises with every event: a reader that was cut asks for what came `since` the last one it had.
+ * `now` is the thing as it is when the event is sent, which may be later than the change; without it the thing is gone.
+ */
+export const fleetEventSchema = z.discriminatedUnion('type', [
+  z.object({ seq: z.number(), type: z.literal('host'), host: nameSchema, now: hostSchema.optional() }),
+  z.object({ seq: z.number(), type: z.literal('pool'), ...place, now: fleetPoolSchema.optional() }),
+  z.object({
+    seq: z.number(),
+    type: z.literal('volume'),
+    ...place,
+    volume: z.string(),
+    now: fleetVolumeSchema.optional(),
+  }),
+  z.object({
+    seq: z.number(),
+    type: z.literal('job'),
+    job: z.number().int(),
+    now: jobDetailsSchema.optional(),
+  }),
+  /** What came since is kept no more: read the lists again, then go on from here. */
+  z.object({ seq: z.number(), type: z.literal('lost') }),
+]);
+export type FleetEvent = z.infer<typeof fleetEventSchema>;

@@ -1,0 +1,63 @@
+import type { z } from 'zod';
+import { StowageError } from './errors.ts';
+
+type Issue = z.core.$ZodRawIssue;
+
+const KINDS: Record<string, string> = {
+  string: 'a text',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+  array: 'a list',
+  object: 'an object',
+  record: 'an object',
+};
+
+function wordsOf(issue: Issue): string | undefined {
+  switch (issue.code) {
+    case 'invalid_type':
+      return issue.input === undefined ? 'is missing' : `must be ${KINDS[issue.expected] ?? issue.expected}`;
+    case 'invalid_value':
+      return issue.input === undefined ? 'is missing' : `must be ${oneOf(issue.values)}`;
+    case 'too_small':
+      return `must ${issue.origin === 'string' || issue.origin === 'array' ? 'have' : 'be'} at least ${issue.minimum}`;
+    case 'too_big':
+      return `must ${issue.origin === 'string' || issue.origin === 'array' ? 'have' : 'be'} at most ${issue.maximum}`;
+    case 'invalid_format':
+      return issue.format === 'uuid' || issue.format === 'guid' ? 'must be a UUID' : undefined;
+    case 'not_multiple_of':
+      return 'must be a whole number';
+    case 'unrecognized_keys':
+      return `has no ${issue.keys.join(', ')}`;
+    case 'invalid_union':
+      return 'has none of the forms that it can have';
+    default:
+      return undefined;
+  }
+}
+
+function oneOf(values: readonly unknown[]): string {
+  const all = values.map(String);
+  return all.length === 1 ? all[0]! : `${all.slice(0, -1).join(', ')} or ${all.at(-1)}`;
+}
+
+/**
+ * What a schema makes of input. Throws `invalid-argument`, or `code`, with a sentence for each of the first faults that names
+ * the field and says what it must be.
+ */
+export function parseInput<S extends z.ZodType>(
+  schema: S,
+  input: unknown,
+  code: 'invalid-argument' | 'stream-corrupt' = 'invalid-argument',
+): z.output<S> {
+  const { data, error } = schema.safeParse(input, { error: wordsOf });
+  if (!error) return data;
+  const sentences = error.issues.slice(0, 5).map(({ path, message }) => {
+    const field = path.map(String).join('.');
+    // A sentence of a schema's own says what it is about.
+    return field === ''
+      ? message
+      : `${field}: ${message.replace(/^Invalid string: .*$/, 'has a form that is not allowed')}`;
+  });
+  throw new StowageError(code, sentences.join('; '));
+}

@@ -1,0 +1,298 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { AuditTrail } from '../../controller/audit/trail.ts';
+import { EventLog } from '../../controller/events/event-log.ts';
+import type { Fleet } from '../../controller/hosts/fleet.ts';
+import type { Inventory } from '../../controller/inventory/inventory.ts';
+import type { JobKind } from '../../controller/jobs/job.ts';
+import { JobRunner } from '../../controller/jobs/runner.ts';
+import { Store } from '../../controller/store/store.ts';
+import type { StowageError } from '../../shared/util/errors.ts';
+import { until } from '../support/controller.ts';
+import { scratch } from '../support/scratch.ts';
+import { STORES } from '../support/stores.ts';
+
+const paramsSchema = z.object({ source: z.string().optional(), target: z.string() });
+type Params = z.infer<typeof paramsSchema>;
+
+/** A kind of job that notes what it does. `work` is the step before the commit. */
+function kindOf(
+  log: string[],
+  work: (params: Params, signal: AbortSignal) => Promise<void> = async () => undefined,
+) {
+  const kind: JobKind<Params, { seen: number }> = {
+    kind: 'test',
+    params: paramsSchema,
+    places: (params) => params,
+    leases: ({ source, target }) => [
+      ...(source === undefined ? [] : [{ volume: source, mode: 'read' as const }]),
+      { volume: target, mode: 'write' },
+    ],
+    steps: [
+      {
+        name: 'work',
+        async run(context) {
+          log.push(`work ${context.params.target}`);
+          context.notes.seen = 1;
+          await context.save();
+          await work(context.params, context.signal);
+        },
+      },
+      { name: 'commit', run: async ({ params }) => void log.push(`commit ${params.target}`) },
+    ],
+    commitStep: 'commit',
+    undo: async ({ params }) => void log.push(`undo ${params.target}`),
+  };
+  return kind;
+}
+
+function runnerOn(
+  store: Store,
+  directory: string,
+  kind: JobKind<Params, never>,
+  owner = 'one',
+  jobsPerHost = 2,
+) {
+  const events = new EventLog(store);
+  const audit = new AuditTrail(store, directory);
+  // No step of these jobs asks for either.
+  const nobody = {} as Fleet & Inventory;
+  const runner = new JobRunner({
+    store,
+    events,
+    audit,
+    fleet: nobody,
+    inventory: nobody,
+    owner,
+    jobsPerHost,
+  });
+  runner.register(kind);
+  return runner;
+}
+
+/** A store whose process dies before its statement number `n`: that one and all after it fail. */
+function dyingAt(store: Store, n: number): { store: Store; statements(): number } {
+  let count = 0;
+  const db = store.db.withPlugin({
+    transformQuery({ node }) {
+      if (++count >= n) throw new Error('killed');
+      return node;
+    },
+    transformResult: async ({ result }) => result,
+  });
+  return { store: new Store(db), statements: () => count };
+}
+
+const asKind = (kind: ReturnType<typeof kindOf>) => kind as unknown as JobKind<Params, never>;
+
+for (const each of STORES)
+  describe(`jobs on ${each.name}`, () => {
+    test('a kill before any statement of submit, steps and end leaves a job that ends, or none', async (context) => {
+      await using room = scratch();
+      const whole = await (await each.create()).open();
+      const counted = dyingAt(whole, Number.POSITIVE_INFINITY);
+      const first = runnerOn(counted.store, room.path, asKind(kindOf([])));
+      await first.start();
+      const { id } = await first.submit(kindOf([]), { source: 'a/p/v', target: 'b/p/v' }, 'me');
+      await until('it is done', async () => (await first.get(id)).state === 'done');
+      await first.close();
+      const total = counted.statements();
+      await whole.close();
+      context.diagnostic(`${total} statements`);
+      assert.ok(total > 20);
+
+      const { open } = await each.create();
+      const store = await open();
+      let before = 0;
+      for (let n = 1; n <= total; n++) {
+        const dying = dyingAt(store, n);
+        const log: string[] = [];
+        const killed = runnerOn(dying.store, room.path, asKind(kindOf(log)));
+        const target = `b/p/${n}`;
+        const submitted = await killed
+          .start()
+          .then(() => killed.submit(kindOf(log), { source: 'a/p/v', target }, 'me'))
+          .catch(() => undefined);
+        await until(
+          'nothing more is done',
+          () => dying.statements() >= n || log.includes(`commit ${target}`),
+        );
+        await killed.close();
+
+        const again = runnerOn(store, room.path, asKind(kindOf(log)));
+        await again.start();
+        const jobs = (await again.list({ limit: 1000 })).filter((job) => job.target === target);
+        assert.ok(jobs.length <= 1, `${jobs.length} jobs after a kill at ${n}`);
+        if (submitted) assert.equal(jobs.length, 1, `it was answered, and is lost after a kill at ${n}`);
+        for (const job of jobs)
+          await until(`it ends after a kill at ${n}`, async () => (await again.get(job.id)).state === 'done');
+        await again.close();
+        assert.equal(
+          (await store.leases.of('a/p/v')).length + (await store.leases.of(target)).length,
+          0,
+          `leases after ${n}`,
+        );
+        const records = (await store.audit.list(1000, { after: before })).filter(
+          (record) => record.target === target,
+        );
+        assert.equal(records.length, jobs.length, `records of its end after a kill at ${n}`);
+        before = (await store.audit.last())?.seq ?? 0;
+      }
+      assert.equal((await new AuditTrail(store, room.path).verify()).ok, true);
+      await store.close();
+    });
+
+    test('no more than so many work on a host, the older first, and each tells its place', async () => {
+      await using room = scratch();
+      const store = await (await each.create()).open();
+      const log: string[] = [];
+      let working = 0;
+      let most = 0;
+      const release = Promise.withResolvers<void>();
+      const kind = kindOf(log, async () => {
+        most = Math.max(most, ++working);
+        await release.promise;
+        await sleep(5);
+        working--;
+      });
+      const runner = runnerOn(store, room.path, asKind(kind));
+      await runner.start();
+      const jobs = [];
+      for (let index = 0; index < 10; index++)
+        jobs.push(await runner.submit(kind, { source: `a/p/${index}`, target: `b${index}/p/v` }, 'me'));
+      const other = await runner.submit(kind, { target: 'elsewhere/p/v' }, 'me');
+      await until('three work', () => log.length === 3);
+      assert.deepEqual(log, ['work b0/p/v', 'work b1/p/v', 'work elsewhere/p/v']);
+      const states = await Promise.all(jobs.map(async ({ id }) => await runner.get(id)));
+      assert.deepEqual(
+        states.map(({ state, queuePosition }) => `${state} ${queuePosition ?? ''}`.trim()),
+        ['running', 'running', ...[2, 3, 4, 5, 6, 7, 8, 9].map((place) => `queued ${place}`)],
+      );
+      release.resolve();
+      await until(
+        'all are done',
+        async () => (await runner.list({ limit: 20, state: 'done' })).length === 11,
+      );
+      assert.ok(most <= 3, `${most} at once`);
+      const order = log.filter((line) => line.startsWith('work b')).map((line) => Number(/\d+/.exec(line)));
+      assert.deepEqual(
+        order,
+        [...order].sort((left, right) => left - right),
+      );
+      assert.equal((await runner.get(other.id)).state, 'done');
+      await runner.close();
+      await store.close();
+    });
+
+    test('a paused job keeps what it holds, gives its place away, and goes on', async () => {
+      await using room = scratch();
+      const store = await (await each.create()).open();
+      const log: string[] = [];
+      let isSlow = true;
+      const kind = kindOf(log, async (_params, signal) => {
+        if (isSlow) await sleep(60_000, undefined, { signal });
+      });
+      const runner = runnerOn(store, room.path, asKind(kind), 'one', 1);
+      await runner.start();
+      const paused = await runner.submit(kind, { target: 'h/p/1' }, 'me');
+      const queued = await runner.submit(kind, { target: 'h/p/2' }, 'me');
+      await until('it works', () => log.includes('work h/p/1'));
+      assert.equal((await runner.pause(paused.id)).state, 'paused');
+      assert.equal((await store.leases.of('h/p/1')).length, 1);
+      // Over a restart too.
+      await until('the next one works', () => log.includes('work h/p/2'));
+      await runner.close();
+      const again = runnerOn(store, room.path, asKind(kind), 'one', 1);
+      await again.start();
+      await sleep(50);
+      assert.equal((await again.get(paused.id)).state, 'paused');
+      await assert.rejects(again.resume(queued.id), { code: 'job-state' });
+      isSlow = false;
+      await again.cancel(queued.id);
+      assert.equal((await again.get(queued.id)).state, 'cancelled');
+      await again.resume(paused.id);
+      await until('it is done', async () => (await again.get(paused.id)).state === 'done');
+      assert.deepEqual(log.slice(-2), ['work h/p/1', 'commit h/p/1']);
+      // One that waits for its turn, and one that stands still, can be cancelled as well.
+      isSlow = true;
+      const [first, second] = [
+        await again.submit(kind, { target: 'h/p/3' }, 'me'),
+        await again.submit(kind, { target: 'h/p/4' }, 'me'),
+      ];
+      assert.equal((await again.pause(second.id)).state, 'paused');
+      assert.equal((await again.cancel(second.id)).state, 'cancelled');
+      assert.equal((await again.cancel(first.id)).state, 'cancelled');
+      assert.equal((await store.leases.firstBelow('h')) === undefined, true);
+      await again.close();
+      await store.close();
+    });
+
+    test('a job whose controller is gone is taken over with a higher fence; the old one writes nothing more', async () => {
+      await using room = scratch();
+      const { open } = await each.create();
+      const [old, next] = [await open(), await open()];
+      const log: string[] = [];
+      let fail = false;
+      const kind = kindOf(log, async (_params, signal) => {
+        if (!fail) await sleep(60_000, undefined, { signal });
+      });
+      const first = runnerOn(old, room.path, asKind(kind), 'first');
+      await first.start();
+      const job = await first.submit(kind, { target: 'h/p/v' }, 'me');
+      await until('it works', () => log.includes('work h/p/v'));
+      const before = (await next.leases.ofJob(job.id))[0]!.token;
+      const second = runnerOn(next, room.path, asKind(kind), 'second');
+      await second.start();
+      assert.equal((await next.jobs.find(job.id))?.owner, 'first', 'nobody takes a job whose owner lives');
+      await second.close();
+      await next.transaction(({ jobs }) => jobs.claim(job.id, 'first', 1));
+      fail = true;
+      const third = runnerOn(next, room.path, asKind(kind), 'second');
+      await third.start();
+      const [lease] = await next.leases.ofJob(job.id);
+      if (lease) assert.ok(lease.token > before);
+      await until('it is done', async () => (await third.get(job.id)).state === 'done');
+      await first.cancel(job.id).then(
+        () => assert.fail('an ended job was cancelled'),
+        (error: StowageError) => assert.equal(error.code, 'job-state'),
+      );
+      await first.close();
+      assert.equal((await third.get(job.id)).state, 'done');
+      assert.equal((await next.audit.list(10, {})).filter(({ target }) => target === 'h/p/v').length, 1);
+      await third.close();
+      await old.close();
+      await next.close();
+    });
+
+    test('the end of a job that cannot be put on record has not come', async () => {
+      await using room = scratch();
+      const store = await (await each.create()).open();
+      const log: string[] = [];
+      const kind = kindOf(log);
+      let isBroken = true;
+      const broken = new Store(
+        store.db.withPlugin({
+          transformQuery({ node }) {
+            if (isBroken && node.kind === 'InsertQueryNode' && JSON.stringify(node.into).includes('"audit"'))
+              throw new Error('disk full');
+            return node;
+          },
+          transformResult: async ({ result }) => result,
+        }),
+      );
+      const runner = runnerOn(broken, room.path, asKind(kind));
+      await runner.start();
+      const job = await runner.submit(kind, { target: 'h/p/v' }, 'me');
+      await until('it is over but for its record', () => log.includes('commit h/p/v'));
+      await sleep(200);
+      assert.equal((await runner.get(job.id)).state, 'running');
+      assert.equal((await store.leases.of('h/p/v')).length, 1);
+      isBroken = false;
+      await until('it ends', async () => (await runner.get(job.id)).state === 'done');
+      assert.equal((await store.leases.of('h/p/v')).length, 0);
+      await runner.close();
+      await store.close();
+    });
+  });
