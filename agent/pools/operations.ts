@@ -1,6 +1,6 @@
 import type { Finding, NewVolume, Representation, Snapshot, Volume } from '../../shared/conf/volume.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
-import type { Source } from '../../shared/transfer/source.ts';
+import type { OpenedSource } from '../../shared/transfer/source.ts';
 import type { Space } from '../backends/backend.ts';
 import type { WipeAlgorithm } from '../formats/wipe.ts';
 import type { Image } from '../images/image.ts';
@@ -15,11 +15,8 @@ export interface PoolChange {
  * A volume opened for reading. `checkUnchanged` throws `volume-in-use` when somebody outside changed the bytes since it was
  * opened: what was read then is not one state of the volume.
  */
-export interface OpenedVolume extends AsyncDisposable {
+export interface OpenedVolume extends OpenedSource, AsyncDisposable {
   readonly layout: Layout;
-  /** One source for each part of the layout. */
-  readonly sources: readonly Source[];
-  checkUnchanged(): Promise<void>;
 }
 
 /** A stage of a transfer, as the core gives it out. */

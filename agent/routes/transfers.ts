@@ -1,9 +1,12 @@
-import type { Server } from 'node:http';
+import type { Server as HttpServer } from 'node:http';
+import type { AddressInfo, Server } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { z } from 'zod';
 import type { Volume } from '../../shared/conf/volume.ts';
 import {
   commitSchema,
+  doorRequestSchema,
+  type Offer,
   type PullProgress,
   pullRequestSchema,
   RELAY_UPGRADE,
@@ -15,19 +18,22 @@ import {
 } from '../../shared/protocol/agent.ts';
 import { chunkBuffers } from '../../shared/transfer/chunk-buffers.ts';
 import { CHUNK_BYTES } from '../../shared/transfer/chunks.ts';
+import { Outgoing } from '../../shared/transfer/outgoing.ts';
+import { pullVolume } from '../../shared/transfer/pull.ts';
 import { decodeExtents } from '../../shared/transfer/receive.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { isZero } from '../host/files.ts';
 import { type HostAgent, RelayedStreams } from '../host-agent.ts';
 import { type AgentHttp, abortSignal, JSON_LINES, JsonLines } from '../http.ts';
-import { SourceDoor } from '../transfer/door.ts';
-import { Outgoing } from '../transfer/outgoing.ts';
-import { pullVolume } from '../transfer/pull.ts';
+import { listenAnywhere, SourceDoor } from '../transfer/door.ts';
+import { openSideDoor } from '../transfer/side-door.ts';
 import { Sink } from '../transfer/sink.ts';
 import { checkFence } from './volumes.ts';
 
 const PROGRESS_MS = 200;
+/** Of those who dial a sink, strangers among them. */
+const MOST_CONNECTIONS = 64;
 /** Refusals that one door tells of: a scanner shall not fill the audit trail. */
 const MOST_REFUSALS = 20;
 /** Chunks of a plain upload that are hashed and written side by side: 12 MiB of memory. */
@@ -113,7 +119,7 @@ async function receiveBytes(sink: Sink, offset: number, body: AsyncIterable<Buff
 }
 
 /** The sink's and the source's side of moving a volume. */
-export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server): void {
+export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpServer): void {
   const { pools, sinks, use } = agent;
   const commits = new Map<string, ReturnType<Sink['commit']>>();
   const params = { params: transferParams };
@@ -178,7 +184,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     { schema: { ...params, body: pullRequestSchema } },
     async (request, reply) => {
       const { transfer } = request.params;
-      const { ticket, addresses, port, relay } = request.body;
+      const { ticket, way } = request.body;
       await agent.endPull(transfer);
       const sink = await sinks.find(transfer);
       const stop = new AbortController();
@@ -190,11 +196,18 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
       const onProgress = (progress: PullProgress): void => {
         last = progress;
       };
+      let tcp: Server | undefined;
+      if (way.kind === 'listen') {
+        tcp = await listenAnywhere();
+        tcp.maxConnections = MOST_CONNECTIONS;
+        tcp.on('error', () => undefined);
+        tcp.on('connection', (socket) => relayed.bring(socket.setNoDelay(true).setKeepAlive(true, 10_000)));
+        lines.write({ port: (tcp.address() as AddressInfo).port } satisfies Offer);
+      }
       const ended = pullVolume(sink, {
         ticket: { transfer, secret: ticket },
-        addresses,
-        port,
-        relay: relay ? (ended) => relayed.take(ended) : undefined,
+        ...(way.kind === 'dial' ? way : { addresses: [], port: 0 }),
+        relay: way.kind === 'dial' ? undefined : (end) => relayed.take(end),
         onProgress,
         signal,
       }).then(
@@ -205,6 +218,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
       agent.pulls.set(transfer, pull);
       void ended.finally(() => {
         timer.stop();
+        tcp?.close();
         relayed[Symbol.dispose]();
         if (agent.pulls.get(transfer) === pull) agent.pulls.delete(transfer);
         lines.end();
@@ -257,8 +271,10 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
     const reader = use.read(`${pool}/${volume}`, 'being sent to another host');
     opening.use(reader);
     const source = opening.use(await (await pools.operations(pool)).open(volume, representation, signal));
-    const outgoing = new Outgoing(source, digest, limitBytesPerSecond);
     const lines = new JsonLines();
+    const outgoing = new Outgoing(source, digest, limitBytesPerSecond, (root) =>
+      lines.write({ sent: { digest: root } }),
+    );
     let refusals = 0;
     const door = opening.use(
       await SourceDoor.open({
@@ -294,6 +310,16 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: Server
   http.delete('/v1/sends/:transfer', { schema: params }, async (request) => {
     await agent.sends.get(request.params.transfer)?.end();
     return {};
+  });
+
+  /** A port at which the controller may dial one stream to this server, past its link. */
+  http.post('/v1/doors', { schema: { body: doorRequestSchema } }, async (request): Promise<Offer> => {
+    const { id, ticket } = request.body;
+    return {
+      port: await openSideDoor({ transfer: id, secret: ticket }, (stream) =>
+        server.emit('connection', stream),
+      ),
+    };
   });
 
   // The controller joins two of these into one stream, and cannot read what passes: it is TLS from agent to agent.

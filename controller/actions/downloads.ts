@@ -21,7 +21,7 @@ async function passOn(
   const release = (): void => void Promise.resolve(lease[Symbol.asyncDispose]()).catch(() => undefined);
   try {
     signal.throwIfAborted();
-    const body = await agent.stream(agentPath, { ...request, signal, patient: true });
+    const body = await agent.stream(agentPath, { ...request, signal, patient: true, bulk: true });
     body.once('close', release);
     const headers: Record<string, string> = {};
     for (const name of PASSED_ON) {

@@ -1,5 +1,6 @@
 import type { Action } from './action.ts';
 import { auditActions } from './audit.ts';
+import { directActions } from './direct.ts';
 import { domainActions } from './domains.ts';
 import { downloadActions } from './downloads.ts';
 import { hostActions } from './hosts.ts';
@@ -20,6 +21,7 @@ export const ACTIONS: ReadonlyMap<string, Action> = byName([
   ...volumeJobActions,
   ...downloadActions,
   ...uploadActions,
+  ...directActions,
   ...domainActions,
   ...jobActions,
   ...auditActions,

@@ -100,14 +100,14 @@ export async function call(path: string, options: CallOptions = {}): Promise<Res
  */
 export async function callBytes(
   path: string,
-  upload?: { type: string; body: AsyncIterable<Uint8Array> },
+  { method, upload }: { method?: string; upload?: { type: string; body: AsyncIterable<Uint8Array> } } = {},
 ): Promise<IncomingMessage> {
   const { url, token } = credentials();
   const target = new URL(`/api/v1${path}`, url);
   const headers: Record<string, string> = { authorization: `Bearer ${token}` };
   if (upload) headers['content-type'] = upload.type;
   const begin = target.protocol === 'https:' ? httpsRequest : httpRequest;
-  const outgoing = begin(target, { method: upload ? 'PUT' : 'GET', headers });
+  const outgoing = begin(target, { method: method ?? (upload ? 'PUT' : 'GET'), headers });
   // A line that breaks later is told by the body.
   outgoing.on('error', () => undefined);
   const answered = once(outgoing, 'response') as Promise<[IncomingMessage]>;

@@ -60,6 +60,15 @@ export class PartialFile implements AsyncDisposable {
       done += (await this.#file.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
   }
 
+  /** Fills the buffer; throws when the file is shorter. */
+  async read(buffer: Buffer, offset: number): Promise<void> {
+    for (let done = 0; done < buffer.length; ) {
+      const { bytesRead } = await this.#file.read(buffer, done, buffer.length - done, offset + done);
+      if (bytesRead === 0) throw new StowageError('io-error', `${this.#path}.part has become shorter`);
+      done += bytesRead;
+    }
+  }
+
   /** Everything before this chunk is written. What comes next does not wait until that is on record. */
   reached(chunks: number): void {
     this.#chunks = chunks;

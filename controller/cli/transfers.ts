@@ -1,3 +1,4 @@
+import type { Stats } from 'node:fs';
 import { type FileHandle, lstat, open } from 'node:fs/promises';
 import { finished } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,12 +9,14 @@ import { CHUNK_BYTES, ChunkDigests, ChunkMap } from '../../shared/transfer/chunk
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { decodeExtents } from '../../shared/transfer/receive.ts';
 import { encodeExtents, readChunk } from '../../shared/transfer/send.ts';
-import type { Source } from '../../shared/transfer/source.ts';
+import type { OpenedSource, Source } from '../../shared/transfer/source.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { call, callBytes, callJson } from './client.ts';
 import { type Confirmation, confirm } from './confirm.ts';
+import { downloadDirect, isUnreachable, uploadDirect } from './direct.ts';
+import { DownloadSink } from './download-sink.ts';
 import { Progress, printable } from './output.ts';
-import { PartialFile, taken } from './partial-file.ts';
+import { taken } from './partial-file.ts';
 import { type VolumeReference, volumePath } from './references.ts';
 
 /** A cut line is tried again for so long after the last byte that moved. */
@@ -70,7 +73,16 @@ async function persist<T>(attempt: (moved: () => void) => Promise<T>): Promise<T
 export async function uploadVolume(
   path: string,
   reference: VolumeReference,
-  { yes, ...options }: { format?: string; as: Representation; allowUsed?: boolean } & Confirmation,
+  {
+    yes,
+    throughController,
+    ...options
+  }: {
+    format?: string;
+    as: Representation;
+    allowUsed?: boolean;
+    throughController?: boolean;
+  } & Confirmation,
 ): Promise<{ volume: Volume; replaced: boolean }> {
   await using file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
     throw new StowageError('invalid-argument', `${path} cannot be read: ${error.message}`);
@@ -81,6 +93,7 @@ export async function uploadVolume(
   const source = fileSource(file, stat.size);
   const target = volumePath(reference);
   let asked = false;
+  let isDirect = !throughController;
   const progress = new Progress(
     `upload ${reference.volume}`,
     'the same command goes on from here; to give it up: stowage job list, stowage job cancel',
@@ -99,29 +112,64 @@ export async function uploadVolume(
         });
         asked = true;
       }
-      const map = new ChunkMap(upload.spec.parts, upload.spec.digest);
-      const digests = await (await call(`${target}/upload/digests`)).arrayBuffer();
-      const there = ChunkDigests.parse(map, Buffer.from(digests));
-      const ours = new ChunkDigests(map);
-      // What is there already is read and compared, not trusted: the file may be another by now.
-      const skip = await sameChunks(source, map, there, ours);
-      const body = encodeExtents([source], map, {
-        skip: (index) => skip.has(index),
-        onChunk: (index, digest) => {
-          ours.set(index, digest);
-          progress.update(Math.min(ours.doneCount * CHUNK_BYTES, stat.size), stat.size);
-          moved();
-        },
-      });
-      const answer = await callBytes(`${target}/upload/extents`, { type: EXTENTS_TYPE, body });
-      answer.resume();
-      const json = { digest: ours.root() };
-      const volume = await callJson<Volume>(`${target}/upload/commit`, { method: 'POST', json });
+      const onProgress = (doneBytes: number): void => {
+        progress.update(doneBytes, stat.size);
+        moved();
+      };
+      const opened: OpenedSource = {
+        layout: { parts: upload.spec.parts, etag: '' },
+        sources: [source],
+        checkUnchanged: () => checkUnchanged(file, stat),
+      };
+      const digest = isDirect
+        ? await uploadDirect(target, opened, upload.spec.digest, onProgress).catch((error) => {
+            if (!isUnreachable(error)) throw error;
+            isDirect = false;
+            return uploadThroughController(target, source, upload, onProgress);
+          })
+        : await uploadThroughController(target, source, upload, onProgress);
+      await checkUnchanged(file, stat);
+      const volume = await callJson<Volume>(`${target}/upload/commit`, { method: 'POST', json: { digest } });
       return { volume, replaced: upload.spec.replace };
     });
   } finally {
     progress.stop();
   }
+}
+
+/** Throws `volume-changed` when somebody has written to the file since it was opened: it would be a mixture. */
+async function checkUnchanged(file: FileHandle, before: Stats): Promise<void> {
+  const now = await file.stat();
+  if (now.size !== before.size || now.mtimeMs !== before.mtimeMs)
+    throw new StowageError(
+      'volume-changed',
+      'the file was written to while it was sent; run the command again',
+    );
+}
+
+/** Sends what the host lacks through the controller, and gives the root digest over all. */
+async function uploadThroughController(
+  target: string,
+  source: Source,
+  { spec }: Upload,
+  onProgress: (doneBytes: number) => void,
+): Promise<string> {
+  const map = new ChunkMap(spec.parts, spec.digest);
+  const digests = await (await call(`${target}/upload/digests`)).arrayBuffer();
+  const there = ChunkDigests.parse(map, Buffer.from(digests));
+  const ours = new ChunkDigests(map);
+  // What is there already is read and compared, not trusted: the file may be another by now.
+  const skip = await sameChunks(source, map, there, ours);
+  const body = encodeExtents([source], map, {
+    skip: (index) => skip.has(index),
+    onChunk: (index, digest) => {
+      ours.set(index, digest);
+      onProgress(Math.min(ours.doneCount * CHUNK_BYTES, source.sizeBytes));
+    },
+  });
+  const answer = await callBytes(`${target}/upload/extents`, { upload: { type: EXTENTS_TYPE, body } });
+  answer.resume();
+  return ours.root();
 }
 
 async function sameChunks(
@@ -151,7 +199,7 @@ async function sameChunks(
 export async function downloadVolume(
   reference: VolumeReference,
   path: string,
-  { as, force }: { as: Representation; force?: boolean },
+  { as, force, throughController }: { as: Representation; force?: boolean; throughController?: boolean },
 ): Promise<{ sizeBytes: number }> {
   const target = volumePath(reference);
   if (path === '-') {
@@ -171,47 +219,54 @@ export async function downloadVolume(
   if (there && !there.isFile())
     throw new StowageError('invalid-argument', `${path} is no regular file; - writes to standard output`);
   if (there && !force) throw taken(path);
-  return persist((moved) => downloadFile(target, path, { as, force }, moved));
+  let isDirect = !throughController;
+  return persist(async (moved) => {
+    const progress = new Progress('download', 'the same command goes on from here');
+    const onProgress = (doneBytes: number, totalBytes: number): void => {
+      progress.update(doneBytes, totalBytes);
+      moved();
+    };
+    const open = (layout: Layout): Promise<DownloadSink> => DownloadSink.open(path, as, layout);
+    let sink: DownloadSink | undefined;
+    try {
+      if (isDirect)
+        sink = await downloadDirect(
+          target,
+          as,
+          async (layout) => {
+            sink = await open(layout);
+            return sink;
+          },
+          onProgress,
+        ).catch((error) => {
+          if (!isUnreachable(error)) throw error;
+          isDirect = false;
+          return sink;
+        });
+      if (!isDirect) {
+        sink ??= await open(await callJson<Layout>(`${target}/layout?as=${as}`));
+        await downloadThroughController(target, as, sink, onProgress);
+      }
+      await sink!.finish(force);
+      return { sizeBytes: sink!.sizeBytes };
+    } finally {
+      progress.stop();
+      await sink?.[Symbol.asyncDispose]();
+    }
+  });
 }
 
-async function downloadFile(
+/** Fetches the chunks that the sink lacks, in their order. */
+async function downloadThroughController(
   target: string,
-  path: string,
-  { as, force }: { as: Representation; force?: boolean },
-  moved: () => void,
-): Promise<{ sizeBytes: number }> {
-  const layout = await callJson<Layout>(`${target}/layout?as=${as}`);
-  const images = layout.parts.filter((part) => part.dense || part.name === '');
-  const [image] = images;
-  if (!image || images.length > 1) {
-    throw new StowageError(
-      'volume-has-snapshots',
-      "can't download volume, all existing snapshots will be lost; use --as content, or delete the snapshots",
-    );
-  }
-  const map = new ChunkMap(layout.parts);
-  const part = layout.parts.indexOf(image);
-  const progress = new Progress('download', 'the same command goes on from here');
-  await using partial = await PartialFile.open(path, {
-    volumeId: layout.volumeId,
-    etag: layout.etag,
-    as,
-    sizeBytes: image.sizeBytes,
+  as: Representation,
+  sink: DownloadSink,
+  onProgress: (doneBytes: number, totalBytes: number) => void,
+): Promise<void> {
+  const { map } = sink.digests;
+  const query = `as=${as}&etag=${encodeURIComponent(sink.etag)}&from=${sink.chunks}`;
+  await decodeExtents(await callBytes(`${target}/extents?${query}`), map, async (chunk) => {
+    await sink.write(chunk);
+    onProgress(Math.min((chunk.index + 1) * CHUNK_BYTES, map.totalBytes), map.totalBytes);
   });
-  try {
-    const query = `as=${as}&etag=${encodeURIComponent(layout.etag)}&from=${partial.chunks}`;
-    await decodeExtents(await callBytes(`${target}/extents?${query}`), map, async ({ index, data }) => {
-      const chunk = map.chunk(index);
-      if (chunk.part === part)
-        for (const range of data?.ranges ?? [])
-          await partial.write(data!.bytes.subarray(range.start, range.end), chunk.offset + range.start);
-      partial.reached(index + 1);
-      progress.update(Math.min((index + 1) * CHUNK_BYTES, image.sizeBytes), image.sizeBytes);
-      moved();
-    });
-    await partial.finish(force);
-  } finally {
-    progress.stop();
-  }
-  return { sizeBytes: image.sizeBytes };
 }

@@ -130,7 +130,17 @@ function cloneName(source: string, target: string): string {
   );
 }
 
+const throughOption = () =>
+  new Option('--through-controller', 'do not try to reach the host itself, which is the faster way');
+
+interface DownloadOptions {
+  as: 'image' | 'content';
+  force?: boolean;
+  throughController?: boolean;
+}
+
 interface UploadOptions extends Confirmation {
+  throughController?: boolean;
   format?: string;
   as: 'image' | 'content';
   allowUsed?: boolean;
@@ -309,6 +319,7 @@ export function volCommand(): Command {
     .addOption(formatOption('container format of a new volume'))
     .addOption(asOption())
     .addOption(allowUsedOption())
+    .addOption(throughOption())
     .action(async (file: string, text: string, options: UploadOptions) => {
       const { volume, replaced } = await uploadVolume(file, volumeReference(text), options);
       await show(volume, () => `${told(text, volume)}${replaced ? '; what it held before is replaced' : ''}`);
@@ -320,7 +331,8 @@ export function volCommand(): Command {
     )
     .addOption(asOption())
     .option('--force', 'overwrite a file that is there')
-    .action(async (text: string, file: string, options: { as: 'image' | 'content'; force?: boolean }) => {
+    .addOption(throughOption())
+    .action(async (text: string, file: string, options: DownloadOptions) => {
       const done = await downloadVolume(volumeReference(text), file, options);
       if (file !== '-') await show(done, () => `${text} downloaded: ${formatBytes(done.sizeBytes)}`);
     });

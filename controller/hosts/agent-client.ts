@@ -25,15 +25,20 @@ export interface AgentRequest {
   signal?: AbortSignal;
   /** For requests that take long before they answer, such as wiping. */
   patient?: boolean;
+  /** Many bytes pass: over the way that carries them best. */
+  bulk?: boolean;
 }
 
 /** HTTP to one agent over whatever link there is: neither knows of the other. One stream a request. */
 export class AgentClient {
-  readonly #open: () => Promise<Duplex>;
+  readonly #open: (bulk: boolean) => Promise<Duplex>;
   readonly #linkEnd: () => AbortSignal | undefined;
 
   /** Every request, whatever it waits for, ends with the link that it began on: `linkEnd` gives the end of the present one. */
-  constructor(open: () => Promise<Duplex>, linkEnd: () => AbortSignal | undefined = () => undefined) {
+  constructor(
+    open: (bulk: boolean) => Promise<Duplex>,
+    linkEnd: () => AbortSignal | undefined = () => undefined,
+  ) {
     this.#open = open;
     this.#linkEnd = linkEnd;
   }
@@ -45,7 +50,7 @@ export class AgentClient {
     extra: Record<string, string> = {},
   ): Promise<ClientRequest> {
     linkEnd?.throwIfAborted();
-    const stream = await this.#open();
+    const stream = await this.#open(options.bulk ?? options.body !== undefined);
     const signals = [options.signal, linkEnd].filter((signal) => signal !== undefined);
     const headers: Record<string, string> = {
       host: 'agent',
@@ -137,7 +142,7 @@ export class AgentClient {
   /** A stream for the opaque bytes of a relayed transfer. */
   async upgrade(path: string, signal?: AbortSignal): Promise<Duplex> {
     const linkEnd = this.#linkEnd();
-    const outgoing = await this.#start(path, { signal }, linkEnd, {
+    const outgoing = await this.#start(path, { signal, bulk: true }, linkEnd, {
       connection: 'Upgrade',
       upgrade: RELAY_UPGRADE,
     });

@@ -12,6 +12,7 @@ import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { AgentClient } from './agent-client.ts';
 import { readLines } from './answers.ts';
 import type { Link } from './link.ts';
+import { SideDoor } from './side-door.ts';
 
 /** The agent says that it is alive every 10 s. */
 const SILENCE_MS = 25_000;
@@ -39,6 +40,7 @@ export class HostConnection {
   /** Aborted when the present link is over: what was asked over it is not answered any more. */
   #linkEnd = new AbortController();
   #link: Link | undefined;
+  #sideDoor: SideDoor | undefined;
   #reason = 'the first connection is being made';
   #kick = new AbortController();
   readonly #running: Promise<void>;
@@ -47,10 +49,10 @@ export class HostConnection {
     this.#makeLink = makeLink;
     this.#events = events;
     this.client = new AgentClient(
-      async () => {
+      async (bulk) => {
         if (!this.#link)
           throw new StowageError('host-unreachable', `the host is unreachable: ${this.#reason}`);
-        return this.#link.open();
+        return bulk && this.#sideDoor ? this.#sideDoor.open() : this.#link.open();
       },
       () => this.#linkEnd.signal,
     );
@@ -97,6 +99,7 @@ export class HostConnection {
     const link = await this.#makeLink(this.#stop.signal);
     if (!this.#stop.signal.aborted) this.#linkEnd = new AbortController();
     this.#link = link;
+    this.#sideDoor = link.hostname === undefined ? undefined : new SideDoor(this.client, link, link.hostname);
     const ended = new AbortController();
     void link.down.then((reason) => ended.abort(new StowageError('host-unreachable', reason)));
     const signal = AbortSignal.any([ended.signal, this.#stop.signal]);

@@ -108,9 +108,16 @@ export class SshLink implements Link {
   readonly #client: Client;
   readonly #open: () => Promise<ClientChannel>;
   readonly down: Promise<string>;
+  readonly hostname: string;
 
-  private constructor(client: Client, open: () => Promise<ClientChannel>, down: Promise<string>) {
+  private constructor(
+    client: Client,
+    hostname: string,
+    open: () => Promise<ClientChannel>,
+    down: Promise<string>,
+  ) {
     this.#client = client;
+    this.hostname = hostname;
     this.#open = open;
     this.down = down;
   }
@@ -138,6 +145,7 @@ export class SshLink implements Link {
       );
       return new SshLink(
         client,
+        address.hostname,
         bridge ? () => execChannel(client, bridge) : () => forward(client, socket),
         down,
       );

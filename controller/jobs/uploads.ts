@@ -71,6 +71,8 @@ export class Uploads {
   readonly #leases: Leases;
   readonly #jobs: JobRunner;
   readonly #owner: string;
+  /** When progress of an upload was noted last. */
+  readonly #told = new Map<number, number>();
 
   constructor(parts: {
     store: Store;
@@ -121,7 +123,7 @@ export class Uploads {
       } catch (error) {
         // Committed in a call whose answer was lost: that upload is done, and this is a new one.
         if (!(error instanceof StowageError && error.code === 'job-state')) throw error;
-        await this.#jobs.finish(active.id);
+        await this.#end(active.id);
       }
     }
     const job = await this.#jobs.submit(upload, params, actor);
@@ -148,7 +150,7 @@ export class Uploads {
       });
       return await this.#open(job.id, target.host, spec);
     } catch (error) {
-      await this.#jobs.finish(job.id, error);
+      await this.#end(job.id, error);
       throw error;
     }
   }
@@ -198,13 +200,32 @@ export class Uploads {
       await this.#jobs.report(upload.job, { doneBytes: status.doneBytes });
       return status;
     } catch (error) {
-      // Bytes that can never become a volume end the upload, and so does a full disk, which it would keep full; a cut line
-      // does not.
-      if (error instanceof StowageError && FINAL.has(error.code)) await this.cancel(host, upload, error);
+      await this.failed(host, upload, error);
       throw error;
     } finally {
       poll.stop();
     }
+  }
+
+  #end(job: number, reason?: unknown): Promise<void> {
+    this.#told.delete(job);
+    return this.#jobs.finish(job, reason);
+  }
+
+  /** Notes how far an upload has come that does not pass through here; at most once a second. */
+  progress(job: number, doneBytes: number): void {
+    const now = clock.monotonicMs();
+    if (now - (this.#told.get(job) ?? Number.NEGATIVE_INFINITY) < 1000) return;
+    this.#told.set(job, now);
+    void this.#jobs.report(job, { doneBytes }).catch(() => undefined);
+  }
+
+  /**
+   * What went wrong while bytes arrived. Bytes that can never become a volume end the upload, and so does a full disk, which it
+   * would keep full; a cut line does not.
+   */
+  async failed(host: string, upload: Upload, error: unknown): Promise<void> {
+    if (error instanceof StowageError && FINAL.has(error.code)) await this.cancel(host, upload, error);
   }
 
   async #showProgress(host: string, upload: Upload): Promise<void> {
@@ -230,7 +251,7 @@ export class Uploads {
         },
       );
       await this.#inventory.shows({ host, pool: spec.pool, volume: volume.name }, volume.etag);
-      await this.#jobs.finish(upload.job);
+      await this.#end(upload.job);
       return volume;
     } catch (error) {
       const passing =
@@ -247,7 +268,7 @@ export class Uploads {
     await agent.send(`/v1/transfers/${upload.spec.id}`, { method: 'DELETE' }).catch((error) => {
       if (error instanceof StowageError && error.code === 'job-state') throw error;
     });
-    await this.#jobs.finish(upload.job, reason);
+    await this.#end(upload.job, reason);
   }
 
   /** Cancels an upload by its job: also one whose host is away, or that was killed before it had begun. */
@@ -256,7 +277,7 @@ export class Uploads {
     const spec = transferSpecSchema.safeParse(job?.notes).data;
     const [host = ''] = splitReference(job?.target ?? '');
     if (spec) await this.cancel(host, { job: id, spec }, reason);
-    else await this.#jobs.finish(id, reason);
+    else await this.#end(id, reason);
   }
 
   /** At start: an upload that was killed before its transfer was recorded has nothing to go on with. */
@@ -265,7 +286,7 @@ export class Uploads {
       ({ notes, owner }) => Object.keys(notes).length === 0 && owner === this.#owner,
     );
     for (const row of rows)
-      await this.#jobs.finish(
+      await this.#end(
         row.id,
         new StowageError('cancelled', 'the controller was stopped before the upload began'),
       );
@@ -274,6 +295,6 @@ export class Uploads {
   async dropIdle(): Promise<void> {
     const rows = await this.#store.jobs.uploadsUntouchedSince(clock.now() - IDLE_MS);
     for (const row of rows)
-      await this.#jobs.finish(row.id, new StowageError('cancelled', 'nobody continued the upload for a day'));
+      await this.#end(row.id, new StowageError('cancelled', 'nobody continued the upload for a day'));
   }
 }

@@ -11,7 +11,7 @@ import { DIGEST_ALGORITHMS } from '../transfer/digest.ts';
 import { nameSchema } from '../util/names.ts';
 
 /** Raised when a change would make an older peer misunderstand; peers of another number refuse each other. */
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 
 /** Carries the lease's rising token; the agent refuses one lower than it has seen for the volume. */
 export const FENCE_HEADER = 'stowage-fence';
@@ -194,13 +194,27 @@ export const refusedSchema = z.object({
 /** Lets a sink fetch what a source offers. */
 export const pullRequestSchema = z.object({
   ticket: ticketSchema,
-  /** Of the source. The addresses are tried one after the other. */
-  addresses: z.array(z.string().max(100)).max(64).default([]),
-  port: offerSchema.shape.port,
-  /** Take streams that the controller brings instead of dialling the source. */
-  relay: z.boolean().default(false),
+  /** How the two get to each other. */
+  way: z.discriminatedUnion('kind', [
+    /** The sink dials the source; the addresses are tried one after the other. */
+    z.object({
+      kind: z.literal('dial'),
+      addresses: z.array(z.string().max(100)).max(64),
+      port: offerSchema.shape.port,
+    }),
+    /** The source dials the sink, whose port is the first line of the answer. */
+    z.object({ kind: z.literal('listen') }),
+    /** The controller brings streams. */
+    z.object({ kind: z.literal('relay') }),
+  ]),
 });
 export type PullRequest = z.infer<typeof pullRequestSchema>;
+
+/** A further line of that answer: a sink has fetched everything, and knows its digest. */
+export const sentSchema = z.object({ sent: z.object({ digest: z.string().max(64) }) });
+
+/** Opens a port at which a stream to this agent's HTTP server may be dialled, once, by whoever holds the ticket. */
+export const doorRequestSchema = z.object({ id: z.uuid(), ticket: ticketSchema });
 
 /** One line of the answer to a pull request. */
 export const pullProgressSchema = z.object({

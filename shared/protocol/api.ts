@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { poolSchema } from '../conf/pool.ts';
 import { volumeSchema } from '../conf/volume.ts';
 import { nameSchema } from '../util/names.ts';
-import { agentInfoSchema, transferSpecSchema, transferStatusSchema } from './agent.ts';
+import { agentInfoSchema, layoutSchema, transferSpecSchema, transferStatusSchema } from './agent.ts';
 import { domainSchema, volumeUserSchema } from './domains.ts';
 
 /**
@@ -142,6 +142,21 @@ export const uploadSchema = z.object({
   status: transferStatusSchema,
 });
 export type Upload = z.infer<typeof uploadSchema>;
+
+/**
+ * The first line of the answer to a direct upload or download: where the host lets in, by TLS, whoever holds the ticket. The
+ * addresses are those under which the controller knows the host. What follows is progress, or `{}`; the ticket ends with
+ * the answer.
+ */
+export const directUploadSchema = z.object({
+  transfer: z.uuid(),
+  ticket: z.string(),
+  addresses: z.array(z.string()),
+  port: z.number(),
+});
+export type DirectUpload = z.infer<typeof directUploadSchema>;
+export const directDownloadSchema = directUploadSchema.extend({ layout: layoutSchema });
+export type DirectDownload = z.infer<typeof directDownloadSchema>;
 
 export const enrolmentSchema = z.object({ token: z.string(), expiresAt: z.number() });
 

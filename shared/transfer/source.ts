@@ -1,3 +1,5 @@
+import type { Part } from './chunks.ts';
+
 /** A range that may hold data; what lies between two ranges reads as zeros. */
 export interface SourceExtent {
   offset: number;
@@ -12,4 +14,13 @@ export interface Source {
   /** Fills the whole buffer from `offset`. */
   read(buffer: Uint8Array, offset: number): Promise<void>;
   close(): Promise<void>;
+}
+
+/** A volume, or a file, that is open to be sent. */
+export interface OpenedSource {
+  readonly layout: { readonly parts: readonly Part[]; readonly etag: string };
+  /** One for each part of the layout. */
+  readonly sources: readonly Source[];
+  /** Throws `volume-changed` when it is not what it was when it was opened. */
+  checkUnchanged(): Promise<void>;
 }

@@ -5,10 +5,10 @@ import { type AddressInfo, createServer } from 'node:net';
 import { describe, test } from 'node:test';
 import { connect, TLSSocket, type TLSSocketOptions } from 'node:tls';
 import { SourceDoor } from '../../agent/transfer/door.ts';
-import { Outgoing } from '../../agent/transfer/outgoing.ts';
-import { PullConnection } from '../../agent/transfer/pull-connection.ts';
 import { CHUNK_BYTES, ChunkMap } from '../../shared/transfer/chunks.ts';
 import { frameHeader } from '../../shared/transfer/frames.ts';
+import { Outgoing } from '../../shared/transfer/outgoing.ts';
+import { PullConnection } from '../../shared/transfer/pull-connection.ts';
 import { preSharedKey, secureContext } from '../../shared/transfer/tls.ts';
 
 const ticket = () => ({ transfer: crypto.randomUUID(), secret: randomBytes(32).toString('base64url') });

@@ -3,13 +3,14 @@ import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { parse } from 'yaml';
 import { type CliResult, execute, TestController, until } from '../support/controller.ts';
 import { freePort } from '../support/hosts.ts';
+import { openRoad, type RoadOptions } from '../support/road.ts';
 import { scratch } from '../support/scratch.ts';
 
 const MIB = 1 << 20;
@@ -147,42 +148,7 @@ describe('the command line', () => {
     assert.ok(readFileSync(back).equals(readFileSync(image)));
   });
 
-  /** A road to the controller that breaks each connection after so many bytes, for so many times, or passes no more on. */
-  async function brittleRoad({ cutBytes = 0, cuts = 0, stallBytes = Infinity } = {}) {
-    const port = await freePort();
-    const road = { url: `http://127.0.0.1:${port}`, bytes: 0, cuts };
-    const sockets = new Set<Socket>();
-    const server = createServer((near) => {
-      const far = connect(Number(new URL(controller.url).port), '127.0.0.1');
-      let bytes = 0;
-      far.on('data', (data) => {
-        bytes += data.length;
-        road.bytes += data.length;
-        near.write(data);
-        if (bytes > stallBytes) far.pause();
-        if (bytes < cutBytes || road.cuts <= 0) return;
-        road.cuts--;
-        near.destroy();
-        far.destroy();
-      });
-      near.pipe(far);
-      for (const [one, other] of [
-        [near, far],
-        [far, near],
-      ] as const) {
-        sockets.add(one);
-        one.on('error', () => other.destroy());
-        one.on('close', () => other.destroy());
-      }
-    });
-    await new Promise<void>((done) => server.listen(port, '127.0.0.1', done));
-    return Object.assign(road, {
-      [Symbol.dispose]() {
-        for (const socket of sockets) socket.destroy();
-        server.close();
-      },
-    });
-  }
+  const brittleRoad = (options: RoadOptions = {}) => openRoad(Number(new URL(controller.url).port), options);
 
   test('a download goes on after a cut, and after a kill', async () => {
     const sizeBytes = 160 * MIB;
@@ -193,7 +159,7 @@ describe('the command line', () => {
       using road = await brittleRoad({ cutBytes: 100 * MIB, cuts: 1 });
       const { status, stderr } = await controller.cliIn(
         { STOWAGE_URL: road.url },
-        ...['vol', 'download', 'local/default/huge', back],
+        ...['vol', 'download', 'local/default/huge', back, '--through-controller'],
       );
       assert.equal(status, 0, stderr);
       assert.equal(road.cuts, 0);
@@ -205,7 +171,7 @@ describe('the command line', () => {
     using slow = await brittleRoad({ stallBytes: 120 * MIB });
     const child = execFile(
       join(controller.directory, 'bin/stowage'),
-      ['vol', 'download', 'local/default/huge', back],
+      ['vol', 'download', 'local/default/huge', back, '--through-controller'],
       { env: { ...environment(), STOWAGE_URL: slow.url } },
     );
     await until('a note of how far it has come', () => {
@@ -220,7 +186,7 @@ describe('the command line', () => {
     using road = await brittleRoad();
     const { status } = await controller.cliIn(
       { STOWAGE_URL: road.url },
-      ...['vol', 'download', 'local/default/huge', back],
+      ...['vol', 'download', 'local/default/huge', back, '--through-controller'],
     );
     assert.equal(status, 0);
     assert.ok(
@@ -355,7 +321,11 @@ describe('the command line', () => {
     const { status, stdout } = await atTerminal(`stowage vol upload ${image} local/default/moving`, 'n\\n');
     assert.match(stdout, /Replace what is in local\/default\/moving\?/);
     assert.equal(status, 130);
-    assert.equal(await controller.cliOk('job', 'list', '--state', 'running', '-q'), '');
+    assert.equal(
+      await controller.cliOk('job', 'list', '--state', 'running', '-q'),
+      '',
+      await controller.cliOk('job', 'list', '-o', 'json', '--limit', '4'),
+    );
     writeFileSync(join(room.path, 'long'), randomBytes(300 * MIB));
     const upload = `stowage vol upload ${join(room.path, 'long')} local/default/long`;
     const child = spawn('script', ['-qec', upload, '/dev/null'], { env: environment() });

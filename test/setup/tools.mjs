@@ -37,16 +37,16 @@ const TOOLS = {
   // libvirt's QEMU driver, which virsh loads into itself, and what it asks.
   'virt-qemu-run': 'libvirt-daemon-driver-qemu',
   'qemu-system-x86_64': 'qemu-system-x86',
+  // Without the user that this makes the driver does not start.
+  '/etc/libvirt/libvirtd.conf': 'libvirt-daemon-system',
   // What the benchmarks compare with.
-  ...(process.argv.includes('--bench') && {
-    libvirtd: 'libvirt-daemon-system',
-    nc: 'netcat-openbsd',
-  }),
+  ...(process.argv.includes('--bench') && { nc: 'netcat-openbsd' }),
 };
 const PATHS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
 
 const missing = Object.entries(TOOLS).filter(
-  ([tool]) => !PATHS.some((path) => existsSync(`${path}/${tool}`)),
+  ([tool]) =>
+    !(tool.startsWith('/') ? existsSync(tool) : PATHS.some((path) => existsSync(`${path}/${tool}`))),
 );
 const packages = [...new Set(missing.flatMap(([, names]) => names.split(' ')))];
 

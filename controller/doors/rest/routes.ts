@@ -62,6 +62,8 @@ export const ROUTES: readonly Route[] = [
 
   { method: 'GET', path: `${volume}/extents`, action: 'volume.download-extents' },
   { method: 'GET', path: `${volume}/layout`, action: 'volume.layout' },
+  { method: 'POST', path: `${volume}/download-direct`, action: 'volume.download-direct' },
+  { method: 'POST', path: `${volume}/upload/direct`, action: 'volume.upload-direct' },
   { method: 'POST', path: `${volume}/upload`, action: 'volume.upload', status: 201 },
   { method: 'DELETE', path: `${volume}/upload`, action: 'volume.upload-cancel' },
   { method: 'GET', path: `${volume}/upload/digests`, action: 'upload.digests' },

@@ -134,8 +134,10 @@ async function transfer(context: Context): Promise<void> {
   const { port } = offerSchema.parse(line);
   const relay = context.notes.relay ?? false;
   using _pairs = relay ? new Relay(sender, sink, spec!.id) : undefined;
-  const addresses = relay ? [] : await context.addresses(from.host);
-  const pull: PullRequest = { ticket, addresses, port, relay };
+  const way: PullRequest['way'] = relay
+    ? { kind: 'relay' }
+    : { kind: 'dial', addresses: await context.addresses(from.host), port };
+  const pull: PullRequest = { ticket, way };
   const answer = await sink.stream(`/v1/transfers/${spec!.id}/pull`, {
     method: 'POST',
     json: pull,

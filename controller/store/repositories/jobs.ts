@@ -289,7 +289,13 @@ export class JobWriter extends JobReader {
     if (!ended) return false;
     await this.db
       .updateTable('jobs')
-      .set({ ended_at: now, owner: null, claimed_until: null })
+      .set(({ ref }) => ({
+        ended_at: now,
+        owner: null,
+        claimed_until: null,
+        // Progress is told now and then; the end says all.
+        ...(state === 'done' && { done_bytes: ref('total_bytes') }),
+      }))
       .where('id', '=', id)
       .execute();
     await this.db.deleteFrom('job_hosts').where('job_id', '=', id).execute();

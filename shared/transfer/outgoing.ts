@@ -1,13 +1,13 @@
 import type { Duplex } from 'node:stream';
 import { z } from 'zod';
-import { chunkBuffers } from '../../shared/transfer/chunk-buffers.ts';
-import { CHUNK_BYTES, ChunkDigests, ChunkMap } from '../../shared/transfer/chunks.ts';
-import type { DigestAlgorithm } from '../../shared/transfer/digest.ts';
-import { type Frame, frameHeader, MAX_PAYLOAD, messageFrame } from '../../shared/transfer/frames.ts';
-import { chunkFrames, readChunk } from '../../shared/transfer/send.ts';
-import { StowageError } from '../../shared/util/errors.ts';
-import { Turns } from '../../shared/util/turns.ts';
-import type { OpenedVolume } from '../pools/operations.ts';
+import { StowageError } from '../util/errors.ts';
+import { Turns } from '../util/turns.ts';
+import { chunkBuffers } from './chunk-buffers.ts';
+import { CHUNK_BYTES, ChunkDigests, ChunkMap } from './chunks.ts';
+import type { DigestAlgorithm } from './digest.ts';
+import { type Frame, frameHeader, MAX_PAYLOAD, messageFrame } from './frames.ts';
+import { chunkFrames, readChunk } from './send.ts';
+import type { OpenedSource } from './source.ts';
 import { Throttle } from './throttle.ts';
 
 const questionSchema = z.object({ ask: z.enum(['zeros', 'finish']) });
@@ -43,14 +43,22 @@ function write(stream: Duplex, pieces: Buffer[]): Promise<void> {
  */
 export class Outgoing {
   readonly map: ChunkMap;
-  readonly #source: OpenedVolume;
+  readonly #source: OpenedSource;
   readonly #digests: ChunkDigests;
   readonly #throttle: Throttle | undefined;
   /** Small where the rate is, so that something moves all the time. */
   readonly #pieceBytes: number;
+  readonly #onSent: (digest: string) => void;
 
-  constructor(source: OpenedVolume, digest: DigestAlgorithm, limitBytesPerSecond?: number) {
+  /** `onSent` is called with the root digest each time that a sink was told it. */
+  constructor(
+    source: OpenedSource,
+    digest: DigestAlgorithm,
+    limitBytesPerSecond?: number,
+    onSent: (digest: string) => void = () => undefined,
+  ) {
     this.#source = source;
+    this.#onSent = onSent;
     this.map = new ChunkMap(source.layout.parts, digest);
     this.#digests = new ChunkDigests(this.map);
     this.#throttle = limitBytesPerSecond ? new Throttle(limitBytesPerSecond) : undefined;
@@ -83,7 +91,9 @@ export class Outgoing {
     if (!this.#digests.complete)
       throw new StowageError('stream-corrupt', 'the sink has not asked for every chunk');
     await this.#source.checkUnchanged();
-    await write(stream, [messageFrame({ digest: this.#digests.root(), etag: this.#source.layout.etag })]);
+    const digest = this.#digests.root();
+    await write(stream, [messageFrame({ digest, etag: this.#source.layout.etag })]);
+    this.#onSent(digest);
   }
 
   /** Tells of every run of chunks that hold no data. Each part is looked through once. */

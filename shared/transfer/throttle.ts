@@ -1,4 +1,4 @@
-import { clock, sleep } from '../../shared/util/clock.ts';
+import { clock, sleep } from '../util/clock.ts';
 
 /** A token bucket: `take(bytes)` settles when that many bytes may go. One second's worth may go at once. */
 export class Throttle {

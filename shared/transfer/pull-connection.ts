@@ -2,12 +2,12 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
-import { CHUNK_BYTES, type ChunkMap } from '../../shared/transfer/chunks.ts';
-import { type Frame, frameHeader, messageFrame } from '../../shared/transfer/frames.ts';
-import { ExtentDecoder, type ReceivedChunk } from '../../shared/transfer/receive.ts';
-import { preSharedKey, secureContext, type Ticket } from '../../shared/transfer/tls.ts';
-import { clock } from '../../shared/util/clock.ts';
-import { fromProblem, StowageError, toStowageError } from '../../shared/util/errors.ts';
+import { clock } from '../util/clock.ts';
+import { fromProblem, StowageError, toStowageError } from '../util/errors.ts';
+import { CHUNK_BYTES, type ChunkMap } from './chunks.ts';
+import { type Frame, frameHeader, messageFrame } from './frames.ts';
+import { ExtentDecoder, type ReceivedChunk } from './receive.ts';
+import { preSharedKey, secureContext, type Ticket } from './tls.ts';
 
 const DIAL_MS = 3_000;
 /** Longest silence while an answer is awaited before the connection counts as cut. */

@@ -1,23 +1,34 @@
 import type { Duplex } from 'node:stream';
-import type { PullProgress } from '../../shared/protocol/agent.ts';
-import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
-import type { Ticket } from '../../shared/transfer/tls.ts';
-import { BlockSignal } from '../../shared/util/abort.ts';
-import { StowageError } from '../../shared/util/errors.ts';
+import type { PullProgress } from '../protocol/agent.ts';
+import { BlockSignal } from '../util/abort.ts';
+import { StowageError } from '../util/errors.ts';
+import type { ChunkDigests } from './chunks.ts';
 import { PullConnection, type Way } from './pull-connection.ts';
-import type { Sink } from './sink.ts';
+import type { ReceivedChunk } from './receive.ts';
+import type { Ticket } from './tls.ts';
 
 /** Connections side by side; each has one chunk on its way while another is written: a kill or a cut costs at most 12 MiB. */
 const CONNECTIONS = 3;
 /** Chunks that are compared with one question. */
 const COMPARE = 64;
 
+/** Streams that turn out not to be the source's, before that is told as an error. */
+const MOST_STRANGERS = 64;
+
+/** Where chunks are written to. */
+export interface ChunkSink {
+  /** What is there, from before too. */
+  readonly digests: ChunkDigests;
+  /** Settles when the chunk is written, and verified. */
+  write(chunk: ReceivedChunk): Promise<void>;
+}
+
 export interface PullOptions {
   ticket: Ticket;
   /** Of the source. The addresses are tried one after the other. */
   addresses: readonly string[];
   port: number;
-  /** Gives a stream that somebody else brought, in place of dialling the source's addresses. */
+  /** Gives a stream that somebody else brought, or that the source dialled, in place of dialling its addresses. */
   relay?: (signal: AbortSignal) => Promise<Duplex>;
   onProgress(progress: PullProgress): void;
   signal: AbortSignal;
@@ -29,7 +40,7 @@ export interface PullOptions {
  * that was read. Throws `host-unreachable` before anything has moved when there is no way to the source.
  */
 export async function pullVolume(
-  sink: Sink,
+  sink: ChunkSink,
   options: PullOptions,
 ): Promise<{ digest: string; etag: string }> {
   const { addresses, port, ticket } = options;
@@ -78,9 +89,20 @@ export async function pullVolume(
     throw new StowageError('host-unreachable', `no address of the source answers (${reasons.join('; ')})`);
   };
   const { relay } = options;
-  const { address, first } = relay
-    ? { address: '', first: await open({ stream: await relay(signal) }) }
-    : await findWay();
+  /** The next stream that is the source's: others may have found the way here too. */
+  const openBrought = async (bring: NonNullable<PullOptions['relay']>): Promise<PullConnection> => {
+    for (let strangers = 0; ; strangers++) {
+      const stream = await bring(signal);
+      try {
+        return await open({ stream });
+      } catch (error) {
+        signal.throwIfAborted();
+        all.pop();
+        if (strangers === MOST_STRANGERS) throw error;
+      }
+    }
+  };
+  const { address, first } = relay ? { address: '', first: await openBrought(relay) } : await findWay();
 
   try {
     signal.throwIfAborted();
@@ -107,8 +129,7 @@ export async function pullVolume(
       }
       await connection.settled();
     };
-    const more = async (): Promise<PullConnection> =>
-      open(relay ? { stream: await relay(signal) } : { address, port });
+    const more = async (): Promise<PullConnection> => (relay ? openBrought(relay) : open({ address, port }));
     const workers = [work(first)];
     for (let count = 1; count < CONNECTIONS; count++) workers.push(more().then(work));
     try {
