@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
@@ -14,6 +14,8 @@ import { count } from './cli/numbers.ts';
 import { type Controller, startController } from './controller.ts';
 import { LocalAgent } from './hosts/local-agent.ts';
 import { copyStore } from './store/copy.ts';
+import { keepStore } from './store/exclusive.ts';
+import { isPostgresUrl } from './store/location.ts';
 import { lockData } from './store/lock.ts';
 import { openStore } from './store/store.ts';
 
@@ -24,7 +26,7 @@ const DEFAULT_DATA = process.env.STOWAGE_DATA ?? join(homedir(), '.local/share/s
 function storeUrl(): string | undefined {
   const url = process.env.STOWAGE_STORE;
   if (url === undefined || url === '') return undefined;
-  if (/^postgres(ql)?:\/\//.test(url)) return url;
+  if (isPostgresUrl(url)) return url;
   throw new StowageError('invalid-argument', 'STOWAGE_STORE is no postgres:// URL');
 }
 
@@ -51,15 +53,16 @@ async function adminToken(controller: Controller, dataDirectory: string): Promis
     );
     if (valid) return known;
   }
-  const secret = await tokens.replace({ name: 'admin', role: 'admin', scopes: [] });
-  await audit.append({
-    actor: 'controller',
-    source: 'controller',
-    action: 'token.create',
-    target: 'token admin',
-    outcome: 'done',
-    detail: 'at start, as there was none in force',
-  });
+  const secret = await tokens.replace({ name: 'admin', role: 'admin', scopes: [] }, (transaction) =>
+    audit.appendIn(transaction, {
+      actor: 'controller',
+      source: 'controller',
+      action: 'token.create',
+      target: 'token admin',
+      outcome: 'done',
+      detail: 'at start, as there was none in force',
+    }),
+  );
   writeFileSync(path, `${secret}\n`, { mode: 0o600 });
   chmodSync(path, 0o600);
   return secret;
@@ -88,6 +91,11 @@ async function serve(given: Options): Promise<void> {
   const [host = '127.0.0.1', port = '7070'] = options.listen.split(/:(?=\d+$)/);
   mkdirSync(options.data, { recursive: true, mode: 0o700 });
   const unlock = lockData(options.data);
+  const store = storeUrl() ?? join(options.data, STORE_FILE);
+  const letGo = await keepStore(store, (reason) => {
+    process.stderr.write(`stowage-controller: ${reason}\n`);
+    process.exit(1);
+  });
   const localAgent = options.localAgent ? new LocalAgent(join(options.data, 'agent')) : undefined;
   await localAgent?.start();
   const controller = await startController({
@@ -96,7 +104,7 @@ async function serve(given: Options): Promise<void> {
     port: Number(port),
     logLevel: options.logLevel,
     jobsPerHost: options.jobsPerHost,
-    store: storeUrl() ?? join(options.data, STORE_FILE),
+    store,
   }).catch(async (error) => {
     // Nobody would be there to end it.
     await localAgent?.stop();
@@ -129,6 +137,7 @@ or, from everywhere:     ln -s ${command} /usr/local/bin/stowage`);
   const stop = async (): Promise<void> => {
     await controller.close();
     await localAgent?.stop();
+    await letGo();
     unlock();
     process.exit(0);
   };
@@ -148,20 +157,25 @@ async function moveStore({ data }: { data: string }): Promise<void> {
   stack.defer(unlock);
   const from = await openStore(path);
   stack.defer(() => from.close());
+  stack.defer(await keepStore(target, () => undefined));
   const to = await openStore(target);
   stack.defer(() => to.close());
-  const counts = await copyStore(from, to);
-  const [before, after] = [
-    await new AuditTrail(from, directory).verify(),
-    await new AuditTrail(to, directory).verify(),
-  ];
-  if (!after.ok || after.head?.hash !== before.head?.hash)
-    throw new StowageError(
-      'io-error',
-      `the trail is not whole in the copy: ${after.reason ?? 'it ends elsewhere'}`,
-    );
+  const before = await new AuditTrail(from, directory).verify();
+  const counts = await copyStore(from, to, async (copy) => {
+    const after = await new AuditTrail(copy, directory).verify();
+    if (!after.ok || after.head?.hash !== before.head?.hash)
+      throw new StowageError(
+        'io-error',
+        `the trail is not whole in the copy: ${after.reason ?? 'it ends elsewhere'}`,
+      );
+  });
+  // Nobody goes on from the old one by mistake.
+  renameSync(path, `${path}.moved`);
   for (const [table, count] of Object.entries(counts)) console.log(`${String(count).padStart(9)}  ${table}`);
-  console.log(`the trail is whole: ${after.records} records, signed up to ${after.head?.hash.slice(0, 16)}`);
+  console.log(
+    `the trail is whole: ${before.records} records, signed up to ${before.head?.hash.slice(0, 16)}`,
+  );
+  console.log(`the store that was copied is ${path}.moved now`);
 }
 
 const program = new Command('stowage-controller')

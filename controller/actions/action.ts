@@ -73,6 +73,11 @@ interface Definition<S extends ObjectSchema, P, A extends Answer> {
    * said otherwise; `[]` where the answer itself is limited to what its caller may see.
    */
   places?(input: Partial<Input<S>>): Place[];
+  /**
+   * `look`: who may do something in a pool may do this to its host too. Viewers' actions look unless they say otherwise; all
+   * others `act`.
+   */
+  touch?: 'look' | 'act';
   /** What else stands in a document of libvirt that may come in place of the input, as `xml`. */
   document?(services: Services, given: { xml: string } & Record<string, unknown>): Promise<object>;
   /** Looks whether it can be done, and finds out what the record must say. Changes nothing. */
@@ -96,6 +101,7 @@ export interface Action {
   readonly input: ObjectSchema;
   readonly answer: Answer;
   places(input: Record<string, unknown>): Place[];
+  readonly touch: 'look' | 'act';
   readonly document?: (
     services: Services,
     given: { xml: string } & Record<string, unknown>,
@@ -118,9 +124,10 @@ function ownPlaces({ host, pool }: Record<string, unknown>): Place[] {
 export function defineAction<S extends ObjectSchema, A extends Answer, P = undefined>(
   definition: Definition<S, P, A>,
 ): Action {
-  const { audited = false, places = ownPlaces, plan, record } = definition;
+  const { audited = false, places = ownPlaces, plan, record, role } = definition;
   const erased = {
     audited,
+    touch: definition.touch ?? (role === 'viewer' ? 'look' : 'act'),
     places,
     plan: plan ?? (async () => undefined),
     record: record ?? (() => ({})),

@@ -18,7 +18,7 @@ async function passOn(
   const agent = await fleet.client(address.host);
   const holder = `download by ${principal.name}`;
   const lease = await leases.acquire({ volume: referenceOf(address), mode: 'read', holder });
-  const release = (): void => void Promise.resolve(lease[Symbol.asyncDispose]()).catch(() => undefined);
+  const release = (): void => void lease[Symbol.asyncDispose]();
   try {
     signal.throwIfAborted();
     const body = await agent.stream(agentPath, { ...request, signal, patient: true, bulk: true });

@@ -26,7 +26,7 @@ function placesOf({ source, target }: Job): Place[] {
 async function jobOf(
   { jobs }: Services,
   { job }: { job: number },
-  action: Pick<Action, 'name' | 'role'>,
+  action: Pick<Action, 'name' | 'touch'>,
   { principal }: Call,
 ): Promise<JobDetails> {
   const found = await jobs.get(job);
@@ -56,7 +56,7 @@ const show = defineAction({
   input: jobAddress,
   answer: jobDetailsSchema,
   places: () => [],
-  run: (services, input, call) => jobOf(services, input, { name: 'job.show', role: 'viewer' }, call),
+  run: (services, input, call) => jobOf(services, input, { name: 'job.show', touch: 'look' }, call),
 });
 
 /** The job's volume is the target of the record: who looks for what was done to it finds this too. */
@@ -70,7 +70,7 @@ const cancel = defineAction({
   input: jobAddress,
   answer: jobDetailsSchema,
   places: () => [],
-  plan: (services, input, call) => jobOf(services, input, { name: 'job.cancel', role: 'operator' }, call),
+  plan: (services, input, call) => jobOf(services, input, { name: 'job.cancel', touch: 'act' }, call),
   record: recordOf,
   async run({ jobs, uploads }, { job: id }, { principal }, { kind, state }) {
     if (kind !== 'upload') return jobs.cancel(id);
@@ -90,7 +90,7 @@ function standingAction(what: 'pause' | 'resume', summary: string): Action {
     input: jobAddress,
     answer: jobDetailsSchema,
     places: () => [],
-    plan: (services, input, call) => jobOf(services, input, { name, role: 'operator' }, call),
+    plan: (services, input, call) => jobOf(services, input, { name, touch: 'act' }, call),
     record: recordOf,
     run: ({ jobs }, { job }) => (what === 'pause' ? jobs.pause(job) : jobs.resume(job)),
   });
@@ -104,7 +104,7 @@ const retry = defineAction({
   input: jobAddress.extend({ allowUsed: z.boolean().default(false) }),
   answer: jobSchema,
   places: () => [],
-  plan: (services, input, call) => jobOf(services, input, { name: 'job.retry', role: 'operator' }, call),
+  plan: (services, input, call) => jobOf(services, input, { name: 'job.retry', touch: 'act' }, call),
   record: ({ job, allowUsed }, { target }) => ({
     target,
     detail: `job ${job}${allowUsed ? ', also while domains use the volume' : ''}`,

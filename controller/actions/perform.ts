@@ -26,13 +26,12 @@ function authorizeRole(action: Action, principal: Principal): void {
 
 /** Throws `forbidden` unless a principal may do an action in all of some places. */
 export function authorizePlaces(
-  action: Pick<Action, 'name' | 'role'>,
+  action: Pick<Action, 'name' | 'touch'>,
   principal: Principal,
   places: readonly Place[],
 ): void {
-  const how = action.role === 'viewer' ? 'look' : 'act';
   for (const place of places)
-    if (!mayTouch(principal, place, how))
+    if (!mayTouch(principal, place, action.touch))
       throw new StowageError(
         'forbidden',
         `'${principal.name}' may do ${action.name} only in ${principal.scopes.join(', ')}`,
@@ -114,7 +113,7 @@ export async function perform(
 }
 
 /** What an input is about: `host/pool/volume`, as much as there is; a job; a token. */
-function targetOf({ host, pool, volume, domain, job, token, name }: Given): string {
+export function targetOf({ host, pool, volume, domain, job, token, name }: Given): string {
   const parts = [host, pool, domain, volume].filter((part) => typeof part === 'string');
   if (job !== undefined) parts.push(`job ${job}`);
   if (typeof token === 'string') parts.push(`token ${token}`);

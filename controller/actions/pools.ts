@@ -7,10 +7,14 @@ import { formatSources, foundSourceSchema } from '../../shared/conf/sources-xml.
 import { agentInfoSchema, buildPoolSchema, definePoolSchema } from '../../shared/protocol/agent.ts';
 import { fleetPoolSchema } from '../../shared/protocol/api.ts';
 import { nameSchema } from '../../shared/util/names.ts';
+import type { Place } from '../auth/principal.ts';
 import { type Action, defineAction } from './action.ts';
 
 const hostAddress = z.object({ host: nameSchema });
 export const poolAddress = hostAddress.extend({ pool: nameSchema });
+
+/** What a pool is made of may be anything on its host: who has the pool only may not choose it. */
+const wholeHost = ({ host }: { host?: string }): Place[] => [{ host }];
 
 const agentPath = (pool: string): string => `/v1/pools/${encodeURIComponent(pool)}`;
 
@@ -97,7 +101,7 @@ const create = defineAction({
     start: z.boolean().default(true),
   }),
   answer: fleetPoolSchema,
-  places: ({ host }) => [{ host }],
+  places: wholeHost,
   document: async (_services, { xml }) => parsePool(xml),
   record: ({ host, overwrite, ...definition }) => ({
     target: `${host}/${definition.name}`,
@@ -125,6 +129,7 @@ const redefine = defineAction({
   audited: true,
   input: poolDefinitionSchema.extend(poolAddress.shape),
   answer: fleetPoolSchema,
+  places: wholeHost,
   /** A document cannot say whether the pool starts by itself: it does as before, unless told. */
   async document({ inventory }, { xml, host, pool, autostart }) {
     const now = autostart ?? (await inventory.pool(String(host), String(pool))).autostart;
@@ -145,6 +150,7 @@ const build = defineAction({
   audited: true,
   input: poolAddress.extend(buildPoolSchema.shape),
   answer: 'nothing',
+  places: wholeHost,
   record: ({ overwrite }) => ({ detail: overwrite ? 'what is there is overwritten' : undefined }),
   async run({ fleet }, { host, pool, overwrite }) {
     const agent = await fleet.client(host);
@@ -178,6 +184,7 @@ const remove = defineAction({
   audited: true,
   input: poolAddress.extend({ storage: z.boolean().default(false) }),
   answer: 'nothing',
+  places: wholeHost,
   record: ({ storage }) => ({ detail: storage ? 'with its directory' : undefined }),
   async run({ fleet }, { host, pool, storage }) {
     const agent = await fleet.client(host);

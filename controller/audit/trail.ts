@@ -58,7 +58,11 @@ export class AuditTrail {
     const path = join(dataDirectory, 'audit-key.pem');
     if (!existsSync(path)) {
       const { privateKey } = generateKeyPairSync('ed25519');
-      writeFileSync(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600, flag: 'wx' });
+      writeFileSync(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), {
+        mode: 0o600,
+        flag: 'wx',
+        flush: true,
+      });
     }
     this.#key = createPrivateKey(readFileSync(path));
   }
@@ -117,63 +121,48 @@ export class AuditTrail {
     }
   }
 
-  /** Walks the whole chain and every checkpoint; names the first record that was changed, removed, added or moved. */
+  /**
+   * Walks the chain up to the signed record that was the newest when this began; names the first one that was changed, removed,
+   * added or moved. What is appended meanwhile is not looked at, but it must be there to stand behind.
+   */
   async verify(): Promise<AuditVerdict> {
     const checkpoints = await this.#store.audit.checkpoints();
+    const head = checkpoints.at(-1);
     const publicKey = createPublicKey(this.#key);
-    const pending = new Map(checkpoints.map((checkpoint) => [checkpoint.seq, checkpoint]));
-    const verdict = { records: 0, head: checkpoints.at(-1), publicKey: this.publicKey };
+    const verdict = { records: 0, head, publicKey: this.publicKey };
+    const bad = (badSeq: number, reason: string): AuditVerdict => ({ ...verdict, ok: false, badSeq, reason });
     let previous = GENESIS;
     for await (const row of this.all()) {
+      if (head !== undefined && row.seq > head.seq) break;
       const expected = verdict.records + 1;
-      if (row.seq !== expected)
-        return { ...verdict, ok: false, badSeq: expected, reason: `record ${expected} is missing` };
+      if (row.seq !== expected) return bad(expected, `record ${expected} is missing`);
       if (row.previous !== previous)
-        return {
-          ...verdict,
-          ok: false,
-          badSeq: row.seq,
-          reason: `record ${row.seq} does not follow on the one before it`,
-        };
-      if (hashOf(row) !== row.hash)
-        return {
-          ...verdict,
-          ok: false,
-          badSeq: row.seq,
-          reason: `record ${row.seq} was changed after it was written`,
-        };
-      const wrong = badCheckpoint(pending.get(row.seq), row, publicKey);
-      if (wrong) return { ...verdict, ok: false, badSeq: row.seq, reason: wrong };
-      pending.delete(row.seq);
+        return bad(row.seq, `record ${row.seq} does not follow on the one before it`);
+      if (hashOf(row) !== row.hash) return bad(row.seq, `record ${row.seq} was changed after it was written`);
+      const wrong = row.seq === head?.seq ? badCheckpoint(head, row, publicKey) : undefined;
+      if (wrong) return bad(row.seq, wrong);
       previous = row.hash;
       verdict.records++;
     }
-    const [missing] = pending.keys();
-    if (missing !== undefined)
-      return {
-        ...verdict,
-        ok: false,
-        badSeq: verdict.records + 1,
-        reason: `the records after ${verdict.records} are missing; there were ${missing} or more`,
-      };
-    if (verdict.records > 0 && checkpoints.at(-1)?.seq !== verdict.records) {
-      return {
-        ...verdict,
-        ok: false,
-        badSeq: verdict.records,
-        reason: 'the newest record has no signed checkpoint',
-      };
-    }
+    if (head !== undefined && verdict.records < head.seq)
+      return bad(
+        verdict.records + 1,
+        `the records after ${verdict.records} are missing; there were ${head.seq} or more`,
+      );
+    // Records behind the head are those of others that write now: then there is a newer head as well.
+    const last = await this.#store.audit.last();
+    const newer = (await this.#store.audit.checkpoints()).at(-1);
+    if (last !== undefined && (newer === undefined || newer.seq < last.seq))
+      return bad(last.seq, 'the newest record has no signed checkpoint');
     return { ...verdict, ok: true };
   }
 }
 
 function badCheckpoint(
-  checkpoint: AuditCheckpoint | undefined,
+  checkpoint: AuditCheckpoint,
   row: AuditRecord,
   publicKey: KeyObject,
 ): string | undefined {
-  if (!checkpoint) return undefined;
   if (
     !verify(
       null,

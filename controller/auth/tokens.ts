@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events';
 import type { Role, Token } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import type { Store } from '../store/store.ts';
+import type { Store, Transaction } from '../store/store.ts';
 import type { Principal } from './principal.ts';
 
 // A token is 256 random bits, so a plain hash is enough: there is nothing to guess.
@@ -63,13 +63,15 @@ export class Tokens extends EventEmitter<{ revoked: [string] }> {
     this.emit('revoked', revoked);
   }
 
-  /** A new secret under a name, whatever had it before. */
-  async replace(asked: NewToken): Promise<string> {
+  /** A new secret under a name, whatever had it before; `record` puts that on record, in the same transaction. */
+  async replace(asked: NewToken, record: (transaction: Transaction) => Promise<unknown>): Promise<string> {
     const { token, secret } = fresh(asked);
-    const before = await this.#store.transaction(async ({ tokens }) => {
+    const before = await this.#store.transaction(async (transaction) => {
+      const { tokens } = transaction;
       const there = await tokens.byName(asked.name);
       if (there) await tokens.remove(there.id);
       await tokens.insert(token, hashOf(secret));
+      await record(transaction);
       return there;
     });
     if (before) this.emit('revoked', before.id);

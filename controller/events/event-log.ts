@@ -13,7 +13,7 @@ const LOOK_MS = 1000;
 
 /**
  * The changes of the fleet, numbered upwards in the order in which they became true. Each is written in the transaction that
- * makes it true, so none is missing and none is told that did not happen.
+ * makes it true: none is told that did not happen. That a pool or a host is gone says that what was in it is.
  */
 export class EventLog extends EventEmitter<{ changed: [] }> {
   readonly #store: Store;
@@ -45,11 +45,21 @@ export class EventLog extends EventEmitter<{ changed: [] }> {
     return range === undefined ? since === 0 : since >= range.first - 1 && since <= range.last;
   }
 
-  /** Every change after a number, a page at a time, as long as `signal` lets it. */
-  async *follow(since: number, signal: AbortSignal): AsyncGenerator<NumberedChange[]> {
+  /**
+   * Every change after a number, a page at a time, until `signal` ends. `lost`, with the number to go on from, in place of a page
+   * when what came next is not kept any more: at the beginning, or as the reader has fallen behind.
+   */
+  async *follow(since: number, signal: AbortSignal): AsyncGenerator<NumberedChange[] | { lost: number }> {
     for (let after = since; !signal.aborted; ) {
       const changed = this.#nextChange(signal);
       const page = await this.#store.events.after(after, PAGE);
+      const [first] = page;
+      // Numbers may have gaps: only where something was forgotten is something lost.
+      if ((first === undefined || first.seq > after + 1) && !(await this.keeps(after))) {
+        after = await this.last();
+        yield { lost: after };
+        continue;
+      }
       const last = page.at(-1);
       if (last) {
         after = last.seq;

@@ -1,4 +1,4 @@
-import type { FleetEvent } from '../../shared/protocol/api.ts';
+import type { FleetEvent, JobDetails } from '../../shared/protocol/api.ts';
 import { isStowageError } from '../../shared/util/errors.ts';
 import { mayTouch, type Principal } from '../auth/principal.ts';
 import type { Fleet } from '../hosts/fleet.ts';
@@ -23,8 +23,8 @@ export class FleetEvents {
   }
 
   /**
-   * The events that a principal may see, after the number `since`, or from now on without one, until `signal` ends. When those
-   * after `since` are not all kept any more the first event is `lost`.
+   * The events that a principal may see, after the number `since`, or from now on without one, until `signal` ends. `lost`
+   * tells that some of them are not kept any more.
    */
   async *follow(
     principal: Principal,
@@ -32,18 +32,19 @@ export class FleetEvents {
     signal: AbortSignal,
   ): AsyncGenerator<FleetEvent> {
     const { events } = this.#parts;
-    let from = since ?? (await events.last());
-    if (!(await events.keeps(from))) {
-      from = await events.last();
-      yield { seq: from, type: 'lost' };
-    }
+    const from = since ?? (await events.last());
     for await (const page of events.follow(from, signal)) {
+      if ('lost' in page) {
+        yield { seq: page.lost, type: 'lost' };
+        continue;
+      }
       const latest = new Map(page.map((change) => [keyOf(change), change.seq]));
       for (const change of page) {
-        // A later one of the same page says it all.
+        // A later one of the same page says it all; of what a reader may not see nothing is read.
         if (latest.get(keyOf(change)) !== change.seq) continue;
+        if (change.type !== 'job' && !mayTouch(principal, change, 'look')) continue;
         const event = await this.#eventOf(change);
-        if (mayHear(principal, event)) yield event;
+        if (event.type !== 'job' || mayHearOf(principal, event.now)) yield event;
       }
     }
   }
@@ -75,21 +76,13 @@ async function orAbsent<T>(asked: Promise<T>): Promise<T | undefined> {
   }
 }
 
-function mayHear(principal: Principal, event: FleetEvent): boolean {
-  switch (event.type) {
-    case 'lost':
-      return true;
-    case 'host':
-    case 'pool':
-    case 'volume':
-      return mayTouch(principal, event, 'look');
-    case 'job':
-      return event.now === undefined
-        ? principal.scopes.length === 0
-        : [event.now.target, event.now.source].some(
-            (place) => place !== undefined && mayTouch(principal, placeOf(place), 'look'),
-          );
-  }
+/** As in a list of jobs: both ends must be in its scopes. */
+function mayHearOf(principal: Principal, job: JobDetails | undefined): boolean {
+  if (principal.scopes.length === 0) return true;
+  if (job === undefined) return false;
+  return [job.target, job.source].every(
+    (place) => place === undefined || mayTouch(principal, placeOf(place), 'look'),
+  );
 }
 
 function placeOf(reference: string): { host: string; pool?: string } {

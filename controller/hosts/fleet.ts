@@ -267,12 +267,15 @@ export class Fleet {
   /** Forgets a host, whose volumes must not be held; its pools and volumes stay as they are, on the host. */
   async remove(name: string): Promise<void> {
     const { id } = await this.#record(name);
-    const connection = this.#connections.get(id);
-    this.#connections.delete(id);
-    await this.#events.write(async ({ hosts }) => {
+    await this.#events.write(async ({ hosts, leases }) => {
+      // In the transaction that removes it: nothing is begun there in between.
+      const held = await leases.firstBelow(name);
+      if (held) throw new StowageError('volume-in-use', `volume '${held.volume}' is in use: ${held.holder}`);
       await hosts.remove(id);
       return [{ type: 'host', host: name }];
     });
+    const connection = this.#connections.get(id);
+    this.#connections.delete(id);
     await connection?.close();
   }
 }

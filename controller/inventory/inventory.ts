@@ -104,8 +104,9 @@ export class Inventory extends EventEmitter<{ volume: [VolumePlace] }> {
   /** Everything was listed: what was not is not there. */
   async #endListing(host: ToldHost, pool: string, now: KnownPool): Promise<void> {
     const key = `${host.id}/${pool}`;
-    const listed = this.#listing.get(key) ?? new Set();
+    const listed = this.#listing.get(key);
     this.#listing.delete(key);
+    if (!listed) throw new StowageError('stream-corrupt', 'the agent ended a list that it had not begun');
     let missing: string[] = [];
     await this.#events.write(async (transaction) => {
       missing = (await transaction.volumes.namesOf(host.id, pool)).filter((name) => !listed.has(name));

@@ -46,32 +46,31 @@ export class Collector {
   /** Looks at one host. What it cannot reach or remove now it finds again later. */
   async collect(host: string): Promise<void> {
     try {
-      const { removed, young } = await this.#collect(host);
-      if (young > 0) clock.after(2 * YOUNG_MS, () => void this.collect(host), false);
-      if (removed > 0)
-        await this.#audit.append({
-          actor: 'controller',
-          source: 'controller',
-          action: 'transfer.collect',
-          target: host,
-          outcome: 'done',
-          detail: `${removed} that no job owns`,
-        });
+      await this.#collect(host);
     } catch {
       // The host is away, or busy: the next round looks again.
     }
   }
 
-  async #collect(host: string): Promise<{ removed: number; young: number }> {
+  async #collect(host: string): Promise<void> {
     const agent = await this.#fleet.client(host);
     const transfers = await agent.json(z.array(heldTransferSchema), '/v1/transfers');
-    if (transfers.length === 0) return { removed: 0, young: 0 };
+    if (transfers.length === 0) return;
     const jobs = await this.#store.jobs.unended();
     const owned = new Set(jobs.map(({ notes }) => transferIdOf(notes)));
     const orphans = transfers.filter(({ id }) => !owned.has(id));
     const old = orphans.filter(({ touchedAt }) => touchedAt <= clock.now() - YOUNG_MS);
+    if (old.length < orphans.length) clock.after(2 * YOUNG_MS, () => void this.collect(host), false);
+    if (old.length === 0) return;
+    await this.#audit.append({
+      actor: 'controller',
+      source: 'controller',
+      action: 'transfer.collect',
+      target: host,
+      outcome: 'begun',
+      detail: `${old.length} that no job owns`,
+    });
     for (const { id } of old) await agent.send(`/v1/transfers/${id}`, { method: 'DELETE' });
-    return { removed: old.length, young: orphans.length - old.length };
   }
 }
 

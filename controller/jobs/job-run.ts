@@ -1,11 +1,12 @@
 import { clock, sleep } from '../../shared/util/clock.ts';
-import { StowageError, toStowageError } from '../../shared/util/errors.ts';
+import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Inventory } from '../inventory/inventory.ts';
-import { hostsOf, type JobChanges, type JobRecord } from '../store/repositories/jobs.ts';
-import type { Store } from '../store/store.ts';
+import type { Change } from '../store/repositories/events.ts';
+import { hostsOf, type JobChanges, type JobRecord, type Turn } from '../store/repositories/jobs.ts';
+import type { Store, Transaction } from '../store/store.ts';
 import { type JobContext, type JobKind, TRANSIENT } from './job.ts';
 import { acquireIn } from './leases.ts';
 
@@ -14,8 +15,8 @@ const LONGEST_PAUSE_MS = 15_000;
 const PROGRESS_MS = 400;
 /** What agents claim fills no trail: so many claims are recorded of one job in one life of the controller. */
 const MOST_CLAIMS = 20;
-/** Between two tries to put the end of a job on record. */
-const END_MS = 1000;
+/** Between two tries when the store cannot be read or written. */
+const STORE_MS = 1000;
 
 export type AnyKind = JobKind<never, never>;
 
@@ -45,6 +46,8 @@ export class JobRun {
   readonly #stop = new AbortController();
   /** Nothing more is written here, not even an end. */
   readonly #halt = new AbortController();
+  /** By volume. */
+  readonly #fences = new Map<string, number>();
   #wake = new AbortController();
   /** Settles when nothing more is done for it here. */
   readonly ended: Promise<void>;
@@ -75,7 +78,6 @@ export class JobRun {
 
   async #run(): Promise<void> {
     const kind = this.#kind;
-    const { store } = this.#parts;
     const commitIndex = kind.commitStep
       ? kind.steps.findIndex((step) => step.name === kind.commitStep)
       : kind.steps.length;
@@ -83,7 +85,7 @@ export class JobRun {
     const finished = new Set<number>();
     let number = 0;
     try {
-      for (const step of await store.jobs.steps(this.#job.id))
+      for (const step of await this.#persist(() => this.#parts.store.jobs.steps(this.#job.id)))
         if (step.finishedAt !== undefined) finished.add(step.number);
       if (this.#job.cancelRequested && finished.size <= commitIndex) throw CANCELLED;
       await this.#holdLeases();
@@ -100,51 +102,91 @@ export class JobRun {
       if (this.#halt.signal.aborted) return;
       if (aborted && reason === PAUSED) return this.#update({ state: 'paused', error: null });
       const known = aborted ? CANCELLED : toStowageError(error);
-      const undoing = this.#context(new AbortController().signal, context.notes);
-      if (number <= commitIndex) await kind.undo?.(undoing).catch(() => undefined);
+      if (number <= commitIndex && kind.undo) {
+        // What another has taken over is not undone under its hands.
+        await this.#own(async () => undefined);
+        await kind.undo(this.#context(this.#halt.signal, context.notes)).catch(() => undefined);
+      }
       await this.#end(known.code === 'cancelled' ? 'cancelled' : 'failed', known);
     }
   }
 
-  /** Throws {@link TAKEN} when the job is not this controller's any more, or was ended by another. */
-  async #update(changes: JobChanges): Promise<void> {
+  /**
+   * Reads or writes what the job needs in the store, again and again while the store cannot be: that is no failure of the job.
+   * Throws what is an error of the work itself, and the reason when nothing more may be done here.
+   */
+  async #persist<T>(work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      this.#halt.signal.throwIfAborted();
+      try {
+        return await work();
+      } catch (error) {
+        if (isStowageError(error)) throw error;
+        await sleep(STORE_MS, this.#halt.signal).catch(() => undefined);
+      }
+    }
+  }
+
+  /** Writes in a transaction in which the job is this controller's; throws {@link TAKEN} when it is not any more. */
+  async #own(
+    work: (transaction: Transaction, job: JobRecord) => Promise<Change[] | undefined>,
+  ): Promise<void> {
     const { events, owner } = this.#parts;
-    const { id } = this.#job;
-    let isOurs = true;
-    await events.write(async ({ jobs }) => {
-      isOurs = await jobs.update(id, owner, changes, clock.now());
-      return isOurs ? [{ type: 'job', job: id }] : [];
+    await this.#persist(() =>
+      events.write(async (transaction) => {
+        const job = await transaction.jobs.find(this.#job.id);
+        if (job?.owner !== owner) {
+          this.stop(TAKEN);
+          throw TAKEN;
+        }
+        return (await work(transaction, job)) ?? [];
+      }),
+    );
+  }
+
+  #changed(): Change[] {
+    return [{ type: 'job', job: this.#job.id }];
+  }
+
+  #update(changes: JobChanges): Promise<void> {
+    return this.#own(async ({ jobs }) => {
+      await jobs.update(this.#job.id, this.#parts.owner, changes, clock.now());
+      return this.#changed();
     });
-    if (isOurs) return;
-    this.stop(TAKEN);
-    throw TAKEN;
   }
 
   #context(signal: AbortSignal, notes?: object): JobContext<never, never> & { flush(): Promise<void> } {
     const job = this.#job;
-    const { store, fleet, inventory, audit } = this.#parts;
+    const { fleet, inventory, audit } = this.#parts;
     let pending: JobChanges | undefined;
     let last = 0;
     let claims = 0;
+    let writing: Promise<void> | undefined;
+    /** One at a time, the newest only: a slow store gets no queue of what is old. */
     const flush = async (): Promise<void> => {
+      await writing;
       if (!pending) return;
       const values = pending;
       pending = undefined;
       last = clock.now();
-      await this.#update(values);
+      writing = this.#update(values).finally(() => {
+        writing = undefined;
+      });
+      await writing;
     };
     const context = {
       jobId: job.id,
       params: job.params as never,
       notes: (notes ?? job.notes) as never,
       signal,
+      halt: this.#halt.signal,
       inventory,
       save: () => this.#update({ notes: context.notes }),
       agent: (host: string) => fleet.client(host),
       fence: async (volume: string) => {
-        const lease = (await store.leases.ofJob(job.id)).find((held) => held.volume === volume);
-        if (!lease) throw new StowageError('fence-stale', `the job holds no lease on ${volume}`);
-        return lease.token;
+        const token = this.#fences.get(volume);
+        if (token === undefined) throw new StowageError('fence-stale', `the job holds no lease on ${volume}`);
+        return token;
       },
       addresses: (host: string) => fleet.addresses(host),
       claim: (host: string, text: string) => {
@@ -161,51 +203,51 @@ export class JobRun {
       },
       progress: (doneBytes: number, totalBytes: number, wireBytes: number) => {
         pending = { doneBytes, totalBytes, wireBytes };
-        if (clock.now() - last > PROGRESS_MS) void flush().catch(() => undefined);
+        if (!writing && clock.now() - last > PROGRESS_MS) void flush().catch(() => undefined);
       },
       flush,
     };
     return context;
   }
 
-  /** Stores of earlier versions may hold a job that was killed before it had its leases. Throws `volume-in-use`. */
+  /**
+   * Learns the tokens that go with this claim on the job: after another controller has taken it over they are refused. Stores of
+   * earlier versions may have a job that was killed before it had its leases. Throws `volume-in-use`.
+   */
   async #holdLeases(): Promise<void> {
-    const { store, owner } = this.#parts;
     const { id, kind, createdBy, params } = this.#job;
-    await store.transaction(async (transaction) => {
-      const held = new Set((await transaction.leases.ofJob(id)).map(({ volume }) => volume));
-      for (const { volume, mode } of this.#kind.leases(params as never))
-        if (!held.has(volume))
-          await acquireIn(transaction, { volume, mode, holder: `${kind} by ${createdBy}`, jobId: id }, owner);
+    await this.#own(async (transaction) => {
+      for (const { volume, token } of await transaction.leases.ofJob(id)) this.#fences.set(volume, token);
+      for (const { volume, mode } of this.#kind.leases(params as never)) {
+        if (this.#fences.has(volume)) continue;
+        const request = { volume, mode, holder: `${kind} by ${createdBy}`, jobId: id };
+        this.#fences.set(volume, (await acquireIn(transaction, request, this.#parts.owner)).token);
+      }
+      return undefined;
     });
   }
 
-  /** Whether the hosts of the job have a place for it, and it is `running` now; else it is `queued`. Older jobs go first. */
+  /**
+   * Whether the job is `running` now: all its hosts are there, and have a place for it. Else it is `queued`, and this run is over.
+   * Older jobs go first.
+   */
   async #takeTurn(): Promise<boolean> {
-    const { events, owner, jobsPerHost } = this.#parts;
+    const { owner, jobsPerHost } = this.#parts;
     const { id } = this.#job;
     this.#stop.signal.throwIfAborted();
-    let isOurs = true;
-    let hasTurn = false;
-    await events.write(async ({ jobs }) => {
-      const now = await jobs.find(id);
-      isOurs = now?.owner === owner;
-      if (!now || !isOurs) return [];
-      hasTurn = (await jobs.ahead(now, jobsPerHost)) < jobsPerHost;
-      const state = hasTurn ? 'running' : 'queued';
-      if (hasTurn) await jobs.setStarted(id, clock.now());
-      if (now.state === state && now.error === undefined) return [];
-      await jobs.update(id, owner, { state, error: null }, clock.now());
-      return [{ type: 'job', job: id }];
+    let turn: Turn = { has: false };
+    await this.#own(async ({ jobs }, now) => {
+      turn = await jobs.turn(now, jobsPerHost);
+      const error =
+        turn.away === undefined ? null : { code: 'host-unreachable', message: `host '${turn.away}' is away` };
+      const state = turn.has ? 'running' : 'queued';
+      if (turn.has) await jobs.setStarted(id, clock.now());
+      if (now.state === state && now.error?.message === error?.message) return undefined;
+      await jobs.update(id, owner, { state, error }, clock.now());
+      return this.#changed();
     });
-    if (!isOurs) throw this.#taken();
     this.#stop.signal.throwIfAborted();
-    return hasTurn;
-  }
-
-  #taken(): StowageError {
-    this.stop(TAKEN);
-    return TAKEN;
+    return turn.has;
   }
 
   /**
@@ -213,10 +255,9 @@ export class JobRun {
    * the job has waited and its place is another's now: it is queued again.
    */
   async #runStep(number: number, context: JobContext<never, never>, forwardOnly: boolean): Promise<boolean> {
-    const { store } = this.#parts;
     const { id } = this.#job;
     const step = this.#kind.steps[number]!;
-    await store.transaction(({ jobs }) => jobs.beginStep(id, number, step.name, clock.now()));
+    await this.#own(async ({ jobs }) => void (await jobs.beginStep(id, number, step.name, clock.now())));
     // Too late for a cancel: the job goes on to its end.
     const isStopped = (): boolean => this.#halt.signal.aborted || (this.#stop.signal.aborted && !forwardOnly);
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
@@ -239,34 +280,32 @@ export class JobRun {
         else if (!(await this.#takeTurn())) return false;
       }
     }
-    await store.transaction(({ jobs }) => jobs.finishStep(id, number, clock.now()));
+    await this.#own(async ({ jobs }) => void (await jobs.finishStep(id, number, clock.now())));
     return true;
   }
 
   /** As long as it cannot be put on record the job has not ended, and holds what it holds. */
   async #end(state: 'done' | 'failed' | 'cancelled', error: StowageError | undefined): Promise<void> {
-    for (;;) {
-      try {
-        return await endJob(this.#parts, this.#job, state, error);
-      } catch {
-        await sleep(END_MS, this.#halt.signal).catch(() => undefined);
-        if (this.#halt.signal.aborted) return;
-      }
-    }
+    await this.#persist(() => endJob(this.#parts, this.#job, state, error));
   }
 }
 
-/** The end of a job: its state, its leases, its record in the trail and the event, all of it or nothing. */
+/**
+ * The end of a job: its state, its leases, its record in the trail and the event, all of it or nothing. False when it has ended
+ * before, or is another controller's now.
+ */
 export async function endJob(
   { events, audit, owner }: Pick<RunParts, 'events' | 'audit' | 'owner'>,
   job: Pick<JobRecord, 'id' | 'kind' | 'target' | 'createdBy'>,
   state: 'done' | 'failed' | 'cancelled',
   error: StowageError | undefined,
-): Promise<void> {
+): Promise<boolean> {
   const { id, kind, target, createdBy: actor } = job;
+  let hasEnded = false;
   await events.write(async (transaction) => {
     const why = error && { code: error.code, message: error.message };
-    if (!(await transaction.jobs.end(id, owner, state, why, clock.now()))) return [];
+    hasEnded = await transaction.jobs.end(id, owner, state, why, clock.now());
+    if (!hasEnded) return [];
     await transaction.leases.removeOfJob(id);
     await audit.appendIn(transaction, {
       ...{ actor, target },
@@ -277,4 +316,5 @@ export async function endJob(
     });
     return [{ type: 'job', job: id }];
   });
+  return hasEnded;
 }

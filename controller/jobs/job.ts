@@ -13,6 +13,8 @@ export interface JobContext<Params, Notes> {
   save(): Promise<void>;
   /** Ends when the job is cancelled or paused, or the controller stops. */
   readonly signal: AbortSignal;
+  /** Ends only when nothing more may be done here: for what is not to be cancelled, such as a commit. */
+  readonly halt: AbortSignal;
   readonly inventory: Inventory;
   agent(host: string): Promise<AgentClient>;
   /** Under which addresses the controller itself knows a host; what its agent says of that does not count. */

@@ -8,6 +8,8 @@ export interface Lease extends AsyncDisposable {
   readonly token: number;
 }
 
+const RELEASE_MS = 2000;
+
 /** What shall be held. */
 export interface LeaseRequest {
   /** `host/pool/volume`. */
@@ -31,7 +33,7 @@ export class Leases {
 
   /** At start: what was held for requests was held by a process that is no more. */
   dropOrphans(): Promise<void> {
-    return this.#store.transaction(({ leases }) => leases.removeOrphans(this.#owner));
+    return this.#store.transaction(({ leases }) => leases.removeOrphans());
   }
 
   /** Throws `volume-in-use`, naming the holder, when a writer holds it, or a reader and this one wants to write. */
@@ -41,8 +43,17 @@ export class Leases {
     );
     return {
       token,
-      [Symbol.asyncDispose]: () => this.#store.transaction(({ leases }) => leases.remove(id)),
+      [Symbol.asyncDispose]: () => this.#release(id),
     };
+  }
+
+  /** What was done under a lease is done, whether or not it can be let go of now: then that is tried again. */
+  async #release(id: number): Promise<void> {
+    try {
+      await this.#store.transaction(({ leases }) => leases.remove(id));
+    } catch {
+      clock.after(RELEASE_MS, () => void this.#release(id), false);
+    }
   }
 
   /** The token of the lease that a job holds on a volume, also after a restart. */

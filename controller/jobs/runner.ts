@@ -1,4 +1,4 @@
-import { ENDED_STATES, type Job, type JobDetails } from '../../shared/protocol/api.ts';
+import { ENDED_STATES, type Job, type JobDetails, type JobState } from '../../shared/protocol/api.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import {
@@ -15,8 +15,10 @@ import { acquireIn } from './leases.ts';
 /** A claim lasts so long unless it is renewed. */
 const CLAIM_MS = 30_000;
 const RENEW_MS = 10_000;
-/** How often it is looked for turns that other controllers have made free. */
-const TURNS_MS = 2000;
+/** How often it is looked for turns that nobody has told of. */
+const TURNS_MS = 15_000;
+/** A place in a queue beyond this is not counted out. */
+const LAST_PLACE = 1000;
 
 /**
  * The jobs of this controller: each is one that it has claimed, and goes on claiming as long as it lives. What a controller
@@ -42,7 +44,7 @@ export class JobRunner {
   async start(): Promise<void> {
     const { store, owner } = this.#parts;
     await this.#renew();
-    for (const job of await store.jobs.unended()) if (job.owner === owner) this.#resume(job);
+    for (const job of await store.jobs.unended()) if (job.owner === owner) await this.#resume(job);
     await this.#takeOver();
     await this.#dispatch();
     this.#timers = [
@@ -63,13 +65,15 @@ export class JobRunner {
   /** A host came back: what waits for it tries again now. */
   wake(host: string): void {
     for (const run of this.#runs.values()) run.wake(host);
+    // The timer looks again where the store cannot be read now.
+    void this.#dispatch([host]).catch(() => undefined);
   }
 
   /** Begins the queued jobs, on some hosts or on all, whose turn has come; of the others none is touched. */
   async #dispatch(hosts?: Iterable<string>): Promise<void> {
     const { store, owner, jobsPerHost } = this.#parts;
     for (const job of await store.jobs.nextQueued(owner, jobsPerHost, hosts))
-      if ((await store.jobs.ahead(job, jobsPerHost)) < jobsPerHost) this.#launch(job);
+      if ((await store.jobs.turn(job, jobsPerHost)).has) this.#launch(job);
   }
 
   async #keepClaims(): Promise<void> {
@@ -110,7 +114,7 @@ export class JobRunner {
       }
       return free;
     });
-    for (const job of taken) this.#resume({ ...job, owner });
+    for (const job of taken) await this.#resume({ ...job, owner });
     if (taken.length > 0) await this.#dispatch();
   }
 
@@ -118,8 +122,9 @@ export class JobRunner {
    * Records a job and its leases, both or none, and begins. Throws `volume-in-use`, naming the holder, with nothing recorded.
    */
   async submit<P extends object, N>(kind: JobKind<P, N>, params: P, actor: string): Promise<Job> {
-    const { events, owner } = this.#parts;
+    const { events, owner, jobsPerHost } = this.#parts;
     let job: JobRecord | undefined;
+    let hasTurn = false;
     await events.write(async (transaction) => {
       const now = clock.now();
       const asked = {
@@ -131,16 +136,29 @@ export class JobRunner {
       const holder = `${kind.kind} by ${actor}`;
       for (const { volume, mode } of kind.leases(params))
         await acquireIn(transaction, { volume, mode, holder, jobId: job.id }, owner);
+      hasTurn = (await transaction.jobs.turn(job, jobsPerHost)).has;
       return [{ type: 'job', job: job.id }];
     });
-    if ((await this.#parts.store.jobs.ahead(job!, this.#parts.jobsPerHost)) < this.#parts.jobsPerHost)
-      this.#launch(job!);
+    if (hasTurn) this.#launch(job!);
     return publicJob(job!);
   }
 
   /** Goes on with one that was begun; one that is queued waits for its turn, one that is paused for a person. */
-  #resume(job: JobRecord): void {
-    if (job.cancelRequested || (job.state !== 'queued' && !job.pauseRequested)) this.#launch(job);
+  async #resume(job: JobRecord): Promise<void> {
+    if (job.cancelRequested) this.#launch(job);
+    else if (job.pauseRequested) await this.#standStill(job.id, ['running', 'waiting', 'queued']);
+    else if (job.state !== 'queued') this.#launch(job);
+  }
+
+  /** Notes that a job that nobody works on is paused, when it is in one of some states. */
+  async #standStill(id: number, states: readonly JobState[]): Promise<void> {
+    const { events, owner } = this.#parts;
+    await events.write(async ({ jobs }) => {
+      const job = await jobs.find(id);
+      if (!job?.pauseRequested || !states.includes(job.state) || this.#runs.has(id)) return [];
+      await jobs.update(id, owner, { state: 'paused' }, clock.now());
+      return [{ type: 'job', job: id }];
+    });
   }
 
   #launch(job: JobRecord): void {
@@ -166,7 +184,7 @@ export class JobRunner {
 
   async #public(job: JobRecord): Promise<Job> {
     if (job.state !== 'queued') return publicJob(job);
-    return { ...publicJob(job), queuePosition: await this.#parts.store.jobs.ahead(job) };
+    return { ...publicJob(job), queuePosition: await this.#parts.store.jobs.ahead(job, LAST_PLACE) };
   }
 
   async #record(id: number): Promise<JobRecord> {
@@ -223,16 +241,9 @@ export class JobRunner {
     const { kind } = await this.#stoppable(id);
     if (!this.#kinds.has(kind))
       throw new StowageError('job-state', `a job of the kind ${kind} is paused by its client, not here`);
-    const { store, events, owner } = this.#parts;
-    await store.transaction(({ jobs }) => jobs.request(id, 'pause'));
+    await this.#parts.store.transaction(({ jobs }) => jobs.request(id, 'pause'));
     await this.#stop(id, PAUSED);
-    // Nobody works on one that is queued.
-    await events.write(async ({ jobs }) => {
-      const isQueued = (await jobs.find(id))?.state === 'queued';
-      return isQueued && (await jobs.update(id, owner, { state: 'paused' }, clock.now()))
-        ? [{ type: 'job', job: id }]
-        : [];
-    });
+    await this.#standStill(id, ['queued']);
     return this.get(id);
   }
 
@@ -281,6 +292,7 @@ export class JobRunner {
     const job = await this.#record(id);
     const known = error === undefined ? undefined : toStowageError(error);
     const state = known === undefined ? 'done' : isStowageError(known, 'cancelled') ? 'cancelled' : 'failed';
-    await endJob(this.#parts, job, state, known);
+    if (!(await endJob(this.#parts, job, state, known)))
+      throw new StowageError('job-state', `job ${id} has ended, or is another controller's`);
   }
 }

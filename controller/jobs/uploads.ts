@@ -17,7 +17,7 @@ import {
 import type { Upload } from '../../shared/protocol/api.ts';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { clock } from '../../shared/util/clock.ts';
-import { StowageError } from '../../shared/util/errors.ts';
+import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Inventory } from '../inventory/inventory.ts';
@@ -30,6 +30,8 @@ import type { JobRunner } from './runner.ts';
 const FINAL: ReadonlySet<string> = new Set(['invalid-image', 'too-large', 'no-space']);
 /** An upload that nobody continued for so long is given up, and its bytes with it. */
 const IDLE_MS = 24 * 3600_000;
+/** Between two tries to note that one is done. */
+const AGAIN_MS = 2000;
 
 const uploadParamsSchema = z.object({
   /** `host/pool/volume`. */
@@ -118,6 +120,11 @@ export class Uploads {
     const active = await this.#store.jobs.uploadTo(reference);
     if (active && active.createdBy === actor && JSON.stringify(active.params) === JSON.stringify(params)) {
       const spec = transferSpecSchema.parse(active.notes);
+      if (spec.allowUsed !== request.allowUsed)
+        throw new StowageError(
+          'volume-in-use',
+          `job ${active.id} uploads to it ${spec.allowUsed ? 'over what domains use' : 'only while no domain uses it'}; go on so, or cancel it`,
+        );
       try {
         return await this.#open(active.id, target.host, spec);
       } catch (error) {
@@ -155,9 +162,17 @@ export class Uploads {
     }
   }
 
+  /** Throws `fence-stale` when the upload has been ended, and its volume may be another's. */
+  async #fence(job: number, host: string, { pool, volume }: TransferSpec): Promise<number> {
+    const token = await this.#leases.ofJob(job, `${host}/${pool}/${volume}`);
+    if (token === undefined)
+      throw new StowageError('fence-stale', `the upload, job ${job}, has ended; begin it again`);
+    return token;
+  }
+
   async #open(job: number, host: string, spec: TransferSpec): Promise<Upload> {
     const agent = await this.#fleet.client(host);
-    const fence = await this.#leases.ofJob(job, `${host}/${spec.pool}/${spec.volume}`);
+    const fence = await this.#fence(job, host, spec);
     const status = await agent.json(transferStatusSchema, '/v1/transfers', {
       method: 'POST',
       json: spec,
@@ -236,22 +251,32 @@ export class Uploads {
 
   /** Makes the complete upload the volume. After an error of the bytes themselves the upload is over. */
   async commit(host: string, upload: Upload, digest: string | undefined): Promise<Volume> {
+    const volume = await this.#commit(host, upload, digest);
+    // From here on it is the volume, whatever can be noted of that now.
+    const { pool } = upload.spec;
+    await this.#inventory.shows({ host, pool, volume: volume.name }, volume.etag).catch(() => undefined);
+    await this.#done(upload.job);
+    return volume;
+  }
+
+  /** Notes that an upload is done; when that cannot be, tries again later. */
+  async #done(job: number): Promise<void> {
+    await this.#end(job).catch((error) => {
+      if (isStowageError(error, 'job-state')) return;
+      clock.after(AGAIN_MS, () => void this.#done(job), false);
+    });
+  }
+
+  async #commit(host: string, upload: Upload, digest: string | undefined): Promise<Volume> {
     const agent = await this.#fleet.client(host);
     const { spec } = upload;
-    const fence = await this.#leases.ofJob(upload.job, `${host}/${spec.pool}/${spec.volume}`);
     try {
+      const fence = await this.#fence(upload.job, host, spec);
       const { volume } = await agent.json(
         z.object({ volume: volumeSchema }),
         `/v1/transfers/${spec.id}/commit`,
-        {
-          method: 'POST',
-          json: { digest },
-          fence,
-          patient: true,
-        },
+        { method: 'POST', json: { digest }, fence, patient: true },
       );
-      await this.#inventory.shows({ host, pool: spec.pool, volume: volume.name }, volume.etag);
-      await this.#end(upload.job);
       return volume;
     } catch (error) {
       const passing =
@@ -292,9 +317,12 @@ export class Uploads {
       );
   }
 
+  /** Gives up the uploads that nobody has continued for a day, and their bytes with them. */
   async dropIdle(): Promise<void> {
-    const rows = await this.#store.jobs.uploadsUntouchedSince(clock.now() - IDLE_MS);
-    for (const row of rows)
-      await this.#end(row.id, new StowageError('cancelled', 'nobody continued the upload for a day'));
+    for (const { id } of await this.#store.jobs.uploadsUntouchedSince(clock.now() - IDLE_MS))
+      await this.cancelJob(id, new StowageError('cancelled', 'nobody continued the upload for a day')).catch(
+        // It is being put in place, or was continued.
+        () => undefined,
+      );
   }
 }

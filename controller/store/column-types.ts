@@ -4,7 +4,9 @@ interface ColumnTypes {
   /** Compared byte by byte, as a page of a list is found by its key. */
   text: 'text' | RawBuilder<unknown>;
   /** A primary key that the store numbers, upwards. */
-  id: { type: 'integer' | 'serial'; build(column: ColumnDefinitionBuilder): ColumnDefinitionBuilder };
+  id: { type: 'integer' | 'bigserial'; build(column: ColumnDefinitionBuilder): ColumnDefinitionBuilder };
+  /** Of such a key in another table. */
+  reference: 'integer' | 'bigint';
 }
 
 export const isPostgres = (db: Kysely<unknown>): boolean =>
@@ -13,6 +15,14 @@ export const isPostgres = (db: Kysely<unknown>): boolean =>
 /** How a store calls the types of columns that SQLite and PostgreSQL call differently. */
 export function columnTypes(db: Kysely<unknown>): ColumnTypes {
   return isPostgres(db)
-    ? { text: sql`text collate "C"`, id: { type: 'serial', build: (column) => column.primaryKey() } }
-    : { text: 'text', id: { type: 'integer', build: (column) => column.primaryKey().autoIncrement() } };
+    ? {
+        text: sql`text collate "C"`,
+        id: { type: 'bigserial', build: (column) => column.primaryKey() },
+        reference: 'bigint',
+      }
+    : {
+        text: 'text',
+        id: { type: 'integer', build: (column) => column.primaryKey().autoIncrement() },
+        reference: 'integer',
+      };
 }

@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import { StowageError } from '../../shared/util/errors.ts';
 import { isPostgres } from './column-types.ts';
 import type { Database } from './schema.ts';
-import type { Store } from './store.ts';
+import { Store } from './store.ts';
 
 /** In an order in which no row comes before one that it names. */
 const TABLES = [
@@ -25,10 +25,14 @@ const NUMBERED = { jobs: 'id', leases: 'id', events: 'seq' } as const;
 const BATCH = 500;
 
 /**
- * Copies everything into an empty store, all or nothing, and compares the number of rows. Gives that number by table. Throws
- * `store-not-empty`. Nobody must work with either store meanwhile.
+ * Copies everything into an empty store, all or nothing: when the numbers of rows differ, or `check` refuses the copy, nothing
+ * is there. Gives the number of rows by table. Throws `store-not-empty`. Nobody must work with either store meanwhile.
  */
-export async function copyStore(from: Store, to: Store): Promise<Record<string, number>> {
+export async function copyStore(
+  from: Store,
+  to: Store,
+  check: (copy: Store) => Promise<void>,
+): Promise<Record<string, number>> {
   return to.db.transaction().execute(async (target) => {
     for (const table of TABLES)
       if (await target.selectFrom(table).select(sql`1`.as('one')).limit(1).executeTakeFirst())
@@ -65,6 +69,7 @@ export async function copyStore(from: Store, to: Store): Promise<Record<string, 
         await sql`select setval(pg_get_serial_sequence(${table}, ${column}), max(${sql.ref(column)})) from ${sql.table(table)} having max(${sql.ref(column)}) is not null`.execute(
           target,
         );
+    await check(new Store(target));
     return counts;
   });
 }

@@ -8,7 +8,7 @@ type Database = Kysely<unknown>;
 const first: Migration = {
   async up(db: Database) {
     const { schema } = db;
-    const { text, id } = columnTypes(db);
+    const { text, id, reference } = columnTypes(db);
     await schema
       .createTable('hosts')
       .addColumn('id', text, (c) => c.primaryKey())
@@ -81,7 +81,7 @@ const first: Migration = {
     await schema.createIndex('jobs_state').on('jobs').column('state').execute();
     await schema
       .createTable('job_steps')
-      .addColumn('job_id', 'integer', (c) => c.notNull().references('jobs.id').onDelete('cascade'))
+      .addColumn('job_id', reference, (c) => c.notNull().references('jobs.id').onDelete('cascade'))
       .addColumn('number', 'integer', (c) => c.notNull())
       .addColumn('name', text, (c) => c.notNull())
       .addColumn('started_at', 'bigint', (c) => c.notNull())
@@ -95,7 +95,7 @@ const first: Migration = {
       .addColumn('mode', text, (c) => c.notNull())
       .addColumn('token', 'bigint', (c) => c.notNull())
       .addColumn('holder', text, (c) => c.notNull())
-      .addColumn('job_id', 'integer')
+      .addColumn('job_id', reference)
       .addColumn('acquired_at', 'bigint', (c) => c.notNull())
       .execute();
     await schema.createIndex('leases_volume').on('leases').column('volume').execute();
@@ -187,7 +187,7 @@ const placesAndRevisions: Migration = {
 const claimsAndEvents: Migration = {
   async up(db: Database) {
     const { schema } = db;
-    const { text, id } = columnTypes(db);
+    const { text, id, reference } = columnTypes(db);
     await completeDocuments(db as Kysely<Before>);
     await schema
       .alterTable('tokens')
@@ -204,7 +204,7 @@ const claimsAndEvents: Migration = {
       .execute();
     await schema
       .createTable('job_hosts')
-      .addColumn('job_id', 'integer', (c) => c.notNull().references('jobs.id').onDelete('cascade'))
+      .addColumn('job_id', reference, (c) => c.notNull().references('jobs.id').onDelete('cascade'))
       .addColumn('host', text, (c) => c.notNull())
       .addColumn('state', text, (c) => c.notNull())
       .addPrimaryKeyConstraint('job_hosts_key', ['job_id', 'host'])
@@ -222,6 +222,9 @@ const claimsAndEvents: Migration = {
       .addColumn('pool', text)
       .addColumn('name', text)
       .execute();
+    await schema.createIndex('audit_at').on('audit').column('at').execute();
+    await schema.createIndex('hosts_agent').on('hosts').column('agent_id').execute();
+    await schema.createIndex('jobs_owner').on('jobs').column('owner').execute();
     await schema.createIndex('audit_actor').on('audit').columns(['actor', 'seq']).execute();
     await schema.createIndex('audit_target').on('audit').columns(['target', 'seq']).execute();
   },

@@ -1,7 +1,9 @@
 import { type Dialect, Kysely } from 'kysely';
 import { Migrator } from 'kysely/migration';
+import pLimit from 'p-limit';
 import { postgresDialect } from './dialects/postgres.ts';
 import { sqliteDialect } from './dialects/sqlite.ts';
+import { isPostgresUrl } from './location.ts';
 import { MIGRATIONS } from './migrations.ts';
 import { AuditReader, AuditWriter } from './repositories/audit.ts';
 import { EventReader, EventWriter } from './repositories/events.ts';
@@ -29,6 +31,8 @@ export interface Transaction {
 export class Store {
   /** For what concerns the whole store, such as copying it. */
   readonly db: Kysely<Database>;
+  /** Those of this process wait here, so that only one connection waits for those of others. */
+  readonly #turn = pLimit(1);
   readonly audit: AuditReader;
   readonly events: EventReader;
   readonly hosts: HostReader;
@@ -55,7 +59,7 @@ export class Store {
    * what `work` has read nobody else changes before it ends. It must not wait for anything but the store.
    */
   transaction<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
-    return this.db.transaction().execute((db) =>
+    const write = (db: Kysely<Database>): Promise<T> =>
       work({
         audit: new AuditWriter(db),
         events: new EventWriter(db),
@@ -65,8 +69,8 @@ export class Store {
         pools: new PoolWriter(db),
         tokens: new TokenWriter(db),
         volumes: new VolumeWriter(db),
-      }),
-    );
+      });
+    return this.#turn(() => this.db.transaction().execute(write));
   }
 
   close(): Promise<void> {
@@ -74,10 +78,8 @@ export class Store {
   }
 }
 
-const isUrl = (location: string): boolean => /^postgres(ql)?:\/\//.test(location);
-
 function dialectOf(location: string): Dialect {
-  return isUrl(location) ? postgresDialect(location) : sqliteDialect(location);
+  return isPostgresUrl(location) ? postgresDialect(location) : sqliteDialect(location);
 }
 
 /**

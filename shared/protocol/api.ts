@@ -125,7 +125,7 @@ export const jobSchema = z.object({
   /** When it ran for the first time. */
   startedAt: z.number().optional(),
   endedAt: z.number().optional(),
-  /** How many jobs come before it, for one that is queued. */
+  /** How many jobs come before it, for one that is queued; 1000 for more. */
   queuePosition: z.number().int().optional(),
 });
 export type Job = z.infer<typeof jobSchema>;
@@ -207,7 +207,8 @@ export type AuditVerdict = z.infer<typeof auditVerdictSchema>;
 const place = { host: nameSchema, pool: nameSchema };
 /**
  * A change of the fleet. `seq` rises with every event: a reader that was cut asks for what came `since` the last one it had.
- * `now` is the thing as it is when the event is sent, which may be later than the change; without it the thing is gone.
+ * `now` is the thing as it is when the event is sent, which may be later than the change; without it the thing is gone, and so
+ * is everything in it, of which no events are sent.
  */
 export const fleetEventSchema = z.discriminatedUnion('type', [
   z.object({ seq: z.number(), type: z.literal('host'), host: nameSchema, now: hostSchema.optional() }),

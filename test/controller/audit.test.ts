@@ -113,6 +113,13 @@ for (const kind of STORES)
       assert.equal((await room.trail.verify()).ok, false);
     });
 
+    test('what is appended while it is verified is no tampering', async () => {
+      await using room = await trailOf(kind, 1200);
+      const verifying = room.trail.verify();
+      for (let index = 0; index < 5; index++) await room.trail.append(entry(`meanwhile${index}`));
+      assert.equal((await verifying).ok, true);
+    });
+
     test('records made side by side still form one chain', async () => {
       await using room = await trailOf(kind, 0);
       await Promise.all(Array.from({ length: 50 }, (_, index) => room.trail.append(entry(`v${index}`))));

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { openStore } from '../../controller/store/store.ts';
@@ -32,7 +33,8 @@ test('a controller moves from SQLite to PostgreSQL with everything, and goes on 
   assert.match(done.stdout, /the trail is whole: \d+ records/);
   assert.match(done.stdout, /^ +4 {2}volumes$/m);
 
-  const from = await openStore(join(data, 'stowage.db'));
+  const moved = join(data, 'stowage.db.moved');
+  const from = await openStore(moved);
   const to = await openStore(target);
   for (const table of [
     'hosts',
@@ -51,11 +53,19 @@ test('a controller moves from SQLite to PostgreSQL with everything, and goes on 
   await from.close();
   await to.close();
 
+  renameSync(moved, join(data, 'stowage.db'));
   const again = await copy(data, target);
   assert.equal(again.status, 1);
   assert.match(again.stderr, /the store to copy to has hosts already/);
 
   await using controller = await TestController.start(data, [], { STOWAGE_STORE: target });
+  const second = await execute(
+    process.execPath,
+    ['controller/main.ts', '--data', join(room.path, 'other'), '--listen', '127.0.0.1:0', '--no-local-agent'],
+    { ...process.env, STOWAGE_STORE: target },
+  );
+  assert.equal(second.status, 1);
+  assert.match(second.stderr, /another controller works with this store/);
   const { id } = JSON.parse(await controller.cliOk('--json', 'vol', 'clone', 'local/default/a', 'e')) as {
     id: number;
   };

@@ -103,6 +103,7 @@ for (const kind of STORES)
       const seen: number[] = [];
       const following = (async () => {
         for await (const page of logs[0]!.follow(0, stop.signal)) {
+          assert.ok(!('lost' in page));
           seen.push(...page.map(({ seq }) => seq));
           if (seen.length >= 200) return;
         }
@@ -152,6 +153,26 @@ for (const kind of STORES)
       );
       await store!.transaction(({ hosts }) => hosts.setState('id-a', 'reachable', undefined, 2 ** 53 - 1));
       assert.equal((await other!.hosts.byName('a'))?.since, 2 ** 53 - 1);
+    });
+
+    test('a reader that falls behind what is kept is told so, and goes on', async () => {
+      await using writers = await many((await kind.create()).open);
+      const [store] = writers.stores;
+      const log = new EventLog(store!);
+      const write = async (count: number) =>
+        log.write(async () => Array.from({ length: count }, (_, job) => ({ type: 'job' as const, job })));
+      await write(600);
+      const stop = new AbortController();
+      const reading = log.follow(0, stop.signal);
+      const { value: first } = await reading.next();
+      assert.ok(first && !('lost' in first));
+      await store!.transaction(({ events }) => events.forget(500, 1000));
+      const { value: second } = await reading.next();
+      assert.deepEqual(second, { lost: 600 });
+      await write(1);
+      const { value: third } = await reading.next();
+      assert.deepEqual(third, [{ seq: 601, type: 'job', job: 0 }]);
+      stop.abort();
     });
 
     test('old events are forgotten, and who asks for them is told that they are lost', async () => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { WebSocket } from 'ws';
@@ -227,6 +228,27 @@ describe('whose rights end somewhere', () => {
     assert.ok((await list<{ id: number }>('/jobs')).every((job) => job.id !== id));
   });
 
+  test('an administrator of one pool chooses nothing of its host', async () => {
+    const token = (
+      await controller.cliOk('token', 'create', 'of-a-pool', '--role', 'admin', '--scope', 'local/mine')
+    ).trim();
+    const pool = '/hosts/local/pools/mine';
+    const json = { 'content-type': 'application/json' };
+    const definition = { ...(await controller.api<object>(pool)), target: { path: '/etc' } };
+    for (const [path, init] of [
+      [pool, { method: 'PUT', body: JSON.stringify(definition), headers: json }],
+      [`${pool}/build`, { method: 'POST', body: '{"overwrite":true}', headers: json }],
+      [pool, { method: 'DELETE' }],
+      ['/hosts/local/pools', post({ name: 'mine2', type: 'dir', target: { path: '/srv/x' } })],
+      ['/hosts/local/domains/web', {}],
+      ['/hosts/local', { method: 'DELETE' }],
+      ['/tokens', post({ name: 'more', role: 'admin' })],
+      ['/audit/export', {}],
+    ] as [string, RequestInit][])
+      assert.equal(await problemOf(await controller.fetch(path, { ...init, token })), 'forbidden', path);
+    assert.equal((await controller.fetch(pool, { token })).status, 200);
+  });
+
   test('does something only there, at both ends', async () => {
     const mine = '/hosts/local/pools/mine/volumes/v';
     await refused('/hosts/local/pools/default/volumes/v', { method: 'DELETE' });
@@ -299,6 +321,23 @@ describe('events', () => {
     socket.on('message', (data) => heard.push(String(data)));
     await until('it is told', () => heard.some((text) => text.includes('"in-between"')));
     socket.terminate();
+  });
+
+  test('no request for an upgrade ends the controller', async () => {
+    const { port } = new URL(controller.url);
+    for (const path of ['//', '/\\\\', '*', 'http://[', '/api/v1/events', '/api/v1/events?since=x'])
+      await new Promise<void>((ended) => {
+        const socket = connect(Number(port), '127.0.0.1', () =>
+          socket.write(
+            `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n`,
+          ),
+        );
+        socket
+          .once('data', () => socket.destroy())
+          .once('close', () => ended())
+          .on('error', () => undefined);
+      });
+    assert.equal((await controller.fetch('/health')).status, 200);
   });
 
   test('who asks for what is not kept any more is told so', async () => {

@@ -1,3 +1,5 @@
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import type { Doors } from '../doors.ts';
 import type { ApiHttp } from '../rest/http.ts';
@@ -13,14 +15,17 @@ export function serveEventSockets(http: ApiHttp, doors: Doors): void {
   http.addHook('preClose', async () => {
     for (const client of server.clients) client.terminate();
   });
-  http.server.on('upgrade', async (request, socket, head) => {
+  http.server.on('upgrade', (request, socket, head) => {
+    upgrade(request, socket, head).catch(() => socket.destroy());
+  });
+  const upgrade = async (request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> => {
     // Node takes its own listener away before it hands the socket over.
     socket.on('error', () => socket.destroy());
     if (webSockets.handleUpgrade(request, socket, head)) return;
     const refuse = (status: string): void =>
       void socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
-    const url = new URL(request.url ?? '/', 'http://controller');
-    if (url.pathname !== EVENTS_PATH) return refuse('404 Not Found');
+    const url = URL.parse(request.url ?? '', 'http://controller');
+    if (url?.pathname !== EVENTS_PATH) return refuse('404 Not Found');
     const { authorization } = request.headers;
     const source = request.socket.remoteAddress ?? '';
     const principal = await gate.authenticate(authorization, source, 'events').catch(() => undefined);
@@ -41,5 +46,5 @@ export function serveEventSockets(http: ApiHttp, doors: Doors): void {
         gone.signal,
       );
     });
-  });
+  };
 }

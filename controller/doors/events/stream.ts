@@ -12,33 +12,38 @@ const COMMENT_MS = 15_000;
  * `since=` does the same.
  */
 export function serveEventStream(http: ApiHttp, doors: Doors): void {
-  http.get('/api/v1/events', { schema: { hide: true } }, async (request, reply) => {
-    const { authorization, 'last-event-id': last } = request.headers;
-    const principal = await doors.gate.authenticate(authorization, request.ip, 'events');
-    const { since } = request.query as { since?: string };
-    const gone = new AbortController();
-    reply.raw.once('close', () => gone.abort());
-    reply.hijack();
-    reply.raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
-    reply.raw.flushHeaders();
-    const comment = clock.every(COMMENT_MS, () => reply.raw.write(': alive\n\n'), false);
-    try {
-      await watch(
-        doors,
-        {
-          ...{ principal, authorization },
-          since: sinceOf(since ?? String(last ?? '')),
-          async send(event) {
-            const text = `id: ${event.seq}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
-            if (!reply.raw.write(text)) await once(reply.raw, 'drain', { signal: gone.signal });
+  // It asks by itself who reads, and goes on asking.
+  http.get(
+    '/api/v1/events',
+    { config: { isPublic: true }, schema: { hide: true } },
+    async (request, reply) => {
+      const { authorization, 'last-event-id': last } = request.headers;
+      const principal = await doors.gate.authenticate(authorization, request.ip, 'events');
+      const { since } = request.query as { since?: string };
+      const gone = new AbortController();
+      reply.raw.once('close', () => gone.abort());
+      reply.hijack();
+      reply.raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+      reply.raw.flushHeaders();
+      const comment = clock.every(COMMENT_MS, () => reply.raw.write(': alive\n\n'), false);
+      try {
+        await watch(
+          doors,
+          {
+            ...{ principal, authorization },
+            since: sinceOf(since ?? String(last ?? '')),
+            async send(event) {
+              const text = `id: ${event.seq}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+              if (!reply.raw.write(text)) await once(reply.raw, 'drain', { signal: gone.signal });
+            },
+            end: () => reply.raw.destroy(),
           },
-          end: () => reply.raw.destroy(),
-        },
-        gone.signal,
-      );
-    } finally {
-      comment.stop();
-      reply.raw.end();
-    }
-  });
+          gone.signal,
+        );
+      } finally {
+        comment.stop();
+        reply.raw.end();
+      }
+    },
+  );
 }

@@ -1,15 +1,16 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { toStowageError } from '../../../shared/util/errors.ts';
 import type { Action } from '../../actions/action.ts';
-import { authorize } from '../../actions/perform.ts';
+import { authorize, targetOf } from '../../actions/perform.ts';
 import { CONTROLLER, type Principal } from '../../auth/principal.ts';
 import type { Doors } from '../doors.ts';
 import type { ApiHttp } from './http.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** What the route does; one without an action is for everybody. */
+    /** What the route does. */
     action?: Action;
+    /** It may be called without a token. */
     isPublic?: boolean;
   }
 }
@@ -22,18 +23,25 @@ export function guardAccess(http: ApiHttp, { gate, services }: Doors): void {
   http.decorateRequest('principal');
   http.decorateRequest('source', '');
 
+  http.addHook('onRoute', ({ url, config }) => {
+    if (!config?.action && !config?.isPublic)
+      throw new Error(`${url} neither does an action nor is it public`);
+  });
+
   /** Whoever is being answered: what a token began ends with it. */
   const active = new Set<{ request: FastifyRequest; reply: FastifyReply }>();
   services.tokens.on('revoked', (id) => {
+    // What is still being sent, in either direction, ends here; a change that is being made is made.
     for (const { request, reply } of active)
-      if (request.principal.id === id && reply.raw.headersSent) reply.raw.destroy();
+      if (request.principal.id === id && (reply.raw.headersSent || !request.raw.complete))
+        reply.raw.destroy();
   });
 
   http.addHook('onRequest', async (request, reply) => {
     request.principal = ANYBODY;
     request.source = request.ip;
     const { action, isPublic } = request.routeOptions.config;
-    if (request.is404 || !action || isPublic) return;
+    if (request.is404 || isPublic || !action) return;
     request.principal = await gate.authenticate(request.headers.authorization, request.source, action.name);
     const params = request.params as Record<string, string>;
     try {
@@ -44,7 +52,7 @@ export function guardAccess(http: ApiHttp, { gate, services }: Doors): void {
         actor: request.principal.name,
         source: request.source,
         action: action.name,
-        target: [params.host, params.pool, params.domain, params.volume].filter(Boolean).join('/'),
+        target: targetOf(params),
         outcome: 'refused',
         detail: `${message} [${code}]`,
       });

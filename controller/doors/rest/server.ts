@@ -30,8 +30,9 @@ export async function createRestServer(doors: Doors, logger: FastifyBaseLogger):
     });
   }
   serveData(http, doors);
-  http.get('/api/v1/openapi.json', { schema: { hide: true } }, () => http.swagger());
-  http.get('/api/v1/health', () => ({ status: 'ok' }));
+  const config = { isPublic: true };
+  http.get('/api/v1/openapi.json', { config, schema: { hide: true } }, () => http.swagger());
+  http.get('/api/v1/health', { config }, () => ({ status: 'ok' }));
   serveEventStream(http, doors);
   serveEventSockets(http, doors);
   await http.ready();

@@ -183,7 +183,7 @@ async function commit(context: Context, again = true): Promise<void> {
   const fence = await context.fence(context.params.target);
   const path = `/v1/transfers/${spec!.id}/commit`;
   try {
-    await agent.send(path, { method: 'POST', json: { digest }, fence, patient: true });
+    await agent.send(path, { method: 'POST', json: { digest }, fence, signal: context.halt, patient: true });
   } catch (error) {
     if (!again || !isStowageError(error, 'upload-offset')) throw error;
     // The sink was killed between its last answer and its last fdatasync: what it lost is sent again.

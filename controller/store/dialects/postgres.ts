@@ -6,6 +6,10 @@ const WRITER_LOCK = 7_070_001;
 /** A controller that stands still in a transaction does not hold up the others for longer. */
 const IDLE_MS = 10_000;
 const CONNECT_MS = 10_000;
+/** Longer than {@link IDLE_MS}: whoever stands still has been put out by then. */
+const LOCK_MS = 20_000;
+/** A server that does not answer. */
+const STATEMENT_MS = 60_000;
 const BIGINT_OID = 20;
 
 /** Opens a store on PostgreSQL. Nothing is connected before the first statement. */
@@ -15,6 +19,9 @@ export function postgresDialect(url: string): PostgresDialect {
     max: 8,
     connectionTimeoutMillis: CONNECT_MS,
     idle_in_transaction_session_timeout: IDLE_MS,
+    lock_timeout: LOCK_MS,
+    statement_timeout: STATEMENT_MS,
+    keepAlive: true,
     application_name: 'stowage-controller',
     types: {
       // Sizes and times are below 2^53.

@@ -31,7 +31,25 @@ export class AuditReader {
     if (since !== undefined) query = query.where('at', '>=', since);
     if (actor !== undefined) query = query.where('actor', '=', actor);
     if (host !== undefined) query = query.where((eb) => placeInScopes(eb, [host], 'target'));
-    if (scopes.length > 0) query = query.where((eb) => placeInScopes(eb, scopes, 'target'));
+    if (scopes.length > 0)
+      query = query.where((eb) =>
+        eb.or([
+          placeInScopes(
+            eb,
+            scopes.filter((scope) => !scope.includes('/')),
+            'target',
+          ),
+          // A domain is named as a pool is, and is the host's.
+          eb.and([
+            placeInScopes(
+              eb,
+              scopes.filter((scope) => scope.includes('/')),
+              'target',
+            ),
+            eb('action', 'not like', 'domain.%'),
+          ]),
+        ]),
+      );
     if (after !== undefined) return query.where('seq', '>', after).orderBy('seq').execute();
     return (await query.orderBy('seq', 'desc').execute()).reverse();
   }

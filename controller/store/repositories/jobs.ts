@@ -42,6 +42,12 @@ export interface JobFilter {
   scopes?: readonly string[];
 }
 
+/** `away`: a host without which the job cannot run. */
+export interface Turn {
+  has: boolean;
+  away?: string;
+}
+
 const UNENDED: readonly JobState[] = ['queued', 'running', 'waiting', 'paused'];
 
 function jobOf(row: JobRow): JobRecord {
@@ -97,7 +103,10 @@ export class JobReader {
     if (before !== undefined) query = query.where('id', '<', before);
     if (scopes.length > 0)
       query = query.where((eb) =>
-        eb.or([placeInScopes(eb, scopes, 'target'), placeInScopes(eb, scopes, 'source')]),
+        eb.and([
+          placeInScopes(eb, scopes, 'target'),
+          eb.or([eb('source', 'is', null), placeInScopes(eb, scopes, 'source')]),
+        ]),
       );
     return (await query.orderBy('id', 'desc').limit(limit).execute()).map(jobOf);
   }
@@ -164,19 +173,28 @@ export class JobReader {
     return rows.map(jobOf);
   }
 
-  /** How many queued jobs are older than one, and jobs run, on the busiest of its hosts. */
-  async ahead(
-    job: Pick<JobRecord, 'id' | 'source' | 'target'>,
-    most = Number.MAX_SAFE_INTEGER,
-  ): Promise<number> {
+  /** How many jobs have their turn before one, on the busiest of its hosts: those that run, and queued ones that are older; at most `most`. */
+  async ahead(job: Pick<JobRecord, 'id' | 'source' | 'target'>, most: number): Promise<number> {
     let ahead = 0;
     for (const host of hostsOf(job)) {
-      const turn = this.db.selectFrom('job_hosts').select('job_id').where('host', '=', host).limit(most);
-      const running = turn.where('state', '=', 'running').where('job_id', '!=', job.id);
-      const older = turn.where('state', '=', 'queued').where('job_id', '<', job.id);
-      ahead = Math.max(ahead, (await running.execute()).length + (await older.execute()).length);
+      const turns = this.db.selectFrom('job_hosts').select('job_id').where('host', '=', host).limit(most);
+      const running = await turns.where('state', '=', 'running').where('job_id', '!=', job.id).execute();
+      const older = await turns.where('state', '=', 'queued').where('job_id', '<', job.id).execute();
+      ahead = Math.max(ahead, Math.min(most, running.length + older.length));
     }
     return ahead;
+  }
+
+  /** Whether a job may run now: all its hosts are there, and none has `perHost` jobs before it. */
+  async turn(job: Pick<JobRecord, 'id' | 'source' | 'target'>, perHost: number): Promise<Turn> {
+    const away = await this.db
+      .selectFrom('hosts')
+      .select('name')
+      .where('name', 'in', [...hostsOf(job)])
+      .where('state', '!=', 'reachable')
+      .executeTakeFirst();
+    if (away) return { has: false, away: away.name };
+    return { has: (await this.ahead(job, perHost)) < perHost };
   }
 
   /** The oldest queued jobs of each of some hosts, or of every host: those whose turn may have come. */

@@ -89,14 +89,15 @@ export class LeaseWriter extends LeaseReader {
   }
 
   /**
-   * Those that nobody holds any more: of requests to a controller that has been started again, and of jobs that have ended.
+   * Those that nobody holds any more when a controller starts: of requests, which ended with the process that served them, and
+   * of jobs that have ended.
    */
-  async removeOrphans(owner: string): Promise<void> {
+  async removeOrphans(): Promise<void> {
     await this.db
       .deleteFrom('leases')
       .where((eb) =>
         eb.or([
-          eb.and([eb('job_id', 'is', null), eb.or([eb('owner', 'is', null), eb('owner', '=', owner)])]),
+          eb('job_id', 'is', null),
           eb(
             'job_id',
             'not in',
