@@ -1,6 +1,7 @@
 import { createPrivateKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import type { Server } from 'node:http';
 import { join } from 'node:path';
+import { TLSSocket } from 'node:tls';
 import { createWebSocketStream, WebSocket } from 'ws';
 import {
   LINK_PATH,
@@ -70,6 +71,8 @@ function openStream(
 ): void {
   const socket = new WebSocket(websocketUrl(options.controller, `${STREAM_PATH}/${stream}`), {
     perMessageDeflate: false,
+    // Without an authority's word the secret of the link has to be shown.
+    rejectUnauthorized: secret === undefined,
   });
   socket.once('open', () => {
     const duplex = createWebSocketStream(socket);
@@ -102,11 +105,11 @@ async function session(
   const socket = new WebSocket(websocketUrl(options.controller, LINK_PATH), {
     perMessageDeflate: false,
     maxPayload: 64 << 10,
+    rejectUnauthorized: false,
   });
   const send = (message: LinkMessage): void => socket.send(JSON.stringify(message));
   const linkKey = new LinkKey();
-  // Over HTTPS the server's certificate was checked, and nobody reads along.
-  const sealed = new URL(options.controller).protocol !== 'https:';
+  let sealed = true;
   let secret: string | undefined;
   let controllerKey: string | undefined;
   let welcome = false;
@@ -129,6 +132,11 @@ async function session(
     });
     socket.once('error', (error) => end(error.message));
     socket.once('close', (_code, reason) => end(reason.toString() || 'the controller closed the link'));
+    // Where an authority vouches for the server nobody reads along; else the streams are sealed by the keys of the link, and whose
+    // certificate it is does not matter: both ends prove who they are.
+    socket.once('upgrade', ({ socket: under }) => {
+      sealed = !(under instanceof TLSSocket && under.authorized);
+    });
     socket.once('open', () => send({ type: 'hello', version: 2, linkKey: linkKey.publicKey, sealed }));
 
     /** Nothing of ours is sent before the controller has shown that it is the one; throws where it does not. */

@@ -5,7 +5,7 @@ import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
-import { clock } from '../shared/util/clock.ts';
+import { clock, sleep } from '../shared/util/clock.ts';
 import { toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
 import { doctor } from './doctor.ts';
@@ -23,8 +23,17 @@ function bundleHash(): string {
   return path.endsWith('.ts') ? '' : createHash('sha256').update(readFileSync(path)).digest('hex');
 }
 
+/** Whoever stops an agent does not wait much longer. */
+const CLOSE_MS = 3000;
+
 function log(message: string): void {
   process.stderr.write(`${new Date(clock.now()).toISOString()} ${message}\n`);
+}
+
+/** Ends the process: nothing that does not close keeps it, as what counts is durable at each moment. */
+async function end(closing: Promise<void>): Promise<void> {
+  await Promise.race([closing, sleep(CLOSE_MS)]);
+  process.exit(0);
 }
 
 function untilSignalled(): AbortSignal {
@@ -50,7 +59,7 @@ program
     const running = await createAgent(options.state, { version: VERSION, bundle: bundleHash() });
     await listen(running.server, path);
     log(`agent ${running.agent.state.agentId} answers on ${path}`);
-    untilSignalled().addEventListener('abort', () => void running.close().then(() => process.exit(0)));
+    untilSignalled().addEventListener('abort', () => void end(running.close()));
   });
 
 program
@@ -71,8 +80,7 @@ program
       running.server,
       signal,
     );
-    await running.close();
-    process.exit(0);
+    await end(running.close());
   });
 
 program

@@ -7,7 +7,9 @@ import { AuditTrail } from './audit/trail.ts';
 import { Gate } from './auth/gate.ts';
 import { Tokens } from './auth/tokens.ts';
 import type { Doors } from './doors/doors.ts';
+import type { Certificate } from './doors/rest/certificate.ts';
 import { createRestServer } from './doors/rest/server.ts';
+import { sourceThrough } from './doors/source.ts';
 import { EventLog } from './events/event-log.ts';
 import { FleetEvents } from './events/fleet-events.ts';
 import { agentPayload } from './hosts/bundle.ts';
@@ -35,6 +37,10 @@ export interface ControllerOptions {
   logLevel: string;
   /** So many jobs work on one host at a time. */
   jobsPerHost: number;
+  /** The API speaks TLS with it; plain HTTP without. */
+  certificate?: Certificate;
+  /** Addresses and networks of proxies whose `X-Forwarded-For` counts. */
+  trustedProxies: readonly string[];
 }
 
 /** A running controller. */
@@ -68,6 +74,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
     gate: new Gate(tokens, audit),
     fleetEvents: new FleetEvents({ events, fleet, inventory, jobs }),
     webSockets,
+    sourceOf: sourceThrough(options.trustedProxies),
   };
 
   jobs.register(migrate);
@@ -87,7 +94,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
     keepHouse().catch((error) => logger.warn(error, 'housekeeping failed'));
   });
 
-  const http = await createRestServer(doors, logger);
+  const http = await createRestServer(doors, logger, options.certificate);
   await leases.dropOrphans();
   await uploads.dropUnbegun();
   await fleet.start();

@@ -5,13 +5,17 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { z } from 'zod';
-import { sleep } from '../shared/util/clock.ts';
+import { clock, sleep } from '../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
+import { ACTIONS } from './actions/index.ts';
+import { perform } from './actions/perform.ts';
 import { AuditTrail } from './audit/trail.ts';
+import { CONTROLLER } from './auth/principal.ts';
 import { installCommand } from './cli/install.ts';
 import { count } from './cli/numbers.ts';
 import { type Controller, startController } from './controller.ts';
+import { type Certificate, ownCertificate, readCertificate } from './doors/rest/certificate.ts';
 import { LocalAgent } from './hosts/local-agent.ts';
 import { copyStore } from './store/copy.ts';
 import { keepStore } from './store/exclusive.ts';
@@ -19,6 +23,7 @@ import { isPostgresUrl } from './store/location.ts';
 import { lockData } from './store/lock.ts';
 import { openStore } from './store/store.ts';
 
+const CLOSE_MS = 10_000;
 const STORE_FILE = 'stowage.db';
 const DEFAULT_DATA = process.env.STOWAGE_DATA ?? join(homedir(), '.local/share/stowage');
 
@@ -36,6 +41,10 @@ interface Options {
   localAgent: boolean;
   logLevel: string;
   jobsPerHost: number;
+  tls?: boolean;
+  tlsCert?: string;
+  tlsKey?: string;
+  trustProxy?: string;
 }
 
 /** The administrator's token, kept where only its owner can read it: made at the first start, and when it is in force no more. */
@@ -68,20 +77,25 @@ async function adminToken(controller: Controller, dataDirectory: string): Promis
   return secret;
 }
 
+/** With which the API speaks TLS, if it does. */
+async function certificateOf({ tls, tlsCert, tlsKey, data }: Options): Promise<Certificate | undefined> {
+  if (tlsCert !== undefined && tlsKey !== undefined) return readCertificate(tlsCert, tlsKey);
+  if (tlsCert !== undefined || tlsKey !== undefined)
+    throw new StowageError('invalid-argument', '--tls-cert and --tls-key come together');
+  return tls ? ownCertificate(data) : undefined;
+}
+
 /** Waits for the local host and gives it a first pool when it has none. */
-async function firstPool(controller: Controller, token: string, directory: string): Promise<void> {
+async function firstPool(controller: Controller, directory: string): Promise<void> {
   const { fleet, inventory } = controller.services;
   for (let attempt = 0; attempt < 100 && (await fleet.get('local')).state !== 'reachable'; attempt++)
     await sleep(100);
   const agent = await fleet.client('local');
   if ((await agent.json(z.array(z.unknown()), '/v1/pools')).length > 0) return;
-  // By the API like anybody, so that it is on record.
-  const response = await fetch(`${controller.url}/api/v1/hosts/local/pools`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ name: 'default', type: 'dir', target: { path: directory } }),
-  });
-  if (!response.ok) throw new Error(`the first pool could not be made: ${await response.text()}`);
+  // As anybody does it, so that it is on record.
+  const call = { principal: CONTROLLER, source: 'controller', signal: new AbortController().signal };
+  const pool = { host: 'local', name: 'default', type: 'dir', target: { path: directory } };
+  await perform(controller.services, ACTIONS.get('pool.create')!, pool, call);
   for (let attempt = 0; attempt < 50 && (await inventory.pools({ host: 'local' })).length === 0; attempt++)
     await sleep(50);
 }
@@ -91,6 +105,7 @@ async function serve(given: Options): Promise<void> {
   const [host = '127.0.0.1', port = '7070'] = options.listen.split(/:(?=\d+$)/);
   mkdirSync(options.data, { recursive: true, mode: 0o700 });
   const unlock = lockData(options.data);
+  const certificate = await certificateOf(options);
   const store = storeUrl() ?? join(options.data, STORE_FILE);
   const letGo = await keepStore(store, (reason) => {
     process.stderr.write(`stowage-controller: ${reason}\n`);
@@ -104,6 +119,8 @@ async function serve(given: Options): Promise<void> {
     port: Number(port),
     logLevel: options.logLevel,
     jobsPerHost: options.jobsPerHost,
+    certificate,
+    trustedProxies: options.trustProxy?.split(',').map((each) => each.trim()) ?? [],
     store,
   }).catch(async (error) => {
     // Nobody would be there to end it.
@@ -111,12 +128,12 @@ async function serve(given: Options): Promise<void> {
     throw error;
   });
   const token = await adminToken(controller, options.data);
-  writeFileSync(join(options.data, 'client.json'), JSON.stringify({ url: controller.url, token }), {
-    mode: 0o600,
-  });
+  const fingerprint = certificate?.selfSigned ? certificate.fingerprint : undefined;
+  const client = JSON.stringify({ url: controller.url, token, fingerprint });
+  writeFileSync(join(options.data, 'client.json'), client, { mode: 0o600 });
   if (localAgent) {
     await controller.services.fleet.addLocal('local', localAgent.socket);
-    await firstPool(controller, token, join(options.data, 'pools/default'));
+    await firstPool(controller, join(options.data, 'pools/default'));
   }
   const command = await installCommand(join(options.data, 'bin')).catch((error: Error) => {
     process.stderr.write(`stowage-controller: the command cannot be put in place: ${error.message}\n`);
@@ -128,13 +145,15 @@ async function serve(given: Options): Promise<void> {
   API         ${controller.url}/api/v1   (OpenAPI: ${controller.url}/api/v1/openapi.json)
 
   export STOWAGE_URL=${controller.url}
-  export STOWAGE_TOKEN=${token}
+  export STOWAGE_TOKEN=${token}${fingerprint ? `\n  export STOWAGE_FINGERPRINT=${fingerprint}` : ''}
 
   command     ${command}
 
 Then, in another shell:  npx stowage pool list
 or, from everywhere:     ln -s ${command} /usr/local/bin/stowage`);
   const stop = async (): Promise<void> => {
+    // What is recorded goes on at the next start; nothing that does not answer keeps us.
+    clock.after(CLOSE_MS, () => process.exit(1), false);
     await controller.close();
     await localAgent?.stop();
     await letGo();
@@ -185,6 +204,10 @@ const program = new Command('stowage-controller')
   .option('--listen <host:port>', 'where the API answers', process.env.STOWAGE_LISTEN ?? '127.0.0.1:7070')
   .option('--no-local-agent', 'run no agent on this machine')
   .option('--jobs-per-host <count>', 'jobs that work on a host at a time', count, 2)
+  .option('--tls', 'speak TLS, with a certificate of our own, which clients know by its fingerprint')
+  .option('--tls-cert <file>', 'speak TLS with this certificate, PEM, the chain behind it')
+  .option('--tls-key <file>', 'its key, PEM')
+  .option('--trust-proxy <addresses>', 'proxies whose X-Forwarded-For counts, such as 127.0.0.1,10.0.0.0/8')
   .option('--log-level <level>', 'of the JSON log on standard error', process.env.STOWAGE_LOG ?? 'warn')
   .addHelpText(
     'after',

@@ -73,8 +73,7 @@ export function auditCommand(): Command {
     .description('all records as JSON lines')
     .action(async () => {
       const response = await call('/audit/export');
-      for await (const piece of response.body as unknown as AsyncIterable<Uint8Array>)
-        process.stdout.write(piece);
+      for await (const piece of response) process.stdout.write(piece as Buffer);
     });
   return audit;
 }

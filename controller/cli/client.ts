@@ -5,6 +5,8 @@ import { request as httpsRequest } from 'node:https';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
+import { WebSocket } from 'ws';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
 
@@ -22,29 +24,66 @@ export function exitStatusOf(error: StowageError): number {
 interface Credentials {
   url: string;
   token: string;
+  /** Of the certificate of a controller that vouches for itself, `AB:CD:…`. */
+  fingerprint?: string;
 }
 
 /** From the environment; else, for the user who started a controller on this machine, from its data directory. */
 function credentials(): Credentials {
-  const { STOWAGE_URL, STOWAGE_TOKEN } = process.env;
+  const { STOWAGE_URL, STOWAGE_TOKEN, STOWAGE_FINGERPRINT: fingerprint } = process.env;
   if (STOWAGE_URL && !/^https?:\/\//.test(URL.parse(STOWAGE_URL)?.href ?? ''))
     throw new StowageError(
       'invalid-argument',
       `STOWAGE_URL is '${STOWAGE_URL}', which is no URL such as http://127.0.0.1:7070`,
     );
-  if (STOWAGE_URL && STOWAGE_TOKEN) return { url: STOWAGE_URL, token: STOWAGE_TOKEN };
+  if (STOWAGE_URL && STOWAGE_TOKEN) return { url: STOWAGE_URL, token: STOWAGE_TOKEN, fingerprint };
   const path = join(process.env.STOWAGE_DATA ?? join(homedir(), '.local/share/stowage'), 'client.json');
   try {
     const stored = JSON.parse(readFileSync(path, 'utf8')) as Credentials;
     // Its token is for that controller alone.
     if (STOWAGE_URL === undefined || new URL(STOWAGE_URL).href === new URL(stored.url).href)
-      return { url: stored.url, token: STOWAGE_TOKEN ?? stored.token };
+      return {
+        url: stored.url,
+        token: STOWAGE_TOKEN ?? stored.token,
+        fingerprint: fingerprint ?? stored.fingerprint,
+      };
     throw new Error('another controller');
   } catch {
     throw new StowageError(
       'unauthenticated',
       'set STOWAGE_URL and STOWAGE_TOKEN; the controller prints both when it starts',
     );
+  }
+}
+
+let trusted: Promise<ConnectionOptions> | undefined;
+
+/** How the controller is connected to: by TLS only one that has the certificate of the fingerprint, where there is one. */
+function connectionOptions(): Promise<ConnectionOptions> {
+  trusted ??= pinned(credentials());
+  return trusted;
+}
+
+async function pinned({ url, fingerprint }: Credentials): Promise<ConnectionOptions> {
+  const { protocol, hostname, port } = new URL(url);
+  if (protocol !== 'https:' || fingerprint === undefined) return {};
+  const host = hostname.replace(/^\[|\]$/g, '');
+  // Nothing is sent here: it is only looked at what is shown.
+  const socket = connectTls({ host, port: Number(port || 443), rejectUnauthorized: false });
+  try {
+    await once(socket, 'secureConnect').catch((error: Error) => {
+      throw unreachable(url, error);
+    });
+    const shown = socket.getPeerX509Certificate();
+    if (shown?.fingerprint256 !== fingerprint.toUpperCase())
+      throw new StowageError(
+        'host-key-mismatch',
+        `what answers at ${url} shows the certificate ${shown?.fingerprint256}, and not ${fingerprint}; nothing was sent`,
+      );
+    // From now on only this one; whose name stands in it does not matter then.
+    return { ca: shown.toString(), checkServerIdentity: () => undefined };
+  } finally {
+    socket.destroy();
   }
 }
 
@@ -55,12 +94,17 @@ export interface CallOptions {
   xml?: string;
   /** What the answer shall be; JSON when absent. */
   accept?: string;
+  /** Bytes to send, of a content type. */
+  upload?: { type: string; body: AsyncIterable<Uint8Array> };
   signal?: AbortSignal;
 }
 
 function unreachable(url: string, error: Error): StowageError {
   const cause = error.cause instanceof Error ? error.cause.message : error.message;
-  return new StowageError('host-unreachable', `the controller at ${url} does not answer: ${cause}`, {
+  const hint = (error as NodeJS.ErrnoException).code?.includes('SELF_SIGNED')
+    ? '; if it is yours, set STOWAGE_FINGERPRINT to what it printed when it started'
+    : '';
+  return new StowageError('host-unreachable', `the controller at ${url} does not answer: ${cause}${hint}`, {
     cause: error,
   });
 }
@@ -75,67 +119,74 @@ function refusal(status: number, text: string): StowageError {
   return fromProblem(problem, 'internal', `the controller answered ${status}: ${text.slice(0, 200)}`);
 }
 
-/** One call of the API. Throws the controller's own error, or `host-unreachable` when it does not answer. */
-export async function call(path: string, options: CallOptions = {}): Promise<Response> {
-  const { url, token } = credentials();
-  const headers: Record<string, string> = { authorization: `Bearer ${token}` };
-  if (options.json !== undefined) headers['content-type'] = 'application/json';
-  if (options.xml !== undefined) headers['content-type'] = XML_TYPE;
-  if (options.accept) headers.accept = options.accept;
-  const response = await fetch(new URL(`/api/v1${path}`, url), {
-    method: options.method ?? 'GET',
-    headers,
-    body: options.xml ?? (options.json === undefined ? undefined : JSON.stringify(options.json)),
-    signal: options.signal,
-  }).catch((error: Error) => {
-    throw options.signal?.aborted ? new StowageError('cancelled', 'interrupted') : unreachable(url, error);
-  });
-  if (response.ok) return response;
-  throw refusal(response.status, await response.text());
+/** The body and its content type, if there is one. */
+function bodyOf({ json, xml, upload }: CallOptions): {
+  type?: string;
+  body?: string | AsyncIterable<Uint8Array>;
+} {
+  if (upload) return upload;
+  if (xml !== undefined) return { type: XML_TYPE, body: xml };
+  return json === undefined ? {} : { type: 'application/json', body: JSON.stringify(json) };
 }
 
 /**
- * As {@link call}, for many bytes one way or the other: fetch and its web streams cost more CPU than all else that an
- * upload does. What breaks later, while the body is read, is thrown by the body.
+ * One call of the API; its answer comes as a stream. Throws the controller's own error, or `host-unreachable` when it does not
+ * answer. What breaks later, while the body is read, is thrown by the body.
  */
-export async function callBytes(
-  path: string,
-  { method, upload }: { method?: string; upload?: { type: string; body: AsyncIterable<Uint8Array> } } = {},
-): Promise<IncomingMessage> {
+export async function call(path: string, options: CallOptions = {}): Promise<IncomingMessage> {
   const { url, token } = credentials();
   const target = new URL(`/api/v1${path}`, url);
-  const headers: Record<string, string> = { authorization: `Bearer ${token}` };
-  if (upload) headers['content-type'] = upload.type;
+  const { type, body } = bodyOf(options);
+  const headers: Record<string, string | number> = { authorization: `Bearer ${token}` };
+  if (type !== undefined) headers['content-type'] = type;
+  if (typeof body === 'string') headers['content-length'] = Buffer.byteLength(body);
+  if (options.accept) headers.accept = options.accept;
+  const method = options.method ?? (options.upload ? 'PUT' : 'GET');
   const begin = target.protocol === 'https:' ? httpsRequest : httpRequest;
-  const outgoing = begin(target, { method: method ?? (upload ? 'PUT' : 'GET'), headers });
+  const { signal } = options;
+  const outgoing = begin(target, { ...(await connectionOptions()), method, headers, signal });
   // A line that breaks later is told by the body.
   outgoing.on('error', () => undefined);
   const answered = once(outgoing, 'response') as Promise<[IncomingMessage]>;
   answered.catch(() => undefined);
   // An answer that comes before all is sent is a refusal: it counts, not the broken pipe.
-  const sent = upload ? pipeline(upload.body, outgoing) : void outgoing.end();
+  const sent = typeof body === 'object' ? pipeline(body, outgoing) : void outgoing.end(body);
   try {
     await Promise.race([sent, answered]);
     const [response] = await answered;
     if (response.statusCode! < 300) return response;
-    throw refusal(response.statusCode!, await readAll(response));
+    throw refusal(response.statusCode!, await textOf(response));
   } catch (error) {
     outgoing.destroy();
     await Promise.resolve(sent).catch(() => undefined);
-    throw isStowageError(error) ? error : unreachable(url, error as Error);
+    if (isStowageError(error)) throw error;
+    throw signal?.aborted ? new StowageError('cancelled', 'interrupted') : unreachable(url, error as Error);
   }
 }
 
-async function readAll(response: IncomingMessage): Promise<string> {
+export async function bytesOf(response: IncomingMessage): Promise<Buffer> {
   const pieces: Buffer[] = [];
   for await (const piece of response) pieces.push(piece as Buffer);
-  return Buffer.concat(pieces).toString();
+  return Buffer.concat(pieces);
+}
+
+async function textOf(response: IncomingMessage): Promise<string> {
+  return (await bytesOf(response)).toString();
+}
+
+/** The text of an answer. */
+export async function callText(path: string, options: CallOptions = {}): Promise<string> {
+  return textOf(await call(path, options));
+}
+
+/** A call whose answer says no more than that it was done. */
+export async function send(path: string, options: CallOptions = {}): Promise<void> {
+  await callText(path, options);
 }
 
 /** The JSON body of an answer. */
 export async function callJson<T>(path: string, options: CallOptions = {}): Promise<T> {
-  const response = await call(path, options);
-  const text = await response.text();
+  const text = await callText(path, options);
   try {
     return (text ? JSON.parse(text) : undefined) as T;
   } catch {
@@ -146,13 +197,16 @@ export async function callJson<T>(path: string, options: CallOptions = {}): Prom
   }
 }
 
-/** Where the controller is, without a path. */
-export const controllerUrl = (): string => new URL(credentials().url).origin;
+/** Where the controller is, without a path, and whether only a fingerprint vouches for it. */
+export function controllerUrl(): { origin: string; isPinned: boolean } {
+  const { url, fingerprint } = credentials();
+  return { origin: new URL(url).origin, isPinned: fingerprint !== undefined && url.startsWith('https:') };
+}
 
-export function eventsUrl(): { url: string; headers: Record<string, string> } {
+/** Opens the stream of events from now on. */
+export async function openEvents(): Promise<WebSocket> {
   const { url, token } = credentials();
-  return {
-    url: new URL('/api/v1/events', url).href.replace(/^http/, 'ws'),
-    headers: { authorization: `Bearer ${token}` },
-  };
+  const target = new URL('/api/v1/events', url).href.replace(/^http/, 'ws');
+  const headers = { authorization: `Bearer ${token}` };
+  return new WebSocket(target, { ...(await connectionOptions()), headers });
 }

@@ -12,7 +12,7 @@ import { type ChunkSink, pullVolume } from '../../shared/transfer/pull.ts';
 import type { OpenedSource } from '../../shared/transfer/source.ts';
 import { SourceServer } from '../../shared/transfer/source-server.ts';
 import { ERRORS, type ErrorCode, isStowageError, StowageError } from '../../shared/util/errors.ts';
-import { callBytes } from './client.ts';
+import { call } from './client.ts';
 
 /** As many as a sink takes side by side. */
 const CONNECTIONS = 3;
@@ -71,7 +71,7 @@ export async function uploadDirect(
   digest: DigestAlgorithm,
   onProgress: (doneBytes: number, totalBytes: number) => void,
 ): Promise<string> {
-  const answer = await callBytes(`${path}/upload/direct`, { method: 'POST' });
+  const answer = await call(`${path}/upload/direct`, { method: 'POST' });
   const lines = linesOf(answer);
   try {
     const { transfer, ticket, addresses, port } = await firstLine(lines, directUploadSchema);
@@ -115,7 +115,7 @@ export async function downloadDirect<T extends ChunkSink>(
   open: (layout: DirectDownload['layout']) => Promise<T>,
   onProgress: (doneBytes: number, totalBytes: number) => void,
 ): Promise<T> {
-  const answer = await callBytes(`${path}/download-direct?as=${as}`, { method: 'POST' });
+  const answer = await call(`${path}/download-direct?as=${as}`, { method: 'POST' });
   const lines = linesOf(answer);
   // When the controller cuts the answer, the door is closed as well.
   answer.on('error', () => undefined);

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { DomainList, FleetDomain } from '../../shared/protocol/api.ts';
 import { DEVICE_CHANGES, type UsedImage } from '../../shared/protocol/domains.ts';
-import { call, callJson } from './client.ts';
+import { callJson, callText, send } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList } from './listing.ts';
 import { printable, show } from './output.ts';
 import { hostPath, poolReference } from './references.ts';
@@ -66,8 +66,9 @@ export function domainCommand(): Command {
     .option('--security-info', 'with the secrets that stand in it')
     .action(async (reference: string, options: { inactive?: boolean; securityInfo?: boolean }) => {
       const path = `${domainPath(reference)}${options.securityInfo ? '/with-secrets' : ''}`;
-      const answer = await call(`${path}?inactive=${Boolean(options.inactive)}`, { accept: XML_TYPE });
-      process.stdout.write(await answer.text());
+      process.stdout.write(
+        await callText(`${path}?inactive=${Boolean(options.inactive)}`, { accept: XML_TYPE }),
+      );
     });
   listOptions(domain.command('list [host]'))
     .description('domains and their images: those defined here, and those of libvirt, Proxmox VE and OpenVZ')
@@ -78,7 +79,7 @@ export function domainCommand(): Command {
     .command('undefine <host/domain>')
     .description('forget a domain; its volumes stay')
     .action(async (reference: string) => {
-      await call(domainPath(reference), { method: 'DELETE' });
+      await send(domainPath(reference), { method: 'DELETE' });
       await show({ undefined: reference }, () => `domain ${printable(reference)} is not defined any more`);
     });
   domain
@@ -92,7 +93,7 @@ export function domainCommand(): Command {
     .command('destroy <host/domain>')
     .description('record that a domain runs no more')
     .action(async (reference: string) => {
-      await call(`${domainPath(reference)}/destroy`, { method: 'POST' });
+      await send(`${domainPath(reference)}/destroy`, { method: 'POST' });
       await show({ destroyed: reference }, () => `domain ${printable(reference)} is shut off`);
     });
   for (const change of DEVICE_CHANGES) {

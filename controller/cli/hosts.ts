@@ -4,7 +4,7 @@ import type { DoctorFinding } from '../../shared/protocol/agent.ts';
 import type { AgentFile, Host, HostDetails } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
-import { call, callJson, controllerUrl } from './client.ts';
+import { callJson, controllerUrl, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, table, timeColumn } from './listing.ts';
 import { fields, printable, show, time } from './output.ts';
@@ -25,14 +25,16 @@ function where(host: Host): string {
 
 /** What to do on the host, word for word. */
 function enrolmentText(token: string, expiresAt: number, files: AgentFile[]): string {
-  const url = controllerUrl();
+  const { origin: url, isPinned } = controllerUrl();
+  // Its certificate is known here and not there; what is fetched is compared by its digest.
+  const curl = isPinned ? 'curl -kfsSO' : 'curl -fsSO';
   return [
     `token    ${token}`,
     `expires  ${time(expiresAt)}`,
     '',
     'On the host, as root and with Node 24 or later, where it reaches the controller by this URL:',
     '',
-    ...files.map((file) => `  curl -fsSO ${new URL(`/api/v1/agent/${file.name}`, url).href}`),
+    ...files.map((file) => `  ${curl} ${new URL(`/api/v1/agent/${file.name}`, url).href}`),
     "  sha256sum -c <<'END'",
     ...files.map((file) => `${file.sha256}  ${file.name}`),
     'END',
@@ -151,7 +153,7 @@ export function hostCommand(): Command {
     .addOption(yesOption())
     .action(async (name: string, options: Confirmation) => {
       await confirm(`Forget the host '${name}'?`, options);
-      await call(hostPath(name), { method: 'DELETE' });
+      await send(hostPath(name), { method: 'DELETE' });
       await show(
         { removed: name },
         () => `host ${printable(name)} is forgotten; what is on it stays as it is`,

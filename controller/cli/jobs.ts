@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import { WebSocket } from 'ws';
+import type { WebSocket } from 'ws';
 import {
   ENDED_STATES,
   type FleetEvent,
@@ -9,7 +9,7 @@ import {
 } from '../../shared/protocol/api.ts';
 import { ERRORS, type ErrorCode, StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
-import { callJson, eventsUrl } from './client.ts';
+import { callJson, openEvents } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { count } from './numbers.ts';
 import { fields, Progress, show, time } from './output.ts';
@@ -74,17 +74,24 @@ function describe(job: JobDetails): string {
 
 /** Calls back whenever the controller tells of the job; polls as well, as a lost event must not hang us. */
 function follow(id: number, changed: () => void): () => void {
-  const { url, headers } = eventsUrl();
-  const socket = new WebSocket(url, { headers });
-  socket.on('message', (data) => {
-    const event = JSON.parse(data.toString()) as FleetEvent;
-    if (event.type === 'job' && event.job === id) changed();
-  });
-  socket.on('error', () => socket.terminate());
+  let isOver = false;
+  let socket: WebSocket | undefined;
+  const listen = async (): Promise<void> => {
+    const opened = await openEvents();
+    socket = opened;
+    if (isOver) opened.terminate();
+    opened.on('message', (data) => {
+      const event = JSON.parse(data.toString()) as FleetEvent;
+      if (event.type === 'job' && event.job === id) changed();
+    });
+    opened.on('error', () => opened.terminate());
+  };
+  listen().catch(() => undefined);
   const timer = setInterval(changed, POLL_MS);
   return () => {
+    isOver = true;
     clearInterval(timer);
-    socket.terminate();
+    socket?.terminate();
   };
 }
 

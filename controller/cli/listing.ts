@@ -3,7 +3,8 @@ import stringWidth from 'string-width';
 import { WebSocket } from 'ws';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
-import { eventsUrl } from './client.ts';
+import { openEvents } from './client.ts';
+
 import { documentOf, outputFormat, print, printable, time } from './output.ts';
 
 type Value = string | number | null | undefined;
@@ -135,8 +136,7 @@ export async function showList<T>(
 
 /** One at the beginning, when nothing more is missed, then at most one a second, however much changes. Throws `host-unreachable` when the controller goes away. */
 async function* changes(): AsyncGenerator<void> {
-  const { url, headers } = eventsUrl();
-  const socket = new WebSocket(url, { headers });
+  const socket = await openEvents();
   let changed = Promise.withResolvers<void>();
   socket.on('message', () => changed.resolve());
   socket.on('error', (error) => changed.reject(gone(error.message)));

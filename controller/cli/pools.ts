@@ -3,7 +3,7 @@ import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { FleetPool } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
-import { call, callJson } from './client.ts';
+import { callJson, callText, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { editDocument } from './edit.ts';
 import { bytesColumn, type Listing, type ListOptions, listOptions, showList } from './listing.ts';
@@ -119,8 +119,7 @@ export function poolCommand(): Command {
     .command('dumpxml <host/pool>')
     .description("the pool as libvirt's document")
     .action(async (reference: string) => {
-      const answer = await call(poolPath(poolReference(reference)), { accept: XML_TYPE });
-      process.stdout.write(await answer.text());
+      process.stdout.write(await callText(poolPath(poolReference(reference)), { accept: XML_TYPE }));
     });
   pool.addCommand(asCommand('create-as'));
   pool.addCommand(asCommand('define-as'));
@@ -129,7 +128,7 @@ export function poolCommand(): Command {
     .description("change what a stopped pool is, as libvirt's document, in $VISUAL or $EDITOR")
     .action(async (reference: string) => {
       const path = poolPath(poolReference(reference));
-      const before = await (await call(path, { accept: XML_TYPE })).text();
+      const before = await callText(path, { accept: XML_TYPE });
       const changed = await editDocument(before, async (xml) => {
         await callJson<FleetPool>(path, { method: 'PUT', xml });
       });
@@ -139,8 +138,7 @@ export function poolCommand(): Command {
     .command('capabilities <host>')
     .description("which pools the host can have, as libvirt's document")
     .action(async (host: string) => {
-      const answer = await call(`${hostPath(host)}/pool-capabilities`, { accept: XML_TYPE });
-      process.stdout.write(await answer.text());
+      process.stdout.write(await callText(`${hostPath(host)}/pool-capabilities`, { accept: XML_TYPE }));
     });
   pool
     .command('find-sources <host> <type>')
@@ -150,7 +148,7 @@ export function poolCommand(): Command {
       const query =
         options.sourceHost === undefined ? '' : `?sourceHost=${encodeURIComponent(options.sourceHost)}`;
       const path = `${hostPath(host)}/pool-sources/${encodeURIComponent(type)}${query}`;
-      process.stdout.write(await (await call(path, { accept: XML_TYPE })).text());
+      process.stdout.write(await callText(path, { accept: XML_TYPE }));
     });
   listOptions(pool.command('list [host]'), { followed: true })
     .description('pools, their state and their space')
@@ -175,7 +173,7 @@ export function poolCommand(): Command {
       const { overwrite } = options;
       if (overwrite) await confirm(`Format the storage of ${reference}, whatever is on it?`, options);
       const query = overwrite === undefined ? '' : `?overwrite=${overwrite}`;
-      await call(`${poolPath(poolReference(reference))}/build${query}`, { method: 'POST' });
+      await send(`${poolPath(poolReference(reference))}/build${query}`, { method: 'POST' });
       await show({ built: reference }, () => `pool ${reference} is built`);
     });
   for (const action of ['start', 'stop', 'refresh'] as const)
@@ -198,7 +196,7 @@ export function poolCommand(): Command {
         `Undefine the pool ${reference}${options.storage ? ' and delete its directory' : ''}?`,
         options,
       );
-      await call(`${poolPath(poolReference(reference))}?storage=${Boolean(options.storage)}`, {
+      await send(`${poolPath(poolReference(reference))}?storage=${Boolean(options.storage)}`, {
         method: 'DELETE',
       });
       await show({ deleted: reference }, () => `pool ${reference} is not defined any more`);

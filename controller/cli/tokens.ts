@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import { ROLES, type Token } from '../../shared/protocol/api.ts';
-import { call, callJson } from './client.ts';
+import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { count } from './numbers.ts';
@@ -58,7 +58,7 @@ export function tokenCommand(): Command {
     .addOption(yesOption())
     .action(async (name: string, options: Confirmation) => {
       await confirm(`Revoke the token '${name}'?`, options);
-      await call(`/tokens/${encodeURIComponent(name)}`, { method: 'DELETE' });
+      await send(`/tokens/${encodeURIComponent(name)}`, { method: 'DELETE' });
       await show({ revoked: name }, () => `token ${printable(name)} is revoked`);
     });
   return token;

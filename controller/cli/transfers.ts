@@ -11,7 +11,7 @@ import { decodeExtents } from '../../shared/transfer/receive.ts';
 import { encodeExtents, readChunk } from '../../shared/transfer/send.ts';
 import type { OpenedSource, Source } from '../../shared/transfer/source.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
-import { call, callBytes, callJson } from './client.ts';
+import { bytesOf, call, callJson, send } from './client.ts';
 import { type Confirmation, confirm } from './confirm.ts';
 import { downloadDirect, isUnreachable, uploadDirect } from './direct.ts';
 import { DownloadSink } from './download-sink.ts';
@@ -107,7 +107,7 @@ export async function uploadVolume(
       if (upload.spec.replace && !asked) {
         const question = `Replace what is in ${reference.host}/${reference.pool}/${reference.volume}?`;
         await confirm(question, { yes }).catch(async (error) => {
-          await call(`${target}/upload`, { method: 'DELETE' });
+          await send(`${target}/upload`, { method: 'DELETE' });
           throw error;
         });
         asked = true;
@@ -155,8 +155,8 @@ async function uploadThroughController(
   onProgress: (doneBytes: number) => void,
 ): Promise<string> {
   const map = new ChunkMap(spec.parts, spec.digest);
-  const digests = await (await call(`${target}/upload/digests`)).arrayBuffer();
-  const there = ChunkDigests.parse(map, Buffer.from(digests));
+  const digests = await bytesOf(await call(`${target}/upload/digests`));
+  const there = ChunkDigests.parse(map, digests);
   const ours = new ChunkDigests(map);
   // What is there already is read and compared, not trusted: the file may be another by now.
   const skip = await sameChunks(source, map, there, ours);
@@ -167,7 +167,7 @@ async function uploadThroughController(
       onProgress(Math.min(ours.doneCount * CHUNK_BYTES, source.sizeBytes));
     },
   });
-  const answer = await callBytes(`${target}/upload/extents`, { upload: { type: EXTENTS_TYPE, body } });
+  const answer = await call(`${target}/upload/extents`, { upload: { type: EXTENTS_TYPE, body } });
   answer.resume();
   return ours.root();
 }
@@ -204,7 +204,7 @@ export async function downloadVolume(
   const target = volumePath(reference);
   if (path === '-') {
     let sizeBytes = 0;
-    for await (const piece of await callBytes(`${target}/data?as=${as}`)) {
+    for await (const piece of await call(`${target}/data?as=${as}`)) {
       sizeBytes += (piece as Buffer).length;
       if (!process.stdout.write(piece)) await new Promise((resolve) => process.stdout.once('drain', resolve));
     }
@@ -265,7 +265,7 @@ async function downloadThroughController(
 ): Promise<void> {
   const { map } = sink.digests;
   const query = `as=${as}&etag=${encodeURIComponent(sink.etag)}&from=${sink.chunks}`;
-  await decodeExtents(await callBytes(`${target}/extents?${query}`), map, async (chunk) => {
+  await decodeExtents(await call(`${target}/extents?${query}`), map, async (chunk) => {
     await sink.write(chunk);
     onProgress(Math.min((chunk.index + 1) * CHUNK_BYTES, map.totalBytes), map.totalBytes);
   });

@@ -7,7 +7,7 @@ import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
-import { call, callJson } from './client.ts';
+import { callJson, callText, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { watchJob } from './jobs.ts';
 import { bytesColumn, type Listing, type ListOptions, listOptions, showList, table } from './listing.ts';
@@ -308,7 +308,7 @@ export function volCommand(): Command {
         const query = new URLSearchParams();
         for (const name of ['allowUsed', 'deleteSnapshots'] as const)
           if (options[name]) query.set(name, 'true');
-        await call(`${volumePath(volumeReference(text))}?${query}`, { method: 'DELETE' });
+        await send(`${volumePath(volumeReference(text))}?${query}`, { method: 'DELETE' });
         await show({ deleted: text }, () => `${printable(text)} deleted`);
       },
     );
@@ -340,8 +340,7 @@ export function volCommand(): Command {
     .command('dumpxml <host/pool/vol>')
     .description("the volume as libvirt's document")
     .action(async (reference: string) => {
-      const answer = await call(volumePath(volumeReference(reference)), { accept: XML_TYPE });
-      process.stdout.write(await answer.text());
+      process.stdout.write(await callText(volumePath(volumeReference(reference)), { accept: XML_TYPE }));
     });
   vol
     .command('migrate <host/pool/vol> <host/pool[/vol]>')
@@ -414,7 +413,7 @@ function snapshotCommand(): Command {
     .addOption(yesOption())
     .action(async (text: string, id: string, options: Confirmation & { allowUsed?: boolean }) => {
       await confirm(`Throw the present content of ${text} away?`, options);
-      await call(`${path(text, id)}/switch${usedQuery(options)}`, { method: 'POST' });
+      await send(`${path(text, id)}/switch${usedQuery(options)}`, { method: 'POST' });
       await show(
         { switched: text, to: id },
         () => `${printable(text)} goes on from snapshot ${printable(id)}`,
@@ -427,7 +426,7 @@ function snapshotCommand(): Command {
     .action(async (text: string, id: string, options: Confirmation) => {
       if (!id) throw new StowageError('invalid-argument', 'which snapshot?');
       await confirm(`Delete the snapshot ${id} of ${text}?`, options);
-      await call(path(text, id), { method: 'DELETE' });
+      await send(path(text, id), { method: 'DELETE' });
       await show({ deleted: id, of: text }, () => `snapshot ${printable(id)} of ${printable(text)} deleted`);
     });
   return snapshot;

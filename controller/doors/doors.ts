@@ -2,6 +2,7 @@ import type { Services } from '../actions/action.ts';
 import type { Gate } from '../auth/gate.ts';
 import type { FleetEvents } from '../events/fleet-events.ts';
 import type { WebSocketLinks } from '../hosts/websocket-links.ts';
+import type { SourceOf } from './source.ts';
 
 /** What every door works with. */
 export interface Doors {
@@ -9,4 +10,5 @@ export interface Doors {
   gate: Gate;
   fleetEvents: FleetEvents;
   webSockets: WebSocketLinks;
+  sourceOf: SourceOf;
 }

@@ -144,16 +144,11 @@ export class WebSocketLinks {
     });
   }
 
-  /** Whether the request is for us; then the socket is taken care of. */
-  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
+  /** Whether the request, from an address, is for us; then the socket is taken care of. */
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, source: string): boolean {
     const path = request.url ?? '';
     if (path === LINK_PATH) {
-      this.#server.handleUpgrade(
-        request,
-        socket,
-        head,
-        (webSocket) => void this.#greet(webSocket, request.socket.remoteAddress ?? ''),
-      );
+      this.#server.handleUpgrade(request, socket, head, (webSocket) => void this.#greet(webSocket, source));
       return true;
     }
     if (!path.startsWith(`${STREAM_PATH}/`)) return false;

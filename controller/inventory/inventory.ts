@@ -88,8 +88,9 @@ export class Inventory extends EventEmitter<{ volume: [VolumePlace] }> {
     const listing = this.#listing.get(`${host.id}/${pool}`);
     for (const { name } of volumes) listing?.add(name);
     for (const { name } of gone) listing?.delete(name);
-    const names: string[] = [];
+    let names: string[] = [];
     await this.#events.write(async (transaction) => {
+      names = [];
       // Of a pool that nobody has told of nothing is kept.
       if (!(await transaction.pools.isKnown(host.id, pool))) return [];
       for (const { name, id } of gone)

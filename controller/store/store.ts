@@ -1,8 +1,8 @@
 import { type Dialect, Kysely } from 'kysely';
 import { Migrator } from 'kysely/migration';
-import pLimit from 'p-limit';
 import { postgresDialect } from './dialects/postgres.ts';
 import { sqliteDialect } from './dialects/sqlite.ts';
+import { GroupedWrites } from './grouped-writes.ts';
 import { isPostgresUrl } from './location.ts';
 import { MIGRATIONS } from './migrations.ts';
 import { AuditReader, AuditWriter } from './repositories/audit.ts';
@@ -31,8 +31,7 @@ export interface Transaction {
 export class Store {
   /** For what concerns the whole store, such as copying it. */
   readonly db: Kysely<Database>;
-  /** Those of this process wait here, so that only one connection waits for those of others. */
-  readonly #turn = pLimit(1);
+  readonly #writes: GroupedWrites;
   readonly audit: AuditReader;
   readonly events: EventReader;
   readonly hosts: HostReader;
@@ -44,6 +43,7 @@ export class Store {
 
   constructor(db: Kysely<Database>) {
     this.db = db;
+    this.#writes = new GroupedWrites(db);
     this.audit = new AuditReader(db);
     this.events = new EventReader(db);
     this.hosts = new HostReader(db);
@@ -56,26 +56,29 @@ export class Store {
 
   /**
    * Everything that `work` writes, durably, or, when it throws, nothing. Writers take turns, those of other processes too:
-   * what `work` has read nobody else changes before it ends. It must not wait for anything but the store.
+   * what `work` has read nobody else changes before it ends. It must wait for nothing but the store, and may be run again
+   * from its beginning.
    */
   transaction<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
-    const write = (db: Kysely<Database>): Promise<T> =>
-      work({
-        audit: new AuditWriter(db),
-        events: new EventWriter(db),
-        hosts: new HostWriter(db),
-        jobs: new JobWriter(db),
-        leases: new LeaseWriter(db),
-        pools: new PoolWriter(db),
-        tokens: new TokenWriter(db),
-        volumes: new VolumeWriter(db),
-      });
-    return this.#turn(() => this.db.transaction().execute(write));
+    return this.#writes.add((db) => work(writersOn(db)));
   }
 
   close(): Promise<void> {
     return this.db.destroy();
   }
+}
+
+function writersOn(db: Kysely<Database>): Transaction {
+  return {
+    audit: new AuditWriter(db),
+    events: new EventWriter(db),
+    hosts: new HostWriter(db),
+    jobs: new JobWriter(db),
+    leases: new LeaseWriter(db),
+    pools: new PoolWriter(db),
+    tokens: new TokenWriter(db),
+    volumes: new VolumeWriter(db),
+  };
 }
 
 function dialectOf(location: string): Dialect {

@@ -9,7 +9,7 @@ const EVENTS_PATH = '/api/v1/events';
 
 /** Events over WebSocket, one JSON text each, to whoever shows a token when the socket opens; and the sockets of agents. */
 export function serveEventSockets(http: ApiHttp, doors: Doors): void {
-  const { gate, webSockets } = doors;
+  const { gate, webSockets, sourceOf } = doors;
   const server = new WebSocketServer({ noServer: true, maxPayload: 1024 });
   // A server that closes waits for its sockets, and a reader of events never ends by itself.
   http.addHook('preClose', async () => {
@@ -21,13 +21,13 @@ export function serveEventSockets(http: ApiHttp, doors: Doors): void {
   const upgrade = async (request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> => {
     // Node takes its own listener away before it hands the socket over.
     socket.on('error', () => socket.destroy());
-    if (webSockets.handleUpgrade(request, socket, head)) return;
+    if (webSockets.handleUpgrade(request, socket, head, sourceOf(request))) return;
     const refuse = (status: string): void =>
       void socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
     const url = URL.parse(request.url ?? '', 'http://controller');
     if (url?.pathname !== EVENTS_PATH) return refuse('404 Not Found');
     const { authorization } = request.headers;
-    const source = request.socket.remoteAddress ?? '';
+    const source = sourceOf(request);
     const principal = await gate.authenticate(authorization, source, 'events').catch(() => undefined);
     if (!principal) return refuse('401 Unauthorized');
     server.handleUpgrade(request, socket, head, (webSocket) => {

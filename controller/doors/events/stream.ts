@@ -18,7 +18,7 @@ export function serveEventStream(http: ApiHttp, doors: Doors): void {
     { config: { isPublic: true }, schema: { hide: true } },
     async (request, reply) => {
       const { authorization, 'last-event-id': last } = request.headers;
-      const principal = await doors.gate.authenticate(authorization, request.ip, 'events');
+      const principal = await doors.gate.authenticate(authorization, doors.sourceOf(request.raw), 'events');
       const { since } = request.query as { since?: string };
       const gone = new AbortController();
       reply.raw.once('close', () => gone.abort());

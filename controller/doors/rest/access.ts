@@ -19,7 +19,7 @@ declare module 'fastify' {
 const ANYBODY: Principal = { ...CONTROLLER, id: 'nobody', name: 'nobody', role: 'viewer' };
 
 /** Lets nobody in who may not do what the route is for, before a byte of the body is read. */
-export function guardAccess(http: ApiHttp, { gate, services }: Doors): void {
+export function guardAccess(http: ApiHttp, { gate, services, sourceOf }: Doors): void {
   http.decorateRequest('principal');
   http.decorateRequest('source', '');
 
@@ -39,7 +39,7 @@ export function guardAccess(http: ApiHttp, { gate, services }: Doors): void {
 
   http.addHook('onRequest', async (request, reply) => {
     request.principal = ANYBODY;
-    request.source = request.ip;
+    request.source = sourceOf(request.raw);
     const { action, isPublic } = request.routeOptions.config;
     if (request.is404 || isPublic || !action) return;
     request.principal = await gate.authenticate(request.headers.authorization, request.source, action.name);

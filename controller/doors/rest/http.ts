@@ -13,6 +13,8 @@ import { XML_TYPE } from '../../../shared/conf/xml/write.ts';
 import { EXTENTS_TYPE } from '../../../shared/transfer/frames.ts';
 import { StowageError, toProblem, toStowageError } from '../../../shared/util/errors.ts';
 import { VERSION } from '../../../shared/version.ts';
+import type { SourceOf } from '../source.ts';
+import type { Certificate } from './certificate.ts';
 
 export type ApiHttp = FastifyInstance<
   RawServerDefault,
@@ -39,19 +41,36 @@ function known(error: unknown): StowageError {
 }
 
 /** The API's HTTP: OpenAPI from the schemas of routes, problems as answers, streams as bodies. */
-export async function createApiHttp(logger: FastifyBaseLogger): Promise<ApiHttp> {
-  const http = Fastify({
+export async function createApiHttp(
+  logger: FastifyBaseLogger,
+  sourceOf: SourceOf,
+  certificate: Certificate | undefined,
+): Promise<ApiHttp> {
+  const options = {
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: 1 << 20,
     requestTimeout: 0,
     routerOptions: { maxParamLength: 1024 },
-  }).withTypeProvider<ZodTypeProvider>();
+  };
+  const server = certificate
+    ? // Over TLS it is the same but for the types of its sockets.
+      (Fastify({
+        ...options,
+        https: { ...certificate, minVersion: 'TLSv1.2' },
+      }) as unknown as FastifyInstance)
+    : Fastify(options);
+  const http = server.withTypeProvider<ZodTypeProvider>() as ApiHttp;
   // The schemas of routes describe them. Actions read their input themselves, for every door, and answer what they promise.
   http.setValidatorCompiler(() => (value) => ({ value }));
   http.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
   await http.register(helmet);
-  await http.register(rateLimit, { global: true, max: 6000, timeWindow: '1 minute' });
+  await http.register(rateLimit, {
+    global: true,
+    max: 6000,
+    timeWindow: '1 minute',
+    keyGenerator: (request) => sourceOf(request.raw),
+  });
   await http.register(swagger, {
     openapi: {
       info: {

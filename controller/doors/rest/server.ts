@@ -5,14 +5,19 @@ import { serveEventSockets } from '../events/sockets.ts';
 import { serveEventStream } from '../events/stream.ts';
 import { guardAccess } from './access.ts';
 import { inputOf, performFor, send, wantsXml } from './call.ts';
+import type { Certificate } from './certificate.ts';
 import { serveData } from './data.ts';
 import { type ApiHttp, createApiHttp } from './http.ts';
 import { describeRoute } from './openapi.ts';
 import { ROUTES } from './routes.ts';
 
 /** The REST API under `/api/v1`, its OpenAPI document, the events, and the door for agents that dial in. */
-export async function createRestServer(doors: Doors, logger: FastifyBaseLogger): Promise<ApiHttp> {
-  const http = await createApiHttp(logger);
+export async function createRestServer(
+  doors: Doors,
+  logger: FastifyBaseLogger,
+  certificate: Certificate | undefined,
+): Promise<ApiHttp> {
+  const http = await createApiHttp(logger, doors.sourceOf, certificate);
   guardAccess(http, doors);
   for (const route of ROUTES) {
     const action = ACTIONS.get(route.action)!;
