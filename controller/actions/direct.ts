@@ -20,8 +20,6 @@ import { referenceOf, volumeAddress } from './volume.ts';
 const TICKET_MS = 24 * 3600_000;
 /** A line that says nothing, so that a proxy does not take silence for the end. */
 const ALIVE_MS = 10_000;
-/** Between a sink's last question and the end of the door: the answer is on its way. */
-const GOODBYE_MS = 2000;
 const SILENCE_MS = 30_000;
 
 const newTicket = (): string => clock.randomBytes(32).toString('base64url');
@@ -55,10 +53,17 @@ const download = defineAction({
     const lease = await leases.acquire({ volume: referenceOf(address), mode: 'read', holder });
     const block = new BlockSignal(signal);
     const lines = new Lines();
-    const end = async (): Promise<void> => {
-      block[Symbol.dispose]();
-      alive.stop();
-      await lease[Symbol.asyncDispose]();
+    const transfer = clock.uuid();
+    let ended: Promise<void> | undefined;
+    /** Settles when the host has closed its door, and nothing holds the volume. */
+    const end = (): Promise<void> => {
+      ended ??= (async () => {
+        alive.stop();
+        await agent.send(`/v1/sends/${transfer}`, { method: 'DELETE' }).catch(() => undefined);
+        block[Symbol.dispose]();
+        await lease[Symbol.asyncDispose]();
+      })();
+      return ended;
     };
     const alive = clock.every(ALIVE_MS, () => lines.write({}));
     try {
@@ -66,7 +71,6 @@ const download = defineAction({
         signal: block.signal,
         patient: true,
       });
-      const transfer = clock.uuid();
       const ticket = newTicket();
       const send: SendRequest = {
         ...{ transfer, pool, volume, ticket, representation: as },
@@ -74,17 +78,14 @@ const download = defineAction({
       };
       const door = await agent.stream('/v1/sends', { method: 'POST', json: send, signal: block.signal });
       // The agent ends its answer with the link, or when the volume cannot be read on.
-      door.once('close', () => lines.body.destroy());
+      door.once('close', () => ended ?? lines.body.destroy());
       const first = await readFirstLine(door, (line) => {
-        if (sentSchema.safeParse(line).success) lines.body.end('{"sent":true}\n');
+        // Whoever reads the end of this may do with the volume what it likes.
+        if (sentSchema.safeParse(line).success) void end().then(() => lines.body.end('{"sent":true}\n'));
       });
       const { port } = offerSchema.parse(first);
       lines.write({ transfer, ticket, addresses, port, layout } satisfies DirectDownload);
-      lines.body.once('close', () => {
-        // Cut, or read to its end: then the last answer at the door may still be on its way.
-        const wait = lines.body.readableEnded ? GOODBYE_MS : 0;
-        clock.after(wait, () => void end().catch(() => undefined), false);
-      });
+      lines.body.once('close', () => void end());
       return lines.answer;
     } catch (error) {
       await end();
