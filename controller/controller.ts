@@ -84,7 +84,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
   fleet.onReachable = (host) => {
     logger.info({ host }, 'host reachable');
     jobs.wake(host);
-    void collector.collect(host);
+    collector.cameBack(host);
   };
   const keepHouse = async (): Promise<void> => {
     await uploads.dropIdle();

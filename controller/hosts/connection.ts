@@ -42,7 +42,6 @@ export class HostConnection {
   #link: Link | undefined;
   #sideDoor: SideDoor | undefined;
   #reason = 'the first connection is being made';
-  #kick = new AbortController();
   readonly #running: Promise<void>;
 
   constructor(makeLink: (signal: AbortSignal) => Promise<Link>, events: ConnectionEvents) {
@@ -59,16 +58,10 @@ export class HostConnection {
     this.#running = this.#run();
   }
 
-  /** Tries again now, not after the pause. */
-  kick(): void {
-    this.#kick.abort();
-  }
-
   async close(): Promise<void> {
     const gone = new StowageError('host-unreachable', 'the host is being let go of');
     this.#stop.abort(gone);
     this.#linkEnd.abort(gone);
-    this.#kick.abort();
     this.#link?.close();
     await this.#running;
   }
@@ -88,8 +81,7 @@ export class HostConnection {
       this.#link = undefined;
       if (this.#stop.signal.aborted) return;
       await this.#events.onUnreachable(this.#reason).catch(() => undefined);
-      this.#kick = new AbortController();
-      await sleep(pauseMs * (0.5 + clock.random()), this.#kick.signal).catch(() => undefined);
+      await sleep(pauseMs * (0.5 + clock.random()), this.#stop.signal).catch(() => undefined);
       pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
     }
   }

@@ -7,6 +7,8 @@ import type { Store } from '../store/store.ts';
 
 /** A transfer younger than this may belong to a job that is just being recorded. */
 const YOUNG_MS = 60_000;
+/** After a start all hosts come back at once; they are looked at within this time. */
+const SPREAD_MS = 60_000;
 /** Within this time every host is looked at once. */
 const ROUND_MS = 3600_000;
 const STEP_MS = 60_000;
@@ -41,6 +43,11 @@ export class Collector {
     if (this.#next >= hosts.length) this.#next = 0;
     for (const { name } of hosts.slice(this.#next, this.#next + count)) await this.collect(name);
     this.#next += count;
+  }
+
+  /** Looks at a host that has come back, in a moment. */
+  cameBack(host: string): void {
+    clock.after(clock.random() * SPREAD_MS, () => void this.collect(host), false);
   }
 
   /** Looks at one host. What it cannot reach or remove now it finds again later. */

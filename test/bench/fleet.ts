@@ -189,7 +189,7 @@ async function run(name: string, location: string | undefined): Promise<void> {
       const reachable = hosts.filter((host) => host.state === 'reachable').length;
       const last = await controller.api<unknown[]>(`/volumes?host=host-${HOSTS - 1}`).catch(() => []);
       if (reachable === HOSTS && last.length === VOLUMES) break;
-      await sleep(500);
+      await sleep(2000);
     }
     // What was told last is written a moment later.
     const total = async (): Promise<number> =>

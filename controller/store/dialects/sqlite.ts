@@ -1,5 +1,11 @@
 import SqliteDatabase from 'better-sqlite3';
-import { CompiledQuery, type DatabaseConnection, SqliteDialect, SqliteDriver } from 'kysely';
+import {
+  CompiledQuery,
+  type DatabaseConnection,
+  type SqliteDatabase as SqliteDatabaseOfKysely,
+  SqliteDialect,
+  SqliteDriver,
+} from 'kysely';
 import { clock, sleep } from '../../../shared/util/clock.ts';
 
 /** Longest that a transaction waits for its turn. */
@@ -14,7 +20,29 @@ export function sqliteDialect(path: string): SqliteDialect {
   database.pragma('foreign_keys = ON');
   // Waiting here would hold up the event loop; whoever begins a transaction waits for its turn in another way.
   database.pragma('busy_timeout = 0');
-  return new WritingDialect({ database });
+  return new WritingDialect({ database: remembering(database) });
+}
+
+/** Statements that are kept prepared: as many as the controller has, with room. */
+const MOST_STATEMENTS = 500;
+
+/** A database that prepares a statement once: that costs as much as running it. */
+function remembering(database: SqliteDatabase.Database): SqliteDatabaseOfKysely {
+  const prepared = new Map<string, SqliteDatabase.Statement>();
+  return {
+    close: () => void database.close(),
+    prepare(text) {
+      let statement = prepared.get(text);
+      // One that is being iterated over is busy.
+      if (statement === undefined || statement.busy) {
+        statement = database.prepare(text);
+        const [oldest] = prepared.keys();
+        if (prepared.size >= MOST_STATEMENTS && oldest !== undefined) prepared.delete(oldest);
+        prepared.set(text, statement);
+      }
+      return statement;
+    },
+  };
 }
 
 /** Transactions take the write lock when they begin: what one reads nobody changes before it writes. */
