@@ -17,7 +17,7 @@ import {
 import type { FleetEvent } from '../../shared/protocol/api.ts';
 import { publicPem } from '../../shared/protocol/link-keys.ts';
 import { TestController, until } from '../support/controller.ts';
-import { newPostgresDatabase } from '../support/postgres.ts';
+import { newPostgresDatabase, stopPostgres } from '../support/postgres.ts';
 import { scratch } from '../support/scratch.ts';
 
 /**
@@ -210,7 +210,8 @@ async function run(name: string, location: string | undefined): Promise<void> {
     headers: { authorization: `Bearer ${controller.token}` },
   });
   await new Promise((open) => socket.once('open', open));
-  await sleep(2000);
+  // After a start every host is looked at for leftovers within a minute.
+  await sleep(65_000);
   const idle = cpuMs(controller.pid);
   await sleep(5000);
   const perSecond = (cpuMs(controller.pid) - idle) / 5;
@@ -269,4 +270,5 @@ async function run(name: string, location: string | undefined): Promise<void> {
 
 await run('SQLite', undefined);
 await run('PostgreSQL', await newPostgresDatabase());
+await stopPostgres();
 process.exit(0);

@@ -18,8 +18,10 @@ function asItsUser(command: string, args: string[]): [string, string[]] {
 let running: Promise<string> | undefined;
 let databases = 0;
 let stop = async (): Promise<void> => undefined;
+/** Ends the server that was started, if one was; a test file does so by itself. */
+export const stopPostgres = (): Promise<void> => stop();
 // With the file, not with the test that needed it first.
-after(() => stop());
+after(stopPostgres);
 
 /** Starts a server in a directory of its own, with a collation that is not that of bytes. Gives where its socket is. */
 async function start(): Promise<string> {
