@@ -175,7 +175,7 @@ async function moveStore({ data }: { data: string }): Promise<void> {
   await using stack = new AsyncDisposableStack();
   stack.defer(unlock);
   const from = await openStore(path);
-  stack.defer(() => from.close());
+  stack.defer(() => from.close().catch(() => undefined));
   stack.defer(await keepStore(target, () => undefined));
   const to = await openStore(target);
   stack.defer(() => to.close());
@@ -188,7 +188,8 @@ async function moveStore({ data }: { data: string }): Promise<void> {
         `the trail is not whole in the copy: ${after.reason ?? 'it ends elsewhere'}`,
       );
   });
-  // Nobody goes on from the old one by mistake.
+  // Closed, it is one file; nobody goes on from it by mistake.
+  await from.close();
   renameSync(path, `${path}.moved`);
   for (const [table, count] of Object.entries(counts)) console.log(`${String(count).padStart(9)}  ${table}`);
   console.log(

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { renameSync } from 'node:fs';
+import { existsSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { openStore } from '../../controller/store/store.ts';
@@ -34,6 +34,7 @@ test('a controller moves from SQLite to PostgreSQL with everything, and goes on 
   assert.match(done.stdout, /^ +4 {2}volumes$/m);
 
   const moved = join(data, 'stowage.db.moved');
+  assert.ok(!existsSync(join(data, 'stowage.db-wal')), 'all of it was in the file that was moved');
   const from = await openStore(moved);
   const to = await openStore(target);
   for (const table of [

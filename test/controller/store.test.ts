@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { existsSync, statSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { sql } from 'kysely';
 import { AuditTrail } from '../../controller/audit/trail.ts';
@@ -7,6 +8,7 @@ import { EventLog } from '../../controller/events/event-log.ts';
 import { Leases } from '../../controller/jobs/leases.ts';
 import { openStore, type Store } from '../../controller/store/store.ts';
 import { fleetVolumeSchema } from '../../shared/protocol/api.ts';
+import { until } from '../support/controller.ts';
 import { scratch } from '../support/scratch.ts';
 import { STORES } from '../support/stores.ts';
 
@@ -275,3 +277,21 @@ for (const kind of STORES)
       await store.close();
     });
   });
+
+test('the log of a SQLite store is moved into the database beside its writers, and gone when it is closed', async () => {
+  const [sqlite] = STORES;
+  const { location, open } = await sqlite!.create();
+  const store = await open();
+  const log = new EventLog(store);
+  const pad = 'x'.repeat(4000);
+  for (let round = 0; round < 40; round++) {
+    await log.write(async () => Array.from({ length: 500 }, () => ({ type: 'host' as const, host: pad })));
+    if (round % 10 === 0) await new Promise((later) => setTimeout(later, 300));
+  }
+  await until('the database has it', () => statSync(location).size > 64 << 20);
+  await store.close();
+  assert.ok(!existsSync(`${location}-wal`));
+  const again = await open();
+  assert.equal((await again.events.range())?.last, 20_000);
+  await again.close();
+});

@@ -1,3 +1,4 @@
+import { Worker } from 'node:worker_threads';
 import SqliteDatabase from 'better-sqlite3';
 import {
   CompiledQuery,
@@ -20,7 +21,14 @@ export function sqliteDialect(path: string): SqliteDialect {
   database.pragma('foreign_keys = ON');
   // Waiting here would hold up the event loop; whoever begins a transaction waits for its turn in another way.
   database.pragma('busy_timeout = 0');
-  return new WritingDialect({ database: remembering(database) });
+  database.pragma('wal_autocheckpoint = 0');
+  const checkpoints = new Worker(new URL('./checkpoint-worker.ts', import.meta.url), {
+    workerData: { path },
+  });
+  checkpoints.unref();
+  // Without it the log grows until the store is closed; what is written is as durable.
+  checkpoints.on('error', () => undefined);
+  return new WritingDialect({ database: remembering(database) }, checkpoints);
 }
 
 /** Statements that are kept prepared: as many as the controller has, with room. */
@@ -47,6 +55,13 @@ function remembering(database: SqliteDatabase.Database): SqliteDatabaseOfKysely 
 
 /** Transactions take the write lock when they begin: what one reads nobody changes before it writes. */
 class WritingDriver extends SqliteDriver {
+  readonly #checkpoints: Worker;
+
+  constructor(config: ConstructorParameters<typeof SqliteDriver>[0], checkpoints: Worker) {
+    super(config);
+    this.#checkpoints = checkpoints;
+  }
+
   override async beginTransaction(connection: DatabaseConnection): Promise<void> {
     const deadline = clock.monotonicMs() + TURN_MS;
     for (;;) {
@@ -60,17 +75,27 @@ class WritingDriver extends SqliteDriver {
       }
     }
   }
+
+  /** The last that closes moves all of the log into the database. */
+  override async destroy(): Promise<void> {
+    await this.#checkpoints.terminate();
+    await super.destroy();
+  }
 }
 
-class WritingDialect extends SqliteDialect {
-  readonly #config: ConstructorParameters<typeof SqliteDialect>[0];
+type Config = ConstructorParameters<typeof SqliteDialect>[0];
 
-  constructor(config: ConstructorParameters<typeof SqliteDialect>[0]) {
+class WritingDialect extends SqliteDialect {
+  readonly #config: Config;
+  readonly #checkpoints: Worker;
+
+  constructor(config: Config, checkpoints: Worker) {
     super(config);
     this.#config = config;
+    this.#checkpoints = checkpoints;
   }
 
   override createDriver(): SqliteDriver {
-    return new WritingDriver(this.#config);
+    return new WritingDriver(this.#config, this.#checkpoints);
   }
 }
