@@ -1,3 +1,4 @@
+import pLimit from 'p-limit';
 import { z } from 'zod';
 import { parseDomain } from '../../shared/conf/domain-xml.ts';
 import { domainListSchema, fleetDomainSchema } from '../../shared/protocol/api.ts';
@@ -16,6 +17,9 @@ const domainAddress = hostAddress.extend({ domain: nameSchema });
 /** A document of libvirt; read after its sender was let in. */
 const xmlField = { xml: z.string() };
 
+/** Hosts that are asked at the same time. */
+const ASKED_AT_ONCE = 64;
+
 const agentPath = (domain: string): string => `/v1/domains/${encodeURIComponent(domain)}`;
 
 const list = defineAction({
@@ -27,11 +31,14 @@ const list = defineAction({
   places: ({ host }) => (host === undefined ? [] : [{ host }]),
   async run({ fleet }, { host }, { principal }) {
     const all = host === undefined ? await fleet.list() : [await fleet.get(host)];
+    const asking = pLimit(ASKED_AT_ONCE);
     // A domain uses what it likes: who has a part of a host only does not see them.
     const hosts = all.filter(({ name }) => mayTouch(principal, { host: name }, 'act'));
     const answers = await Promise.all(
       hosts.map(async ({ name }) => {
-        const asked = fleet.client(name).then((agent) => agent.json(z.array(domainSchema), '/v1/domains'));
+        const asked = asking(async () =>
+          (await fleet.client(name)).json(z.array(domainSchema), '/v1/domains'),
+        );
         return asked.then(
           (domains) => ({ domains: domains.map((domain) => ({ host: name, ...domain })), missing: [] }),
           (error) => ({ domains: [], missing: [{ host: name, reason: String(error.message) }] }),

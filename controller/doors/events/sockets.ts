@@ -1,11 +1,15 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
+import { clock } from '../../../shared/util/clock.ts';
 import type { Doors } from '../doors.ts';
 import type { ApiHttp } from '../rest/http.ts';
 import { sinceOf, watch } from './watcher.ts';
 
 const EVENTS_PATH = '/api/v1/events';
+/** More readers than anybody has; each costs something with each change. */
+const MOST_READERS = 1000;
+const PING_MS = 30_000;
 
 /** Events over WebSocket, one JSON text each, to whoever shows a token when the socket opens; and the sockets of agents. */
 export function serveEventSockets(http: ApiHttp, doors: Doors): void {
@@ -30,9 +34,23 @@ export function serveEventSockets(http: ApiHttp, doors: Doors): void {
     const source = sourceOf(request);
     const principal = await gate.authenticate(authorization, source, 'events').catch(() => undefined);
     if (!principal) return refuse('401 Unauthorized');
+    if (server.clients.size >= MOST_READERS) return refuse('503 Service Unavailable');
     server.handleUpgrade(request, socket, head, (webSocket) => {
       const gone = new AbortController();
-      webSocket.once('close', () => gone.abort());
+      // One that does not answer until the next ping is gone, whatever its network says.
+      let isAlive = true;
+      webSocket.on('pong', () => {
+        isAlive = true;
+      });
+      const ping = clock.every(PING_MS, () => {
+        if (!isAlive) return webSocket.terminate();
+        isAlive = false;
+        webSocket.ping();
+      });
+      webSocket.once('close', () => {
+        ping.stop();
+        gone.abort();
+      });
       webSocket.on('error', () => webSocket.terminate());
       void watch(
         doors,

@@ -38,7 +38,6 @@ export interface JobFilter {
   /** Those with lower numbers. */
   before?: number;
   state?: JobState;
-  kind?: string;
   scopes?: readonly string[];
 }
 
@@ -96,10 +95,9 @@ export class JobReader {
   }
 
   /** The newest first. */
-  async list({ limit, before, state, kind, scopes = [] }: JobFilter): Promise<JobRecord[]> {
+  async list({ limit, before, state, scopes = [] }: JobFilter): Promise<JobRecord[]> {
     let query = this.db.selectFrom('jobs').selectAll();
     if (state !== undefined) query = query.where('state', '=', state);
-    if (kind !== undefined) query = query.where('kind', '=', kind);
     if (before !== undefined) query = query.where('id', '<', before);
     if (scopes.length > 0)
       query = query.where((eb) =>
