@@ -237,6 +237,9 @@ export class JobRun {
     this.#stop.signal.throwIfAborted();
     let turn: Turn = { has: false };
     await this.#own(async ({ jobs }, now) => {
+      // Asked for since this run was begun.
+      if (now.pauseRequested) this.stop(PAUSED);
+      if (this.#stop.signal.aborted) return undefined;
       turn = await jobs.turn(now, jobsPerHost);
       const error =
         turn.away === undefined ? null : { code: 'host-unreachable', message: `host '${turn.away}' is away` };

@@ -242,8 +242,11 @@ export class JobRunner {
     if (!this.#kinds.has(kind))
       throw new StowageError('job-state', `a job of the kind ${kind} is paused by its client, not here`);
     await this.#parts.store.transaction(({ jobs }) => jobs.request(id, 'pause'));
-    await this.#stop(id, PAUSED);
-    await this.#standStill(id, ['queued']);
+    // Its turn may come meanwhile: then it is stopped again.
+    do {
+      await this.#stop(id, PAUSED);
+      await this.#standStill(id, ['queued']);
+    } while (this.#runs.has(id));
     return this.get(id);
   }
 

@@ -229,6 +229,31 @@ for (const each of STORES)
       await store.close();
     });
 
+    test('a job that is paused just as its turn comes is paused, whoever is first', async () => {
+      await using room = scratch();
+      const store = await (await each.create()).open();
+      const kind = kindOf([], () => sleep(Math.random() * 4));
+      const runner = runnerOn(store, room.path, asKind(kind), 'one', 1);
+      await runner.start();
+      for (let round = 0; round < 25; round++) {
+        const first = await runner.submit(kind, { target: `h/p/${round}` }, 'me');
+        const second = await runner.submit(kind, { target: `h/q/${round}` }, 'me');
+        await sleep(Math.random() * 8);
+        const { state } = await runner.pause(second.id).catch((error: StowageError) => {
+          assert.equal(error.code, 'job-state');
+          return { state: 'done' };
+        });
+        await until('the other is done', async () => (await runner.get(first.id)).state === 'done');
+        if (state === 'done') continue;
+        assert.equal((await runner.get(second.id)).state, state);
+        assert.ok(state === 'paused' || state === 'done', state);
+        await runner.resume(second.id);
+        await until('it is done', async () => (await runner.get(second.id)).state === 'done');
+      }
+      await runner.close();
+      await store.close();
+    });
+
     test('a job whose controller is gone is taken over with a higher fence; the old one does and writes nothing more', async () => {
       await using room = scratch();
       const { open } = await each.create();
@@ -356,11 +381,13 @@ for (const each of STORES)
       const kind = kindOf(log);
       const runner = runnerOn(store, room.path, asKind(kind));
       await runner.start();
-      for (let index = 0; index < 20; index++) await runner.submit(kind, { target: `h/p/${index}` }, 'me');
-      const elsewhere = await runner.submit(kind, { target: 'x/p/v' }, 'me');
+      // They read from a host that is there, and do not keep others from it.
+      for (let index = 0; index < 20; index++)
+        await runner.submit(kind, { source: 'x/p/v', target: `h/p/${index}` }, 'me');
+      const elsewhere = await runner.submit(kind, { source: 'x/p/v', target: 'y/p/v' }, 'me');
       await until('others go on', async () => (await runner.get(elsewhere.id)).state === 'done');
       assert.equal((await runner.list({ limit: 50, state: 'queued' })).length, 20);
-      assert.deepEqual(log, ['work x/p/v', 'commit x/p/v']);
+      assert.deepEqual(log, ['work y/p/v', 'commit y/p/v']);
       await store.transaction(({ hosts }) => hosts.setState('i', 'reachable', undefined, 2));
       runner.wake('h');
       await until(

@@ -1,4 +1,4 @@
-import type { Kysely } from 'kysely';
+import type { Expression, ExpressionBuilder, Kysely, SqlBool } from 'kysely';
 import type { Job, JobDetails, JobState } from '../../../shared/protocol/api.ts';
 import type { Database, JobRow } from '../schema.ts';
 import { placeInScopes } from '../scopes.ts';
@@ -45,6 +45,18 @@ export interface JobFilter {
 export interface Turn {
   has: boolean;
   away?: string;
+}
+
+/** Whether one of the hosts of the job of a row is away. */
+function waitsForHost(eb: ExpressionBuilder<Database, 'job_hosts'>): Expression<SqlBool> {
+  return eb.exists(
+    eb
+      .selectFrom('job_hosts as other')
+      .innerJoin('hosts', 'hosts.name', 'other.host')
+      .select('other.job_id')
+      .whereRef('other.job_id', '=', 'job_hosts.job_id')
+      .where('hosts.state', '!=', 'reachable'),
+  );
 }
 
 const UNENDED: readonly JobState[] = ['queued', 'running', 'waiting', 'paused'];
@@ -171,13 +183,20 @@ export class JobReader {
     return rows.map(jobOf);
   }
 
-  /** How many jobs have their turn before one, on the busiest of its hosts: those that run, and queued ones that are older; at most `most`. */
+  /**
+   * How many jobs have their turn before one, on the busiest of its hosts, at most `most`: those that run, and queued ones that are
+   * older, unless they wait for a host that is away.
+   */
   async ahead(job: Pick<JobRecord, 'id' | 'source' | 'target'>, most: number): Promise<number> {
     let ahead = 0;
     for (const host of hostsOf(job)) {
       const turns = this.db.selectFrom('job_hosts').select('job_id').where('host', '=', host).limit(most);
       const running = await turns.where('state', '=', 'running').where('job_id', '!=', job.id).execute();
-      const older = await turns.where('state', '=', 'queued').where('job_id', '<', job.id).execute();
+      const older = await turns
+        .where('state', '=', 'queued')
+        .where('job_id', '<', job.id)
+        .where((eb) => eb.not(waitsForHost(eb)))
+        .execute();
       ahead = Math.max(ahead, Math.min(most, running.length + older.length));
     }
     return ahead;
@@ -206,6 +225,8 @@ export class JobReader {
         .selectAll('jobs')
         .where('job_hosts.host', '=', host)
         .where('jobs.owner', '=', owner)
+        .where('jobs.pause_requested', '=', 0)
+        .where((eb) => eb.not(waitsForHost(eb)))
         .orderBy('job_hosts.job_id')
         .limit(most)
         .execute();
