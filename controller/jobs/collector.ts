@@ -7,6 +7,8 @@ import type { Store } from '../store/store.ts';
 
 /** A transfer younger than this may belong to a job that is just being recorded. */
 const YOUNG_MS = 60_000;
+/** By then what was young is not any more. */
+const SLACK_MS = 5000;
 /** After a start all hosts come back at once; they are looked at within this time. */
 const SPREAD_MS = 60_000;
 /** Within this time every host is looked at once. */
@@ -67,7 +69,7 @@ export class Collector {
     const owned = new Set(jobs.map(({ notes }) => transferIdOf(notes)));
     const orphans = transfers.filter(({ id }) => !owned.has(id));
     const old = orphans.filter(({ touchedAt }) => touchedAt <= clock.now() - YOUNG_MS);
-    if (old.length < orphans.length) clock.after(2 * YOUNG_MS, () => void this.collect(host), false);
+    if (old.length < orphans.length) clock.after(YOUNG_MS + SLACK_MS, () => void this.collect(host), false);
     if (old.length === 0) return;
     await this.#audit.append({
       actor: 'controller',
