@@ -71,7 +71,13 @@ export async function pullVolume(
     const abort = (): void => connection[Symbol.dispose]();
     signal.addEventListener('abort', abort, { once: true });
     if (signal.aborted) abort();
-    await connection.opened();
+    try {
+      await connection.opened();
+    } catch (error) {
+      // Nothing came of it; others may have been opened meanwhile.
+      all.splice(all.indexOf(connection), 1);
+      throw error;
+    }
     return connection;
   };
   /** The first address that answers as the right source; what each of the others said is in the error. */
@@ -82,7 +88,6 @@ export async function pullVolume(
         return { address, first: await open({ address, port }) };
       } catch (error) {
         signal.throwIfAborted();
-        all.pop();
         reasons.push(`${address}: ${error instanceof Error ? error.message : error}`);
       }
     }
@@ -97,7 +102,6 @@ export async function pullVolume(
         return await open({ stream });
       } catch (error) {
         signal.throwIfAborted();
-        all.pop();
         if (strangers === MOST_STRANGERS) throw error;
       }
     }
