@@ -17,6 +17,8 @@ const LOOK_MS = 1000;
  */
 export class EventLog extends EventEmitter<{ changed: [] }> {
   readonly #store: Store;
+  /** Rises with each write of this process. */
+  #writes = 0;
 
   constructor(store: Store) {
     super();
@@ -31,7 +33,9 @@ export class EventLog extends EventEmitter<{ changed: [] }> {
       if (changes.length > 0) await transaction.events.append(changes, clock.now());
       return changes.length;
     });
-    if (count > 0) this.emit('changed');
+    if (count === 0) return;
+    this.#writes++;
+    this.emit('changed');
   }
 
   /** The number of the newest change; 0 when there was none. */
@@ -51,7 +55,7 @@ export class EventLog extends EventEmitter<{ changed: [] }> {
    */
   async *follow(since: number, signal: AbortSignal): AsyncGenerator<NumberedChange[] | { lost: number }> {
     for (let after = since; !signal.aborted; ) {
-      const changed = this.#nextChange(signal);
+      const seen = this.#writes;
       const page = await this.#store.events.after(after, PAGE);
       const [first] = page;
       // Numbers may have gaps: only where something was forgotten is something lost.
@@ -64,7 +68,7 @@ export class EventLog extends EventEmitter<{ changed: [] }> {
       if (last) {
         after = last.seq;
         yield page;
-      } else await changed;
+      } else if (seen === this.#writes) await this.#nextChange(signal);
     }
   }
 

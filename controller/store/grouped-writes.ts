@@ -45,6 +45,7 @@ export class GroupedWrites {
   async #writeGroup(): Promise<void> {
     const group: Write[] = [];
     const results: unknown[] = [];
+    let isWorkDone = false;
     try {
       await this.#db.transaction().execute(async (db) => {
         const deadline = clock.monotonicMs() + GROUP_MS;
@@ -53,12 +54,14 @@ export class GroupedWrites {
           group.push(write);
           results.push(await write.work(db));
         } while (this.#waiting.length > 0 && group.length < MOST && clock.monotonicMs() < deadline);
+        isWorkDone = true;
       });
     } catch (error) {
       const [only, ...others] = group;
       // Not even begun, as the store is away: the one that waits longest is told.
       if (only === undefined) this.#waiting.shift()?.reject(error);
-      else if (others.length === 0) only.reject(error);
+      // Whether a commit that failed took place nobody knows: done again it might be there twice.
+      else if (others.length === 0 || isWorkDone) for (const write of group) write.reject(error);
       else for (const write of group) await this.#writeAlone(write);
       return;
     }

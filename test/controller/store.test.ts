@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { existsSync, statSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { sql } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import { AuditTrail } from '../../controller/audit/trail.ts';
 import { Tokens } from '../../controller/auth/tokens.ts';
 import { EventLog } from '../../controller/events/event-log.ts';
 import { Leases } from '../../controller/jobs/leases.ts';
+import { GroupedWrites } from '../../controller/store/grouped-writes.ts';
+import type { Database } from '../../controller/store/schema.ts';
 import { openStore, type Store } from '../../controller/store/store.ts';
 import { fleetVolumeSchema } from '../../shared/protocol/api.ts';
 import { until } from '../support/controller.ts';
@@ -157,6 +159,25 @@ for (const kind of STORES)
       assert.equal((await other!.hosts.byName('a'))?.since, 2 ** 53 - 1);
     });
 
+    test('a reader that has much to catch up with leaves no listeners behind', async () => {
+      await using writers = await many((await kind.create()).open);
+      const log = new EventLog(writers.stores[0]!);
+      const warnings: Error[] = [];
+      const warned = (warning: Error): void => void warnings.push(warning);
+      process.on('warning', warned);
+      await log.write(async () => Array.from({ length: 4000 }, (_, job) => ({ type: 'job' as const, job })));
+      const stop = new AbortController();
+      let seen = 0;
+      for await (const page of log.follow(0, stop.signal)) {
+        seen += 'lost' in page ? 0 : page.length;
+        assert.ok(log.listenerCount('changed') <= 1);
+        if (seen === 4000) break;
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+      process.off('warning', warned);
+      assert.deepEqual(warnings, []);
+    });
+
     test('a reader that falls behind what is kept is told so, and goes on', async () => {
       await using writers = await many((await kind.create()).open);
       const [store] = writers.stores;
@@ -294,4 +315,45 @@ test('the log of a SQLite store is moved into the database beside its writers, a
   const again = await open();
   assert.equal((await again.events.range())?.last, 20_000);
   await again.close();
+});
+
+test('what a commit that failed may have kept is not written again', async () => {
+  // Cut at this moment by no means that a test has.
+  const db = {
+    transaction: () => ({
+      async execute(work: (db: unknown) => Promise<unknown>) {
+        await work(db);
+        throw new Error('cut at the commit');
+      },
+    }),
+  };
+  const writes = new GroupedWrites(db as unknown as Kysely<Database>);
+  const done: string[] = [];
+  const ended = await Promise.allSettled(
+    ['a', 'b', 'c'].map((name) => writes.add(async () => void done.push(name))),
+  );
+  assert.deepEqual(done, ['a', 'b', 'c']);
+  assert.ok(ended.every(({ status }) => status === 'rejected'));
+});
+
+test('a write that fails undoes none of those that share its transaction', async () => {
+  const store = await (await STORES[0]!.create()).open();
+  const names = ['a', 'b', 'c', 'd'];
+  const ended = await Promise.allSettled(
+    names.map((name) =>
+      store.transaction(async ({ hosts }) => {
+        await hosts.insert(host(name));
+        if (name === 'c') throw new Error('no');
+      }),
+    ),
+  );
+  assert.deepEqual(
+    ended.map(({ status }) => status),
+    ['fulfilled', 'fulfilled', 'rejected', 'fulfilled'],
+  );
+  assert.deepEqual(
+    (await store.hosts.all()).map(({ name }) => name),
+    ['a', 'b', 'd'],
+  );
+  await store.close();
 });
