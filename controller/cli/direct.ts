@@ -12,6 +12,7 @@ import { type ChunkSink, pullVolume } from '../../shared/transfer/pull.ts';
 import type { OpenedSource } from '../../shared/transfer/source.ts';
 import { SourceServer } from '../../shared/transfer/source-server.ts';
 import { ERRORS, type ErrorCode, isStowageError, StowageError } from '../../shared/util/errors.ts';
+import { parseInput } from '../../shared/util/input.ts';
 import { call } from './client.ts';
 
 /** As many as a sink takes side by side. */
@@ -25,10 +26,23 @@ function linesOf(answer: IncomingMessage): AsyncIterator<string> {
   return createInterface({ input: answer, crlfDelay: Number.POSITIVE_INFINITY })[Symbol.asyncIterator]();
 }
 
+function parseLine<S extends z.ZodType>(schema: S, line: string): z.output<S> {
+  return parseInput(schema, parseJson(line), 'stream-corrupt');
+}
+
+/** undefined for what is none. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 async function firstLine<S extends z.ZodType>(lines: AsyncIterator<string>, schema: S): Promise<z.output<S>> {
   const { done, value } = await lines.next();
   if (done) throw new StowageError('stream-cut', 'the controller ended its answer early');
-  return schema.parse(JSON.parse(value));
+  return parseLine(schema, value);
 }
 
 /** So the controller learns that all has arrived; whether it does is nothing to wait long for. */
@@ -45,32 +59,30 @@ function refusal({ code, detail }: { code: string; detail: string }): StowageErr
   return new StowageError(code as ErrorCode, detail);
 }
 
-/** Throws `host-unreachable` when none of the addresses answers. */
-async function dial(addresses: readonly string[], port: number): Promise<Socket> {
-  const reasons: string[] = [];
+/** undefined when none of the addresses answers. */
+async function dial(addresses: readonly string[], port: number): Promise<Socket | undefined> {
   for (const address of addresses) {
     const socket = connect({ host: address, port });
     try {
       await once(socket, 'connect', { signal: AbortSignal.timeout(DIAL_MS) });
       return socket.setNoDelay(true);
-    } catch (error) {
+    } catch {
       socket.destroy();
-      reasons.push(`${address}: ${error instanceof Error ? error.message : error}`);
     }
   }
-  throw new StowageError('host-unreachable', `no address of the host answers (${reasons.join('; ')})`);
+  return undefined;
 }
 
 /**
- * Sends what is open to the host of an upload, past the controller, and gives the root digest over it. Throws
- * `host-unreachable` before anything has moved when the host cannot be reached from here.
+ * Sends what is open to the host of an upload, past the controller, and gives the root digest over it; undefined, before
+ * anything has moved, when the host cannot be reached from here.
  */
 export async function uploadDirect(
   path: string,
   source: OpenedSource,
   digest: DigestAlgorithm,
   onProgress: (doneBytes: number, totalBytes: number) => void,
-): Promise<string> {
+): Promise<string | undefined> {
   const answer = await call(`${path}/upload/direct`, { method: 'POST' });
   const lines = linesOf(answer);
   try {
@@ -82,9 +94,13 @@ export async function uploadDirect(
       onRefused: () => undefined,
     });
     const first = await dial(addresses, port);
-    const address = [first.remoteAddress ?? ''];
+    if (!first) return undefined;
     server.accept(first);
-    for (let count = 1; count < CONNECTIONS; count++) server.accept(await dial(address, port));
+    for (let count = 1; count < CONNECTIONS; count++) {
+      const more = await dial([first.remoteAddress ?? ''], port);
+      if (!more) throw new StowageError('stream-cut', 'the host does not answer any more');
+      server.accept(more);
+    }
     for (;;) {
       const { done, value } = await lines.next();
       if (done)
@@ -92,7 +108,7 @@ export async function uploadDirect(
           'stream-cut',
           'the controller ended its answer before the upload was complete',
         );
-      const { doneBytes, totalBytes, digest: root, error } = pullProgressSchema.parse(JSON.parse(value));
+      const { doneBytes, totalBytes, digest: root, error } = parseLine(pullProgressSchema, value);
       if (error) throw refusal(error);
       if (totalBytes > 0) onProgress(doneBytes, totalBytes);
       if (root) {
@@ -106,15 +122,15 @@ export async function uploadDirect(
 }
 
 /**
- * Fetches a volume from its host, past the controller. `open` gives where it goes, knowing what it is. Throws
- * `host-unreachable` before anything has moved when the host cannot be reached from here.
+ * Fetches a volume from its host, past the controller, into what `open` gives, knowing what the volume is. False, before
+ * anything has moved, when the host cannot be reached from here.
  */
-export async function downloadDirect<T extends ChunkSink>(
+export async function downloadDirect(
   path: string,
   as: string,
-  open: (layout: DirectDownload['layout']) => Promise<T>,
+  open: (layout: DirectDownload['layout']) => Promise<ChunkSink>,
   onProgress: (doneBytes: number, totalBytes: number) => void,
-): Promise<T> {
+): Promise<boolean> {
   const answer = await call(`${path}/download-direct?as=${as}`, { method: 'POST' });
   const lines = linesOf(answer);
   // When the controller cuts the answer, the door is closed as well.
@@ -122,19 +138,21 @@ export async function downloadDirect<T extends ChunkSink>(
   try {
     const { transfer, ticket, addresses, port, layout } = await firstLine(lines, directDownloadSchema);
     const sink = await open(layout);
-    const { digest, etag } = await pullVolume(sink, {
+    const pulled = await pullVolume(sink, {
       ticket: { transfer, secret: ticket },
       ...{ addresses, port },
       onProgress: ({ doneBytes, totalBytes }) => onProgress(doneBytes, totalBytes),
       signal: new AbortController().signal,
+    }).catch((error) => {
+      if (isStowageError(error, 'host-unreachable')) return undefined;
+      throw error;
     });
-    if (digest !== sink.digests.root() || etag !== layout.etag)
+    if (!pulled) return false;
+    if (pulled.digest !== sink.digests.root() || pulled.etag !== layout.etag)
       throw new StowageError('digest-mismatch', 'what arrived is not what the host has sent');
     await readToEnd(lines);
-    return sink;
+    return true;
   } finally {
     answer.destroy();
   }
 }
-
-export const isUnreachable = (error: unknown): boolean => isStowageError(error, 'host-unreachable');

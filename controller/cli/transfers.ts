@@ -13,7 +13,7 @@ import type { OpenedSource, Source } from '../../shared/transfer/source.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { bytesOf, call, callJson, send } from './client.ts';
 import { type Confirmation, confirm } from './confirm.ts';
-import { downloadDirect, isUnreachable, uploadDirect } from './direct.ts';
+import { downloadDirect, uploadDirect } from './direct.ts';
 import { DownloadSink } from './download-sink.ts';
 import { Progress, printable } from './output.ts';
 import { taken } from './partial-file.ts';
@@ -121,13 +121,9 @@ export async function uploadVolume(
         sources: [source],
         checkUnchanged: () => checkUnchanged(file, stat),
       };
-      const digest = isDirect
-        ? await uploadDirect(target, opened, upload.spec.digest, onProgress).catch((error) => {
-            if (!isUnreachable(error)) throw error;
-            isDirect = false;
-            return uploadThroughController(target, source, upload, onProgress);
-          })
-        : await uploadThroughController(target, source, upload, onProgress);
+      let digest = isDirect ? await uploadDirect(target, opened, upload.spec.digest, onProgress) : undefined;
+      isDirect = digest !== undefined;
+      digest ??= await uploadThroughController(target, source, upload, onProgress);
       await checkUnchanged(file, stat);
       const volume = await callJson<Volume>(`${target}/upload/commit`, { method: 'POST', json: { digest } });
       return { volume, replaced: upload.spec.replace };
@@ -229,20 +225,13 @@ export async function downloadVolume(
     const open = (layout: Layout): Promise<DownloadSink> => DownloadSink.open(path, as, layout);
     let sink: DownloadSink | undefined;
     try {
-      if (isDirect)
-        sink = await downloadDirect(
-          target,
-          as,
-          async (layout) => {
-            sink = await open(layout);
-            return sink;
-          },
-          onProgress,
-        ).catch((error) => {
-          if (!isUnreachable(error)) throw error;
-          isDirect = false;
+      if (isDirect) {
+        const intoSink = async (layout: Layout): Promise<DownloadSink> => {
+          sink = await open(layout);
           return sink;
-        });
+        };
+        isDirect = await downloadDirect(target, as, intoSink, onProgress);
+      }
       if (!isDirect) {
         sink ??= await open(await callJson<Layout>(`${target}/layout?as=${as}`));
         await downloadThroughController(target, as, sink, onProgress);

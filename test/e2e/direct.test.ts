@@ -55,9 +55,11 @@ async function hasArrived(name: string, bytes: number): Promise<boolean> {
 }
 
 /** A controller's API that tells clients of other ports than the hosts have, or has strangers dial first. */
-async function between(change: { port?: number; strangers?: boolean }) {
+async function between(change: { port?: number; strangers?: boolean; cuts?: number }) {
+  let { cuts = 0 } = change;
   const port = await freePort();
   const server = createServer((incoming, outgoing) => {
+    if (incoming.url!.includes('direct') && cuts-- > 0) return void incoming.socket.destroy();
     const onward = request(
       new URL(incoming.url!, controller.url),
       { method: incoming.method, headers: incoming.headers },
@@ -200,6 +202,15 @@ describe('a client that reaches the host', () => {
     const down = await proxy.cli('vol', 'download', 'local/default/strangers', back);
     assert.equal(down.status, 0, down.stderr);
     assert.ok(readFileSync(back).equals(readFileSync(image)));
+  });
+
+  test('goes on past the controller after that was away for a moment', async () => {
+    using proxy = await between({ cuts: 1 });
+    const up = await proxy.cli('vol', 'upload', image, 'local/default/blinked');
+    assert.equal(up.status, 0, up.stderr);
+    assert.match(up.stderr, /trying again/);
+    assert.deepEqual(await outcomes('volume.upload-extents'), []);
+    assert.ok(stored('blinked').equals(readFileSync(image)));
   });
 
   test('sees nothing more when its token is revoked', async () => {
