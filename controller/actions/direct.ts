@@ -15,7 +15,8 @@ import { fromProblem } from '../../shared/util/errors.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { readFirstLine, readLines } from '../hosts/answers.ts';
 import { type ByteStream, defineAction } from './action.ts';
-import { referenceOf, volumeAddress } from './volume.ts';
+import { volumeAddress } from './addresses.ts';
+import { referenceOf } from './volume.ts';
 
 const TICKET_MS = 24 * 3600_000;
 /** A line that says nothing, so that a proxy does not take silence for the end. */

@@ -11,8 +11,8 @@ import {
 import { nameSchema } from '../../shared/util/names.ts';
 import { mayTouch } from '../auth/principal.ts';
 import { type Action, defineAction } from './action.ts';
+import { hostAddress } from './addresses.ts';
 
-const hostAddress = z.object({ host: nameSchema });
 const domainAddress = hostAddress.extend({ domain: nameSchema });
 /** A document of libvirt; read after its sender was let in. */
 const xmlField = { xml: z.string() };

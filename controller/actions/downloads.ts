@@ -2,7 +2,8 @@ import { z } from 'zod';
 import { extentsQuery, layoutSchema, representationQuery } from '../../shared/protocol/agent.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { type ByteStream, type Call, defineAction, type Services } from './action.ts';
-import { referenceOf, type VolumeAddress, volumeAddress } from './volume.ts';
+import { volumeAddress } from './addresses.ts';
+import { referenceOf, type VolumeAddress } from './volume.ts';
 
 /** What an agent says of the bytes that it sends. */
 const PASSED_ON = ['content-length', 'content-range', 'accept-ranges', 'etag'] as const;

@@ -11,8 +11,7 @@ import {
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { defineAction } from './action.ts';
-
-const hostAddress = z.object({ host: nameSchema });
+import { hostAddress } from './addresses.ts';
 
 const list = defineAction({
   name: 'host.list',

@@ -9,9 +9,7 @@ import { fleetPoolSchema } from '../../shared/protocol/api.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import type { Place } from '../auth/principal.ts';
 import { type Action, defineAction } from './action.ts';
-
-const hostAddress = z.object({ host: nameSchema });
-export const poolAddress = hostAddress.extend({ pool: nameSchema });
+import { hostAddress, poolAddress } from './addresses.ts';
 
 /** What a pool is made of may be anything on its host: who has the pool only may not choose it. */
 const wholeHost = ({ host }: { host?: string }): Place[] => [{ host }];

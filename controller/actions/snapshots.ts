@@ -3,14 +3,8 @@ import { snapshotSchema } from '../../shared/conf/volume.ts';
 import { snapshotBodySchema } from '../../shared/protocol/agent.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { defineAction } from './action.ts';
-import {
-  allowUsedField,
-  changeVolume,
-  listed,
-  usersInTheWay,
-  type VolumeAddress,
-  volumeAddress,
-} from './volume.ts';
+import { volumeAddress } from './addresses.ts';
+import { allowUsedField, changeVolume, listed, usersInTheWay, type VolumeAddress } from './volume.ts';
 
 const snapshotAddress = volumeAddress.extend({ snapshot: z.string().min(1).max(64) });
 

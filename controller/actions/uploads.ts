@@ -4,7 +4,8 @@ import { commitSchema, transferStatusSchema } from '../../shared/protocol/agent.
 import { fleetVolumeSchema, uploadSchema } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { type Call, defineAction } from './action.ts';
-import { allowUsedField, listed, volumeAddress } from './volume.ts';
+import { volumeAddress } from './addresses.ts';
+import { allowUsedField, listed } from './volume.ts';
 
 const wanted = volumeAddress.extend({
   ...allowUsedField,

@@ -7,14 +7,8 @@ import { clone } from '../jobs/kinds/clone.ts';
 import { migrate, migrateParamsSchema } from '../jobs/kinds/migrate.ts';
 import { wipe } from '../jobs/kinds/wipe.ts';
 import { defineAction } from './action.ts';
-import {
-  allowUsedField,
-  listed,
-  referenceOf,
-  usersInTheWay,
-  type VolumeAddress,
-  volumeAddress,
-} from './volume.ts';
+import { volumeAddress } from './addresses.ts';
+import { allowUsedField, listed, referenceOf, usersInTheWay, type VolumeAddress } from './volume.ts';
 
 const wipeAction = defineAction({
   name: 'volume.wipe',

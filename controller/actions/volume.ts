@@ -1,11 +1,9 @@
 import { z } from 'zod';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
-import { nameSchema } from '../../shared/util/names.ts';
 import { type AgentClient, agentVolumePath } from '../hosts/agent-client.ts';
 import type { Services } from './action.ts';
+import type { volumeAddress } from './addresses.ts';
 
-/** Which volume an action is about. */
-export const volumeAddress = z.object({ host: nameSchema, pool: nameSchema, volume: nameSchema });
 export type VolumeAddress = z.infer<typeof volumeAddress>;
 
 /** Go ahead although domains use the volume; their names are put on record. */

@@ -15,6 +15,7 @@ import { volumeUserSchema } from '../../shared/protocol/domains.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { defineAction, type Services } from './action.ts';
+import { volumeAddress } from './addresses.ts';
 import {
   allowUsedField,
   changeVolume,
@@ -22,7 +23,6 @@ import {
   referenceOf,
   usersInTheWay,
   type VolumeAddress,
-  volumeAddress,
 } from './volume.ts';
 
 /** The inventory shows a change as soon as its caller hears of it, not only when the agent's event comes. */

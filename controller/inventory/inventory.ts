@@ -15,7 +15,7 @@ interface ToldHost {
   name: string;
 }
 
-interface VolumePlace {
+export interface VolumePlace {
   host: string;
   pool: string;
   volume: string;

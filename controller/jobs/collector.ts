@@ -71,15 +71,16 @@ export class Collector {
     const old = orphans.filter(({ touchedAt }) => touchedAt <= clock.now() - YOUNG_MS);
     if (old.length < orphans.length) clock.after(YOUNG_MS + SLACK_MS, () => void this.collect(host), false);
     if (old.length === 0) return;
-    await this.#audit.append({
+    const record = {
       actor: 'controller',
       source: 'controller',
       action: 'transfer.collect',
       target: host,
-      outcome: 'begun',
       detail: `${old.length} that no job owns`,
-    });
+    };
+    await this.#audit.append({ ...record, outcome: 'begun' });
     for (const { id } of old) await agent.send(`/v1/transfers/${id}`, { method: 'DELETE' });
+    await this.#audit.append({ ...record, outcome: 'done' });
   }
 }
 

@@ -20,7 +20,7 @@ import { clock } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import type { Fleet } from '../hosts/fleet.ts';
-import type { Inventory } from '../inventory/inventory.ts';
+import type { Inventory, VolumePlace } from '../inventory/inventory.ts';
 import type { Store } from '../store/store.ts';
 import type { JobKind } from './job.ts';
 import type { Leases } from './leases.ts';
@@ -50,12 +50,6 @@ const upload: JobKind<UploadParams, never> = {
   leases: ({ volume }) => [{ volume, mode: 'write' }],
   steps: [],
 };
-
-export interface UploadTarget {
-  host: string;
-  pool: string;
-  volume: string;
-}
 
 export interface UploadRequest {
   format?: VolumeFormat;
@@ -93,7 +87,7 @@ export class Uploads {
   }
 
   /** The upload under way to a volume. Throws `transfer-not-found`. */
-  async find({ host, pool, volume }: UploadTarget): Promise<Upload> {
+  async find({ host, pool, volume }: VolumePlace): Promise<Upload> {
     const row = await this.#store.jobs.uploadTo(`${host}/${pool}/${volume}`);
     if (!row)
       throw new StowageError('transfer-not-found', `no upload to '${host}/${pool}/${volume}' is under way`);
@@ -107,7 +101,7 @@ export class Uploads {
    * Begins an upload, or takes up the one that the same actor began with the same size and format. Throws
    * `volume-in-use`, naming who holds the volume, otherwise.
    */
-  async begin(target: UploadTarget, request: UploadRequest, actor: string): Promise<Upload> {
+  async begin(target: VolumePlace, request: UploadRequest, actor: string): Promise<Upload> {
     const reference = `${target.host}/${target.pool}/${target.volume}`;
     const existing = await this.#inventory.find(target);
     const format = request.format ?? (existing?.format as VolumeFormat | undefined) ?? 'raw';

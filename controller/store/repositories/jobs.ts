@@ -1,5 +1,5 @@
 import type { Expression, ExpressionBuilder, Kysely, SqlBool } from 'kysely';
-import type { Job, JobDetails, JobState } from '../../../shared/protocol/api.ts';
+import { type Job, type JobDetails, type JobState, jobSchema } from '../../../shared/protocol/api.ts';
 import type { Database, JobRow } from '../schema.ts';
 import { placeInScopes } from '../scopes.ts';
 
@@ -85,15 +85,7 @@ function jobOf(row: JobRow): JobRecord {
 }
 
 /** What everybody may see of a job. */
-export function publicJob({
-  notes: _,
-  cancelRequested: __,
-  pauseRequested: ___,
-  owner: ____,
-  ...job
-}: JobRecord): Job {
-  return job;
-}
+export const publicJob = (job: JobRecord): Job => jobSchema.parse(job);
 
 /** The hosts that it works on. */
 export const hostsOf = ({ source, target }: { source?: string; target: string }): Set<string> =>

@@ -1,0 +1,7 @@
+import { z } from 'zod';
+import { nameSchema } from '../../shared/util/names.ts';
+
+/** Which host, pool or volume an action is about. */
+export const hostAddress = z.object({ host: nameSchema });
+export const poolAddress = hostAddress.extend({ pool: nameSchema });
+export const volumeAddress = poolAddress.extend({ volume: nameSchema });
