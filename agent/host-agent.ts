@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import { StowageError } from '../shared/util/errors.ts';
 import { type BackendRegistry, loadBackends } from './backends/registry.ts';
 import { HostDomains } from './domains/host-domains.ts';
+import { DomainWatch } from './domains/watch.ts';
 import { Pools } from './pools/pools.ts';
 import { AgentState } from './state.ts';
 import type { SourceDoor } from './transfer/door.ts';
@@ -72,6 +73,7 @@ export class HostAgent {
   readonly backends: BackendRegistry;
   readonly pools: Pools;
   readonly domains: HostDomains;
+  readonly domainWatch: DomainWatch;
   readonly use: VolumeUse;
   /** Sources that are sending, by transfer. */
   readonly sends = new Map<string, Send>();
@@ -95,6 +97,9 @@ export class HostAgent {
     this.sinks = new Sinks(pools);
     this.use = use;
     this.domains = domains;
+    this.domainWatch = new DomainWatch(domains);
+    // Which volumes a domain uses depends on the pools, too.
+    pools.on('event', () => this.domainWatch.lookSoon());
     this.version = identity.version;
     this.bundle = identity.bundle;
   }
@@ -116,6 +121,7 @@ export class HostAgent {
   }
 
   close(): void {
+    this.domainWatch.close();
     this.pools.close();
     for (const send of this.sends.values()) void send.end();
     for (const pull of this.pulls.values()) pull.stop.abort();

@@ -9,6 +9,7 @@ import { releaseMemory } from './host/memory.ts';
 import { HostAgent } from './host-agent.ts';
 import { createHttp } from './http.ts';
 import { domainRoutes } from './routes/domains.ts';
+import { eventRoutes } from './routes/events.ts';
 import { hostRoutes } from './routes/host.ts';
 import { poolRoutes } from './routes/pools.ts';
 import { transferRoutes } from './routes/transfers.ts';
@@ -24,6 +25,7 @@ export async function createAgent(
   const agent = await HostAgent.open(stateDirectory, identity);
   const { http, server } = createHttp();
   hostRoutes(http, agent);
+  eventRoutes(http, agent);
   poolRoutes(http, agent);
   domainRoutes(http, agent);
   volumeRoutes(http, agent);

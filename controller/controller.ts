@@ -16,6 +16,7 @@ import { agentPayload } from './hosts/bundle.ts';
 import { Fleet } from './hosts/fleet.ts';
 import { WebSocketLinks } from './hosts/websocket-links.ts';
 import { Inventory } from './inventory/inventory.ts';
+import { InventoryWriter } from './inventory/inventory-writer.ts';
 import { Collector } from './jobs/collector.ts';
 import { clone } from './jobs/kinds/clone.ts';
 import { migrate } from './jobs/kinds/migrate.ts';
@@ -63,7 +64,10 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const inventory = new Inventory(store, events);
   const webSockets = new WebSocketLinks(store, audit, dataDirectory);
   const payload = () => agentPayload(join(dataDirectory, 'cache'));
-  const fleet = new Fleet({ store, events, inventory, webSockets, payload });
+  const fleet = new Fleet({
+    ...{ store, events, webSockets, payload },
+    inventory: new InventoryWriter(store, events),
+  });
   const leases = new Leases(store, owner);
   const jobs = new JobRunner({ store, events, fleet, inventory, audit, owner, jobsPerHost });
   const uploads = new Uploads({ store, fleet, inventory, leases, jobs, owner });
@@ -84,8 +88,8 @@ export async function startController(options: ControllerOptions): Promise<Contr
   fleet.onReachable = (host) => {
     logger.info({ host }, 'host reachable');
     jobs.wake(host);
-    collector.cameBack(host);
   };
+  fleet.onTransfers = (host) => collector.hasTransfers(host);
   const keepHouse = async (): Promise<void> => {
     await uploads.dropIdle();
     await events.forgetOld();

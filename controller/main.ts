@@ -96,7 +96,11 @@ async function firstPool(controller: Controller, directory: string): Promise<voi
   const call = { principal: CONTROLLER, source: 'controller', signal: new AbortController().signal };
   const pool = { host: 'local', name: 'default', type: 'dir', target: { path: directory } };
   await perform(controller.services, ACTIONS.get('pool.create')!, pool, call);
-  for (let attempt = 0; attempt < 50 && (await inventory.pools({ host: 'local' })).length === 0; attempt++)
+  for (
+    let attempt = 0;
+    attempt < 50 && (await inventory.pools({ host: 'local', limit: 1 })).length === 0;
+    attempt++
+  )
     await sleep(50);
 }
 

@@ -1,12 +1,12 @@
 import { join } from 'node:path';
-import type { Domain, VolumeUser } from '../../shared/protocol/domains.ts';
+import type { Domain, DomainUse, HostDomain, VolumeUser } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Pools } from '../pools/pools.ts';
 import type { VolumeUse } from '../volume-use.ts';
 import { unknown } from './configurations.ts';
 import { DefinedDomains, type HostVolumes } from './defined-domains.ts';
-import { libvirtDomains } from './found/libvirt.ts';
-import { openvzDomains } from './found/openvz.ts';
+import { LIBVIRT_DIRECTORIES, libvirtDomains } from './found/libvirt.ts';
+import { OPENVZ_DIRECTORIES, openvzDomains } from './found/openvz.ts';
 import { proxmoxDomains } from './found/proxmox.ts';
 import { References } from './references.ts';
 
@@ -65,6 +65,11 @@ export class HostDomains {
     return new HostDomains(defined, pools, root);
   }
 
+  /** Directories in which a change of a configuration is told of by the kernel; whether they are there or not. */
+  get directories(): string[] {
+    return [...LIBVIRT_DIRECTORIES, ...OPENVZ_DIRECTORIES].map((directory) => join(this.#root, directory));
+  }
+
   /** Reads the configurations anew. What cannot be read at all has an entry of its own that says why. */
   async list(): Promise<Domain[]> {
     return (await this.#look()).domains;
@@ -93,6 +98,28 @@ export class HostDomains {
       const target = targets.get(pool);
       return target === undefined ? undefined : join(target, volume);
     });
+  }
+
+  /** As {@link list}, with the volumes that each uses. */
+  async listWithUses(): Promise<HostDomain[]> {
+    const domains = await this.list();
+    if (domains.length === 0) return [];
+    const uses = new Map<string, DomainUse[]>();
+    const ownerOf = (origin: string, name: string): string => `${origin} ${name}`;
+    for (const [key, users] of (await this.#references(domains)).used()) {
+      const slash = key.indexOf('/');
+      const [pool, volume] = [key.slice(0, slash), key.slice(slash + 1)];
+      for (const { domain, origin, target, role, through } of users) {
+        const owner = ownerOf(origin, domain);
+        const own = uses.get(owner) ?? [];
+        own.push({ pool, volume, target, role, through });
+        uses.set(owner, own);
+      }
+    }
+    return domains.map((domain) => ({
+      ...domain,
+      uses: uses.get(ownerOf(domain.origin, domain.name)) ?? [],
+    }));
   }
 
   async users(pool: string, volume: string): Promise<VolumeUser[]> {

@@ -163,6 +163,11 @@ export class References {
     return this.#users.get(`${pool}/${volume}`) ?? [];
   }
 
+  /** All that is used, `pool/volume`, with its users. */
+  used(): Iterable<[string, readonly VolumeUser[]]> {
+    return this.#users;
+  }
+
   /** Volumes, `pool/volume`, that stand on this one. */
   standingOn(pool: string, volume: string): string[] {
     return this.#stands.get(`${pool}/${volume}`) ?? [];

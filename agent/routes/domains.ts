@@ -14,11 +14,16 @@ const documentQuery = z.object({
 });
 
 /** Domains as users of volumes: those defined here, with what virsh does to them, and those that were found. */
-export function domainRoutes(http: AgentHttp, { domains }: HostAgent): void {
+export function domainRoutes(http: AgentHttp, { domains, domainWatch }: HostAgent): void {
   const params = { params: domainParams };
-  http.get('/v1/domains', () => domains.list());
+  /** Who hears that something is done has been told of it by the event stream. */
+  const told = async <T>(work: Promise<T>): Promise<T> => {
+    const done = await work;
+    await domainWatch.look().catch(() => undefined);
+    return done;
+  };
   http.post('/v1/domains', { schema: { body: defineDomainSchema } }, (request) =>
-    domains.defined.define(request.body.xml),
+    told(domains.defined.define(request.body.xml)),
   );
   http.get(
     '/v1/domains/:domain/document',
@@ -29,14 +34,17 @@ export function domainRoutes(http: AgentHttp, { domains }: HostAgent): void {
     },
   );
   http.delete('/v1/domains/:domain', { schema: params }, async (request) => {
-    await (await domains.own(request.params.domain)).undefine(request.params.domain);
+    const own = await domains.own(request.params.domain);
+    await told(own.undefine(request.params.domain));
     return {};
   });
-  http.post('/v1/domains/:domain/start', { schema: params }, async (request) =>
-    (await domains.own(request.params.domain)).start(request.params.domain),
-  );
+  http.post('/v1/domains/:domain/start', { schema: params }, async (request) => {
+    const own = await domains.own(request.params.domain);
+    return told(own.start(request.params.domain));
+  });
   http.post('/v1/domains/:domain/destroy', { schema: params }, async (request) => {
-    await (await domains.own(request.params.domain)).destroy(request.params.domain);
+    const own = await domains.own(request.params.domain);
+    await told(own.destroy(request.params.domain));
     return {};
   });
   for (const change of DEVICE_CHANGES) {
@@ -46,7 +54,8 @@ export function domainRoutes(http: AgentHttp, { domains }: HostAgent): void {
       async (request) => {
         const { domain } = request.params;
         const { xml, ...affect } = request.body;
-        return (await domains.own(domain)).changeDevice(domain, xml, change, affect);
+        const own = await domains.own(domain);
+        return told(own.changeDevice(domain, xml, change, affect));
       },
     );
   }

@@ -1,54 +1,57 @@
-import pLimit from 'p-limit';
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { parseDomain } from '../../shared/conf/domain-xml.ts';
-import { domainListSchema, fleetDomainSchema } from '../../shared/protocol/api.ts';
+import { type FleetDomain, fleetDomainSchema } from '../../shared/protocol/api.ts';
 import {
   affectSchema,
   DEVICE_CHANGES,
   type DeviceChange,
+  type Domain,
   domainSchema,
+  parseDomainPlace,
 } from '../../shared/protocol/domains.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
-import { mayTouch } from '../auth/principal.ts';
-import { type Action, defineAction } from './action.ts';
-import { hostAddress } from './addresses.ts';
+import { type Action, defineAction, type Services } from './action.ts';
+import { hostAddress, pageFields } from './addresses.ts';
 
 const domainAddress = hostAddress.extend({ domain: nameSchema });
 /** A document of libvirt; read after its sender was let in. */
 const xmlField = { xml: z.string() };
 
-/** Hosts that are asked at the same time. */
-const ASKED_AT_ONCE = 64;
-
 const agentPath = (domain: string): string => `/v1/domains/${encodeURIComponent(domain)}`;
+
+/** The inventory shows a change as soon as its caller hears of it. */
+async function shown({ inventory }: Services, host: string, domain: Domain): Promise<FleetDomain> {
+  const found = await inventory.showsDomain(
+    host,
+    domain.name,
+    (shownDomain) => shownDomain !== undefined && isDeepStrictEqual(domainSchema.parse(shownDomain), domain),
+  );
+  return { host, ...domain, uses: found?.uses };
+}
 
 const list = defineAction({
   name: 'domain.list',
-  summary: 'The domains of the fleet or of a host, as the hosts tell now.',
+  summary: 'The domains of the fleet or of a host, with what they use, by host and name, a page at a time.',
   role: 'viewer',
-  input: z.object({ host: nameSchema.optional() }),
-  answer: domainListSchema,
+  input: z.object({
+    host: nameSchema.optional(),
+    ...pageFields,
+    /** The last `host/name/origin/uuid` of the page before, each percent-encoded. */
+    after: z.string().max(8000).optional(),
+  }),
+  answer: z.array(fleetDomainSchema),
   places: ({ host }) => (host === undefined ? [] : [{ host }]),
-  async run({ fleet }, { host }, { principal }) {
-    const all = host === undefined ? await fleet.list() : [await fleet.get(host)];
-    const asking = pLimit(ASKED_AT_ONCE);
-    // A domain uses what it likes: who has a part of a host only does not see them.
-    const hosts = all.filter(({ name }) => mayTouch(principal, { host: name }, 'act'));
-    const answers = await Promise.all(
-      hosts.map(async ({ name }) => {
-        const asked = asking(async () =>
-          (await fleet.client(name)).json(z.array(domainSchema), '/v1/domains'),
-        );
-        return asked.then(
-          (domains) => ({ domains: domains.map((domain) => ({ host: name, ...domain })), missing: [] }),
-          (error) => ({ domains: [], missing: [{ host: name, reason: String(error.message) }] }),
-        );
-      }),
-    );
-    return {
-      domains: answers.flatMap(({ domains }) => domains),
-      missing: answers.flatMap(({ missing }) => missing),
-    };
+  // A domain uses what it likes: who has a part of a host only does not see them.
+  touch: 'act',
+  async run({ inventory }, { after, ...filter }, { principal }) {
+    const place = after === undefined ? undefined : parseDomainPlace(after);
+    if (after !== undefined && !place)
+      throw new StowageError('invalid-argument', `after: '${after.slice(0, 60)}' is no place of a domain`);
+    const hosts = principal.scopes.filter((scope) => !scope.includes('/'));
+    if (hosts.length === 0 && principal.scopes.length > 0) return [];
+    return inventory.domains({ ...filter, after: place, hosts });
   },
 });
 
@@ -61,11 +64,11 @@ const define = defineAction({
   answer: fleetDomainSchema,
   plan: async (_services, { xml }) => parseDomain(xml, { live: false }),
   record: ({ host }, { name }) => ({ target: `${host}/${name}` }),
-  async run({ fleet }, { host, xml }, { note }) {
-    const agent = await fleet.client(host);
+  async run(services, { host, xml }, { note }) {
+    const agent = await services.fleet.client(host);
     const domain = await agent.json(domainSchema, '/v1/domains', { method: 'POST', json: { xml } });
     if (domain.uuid !== undefined) note(domain.uuid);
-    return { host, ...domain };
+    return shown(services, host, domain);
   },
 });
 
@@ -96,8 +99,10 @@ const undefine = defineAction({
   audited: true,
   input: domainAddress,
   answer: 'nothing',
-  async run({ fleet }, { host, domain }) {
+  async run({ fleet, inventory }, { host, domain }) {
     await (await fleet.client(host)).send(agentPath(domain), { method: 'DELETE' });
+    // One that runs is there until it is stopped.
+    await inventory.showsDomain(host, domain, (shownDomain) => !shownDomain?.persistent);
   },
 });
 
@@ -108,9 +113,10 @@ const start = defineAction({
   audited: true,
   input: domainAddress,
   answer: fleetDomainSchema,
-  async run({ fleet }, { host, domain }) {
-    const agent = await fleet.client(host);
-    return { host, ...(await agent.json(domainSchema, `${agentPath(domain)}/start`, { method: 'POST' })) };
+  async run(services, { host, domain }) {
+    const agent = await services.fleet.client(host);
+    const path = `${agentPath(domain)}/start`;
+    return shown(services, host, await agent.json(domainSchema, path, { method: 'POST' }));
   },
 });
 
@@ -121,8 +127,9 @@ const destroy = defineAction({
   audited: true,
   input: domainAddress,
   answer: 'nothing',
-  async run({ fleet }, { host, domain }) {
+  async run({ fleet, inventory }, { host, domain }) {
     await (await fleet.client(host)).send(`${agentPath(domain)}/destroy`, { method: 'POST' });
+    await inventory.showsDomain(host, domain, (shownDomain) => shownDomain?.state !== 'running');
   },
 });
 
@@ -145,10 +152,10 @@ function deviceAction(change: DeviceChange): Action {
         .flatMap(([name, value]) => (value ? [name] : []))
         .join(', '),
     }),
-    async run({ fleet }, { host, domain, ...json }) {
-      const agent = await fleet.client(host);
+    async run(services, { host, domain, ...json }) {
+      const agent = await services.fleet.client(host);
       const path = `${agentPath(domain)}/${change}`;
-      return { host, ...(await agent.json(domainSchema, path, { method: 'POST', json })) };
+      return shown(services, host, await agent.json(domainSchema, path, { method: 'POST', json }));
     },
   });
 }

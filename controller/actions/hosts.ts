@@ -11,16 +11,16 @@ import {
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { defineAction } from './action.ts';
-import { hostAddress } from './addresses.ts';
+import { hostAddress, pageFields } from './addresses.ts';
 
 const list = defineAction({
   name: 'host.list',
-  summary: 'All hosts, how they are reached, and whether they are.',
+  summary: 'The hosts, how they are reached, and whether they are, by name, a page at a time.',
   role: 'viewer',
-  input: z.object({}),
+  input: z.object({ ...pageFields, after: nameSchema.optional() }),
   answer: z.array(hostSchema),
   places: () => [],
-  run: ({ fleet }, _input, { principal }) => fleet.list(principal.scopes),
+  run: ({ fleet }, page, { principal }) => fleet.list({ ...page, scopes: principal.scopes }),
 });
 
 const show = defineAction({

@@ -3,6 +3,7 @@ import { auditActions } from './audit.ts';
 import { directActions } from './direct.ts';
 import { domainActions } from './domains.ts';
 import { downloadActions } from './downloads.ts';
+import { fleetActions } from './fleet.ts';
 import { hostActions } from './hosts.ts';
 import { jobActions } from './jobs.ts';
 import { poolActions } from './pools.ts';
@@ -14,6 +15,7 @@ import { volumeActions } from './volumes.ts';
 
 /** Everything that can be done, by name. */
 export const ACTIONS: ReadonlyMap<string, Action> = byName([
+  ...fleetActions,
   ...hostActions,
   ...poolActions,
   ...volumeActions,

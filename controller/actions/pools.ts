@@ -1,18 +1,24 @@
 import { z } from 'zod';
 import { formatCapabilities } from '../../shared/conf/capabilities-xml.ts';
-import { type PoolDefinition, poolDefinitionSchema, poolSchema } from '../../shared/conf/pool.ts';
+import { type Pool, type PoolDefinition, poolDefinitionSchema, poolSchema } from '../../shared/conf/pool.ts';
 import { documentOf } from '../../shared/conf/pool-document.ts';
 import { parsePool } from '../../shared/conf/pool-xml.ts';
 import { formatSources, foundSourceSchema } from '../../shared/conf/sources-xml.ts';
 import { agentInfoSchema, buildPoolSchema, definePoolSchema } from '../../shared/protocol/agent.ts';
-import { fleetPoolSchema } from '../../shared/protocol/api.ts';
+import { type FleetPool, fleetPoolSchema } from '../../shared/protocol/api.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import type { Place } from '../auth/principal.ts';
-import { type Action, defineAction } from './action.ts';
-import { hostAddress, poolAddress } from './addresses.ts';
+import { type Action, defineAction, type Services } from './action.ts';
+import { hostAddress, pageFields, poolAddress } from './addresses.ts';
 
 /** What a pool is made of may be anything on its host: who has the pool only may not choose it. */
 const wholeHost = ({ host }: { host?: string }): Place[] => [{ host }];
+
+/** The inventory shows a change as soon as its caller hears of it, not only when the agent's event comes. */
+async function shown({ inventory }: Services, host: string, pool: Pool): Promise<FleetPool> {
+  const volumeCount = await inventory.showsPool(host, pool);
+  return { host, ...pool, volumeCount };
+}
 
 const agentPath = (pool: string): string => `/v1/pools/${encodeURIComponent(pool)}`;
 
@@ -21,12 +27,17 @@ const wordsOf = ({ type, target }: Pick<PoolDefinition, 'type' | 'target'>): str
 
 const list = defineAction({
   name: 'pool.list',
-  summary: 'The pools of the fleet or of a host, by host and name.',
+  summary: 'The pools of the fleet or of a host, by host and name, a page at a time.',
   role: 'viewer',
-  input: z.object({ host: nameSchema.optional() }),
+  input: z.object({
+    host: nameSchema.optional(),
+    ...pageFields,
+    /** The last `host/pool` of the page before. */
+    after: z.string().max(600).optional(),
+  }),
   answer: z.array(fleetPoolSchema),
   places: ({ host }) => (host === undefined ? [] : [{ host }]),
-  run: ({ inventory }, { host }, { principal }) => inventory.pools({ host, scopes: principal.scopes }),
+  run: ({ inventory }, filter, { principal }) => inventory.pools({ ...filter, scopes: principal.scopes }),
 });
 
 const show = defineAction({
@@ -105,8 +116,8 @@ const create = defineAction({
     target: `${host}/${definition.name}`,
     detail: overwrite ? `${wordsOf(definition)}, what is there is overwritten` : wordsOf(definition),
   }),
-  async run({ fleet }, { host, build, overwrite, start, ...definition }) {
-    const agent = await fleet.client(host);
+  async run(services, { host, build, overwrite, start, ...definition }) {
+    const agent = await services.fleet.client(host);
     let pool = await agent.json(poolSchema, '/v1/pools', { method: 'POST', json: definition });
     const path = agentPath(pool.name);
     try {
@@ -116,7 +127,7 @@ const create = defineAction({
       await agent.send(path, { method: 'DELETE' }).catch(() => undefined);
       throw error;
     }
-    return { host, ...pool };
+    return shown(services, host, pool);
   },
 });
 
@@ -134,9 +145,10 @@ const redefine = defineAction({
     return { ...parsePool(xml), autostart: now };
   },
   record: (definition) => ({ detail: wordsOf(definition) }),
-  async run({ fleet }, { host, pool, ...definition }) {
-    const agent = await fleet.client(host);
-    return { host, ...(await agent.json(poolSchema, agentPath(pool), { method: 'PUT', json: definition })) };
+  async run(services, { host, pool, ...definition }) {
+    const agent = await services.fleet.client(host);
+    const options = { method: 'PUT', json: definition };
+    return shown(services, host, await agent.json(poolSchema, agentPath(pool), options));
   },
 });
 
@@ -167,10 +179,10 @@ function lifeAction(what: 'start' | 'stop' | 'refresh', summary: string): Action
     async plan({ leases }, { host, pool }) {
       if (what === 'stop') await leases.refuseHeld(`${host}/${pool}`);
     },
-    async run({ fleet }, { host, pool }) {
-      const agent = await fleet.client(host);
+    async run(services, { host, pool }) {
+      const agent = await services.fleet.client(host);
       const path = `${agentPath(pool)}/${what}`;
-      return { host, ...(await agent.json(poolSchema, path, { method: 'POST', patient: true })) };
+      return shown(services, host, await agent.json(poolSchema, path, { method: 'POST', patient: true }));
     },
   });
 }

@@ -15,7 +15,7 @@ import { volumeUserSchema } from '../../shared/protocol/domains.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { defineAction, type Services } from './action.ts';
-import { volumeAddress } from './addresses.ts';
+import { pageFields, volumeAddress } from './addresses.ts';
 import {
   allowUsedField,
   changeVolume,
@@ -45,7 +45,14 @@ const list = defineAction({
     name: nameSchema.optional(),
     id: z.uuid().optional(),
     format: volumeFormatSchema.optional(),
-    limit: z.number().int().min(1).max(10_000).default(1000),
+    /** A part of the name; letters of ASCII in either case. */
+    search: z.string().min(1).max(255).optional(),
+    /** The name of a domain that uses it. */
+    user: z.string().min(1).max(1024).optional(),
+    /** Last changed before or after this time, as its storage tells; ms since the epoch. */
+    modifiedBefore: z.number().int().optional(),
+    modifiedAfter: z.number().int().optional(),
+    ...pageFields,
     /** The last `host/pool/volume` of the page before. */
     after: z.string().max(800).optional(),
   }),
@@ -67,7 +74,7 @@ const show = defineAction({
     return {
       ...volume,
       heldBy: await leases.holders(referenceOf(address)),
-      users: await users.catch(() => undefined),
+      users: await users.catch(() => inventory.usersOf(address)),
     };
   },
 });

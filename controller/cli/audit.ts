@@ -1,29 +1,16 @@
 import { Command } from 'commander';
 import type { AuditRecord, AuditVerdict } from '../../shared/protocol/api.ts';
-import { StowageError } from '../../shared/util/errors.ts';
 import { call, callJson } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { count } from './numbers.ts';
 import { show } from './output.ts';
+import { timeOf } from './times.ts';
 
 interface AuditOptions extends ListOptions {
   limit: number;
   since?: string;
   by?: string;
   host?: string;
-}
-
-const UNIT_MS = { s: 1000, m: 60_000, h: 3600_000, d: 24 * 3600_000 };
-
-/** Ms since the epoch of a date, in local time where it names no zone, or of so long ago. */
-function timeOf(text: string): number {
-  const ago = /^(\d{1,6})([smhd])$/.exec(text);
-  if (ago) return Date.now() - Number(ago[1]) * UNIT_MS[ago[2] as keyof typeof UNIT_MS];
-  const day = /^\d{4}-\d\d-\d\d$/.test(text) ? `${text}T00:00` : text;
-  const at = Date.parse(day);
-  if (Number.isNaN(at))
-    throw new StowageError('invalid-argument', `'${text}' is no time; such as 2h, 7d or 2026-11-24T16:00`);
-  return at;
 }
 
 const RECORDS: Listing<AuditRecord> = {

@@ -4,6 +4,8 @@ import { print } from './output.ts';
 
 /** Names that are offered at once. */
 const MOST = 200;
+/** Names that are looked through: what comes behind them is not offered. */
+const MOST_OF_ALL = 10_000;
 /** Whoever waits for a suggestion does not wait long. */
 const PATIENCE_MS = 2000;
 
@@ -42,10 +44,10 @@ async function ask<T>(path: string): Promise<T> {
 }
 
 const hosts = async (): Promise<string[]> =>
-  (await ask<{ name: string }[]>('/hosts')).map(({ name }) => name);
+  (await ask<{ name: string }[]>(`/hosts?limit=${MOST_OF_ALL}`)).map(({ name }) => name);
 
 async function pools(): Promise<string[]> {
-  const all = await ask<{ host: string; name: string }[]>('/pools');
+  const all = await ask<{ host: string; name: string }[]>(`/pools?limit=${MOST_OF_ALL}`);
   return all.map(({ host, name }) => `${host}/${name}`);
 }
 
@@ -65,7 +67,7 @@ const tokens = async (): Promise<string[]> =>
   (await ask<{ name: string }[]>('/tokens')).map(({ name }) => name);
 
 async function domains(): Promise<string[]> {
-  const { domains: all } = await ask<{ domains: { host: string; name: string }[] }>('/domains');
+  const all = await ask<{ host: string; name: string }[]>(`/domains?limit=${MOST_OF_ALL}`);
   return all.map(({ host, name }) => `${host}/${name}`);
 }
 

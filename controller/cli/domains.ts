@@ -1,10 +1,11 @@
 import { Command } from 'commander';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
-import type { DomainList, FleetDomain } from '../../shared/protocol/api.ts';
-import { DEVICE_CHANGES, type UsedImage } from '../../shared/protocol/domains.ts';
+import type { FleetDomain } from '../../shared/protocol/api.ts';
+import { DEVICE_CHANGES, formatDomainPlace, type UsedImage } from '../../shared/protocol/domains.ts';
 import { callJson, callText, send } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList } from './listing.ts';
 import { printable, show } from './output.ts';
+import { callPages } from './pages.ts';
 import { hostPath, poolReference } from './references.ts';
 import { readDocument } from './xml.ts';
 
@@ -30,18 +31,14 @@ const DOMAINS: Listing<FleetDomain> = {
       value: ({ unreadable, images }) =>
         unreadable ? `cannot be read: ${unreadable}` : images.map(imageText).join(' '),
     },
+    {
+      name: 'USES',
+      value: ({ uses = [] }) => uses.map(({ pool, volume }) => `${pool}/${volume}`).join(' '),
+      wide: true,
+    },
     { name: 'UUID', value: ({ uuid }) => uuid, wide: true },
   ],
 };
-
-/** Hosts that cannot be asked are named on standard error. */
-async function listDomains(host: string | undefined): Promise<FleetDomain[]> {
-  const query = host === undefined ? '' : `?host=${encodeURIComponent(host)}`;
-  const answer = await callJson<DomainList>(`/domains${query}`);
-  for (const { host: name, reason } of answer.missing)
-    process.stderr.write(`stowage: ${name} cannot be asked: ${printable(reason)}\n`);
-  return answer.domains;
-}
 
 const CHANGES: Record<(typeof DEVICE_CHANGES)[number], string> = {
   'attach-device': 'give a domain a disk',
@@ -70,10 +67,10 @@ export function domainCommand(): Command {
         await callText(`${path}?inactive=${Boolean(options.inactive)}`, { accept: XML_TYPE }),
       );
     });
-  listOptions(domain.command('list [host]'))
+  listOptions(domain.command('list [host]'), { followed: true })
     .description('domains and their images: those defined here, and those of libvirt, Proxmox VE and OpenVZ')
     .action((host: string | undefined, options: ListOptions) =>
-      showList(DOMAINS, () => listDomains(host), options),
+      showList(DOMAINS, () => callPages<FleetDomain>('/domains', { host }, formatDomainPlace), options),
     );
   domain
     .command('undefine <host/domain>')

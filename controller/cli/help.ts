@@ -25,6 +25,7 @@ const ENVIRONMENT: readonly [string, string][] = [
 
 /** By command, as they are typed after `stowage`. */
 export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
+  status: ['status', 'status --json'],
   'host add': [
     'host add alpha ssh://root@10.0.0.5 --accept-new',
     'host add beta ssh://beta --identity ~/.ssh/fleet --fingerprint SHA256:ZmAKaOa0Xwzr2sO6vWOxg/scD49BmFmVQdwB8sDG8IA',
@@ -59,6 +60,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'vol list': [
     'vol list alpha/data',
     'vol list --format qcow2 --sort -allocation -o wide',
+    'vol list --search disk-0 --user web --older-than 90d',
     "vol list --format qcow2 -q | xargs -d '\\n' -n1 stowage vol check",
   ],
   'vol show': ['vol show alpha/data/web'],
@@ -67,7 +69,10 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'vol wipe': ['vol wipe alpha/data/web --algorithm random'],
   'vol check': ['vol check alpha/data/web'],
   'vol repair': ['vol repair alpha/data/web'],
-  'vol delete': ['vol delete alpha/data/web --delete-snapshots'],
+  'vol delete': [
+    'vol delete alpha/data/web --delete-snapshots',
+    'vol delete alpha/data/a alpha/data/b --yes',
+  ],
   'vol upload': ['vol upload image.qcow2 alpha/data/web --format qcow2'],
   'vol download': [
     'vol download alpha/data/web web.raw --as content',

@@ -8,6 +8,7 @@ import { callJson, controllerUrl, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, table, timeColumn } from './listing.ts';
 import { fields, printable, show, time } from './output.ts';
+import { callPages } from './pages.ts';
 import { hostPath } from './references.ts';
 import { resolveSshHost } from './ssh-config.ts';
 
@@ -124,7 +125,9 @@ export function hostCommand(): Command {
     });
   listOptions(host.command('list'), { followed: true })
     .description('all hosts, how they are reached, and whether they are')
-    .action((options: ListOptions) => showList(HOSTS, () => callJson<Host[]>('/hosts'), options));
+    .action((options: ListOptions) =>
+      showList(HOSTS, () => callPages<Host>('/hosts', {}, ({ name }) => name), options),
+    );
   host
     .command('show <host>')
     .description('a host, its agent and the kinds of pools that work there')

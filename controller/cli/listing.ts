@@ -29,6 +29,7 @@ export interface Listing<T> {
 export interface ListOptions {
   columns?: string;
   sort?: string;
+  headers?: boolean;
   watch?: boolean;
 }
 
@@ -51,7 +52,8 @@ export const timeColumn = <T>(name: string, value: (row: T) => number | undefine
 export function listOptions(command: Command, { followed = false } = {}): Command {
   command
     .option('--columns <names>', 'which columns, separated by commas')
-    .option('--sort <column>', 'sort by a column; -COLUMN: the largest first');
+    .option('--sort <column>', 'sort by a column; -COLUMN: the largest first')
+    .option('--no-headers', 'tables and csv without their first line');
   return followed ? command.option('--watch', 'list again whenever something changes') : command;
 }
 
@@ -107,15 +109,18 @@ async function textOf<T>(listing: Listing<T>, all: readonly T[], options: ListOp
       const { stringify } = await import('csv-stringify/sync');
       const head = shown.map(({ name }) => name.toLowerCase());
       // What a spreadsheet would take for a formula stays text.
-      return stringify([head, ...rows.map((row) => shown.map(({ value }) => forProgram(value(row))))], {
+      const lines = rows.map((row) => shown.map(({ value }) => forProgram(value(row))));
+      return stringify(options.headers === false ? lines : [head, ...lines], {
         escape_formulas: true,
       });
     }
-    default:
-      return table(
+    default: {
+      const text = table(
         shown.map(({ name }) => name),
         rows.map((row) => shown.map((column) => column.text?.(row) ?? column.value(row))),
       );
+      return options.headers === false ? text.slice(text.indexOf('\n') + 1 || text.length) : text;
+    }
   }
 }
 

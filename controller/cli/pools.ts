@@ -8,6 +8,7 @@ import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { editDocument } from './edit.ts';
 import { bytesColumn, type Listing, type ListOptions, listOptions, showList } from './listing.ts';
 import { fields, show } from './output.ts';
+import { callPages } from './pages.ts';
 import { asCommand } from './pool-as.ts';
 import { hostPath, poolPath, poolReference } from './references.ts';
 import { readDocument } from './xml.ts';
@@ -152,10 +153,13 @@ export function poolCommand(): Command {
     });
   listOptions(pool.command('list [host]'), { followed: true })
     .description('pools, their state and their space')
-    .action((host: string | undefined, options: ListOptions) => {
-      const query = host === undefined ? '' : `?host=${encodeURIComponent(host)}`;
-      return showList(POOLS, () => callJson<FleetPool[]>(`/pools${query}`), options);
-    });
+    .action((host: string | undefined, options: ListOptions) =>
+      showList(
+        POOLS,
+        () => callPages<FleetPool>('/pools', { host }, (row) => `${row.host}/${row.name}`),
+        options,
+      ),
+    );
   pool
     .command('show <host/pool>')
     .description('a pool: its state, its target and its space')

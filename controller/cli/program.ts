@@ -9,6 +9,7 @@ import { hostCommand } from './hosts.ts';
 import { jobCommand } from './jobs.ts';
 import { outputOptions, useOutput } from './output.ts';
 import { poolCommand } from './pools.ts';
+import { statusCommand } from './status.ts';
 import { tokenCommand } from './tokens.ts';
 import { volCommand } from './volumes.ts';
 import { xmlCommand } from './xml.ts';
@@ -33,6 +34,7 @@ export function makeProgram(): Command {
         throw new StowageError('invalid-argument', `-o ${given.output} is for lists`);
     });
   for (const command of [
+    statusCommand(),
     hostCommand(),
     poolCommand(),
     volCommand(),

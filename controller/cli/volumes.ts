@@ -1,83 +1,27 @@
 import { Command, Option } from 'commander';
-import type { Finding, Snapshot, Volume } from '../../shared/conf/volume.ts';
+import type { Finding, Volume } from '../../shared/conf/volume.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
-import type { FleetVolume, Job, VolumeDetails } from '../../shared/protocol/api.ts';
+import type { Job, VolumeDetails } from '../../shared/protocol/api.ts';
 import type { VolumeUser } from '../../shared/protocol/domains.ts';
 import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
-import { StowageError } from '../../shared/util/errors.ts';
-import { splitReference } from '../../shared/util/names.ts';
+import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
 import { callJson, callText, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { watchJob } from './jobs.ts';
-import { bytesColumn, type Listing, type ListOptions, listOptions, showList, table } from './listing.ts';
+import { table } from './listing.ts';
 import { fields, printable, show } from './output.ts';
 import { type PoolReference, poolPath, poolReference, volumePath, volumeReference } from './references.ts';
+import { snapshotCommand } from './snapshots.ts';
 import { downloadVolume, uploadVolume } from './transfers.ts';
+import { volumeListCommand } from './volume-list.ts';
+import { allowUsedOption, formatOption, usedQuery } from './volume-options.ts';
 import { readDocument } from './xml.ts';
-
-const allowUsedOption = () => new Option('--allow-used', 'also while domains use it; goes on record');
-const usedQuery = ({ allowUsed }: { allowUsed?: boolean }): string => (allowUsed ? '?allowUsed=true' : '');
-
-const PAGE = 1000;
 
 const asOption = () =>
   new Option('--as <representation>', 'image: the stored file; content: what the guest sees')
     .choices(['image', 'content'])
     .default('image');
-const formatOption = (text: string) =>
-  new Option('--format <format>', text).choices(['raw', 'qcow2', 'ploop']);
-
-async function listVolumes(place: string | undefined, format: string | undefined): Promise<FleetVolume[]> {
-  const [host, pool, more] = place === undefined ? [] : splitReference(place);
-  if (more !== undefined)
-    throw new StowageError(
-      'invalid-argument',
-      `'${place}' is not HOST or HOST/POOL; one volume: stowage vol show ${place}`,
-    );
-  const query = new URLSearchParams({ limit: String(PAGE) });
-  if (host) query.set('host', host);
-  if (pool) query.set('pool', pool);
-  if (format) query.set('format', format);
-  const all: FleetVolume[] = [];
-  for (;;) {
-    const page = await callJson<FleetVolume[]>(`/volumes?${query}`);
-    all.push(...page);
-    const last = page.at(-1);
-    if (page.length < PAGE || !last) return all;
-    query.set('after', `${last.host}/${last.pool}/${last.name}`);
-  }
-}
-
-const VOLUMES: Listing<FleetVolume> = {
-  name: ({ host, pool, name }) => `${host}/${pool}/${name}`,
-  columns: [
-    { name: 'VOLUME', value: ({ host, pool, name }) => `${host}/${pool}/${name}` },
-    { name: 'FORMAT', value: (volume) => volume.format },
-    bytesColumn('CAPACITY', (volume) => volume.capacityBytes),
-    bytesColumn('ALLOCATION', (volume) => volume.allocationBytes),
-    {
-      name: 'SNAPSHOTS',
-      value: (volume) => volume.snapshotCount,
-      text: (volume) => String(volume.snapshotCount || ''),
-    },
-    { name: 'DAMAGED', value: (volume) => volume.damaged },
-    { name: 'TYPE', value: (volume) => volume.type, wide: true },
-    { name: 'PATH', value: (volume) => volume.path, wide: true },
-    { name: 'BACKING', value: (volume) => volume.backingStore?.path, wide: true },
-    { name: 'ID', value: (volume) => volume.id, wide: true },
-  ],
-};
-
-const SNAPSHOTS: Listing<Snapshot> = {
-  name: ({ id }) => id,
-  columns: [
-    { name: 'CURRENT', value: ({ current }) => (current ? '*' : '') },
-    { name: 'ID', value: ({ id }) => id },
-    { name: 'PARENT', value: ({ parentId }) => parentId },
-    bytesColumn('ALLOCATION', ({ allocationBytes }) => allocationBytes),
-  ],
-};
 
 const userText = ({ domain, origin, state, target, role, through }: VolumeUser): string =>
   [
@@ -173,6 +117,31 @@ async function newVolume(
   return { place, body: { json } };
 }
 
+interface DeleteOptions extends Confirmation {
+  allowUsed?: boolean;
+  deleteSnapshots?: boolean;
+}
+
+/** One after the other. Throws the first error when all were tried, and names the others. */
+async function deleteVolumes(first: string, more: readonly string[], options: DeleteOptions): Promise<void> {
+  const all = [first, ...more];
+  for (const text of all) volumeReference(text);
+  const which = all.length === 1 ? first : `these ${all.length} volumes: ${all.join(' ')}`;
+  await confirm(`Delete ${which}${options.deleteSnapshots ? ' and its snapshots' : ''}?`, options);
+  const query = new URLSearchParams();
+  for (const name of ['allowUsed', 'deleteSnapshots'] as const) if (options[name]) query.set(name, 'true');
+  const errors: unknown[] = [];
+  for (const text of all)
+    try {
+      await send(`${volumePath(volumeReference(text))}?${query}`, { method: 'DELETE' });
+      await show({ deleted: text }, () => `${printable(text)} deleted`);
+    } catch (error) {
+      if (errors.length > 0) process.stderr.write(`stowage: ${printable(toStowageError(error).message)}\n`);
+      errors.push(error);
+    }
+  if (errors.length > 0) throw errors[0];
+}
+
 export function volCommand(): Command {
   const vol = new Command('vol').description('volumes');
   vol
@@ -195,12 +164,7 @@ export function volCommand(): Command {
       const made = await callJson<Volume>(`${poolPath(place)}/volumes`, { method: 'POST', ...body });
       await show(made, (volume) => told(`${place.host}/${place.pool}/${volume.name}`, volume));
     });
-  listOptions(vol.command('list [host[/pool]]'), { followed: true })
-    .description('volumes of the fleet, of a host or of a pool')
-    .addOption(formatOption('only those of a container format'))
-    .action((place: string | undefined, options: ListOptions & { format?: string }) =>
-      showList(VOLUMES, () => listVolumes(place, options.format), options),
-    );
+  vol.addCommand(volumeListCommand());
   vol
     .command('show <host/pool/vol>')
     .description('a volume, who works on it now, and which domains use it')
@@ -294,24 +258,15 @@ export function volCommand(): Command {
       if (left.some(({ fatal }) => fatal)) process.exitCode = 1;
     });
   vol
-    .command('delete <host/pool/vol>')
-    .description('delete a volume')
+    .command('delete <host/pool/vol> [more...]')
+    .description('delete volumes; what cannot be deleted is named, the others are')
     .addOption(yesOption())
     .addOption(allowUsedOption())
     .option(
       '--delete-snapshots',
       'delete the snapshots in it too; a volume with snapshots is refused otherwise',
     )
-    .action(
-      async (text: string, options: Confirmation & { allowUsed?: boolean; deleteSnapshots?: boolean }) => {
-        await confirm(`Delete ${text}${options.deleteSnapshots ? ' and its snapshots' : ''}?`, options);
-        const query = new URLSearchParams();
-        for (const name of ['allowUsed', 'deleteSnapshots'] as const)
-          if (options[name]) query.set(name, 'true');
-        await send(`${volumePath(volumeReference(text))}?${query}`, { method: 'DELETE' });
-        await show({ deleted: text }, () => `${printable(text)} deleted`);
-      },
-    );
+    .action(deleteVolumes);
   vol
     .command('upload <file> <host/pool/vol>')
     .description('send a local file; goes on where an interrupted upload stopped')
@@ -385,51 +340,6 @@ export function volCommand(): Command {
     );
   vol.addCommand(snapshotCommand());
   return vol;
-}
-
-function snapshotCommand(): Command {
-  const snapshot = new Command('snapshot').description('snapshots of a volume');
-  const path = (text: string, id?: string): string =>
-    `${volumePath(volumeReference(text))}/snapshots${id ? `/${encodeURIComponent(id)}` : ''}`;
-  snapshot
-    .command('create <host/pool/vol> [id]')
-    .description('take a snapshot; its id is a GUID for ploop and a name for qcow2, a new one when not given')
-    .option('--id <id>', 'the same as [id]')
-    .action(async (text: string, given: string | undefined, options: { id?: string }) => {
-      const json = { id: given ?? options.id };
-      await show(await callJson<{ id: string }>(path(text), { method: 'POST', json }), ({ id }) => id, {
-        isRemark: false,
-      });
-    });
-  listOptions(snapshot.command('list <host/pool/vol>'))
-    .description('the snapshots of a volume; * is what its present content goes on from')
-    .action((text: string, options: ListOptions) =>
-      showList(SNAPSHOTS, () => callJson<Snapshot[]>(path(text)), options),
-    );
-  snapshot
-    .command('switch <host/pool/vol> <snapshot>')
-    .description('throw the present content away and continue from the snapshot')
-    .addOption(allowUsedOption())
-    .addOption(yesOption())
-    .action(async (text: string, id: string, options: Confirmation & { allowUsed?: boolean }) => {
-      await confirm(`Throw the present content of ${text} away?`, options);
-      await send(`${path(text, id)}/switch${usedQuery(options)}`, { method: 'POST' });
-      await show(
-        { switched: text, to: id },
-        () => `${printable(text)} goes on from snapshot ${printable(id)}`,
-      );
-    });
-  snapshot
-    .command('delete <host/pool/vol> <snapshot>')
-    .description('delete a snapshot; the present content stays')
-    .addOption(yesOption())
-    .action(async (text: string, id: string, options: Confirmation) => {
-      if (!id) throw new StowageError('invalid-argument', 'which snapshot?');
-      await confirm(`Delete the snapshot ${id} of ${text}?`, options);
-      await send(path(text, id), { method: 'DELETE' });
-      await show({ deleted: id, of: text }, () => `snapshot ${printable(id)} of ${printable(text)} deleted`);
-    });
-  return snapshot;
 }
 
 function describeFindings(

@@ -15,7 +15,7 @@ const LOOK_MS = 1000;
  * The changes of the fleet, numbered upwards in the order in which they became true. Each is written in the transaction that
  * makes it true: none is told that did not happen. That a pool or a host is gone says that what was in it is.
  */
-export class EventLog extends EventEmitter<{ changed: [] }> {
+export class EventLog extends EventEmitter<{ changed: [readonly Change[]] }> {
   readonly #store: Store;
   /** Rises with each write of this process. */
   #writes = 0;
@@ -28,14 +28,14 @@ export class EventLog extends EventEmitter<{ changed: [] }> {
 
   /** Runs `work` in a transaction that also keeps the changes that it gives, and tells of them when it is durable. */
   async write(work: (transaction: Transaction) => Promise<Change[]>): Promise<void> {
-    const count = await this.#store.transaction(async (transaction) => {
-      const changes = await work(transaction);
-      if (changes.length > 0) await transaction.events.append(changes, clock.now());
-      return changes.length;
+    const changes = await this.#store.transaction(async (transaction) => {
+      const made = await work(transaction);
+      if (made.length > 0) await transaction.events.append(made, clock.now());
+      return made;
     });
-    if (count === 0) return;
+    if (changes.length === 0) return;
     this.#writes++;
-    this.emit('changed');
+    this.emit('changed', changes);
   }
 
   /** The number of the newest change; 0 when there was none. */

@@ -42,7 +42,7 @@ export class FleetEvents {
       for (const change of page) {
         // A later one of the same page says it all; of what a reader may not see nothing is read.
         if (latest.get(keyOf(change)) !== change.seq) continue;
-        if (change.type !== 'job' && !mayTouch(principal, change, 'look')) continue;
+        if (change.type !== 'job' && !mayTouch(principal, change, howOf(change))) continue;
         const event = await this.#eventOf(change);
         if (event.type !== 'job' || mayHearOf(principal, event.now)) yield event;
       }
@@ -58,11 +58,16 @@ export class FleetEvents {
         return { ...change, now: await orAbsent(inventory.pool(change.host, change.pool)) };
       case 'volume':
         return { ...change, now: await inventory.find(change) };
+      case 'domain':
+        return { ...change, now: await inventory.domain(change.host, change.origin, change.domain) };
       case 'job':
         return { ...change, now: await orAbsent(jobs.get(change.job)) };
     }
   }
 }
+
+/** A domain uses what it likes of its host: who has a part of that only does not hear of it. */
+const howOf = ({ type }: NumberedChange): 'look' | 'act' => (type === 'domain' ? 'act' : 'look');
 
 const keyOf = ({ seq: _, ...change }: NumberedChange): string => JSON.stringify(change);
 

@@ -25,7 +25,20 @@ export interface ConnectionEvents {
   onUnreachable(reason: string): Promise<void>;
   onEvent(event: AgentEvent): Promise<void>;
   /** What the host need not tell again. */
-  known(): Promise<EventsRequest['known']>;
+  known(): Promise<EventsRequest>;
+}
+
+/** What an agent begins its events with. Throws `protocol-version` for one of another version, whatever else it says. */
+function infoOf(line: unknown): AgentInfo {
+  const first = z.looseObject({ type: z.string() }).parse(line);
+  const { protocol } = z.looseObject({ protocol: z.number().optional() }).parse(first.info ?? {});
+  // Earlier ones began with something else.
+  if (protocol !== PROTOCOL_VERSION)
+    throw new StowageError(
+      'protocol-version',
+      `the agent speaks ${protocol === undefined ? 'an earlier protocol' : `protocol ${protocol}`}, this controller ${PROTOCOL_VERSION}`,
+    );
+  return agentInfoSchema.parse(first.info);
 }
 
 /**
@@ -95,24 +108,17 @@ export class HostConnection {
     const ended = new AbortController();
     void link.down.then((reason) => ended.abort(new StowageError('host-unreachable', reason)));
     const signal = AbortSignal.any([ended.signal, this.#stop.signal]);
-    const answer = await this.client.json(z.unknown(), '/v1/info', { signal });
-    const { protocol } = z.looseObject({ protocol: z.number() }).parse(answer);
-    if (protocol !== PROTOCOL_VERSION) {
-      throw new StowageError(
-        'protocol-version',
-        `the agent speaks protocol ${protocol}, this controller ${PROTOCOL_VERSION}`,
-      );
-    }
-    const info = agentInfoSchema.parse(answer);
-    await this.#events.onReachable(info);
-    const stream = await this.client.stream('/v1/events', {
-      method: 'POST',
-      json: { known: await this.#events.known() } satisfies EventsRequest,
-      signal,
-    });
-    onUp();
+    const json = await this.#events.known();
+    const stream = await this.client.stream('/v1/events', { method: 'POST', json, signal });
     try {
+      let isFirst = true;
       for await (const line of readLines(stream, SILENCE_MS)) {
+        if (isFirst) {
+          isFirst = false;
+          await this.#events.onReachable(infoOf(line));
+          onUp();
+          continue;
+        }
         const event = agentEventSchema.parse(line);
         if (event.type !== 'alive') await this.#events.onEvent(event);
       }

@@ -3,15 +3,15 @@ import { lookup } from 'node:dns/promises';
 import { networkInterfaces } from 'node:os';
 import pLimit from 'p-limit';
 import type { AgentInfo } from '../../shared/protocol/agent.ts';
-import type { Host } from '../../shared/protocol/api.ts';
+import type { FleetTotals, Host } from '../../shared/protocol/api.ts';
 import { formatToken } from '../../shared/protocol/link.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { EventLog } from '../events/event-log.ts';
-import type { Inventory } from '../inventory/inventory.ts';
+import type { InventoryWriter } from '../inventory/inventory-writer.ts';
 import type { HostAddress, SshAddress } from '../store/host-address.ts';
 import type { Change } from '../store/repositories/events.ts';
-import type { HostRecord } from '../store/repositories/hosts.ts';
+import type { HostFilter, HostRecord } from '../store/repositories/hosts.ts';
 import type { Store, Transaction } from '../store/store.ts';
 import type { AgentClient } from './agent-client.ts';
 import { HostConnection } from './connection.ts';
@@ -48,18 +48,20 @@ function ownAddresses(): string[] {
 export class Fleet {
   readonly #store: Store;
   readonly #events: EventLog;
-  readonly #inventory: Inventory;
+  readonly #inventory: InventoryWriter;
   readonly #webSockets: WebSocketLinks;
   readonly #payload: () => Promise<AgentPayload>;
   readonly #dialling = pLimit(DIALLED_AT_ONCE);
   readonly #connections = new Map<string, HostConnection>();
   /** Called with its name when a host becomes reachable. */
   onReachable: (host: string) => void = () => undefined;
+  /** Called when a host that has come back holds transfers. */
+  onTransfers: (host: string) => void = () => undefined;
 
   constructor(parts: {
     store: Store;
     events: EventLog;
-    inventory: Inventory;
+    inventory: InventoryWriter;
     webSockets: WebSocketLinks;
     payload: () => Promise<AgentPayload>;
   }) {
@@ -73,7 +75,7 @@ export class Fleet {
   /** Connects to every host; so many links at a time are being made. */
   async start(): Promise<void> {
     await this.#store.transaction(({ hosts }) => hosts.setAllConnecting(clock.now()));
-    for (const host of await this.#store.hosts.all()) this.#connect(host);
+    for (const host of await this.#store.hosts.list()) this.#connect(host);
   }
 
   async close(): Promise<void> {
@@ -85,7 +87,10 @@ export class Fleet {
     const connection = new HostConnection(makeLink, {
       onReachable: (info) => this.#reachable(host.id, info),
       onUnreachable: (reason) => this.#setState(host.id, 'unreachable', reason),
-      onEvent: (event) => this.#inventory.apply(host, event),
+      onEvent: async (event) => {
+        if (event.type === 'transfers') this.onTransfers(host.name);
+        else await this.#inventory.apply(host, event);
+      },
       known: () => this.#inventory.known(host.id),
     });
     this.#connections.set(host.id, connection);
@@ -156,11 +161,13 @@ export class Fleet {
 
   // ---- what the API and the jobs use ----
 
-  /** By name, those in the scopes, or all without any. */
-  async list(scopes: readonly string[] = []): Promise<Host[]> {
-    const places = new Set(scopes.map((scope) => scope.split('/')[0]));
-    const all = await this.#store.hosts.all();
-    return all.filter(({ name }) => places.size === 0 || places.has(name)).map(publicHost);
+  /** By name. */
+  async list(filter: HostFilter): Promise<Host[]> {
+    return (await this.#store.hosts.list(filter)).map(publicHost);
+  }
+
+  totals(scopes: readonly string[]): Promise<FleetTotals['hosts']> {
+    return this.#store.hosts.totals(scopes);
   }
 
   /** Throws `host-not-found`. */

@@ -1,19 +1,18 @@
-import { EventEmitter } from 'node:events';
-import type { AgentEvent, KnownPool } from '../../shared/protocol/agent.ts';
-import type { FleetPool, FleetVolume } from '../../shared/protocol/api.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { type Pool, poolDefinitionSchema } from '../../shared/conf/pool.ts';
+import type { FleetDomain, FleetPool, FleetTotals, FleetVolume } from '../../shared/protocol/api.ts';
+import type { Domain, VolumeUser } from '../../shared/protocol/domains.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { EventLog } from '../events/event-log.ts';
+import type { DomainFilter } from '../store/repositories/domains.ts';
+import type { Change } from '../store/repositories/events.ts';
+import type { PoolFilter } from '../store/repositories/pools.ts';
 import type { VolumeFilter } from '../store/repositories/volumes.ts';
-import type { Store, Transaction } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 
 /** Longest that a caller waits for what it changed to be shown. */
 const SHOWN_MS = 2000;
-
-interface ToldHost {
-  id: string;
-  name: string;
-}
 
 export interface VolumePlace {
   host: string;
@@ -22,127 +21,78 @@ export interface VolumePlace {
 }
 
 /** What is where, as the agents last told: a replica, from which nothing is ever decided without asking the agent. */
-export class Inventory extends EventEmitter<{ volume: [VolumePlace] }> {
+export class Inventory {
   readonly #store: Store;
   readonly #events: EventLog;
-  /** Names listed so far, of pools that are being told whole. */
-  readonly #listing = new Map<string, Set<string>>();
 
   constructor(store: Store, events: EventLog) {
-    super();
-    this.setMaxListeners(0);
     this.#store = store;
     this.#events = events;
-  }
-
-  // ---- what agents tell ----
-
-  /** Applies one event of an agent, in the order in which they came; each is one transaction. */
-  async apply(host: ToldHost, event: AgentEvent): Promise<void> {
-    switch (event.type) {
-      case 'begin':
-        // A listing that a cut link ended is of no use.
-        for (const key of this.#listing.keys()) if (key.startsWith(`${host.id}/`)) this.#listing.delete(key);
-        return this.#forgetPoolsBut(host, event.pools);
-      case 'pool':
-        return this.#events.write(async (transaction) =>
-          (await transaction.pools.put(host.id, event.pool))
-            ? [{ type: 'pool', host: host.name, pool: event.pool.name }]
-            : [],
-        );
-      case 'pool-gone':
-        return this.#events.write((transaction) => forgetPool(transaction, host, event.pool));
-      case 'volumes-begin':
-        if (await this.#store.pools.isKnown(host.id, event.pool))
-          this.#listing.set(`${host.id}/${event.pool}`, new Set());
-        return;
-      case 'volumes':
-        return this.#applyVolumes(host, event);
-      case 'volumes-end':
-        return this.#endListing(host, event.pool, event.now);
-      case 'alive':
-        return;
-    }
-  }
-
-  /** What is known of a host's pools: it need tell only what differs. */
-  known(hostId: string): Promise<Record<string, KnownPool>> {
-    return this.#store.pools.known(hostId);
-  }
-
-  async #forgetPoolsBut(host: ToldHost, pools: readonly string[]): Promise<void> {
-    const there = new Set(pools);
-    await this.#events.write(async (transaction) => {
-      const gone = (await transaction.pools.namesOf(host.id)).filter((name) => !there.has(name));
-      const changes = [];
-      for (const name of gone) changes.push(...(await forgetPool(transaction, host, name)));
-      return changes;
-    });
-  }
-
-  /** One page of volumes. Of what was known so already nobody is told. */
-  async #applyVolumes(
-    host: ToldHost,
-    { pool, volumes, gone, now }: Extract<AgentEvent, { type: 'volumes' }>,
-  ): Promise<void> {
-    const listing = this.#listing.get(`${host.id}/${pool}`);
-    for (const { name } of volumes) listing?.add(name);
-    for (const { name } of gone) listing?.delete(name);
-    let names: string[] = [];
-    await this.#events.write(async (transaction) => {
-      names = [];
-      // Of a pool that nobody has told of nothing is kept.
-      if (!(await transaction.pools.isKnown(host.id, pool))) return [];
-      for (const { name, id } of gone)
-        if (await transaction.volumes.remove(host.id, pool, name, id)) names.push(name);
-      names.push(...(await transaction.volumes.put(host, pool, volumes)));
-      if (now && !listing) await transaction.pools.setKnown(host.id, pool, now);
-      return names.map((volume) => ({ type: 'volume', host: host.name, pool, volume }));
-    });
-    for (const volume of names) this.emit('volume', { host: host.name, pool, volume });
-  }
-
-  /** Everything was listed: what was not is not there. */
-  async #endListing(host: ToldHost, pool: string, now: KnownPool): Promise<void> {
-    const key = `${host.id}/${pool}`;
-    const listed = this.#listing.get(key);
-    this.#listing.delete(key);
-    if (!listed) throw new StowageError('stream-corrupt', 'the agent ended a list that it had not begun');
-    let missing: string[] = [];
-    await this.#events.write(async (transaction) => {
-      missing = (await transaction.volumes.namesOf(host.id, pool)).filter((name) => !listed.has(name));
-      await transaction.volumes.removeNamed(host.id, pool, missing);
-      await transaction.pools.setKnown(host.id, pool, now);
-      return missing.map((volume) => ({ type: 'volume', host: host.name, pool, volume }));
-    });
-    for (const volume of missing) this.emit('volume', { host: host.name, pool, volume });
   }
 
   /**
    * Settles when the inventory shows what an agent has just answered, or after a moment: only what agents tell in order is
    * written, and the telling may come after the answer.
    */
-  async shows(place: VolumePlace, etag: string | undefined): Promise<void> {
-    const { host, pool, volume } = place;
-    const changed = Promise.withResolvers<void>();
+  async shows({ host, pool, volume }: VolumePlace, etag: string | undefined): Promise<void> {
+    await this.#until(
+      (change) =>
+        change.type === 'volume' && change.host === host && change.pool === pool && change.volume === volume,
+      async () => (await this.#store.volumes.find(host, pool, volume))?.etag === etag,
+    );
+  }
+
+  /** As {@link shows}, of the definition and the state of a pool. Gives how many volumes it is known to have. */
+  async showsPool(host: string, pool: Pool): Promise<number> {
+    const told = (known: Pool): unknown => [poolDefinitionSchema.parse(known), known.state, known.since];
+    let volumeCount = 0;
+    await this.#until(
+      (change) => change.type === 'pool' && change.host === host && change.pool === pool.name,
+      async () => {
+        const found = await this.#store.pools.find(host, pool.name);
+        volumeCount = found?.volumeCount ?? 0;
+        return found !== undefined && isDeepStrictEqual(told(found), told(pool));
+      },
+    );
+    return volumeCount;
+  }
+
+  /** As {@link shows}, of a domain that was defined here. Gives it as it is shown. */
+  async showsDomain(
+    host: string,
+    name: string,
+    isSo: (domain: FleetDomain | undefined) => boolean,
+  ): Promise<FleetDomain | undefined> {
+    let found: FleetDomain | undefined;
+    await this.#until(
+      (change) => change.type === 'domain' && change.host === host && change.domain === name,
+      async () => {
+        found = await this.domain(host, 'stowage', name);
+        return isSo(found);
+      },
+    );
+    return found;
+  }
+
+  /** Settles when `isShown`, which is looked for now and at each change that matters, or after a moment. */
+  async #until(matters: (change: Change) => boolean, isShown: () => Promise<boolean>): Promise<void> {
+    const shown = Promise.withResolvers<void>();
     // A look may fail when nobody waits any more.
-    changed.promise.catch(() => undefined);
+    shown.promise.catch(() => undefined);
     const look = async (): Promise<void> => {
-      const found = await this.#store.volumes.find(host, pool, volume);
-      if (found?.etag === etag) changed.resolve();
+      if (await isShown()) shown.resolve();
     };
-    const heard = (told: VolumePlace): void => {
-      if (told.host === host && told.pool === pool && told.volume === volume)
-        void look().catch(changed.reject);
+    const heard = (changes: readonly Change[]): void => {
+      if (changes.some(matters)) void look().catch(shown.reject);
     };
-    const timer = clock.after(SHOWN_MS, () => changed.resolve());
-    this.on('volume', heard);
+    const timer = clock.after(SHOWN_MS, () => shown.resolve());
+    this.#events.on('changed', heard);
     try {
       await look();
-      await changed.promise;
+      await shown.promise;
     } finally {
       timer.stop();
-      this.off('volume', heard);
+      this.#events.off('changed', heard);
     }
   }
 
@@ -155,9 +105,13 @@ export class Inventory extends EventEmitter<{ volume: [VolumePlace] }> {
   }
 
   /** Throws `host-not-found` for a host that there is not. */
-  async pools(filter: { host?: string; scopes?: readonly string[] } = {}): Promise<FleetPool[]> {
+  async pools(filter: PoolFilter): Promise<FleetPool[]> {
     if (filter.host !== undefined) await this.#knownHost(filter.host);
     return this.#store.pools.list(filter);
+  }
+
+  poolTotals(scopes: readonly string[]): Promise<FleetTotals['pools']> {
+    return this.#store.pools.totals(scopes);
   }
 
   /** Throws `host-not-found`, `pool-not-found`. */
@@ -200,16 +154,22 @@ export class Inventory extends EventEmitter<{ volume: [VolumePlace] }> {
     return this.#store.volumes.list({ id, limit });
   }
 
+  /** Throws `host-not-found` for a host that there is not. */
+  async domains(filter: DomainFilter): Promise<FleetDomain[]> {
+    if (filter.host !== undefined) await this.#knownHost(filter.host);
+    return this.#store.domains.list(filter);
+  }
+
+  domain(host: string, origin: Domain['origin'], name: string): Promise<FleetDomain | undefined> {
+    return this.#store.domains.find(host, origin, name);
+  }
+
+  /** Who uses a volume, as its host told last. */
+  usersOf({ host, pool, volume }: VolumePlace): Promise<VolumeUser[]> {
+    return this.#store.domains.usersOf(host, pool, volume);
+  }
+
   find({ host, pool, volume }: VolumePlace): Promise<FleetVolume | undefined> {
     return this.#store.volumes.find(host, pool, volume);
   }
-}
-
-async function forgetPool(
-  { pools }: Transaction,
-  host: ToldHost,
-  pool: string,
-): Promise<{ type: 'pool'; host: string; pool: string }[]> {
-  await pools.remove(host.id, pool);
-  return [{ type: 'pool', host: host.name, pool }];
 }

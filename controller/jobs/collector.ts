@@ -9,7 +9,7 @@ import type { Store } from '../store/store.ts';
 const YOUNG_MS = 60_000;
 /** By then what was young is not any more. */
 const SLACK_MS = 5000;
-/** After a start all hosts come back at once; they are looked at within this time. */
+/** After a start all hosts come back at once; those that hold something are looked at within this time. */
 const SPREAD_MS = 60_000;
 /** Within this time every host is looked at once. */
 const ROUND_MS = 3600_000;
@@ -17,15 +17,16 @@ const STEP_MS = 60_000;
 
 /**
  * Removes from hosts the transfers that no job owns any more: those of jobs that ended while the host was away, and those of a
- * controller whose store was lost. A host is looked at when it comes back, when young transfers were found there, and once
- * an hour.
+ * controller whose store was lost. A host is looked at when it comes back and says that it holds some, when young ones
+ * were found there, and once an hour.
  */
 export class Collector {
   readonly #store: Store;
   readonly #fleet: Fleet;
   readonly #audit: AuditTrail;
   readonly #round: Timer;
-  #next = 0;
+  /** The host that was looked at last. */
+  #last = '';
 
   constructor(parts: { store: Store; fleet: Fleet; audit: AuditTrail }) {
     this.#store = parts.store;
@@ -40,15 +41,15 @@ export class Collector {
 
   /** A part of the hosts each time, so that all have been looked at after a round. */
   async #goOn(): Promise<void> {
-    const hosts = (await this.#fleet.list()).filter(({ state }) => state === 'reachable');
-    const count = Math.ceil((hosts.length * STEP_MS) / ROUND_MS);
-    if (this.#next >= hosts.length) this.#next = 0;
-    for (const { name } of hosts.slice(this.#next, this.#next + count)) await this.collect(name);
-    this.#next += count;
+    const { reachable = 0 } = (await this.#fleet.totals([])).byState;
+    const limit = Math.ceil((reachable * STEP_MS) / ROUND_MS);
+    const hosts = await this.#fleet.list({ state: 'reachable', after: this.#last, limit });
+    for (const { name } of hosts) await this.collect(name);
+    this.#last = hosts.length < limit ? '' : (hosts.at(-1)?.name ?? '');
   }
 
-  /** Looks at a host that has come back, in a moment. */
-  cameBack(host: string): void {
+  /** Looks, in a moment, at a host that has come back and holds transfers. */
+  hasTransfers(host: string): void {
     clock.after(clock.random() * SPREAD_MS, () => void this.collect(host), false);
   }
 

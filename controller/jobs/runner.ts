@@ -1,4 +1,10 @@
-import { ENDED_STATES, type Job, type JobDetails, type JobState } from '../../shared/protocol/api.ts';
+import {
+  ENDED_STATES,
+  type FleetTotals,
+  type Job,
+  type JobDetails,
+  type JobState,
+} from '../../shared/protocol/api.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import {
@@ -191,6 +197,10 @@ export class JobRunner {
     const job = await this.#parts.store.jobs.find(id);
     if (!job) throw new StowageError('job-not-found', `there is no job ${id}`);
     return job;
+  }
+
+  totals(scopes: readonly string[]): Promise<FleetTotals['jobs']> {
+    return this.#parts.store.jobs.totals(scopes);
   }
 
   /** Throws `job-not-found`. */

@@ -10,6 +10,9 @@ const TABLES = [
   'enrolments',
   'pools',
   'volumes',
+  'volume_names',
+  'domains',
+  'domain_uses',
   'jobs',
   'job_steps',
   'job_hosts',
@@ -21,7 +24,7 @@ const TABLES = [
   'audit_checkpoints',
 ] as const satisfies readonly (keyof Database)[];
 /** Tables whose rows the store numbers itself, and the column with the number. */
-const NUMBERED = { jobs: 'id', leases: 'id', events: 'seq' } as const;
+const NUMBERED = { volume_names: 'id', jobs: 'id', leases: 'id', events: 'seq' } as const;
 const BATCH = 500;
 
 /**

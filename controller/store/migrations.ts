@@ -1,6 +1,7 @@
 import { type Kysely, sql } from 'kysely';
 import type { Migration } from 'kysely/migration';
 import { columnTypes } from './column-types.ts';
+import { indexPartsOfNames } from './name-parts.ts';
 
 // A migration runs on stores of any age: it knows the tables only as they were when it was written.
 type Database = Kysely<unknown>;
@@ -230,6 +231,83 @@ const claimsAndEvents: Migration = {
   },
 };
 
+/**
+ * Domains are kept with what they use. Volumes are found by format, name, part of a name and age; each pool knows how many it
+ * has. What else is to be known of volumes their hosts tell anew.
+ */
+const domainsAndSearch: Migration = {
+  async up(db: Database) {
+    const { schema } = db;
+    const { text, id } = columnTypes(db);
+    await schema.alterTable('hosts').addColumn('domains_known', text).execute();
+    await schema.alterTable('events').addColumn('origin', text).execute();
+    await schema
+      .createTable('domains')
+      .addColumn('host_id', text, (c) => c.notNull().references('hosts.id').onDelete('cascade'))
+      .addColumn('host', text, (c) => c.notNull())
+      .addColumn('origin', text, (c) => c.notNull())
+      .addColumn('name', text, (c) => c.notNull())
+      .addColumn('uuid', text, (c) => c.notNull())
+      .addColumn('state', text, (c) => c.notNull())
+      .addColumn('details', text, (c) => c.notNull())
+      .addPrimaryKeyConstraint('domains_key', ['host_id', 'origin', 'name', 'uuid'])
+      .execute();
+    await schema
+      .createIndex('domains_place')
+      .on('domains')
+      .columns(['host', 'name', 'origin', 'uuid'])
+      .execute();
+    await schema
+      .createTable('domain_uses')
+      .addColumn('host_id', text, (c) => c.notNull().references('hosts.id').onDelete('cascade'))
+      .addColumn('host', text, (c) => c.notNull())
+      .addColumn('origin', text, (c) => c.notNull())
+      .addColumn('domain', text, (c) => c.notNull())
+      .addColumn('uuid', text, (c) => c.notNull())
+      .addColumn('pool', text, (c) => c.notNull())
+      .addColumn('volume', text, (c) => c.notNull())
+      .addPrimaryKeyConstraint('domain_uses_key', ['host_id', 'origin', 'domain', 'uuid', 'pool', 'volume'])
+      .execute();
+    await schema
+      .createIndex('domain_uses_volume')
+      .on('domain_uses')
+      .columns(['host_id', 'pool', 'volume'])
+      .execute();
+    await schema
+      .createIndex('domain_uses_domain')
+      .on('domain_uses')
+      .columns(['domain', 'host', 'pool', 'volume'])
+      .execute();
+
+    await schema
+      .alterTable('pools')
+      .addColumn('volume_count', 'integer', (c) => c.notNull().defaultTo(0))
+      .execute();
+    await sql`UPDATE pools SET generation = NULL, revision = NULL, volume_count = (
+      SELECT count(*) FROM volumes WHERE volumes.host_id = pools.host_id AND volumes.pool = pools.name)`.execute(
+      db,
+    );
+    await schema.alterTable('volumes').addColumn('modified_at', 'bigint').execute();
+    for (const [index, columns] of [
+      ['volumes_format', ['format', 'host', 'pool', 'name']],
+      ['volumes_name', ['name', 'host', 'pool']],
+      ['volumes_modified', ['modified_at', 'host', 'pool', 'name']],
+    ] as const)
+      await schema
+        .createIndex(index)
+        .on('volumes')
+        .columns([...columns])
+        .execute();
+    await schema
+      .createTable('volume_names')
+      .addColumn('id', id.type, id.build)
+      .addColumn('name', text, (c) => c.notNull().unique())
+      .execute();
+    await indexPartsOfNames(db);
+    await sql`INSERT INTO volume_names (name) SELECT DISTINCT name FROM volumes`.execute(db);
+  },
+};
+
 /** The columns that {@link claimsAndEvents} reads and fills. */
 interface Before {
   pools: {
@@ -330,4 +408,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0003-whole-documents': wholeDocuments,
   '0004-places-and-revisions': placesAndRevisions,
   '0005-claims-and-events': claimsAndEvents,
+  '0006-domains-and-search': domainsAndSearch,
 };

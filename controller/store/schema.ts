@@ -1,5 +1,6 @@
 import type { Generated, Selectable } from 'kysely';
 import type { JobState, Role } from '../../shared/protocol/api.ts';
+import type { Domain } from '../../shared/protocol/domains.ts';
 
 /** Tables as Kysely sees them. Times are ms since the epoch, sizes bytes, booleans 0 or 1, documents JSON text. */
 export interface Database {
@@ -7,6 +8,11 @@ export interface Database {
   enrolments: EnrolmentsTable;
   pools: PoolsTable;
   volumes: VolumesTable;
+  volume_names: VolumeNamesTable;
+  /** The index of SQLite by parts of the names. */
+  volume_names_parts: Pick<VolumeNamesTable, 'name'>;
+  domains: DomainsTable;
+  domain_uses: DomainUsesTable;
   jobs: JobsTable;
   job_steps: JobStepsTable;
   job_hosts: JobHostsTable;
@@ -29,6 +35,8 @@ interface HostsTable {
   reason: string | null;
   since: number;
   created_at: number;
+  /** Which state of its domains it has told; null while that is not known. */
+  domains_known: string | null;
 }
 
 interface EnrolmentsTable {
@@ -59,6 +67,8 @@ interface PoolsTable {
   /** Which state of its volumes its host has told; null while that is not known. */
   generation: string | null;
   revision: number | null;
+  /** How many are known. */
+  volume_count: number;
 }
 
 interface VolumesTable {
@@ -77,8 +87,42 @@ interface VolumesTable {
   backing_store: string | null;
   etag: string;
   damaged: string | null;
+  /** When its content last changed, as its storage tells; null where that tells nothing. */
+  modified_at: number | null;
   /** The whole volume, JSON. */
   details: string;
+}
+
+/**
+ * The names of all volumes, each once, by which parts of names are found. A name may stay for a while after the last volume
+ * that had it.
+ */
+interface VolumeNamesTable {
+  id: Generated<number>;
+  name: string;
+}
+
+interface DomainsTable {
+  host_id: string;
+  host: string;
+  origin: Domain['origin'];
+  name: string;
+  /** Empty where the domain has none. */
+  uuid: string;
+  state: string;
+  /** The whole domain, JSON. */
+  details: string;
+}
+
+/** Which volumes the domains use. */
+interface DomainUsesTable {
+  host_id: string;
+  host: string;
+  origin: Domain['origin'];
+  domain: string;
+  uuid: string;
+  pool: string;
+  volume: string;
 }
 
 interface JobsTable {
@@ -158,10 +202,12 @@ interface TokensTable {
 interface EventsTable {
   seq: Generated<number>;
   at: number;
-  type: 'host' | 'pool' | 'volume' | 'job';
+  type: 'host' | 'pool' | 'volume' | 'domain' | 'job';
   host: string | null;
   pool: string | null;
-  /** Of a volume its name, of a job its id. */
+  /** Of a domain: who keeps it. */
+  origin: Domain['origin'] | null;
+  /** Of a volume or a domain its name, of a job its id. */
   name: string | null;
 }
 
@@ -188,6 +234,7 @@ interface AuditCheckpointsTable {
 export type HostRow = Selectable<HostsTable>;
 export type PoolRow = Selectable<PoolsTable>;
 export type VolumeRow = Selectable<VolumesTable>;
+export type DomainRow = Selectable<DomainsTable>;
 export type JobRow = Selectable<JobsTable>;
 export type LeaseRow = Selectable<LeasesTable>;
 export type TokenRow = Selectable<TokensTable>;

@@ -6,6 +6,7 @@ import { GroupedWrites } from './grouped-writes.ts';
 import { isPostgresUrl } from './location.ts';
 import { MIGRATIONS } from './migrations.ts';
 import { AuditReader, AuditWriter } from './repositories/audit.ts';
+import { DomainReader, DomainWriter } from './repositories/domains.ts';
 import { EventReader, EventWriter } from './repositories/events.ts';
 import { HostReader, HostWriter } from './repositories/hosts.ts';
 import { JobReader, JobWriter } from './repositories/jobs.ts';
@@ -18,6 +19,7 @@ import type { Database } from './schema.ts';
 /** The repositories as they are within a transaction. */
 export interface Transaction {
   readonly audit: AuditWriter;
+  readonly domains: DomainWriter;
   readonly events: EventWriter;
   readonly hosts: HostWriter;
   readonly jobs: JobWriter;
@@ -33,6 +35,7 @@ export class Store {
   readonly db: Kysely<Database>;
   readonly #writes: GroupedWrites;
   readonly audit: AuditReader;
+  readonly domains: DomainReader;
   readonly events: EventReader;
   readonly hosts: HostReader;
   readonly jobs: JobReader;
@@ -45,6 +48,7 @@ export class Store {
     this.db = db;
     this.#writes = new GroupedWrites(db);
     this.audit = new AuditReader(db);
+    this.domains = new DomainReader(db);
     this.events = new EventReader(db);
     this.hosts = new HostReader(db);
     this.jobs = new JobReader(db);
@@ -71,6 +75,7 @@ export class Store {
 function writersOn(db: Kysely<Database>): Transaction {
   return {
     audit: new AuditWriter(db),
+    domains: new DomainWriter(db),
     events: new EventWriter(db),
     hosts: new HostWriter(db),
     jobs: new JobWriter(db),

@@ -9,9 +9,10 @@ import {
 } from '../conf/volume.ts';
 import { DIGEST_ALGORITHMS } from '../transfer/digest.ts';
 import { nameSchema } from '../util/names.ts';
+import { domainKeySchema, hostDomainSchema } from './domains.ts';
 
 /** Raised when a change would make an older peer misunderstand; peers of another number refuse each other. */
-export const PROTOCOL_VERSION = 6;
+export const PROTOCOL_VERSION = 7;
 
 /** Carries the lease's rising token; the agent refuses one lower than it has seen for the volume. */
 export const FENCE_HEADER = 'stowage-fence';
@@ -234,22 +235,38 @@ export type PullProgress = z.infer<typeof pullProgressSchema>;
 export const knownPoolSchema = z.object({ generation: z.uuid(), revision: z.number().int().nonnegative() });
 export type KnownPool = z.infer<typeof knownPoolSchema>;
 
-/** Asks for the event stream; `known` are states from before, by pool: only what differs from them is told. */
-export const eventsRequestSchema = z.object({ known: z.record(z.string(), knownPoolSchema).default({}) });
+/** Which state of a host's domains somebody knows. */
+const knownDomainsSchema = z.string().max(64);
+
+/**
+ * Asks for the event stream. `known` are states from before, by pool, and `domains` that of the domains: only what differs
+ * from them is told.
+ */
+export const eventsRequestSchema = z.object({
+  known: z.record(z.string(), knownPoolSchema).default({}),
+  domains: knownDomainsSchema.optional(),
+});
 export type EventsRequest = z.input<typeof eventsRequestSchema>;
 
 /** Volumes of one line: no line grows with a pool. */
 export const MOST_VOLUMES_A_LINE = 256;
 
+/** Domains of one line. */
+export const MOST_DOMAINS_A_LINE = 64;
+
 /** Of one host; far more than any has. */
 const MOST_POOLS = 10_000;
+const MOST_TRANSFERS = 10_000;
 
 /**
- * One line of the agent's event stream. `begin` names all pools. For each follow its `pool`, and its volumes: what changed
- * since the known state, or everything between `volumes-begin` and `volumes-end`, in pages; a volume that is not between
- * them is not there. From then on each change as it happens. All lines are in the order of what they tell.
+ * One line of the agent's event stream. `agent` comes first. `begin` names all pools. For each follow its `pool`, and its
+ * volumes: what changed since the known state, or everything between `volumes-begin` and `volumes-end`, in pages; a volume
+ * that is not between them is not there. `transfers` are those that the host holds for somebody, when there are any. The
+ * domains are told as volumes are, when their state is not the known one. From then on each change as it happens. All
+ * lines are in the order of what they tell.
  */
 export const agentEventSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('agent'), info: agentInfoSchema }),
   z.object({ type: z.literal('begin'), pools: z.array(nameSchema).max(MOST_POOLS) }),
   z.object({ type: z.literal('pool'), pool: poolSchema }),
   z.object({ type: z.literal('pool-gone'), pool: nameSchema }),
@@ -263,6 +280,15 @@ export const agentEventSchema = z.discriminatedUnion('type', [
     now: knownPoolSchema.optional(),
   }),
   z.object({ type: z.literal('volumes-end'), pool: nameSchema, now: knownPoolSchema }),
+  z.object({ type: z.literal('transfers'), transfers: z.array(heldTransferSchema).max(MOST_TRANSFERS) }),
+  z.object({ type: z.literal('domains-begin') }),
+  z.object({
+    type: z.literal('domains'),
+    domains: z.array(hostDomainSchema).max(MOST_DOMAINS_A_LINE),
+    gone: z.array(domainKeySchema).max(MOST_DOMAINS_A_LINE),
+    now: knownDomainsSchema.optional(),
+  }),
+  z.object({ type: z.literal('domains-end'), now: knownDomainsSchema }),
   z.object({ type: z.literal('alive') }),
 ]);
 export type AgentEvent = z.infer<typeof agentEventSchema>;

@@ -3,7 +3,7 @@ import { poolSchema } from '../conf/pool.ts';
 import { volumeSchema } from '../conf/volume.ts';
 import { nameSchema } from '../util/names.ts';
 import { agentInfoSchema, layoutSchema, transferSpecSchema, transferStatusSchema } from './agent.ts';
-import { domainSchema, volumeUserSchema } from './domains.ts';
+import { domainSchema, domainUseSchema, volumeUserSchema } from './domains.ts';
 
 /**
  * What the controller tells its clients: one shape for a thing, in every answer, in events, in the command line. Sizes are
@@ -74,7 +74,11 @@ export type Host = z.infer<typeof hostSchema>;
 export const hostDetailsSchema = hostSchema.extend({ agent: agentInfoSchema.optional() });
 export type HostDetails = z.infer<typeof hostDetailsSchema>;
 
-export const fleetPoolSchema = poolSchema.extend({ host: nameSchema });
+export const fleetPoolSchema = poolSchema.extend({
+  host: nameSchema,
+  /** How many volumes are known to be in it. */
+  volumeCount: z.number().int(),
+});
 export type FleetPool = z.infer<typeof fleetPoolSchema>;
 
 export const fleetVolumeSchema = volumeSchema.extend({ host: nameSchema, pool: nameSchema });
@@ -83,20 +87,36 @@ export type FleetVolume = z.infer<typeof fleetVolumeSchema>;
 export const volumeDetailsSchema = fleetVolumeSchema.extend({
   /** What holds a lease on it now, in words. */
   heldBy: z.array(z.string()),
-  /** The domains that use it; absent while the host cannot be asked. */
-  users: z.array(volumeUserSchema).optional(),
+  /** The domains that use it; while the host cannot be asked, as it told last. */
+  users: z.array(volumeUserSchema),
 });
 export type VolumeDetails = z.infer<typeof volumeDetailsSchema>;
 
-export const fleetDomainSchema = domainSchema.extend({ host: nameSchema });
+/** `uses`: the volumes that it uses; absent while that is not known. */
+export const fleetDomainSchema = domainSchema.extend({
+  host: nameSchema,
+  uses: z.array(domainUseSchema).optional(),
+});
 export type FleetDomain = z.infer<typeof fleetDomainSchema>;
 
-export const domainListSchema = z.object({
-  domains: z.array(fleetDomainSchema),
-  /** Hosts that could not be asked: what is on them is not in the list. */
-  missing: z.array(z.object({ host: nameSchema, reason: z.string() })),
+const countsSchema = z.record(z.string(), z.number().int());
+
+/** All of the fleet that the caller may see, in numbers; by state, where there are any. Nothing is counted for it but hosts. */
+export const fleetTotalsSchema = z.object({
+  version: z.string(),
+  caller: tokenSchema.pick({ name: true, role: true, scopes: true }),
+  hosts: z.object({ byState: countsSchema }),
+  pools: z.object({
+    byState: countsSchema,
+    capacityBytes: z.number(),
+    allocationBytes: z.number(),
+    availableBytes: z.number(),
+    volumeCount: z.number().int(),
+  }),
+  /** Jobs that have not ended. */
+  jobs: z.object({ byState: countsSchema }),
 });
-export type DomainList = z.infer<typeof domainListSchema>;
+export type FleetTotals = z.infer<typeof fleetTotalsSchema>;
 
 /** `queued`: its turn has not come. `waiting`: something is away that will come back. */
 export const JOB_STATES = ['queued', 'running', 'waiting', 'paused', 'done', 'failed', 'cancelled'] as const;
@@ -219,6 +239,14 @@ export const fleetEventSchema = z.discriminatedUnion('type', [
     ...place,
     volume: z.string(),
     now: fleetVolumeSchema.optional(),
+  }),
+  z.object({
+    seq: z.number(),
+    type: z.literal('domain'),
+    host: nameSchema,
+    origin: domainSchema.shape.origin,
+    domain: z.string(),
+    now: fleetDomainSchema.optional(),
   }),
   z.object({
     seq: z.number(),

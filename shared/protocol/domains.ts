@@ -2,7 +2,8 @@ import { z } from 'zod';
 import { nameSchema } from '../util/names.ts';
 
 /** Who keeps a domain's configuration. Only ours can be changed by us. */
-const domainOriginSchema = z.enum(['stowage', 'libvirt', 'proxmox', 'openvz']);
+export const DOMAIN_ORIGINS = ['stowage', 'libvirt', 'proxmox', 'openvz'] as const;
+const domainOriginSchema = z.enum(DOMAIN_ORIGINS);
 
 /** An image that a configuration of a domain names: a path on its host, or a volume of a pool. */
 export const usedImageSchema = z.object({
@@ -17,8 +18,8 @@ export type UsedImage = z.infer<typeof usedImageSchema>;
 
 /** A user of volumes on a host: a virtual machine or a container. */
 export const domainSchema = z.object({
-  name: z.string(),
-  uuid: z.string().optional(),
+  name: z.string().max(1024),
+  uuid: z.string().max(64).optional(),
   origin: domainOriginSchema,
   state: z.enum(['running', 'shut off', 'unknown']),
   /** Whether it is there after it was stopped. */
@@ -28,6 +29,30 @@ export const domainSchema = z.object({
   unreadable: z.string().optional(),
 });
 export type Domain = z.infer<typeof domainSchema>;
+
+/** What tells one domain of a host from another: names are unique to whoever keeps it, and not even that for `?`. */
+export const domainKeySchema = domainSchema.pick({ origin: true, name: true, uuid: true });
+export type DomainKey = z.infer<typeof domainKeySchema>;
+
+/** Where a domain is in the order of lists: by host, name, origin and UUID. */
+export interface DomainPlace extends DomainKey {
+  host: string;
+}
+
+/** As one word, for the next page of a list. */
+export function formatDomainPlace({ host, name, origin, uuid = '' }: DomainPlace): string {
+  return [host, name, origin, uuid].map(encodeURIComponent).join('/');
+}
+
+/** Undefined for what is none. */
+export function parseDomainPlace(text: string): DomainPlace | undefined {
+  try {
+    const [host = '', name = '', origin, uuid = ''] = text.split('/').map(decodeURIComponent);
+    return { host, ...domainKeySchema.parse({ name, origin, uuid }) };
+  } catch {
+    return undefined;
+  }
+}
 
 /** How a domain uses a volume. */
 export const volumeUserSchema = z.object({
@@ -40,6 +65,16 @@ export const volumeUserSchema = z.object({
   through: z.array(z.string()),
 });
 export type VolumeUser = z.infer<typeof volumeUserSchema>;
+
+/** A volume that a domain uses. */
+export const domainUseSchema = volumeUserSchema
+  .pick({ target: true, role: true, through: true })
+  .extend({ pool: nameSchema, volume: z.string().max(1024) });
+export type DomainUse = z.infer<typeof domainUseSchema>;
+
+/** A domain of a host, with the volumes of the host's pools that it uses. */
+export const hostDomainSchema = domainSchema.extend({ uses: z.array(domainUseSchema) });
+export type HostDomain = z.infer<typeof hostDomainSchema>;
 
 export const domainParams = z.object({ domain: nameSchema });
 

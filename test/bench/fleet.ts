@@ -4,17 +4,14 @@ import { createServer, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
+import type { z } from 'zod';
 import { keepConnected } from '../../agent/connect.ts';
 import { openStore } from '../../controller/store/store.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { volumeSchema } from '../../shared/conf/volume.ts';
-import {
-  type AgentEvent,
-  eventsRequestSchema,
-  type KnownPool,
-  PROTOCOL_VERSION,
-} from '../../shared/protocol/agent.ts';
-import type { FleetEvent } from '../../shared/protocol/api.ts';
+import { type AgentEvent, eventsRequestSchema, PROTOCOL_VERSION } from '../../shared/protocol/agent.ts';
+import type { FleetEvent, FleetTotals } from '../../shared/protocol/api.ts';
+import type { HostDomain } from '../../shared/protocol/domains.ts';
 import { publicPem } from '../../shared/protocol/link-keys.ts';
 import { TestController, until } from '../support/controller.ts';
 import { newPostgresDatabase, stopPostgres } from '../support/postgres.ts';
@@ -27,19 +24,24 @@ import { scratch } from '../support/scratch.ts';
 /** Two sockets an agent: where a process may have 20,000 files, more agents than 9,000 have no place. */
 const HOSTS = Number(process.env.STOWAGE_BENCH_HOSTS ?? 9000);
 const VOLUMES = 100;
+const DOMAINS = 20;
 const CHANGES = 500;
 
 const generation = randomUUID();
 const agents = new Map<number, { id: string; revision: number; events?: ServerResponse }>();
 
+/** Numbers of guests are used once in a fleet. */
+const nameOf = (host: number, number: number): string =>
+  `vm-${100_000 + host * VOLUMES + number}-disk-0.qcow2`;
+
 const volumeOf = (host: number, number: number, etag = '1') =>
   volumeSchema.parse({
     // One that is the same at each start.
     id: `00000000-0000-4000-8000-${String(host * 1000 + number).padStart(12, '0')}`,
-    name: `vm-${number}-disk-0.qcow2`,
+    name: nameOf(host, number),
     type: 'file',
     format: 'qcow2',
-    path: `/srv/pool/vm-${number}-disk-0.qcow2`,
+    path: `/srv/pool/${nameOf(host, number)}`,
     capacityBytes: 32 * 2 ** 30,
     allocationBytes: 3 * 2 ** 30,
     permissions: { owner: 0, group: 0, mode: 0o600 },
@@ -50,8 +52,19 @@ const volumeOf = (host: number, number: number, etag = '1') =>
     etag,
   });
 
-function tell(host: number, known: KnownPool | undefined, line: (event: AgentEvent) => void): void {
-  const { revision } = agents.get(host)!;
+function tell(
+  host: number,
+  { known: { pool: known }, domains: knownDomains }: z.output<typeof eventsRequestSchema>,
+  line: (event: AgentEvent) => void,
+): void {
+  const { id, revision } = agents.get(host)!;
+  line({
+    type: 'agent',
+    info: {
+      ...{ protocol: PROTOCOL_VERSION, version: '0', bundle: '', agentId: id, pid: 1, rssBytes: 1 },
+      ...{ hostname: `host-${host}`, refusedBackends: [], backends: [] },
+    },
+  });
   const definition = {
     name: 'pool',
     uuid: `00000000-0000-4000-9000-${String(host).padStart(12, '0')}`,
@@ -73,36 +86,39 @@ function tell(host: number, known: KnownPool | undefined, line: (event: AgentEve
   const now = { generation, revision };
   if (known?.generation === generation && known.revision === revision) {
     line({ type: 'volumes', pool: 'pool', volumes: [], gone: [], now });
-    return;
+  } else {
+    line({ type: 'volumes-begin', pool: 'pool' });
+    line({
+      type: 'volumes',
+      pool: 'pool',
+      volumes: Array.from({ length: VOLUMES }, (_, number) => volumeOf(host, number)),
+      gone: [],
+    });
+    line({ type: 'volumes-end', pool: 'pool', now });
   }
-  line({ type: 'volumes-begin', pool: 'pool' });
+  if (knownDomains === 'd') return;
+  line({ type: 'domains-begin' });
   line({
-    type: 'volumes',
-    pool: 'pool',
-    volumes: Array.from({ length: VOLUMES }, (_, number) => volumeOf(host, number)),
+    type: 'domains',
+    domains: Array.from({ length: DOMAINS }, (_, number) => domainOf(host, number)),
     gone: [],
   });
-  line({ type: 'volumes-end', pool: 'pool', now });
+  line({ type: 'domains-end', now: 'd' });
 }
+
+/** A machine with one disk. */
+const domainOf = (host: number, number: number): HostDomain => ({
+  name: `vm-${100_000 + host * VOLUMES + number}`,
+  ...{ origin: 'libvirt', state: 'running', persistent: true },
+  images: [{ target: 'vda', role: 'disk', path: `/srv/pool/${nameOf(host, number)}` }],
+  uses: [{ pool: 'pool', volume: nameOf(host, number), target: 'vda', role: 'disk', through: [] }],
+});
 
 function startAgent(host: number, controller: string, stateDirectory: string, signal: AbortSignal): void {
   const agent = { id: randomUUID(), revision: 1, events: undefined as ServerResponse | undefined };
   agents.set(host, agent);
   const server = createServer((request, response) => {
     const line = (event: AgentEvent): void => void response.write(`${JSON.stringify(event)}\n`);
-    if (request.url === '/v1/info')
-      return void response.end(
-        JSON.stringify({
-          protocol: PROTOCOL_VERSION,
-          version: '0',
-          bundle: '',
-          agentId: agent.id,
-          hostname: `host-${host}`,
-          pid: 1,
-          rssBytes: 1,
-          backends: [],
-        }),
-      );
     if (request.url !== '/v1/events') return void response.end('[]');
     let body = '';
     request.on('data', (data) => {
@@ -110,7 +126,7 @@ function startAgent(host: number, controller: string, stateDirectory: string, si
     });
     request.on('end', () => {
       agent.events = response;
-      tell(host, eventsRequestSchema.parse(JSON.parse(body)).known.pool, line);
+      tell(host, eventsRequestSchema.parse(JSON.parse(body)), line);
       const alive = setInterval(() => line({ type: 'alive' }), 10_000);
       response.once('close', () => clearInterval(alive));
     });
@@ -185,8 +201,7 @@ async function run(name: string, location: string | undefined): Promise<void> {
     process.kill(controller.pid, 'SIGUSR2');
     const cpu = cpuMs(controller.pid);
     for (;;) {
-      const hosts = await controller.api<{ state: string }[]>('/hosts');
-      const reachable = hosts.filter((host) => host.state === 'reachable').length;
+      const { reachable } = (await controller.api<FleetTotals>('/fleet')).hosts.byState;
       const last = await controller.api<unknown[]>(`/volumes?host=host-${HOSTS - 1}`).catch(() => []);
       if (reachable === HOSTS && last.length === VOLUMES) break;
       await sleep(2000);
@@ -210,8 +225,7 @@ async function run(name: string, location: string | undefined): Promise<void> {
     headers: { authorization: `Bearer ${controller.token}` },
   });
   await new Promise((open) => socket.once('open', open));
-  // After a start every host is looked at for leftovers within a minute.
-  await sleep(65_000);
+  await sleep(5000);
   const idle = cpuMs(controller.pid);
   await sleep(5000);
   const perSecond = (cpuMs(controller.pid) - idle) / 5;
@@ -249,21 +263,32 @@ async function run(name: string, location: string | undefined): Promise<void> {
   console.log(
     `  ${name}, one changed volume: subscriber told after ${delays[CHANGES / 2]!.toFixed(1)} ms (99 %: ${delays[Math.floor(CHANGES * 0.99)]!.toFixed(1)} ms), ${cost.toFixed(2)} ms of the controller's CPU beside ${perSecond.toFixed(0)} ms a second at rest`,
   );
-  for (const limit of [100, 1000]) {
+  const asked = async (title: string, query: () => string): Promise<void> => {
     const times: number[] = [];
     for (let count = 0; count < 200; count++) {
-      const after = `host-${Math.floor(Math.random() * HOSTS)}/pool/vm-1-disk-0.qcow2`;
-      const asked = performance.now();
-      await (
-        await controller.fetch(`/volumes?limit=${limit}&after=${encodeURIComponent(after)}`)
-      ).arrayBuffer();
-      times.push(performance.now() - asked);
+      const at = performance.now();
+      await (await controller.fetch(`/volumes?${query()}`)).arrayBuffer();
+      times.push(performance.now() - at);
     }
     times.sort((left, right) => left - right);
     console.log(
-      `  ${name}, a page of ${limit} of ${HOSTS * VOLUMES} volumes: median ${times[100]!.toFixed(1)} ms, 99 % ${times[198]!.toFixed(1)} ms`,
+      `  ${name}, ${title} of ${HOSTS * VOLUMES} volumes: median ${times[100]!.toFixed(1)} ms, 99 % ${times[198]!.toFixed(1)} ms`,
     );
-  }
+  };
+  const anyHost = (): number => Math.floor(Math.random() * HOSTS);
+  const anyNumber = (): number => 100_000 + anyHost() * VOLUMES + 7;
+  for (const limit of [100, 1000])
+    await asked(`a page of ${limit}`, () => {
+      const host = anyHost();
+      const after = encodeURIComponent(`host-${host}/pool/${nameOf(host, 1)}`);
+      return `limit=${limit}&after=${after}`;
+    });
+  await asked('100 by a part of the name that one has', () => `limit=100&search=${anyNumber()}-d`);
+  await asked('100 by a part that some have', () => `limit=100&search=${String(anyNumber()).slice(0, 4)}`);
+  await asked('100 by a part that all have', () => 'limit=100&search=DISK');
+  await asked('100 by a part that none has', () => 'limit=100&search=webserver');
+  await asked('those that a domain uses,', () => `limit=100&user=vm-${anyNumber()}`);
+  await asked('100 of a format and an age', () => 'limit=100&format=qcow2&modifiedBefore=1800000000000');
   socket.terminate();
   stop.abort();
 }

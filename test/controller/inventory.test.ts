@@ -4,6 +4,7 @@ import { describe, test } from 'node:test';
 import { sql } from 'kysely';
 import { EventLog } from '../../controller/events/event-log.ts';
 import { Inventory } from '../../controller/inventory/inventory.ts';
+import { InventoryWriter } from '../../controller/inventory/inventory-writer.ts';
 import { VolumeReader } from '../../controller/store/repositories/volumes.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { type Volume, volumeSchema } from '../../shared/conf/volume.ts';
@@ -26,10 +27,12 @@ async function openRoom(kind: TestStore) {
   );
   const events = new EventLog(store);
   const inventory = new Inventory(store, events);
+  const writer = new InventoryWriter(store, events);
   let seen = await events.last();
   return {
     store,
     inventory,
+    writer,
     /** What was told since this was last asked. */
     async told() {
       const changes = await store.events.after(seen, 1000);
@@ -41,7 +44,7 @@ async function openRoom(kind: TestStore) {
       );
     },
     tell: async (...told: AgentEvent[]) => {
-      for (const event of told) await inventory.apply(host, event);
+      for (const event of told) await writer.apply(host, event);
     },
     names: async () => (await inventory.volumes({ host: 'h', limit: 1000 })).map(({ name }) => name),
     [Symbol.asyncDispose]: () => store.close(),
@@ -92,15 +95,18 @@ for (const kind of STORES)
     test('knows, also after a restart, which state of a pool was told', async () => {
       await using room = await openRoom(kind);
       await room.tell({ type: 'begin', pools: ['p'] }, pool('p'), ...listing('p', [volume('a')], 3));
-      assert.deepEqual(await room.inventory.known(host.id), { p: state(3) });
-      assert.deepEqual(await new Inventory(room.store, new EventLog(room.store)).known(host.id), {
-        p: state(3),
-      });
+      assert.deepEqual((await room.writer.known(host.id)).known, { p: state(3) });
+      assert.deepEqual(
+        (await new InventoryWriter(room.store, new EventLog(room.store)).known(host.id)).known,
+        {
+          p: state(3),
+        },
+      );
       // The pool itself is told again and again; that says nothing of its volumes.
       await room.tell(pool('p'));
-      assert.deepEqual(await room.inventory.known(host.id), { p: state(3) });
+      assert.deepEqual((await room.writer.known(host.id)).known, { p: state(3) });
       await room.tell({ type: 'pool-gone', pool: 'p' });
-      assert.deepEqual(await room.inventory.known(host.id), {});
+      assert.deepEqual((await room.writer.known(host.id)).known, {});
       assert.deepEqual(await room.names(), []);
     });
 
@@ -115,10 +121,10 @@ for (const kind of STORES)
         { type: 'volumes', pool: 'p', volumes: [live], gone: [], now: state(9) },
       );
       // The link is cut here.
-      assert.deepEqual(await room.inventory.known(host.id), { p: state(1) });
+      assert.deepEqual((await room.writer.known(host.id)).known, { p: state(1) });
       await room.tell({ type: 'begin', pools: ['p'] }, ...listing('p', [a, b, live], 9));
       assert.deepEqual(await room.names(), ['a', 'b', 'live']);
-      assert.deepEqual(await room.inventory.known(host.id), { p: state(9) });
+      assert.deepEqual((await room.writer.known(host.id)).known, { p: state(9) });
     });
 
     test('tells of what differs, once, and of nothing else', async () => {

@@ -140,7 +140,7 @@ for (const kind of STORES)
         }),
         /killed here/,
       );
-      assert.deepEqual([await store!.hosts.all(), await store!.events.after(0, 10)], [[], []]);
+      assert.deepEqual([await store!.hosts.list(), await store!.events.after(0, 10)], [[], []]);
     });
 
     test('names are in the order of their bytes, and numbers are numbers', async () => {
@@ -152,7 +152,7 @@ for (const kind of STORES)
         Buffer.compare(Buffer.from(left), Buffer.from(right)),
       );
       assert.deepEqual(
-        (await other!.hosts.all()).map(({ name }) => name),
+        (await other!.hosts.list()).map(({ name }) => name),
         bytewise,
       );
       await store!.transaction(({ hosts }) => hosts.setState('id-a', 'reachable', undefined, 2 ** 53 - 1));
@@ -267,7 +267,7 @@ for (const kind of STORES)
       await before.close();
 
       const store = await openStore(location);
-      const [host] = await store.hosts.all();
+      const [host] = await store.hosts.list();
       assert.deepEqual(host?.address.kind === 'ssh' && host.address.identity, '/key');
       const pool = await store.pools.find('h', 'p');
       assert.deepEqual(
@@ -352,7 +352,7 @@ test('a write that fails undoes none of those that share its transaction', async
     ['fulfilled', 'fulfilled', 'rejected', 'fulfilled'],
   );
   assert.deepEqual(
-    (await store.hosts.all()).map(({ name }) => name),
+    (await store.hosts.list()).map(({ name }) => name),
     ['a', 'b', 'd'],
   );
   await store.close();

@@ -27,7 +27,7 @@ test('who waits for an agent to dial in is let go when the host goes, before the
   await store.close();
 });
 
-/** An agent that answers `/v1/info` and tells nothing. It dials `url`. */
+/** An agent that says who it is and tells nothing. It dials `url`. */
 function startAgent(stateDirectory: string, url: string, tokenFile?: string) {
   const agentId = randomUUID();
   const info = {
@@ -44,9 +44,8 @@ function startAgent(stateDirectory: string, url: string, tokenFile?: string) {
   let asked = 0;
   const server = createHttpServer((request, response) => {
     asked++;
-    if (request.url === '/v1/info') response.end(JSON.stringify(info));
-    else if (request.url === '/v1/events')
-      response.write(`${JSON.stringify({ type: 'begin', pools: [] })}\n`);
+    if (request.url === '/v1/events')
+      response.write(`${JSON.stringify({ type: 'agent', info })}\n{"type":"begin","pools":[]}\n`);
     else response.end('[]');
   });
   const stop = new AbortController();

@@ -9,6 +9,7 @@ import { ROUTES } from '../../controller/doors/rest/routes.ts';
 import {
   type AuditRecord,
   type FleetEvent,
+  type FleetTotals,
   fleetEventSchema,
   ROLES,
   type Role,
@@ -97,6 +98,7 @@ describe('every route', () => {
 
 describe('what is answered', () => {
   const asked: [string, string][] = [
+    ['fleet.show', '/fleet'],
     ['host.list', '/hosts'],
     ['host.show', '/hosts/local'],
     ['host.doctor', '/hosts/local/doctor'],
@@ -214,7 +216,10 @@ describe('whose rights end somewhere', () => {
     await refused('/hosts/local/pools/default/volumes/v');
     await refused('/volumes?host=local&pool=default');
     await refused('/tokens');
-    assert.deepEqual(((await (await as('/domains')).json()) as { domains: unknown[] }).domains, []);
+    assert.deepEqual(await list('/domains'), []);
+    const { pools } = (await (await as('/fleet')).json()) as FleetTotals;
+    assert.deepEqual(pools.byState, { running: 1 });
+    assert.equal(pools.volumeCount, volumes.length);
     const records = await list<AuditRecord>('/audit?limit=1000');
     assert.ok(records.length > 0);
     for (const { target } of records) assert.match(target, /^(local\/mine|other)(\/|$)/);

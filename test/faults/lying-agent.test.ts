@@ -29,13 +29,15 @@ const info = (agentId: string) => ({
   backends: [],
 });
 
-/** Answers what an honest agent would to `/v1/info`, and to anything else with `lie`. */
+/** What an agent begins its events with. */
+const agentLine = (agentId: string): string => `${JSON.stringify({ type: 'agent', info: info(agentId) })}\n`;
+
+/** Says who it is as an honest agent would; what follows, and whatever else it is asked for, is `lie`. */
 const honestFirst =
   (agentId: string, lie: Handler): Handler =>
   (request, response) => {
-    if (request.url !== '/v1/info') return lie(request, response);
-    response.setHeader('content-type', 'application/json');
-    response.end(JSON.stringify(info(agentId)));
+    if (request.url === '/v1/events') response.write(agentLine(agentId));
+    lie(request, response);
   };
 
 /** Sends until nobody takes it any more, and then never ends. */
@@ -53,17 +55,40 @@ const flood =
 const LIES: Record<string, (agentId: string) => Handler> = {
   'answers nothing': () => () => undefined,
   'begins an answer and never ends it': () => (_request, response) => {
-    response.write('{"protocol":');
+    response.write('{"type":"agent","info":');
   },
   'sends an answer without end': () => flood(Buffer.alloc(1 << 20, 0x20)),
   'answers junk': () => (_request, response) => void response.end('<html>'),
-  'answers other shapes': () => (_request, response) => void response.end('{"protocol":"4","agentId":[]}'),
+  'answers other shapes': () => (_request, response) =>
+    void response.end('{"type":"agent","info":{"protocol":"4","agentId":[]}}\n'),
   'closes at once': () => (request) => void request.socket.destroy(),
   'says that it is another agent than was enrolled': () => (_request, response) =>
-    void response.end(JSON.stringify(info(randomUUID()))),
+    void response.write(agentLine(randomUUID())),
+  'says that it speaks another protocol': (agentId) => (_request, response) =>
+    void response.write(agentLine(agentId).replace(`"protocol":${PROTOCOL_VERSION}`, '"protocol":1')),
   'sends an event without end': (agentId) => honestFirst(agentId, flood(Buffer.alloc(1 << 20, 0x61))),
   'sends events that are none': (agentId) =>
     honestFirst(agentId, (_request, response) => void response.end('{"type":"begin","pools":7}\n')),
+  'ends a list of domains that it had not begun': (agentId) =>
+    honestFirst(agentId, (_request, response) => void response.write('{"type":"domains-end","now":"x"}\n')),
+  'tells of more domains in a line than there may be': (agentId) =>
+    honestFirst(agentId, (_request, response) => {
+      const domain = {
+        name: 'd',
+        origin: 'libvirt',
+        state: 'running',
+        persistent: true,
+        images: [],
+        uses: [],
+      };
+      const event = { type: 'domains', domains: Array(100_000).fill(domain), gone: [] };
+      response.write(`${JSON.stringify(event)}\n`);
+    }),
+  'says that it holds a million transfers': (agentId) =>
+    honestFirst(agentId, (_request, response) => {
+      const transfers = Array(1_000_000).fill({ id: randomUUID(), touchedAt: 0 });
+      response.write(`${JSON.stringify({ type: 'transfers', transfers })}\n`);
+    }),
   'ends its events at once': (agentId) => honestFirst(agentId, (_request, response) => void response.end()),
 };
 

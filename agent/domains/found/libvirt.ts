@@ -8,6 +8,13 @@ import { readConfigurations, unreadable } from '../configurations.ts';
 import { imagesOf } from '../images.ts';
 
 const DRIVERS = ['qemu', 'lxc', 'libxl'];
+const POOLS = ['etc/libvirt/storage', 'run/libvirt/storage'];
+
+/** Where a change is told of by the kernel. */
+export const LIBVIRT_DIRECTORIES = [
+  ...POOLS,
+  ...DRIVERS.flatMap((driver) => [`etc/libvirt/${driver}`, `run/libvirt/${driver}`]),
+];
 
 function persistent(text: string): DomainDocument {
   return parseDomainElement(readXml(text, 'domain'), { live: false });
@@ -23,7 +30,7 @@ function running(text: string): DomainDocument {
 /** Where libvirt's own pools have their volumes: their names are not ours. */
 async function poolTargets(root: string): Promise<Map<string, string>> {
   const targets = new Map<string, string>();
-  for (const directory of ['etc/libvirt/storage', 'run/libvirt/storage'])
+  for (const directory of POOLS)
     for (const { text } of await readConfigurations(join(root, directory), '.xml')) {
       try {
         const { name, target } = parsePool(text);

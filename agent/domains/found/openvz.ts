@@ -2,6 +2,9 @@ import { join } from 'node:path';
 import type { Domain } from '../../../shared/protocol/domains.ts';
 import { readConfiguration, readConfigurations } from '../configurations.ts';
 
+/** Where a change is told of by the kernel. */
+export const OPENVZ_DIRECTORIES = ['etc/vz/conf'];
+
 /** The value of a shell assignment, with the number of the container put in. */
 function assigned(text: string, name: string, container: string): string | undefined {
   // Of several the last holds, as in a shell.

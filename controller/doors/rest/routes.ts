@@ -23,6 +23,8 @@ const job = '/api/v1/jobs/:job';
 
 /** The bytes of volumes, which HTTP knows how to send in parts, have routes of their own beside these. */
 export const ROUTES: readonly Route[] = [
+  { method: 'GET', path: '/api/v1/fleet', action: 'fleet.show' },
+
   { method: 'GET', path: '/api/v1/hosts', action: 'host.list' },
   { method: 'POST', path: '/api/v1/hosts', action: 'host.add', status: 201 },
   { method: 'GET', path: host, action: 'host.show' },

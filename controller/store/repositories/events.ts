@@ -1,11 +1,13 @@
 import type { Kysely } from 'kysely';
+import type { Domain } from '../../../shared/protocol/domains.ts';
 import type { Database, EventRow } from '../schema.ts';
 
-/** What has changed: a host, a pool, a volume or a job. */
+/** What has changed: a host, a pool, a volume, a domain or a job. */
 export type Change =
   | { type: 'host'; host: string }
   | { type: 'pool'; host: string; pool: string }
   | { type: 'volume'; host: string; pool: string; volume: string }
+  | { type: 'domain'; host: string; origin: Domain['origin']; domain: string }
   | { type: 'job'; job: number };
 
 export type NumberedChange = Change & { seq: number };
@@ -13,7 +15,20 @@ export type NumberedChange = Change & { seq: number };
 /** Most rows of one statement. */
 const ROWS = 500;
 
-function changeOf({ seq, type, host, pool, name }: EventRow): NumberedChange {
+function nameOf(change: Change): string | null {
+  switch (change.type) {
+    case 'volume':
+      return change.volume;
+    case 'domain':
+      return change.domain;
+    case 'job':
+      return String(change.job);
+    default:
+      return null;
+  }
+}
+
+function changeOf({ seq, type, host, pool, origin, name }: EventRow): NumberedChange {
   switch (type) {
     case 'host':
       return { seq, type, host: host! };
@@ -21,6 +36,8 @@ function changeOf({ seq, type, host, pool, name }: EventRow): NumberedChange {
       return { seq, type, host: host!, pool: pool! };
     case 'volume':
       return { seq, type, host: host!, pool: pool!, volume: name! };
+    case 'domain':
+      return { seq, type, host: host!, origin: origin!, domain: name! };
     case 'job':
       return { seq, type, job: Number(name) };
   }
@@ -64,7 +81,8 @@ export class EventWriter extends EventReader {
       type: change.type,
       host: 'host' in change ? change.host : null,
       pool: 'pool' in change ? change.pool : null,
-      name: change.type === 'volume' ? change.volume : change.type === 'job' ? String(change.job) : null,
+      origin: change.type === 'domain' ? change.origin : null,
+      name: nameOf(change),
     }));
     for (let from = 0; from < rows.length; from += ROWS)
       await this.db

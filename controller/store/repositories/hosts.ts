@@ -1,7 +1,8 @@
 import type { Kysely } from 'kysely';
-import type { Host } from '../../../shared/protocol/api.ts';
+import type { FleetTotals, Host } from '../../../shared/protocol/api.ts';
 import { type HostAddress, hostAddressSchema } from '../host-address.ts';
 import type { Database, HostRow } from '../schema.ts';
+import { inScopes } from '../scopes.ts';
 
 /** A host as the controller knows it, with how to reach it. */
 export type HostRecord = Omit<Host, 'link'> & { address: HostAddress };
@@ -25,6 +26,13 @@ function recordOf(row: HostRow): HostRecord {
   };
 }
 
+export interface HostFilter {
+  scopes?: readonly string[];
+  state?: Host['state'];
+  limit?: number;
+  after?: string;
+}
+
 export class HostReader {
   protected readonly db: Kysely<Database>;
 
@@ -32,9 +40,25 @@ export class HostReader {
     this.db = db;
   }
 
-  /** By name. */
-  async all(): Promise<HostRecord[]> {
-    return (await this.db.selectFrom('hosts').selectAll().orderBy('name').execute()).map(recordOf);
+  /** By name; a page of them with `limit`, those after `after`. */
+  async list({ scopes = [], state, limit, after }: HostFilter = {}): Promise<HostRecord[]> {
+    let query = this.db.selectFrom('hosts').selectAll().orderBy('name');
+    if (scopes.length > 0) query = query.where((eb) => inScopes(eb, scopes, { host: 'hosts.name' }));
+    if (state !== undefined) query = query.where('state', '=', state);
+    if (after !== undefined) query = query.where('name', '>', after);
+    if (limit !== undefined) query = query.limit(limit);
+    return (await query.execute()).map(recordOf);
+  }
+
+  /** How many there are in each state. */
+  async totals(scopes: readonly string[] = []): Promise<FleetTotals['hosts']> {
+    let query = this.db.selectFrom('hosts');
+    if (scopes.length > 0) query = query.where((eb) => inScopes(eb, scopes, { host: 'hosts.name' }));
+    const rows = await query
+      .select(({ fn }) => ['state', fn.countAll().as('count')])
+      .groupBy('state')
+      .execute();
+    return { byState: Object.fromEntries(rows.map(({ state, count }) => [state, Number(count)])) };
   }
 
   async byName(name: string): Promise<HostRecord | undefined> {

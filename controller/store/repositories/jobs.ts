@@ -1,5 +1,12 @@
 import type { Expression, ExpressionBuilder, Kysely, SqlBool } from 'kysely';
-import { type Job, type JobDetails, type JobState, jobSchema } from '../../../shared/protocol/api.ts';
+import {
+  ENDED_STATES,
+  type FleetTotals,
+  type Job,
+  type JobDetails,
+  type JobState,
+  jobSchema,
+} from '../../../shared/protocol/api.ts';
 import type { Database, JobRow } from '../schema.ts';
 import { placeInScopes } from '../scopes.ts';
 
@@ -45,6 +52,17 @@ export interface JobFilter {
 export interface Turn {
   has: boolean;
   away?: string;
+}
+
+/** Both ends of a job must be in the scopes. */
+function jobInScopes(
+  eb: ExpressionBuilder<Database, 'jobs'>,
+  scopes: readonly string[],
+): Expression<SqlBool> {
+  return eb.and([
+    placeInScopes(eb, scopes, 'target'),
+    eb.or([eb('source', 'is', null), placeInScopes(eb, scopes, 'source')]),
+  ]);
 }
 
 /** Whether one of the hosts of the job of a row is away. */
@@ -103,14 +121,19 @@ export class JobReader {
     let query = this.db.selectFrom('jobs').selectAll();
     if (state !== undefined) query = query.where('state', '=', state);
     if (before !== undefined) query = query.where('id', '<', before);
-    if (scopes.length > 0)
-      query = query.where((eb) =>
-        eb.and([
-          placeInScopes(eb, scopes, 'target'),
-          eb.or([eb('source', 'is', null), placeInScopes(eb, scopes, 'source')]),
-        ]),
-      );
+    if (scopes.length > 0) query = query.where((eb) => jobInScopes(eb, scopes));
     return (await query.orderBy('id', 'desc').limit(limit).execute()).map(jobOf);
+  }
+
+  /** How many that have not ended there are in each state. */
+  async totals(scopes: readonly string[]): Promise<FleetTotals['jobs']> {
+    let query = this.db.selectFrom('jobs').where('state', 'not in', ENDED_STATES);
+    if (scopes.length > 0) query = query.where((eb) => jobInScopes(eb, scopes));
+    const rows = await query
+      .select(({ fn }) => ['state', fn.countAll().as('count')])
+      .groupBy('state')
+      .execute();
+    return { byState: Object.fromEntries(rows.map(({ state, count }) => [state, Number(count)])) };
   }
 
   async find(id: number): Promise<JobRecord | undefined> {

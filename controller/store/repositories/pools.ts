@@ -6,7 +6,7 @@ import {
   poolStateSchema,
 } from '../../../shared/conf/pool.ts';
 import type { KnownPool } from '../../../shared/protocol/agent.ts';
-import type { FleetPool } from '../../../shared/protocol/api.ts';
+import type { FleetPool, FleetTotals } from '../../../shared/protocol/api.ts';
 import type { Database, PoolRow } from '../schema.ts';
 import { inScopes } from '../scopes.ts';
 
@@ -21,7 +21,16 @@ function poolOf(row: Selectable<PoolRow> & { host: string }): FleetPool {
     capacityBytes: row.capacity_bytes,
     allocationBytes: row.allocation_bytes,
     availableBytes: row.available_bytes,
+    volumeCount: row.volume_count,
   };
+}
+
+export interface PoolFilter {
+  host?: string;
+  scopes?: readonly string[];
+  /** At most this many, those after `after` (`host/pool`). */
+  limit?: number;
+  after?: string;
 }
 
 export class PoolReader {
@@ -40,11 +49,18 @@ export class PoolReader {
   }
 
   /** By host and name. */
-  async list({ host, scopes = [] }: { host?: string; scopes?: readonly string[] }): Promise<FleetPool[]> {
+  async list({ host, scopes = [], limit, after }: PoolFilter): Promise<FleetPool[]> {
     let query = this.#pools();
     if (host !== undefined) query = query.where('hosts.name', '=', host);
     if (scopes.length > 0)
       query = query.where((eb) => inScopes(eb, scopes, { host: 'hosts.name', pool: 'pools.name' }));
+    if (after !== undefined) {
+      const [afterHost = '', afterPool = ''] = after.split('/');
+      query = query.where(({ eb, refTuple, tuple }) =>
+        eb(refTuple('hosts.name', 'pools.name'), '>', tuple(afterHost, afterPool)),
+      );
+    }
+    if (limit !== undefined) query = query.limit(limit);
     return (await query.orderBy('hosts.name').orderBy('pools.name').execute()).map(poolOf);
   }
 
@@ -54,6 +70,33 @@ export class PoolReader {
       .where('pools.name', '=', name)
       .executeTakeFirst();
     return row && poolOf(row);
+  }
+
+  /** Sums over all in the scopes. */
+  async totals(scopes: readonly string[]): Promise<FleetTotals['pools']> {
+    let query = this.db.selectFrom('pools').innerJoin('hosts', 'hosts.id', 'pools.host_id');
+    if (scopes.length > 0)
+      query = query.where((eb) => inScopes(eb, scopes, { host: 'hosts.name', pool: 'pools.name' }));
+    const rows = await query
+      .select(({ fn }) => [
+        'pools.state',
+        fn.countAll().as('count'),
+        fn.sum('pools.capacity_bytes').as('capacity'),
+        fn.sum('pools.allocation_bytes').as('allocation'),
+        fn.sum('pools.available_bytes').as('available'),
+        fn.sum('pools.volume_count').as('volumes'),
+      ])
+      .groupBy('pools.state')
+      .execute();
+    const sum = (value: (row: (typeof rows)[number]) => unknown): number =>
+      rows.reduce((total, row) => total + Number(value(row)), 0);
+    return {
+      byState: Object.fromEntries(rows.map(({ state, count }) => [state, Number(count)])),
+      capacityBytes: sum(({ capacity }) => capacity),
+      allocationBytes: sum(({ allocation }) => allocation),
+      availableBytes: sum(({ available }) => available),
+      volumeCount: sum(({ volumes }) => volumes),
+    };
   }
 
   async namesOf(hostId: string): Promise<string[]> {
@@ -91,7 +134,7 @@ export class PoolWriter extends PoolReader {
     const row = rowOf(hostId, pool);
     const changed = await this.db
       .insertInto('pools')
-      .values({ ...row, generation: null, revision: null })
+      .values({ ...row, generation: null, revision: null, volume_count: 0 })
       .onConflict((conflict) =>
         conflict
           .columns(['host_id', 'name'])
@@ -134,7 +177,7 @@ export class PoolWriter extends PoolReader {
   }
 }
 
-function rowOf(hostId: string, pool: Pool): Omit<PoolRow, 'generation' | 'revision'> {
+function rowOf(hostId: string, pool: Pool): Omit<PoolRow, 'generation' | 'revision' | 'volume_count'> {
   const definition: PoolDefinition = poolDefinitionSchema.parse(pool);
   return {
     host_id: hostId,

@@ -1,6 +1,7 @@
-import type { Kysely } from 'kysely';
+import { type AliasableExpression, type Expression, type Kysely, type SqlBool, sql } from 'kysely';
 import type { Volume } from '../../../shared/conf/volume.ts';
 import type { FleetVolume } from '../../../shared/protocol/api.ts';
+import { hasPart, SHORTEST_PART, volumesWithPart } from '../name-parts.ts';
 import type { Database, VolumeRow } from '../schema.ts';
 import { inScopes } from '../scopes.ts';
 
@@ -10,6 +11,13 @@ export interface VolumeFilter {
   name?: string;
   id?: string;
   format?: string;
+  /** A part of the name; letters of ASCII in either case. */
+  search?: string;
+  /** Name of a domain that uses it. */
+  user?: string;
+  /** ms since the epoch; of those whose storage tells nothing of it none is in the list then. */
+  modifiedBefore?: number;
+  modifiedAfter?: number;
   scopes?: readonly string[];
   /** At most this many, those after `after` (`host/pool/volume`). */
   limit: number;
@@ -25,6 +33,17 @@ const volumeOf = ({ host, pool, details }: Pick<VolumeRow, 'host' | 'pool' | 'de
 
 /** Most names of one statement. */
 const NAMES = 500;
+/** So many are sorted for one page; where more match, the page is found by walking in the order of places. */
+const FEW = 10_000;
+
+type Places = AliasableExpression<{ host: string; pool: string; name: string }>;
+
+/** A condition that may leave few of very many volumes. */
+interface Selection {
+  matches: Expression<SqlBool>;
+  /** The places of at most so many of the volumes that match, by an index. */
+  places(most: number): Places;
+}
 
 export class VolumeReader {
   protected readonly db: Kysely<Database>;
@@ -33,8 +52,72 @@ export class VolumeReader {
     this.db = db;
   }
 
-  /** By host, pool and name; a page is found by its key, so that the last costs what the first does. */
+  /**
+   * By host, pool and name; a page is found by its key, so that the last costs what the first does. Of several conditions
+   * that may leave few, the first that does leads to the volumes.
+   */
   async list(filter: VolumeFilter): Promise<FleetVolume[]> {
+    const selections = this.#selections(filter);
+    let query = this.#matching(filter);
+    for (const { matches } of selections) query = query.where(matches);
+    const places = await this.#few(selections);
+    // Whoever leads gives the order: the places that were found, or the index of all.
+    const found = places?.as('found');
+    const ordered = found
+      ? query
+          .innerJoin(found, (join) =>
+            join
+              .onRef('found.host', '=', 'volumes.host')
+              .onRef('found.pool', '=', 'volumes.pool')
+              .onRef('found.name', '=', 'volumes.name'),
+          )
+          .orderBy('found.host')
+          .orderBy('found.pool')
+          .orderBy('found.name')
+      : query.orderBy('volumes.host').orderBy('volumes.pool').orderBy('volumes.name');
+    return (await ordered.limit(filter.limit).execute()).map(volumeOf);
+  }
+
+  #selections({ search, user, modifiedBefore, modifiedAfter }: VolumeFilter): Selection[] {
+    const { db } = this;
+    const volumes = db.selectFrom('volumes').select(['volumes.host', 'volumes.pool', 'volumes.name']);
+    const selections: Selection[] = [];
+    if (user !== undefined) {
+      const uses = db.selectFrom('domain_uses').where('domain', '=', user);
+      selections.push({
+        matches: sql<SqlBool>`(volumes.host, volumes.pool, volumes.name) IN ${uses.select(['host', 'pool', 'volume'])}`,
+        places: (most) => uses.select(['host', 'pool', 'volume as name']).distinct().limit(most),
+      });
+    }
+    if (search !== undefined)
+      selections.push({
+        matches: hasPart(db, 'volumes.name', search),
+        places: (most) =>
+          // A part that is too short for the index is in very many names.
+          (search.length < SHORTEST_PART ? volumes : volumesWithPart(db, search)).limit(most),
+      });
+    for (const isOfAge of [
+      modifiedBefore === undefined ? undefined : sql<SqlBool>`volumes.modified_at < ${modifiedBefore}`,
+      modifiedAfter === undefined ? undefined : sql<SqlBool>`volumes.modified_at > ${modifiedAfter}`,
+    ])
+      if (isOfAge)
+        selections.push({ matches: isOfAge, places: (most) => volumes.where(isOfAge).limit(most) });
+    return selections;
+  }
+
+  /** The places of the first condition that leaves few. */
+  async #few(selections: readonly Selection[]): Promise<Places | undefined> {
+    for (const { places } of selections) {
+      const { count } = await this.db
+        .selectFrom(places(FEW + 1).as('some'))
+        .select(({ fn }) => fn.countAll().as('count'))
+        .executeTakeFirstOrThrow();
+      if (Number(count) <= FEW) return places(FEW);
+    }
+    return undefined;
+  }
+
+  #matching(filter: VolumeFilter) {
     let query = this.db.selectFrom('volumes').select(['volumes.host', 'volumes.pool', 'volumes.details']);
     if (filter.host !== undefined) query = query.where('volumes.host', '=', filter.host);
     if (filter.pool !== undefined) query = query.where('volumes.pool', '=', filter.pool);
@@ -59,13 +142,7 @@ export class VolumeReader {
           eb(refTuple('volumes.host', 'volumes.pool', 'volumes.name'), '>', tuple(host, pool, name)),
         );
     }
-    const rows = await query
-      .orderBy('volumes.host')
-      .orderBy('volumes.pool')
-      .orderBy('volumes.name')
-      .limit(filter.limit)
-      .execute();
-    return rows.map(volumeOf);
+    return query;
   }
 
   async find(host: string, pool: string, name: string): Promise<FleetVolume | undefined> {
@@ -94,9 +171,35 @@ export class VolumeWriter extends VolumeReader {
     // An agent may name one twice: the last word counts.
     const last = new Map(volumes.map((volume) => [volume.name, volume]));
     if (last.size === 0) return [];
+    const rows = [...last.values()].map((volume) => rowOf(id, host, pool, volume));
+    const made = new Set(await this.#insert(id, pool, rows));
+    const others = rows.filter(({ name }) => !made.has(name));
+    return [...made, ...(others.length === 0 ? [] : await this.#update(others))];
+  }
+
+  /** Gives the names of those that were not there. */
+  async #insert(hostId: string, pool: string, rows: readonly VolumeRow[]): Promise<string[]> {
+    const made = await this.db
+      .insertInto('volumes')
+      .values(rows)
+      .onConflict((conflict) => conflict.columns(['host_id', 'pool', 'name']).doNothing())
+      .returning('volumes.name')
+      .execute();
+    if (made.length === 0) return [];
+    await this.db
+      .insertInto('volume_names')
+      .values(made)
+      .onConflict((conflict) => conflict.column('name').doNothing())
+      .execute();
+    await this.#count(hostId, pool, made.length);
+    return made.map(({ name }) => name);
+  }
+
+  /** Gives the names of those that differ from what was there. */
+  async #update(rows: readonly VolumeRow[]): Promise<string[]> {
     const changed = await this.db
       .insertInto('volumes')
-      .values([...last.values()].map((volume) => rowOf(id, host, pool, volume)))
+      .values(rows)
       .onConflict((conflict) =>
         conflict
           .columns(['host_id', 'pool', 'name'])
@@ -111,13 +214,31 @@ export class VolumeWriter extends VolumeReader {
             backing_store: ref('excluded.backing_store'),
             etag: ref('excluded.etag'),
             damaged: ref('excluded.damaged'),
+            modified_at: ref('excluded.modified_at'),
             details: ref('excluded.details'),
           }))
-          .whereRef('volumes.details', 'is distinct from', 'excluded.details'),
+          .where(({ eb, or, ref }) =>
+            or([
+              eb('volumes.details', 'is distinct from', ref('excluded.details')),
+              // Stores of an earlier version do not have it.
+              eb('volumes.modified_at', 'is distinct from', ref('excluded.modified_at')),
+            ]),
+          ),
       )
       .returning('volumes.name')
       .execute();
     return changed.map(({ name }) => name);
+  }
+
+  /** How many a pool has, so that nobody needs to count. */
+  async #count(hostId: string, pool: string, more: number): Promise<void> {
+    if (more === 0) return;
+    await this.db
+      .updateTable('pools')
+      .set(({ eb }) => ({ volume_count: eb('volume_count', '+', more) }))
+      .where('host_id', '=', hostId)
+      .where('name', '=', pool)
+      .execute();
   }
 
   /** Whether a volume of this name and id was there. */
@@ -129,18 +250,46 @@ export class VolumeWriter extends VolumeReader {
       .where('name', '=', name)
       .where('id', '=', id)
       .executeTakeFirst();
+    await this.#count(hostId, pool, -Number(numDeletedRows));
     return numDeletedRows > 0n;
   }
 
   async removeNamed(hostId: string, pool: string, names: readonly string[]): Promise<void> {
-    for (let from = 0; from < names.length; from += NAMES)
-      await this.db
+    for (let from = 0; from < names.length; from += NAMES) {
+      const { numDeletedRows } = await this.db
         .deleteFrom('volumes')
         .where('host_id', '=', hostId)
         .where('pool', '=', pool)
         .where('name', 'in', names.slice(from, from + NAMES))
-        .execute();
+        .executeTakeFirst();
+      await this.#count(hostId, pool, -Number(numDeletedRows));
+    }
   }
+
+  /** Looks at the `most` names after one and forgets those that no volume has. Gives where to go on; undefined at the end. */
+  async forgetUnusedNames(after: number, most: number): Promise<number | undefined> {
+    const rows = await this.db
+      .selectFrom('volume_names')
+      .select([
+        'id',
+        ({ exists, selectFrom }) =>
+          exists(
+            selectFrom('volumes').select('volumes.id').whereRef('volumes.name', '=', 'volume_names.name'),
+          ).as('used'),
+      ])
+      .where('id', '>', after)
+      .orderBy('id')
+      .limit(most)
+      .execute();
+    const unused = rows.filter(({ used }) => !used).map(({ id }) => id);
+    if (unused.length > 0) await this.db.deleteFrom('volume_names').where('id', 'in', unused).execute();
+    return rows.length < most ? undefined : rows.at(-1)!.id;
+  }
+}
+
+function modifiedAt({ timestamps }: Volume): number | null {
+  const time = timestamps && Math.floor(Number(timestamps.mtime) * 1000);
+  return time !== undefined && Number.isSafeInteger(time) ? time : null;
 }
 
 function rowOf(hostId: string, host: string, pool: string, volume: Volume): VolumeRow {
@@ -159,6 +308,7 @@ function rowOf(hostId: string, host: string, pool: string, volume: Volume): Volu
     backing_store: volume.backingStore?.path ?? null,
     etag: volume.etag,
     damaged: volume.damaged ?? null,
+    modified_at: modifiedAt(volume),
     details: JSON.stringify(volume),
   };
 }

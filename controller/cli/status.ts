@@ -1,0 +1,36 @@
+import { Command } from 'commander';
+import type { FleetTotals } from '../../shared/protocol/api.ts';
+import { formatBytes } from '../../shared/util/units.ts';
+import { callJson, controllerUrl } from './client.ts';
+import { fields, show } from './output.ts';
+
+/** `2 reachable, 1 unreachable`. */
+const countsText = (counts: Record<string, number>): string =>
+  Object.entries(counts)
+    .map(([state, count]) => `${count} ${state}`)
+    .join(', ') || 'none';
+
+function describe({ version, caller, hosts, pools, jobs }: FleetTotals): string {
+  const { capacityBytes, allocationBytes, availableBytes, volumeCount } = pools;
+  return fields([
+    ['controller', `${controllerUrl().origin}, version ${version}`],
+    [
+      'you are',
+      `${caller.name}, ${caller.role}${caller.scopes.length > 0 ? ` of ${caller.scopes.join(', ')}` : ''}`,
+    ],
+    ['hosts', countsText(hosts.byState)],
+    ['pools', countsText(pools.byState)],
+    ['volumes', volumeCount],
+    [
+      'space',
+      `${formatBytes(capacityBytes)}, ${formatBytes(allocationBytes)} in use, ${formatBytes(availableBytes)} free`,
+    ],
+    ['jobs', countsText(jobs.byState)],
+  ]);
+}
+
+export function statusCommand(): Command {
+  return new Command('status')
+    .description('the fleet in numbers, and who you are to the controller')
+    .action(async () => show(await callJson<FleetTotals>('/fleet'), describe, { isRemark: false }));
+}

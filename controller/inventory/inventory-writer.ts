@@ -1,0 +1,165 @@
+import type { AgentEvent, EventsRequest, KnownPool } from '../../shared/protocol/agent.ts';
+import type { DomainKey } from '../../shared/protocol/domains.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import type { EventLog } from '../events/event-log.ts';
+import type { Change } from '../store/repositories/events.ts';
+import type { Store, Transaction } from '../store/store.ts';
+
+interface ToldHost {
+  id: string;
+  name: string;
+}
+
+const keyText = ({ origin, name, uuid }: DomainKey): string => JSON.stringify([origin, name, uuid]);
+
+const changesOf = (host: ToldHost, domains: readonly DomainKey[]): Change[] =>
+  domains.map(({ origin, name }) => ({ type: 'domain', host: host.name, origin, domain: name }));
+
+/** Writes down what agents tell of their pools, volumes and domains. */
+export class InventoryWriter {
+  readonly #store: Store;
+  readonly #events: EventLog;
+  /** Names listed so far, of pools that are being told whole. */
+  readonly #listedVolumes = new Map<string, Set<string>>();
+  /** Domains listed so far, of hosts that are telling all. */
+  readonly #listedDomains = new Map<string, Set<string>>();
+
+  constructor(store: Store, events: EventLog) {
+    this.#store = store;
+    this.#events = events;
+  }
+
+  /** What is known of a host: it need tell only what differs. */
+  async known(hostId: string): Promise<EventsRequest> {
+    const [known, domains] = await Promise.all([
+      this.#store.pools.known(hostId),
+      this.#store.domains.known(hostId),
+    ]);
+    return { known, domains };
+  }
+
+  /** Applies one event of an agent, in the order in which they came; each is one transaction. */
+  async apply(host: ToldHost, event: AgentEvent): Promise<void> {
+    switch (event.type) {
+      case 'begin':
+        // A listing that a cut link ended is of no use.
+        for (const key of this.#listedVolumes.keys())
+          if (key.startsWith(`${host.id}/`)) this.#listedVolumes.delete(key);
+        this.#listedDomains.delete(host.id);
+        return this.#forgetPoolsBut(host, event.pools);
+      case 'pool':
+        return this.#events.write(async (transaction) =>
+          (await transaction.pools.put(host.id, event.pool))
+            ? [{ type: 'pool', host: host.name, pool: event.pool.name }]
+            : [],
+        );
+      case 'pool-gone':
+        return this.#events.write((transaction) => forgetPool(transaction, host, event.pool));
+      case 'volumes-begin':
+        if (await this.#store.pools.isKnown(host.id, event.pool))
+          this.#listedVolumes.set(`${host.id}/${event.pool}`, new Set());
+        return;
+      case 'volumes':
+        return this.#applyVolumes(host, event);
+      case 'volumes-end':
+        return this.#endVolumes(host, event.pool, event.now);
+      case 'domains-begin':
+        this.#listedDomains.set(host.id, new Set());
+        return;
+      case 'domains':
+        return this.#applyDomains(host, event);
+      case 'domains-end':
+        return this.#endDomains(host, event.now);
+      case 'agent':
+      case 'transfers':
+      case 'alive':
+        return;
+    }
+  }
+
+  async #forgetPoolsBut(host: ToldHost, pools: readonly string[]): Promise<void> {
+    const there = new Set(pools);
+    const known = await this.#store.pools.namesOf(host.id);
+    // Only what an agent tells adds to its pools, and it tells one thing at a time.
+    if (known.every((name) => there.has(name))) return;
+    await this.#events.write(async (transaction) => {
+      const gone = (await transaction.pools.namesOf(host.id)).filter((name) => !there.has(name));
+      const changes: Change[] = [];
+      for (const name of gone) changes.push(...(await forgetPool(transaction, host, name)));
+      return changes;
+    });
+  }
+
+  /** One page of volumes. Of what was known so already nobody is told. */
+  async #applyVolumes(
+    host: ToldHost,
+    { pool, volumes, gone, now }: Extract<AgentEvent, { type: 'volumes' }>,
+  ): Promise<void> {
+    const listing = this.#listedVolumes.get(`${host.id}/${pool}`);
+    for (const { name } of volumes) listing?.add(name);
+    for (const { name } of gone) listing?.delete(name);
+    await this.#events.write(async (transaction) => {
+      // Of a pool that nobody has told of nothing is kept.
+      if (!(await transaction.pools.isKnown(host.id, pool))) return [];
+      const names: string[] = [];
+      for (const { name, id } of gone)
+        if (await transaction.volumes.remove(host.id, pool, name, id)) names.push(name);
+      names.push(...(await transaction.volumes.put(host, pool, volumes)));
+      if (now && !listing) await transaction.pools.setKnown(host.id, pool, now);
+      return names.map((volume) => ({ type: 'volume', host: host.name, pool, volume }));
+    });
+  }
+
+  /** Everything was listed: what was not is not there. */
+  async #endVolumes(host: ToldHost, pool: string, now: KnownPool): Promise<void> {
+    const listed = ended(this.#listedVolumes, `${host.id}/${pool}`);
+    await this.#events.write(async (transaction) => {
+      const all = await transaction.volumes.namesOf(host.id, pool);
+      const missing = all.filter((name) => !listed.has(name));
+      await transaction.volumes.removeNamed(host.id, pool, missing);
+      await transaction.pools.setKnown(host.id, pool, now);
+      return missing.map((volume) => ({ type: 'volume', host: host.name, pool, volume }));
+    });
+  }
+
+  /** One page of domains. Of what was known so already nobody is told. */
+  async #applyDomains(
+    host: ToldHost,
+    { domains, gone, now }: Extract<AgentEvent, { type: 'domains' }>,
+  ): Promise<void> {
+    const listing = this.#listedDomains.get(host.id);
+    for (const domain of domains) listing?.add(keyText(domain));
+    for (const key of gone) listing?.delete(keyText(key));
+    await this.#events.write(async (transaction) => {
+      const changed: DomainKey[] = [];
+      for (const key of gone) if (await transaction.domains.remove(host.id, key)) changed.push(key);
+      changed.push(...(await transaction.domains.put(host, domains)));
+      if (now !== undefined && !listing) await transaction.domains.setKnown(host.id, now);
+      return changesOf(host, changed);
+    });
+  }
+
+  async #endDomains(host: ToldHost, now: string): Promise<void> {
+    const listed = ended(this.#listedDomains, host.id);
+    await this.#events.write(async (transaction) => {
+      const all = await transaction.domains.keysOf(host.id);
+      const missing = all.filter((key) => !listed.has(keyText(key)));
+      for (const key of missing) await transaction.domains.remove(host.id, key);
+      await transaction.domains.setKnown(host.id, now);
+      return changesOf(host, missing);
+    });
+  }
+}
+
+/** What was listed. Throws `stream-corrupt` when no listing was begun. */
+function ended(listings: Map<string, Set<string>>, key: string): Set<string> {
+  const listed = listings.get(key);
+  listings.delete(key);
+  if (!listed) throw new StowageError('stream-corrupt', 'the agent ended a list that it had not begun');
+  return listed;
+}
+
+async function forgetPool({ pools }: Transaction, host: ToldHost, pool: string): Promise<Change[]> {
+  await pools.remove(host.id, pool);
+  return [{ type: 'pool', host: host.name, pool }];
+}
