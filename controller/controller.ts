@@ -64,10 +64,8 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const inventory = new Inventory(store, events);
   const webSockets = new WebSocketLinks(store, audit, dataDirectory);
   const payload = () => agentPayload(join(dataDirectory, 'cache'));
-  const fleet = new Fleet({
-    ...{ store, events, webSockets, payload },
-    inventory: new InventoryWriter(store, events),
-  });
+  const inventoryWriter = new InventoryWriter(store, events);
+  const fleet = new Fleet({ store, events, inventory: inventoryWriter, webSockets, payload });
   const leases = new Leases(store, owner);
   const jobs = new JobRunner({ store, events, fleet, inventory, audit, owner, jobsPerHost });
   const uploads = new Uploads({ store, fleet, inventory, leases, jobs, owner });
@@ -93,6 +91,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const keepHouse = async (): Promise<void> => {
     await uploads.dropIdle();
     await events.forgetOld();
+    await inventoryWriter.forgetUnusedNames();
   };
   const housekeeping = clock.every(HOUSEKEEPING_MS, () => {
     keepHouse().catch((error) => logger.warn(error, 'housekeeping failed'));

@@ -77,6 +77,7 @@ class EventStream {
     this.#domains = 'being told';
     await this.#writeAll(domainWatch.snapshot(domains));
     this.#domains = 'told';
+    this.#write({ type: 'told' });
   }
 }
 

@@ -1,3 +1,4 @@
+import pLimit from 'p-limit';
 import { z } from 'zod';
 import {
   type AgentEvent,
@@ -18,6 +19,8 @@ import { SideDoor } from './side-door.ts';
 const SILENCE_MS = 25_000;
 const FIRST_PAUSE_MS = 300;
 const LONGEST_PAUSE_MS = 15_000;
+const TELLING_AT_ONCE = 64;
+const TURN_MS = 5000;
 
 export interface ConnectionEvents {
   /** The link is up and the agent answered. */
@@ -26,6 +29,31 @@ export interface ConnectionEvents {
   onEvent(event: AgentEvent): Promise<void>;
   /** What the host need not tell again. */
   known(): Promise<EventsRequest>;
+}
+
+/**
+ * Lets so many hosts at a time tell what they have: what all tell at once, as after a restart of the controller, would fill
+ * its memory while it waits for the store.
+ */
+export class TellingTurns {
+  readonly #limit = pLimit(TELLING_AT_ONCE);
+
+  /** Settles when the turn has come, with what ends it. A turn that takes long ends by itself. Throws when `signal` ends. */
+  take(signal: AbortSignal): Promise<() => void> {
+    return new Promise((begin, reject) => {
+      const abort = (): void => reject(signal.reason);
+      signal.addEventListener('abort', abort, { once: true });
+      void this.#limit(async () => {
+        signal.removeEventListener('abort', abort);
+        if (signal.aborted) return reject(signal.reason);
+        const { promise, resolve } = Promise.withResolvers<void>();
+        const timer = clock.after(TURN_MS, resolve);
+        begin(resolve);
+        await promise;
+        timer.stop();
+      });
+    });
+  }
 }
 
 /** What an agent begins its events with. Throws `protocol-version` for one of another version, whatever else it says. */
@@ -49,6 +77,7 @@ export class HostConnection {
   readonly client: AgentClient;
   readonly #makeLink: (signal: AbortSignal) => Promise<Link>;
   readonly #events: ConnectionEvents;
+  readonly #turns: TellingTurns;
   readonly #stop = new AbortController();
   /** Aborted when the present link is over: what was asked over it is not answered any more. */
   #linkEnd = new AbortController();
@@ -57,8 +86,13 @@ export class HostConnection {
   #reason = 'the first connection is being made';
   readonly #running: Promise<void>;
 
-  constructor(makeLink: (signal: AbortSignal) => Promise<Link>, events: ConnectionEvents) {
+  constructor(
+    makeLink: (signal: AbortSignal) => Promise<Link>,
+    events: ConnectionEvents,
+    turns: TellingTurns,
+  ) {
     this.#makeLink = makeLink;
+    this.#turns = turns;
     this.#events = events;
     this.client = new AgentClient(
       async (bulk) => {
@@ -108,9 +142,10 @@ export class HostConnection {
     const ended = new AbortController();
     void link.down.then((reason) => ended.abort(new StowageError('host-unreachable', reason)));
     const signal = AbortSignal.any([ended.signal, this.#stop.signal]);
-    const json = await this.#events.known();
-    const stream = await this.client.stream('/v1/events', { method: 'POST', json, signal });
+    const endTurn = await this.#turns.take(signal);
     try {
+      const json = await this.#events.known();
+      const stream = await this.client.stream('/v1/events', { method: 'POST', json, signal });
       let isFirst = true;
       for await (const line of readLines(stream, SILENCE_MS)) {
         if (isFirst) {
@@ -120,10 +155,13 @@ export class HostConnection {
           continue;
         }
         const event = agentEventSchema.parse(line);
-        if (event.type !== 'alive') await this.#events.onEvent(event);
+        if (event.type === 'told') endTurn();
+        else if (event.type !== 'alive') await this.#events.onEvent(event);
       }
     } catch (error) {
       throw ended.signal.aborted ? ended.signal.reason : error;
+    } finally {
+      endTurn();
     }
     throw new StowageError('host-unreachable', 'the agent ended its event stream');
   }

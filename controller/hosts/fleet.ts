@@ -14,7 +14,7 @@ import type { Change } from '../store/repositories/events.ts';
 import type { HostFilter, HostRecord } from '../store/repositories/hosts.ts';
 import type { Store, Transaction } from '../store/store.ts';
 import type { AgentClient } from './agent-client.ts';
-import { HostConnection } from './connection.ts';
+import { HostConnection, TellingTurns } from './connection.ts';
 import type { AgentPayload } from './install-agent.ts';
 import type { Link } from './link.ts';
 import { LocalLink } from './local-link.ts';
@@ -24,6 +24,7 @@ import type { WebSocketLinks } from './websocket-links.ts';
 const ENROLMENT_MS = 24 * 3600_000;
 /** SSH connections that are being made at the same time: each costs CPU at both ends. */
 const DIALLED_AT_ONCE = 32;
+const CONNECTED_AT_ONCE = 100;
 
 /** What people may see of a host: the keys of agents are public, but nobody needs them in a list. */
 function publicHost({ address, ...host }: HostRecord): Host {
@@ -52,6 +53,7 @@ export class Fleet {
   readonly #webSockets: WebSocketLinks;
   readonly #payload: () => Promise<AgentPayload>;
   readonly #dialling = pLimit(DIALLED_AT_ONCE);
+  readonly #turns = new TellingTurns();
   readonly #connections = new Map<string, HostConnection>();
   /** Called with its name when a host becomes reachable. */
   onReachable: (host: string) => void = () => undefined;
@@ -75,7 +77,14 @@ export class Fleet {
   /** Connects to every host; so many links at a time are being made. */
   async start(): Promise<void> {
     await this.#store.transaction(({ hosts }) => hosts.setAllConnecting(clock.now()));
-    for (const host of await this.#store.hosts.list()) this.#connect(host);
+    for (let after: string | undefined; ; ) {
+      const hosts = await this.#store.hosts.list({ after, limit: CONNECTED_AT_ONCE });
+      for (const host of hosts) this.#connect(host);
+      if (hosts.length < CONNECTED_AT_ONCE) return;
+      after = hosts.at(-1)!.name;
+      // With very many others get a turn in between.
+      await new Promise(setImmediate);
+    }
   }
 
   async close(): Promise<void> {
@@ -83,23 +92,25 @@ export class Fleet {
   }
 
   #connect(host: HostRecord): void {
-    const makeLink = (signal: AbortSignal): Promise<Link> => this.#makeLink(host.id, signal);
-    const connection = new HostConnection(makeLink, {
-      onReachable: (info) => this.#reachable(host.id, info),
-      onUnreachable: (reason) => this.#setState(host.id, 'unreachable', reason),
-      onEvent: async (event) => {
-        if (event.type === 'transfers') this.onTransfers(host.name);
-        else await this.#inventory.apply(host, event);
+    const makeLink = (signal: AbortSignal): Promise<Link> => this.#makeLink(host, signal);
+    const connection = new HostConnection(
+      makeLink,
+      {
+        onReachable: (info) => this.#reachable(host.id, info),
+        onUnreachable: (reason) => this.#setState(host.id, 'unreachable', reason),
+        onEvent: async (event) => {
+          if (event.type === 'transfers') this.onTransfers(host.name);
+          else await this.#inventory.apply(host, event);
+        },
+        known: () => this.#inventory.known(host.id),
       },
-      known: () => this.#inventory.known(host.id),
-    });
+      this.#turns,
+    );
     this.#connections.set(host.id, connection);
   }
 
-  async #makeLink(hostId: string, signal: AbortSignal): Promise<Link> {
-    const host = await this.#store.hosts.byId(hostId);
-    if (!host) throw new StowageError('host-not-found', 'the host was removed');
-    const { address } = host;
+  /** How a host is reached never changes; only an agent that dials in may be enrolled anew. */
+  async #makeLink({ id, address }: HostRecord, signal: AbortSignal): Promise<Link> {
     switch (address.kind) {
       case 'local':
         return new LocalLink(address.socket);
@@ -109,7 +120,7 @@ export class Fleet {
           return SshLink.connect(address, await this.#payload(), signal);
         });
       case 'websocket':
-        return this.#webSockets.next(hostId, signal);
+        return this.#webSockets.next(id, signal);
     }
   }
 

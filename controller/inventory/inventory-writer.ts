@@ -5,6 +5,8 @@ import type { EventLog } from '../events/event-log.ts';
 import type { Change } from '../store/repositories/events.ts';
 import type { Store, Transaction } from '../store/store.ts';
 
+const NAMES_AT_ONCE = 1000;
+
 interface ToldHost {
   id: string;
   name: string;
@@ -23,6 +25,8 @@ export class InventoryWriter {
   readonly #listedVolumes = new Map<string, Set<string>>();
   /** Domains listed so far, of hosts that are telling all. */
   readonly #listedDomains = new Map<string, Set<string>>();
+  /** Up to where it was looked for names that no volume has any more. */
+  #namesLooked = 0;
 
   constructor(store: Store, events: EventLog) {
     this.#store = store;
@@ -72,9 +76,17 @@ export class InventoryWriter {
         return this.#endDomains(host, event.now);
       case 'agent':
       case 'transfers':
+      case 'told':
       case 'alive':
         return;
     }
+  }
+
+  /** Forgets, of the next {@link NAMES_AT_ONCE} names, those that no volume has any more. */
+  async forgetUnusedNames(): Promise<void> {
+    await this.#store.transaction(async ({ volumes }) => {
+      this.#namesLooked = (await volumes.forgetUnusedNames(this.#namesLooked, NAMES_AT_ONCE)) ?? 0;
+    });
   }
 
   async #forgetPoolsBut(host: ToldHost, pools: readonly string[]): Promise<void> {

@@ -262,8 +262,8 @@ const MOST_TRANSFERS = 10_000;
  * One line of the agent's event stream. `agent` comes first. `begin` names all pools. For each follow its `pool`, and its
  * volumes: what changed since the known state, or everything between `volumes-begin` and `volumes-end`, in pages; a volume
  * that is not between them is not there. `transfers` are those that the host holds for somebody, when there are any. The
- * domains are told as volumes are, when their state is not the known one. From then on each change as it happens. All
- * lines are in the order of what they tell.
+ * domains are told as volumes are, when their state is not the known one. `told` ends all this; from then on each change as
+ * it happens. All lines are in the order of what they tell.
  */
 export const agentEventSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('agent'), info: agentInfoSchema }),
@@ -289,6 +289,7 @@ export const agentEventSchema = z.discriminatedUnion('type', [
     now: knownDomainsSchema.optional(),
   }),
   z.object({ type: z.literal('domains-end'), now: knownDomainsSchema }),
+  z.object({ type: z.literal('told') }),
   z.object({ type: z.literal('alive') }),
 ]);
 export type AgentEvent = z.infer<typeof agentEventSchema>;

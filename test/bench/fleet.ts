@@ -96,14 +96,16 @@ function tell(
     });
     line({ type: 'volumes-end', pool: 'pool', now });
   }
-  if (knownDomains === 'd') return;
-  line({ type: 'domains-begin' });
-  line({
-    type: 'domains',
-    domains: Array.from({ length: DOMAINS }, (_, number) => domainOf(host, number)),
-    gone: [],
-  });
-  line({ type: 'domains-end', now: 'd' });
+  if (knownDomains !== 'd') {
+    line({ type: 'domains-begin' });
+    line({
+      type: 'domains',
+      domains: Array.from({ length: DOMAINS }, (_, number) => domainOf(host, number)),
+      gone: [],
+    });
+    line({ type: 'domains-end', now: 'd' });
+  }
+  line({ type: 'told' });
 }
 
 /** A machine with one disk. */

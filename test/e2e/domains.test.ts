@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { WebSocket } from 'ws';
+import type { FleetEvent } from '../../shared/protocol/api.ts';
 import { execute, TestController, until } from '../support/controller.ts';
 import { scratch } from '../support/scratch.ts';
 import { domainWith } from '../support/virsh.ts';
@@ -257,9 +260,8 @@ describe('domains as users of volumes', () => {
       await refused('volume-used', 'vol', 'delete', 'local/default/perhaps.img'),
       /perhaps a domain of proxmox, whose configurations cannot be read: ELOOP/,
     );
-    assert.match(
-      await controller.cliOk('domain', 'list'),
-      /local\/\? +proxmox +unknown +cannot be read: ELOOP/,
+    await until('the list to say so', async () =>
+      /local\/\? +proxmox +unknown +cannot be read: ELOOP/.test(await controller.cliOk('domain', 'list')),
     );
     rmSync(join(guests, 'etc/pve/lxc'));
     await controller.cliOk('vol', 'delete', 'local/default/perhaps.img');
@@ -302,5 +304,41 @@ describe('domains as users of volumes', () => {
     );
     await controller.cliOk('domain', 'undefine', 'local/web');
     assert.doesNotMatch(await controller.cliOk('domain', 'list'), /local\/web/);
+  });
+
+  test('what a hypervisor changes is told of, and volumes are found by who uses them, also while the host is away', async () => {
+    const events: FleetEvent[] = [];
+    const socket = new WebSocket(`${controller.url.replace('http', 'ws')}/api/v1/events`, {
+      headers: { authorization: `Bearer ${controller.token}` },
+    });
+    socket.on('message', (text) => events.push(JSON.parse(String(text)) as FleetEvent));
+    await once(socket, 'open');
+    const configuration = join(guests, 'etc/libvirt/qemu/late.xml');
+    const disk = `<disk type='file'><source file='${join(pool, 'base.qcow2')}'/><target dev='vda'/></disk>`;
+    writeFileSync(configuration, domainWith(disk, { name: 'late', uuid: uuid(8) }));
+    const heard = (is: (event: FleetEvent) => boolean) => until('the event', async () => events.find(is));
+    const event = await heard(
+      ({ type, ...rest }) => type === 'domain' && 'domain' in rest && rest.domain === 'late',
+    );
+    assert.ok(event.type === 'domain' && event.origin === 'libvirt');
+    const use = { pool: 'default', volume: 'base.qcow2', target: 'vda', role: 'disk', through: [] };
+    assert.deepEqual(event.now?.uses, [use]);
+    const used = (user: string) => controller.cliOk('vol', 'list', '--user', user, '-q');
+    assert.equal(await used('late'), 'local/default/base.qcow2\n');
+    assert.equal(await used('virsh-made'), 'local/default/base.qcow2\nlocal/default/top.qcow2\n');
+    assert.equal(await used('nobody'), '');
+    rmSync(configuration);
+    await heard((each) => each.type === 'domain' && each.domain === 'late' && each.now === undefined);
+    assert.equal(await used('late'), '');
+    socket.terminate();
+
+    const data = join(room.path, 'data');
+    await controller.kill('SIGTERM');
+    await using alone = await TestController.start(data, ['--no-local-agent']);
+    assert.match(await alone.cliOk('domain', 'list'), /local\/virsh-made +libvirt/);
+    assert.match(
+      await alone.cliOk('vol', 'show', 'local/default/base.qcow2'),
+      /used by +virsh-made \(libvirt, shut off\) as vda through default\/top.qcow2\n/,
+    );
   });
 });

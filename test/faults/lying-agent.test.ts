@@ -89,6 +89,15 @@ const LIES: Record<string, (agentId: string) => Handler> = {
       const transfers = Array(1_000_000).fill({ id: randomUUID(), touchedAt: 0 });
       response.write(`${JSON.stringify({ type: 'transfers', transfers })}\n`);
     }),
+  'tells without end': (agentId) =>
+    honestFirst(agentId, (_request, response) => {
+      const more = (): void => {
+        while (!response.destroyed && response.write('{"type":"begin","pools":[]}\n'));
+      };
+      response.on('drain', more);
+      response.on('error', () => undefined);
+      more();
+    }),
   'ends its events at once': (agentId) => honestFirst(agentId, (_request, response) => void response.end()),
 };
 

@@ -64,13 +64,13 @@ export class EventReader {
 
   /** The numbers of the oldest change that is kept and of the newest; undefined when there is none. */
   async range(): Promise<{ first: number; last: number } | undefined> {
-    const ends = await this.db
-      .selectFrom('events')
-      .select(({ fn }) => [fn.min('seq').as('first'), fn.max('seq').as('last')])
-      .executeTakeFirst();
-    return ends && ends.first !== null && ends.last !== null
-      ? { first: Number(ends.first), last: Number(ends.last) }
-      : undefined;
+    // One at a time each is an end of the index; together they would be looked for in all rows.
+    const [first, last] = await Promise.all(
+      (['asc', 'desc'] as const).map((order) =>
+        this.db.selectFrom('events').select('seq').orderBy('seq', order).limit(1).executeTakeFirst(),
+      ),
+    );
+    return first && last && { first: first.seq, last: last.seq };
   }
 }
 

@@ -34,7 +34,7 @@ const volumeOf = ({ host, pool, details }: Pick<VolumeRow, 'host' | 'pool' | 'de
 /** Most names of one statement. */
 const NAMES = 500;
 /** So many are sorted for one page; where more match, the page is found by walking in the order of places. */
-const FEW = 10_000;
+const FEW = 5000;
 
 type Places = AliasableExpression<{ host: string; pool: string; name: string }>;
 
