@@ -12,7 +12,7 @@ import { ACTIONS } from './actions/index.ts';
 import { perform } from './actions/perform.ts';
 import { AuditTrail } from './audit/trail.ts';
 import { CONTROLLER } from './auth/principal.ts';
-import { installCommand } from './cli/install.ts';
+import { installCommand, quote } from './cli/install.ts';
 import { count } from './cli/numbers.ts';
 import { type Controller, startController } from './controller.ts';
 import { type Certificate, ownCertificate, readCertificate } from './doors/rest/certificate.ts';
@@ -47,8 +47,14 @@ interface Options {
   trustProxy?: string;
 }
 
-/** The administrator's token, kept where only its owner can read it: made at the first start, and when it is in force no more. */
-async function adminToken(controller: Controller, dataDirectory: string): Promise<string> {
+/**
+ * The administrator's token, kept where only its owner can read it: made at the first start, and when it is in force no more.
+ * Only then it is shown.
+ */
+async function adminToken(
+  controller: Controller,
+  dataDirectory: string,
+): Promise<{ token: string; path: string; isNew: boolean }> {
   const path = join(dataDirectory, 'admin-token');
   const { tokens, audit } = controller.services;
   if (existsSync(path)) {
@@ -60,7 +66,7 @@ async function adminToken(controller: Controller, dataDirectory: string): Promis
         throw error;
       },
     );
-    if (valid) return known;
+    if (valid) return { token: known, path, isNew: false };
   }
   const secret = await tokens.replace({ name: 'admin', role: 'admin', scopes: [] }, (transaction) =>
     audit.appendIn(transaction, {
@@ -74,7 +80,7 @@ async function adminToken(controller: Controller, dataDirectory: string): Promis
   );
   writeFileSync(path, `${secret}\n`, { mode: 0o600 });
   chmodSync(path, 0o600);
-  return secret;
+  return { token: secret, path, isNew: true };
 }
 
 /** With which the API speaks TLS, if it does. */
@@ -131,7 +137,7 @@ async function serve(given: Options): Promise<void> {
     await localAgent?.stop();
     throw error;
   });
-  const token = await adminToken(controller, options.data);
+  const { token, path: tokenPath, isNew } = await adminToken(controller, options.data);
   const fingerprint = certificate?.selfSigned ? certificate.fingerprint : undefined;
   const client = JSON.stringify({ url: controller.url, token, fingerprint });
   writeFileSync(join(options.data, 'client.json'), client, { mode: 0o600 });
@@ -149,7 +155,7 @@ async function serve(given: Options): Promise<void> {
   API         ${controller.url}/api/v1   (OpenAPI: ${controller.url}/api/v1/openapi.json)
 
   export STOWAGE_URL=${controller.url}
-  export STOWAGE_TOKEN=${token}${fingerprint ? `\n  export STOWAGE_FINGERPRINT=${fingerprint}` : ''}
+  export STOWAGE_TOKEN=${isNew ? token : `"$(cat ${quote(tokenPath)})"`}${fingerprint ? `\n  export STOWAGE_FINGERPRINT=${fingerprint}` : ''}
 
   command     ${command}
 

@@ -7,17 +7,24 @@ import {
   enrolmentSchema,
   hostDetailsSchema,
   hostSchema,
+  labelSchema,
 } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { defineAction } from './action.ts';
 import { hostAddress, pageFields } from './addresses.ts';
 
+/** A scope that begins with @ is a label. */
+const newHostName = nameSchema.refine(
+  (name) => !name.startsWith('@'),
+  'the name of a host does not begin with @',
+);
+
 const list = defineAction({
   name: 'host.list',
   summary: 'The hosts, how they are reached, and whether they are, by name, a page at a time.',
   role: 'viewer',
-  input: z.object({ ...pageFields, after: nameSchema.optional() }),
+  input: z.object({ label: labelSchema.optional(), ...pageFields, after: nameSchema.optional() }),
   answer: z.array(hostSchema),
   places: () => [],
   run: ({ fleet }, page, { principal }) => fleet.list({ ...page, scopes: principal.scopes }),
@@ -55,7 +62,7 @@ const add = defineAction({
   role: 'admin',
   audited: true,
   input: z.object({
-    name: nameSchema,
+    name: newHostName,
     user: z.string().regex(/^[a-z_][a-z0-9_.-]{0,31}$/i),
     hostname: z.string().regex(/^(?!-)[\w.:-]{1,253}$/),
     port: z.number().int().min(1).max(65535).default(22),
@@ -87,10 +94,28 @@ const invite = defineAction({
   summary: 'Makes a one-time token with which an agent may dial in as a host.',
   role: 'admin',
   audited: true,
-  input: hostAddress,
+  input: z.object({ host: newHostName }),
   answer: enrolmentSchema,
   places: () => [{}],
   run: ({ fleet }, { host }) => fleet.enrol(host),
+});
+
+const label = defineAction({
+  name: 'host.label',
+  summary: 'Gives a host labels, or takes them away; tokens may be limited to the hosts that have one.',
+  role: 'admin',
+  audited: true,
+  input: hostAddress.extend({
+    add: z.array(labelSchema).max(64).default([]),
+    remove: z.array(labelSchema).max(64).default([]),
+  }),
+  answer: hostSchema,
+  // It decides who may touch the host.
+  places: () => [{}],
+  record: ({ add, remove: gone }) => ({
+    detail: [...add.map((each) => `+${each}`), ...gone.map((each) => `-${each}`)].join(' '),
+  }),
+  run: ({ fleet }, { host, ...change }) => fleet.label(host, change),
 });
 
 const remove = defineAction({
@@ -133,4 +158,4 @@ const agentFile = defineAction({
   },
 });
 
-export const hostActions = [list, show, doctor, add, invite, remove, agentFiles, agentFile];
+export const hostActions = [list, show, doctor, add, invite, label, remove, agentFiles, agentFile];

@@ -8,7 +8,7 @@ export interface Principal {
   kind: 'token' | 'controller';
   name: string;
   role: Role;
-  /** `HOST` or `HOST/POOL`; everywhere when there is none. */
+  /** `HOST` or `HOST/POOL`; everywhere when there is none. Labels have become the hosts that have them. */
   scopes: readonly string[];
 }
 

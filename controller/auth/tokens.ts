@@ -88,7 +88,17 @@ export class Tokens extends EventEmitter<{ revoked: [string] }> {
     if (!token || !isInForce(token))
       throw new StowageError('unauthenticated', 'the token is unknown, revoked or expired');
     const { id, name, role, scopes } = token;
-    return { id, kind: 'token', name, role, scopes };
+    return { id, kind: 'token', name, role, scopes: await this.#placesOf(scopes) };
+  }
+
+  /** Scopes with the hosts that have a label now in place of the label. One that no host has stays: it is no place at all. */
+  async #placesOf(scopes: readonly string[]): Promise<string[]> {
+    const places: string[] = [];
+    for (const scope of scopes) {
+      const hosts = scope.startsWith('@') ? await this.#store.hosts.withLabel(scope.slice(1)) : [];
+      places.push(...(hosts.length > 0 ? hosts : [scope]));
+    }
+    return places;
   }
 }
 

@@ -8,7 +8,8 @@ import { clock } from '../../shared/util/clock.ts';
 const KEPT_MS = 3600_000;
 
 /** For sh(1). */
-const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
+/** As one word of a shell. */
+export const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
 /**
  * Puts the command `stowage` into a directory for the PATH, or for a link to it from one: bundled, so that it begins at once,

@@ -24,6 +24,7 @@ import type { WebSocketLinks } from './websocket-links.ts';
 const ENROLMENT_MS = 24 * 3600_000;
 /** SSH connections that are being made at the same time: each costs CPU at both ends. */
 const DIALLED_AT_ONCE = 32;
+const MOST_LABELS = 64;
 const CONNECTED_AT_ONCE = 100;
 
 /** What people may see of a host: the keys of agents are public, but nobody needs them in a list. */
@@ -232,6 +233,7 @@ export class Fleet {
       state: 'connecting',
       since: now,
       createdAt: now,
+      labels: [],
     };
     await this.#events.write(async ({ hosts }) => {
       if (await hosts.byName(name)) throw taken(name);
@@ -282,6 +284,30 @@ export class Fleet {
     return { token: formatToken({ secret, controller: this.#webSockets.fingerprint }), expiresAt };
   }
 
+  /**
+   * Gives a host labels, or takes them away. One with a value takes the place of another value of its name. Throws
+   * `host-not-found`, `invalid-argument` for more labels than a host may have.
+   */
+  async label(
+    name: string,
+    { add, remove }: { add: readonly string[]; remove: readonly string[] },
+  ): Promise<Host> {
+    await this.#events.write(async ({ hosts }) => {
+      const host = await hosts.byName(name);
+      if (!host) throw new StowageError('host-not-found', `there is no host '${name}'`);
+      const replaced = new Set(add.map(nameOfLabel));
+      const kept = host.labels.filter(
+        (label) => !remove.includes(label) && !replaced.has(nameOfLabel(label)),
+      );
+      const labels = [...new Set([...kept, ...add])].sort();
+      if (labels.length > MOST_LABELS)
+        throw new StowageError('invalid-argument', `a host has at most ${MOST_LABELS} labels`);
+      await hosts.setLabels(host, labels);
+      return [{ type: 'host', host: name }];
+    });
+    return this.get(name);
+  }
+
   /** Forgets a host, whose volumes must not be held; its pools and volumes stay as they are, on the host. */
   async remove(name: string): Promise<void> {
     const { id } = await this.#record(name);
@@ -297,6 +323,8 @@ export class Fleet {
     await connection?.close();
   }
 }
+
+const nameOfLabel = (label: string): string => label.split('=')[0]!;
 
 const taken = (name: string): StowageError =>
   new StowageError('host-exists', `there is a host '${name}' already`);

@@ -20,6 +20,7 @@ import { FailedAttempts, MOST_FAILURES } from '../auth/failed-attempts.ts';
 import type { HostRecord } from '../store/repositories/hosts.ts';
 import type { Store } from '../store/store.ts';
 import type { Link } from './link.ts';
+import { Paced } from './paced.ts';
 
 const HELLO_MS = 10_000;
 /** More than an agent has to say before it is welcome. */
@@ -111,6 +112,7 @@ export class WebSocketLinks {
   readonly #failures = new FailedAttempts();
   readonly #server = new WebSocketServer({ noServer: true, maxPayload: 64 << 10, perMessageDeflate: false });
   readonly #streams = new WebSocketServer({ noServer: true, perMessageDeflate: false });
+  readonly #paced = new Paced();
   readonly #openings = new Map<string, (stream: Duplex) => void>();
   readonly #links = new Map<string, WebSocketLink>();
   readonly #waiters = new Map<string, (link: Link) => void>();
@@ -147,8 +149,12 @@ export class WebSocketLinks {
   /** Whether the request, from an address, is for us; then the socket is taken care of. */
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, source: string): boolean {
     const path = request.url ?? '';
+    // It may break before its turn.
+    socket.on('error', () => socket.destroy());
     if (path === LINK_PATH) {
-      this.#server.handleUpgrade(request, socket, head, (webSocket) => void this.#greet(webSocket, source));
+      void this.#paced.turn().then(() => {
+        this.#server.handleUpgrade(request, socket, head, (webSocket) => void this.#greet(webSocket, source));
+      });
       return true;
     }
     if (!path.startsWith(`${STREAM_PATH}/`)) return false;
@@ -157,10 +163,12 @@ export class WebSocketLinks {
       socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
       return true;
     }
-    this.#streams.handleUpgrade(request, socket, head, (webSocket) => {
-      const stream = createWebSocketStream(webSocket);
-      stream.on('error', () => stream.destroy());
-      opening(stream);
+    void this.#paced.turn().then(() => {
+      this.#streams.handleUpgrade(request, socket, head, (webSocket) => {
+        const stream = createWebSocketStream(webSocket);
+        stream.on('error', () => stream.destroy());
+        opening(stream);
+      });
     });
     return true;
   }
@@ -173,6 +181,7 @@ export class WebSocketLinks {
       const hello = await messages.next();
       if (hello.type !== 'hello')
         throw new StowageError('enrolment-refused', 'the agent did not say who it is');
+      await this.#paced.turn();
       const linkKey = new LinkKey();
       const keys = { agent: hello.linkKey, controller: linkKey.publicKey };
       const publicKey = publicPem(this.#key);
@@ -186,6 +195,7 @@ export class WebSocketLinks {
         } satisfies LinkMessage),
       );
       const proof = await messages.next();
+      await this.#paced.turn();
       if (proof.type !== 'proof' || !isSignedByAgent(proof.publicKey, keys, publicKey, proof.signature))
         throw new StowageError('enrolment-refused', 'the agent could not prove that it has its key');
       const secret = hello.sealed ? linkKey.secret(hello.linkKey, keys) : undefined;

@@ -7,6 +7,7 @@ import { Store } from './store.ts';
 /** In an order in which no row comes before one that it names. */
 const TABLES = [
   'hosts',
+  'host_labels',
   'enrolments',
   'pools',
   'volumes',

@@ -232,7 +232,7 @@ const claimsAndEvents: Migration = {
 };
 
 /**
- * Domains are kept with what they use. Volumes are found by format, name, part of a name and age; each pool knows how many it
+ * Domains are kept with what they use; hosts have labels. Volumes are found by format, name, part of a name and age; each pool knows how many it
  * has. What else is to be known of volumes their hosts tell anew.
  */
 const domainsAndSearch: Migration = {
@@ -240,6 +240,18 @@ const domainsAndSearch: Migration = {
     const { schema } = db;
     const { text, id } = columnTypes(db);
     await schema.alterTable('hosts').addColumn('domains_known', text).execute();
+    await schema
+      .alterTable('hosts')
+      .addColumn('labels', text, (c) => c.notNull().defaultTo('[]'))
+      .execute();
+    await schema
+      .createTable('host_labels')
+      .addColumn('host_id', text, (c) => c.notNull().references('hosts.id').onDelete('cascade'))
+      .addColumn('host', text, (c) => c.notNull())
+      .addColumn('label', text, (c) => c.notNull())
+      .addPrimaryKeyConstraint('host_labels_key', ['host_id', 'label'])
+      .execute();
+    await schema.createIndex('host_labels_label').on('host_labels').columns(['label', 'host']).execute();
     await schema.alterTable('events').addColumn('origin', text).execute();
     await schema
       .createTable('domains')

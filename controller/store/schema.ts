@@ -5,6 +5,7 @@ import type { Domain } from '../../shared/protocol/domains.ts';
 /** Tables as Kysely sees them. Times are ms since the epoch, sizes bytes, booleans 0 or 1, documents JSON text. */
 export interface Database {
   hosts: HostsTable;
+  host_labels: HostLabelsTable;
   enrolments: EnrolmentsTable;
   pools: PoolsTable;
   volumes: VolumesTable;
@@ -35,8 +36,17 @@ interface HostsTable {
   reason: string | null;
   since: number;
   created_at: number;
+  /** JSON. */
+  labels: string;
   /** Which state of its domains it has told; null while that is not known. */
   domains_known: string | null;
+}
+
+/** By which hosts are found that have a label. */
+interface HostLabelsTable {
+  host_id: string;
+  host: string;
+  label: string;
 }
 
 interface EnrolmentsTable {

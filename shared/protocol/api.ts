@@ -15,14 +15,23 @@ export const ROLES = ['viewer', 'operator', 'admin'] as const;
 export const roleSchema = z.enum(ROLES);
 export type Role = z.infer<typeof roleSchema>;
 
-/** A part of the fleet: `HOST` or `HOST/POOL`. */
+/** What hosts are told apart by, such as `prod` or `rack=3`. */
+export const labelSchema = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9][\w.-]{0,62}(=[\w.-]{1,63})?$/,
+    'a label is NAME or NAME=VALUE, such as prod or rack=3',
+  );
+
+/** A part of the fleet: `HOST`, `HOST/POOL`, or `@LABEL` for the hosts that have a label. */
 export const scopeSchema = z
   .string()
   .max(512)
   .refine((scope) => {
+    if (scope.startsWith('@')) return labelSchema.safeParse(scope.slice(1)).success;
     const parts = scope.split('/');
     return parts.length <= 2 && parts.every((part) => nameSchema.safeParse(part).success);
-  }, 'a scope is HOST or HOST/POOL');
+  }, 'a scope is HOST, HOST/POOL or @LABEL');
 
 export const tokenSchema = z.object({
   /** Random, never used again: a name may be. */
@@ -67,6 +76,7 @@ export const hostSchema = z.object({
   /** When the state began. */
   since: z.number(),
   createdAt: z.number(),
+  labels: z.array(labelSchema),
 });
 export type Host = z.infer<typeof hostSchema>;
 

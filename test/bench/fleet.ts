@@ -190,7 +190,7 @@ async function run(name: string, location: string | undefined): Promise<void> {
       await hosts.insert({
         ...{ id: `host-${host}`, name: `host-${host}`, agentId: id },
         address: { kind: 'websocket', publicKey, agentId: id },
-        ...{ state: 'connecting', since: 1, createdAt: 1 },
+        ...{ state: 'connecting', since: 1, createdAt: 1, labels: [] },
       });
   });
   await store.close();

@@ -29,6 +29,7 @@ async function openRoom(kind: TestStore) {
       state: 'reachable',
       since: 0,
       createdAt: 0,
+      labels: [],
     }),
   );
   const events = new EventLog(store);

@@ -375,6 +375,7 @@ for (const each of STORES)
           state: 'unreachable',
           since: 1,
           createdAt: 1,
+          labels: [],
         }),
       );
       const log: string[] = [];

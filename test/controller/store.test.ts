@@ -7,6 +7,7 @@ import { Tokens } from '../../controller/auth/tokens.ts';
 import { EventLog } from '../../controller/events/event-log.ts';
 import { Leases } from '../../controller/jobs/leases.ts';
 import { GroupedWrites } from '../../controller/store/grouped-writes.ts';
+import type { HostRecord } from '../../controller/store/repositories/hosts.ts';
 import type { Database } from '../../controller/store/schema.ts';
 import { openStore, type Store } from '../../controller/store/store.ts';
 import { fleetVolumeSchema } from '../../shared/protocol/api.ts';
@@ -28,15 +29,10 @@ async function many(open: () => Promise<Store>) {
   };
 }
 
-const host = (name: string) =>
-  ({
-    id: `id-${name}`,
-    name,
-    address: { kind: 'websocket' },
-    state: 'connecting',
-    since: 1,
-    createdAt: 1,
-  }) as const;
+const host = (name: string): HostRecord => ({
+  ...{ id: `id-${name}`, name, address: { kind: 'websocket' } },
+  ...{ state: 'connecting', since: 1, createdAt: 1, labels: [] },
+});
 
 for (const kind of STORES)
   describe(`several writers on ${kind.name}`, () => {

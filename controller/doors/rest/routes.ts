@@ -29,6 +29,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'POST', path: '/api/v1/hosts', action: 'host.add', status: 201 },
   { method: 'GET', path: host, action: 'host.show' },
   { method: 'DELETE', path: host, action: 'host.remove' },
+  { method: 'POST', path: `${host}/labels`, action: 'host.label' },
   { method: 'GET', path: `${host}/doctor`, action: 'host.doctor' },
   { method: 'POST', path: `${host}/enrolment`, action: 'host.invite', status: 201 },
   { method: 'GET', path: '/api/v1/agent', action: 'agent.list' },

@@ -1,5 +1,6 @@
 import type { Kysely } from 'kysely';
-import type { FleetTotals, Host } from '../../../shared/protocol/api.ts';
+import { z } from 'zod';
+import { type FleetTotals, type Host, labelSchema } from '../../../shared/protocol/api.ts';
 import { type HostAddress, hostAddressSchema } from '../host-address.ts';
 import type { Database, HostRow } from '../schema.ts';
 import { inScopes } from '../scopes.ts';
@@ -23,12 +24,14 @@ function recordOf(row: HostRow): HostRecord {
     reason: row.reason ?? undefined,
     since: row.since,
     createdAt: row.created_at,
+    labels: z.array(labelSchema).parse(JSON.parse(row.labels)),
   };
 }
 
 export interface HostFilter {
   scopes?: readonly string[];
   state?: Host['state'];
+  label?: string;
   limit?: number;
   after?: string;
 }
@@ -41,10 +44,14 @@ export class HostReader {
   }
 
   /** By name; a page of them with `limit`, those after `after`. */
-  async list({ scopes = [], state, limit, after }: HostFilter = {}): Promise<HostRecord[]> {
+  async list({ scopes = [], state, label, limit, after }: HostFilter = {}): Promise<HostRecord[]> {
     let query = this.db.selectFrom('hosts').selectAll().orderBy('name');
     if (scopes.length > 0) query = query.where((eb) => inScopes(eb, scopes, { host: 'hosts.name' }));
     if (state !== undefined) query = query.where('state', '=', state);
+    if (label !== undefined)
+      query = query.where(({ eb, selectFrom }) =>
+        eb('id', 'in', selectFrom('host_labels').select('host_id').where('label', '=', label)),
+      );
     if (after !== undefined) query = query.where('name', '>', after);
     if (limit !== undefined) query = query.limit(limit);
     return (await query.execute()).map(recordOf);
@@ -59,6 +66,12 @@ export class HostReader {
       .groupBy('state')
       .execute();
     return { byState: Object.fromEntries(rows.map(({ state, count }) => [state, Number(count)])) };
+  }
+
+  /** The names of the hosts that have a label. */
+  async withLabel(label: string): Promise<string[]> {
+    const rows = await this.db.selectFrom('host_labels').select('host').where('label', '=', label).execute();
+    return rows.map(({ host }) => host);
   }
 
   async byName(name: string): Promise<HostRecord | undefined> {
@@ -89,7 +102,8 @@ export class HostReader {
 }
 
 export class HostWriter extends HostReader {
-  async insert({ id, name, address, agentId, state, reason, since, createdAt }: HostRecord): Promise<void> {
+  async insert({ labels, ...host }: HostRecord): Promise<void> {
+    const { id, name, address, agentId, state, reason, since, createdAt } = host;
     await this.db
       .insertInto('hosts')
       .values({
@@ -99,8 +113,27 @@ export class HostWriter extends HostReader {
         agent_id: agentId ?? null,
         reason: reason ?? null,
         created_at: createdAt,
+        labels: '[]',
       })
       .execute();
+    await this.setLabels({ id, name }, labels);
+  }
+
+  async setLabels(
+    { id, name: host }: { id: string; name: string },
+    labels: readonly string[],
+  ): Promise<void> {
+    await this.db
+      .updateTable('hosts')
+      .set({ labels: JSON.stringify(labels) })
+      .where('id', '=', id)
+      .execute();
+    await this.db.deleteFrom('host_labels').where('host_id', '=', id).execute();
+    if (labels.length > 0)
+      await this.db
+        .insertInto('host_labels')
+        .values(labels.map((label) => ({ host_id: id, host, label })))
+        .execute();
   }
 
   async setAgent(id: string, agentId: string | undefined): Promise<void> {
