@@ -10,6 +10,8 @@ export interface Principal {
   role: Role;
   /** `HOST` or `HOST/POOL`; everywhere when there is none. Labels have become the hosts that have them. */
   scopes: readonly string[];
+  /** The scopes as they were given, for words. */
+  granted: readonly string[];
 }
 
 /** A part of the fleet; all of it without a host. */
@@ -25,6 +27,7 @@ export const CONTROLLER: Principal = {
   name: 'controller',
   role: 'admin',
   scopes: [],
+  granted: [],
 };
 
 /** Whether `role` may do what needs `needed`. */

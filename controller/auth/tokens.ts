@@ -88,7 +88,7 @@ export class Tokens extends EventEmitter<{ revoked: [string] }> {
     if (!token || !isInForce(token))
       throw new StowageError('unauthenticated', 'the token is unknown, revoked or expired');
     const { id, name, role, scopes } = token;
-    return { id, kind: 'token', name, role, scopes: await this.#placesOf(scopes) };
+    return { id, kind: 'token', name, role, scopes: await this.#placesOf(scopes), granted: scopes };
   }
 
   /** Scopes with the hosts that have a label now in place of the label. One that no host has stays: it is no place at all. */

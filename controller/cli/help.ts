@@ -32,6 +32,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   ],
   'host token': ['host token gamma'],
   'host list': ['host list', 'host list -o csv --columns name,state'],
+  'host label': ['host label alpha prod rack=3', 'host label alpha prod-'],
   'host show': ['host show alpha'],
   'host doctor': ['host doctor alpha'],
   'host remove': ['host remove alpha --yes'],
@@ -109,6 +110,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'token create': [
     'token create backup --role viewer --days 90',
     'token create web-team --role operator --scope alpha --scope beta/images',
+    'token create night-shift --role operator --scope @prod',
   ],
   'token list': ['token list'],
   'token revoke': ['token revoke backup'],

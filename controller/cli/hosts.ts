@@ -53,6 +53,7 @@ const HOSTS: Listing<Host> = {
     timeColumn('SINCE', (host) => host.since),
     { name: 'WHERE', value: where },
     { name: 'REASON', value: (host) => host.reason },
+    { name: 'LABELS', value: (host) => host.labels.join(' '), wide: true },
     { name: 'AGENT', value: (host) => host.agentId, wide: true },
     { ...timeColumn<Host>('ADDED', (host) => host.createdAt), wide: true },
   ],
@@ -62,6 +63,7 @@ function describe(host: HostDetails): string {
   const { agent } = host;
   return fields([
     ['host', host.name],
+    ['labels', host.labels.join(' ')],
     ['link', `${host.link.kind}, ${where(host)}`],
     ['host key', host.link.kind === 'ssh' ? host.link.fingerprint : undefined],
     ['state', `${host.state} since ${time(host.since)}`],
@@ -125,9 +127,21 @@ export function hostCommand(): Command {
     });
   listOptions(host.command('list'), { followed: true })
     .description('all hosts, how they are reached, and whether they are')
-    .action((options: ListOptions) =>
-      showList(HOSTS, () => callPages<Host>('/hosts', {}, ({ name }) => name), options),
+    .option('--label <label>', 'only those that have it')
+    .action(({ label, ...options }: ListOptions & { label?: string }) =>
+      showList(HOSTS, () => callPages<Host>('/hosts', { label }, ({ name }) => name), options),
     );
+  host
+    .command('label <host> <labels...>')
+    .description('give a host labels such as prod or rack=3; LABEL- takes one away')
+    .action(async (name: string, labels: string[]) => {
+      const json = {
+        add: labels.filter((label) => !label.endsWith('-')),
+        remove: labels.filter((label) => label.endsWith('-')).map((label) => label.slice(0, -1)),
+      };
+      const changed = await callJson<Host>(`${hostPath(name)}/labels`, { method: 'POST', json });
+      await show(changed, () => `host ${printable(name)}: ${changed.labels.join(' ') || 'no labels'}`);
+    });
   host
     .command('show <host>')
     .description('a host, its agent and the kinds of pools that work there')

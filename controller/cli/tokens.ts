@@ -33,7 +33,7 @@ export function tokenCommand(): Command {
     .addOption(new Option('--role <role>', 'what it may do').choices(ROLES).makeOptionMandatory())
     .option(
       '--scope <place>',
-      'where it may act, HOST or HOST/POOL; may be given again; default: everywhere',
+      'where it may act: HOST, HOST/POOL, or @LABEL; may be given again; default: everywhere',
       collect,
       [],
     )

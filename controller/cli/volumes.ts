@@ -130,15 +130,18 @@ async function deleteVolumes(first: string, more: readonly string[], options: De
   await confirm(`Delete ${which}${options.deleteSnapshots ? ' and its snapshots' : ''}?`, options);
   const query = new URLSearchParams();
   for (const name of ['allowUsed', 'deleteSnapshots'] as const) if (options[name]) query.set(name, 'true');
+  const deleted: { deleted: string }[] = [];
   const errors: unknown[] = [];
   for (const text of all)
     try {
       await send(`${volumePath(volumeReference(text))}?${query}`, { method: 'DELETE' });
-      await show({ deleted: text }, () => `${printable(text)} deleted`);
+      deleted.push({ deleted: text });
     } catch (error) {
       if (errors.length > 0) process.stderr.write(`stowage: ${printable(toStowageError(error).message)}\n`);
       errors.push(error);
     }
+  const words = (): string => deleted.map((each) => `${printable(each.deleted)} deleted\n`).join('');
+  if (deleted.length > 0) await show(all.length === 1 ? deleted[0] : deleted, words);
   if (errors.length > 0) throw errors[0];
 }
 

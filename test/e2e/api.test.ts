@@ -233,6 +233,36 @@ describe('whose rights end somewhere', () => {
     assert.ok((await list<{ id: number }>('/jobs')).every((job) => job.id !== id));
   });
 
+  test('of a label: as long as a host has it, and nowhere where none has', async () => {
+    const token = (
+      await controller.cliOk('token', 'create', 'of-prod', '--role', 'operator', '--scope', '@prod')
+    ).trim();
+    const sees = async (): Promise<[unknown, unknown, number]> => {
+      const list = async (path: string) => (await (await controller.fetch(path, { token })).json()) as [];
+      const records = await list('/audit?limit=1000');
+      return [(await list('/hosts')).length, (await list('/volumes')).length > 0, records.length];
+    };
+    assert.deepEqual(await sees(), [0, false, 0]);
+    assert.equal((await controller.fetch('/hosts/local/pools/mine', { token })).status, 403);
+    assert.equal(
+      await controller.cliOk('host', 'label', 'local', 'prod', 'rack=3'),
+      'host local: prod rack=3\n',
+    );
+    const [hosts, volumes, records] = await sees();
+    assert.deepEqual([hosts, volumes, records > 0], [1, true, true]);
+    assert.equal((await controller.fetch('/hosts/local/pools/mine', { token })).status, 200);
+    assert.equal(
+      (await controller.fetch('/hosts/local/labels', { ...post({ add: ['x'] }), token })).status,
+      403,
+    );
+    assert.equal(await controller.cliOk('host', 'list', '--label', 'rack=3', '-q'), 'local\n');
+    assert.equal(await controller.cliOk('host', 'label', 'local', 'prod-', 'rack=4'), 'host local: rack=4\n');
+    assert.equal(await controller.cliOk('host', 'list', '--label', 'rack=3', '-q'), '');
+    assert.deepEqual(await sees(), [0, false, 0]);
+    await controller.cliRefused('invalid-argument', 'host', 'label', 'local', '../x');
+    await controller.cliRefused('invalid-argument', 'host', 'token', '@prod');
+  });
+
   test('an administrator of one pool chooses nothing of its host', async () => {
     const token = (
       await controller.cliOk('token', 'create', 'of-a-pool', '--role', 'admin', '--scope', 'local/mine')

@@ -60,6 +60,36 @@ describe('the command line', () => {
       /for lists/,
     );
     assert.match(await list('-q'), /small/);
+    assert.doesNotMatch(await list('--no-headers'), /VOLUME/);
+    assert.match(await list('--no-headers'), /^local\/default\/large +qcow2/);
+    assert.equal(
+      await list('-o', 'csv', '--columns', 'volume', '--no-headers'),
+      'local/default/large\nlocal/default/small\n',
+    );
+    assert.equal(await list('--search', 'MAL', '-q'), 'local/default/small\n');
+    assert.equal(await list('--search', 'x', '--no-headers'), '');
+    assert.equal(await list('--newer-than', '1h', '-q'), await list('-q'));
+    assert.equal(await list('--older-than', '1h', '-q'), '');
+    await controller.cliRefused('invalid-argument', 'vol', 'list', '--older-than', 'soon');
+  });
+
+  test('says how the fleet is and who asks', async () => {
+    const status = await controller.cliOk('status');
+    assert.match(status, /you are +admin, admin\nhosts +1 reachable\npools +1 running\nvolumes +2\n/);
+  });
+
+  test('deletes several volumes, and names those that it cannot', async () => {
+    for (const name of ['one', 'two'])
+      await controller.cliOk('vol', 'create', `local/default/${name}`, '--capacity', '1M');
+    const { status, stdout, stderr } = await controller.cli(
+      ...['vol', 'delete', 'local/default/one', 'local/default/none', 'local/default/two'],
+    );
+    assert.equal(stdout, 'local/default/one deleted\nlocal/default/two deleted\n');
+    assert.match(stderr, /has no volume 'none'|'default\/none'/);
+    assert.equal(status, 3);
+    // What is no volume keeps all from being deleted.
+    await controller.cliRefused('invalid-argument', 'vol', 'delete', 'local/default/small', 'local/default');
+    assert.match(await list('-q'), /small/);
   });
 
   test('a name is no formula in a spreadsheet', async () => {
