@@ -155,12 +155,12 @@ export class Fleet {
         await hosts.setAgent(twin.id, undefined);
         await hosts.setAddress(twin.id, { kind: 'websocket' });
         changes.push(
-          ...(await setState(hosts, twin.id, 'unreachable', 'its agent is another host; enrol it anew')),
+          ...(await setState(hosts, twin, 'unreachable', 'its agent is another host; enrol it anew')),
         );
         disowned = twin.id;
       }
-      await hosts.setAgent(hostId, agentId);
-      changes.push(...(await setState(hosts, hostId, 'reachable', undefined)));
+      if (self.agentId !== agentId) await hosts.setAgent(hostId, agentId);
+      changes.push(...(await setState(hosts, self, 'reachable', undefined)));
       return changes;
     });
     if (disowned !== undefined) this.#webSockets.end(disowned);
@@ -168,7 +168,10 @@ export class Fleet {
   }
 
   async #setState(hostId: string, state: Host['state'], reason: string | undefined): Promise<void> {
-    await this.#events.write(({ hosts }) => setState(hosts, hostId, state, reason));
+    await this.#events.write(async ({ hosts }) => {
+      const host = await hosts.byId(hostId);
+      return host ? setState(hosts, host, state, reason) : [];
+    });
   }
 
   // ---- what the API and the jobs use ----
@@ -331,13 +334,12 @@ const taken = (name: string): StowageError =>
 
 async function setState(
   hosts: Transaction['hosts'],
-  id: string,
+  before: HostRecord,
   state: Host['state'],
   reason: string | undefined,
 ): Promise<Change[]> {
-  const before = await hosts.byId(id);
-  if (!before || (before.state === state && before.reason === reason)) return [];
+  if (before.state === state && before.reason === reason) return [];
   // A new reason for the same state does not begin the state anew.
-  await hosts.setState(id, state, reason, before.state === state ? before.since : clock.now());
+  await hosts.setState(before.id, state, reason, before.state === state ? before.since : clock.now());
   return [{ type: 'host', host: before.name }];
 }

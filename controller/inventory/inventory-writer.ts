@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Pool } from '../../shared/conf/pool.ts';
 import type { AgentEvent, EventsRequest, KnownPool } from '../../shared/protocol/agent.ts';
 import type { DomainKey } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -52,11 +54,7 @@ export class InventoryWriter {
         this.#listedDomains.delete(host.id);
         return this.#forgetPoolsBut(host, event.pools);
       case 'pool':
-        return this.#events.write(async (transaction) =>
-          (await transaction.pools.put(host.id, event.pool))
-            ? [{ type: 'pool', host: host.name, pool: event.pool.name }]
-            : [],
-        );
+        return this.#applyPool(host, event.pool);
       case 'pool-gone':
         return this.#events.write((transaction) => forgetPool(transaction, host, event.pool));
       case 'volumes-begin':
@@ -102,6 +100,16 @@ export class InventoryWriter {
     });
   }
 
+  async #applyPool(host: ToldHost, pool: Pool): Promise<void> {
+    // After a restart of the controller most are as they were: that takes no turn of a writer.
+    if (await this.#store.pools.isSame(host.id, pool)) return;
+    await this.#events.write(async (transaction) =>
+      (await transaction.pools.put(host.id, pool))
+        ? [{ type: 'pool', host: host.name, pool: pool.name }]
+        : [],
+    );
+  }
+
   /** One page of volumes. Of what was known so already nobody is told. */
   async #applyVolumes(
     host: ToldHost,
@@ -110,6 +118,8 @@ export class InventoryWriter {
     const listing = this.#listedVolumes.get(`${host.id}/${pool}`);
     for (const { name } of volumes) listing?.add(name);
     for (const { name } of gone) listing?.delete(name);
+    const isNews = volumes.length + gone.length > 0;
+    if (!isNews && isDeepStrictEqual((await this.#store.pools.known(host.id))[pool], now)) return;
     await this.#events.write(async (transaction) => {
       // Of a pool that nobody has told of nothing is kept.
       if (!(await transaction.pools.isKnown(host.id, pool))) return [];

@@ -2,8 +2,6 @@ import type { Kysely } from 'kysely';
 import { clock } from '../../shared/util/clock.ts';
 import type { Database } from './schema.ts';
 
-/** A transaction takes no more work in after so long: SQLite holds up the event loop meanwhile. */
-const GROUP_MS = 8;
 const MOST = 100;
 
 interface Write {
@@ -18,11 +16,14 @@ interface Write {
  */
 export class GroupedWrites {
   readonly #db: Kysely<Database>;
+  readonly #groupMs: number;
   readonly #waiting: Write[] = [];
   #isWriting = false;
 
-  constructor(db: Kysely<Database>) {
+  /** A transaction takes no more work in after `groupMs`. */
+  constructor(db: Kysely<Database>, groupMs: number) {
     this.#db = db;
+    this.#groupMs = groupMs;
   }
 
   /** Settles when the write is durable, or throws what it threw. */
@@ -48,7 +49,7 @@ export class GroupedWrites {
     let isWorkDone = false;
     try {
       await this.#db.transaction().execute(async (db) => {
-        const deadline = clock.monotonicMs() + GROUP_MS;
+        const deadline = clock.monotonicMs() + this.#groupMs;
         do {
           const write = this.#waiting.shift()!;
           group.push(write);

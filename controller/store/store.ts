@@ -1,5 +1,6 @@
 import { type Dialect, Kysely } from 'kysely';
 import { Migrator } from 'kysely/migration';
+import { isPostgres } from './column-types.ts';
 import { postgresDialect } from './dialects/postgres.ts';
 import { sqliteDialect } from './dialects/sqlite.ts';
 import { GroupedWrites } from './grouped-writes.ts';
@@ -15,6 +16,10 @@ import { PoolReader, PoolWriter } from './repositories/pools.ts';
 import { TokenReader, TokenWriter } from './repositories/tokens.ts';
 import { VolumeReader, VolumeWriter } from './repositories/volumes.ts';
 import type { Database } from './schema.ts';
+
+/** How long a transaction takes more work in: SQLite holds up the event loop meanwhile, PostgreSQL other writers. */
+const SQLITE_GROUP_MS = 8;
+const POSTGRES_GROUP_MS = 50;
 
 /** The repositories as they are within a transaction. */
 export interface Transaction {
@@ -46,7 +51,7 @@ export class Store {
 
   constructor(db: Kysely<Database>) {
     this.db = db;
-    this.#writes = new GroupedWrites(db);
+    this.#writes = new GroupedWrites(db, isPostgres(db as never) ? POSTGRES_GROUP_MS : SQLITE_GROUP_MS);
     this.audit = new AuditReader(db);
     this.domains = new DomainReader(db);
     this.events = new EventReader(db);

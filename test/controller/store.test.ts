@@ -323,7 +323,7 @@ test('what a commit that failed may have kept is not written again', async () =>
       },
     }),
   };
-  const writes = new GroupedWrites(db as unknown as Kysely<Database>);
+  const writes = new GroupedWrites(db as unknown as Kysely<Database>, 8);
   const done: string[] = [];
   const ended = await Promise.allSettled(
     ['a', 'b', 'c'].map((name) => writes.add(async () => void done.push(name))),

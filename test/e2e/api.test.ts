@@ -162,7 +162,7 @@ describe('what is answered', () => {
         'POST',
         '/tokens',
         { name: 't', role: 'viewer', scopes: ['a/b/c'] },
-        /scopes\.0: a scope is HOST or HOST\/POOL/,
+        /scopes\.0: a scope is HOST, HOST\/POOL or @LABEL/,
       ],
     ];
     const last = async (): Promise<number> =>

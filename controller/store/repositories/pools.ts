@@ -25,6 +25,17 @@ function poolOf(row: Selectable<PoolRow> & { host: string }): FleetPool {
   };
 }
 
+/** What is told of a pool; the other columns follow from its definition. */
+const TOLD = [
+  'state',
+  'reason',
+  'since',
+  'capacity_bytes',
+  'allocation_bytes',
+  'available_bytes',
+  'definition',
+] as const;
+
 export interface PoolFilter {
   host?: string;
   scopes?: readonly string[];
@@ -114,6 +125,18 @@ export class PoolReader {
     return found !== undefined;
   }
 
+  /** Whether a pool is known exactly so. */
+  async isSame(hostId: string, pool: Pool): Promise<boolean> {
+    const row: Partial<Selectable<PoolRow>> | undefined = await this.db
+      .selectFrom('pools')
+      .selectAll()
+      .where('host_id', '=', hostId)
+      .where('name', '=', pool.name)
+      .executeTakeFirst();
+    const told = rowOf(hostId, pool);
+    return row !== undefined && TOLD.every((column) => row[column] === told[column]);
+  }
+
   /** Which states of a host's pools were told. */
   async known(hostId: string): Promise<Record<string, KnownPool>> {
     const rows = await this.db
@@ -141,17 +164,7 @@ export class PoolWriter extends PoolReader {
           .doUpdateSet(row)
           .where(({ eb, or, ref }) =>
             or(
-              (
-                [
-                  'state',
-                  'reason',
-                  'since',
-                  'capacity_bytes',
-                  'allocation_bytes',
-                  'available_bytes',
-                  'definition',
-                ] as const
-              ).map((column) => eb(ref(`pools.${column}`), 'is distinct from', ref(`excluded.${column}`))),
+              TOLD.map((column) => eb(ref(`pools.${column}`), 'is distinct from', ref(`excluded.${column}`))),
             ),
           ),
       )
