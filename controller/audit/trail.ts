@@ -1,17 +1,9 @@
-import {
-  createHash,
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  type KeyObject,
-  sign,
-  verify,
-} from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { createHash, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
 import { join } from 'node:path';
 import type { AuditCheckpoint, AuditRecord, AuditVerdict } from '../../shared/protocol/api.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { cut, StowageError } from '../../shared/util/errors.ts';
+import { keptKey } from '../store/kept-file.ts';
 import type { AuditFilter } from '../store/repositories/audit.ts';
 import type { Store, Transaction } from '../store/store.ts';
 
@@ -55,16 +47,7 @@ export class AuditTrail {
 
   constructor(store: Store, dataDirectory: string) {
     this.#store = store;
-    const path = join(dataDirectory, 'audit-key.pem');
-    if (!existsSync(path)) {
-      const { privateKey } = generateKeyPairSync('ed25519');
-      writeFileSync(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), {
-        mode: 0o600,
-        flag: 'wx',
-        flush: true,
-      });
-    }
-    this.#key = createPrivateKey(readFileSync(path));
+    this.#key = keptKey(join(dataDirectory, 'audit-key.pem'));
   }
 
   /** For those who verify an export: the public half of the signing key, PEM. */

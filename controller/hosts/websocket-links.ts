@@ -1,5 +1,4 @@
-import { createHash, createPrivateKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { createHash, type KeyObject } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -17,6 +16,7 @@ import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import { FailedAttempts, MOST_FAILURES } from '../auth/failed-attempts.ts';
+import { keptKey } from '../store/kept-file.ts';
 import type { HostRecord } from '../store/repositories/hosts.ts';
 import type { Store } from '../store/store.ts';
 import type { Link } from './link.ts';
@@ -120,7 +120,7 @@ export class WebSocketLinks {
   constructor(store: Store, audit: AuditTrail, dataDirectory: string) {
     this.#store = store;
     this.#audit = audit;
-    this.#key = loadKey(join(dataDirectory, 'link-key.pem'));
+    this.#key = keptKey(join(dataDirectory, 'link-key.pem'));
   }
 
   /** By which agents know this controller. */
@@ -305,19 +305,6 @@ export class WebSocketLinks {
     for (const server of [this.#server, this.#streams])
       for (const client of server.clients) client.terminate();
   }
-}
-
-/** Made at the first start. An unreadable key is no missing one: with another no agent would know this controller. */
-function loadKey(path: string): KeyObject {
-  if (!existsSync(path)) {
-    const { privateKey } = generateKeyPairSync('ed25519');
-    writeFileSync(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), {
-      mode: 0o600,
-      flag: 'wx',
-      flush: true,
-    });
-  }
-  return createPrivateKey(readFileSync(path));
 }
 
 /** The messages of a socket, one at a time, until {@link end}: from then on an agent has nothing to say there. */

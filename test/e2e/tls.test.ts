@@ -32,7 +32,7 @@ const cli = (env: NodeJS.ProcessEnv, ...args: string[]) =>
 describe('a controller that vouches for itself', () => {
   test('is known by its fingerprint, with all that the command does', async () => {
     assert.match(controller.url, /^https:/);
-    const certificate = new X509Certificate(readFileSync(file('data/tls-certificate.pem')));
+    const certificate = new X509Certificate(readFileSync(file('data/tls.pem')));
     assert.equal(certificate.fingerprint256, fingerprint);
     const image = file('image');
     writeFileSync(image, randomBytes(6 << 20));
@@ -121,7 +121,7 @@ describe('a controller that vouches for itself', () => {
   });
 
   test('the trail has the address that a trusted proxy tells, and no other', async () => {
-    const ca = readFileSync(file('data/tls-certificate.pem'));
+    const ca = readFileSync(file('data/tls.pem'));
     const ask = (forwarded: string): Promise<number> =>
       new Promise((resolve, reject) => {
         request(

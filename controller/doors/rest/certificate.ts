@@ -1,10 +1,11 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { generate } from 'selfsigned';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
+import { keptFile } from '../../store/kept-file.ts';
 
 const YEARS_MS = 10 * 365 * 24 * 3600_000;
 
@@ -37,19 +38,16 @@ export function readCertificate(certFile: string, keyFile: string): Certificate 
 
 /** One of our own, made at the first start and kept with the data. An unreadable one is no missing one: clients know it. */
 export async function ownCertificate(dataDirectory: string): Promise<Certificate> {
-  const certFile = join(dataDirectory, 'tls-certificate.pem');
-  const keyFile = join(dataDirectory, 'tls-key.pem');
-  if (!existsSync(certFile)) {
-    const now = clock.now();
-    const { cert, private: key } = await generate([{ name: 'commonName', value: hostname() }], {
-      keyType: 'ec',
-      algorithm: 'sha256',
-      notBeforeDate: new Date(now - 24 * 3600_000),
-      notAfterDate: new Date(now + YEARS_MS),
-    });
-    // The certificate comes last: with it both are there.
-    writeFileSync(keyFile, key, { mode: 0o600, flush: true });
-    writeFileSync(certFile, cert, { mode: 0o644, flush: true });
-  }
-  return certificateOf(readFileSync(certFile, 'utf8'), readFileSync(keyFile, 'utf8'), true);
+  const now = clock.now();
+  // Made in case there is none yet.
+  const made = await generate([{ name: 'commonName', value: hostname() }], {
+    keyType: 'ec',
+    algorithm: 'sha256',
+    notBeforeDate: new Date(now - 24 * 3600_000),
+    notAfterDate: new Date(now + YEARS_MS),
+  });
+  // One file holds both: there is never one without the other.
+  const pem = keptFile(join(dataDirectory, 'tls.pem'), () => `${made.cert}\n${made.private}`);
+  const [cert = '', key = ''] = pem.split(/(?<=-----END CERTIFICATE-----\n)/);
+  return certificateOf(cert, key, true);
 }
