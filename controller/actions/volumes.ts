@@ -146,21 +146,35 @@ const resize = defineAction({
   summary: 'Changes the capacity of a volume.',
   role: 'operator',
   audited: true,
-  input: volumeAddress.extend({ ...allowUsedField, ...resizeVolumeSchema.shape }),
+  input: volumeAddress.extend({
+    ...allowUsedField,
+    ...resizeVolumeSchema.shape,
+    /** The capacity grows by so many bytes, or, with `shrink`, becomes so many less. */
+    delta: z.boolean().default(false),
+  }),
   answer: fleetVolumeSchema,
   plan: async (services, input) => (input.shrink ? usersInTheWay(services, input, input.allowUsed) : ''),
-  record: ({ capacityBytes, shrink }, users) => ({
-    detail: listed(`to ${capacityBytes} bytes`, shrink ? 'what lies beyond it is lost' : '', users),
+  record: ({ capacityBytes, shrink, delta }, users) => ({
+    detail: listed(
+      `${delta ? (shrink ? 'by -' : 'by +') : 'to '}${capacityBytes} bytes`,
+      shrink ? 'what lies beyond it is lost' : '',
+      users,
+    ),
   }),
-  async run(services, { allowUsed, capacityBytes, shrink, ...address }, { principal }) {
-    const volume = await changeVolume(services, address, `resize by ${principal.name}`, (agent, fence) =>
-      agent.json(volumeSchema, `${agentVolumePath(address)}/resize`, {
-        method: 'POST',
-        json: { capacityBytes, shrink },
-        fence,
-        allowUsed,
-        patient: true,
-      }),
+  async run(services, { allowUsed, capacityBytes, shrink, delta, ...address }, { principal }) {
+    const path = agentVolumePath(address);
+    const volume = await changeVolume(
+      services,
+      address,
+      `resize by ${principal.name}`,
+      async (agent, fence) => {
+        // Nobody else changes it meanwhile.
+        const before = delta ? (await agent.json(volumeSchema, path)).capacityBytes : 0;
+        const json = { capacityBytes: before + (delta && shrink ? -capacityBytes : capacityBytes), shrink };
+        return agent.json(volumeSchema, `${path}/resize`, {
+          ...{ method: 'POST', json, fence, allowUsed, patient: true },
+        });
+      },
     );
     return shown(services, address, volume);
   },

@@ -177,7 +177,7 @@ export function volCommand(): Command {
     );
   vol
     .command('resize <host/pool/vol> <capacity>')
-    .description('change the capacity; 20G is the new one, not a difference')
+    .description('change the capacity: 20G is the new one, +5G so much more')
     .option('--shrink', 'allow a smaller capacity; what lies beyond it is lost')
     .addOption(yesOption())
     .addOption(allowUsedOption())
@@ -187,8 +187,15 @@ export function volCommand(): Command {
         capacity: string,
         options: Confirmation & { shrink?: boolean; allowUsed?: boolean },
       ) => {
+        const delta = capacity.startsWith('+');
+        if (delta && options.shrink)
+          throw new StowageError(
+            'invalid-argument',
+            '--shrink goes with the new capacity, not with a difference',
+          );
         if (options.shrink) await confirm(`Cut ${text} off at ${capacity}?`, options);
-        const json = { capacityBytes: parseSize(capacity), shrink: Boolean(options.shrink) };
+        const capacityBytes = parseSize(delta ? capacity.slice(1) : capacity);
+        const json = { capacityBytes, delta, shrink: Boolean(options.shrink) };
         await show(
           await callJson<Volume>(`${volumePath(volumeReference(text))}/resize${usedQuery(options)}`, {
             method: 'POST',

@@ -78,6 +78,26 @@ describe('the command line', () => {
     assert.match(status, /you are +admin, admin\nhosts +1 reachable\npools +1 running\nvolumes +2\n/);
   });
 
+  test('grows a volume by a difference', async () => {
+    const capacity = async () =>
+      (await controller.api<{ capacityBytes: number }>('/hosts/local/pools/default/volumes/small'))
+        .capacityBytes;
+    await controller.cliOk('vol', 'resize', 'local/default/small', '+1M');
+    assert.equal(await capacity(), 2 * MIB);
+    await controller.api('/hosts/local/pools/default/volumes/small/resize', {
+      ...{ capacityBytes: MIB, delta: true, shrink: true },
+    });
+    assert.equal(await capacity(), MIB);
+    await controller.cliRefused(
+      'invalid-argument',
+      'vol',
+      'resize',
+      'local/default/small',
+      '+1M',
+      '--shrink',
+    );
+  });
+
   test('deletes several volumes, and names those that it cannot', async () => {
     for (const name of ['one', 'two'])
       await controller.cliOk('vol', 'create', `local/default/${name}`, '--capacity', '1M');
