@@ -19,6 +19,7 @@ import {
 } from '../shared/protocol/link-keys.ts';
 import { serverTls } from '../shared/transfer/tls.ts';
 import { clock, sleep } from '../shared/util/clock.ts';
+import { StowageError } from '../shared/util/errors.ts';
 import { readIfExists, removeIfExists, replaceFile } from './host/files.ts';
 
 const PING_MS = 10_000;
@@ -208,6 +209,11 @@ export async function keepConnected(
   signal: AbortSignal,
 ): Promise<void> {
   const key = await loadKey(options.stateDirectory);
+  const { tokenFile } = options;
+  // It is deleted when it was used: only before that it must be there.
+  const isEnrolled = (await readIfExists(pinPath(options.stateDirectory))) !== undefined;
+  if (tokenFile !== undefined && !isEnrolled && (await readIfExists(tokenFile)) === undefined)
+    throw new StowageError('invalid-argument', `there is no token file ${tokenFile}`);
   let pauseMs = 500;
   while (!signal.aborted) {
     const began = clock.now();

@@ -5,6 +5,7 @@ import { clock } from '../shared/util/clock.ts';
 import type { Services } from './actions/action.ts';
 import { AuditTrail } from './audit/trail.ts';
 import { Gate } from './auth/gate.ts';
+import { HostLabels } from './auth/host-labels.ts';
 import { Tokens } from './auth/tokens.ts';
 import type { Doors } from './doors/doors.ts';
 import type { Certificate } from './doors/rest/certificate.ts';
@@ -65,11 +66,13 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const webSockets = new WebSocketLinks(store, audit, dataDirectory);
   const payload = () => agentPayload(join(dataDirectory, 'cache'));
   const inventoryWriter = new InventoryWriter(store, events);
-  const fleet = new Fleet({ store, events, inventory: inventoryWriter, webSockets, payload });
+  const labels = new HostLabels(store);
+  await labels.load();
+  const fleet = new Fleet({ store, events, inventory: inventoryWriter, webSockets, labels, payload });
   const leases = new Leases(store, owner);
   const jobs = new JobRunner({ store, events, fleet, inventory, audit, owner, jobsPerHost });
   const uploads = new Uploads({ store, fleet, inventory, leases, jobs, owner });
-  const tokens = new Tokens(store);
+  const tokens = new Tokens(store, labels);
   const services: Services = { audit, fleet, inventory, jobs, leases, tokens, uploads };
   const doors: Doors = {
     services,
@@ -92,6 +95,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
     await uploads.dropIdle();
     await events.forgetOld();
     await inventoryWriter.forgetUnusedNames();
+    await labels.load();
   };
   const housekeeping = clock.every(HOUSEKEEPING_MS, () => {
     keepHouse().catch((error) => logger.warn(error, 'housekeeping failed'));

@@ -25,6 +25,8 @@ import { openStore } from './store/store.ts';
 
 const CLOSE_MS = 10_000;
 const STORE_FILE = 'stowage.db';
+/** What it is called after it was copied to PostgreSQL. */
+const MOVED_FILE = 'stowage.db.moved';
 const DEFAULT_DATA = process.env.STOWAGE_DATA ?? join(homedir(), '.local/share/stowage');
 
 /** `postgres://…`, or nothing. It may hold a password: only the environment, which is the controller's own, says it. */
@@ -112,11 +114,23 @@ async function firstPool(controller: Controller, directory: string): Promise<voi
 
 async function serve(given: Options): Promise<void> {
   const options = { ...given, data: resolve(given.data) };
-  const [host = '127.0.0.1', port = '7070'] = options.listen.split(/:(?=\d+$)/);
+  const listen = /^(.+):(\d{1,5})$/.exec(options.listen);
+  if (!listen)
+    throw new StowageError(
+      'invalid-argument',
+      `where to listen is HOST:PORT, such as 127.0.0.1:7070, and not '${options.listen}'`,
+    );
+  const [, host = '', port = ''] = listen;
   mkdirSync(options.data, { recursive: true, mode: 0o700 });
   const unlock = lockData(options.data);
   const certificate = await certificateOf(options);
   const store = storeUrl() ?? join(options.data, STORE_FILE);
+  const moved = join(options.data, MOVED_FILE);
+  if (!isPostgresUrl(store) && !existsSync(store) && existsSync(moved))
+    throw new StowageError(
+      'invalid-argument',
+      `the store of this directory was moved to PostgreSQL: set STOWAGE_STORE, or, to go back, rename ${moved} to ${STORE_FILE}`,
+    );
   const letGo = await keepStore(store, (reason) => {
     process.stderr.write(`stowage-controller: ${reason}\n`);
     process.exit(1);
@@ -200,7 +214,7 @@ async function moveStore({ data }: { data: string }): Promise<void> {
   });
   // Closed, it is one file; nobody goes on from it by mistake.
   await from.close();
-  renameSync(path, `${path}.moved`);
+  renameSync(path, join(directory, MOVED_FILE));
   for (const [table, count] of Object.entries(counts)) console.log(`${String(count).padStart(9)}  ${table}`);
   console.log(
     `the trail is whole: ${before.records} records, signed up to ${before.head?.hash.slice(0, 16)}`,

@@ -64,7 +64,11 @@ export class BackendRegistry {
 
   get(type: string): Backend {
     const backend = this.#backends.get(type);
-    if (!backend) throw new StowageError('not-supported', `missing backend for pool type '${type}'`);
+    if (!backend)
+      throw new StowageError(
+        'not-supported',
+        `missing backend for pool type '${type}'; there are: ${[...this.#backends.keys()].join(', ')}`,
+      );
     return backend;
   }
 

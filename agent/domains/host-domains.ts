@@ -1,5 +1,11 @@
 import { join } from 'node:path';
-import type { Domain, DomainUse, HostDomain, VolumeUser } from '../../shared/protocol/domains.ts';
+import {
+  type Domain,
+  type DomainUse,
+  type HostDomain,
+  MOST_IMAGES,
+  type VolumeUser,
+} from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Pools } from '../pools/pools.ts';
 import type { VolumeUse } from '../volume-use.ts';
@@ -65,7 +71,7 @@ export class HostDomains {
     return new HostDomains(defined, pools, root);
   }
 
-  /** Directories in which a change of a configuration is told of by the kernel; whether they are there or not. */
+  /** Directories of configurations whose changes inotify reports, whether they are there or not. */
   get directories(): string[] {
     return [...LIBVIRT_DIRECTORIES, ...OPENVZ_DIRECTORIES].map((directory) => join(this.#root, directory));
   }
@@ -105,21 +111,24 @@ export class HostDomains {
     const domains = await this.list();
     if (domains.length === 0) return [];
     const uses = new Map<string, DomainUse[]>();
-    const ownerOf = (origin: string, name: string): string => `${origin} ${name}`;
+    const ownerOf = (origin: string, name: string, uuid?: string): string =>
+      JSON.stringify([origin, name, uuid]);
     for (const [key, users] of (await this.#references(domains)).used()) {
       const slash = key.indexOf('/');
       const [pool, volume] = [key.slice(0, slash), key.slice(slash + 1)];
-      for (const { domain, origin, target, role, through } of users) {
-        const owner = ownerOf(origin, domain);
+      for (const { domain, uuid, origin, target, role, through } of users) {
+        const owner = ownerOf(origin, domain, uuid);
         const own = uses.get(owner) ?? [];
         own.push({ pool, volume, target, role, through });
         uses.set(owner, own);
       }
     }
-    return domains.map((domain) => ({
-      ...domain,
-      uses: uses.get(ownerOf(domain.origin, domain.name)) ?? [],
-    }));
+    return domains.map(({ images, ...domain }) => {
+      const { origin, name, uuid } = domain;
+      const own = uses.get(ownerOf(origin, name, uuid)) ?? [];
+      // Who names more is told of as far as this; whether a volume is used is asked of the host itself.
+      return { ...domain, images: images.slice(0, MOST_IMAGES), uses: own.slice(0, MOST_IMAGES) };
+    });
   }
 
   async users(pool: string, volume: string): Promise<VolumeUser[]> {

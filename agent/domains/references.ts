@@ -149,14 +149,25 @@ export class References {
   }
 
   #add(domain: Domain, { target, role }: UsedImage, key: string, through: readonly string[]): void {
-    const { name, origin, state } = domain;
+    const { name, uuid, origin, state } = domain;
     // Both forms of a domain may name it, and a chain may be told by the domain and by the images.
     const known = this.#users
       .get(key)
-      ?.some((other) => other.domain === name && other.origin === origin && other.target === target);
+      ?.some(
+        (other) =>
+          other.domain === name && other.uuid === uuid && other.origin === origin && other.target === target,
+      );
     if (known) return;
     const indirect = through.length > 0 ? ('backing' as const) : role;
-    push(this.#users, key, { domain: name, origin, state, target, role: indirect, through: [...through] });
+    push(this.#users, key, {
+      domain: name,
+      uuid,
+      origin,
+      state,
+      target,
+      role: indirect,
+      through: [...through],
+    });
   }
 
   users(pool: string, volume: string): VolumeUser[] {

@@ -15,6 +15,9 @@ const POLL_MS = 15_000;
 const SHARE = 0.05;
 
 const keyOf = ({ origin, name, uuid }: DomainKey): DomainKey => ({ origin, name, uuid });
+/** Stands for domains that cannot be seen. */
+const isHidden = ({ name, unreadable }: HostDomain): boolean => name === '?' && unreadable !== undefined;
+
 const keyText = (domain: DomainKey): string => JSON.stringify(keyOf(domain));
 
 function pages<T>(all: readonly T[]): T[][] {
@@ -62,7 +65,7 @@ export class DomainWatch extends EventEmitter<{ event: [AgentEvent] }> {
       Math.max(SETTLE_MS, this.#tookMs / SHARE),
       () => {
         this.#soon = undefined;
-        // What cannot be read now is told as it was; the next look comes.
+        // Until a look succeeds, what was seen last counts.
         this.look().catch(() => undefined);
       },
       false,
@@ -89,6 +92,10 @@ export class DomainWatch extends EventEmitter<{ event: [AgentEvent] }> {
     this.#tookMs = clock.monotonicMs() - began;
     const seen = new Map(found.map((domain) => [keyText(domain), { domain, text: JSON.stringify(domain) }]));
     const before = this.#seen;
+    // Where configurations cannot be read, the domains that were seen there count as they were.
+    const hidden = new Set(found.filter(isHidden).map(({ origin }) => origin));
+    for (const [key, entry] of before)
+      if (hidden.has(entry.domain.origin) && !isHidden(entry.domain) && !seen.has(key)) seen.set(key, entry);
     const changed = [...seen].filter(([key, { text }]) => before.get(key)?.text !== text);
     const gone = [...before].filter(([key]) => !seen.has(key));
     this.#seen = seen;
@@ -112,7 +119,7 @@ export class DomainWatch extends EventEmitter<{ event: [AgentEvent] }> {
     return this.#first.promise;
   }
 
-  /** The domains as lines of the event stream; none for who knows this state of them. Each line is true when it is taken. */
+  /** The domains as lines of the event stream; none for who knows this state of them. Each line is built when it is read, from the state at that moment. */
   *snapshot(known: string | undefined): Generator<AgentEvent> {
     if (known === this.#digest) return;
     yield { type: 'domains-begin' };
@@ -129,7 +136,7 @@ export class DomainWatch extends EventEmitter<{ event: [AgentEvent] }> {
       if (this.#watchers.has(directory)) continue;
       try {
         const watcher = watch(directory, { persistent: false }, (event) => {
-          // Another of its name that comes later is another.
+          // A directory made anew under this name needs a new watch.
           if (event === 'rename' && !existsSync(directory)) this.#forget(directory);
           this.lookSoon();
         });

@@ -16,14 +16,14 @@ const documentQuery = z.object({
 /** Domains as users of volumes: those defined here, with what virsh does to them, and those that were found. */
 export function domainRoutes(http: AgentHttp, { domains, domainWatch }: HostAgent): void {
   const params = { params: domainParams };
-  /** Who hears that something is done has been told of it by the event stream. */
-  const told = async <T>(work: Promise<T>): Promise<T> => {
+  /** The event is sent before the answer. */
+  const afterTelling = async <T>(work: Promise<T>): Promise<T> => {
     const done = await work;
     await domainWatch.look().catch(() => undefined);
     return done;
   };
   http.post('/v1/domains', { schema: { body: defineDomainSchema } }, (request) =>
-    told(domains.defined.define(request.body.xml)),
+    afterTelling(domains.defined.define(request.body.xml)),
   );
   http.get(
     '/v1/domains/:domain/document',
@@ -35,16 +35,16 @@ export function domainRoutes(http: AgentHttp, { domains, domainWatch }: HostAgen
   );
   http.delete('/v1/domains/:domain', { schema: params }, async (request) => {
     const own = await domains.own(request.params.domain);
-    await told(own.undefine(request.params.domain));
+    await afterTelling(own.undefine(request.params.domain));
     return {};
   });
   http.post('/v1/domains/:domain/start', { schema: params }, async (request) => {
     const own = await domains.own(request.params.domain);
-    return told(own.start(request.params.domain));
+    return afterTelling(own.start(request.params.domain));
   });
   http.post('/v1/domains/:domain/destroy', { schema: params }, async (request) => {
     const own = await domains.own(request.params.domain);
-    await told(own.destroy(request.params.domain));
+    await afterTelling(own.destroy(request.params.domain));
     return {};
   });
   for (const change of DEVICE_CHANGES) {
@@ -55,7 +55,7 @@ export function domainRoutes(http: AgentHttp, { domains, domainWatch }: HostAgen
         const { domain } = request.params;
         const { xml, ...affect } = request.body;
         const own = await domains.own(domain);
-        return told(own.changeDevice(domain, xml, change, affect));
+        return afterTelling(own.changeDevice(domain, xml, change, affect));
       },
     );
   }

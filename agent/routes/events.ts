@@ -70,14 +70,14 @@ class EventStream {
     this.#volumesTold = true;
     // Storage that does not answer holds up none of what is told.
     void sinks.list().then(
-      (transfers) => transfers.length > 0 && this.#write({ type: 'transfers', transfers }),
+      (transfers) => transfers.length > 0 && this.#write({ type: 'holds-transfers' }),
       () => undefined,
     );
     await domainWatch.seen;
     this.#domains = 'being told';
     await this.#writeAll(domainWatch.snapshot(domains));
     this.#domains = 'told';
-    this.#write({ type: 'told' });
+    this.#write({ type: 'caught-up' });
   }
 }
 

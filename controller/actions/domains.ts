@@ -49,9 +49,9 @@ const list = defineAction({
     const place = after === undefined ? undefined : parseDomainPlace(after);
     if (after !== undefined && !place)
       throw new StowageError('invalid-argument', `after: '${after.slice(0, 60)}' is no place of a domain`);
-    const hosts = principal.scopes.filter((scope) => !scope.includes('/'));
-    if (hosts.length === 0 && principal.scopes.length > 0) return [];
-    return inventory.domains({ ...filter, after: place, hosts });
+    const scopes = principal.scopes.filter((scope) => !scope.includes('/'));
+    if (scopes.length === 0 && principal.scopes.length > 0) return [];
+    return inventory.domains({ ...filter, after: place, scopes });
   },
 });
 

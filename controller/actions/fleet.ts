@@ -11,13 +11,13 @@ const show = defineAction({
   answer: fleetTotalsSchema,
   places: () => [],
   async run({ fleet, inventory, jobs }, _input, { principal }) {
-    const { name, role, scopes, granted } = principal;
+    const { name, role, scopes } = principal;
     const [hosts, pools, unended] = await Promise.all([
       fleet.totals(scopes),
       inventory.poolTotals(scopes),
       jobs.totals(scopes),
     ]);
-    return { version: VERSION, caller: { name, role, scopes: [...granted] }, hosts, pools, jobs: unended };
+    return { version: VERSION, caller: { name, role, scopes: [...scopes] }, hosts, pools, jobs: unended };
   },
 });
 

@@ -94,10 +94,15 @@ const invite = defineAction({
   summary: 'Makes a one-time token with which an agent may dial in as a host.',
   role: 'admin',
   audited: true,
-  input: z.object({ host: newHostName }),
+  input: z.object({
+    host: newHostName,
+    /** Also where an agent is enrolled as this host already, whose place is taken then. */
+    replace: z.boolean().default(false),
+  }),
   answer: enrolmentSchema,
   places: () => [{}],
-  run: ({ fleet }, { host }) => fleet.enrol(host),
+  record: ({ replace }) => ({ detail: replace ? 'in place of the agent that is enrolled' : undefined }),
+  run: ({ fleet }, { host, replace }) => fleet.enrol(host, { replace }),
 });
 
 const label = defineAction({

@@ -34,7 +34,7 @@ export function authorizePlaces(
     if (!mayTouch(principal, place, action.touch))
       throw new StowageError(
         'forbidden',
-        `'${principal.name}' may do ${action.name} only in ${principal.granted.join(', ')}`,
+        `'${principal.name}' may do ${action.name} only in ${principal.scopes.join(', ')}`,
       );
 }
 

@@ -1,4 +1,5 @@
 import { ROLES, type Role } from '../../shared/protocol/api.ts';
+import type { HostLabels } from './host-labels.ts';
 
 /** Somebody who may do something. */
 export interface Principal {
@@ -8,10 +9,10 @@ export interface Principal {
   kind: 'token' | 'controller';
   name: string;
   role: Role;
-  /** `HOST` or `HOST/POOL`; everywhere when there is none. Labels have become the hosts that have them. */
+  /** `HOST`, `HOST/POOL`, or `@LABEL` for the hosts that have a label now; everywhere when there is none. */
   scopes: readonly string[];
-  /** The scopes as they were given, for words. */
-  granted: readonly string[];
+  /** Tells which host has which label. */
+  labels: Pick<HostLabels, 'has'>;
 }
 
 /** A part of the fleet; all of it without a host. */
@@ -27,7 +28,7 @@ export const CONTROLLER: Principal = {
   name: 'controller',
   role: 'admin',
   scopes: [],
-  granted: [],
+  labels: { has: () => false },
 };
 
 /** Whether `role` may do what needs `needed`. */
@@ -39,10 +40,11 @@ export function includesRole(role: Role, needed: Role): boolean {
  * Whether a place is in the scopes of a principal. Who has a pool in its scopes may `look` at the host of it; only who has the
  * whole host may `act` on the host itself.
  */
-export function mayTouch({ scopes }: Principal, { host, pool }: Place, how: 'look' | 'act'): boolean {
+export function mayTouch({ scopes, labels }: Principal, { host, pool }: Place, how: 'look' | 'act'): boolean {
   if (scopes.length === 0) return true;
   if (host === undefined) return false;
   return scopes.some((scope) => {
+    if (scope.startsWith('@')) return labels.has(host, scope.slice(1));
     const [scopeHost, scopePool] = scope.split('/');
     if (scopeHost !== host) return false;
     if (scopePool === undefined || scopePool === pool) return true;

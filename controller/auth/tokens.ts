@@ -4,6 +4,7 @@ import type { Role, Token } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Store, Transaction } from '../store/store.ts';
+import type { HostLabels } from './host-labels.ts';
 import type { Principal } from './principal.ts';
 
 // A token is 256 random bits, so a plain hash is enough: there is nothing to guess.
@@ -24,11 +25,13 @@ export interface NewToken {
 /** Emits `revoked` with the id of a token that is in force no more. */
 export class Tokens extends EventEmitter<{ revoked: [string] }> {
   readonly #store: Store;
+  readonly #labels: HostLabels;
 
-  constructor(store: Store) {
+  constructor(store: Store, labels: HostLabels) {
     super();
     this.setMaxListeners(0);
     this.#store = store;
+    this.#labels = labels;
   }
 
   /** The secret is given here once and stored only as a hash. Throws `token-exists`. */
@@ -88,17 +91,7 @@ export class Tokens extends EventEmitter<{ revoked: [string] }> {
     if (!token || !isInForce(token))
       throw new StowageError('unauthenticated', 'the token is unknown, revoked or expired');
     const { id, name, role, scopes } = token;
-    return { id, kind: 'token', name, role, scopes: await this.#placesOf(scopes), granted: scopes };
-  }
-
-  /** Scopes with the hosts that have a label now in place of the label. One that no host has stays: it is no place at all. */
-  async #placesOf(scopes: readonly string[]): Promise<string[]> {
-    const places: string[] = [];
-    for (const scope of scopes) {
-      const hosts = scope.startsWith('@') ? await this.#store.hosts.withLabel(scope.slice(1)) : [];
-      places.push(...(hosts.length > 0 ? hosts : [scope]));
-    }
-    return places;
+    return { id, kind: 'token', name, role, scopes, labels: this.#labels };
   }
 }
 

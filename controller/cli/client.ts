@@ -30,7 +30,12 @@ interface Credentials {
 
 /** From the environment; else, for the user who started a controller on this machine, from its data directory. */
 function credentials(): Credentials {
-  const { STOWAGE_URL, STOWAGE_TOKEN, STOWAGE_FINGERPRINT: fingerprint } = process.env;
+  // What is empty is not set.
+  const [STOWAGE_URL, STOWAGE_TOKEN, fingerprint] = [
+    'STOWAGE_URL',
+    'STOWAGE_TOKEN',
+    'STOWAGE_FINGERPRINT',
+  ].map((name) => process.env[name] || undefined);
   if (STOWAGE_URL && !/^https?:\/\//.test(URL.parse(STOWAGE_URL)?.href ?? ''))
     throw new StowageError(
       'invalid-argument',
@@ -99,11 +104,20 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
+/** What may be wrong with the URL. */
+function hintOf(url: string, code: string, cause: string): string {
+  if (code.includes('SELF_SIGNED'))
+    return '; if it is yours, set STOWAGE_FINGERPRINT to what it printed when it started';
+  if (url.startsWith('https:') && /EPROTO|WRONG_VERSION|PACKET_LENGTH/.test(code + cause))
+    return '; perhaps it speaks http and not https';
+  if (url.startsWith('http:') && /socket hang up|ECONNRESET/.test(code + cause))
+    return '; perhaps it speaks https and not http';
+  return '';
+}
+
 function unreachable(url: string, error: Error): StowageError {
   const cause = error.cause instanceof Error ? error.cause.message : error.message;
-  const hint = (error as NodeJS.ErrnoException).code?.includes('SELF_SIGNED')
-    ? '; if it is yours, set STOWAGE_FINGERPRINT to what it printed when it started'
-    : '';
+  const hint = hintOf(url, (error as NodeJS.ErrnoException).code ?? '', cause);
   return new StowageError('host-unreachable', `the controller at ${url} does not answer: ${cause}${hint}`, {
     cause: error,
   });

@@ -10,9 +10,12 @@ export interface Confirmation {
 
 export const yesOption = (): Option => new Option('-y, --yes', 'do not ask');
 
+/** Whether somebody is there to ask. */
+export const canAsk = (): boolean => process.stdin.isTTY;
+
 /** Asks before something is lost, where somebody is there to ask: on a terminal. Throws `cancelled` unless told to go on. */
 export async function confirm(question: string, { yes }: Confirmation): Promise<void> {
-  if (yes || !process.stdin.isTTY) return;
+  if (yes || !canAsk()) return;
   // Standard error may be a file: the question goes to who types.
   const output = process.stderr.isTTY ? process.stderr : createWriteStream('/dev/tty');
   const terminal = createInterface({ input: process.stdin, output });

@@ -115,10 +115,11 @@ export function hostCommand(): Command {
   host
     .command('token <name>')
     .description('make a one-time token with which an agent may dial in as NAME')
-    .action(async (name: string) => {
+    .option('--replace', 'also where an agent is enrolled as NAME; it is thrown out when the token is used')
+    .action(async (name: string, { replace = false }: { replace?: boolean }) => {
       const { token, expiresAt } = await callJson<{ token: string; expiresAt: number }>(
         `${hostPath(name)}/enrolment`,
-        { method: 'POST' },
+        { method: 'POST', json: { replace } },
       );
       const files = await callJson<AgentFile[]>('/agent');
       await show({ token, expiresAt, files }, () => enrolmentText(token, expiresAt, files), {

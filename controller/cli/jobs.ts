@@ -172,10 +172,11 @@ export function jobCommand(): Command {
     .option('--no-wait', 'do not wait for the end')
     .action(async (id: number, options: { allowUsed?: boolean; wait: boolean }) => {
       const query = options.allowUsed ? '?allowUsed=true' : '';
-      const begun = await callJson<JobDetails>(`/jobs/${id}/retry${query}`, {
+      const begun = await callJson<Job>(`/jobs/${id}/retry${query}`, {
         method: 'POST',
       });
-      await show(options.wait ? await watchJob(begun.id) : begun, describe);
+      if (options.wait) return show(await watchJob(begun.id), describe);
+      await show(begun, () => `job ${begun.id} begun; see: stowage job watch ${begun.id}`);
     });
   return job;
 }

@@ -7,7 +7,7 @@ export function timeOf(text: string): number {
   const ago = /^(\d{1,6})([smhd])$/.exec(text);
   if (ago) return Date.now() - Number(ago[1]) * UNIT_MS[ago[2] as keyof typeof UNIT_MS];
   const day = /^\d{4}-\d\d-\d\d$/.test(text) ? `${text}T00:00` : text;
-  const at = Date.parse(day);
+  const at = /^\d{4}-\d\d-\d\dT/.test(day) ? Date.parse(day) : Number.NaN;
   if (Number.isNaN(at))
     throw new StowageError('invalid-argument', `'${text}' is no time; such as 2h, 7d or 2026-11-24T16:00`);
   return at;

@@ -12,7 +12,7 @@ import { encodeExtents, readChunk } from '../../shared/transfer/send.ts';
 import type { OpenedSource, Source } from '../../shared/transfer/source.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { bytesOf, call, callJson, send } from './client.ts';
-import { type Confirmation, confirm } from './confirm.ts';
+import { type Confirmation, canAsk, confirm } from './confirm.ts';
 import { downloadDirect, uploadDirect } from './direct.ts';
 import { DownloadSink } from './download-sink.ts';
 import { Progress, printable } from './output.ts';
@@ -105,8 +105,12 @@ export async function uploadVolume(
         json: { ...options, sizeBytes: stat.size },
       });
       if (upload.spec.replace && !asked) {
-        const question = `Replace what is in ${reference.host}/${reference.pool}/${reference.volume}?`;
-        await confirm(question, { yes }).catch(async (error) => {
+        const place = `${reference.host}/${reference.pool}/${reference.volume}`;
+        const answer = canAsk()
+          ? confirm(`Replace what is in ${place}?`, { yes })
+          : yes ||
+            Promise.reject(new StowageError('volume-exists', `${place} is there already; --yes replaces it`));
+        await Promise.resolve(answer).catch(async (error) => {
           await send(`${target}/upload`, { method: 'DELETE' });
           throw error;
         });

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { Command, Option } from 'commander';
 import { formatDisk, parseDisk } from '../../shared/conf/disk/disk.ts';
@@ -8,6 +8,9 @@ import { formatDomain, parseDomain } from '../../shared/conf/domain-xml.ts';
 import { formatPool, parsePool } from '../../shared/conf/pool-xml.ts';
 import { formatVolume, parseVolume } from '../../shared/conf/volume-xml.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
+
+/** No document is larger. */
+const MOST_BYTES = 4 << 20;
 
 interface XmlOptions {
   /** The document of the pool that a volume is in. */
@@ -41,9 +44,19 @@ const KINDS: Record<string, (document: string, options: XmlOptions) => string | 
 /** A document from a file, or from standard input as `-`. */
 export async function readDocument(path: string): Promise<string> {
   if (path === '-') return await text(process.stdin);
-  return await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new StowageError('invalid-argument', `${path} cannot be read: ${error.message}`);
-  });
+  const unreadable = (error: NodeJS.ErrnoException): never => {
+    throw new StowageError(
+      'invalid-argument',
+      error.code === 'ENOENT' ? `there is no file ${path}` : `${path} cannot be read: ${error.message}`,
+    );
+  };
+  const { size } = await stat(path).catch(unreadable);
+  if (size > MOST_BYTES)
+    throw new StowageError(
+      'too-large',
+      `${path} has more than ${MOST_BYTES >> 20} MiB: it is no document of libvirt`,
+    );
+  return await readFile(path, 'utf8').catch(unreadable);
 }
 
 /** The canonical form; what is wrong with the document goes to standard error, with status 1, as virsh does it. */

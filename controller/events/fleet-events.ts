@@ -59,7 +59,7 @@ export class FleetEvents {
       case 'volume':
         return { ...change, now: await inventory.find(change) };
       case 'domain':
-        return { ...change, now: await inventory.domain(change.host, change.origin, change.domain) };
+        return { ...change, now: await inventory.domain(change.host, { ...change, name: change.domain }) };
       case 'job':
         return { ...change, now: await orAbsent(jobs.get(change.job)) };
     }

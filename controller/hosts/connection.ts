@@ -20,6 +20,7 @@ const SILENCE_MS = 25_000;
 const FIRST_PAUSE_MS = 300;
 const LONGEST_PAUSE_MS = 15_000;
 const TELLING_AT_ONCE = 64;
+const SLOW_AT_ONCE = 16;
 const TURN_MS = 5000;
 
 export interface ConnectionEvents {
@@ -31,24 +32,39 @@ export interface ConnectionEvents {
   known(): Promise<EventsRequest>;
 }
 
+interface Turn {
+  end(): void;
+  /** Whether it took too long and ended by itself. */
+  readonly isUsedUp: boolean;
+}
+
 /**
- * Lets so many hosts at a time tell what they have: what all tell at once, as after a restart of the controller, would fill
- * its memory while it waits for the store.
+ * At most 64 hosts send their state at the same time: more, as after a restart of the controller, would fill the memory while
+ * the store is written.
  */
 export class TellingTurns {
   readonly #limit = pLimit(TELLING_AT_ONCE);
+  readonly #slow = pLimit(SLOW_AT_ONCE);
 
-  /** Settles when the turn has come, with what ends it. A turn that takes long ends by itself. Throws when `signal` ends. */
-  take(signal: AbortSignal): Promise<() => void> {
+  /**
+   * Settles when the turn has come. A turn that takes longer than 5 s ends by itself; a host whose last one did is `isSlow`
+   * and waits for others of its kind only. Throws when `signal` ends before.
+   */
+  take(signal: AbortSignal, isSlow: boolean): Promise<Turn> {
+    signal.throwIfAborted();
     return new Promise((begin, reject) => {
       const abort = (): void => reject(signal.reason);
       signal.addEventListener('abort', abort, { once: true });
-      void this.#limit(async () => {
+      void (isSlow ? this.#slow : this.#limit)(async () => {
         signal.removeEventListener('abort', abort);
         if (signal.aborted) return reject(signal.reason);
         const { promise, resolve } = Promise.withResolvers<void>();
-        const timer = clock.after(TURN_MS, resolve);
-        begin(resolve);
+        const turn = { end: resolve, isUsedUp: false };
+        const timer = clock.after(TURN_MS, () => {
+          turn.isUsedUp = true;
+          resolve();
+        });
+        begin(turn);
         await promise;
         timer.stop();
       });
@@ -60,7 +76,7 @@ export class TellingTurns {
 function infoOf(line: unknown): AgentInfo {
   const first = z.looseObject({ type: z.string() }).parse(line);
   const { protocol } = z.looseObject({ protocol: z.number().optional() }).parse(first.info ?? {});
-  // Earlier ones began with something else.
+  // Agents before protocol 7 began with another line.
   if (protocol !== PROTOCOL_VERSION)
     throw new StowageError(
       'protocol-version',
@@ -83,6 +99,8 @@ export class HostConnection {
   #linkEnd = new AbortController();
   #link: Link | undefined;
   #sideDoor: SideDoor | undefined;
+  /** Its last turn to tell was too short for it. */
+  #isSlow = false;
   #reason = 'the first connection is being made';
   readonly #running: Promise<void>;
 
@@ -142,7 +160,7 @@ export class HostConnection {
     const ended = new AbortController();
     void link.down.then((reason) => ended.abort(new StowageError('host-unreachable', reason)));
     const signal = AbortSignal.any([ended.signal, this.#stop.signal]);
-    const endTurn = await this.#turns.take(signal);
+    const turn = await this.#turns.take(signal, this.#isSlow);
     try {
       const json = await this.#events.known();
       const stream = await this.client.stream('/v1/events', { method: 'POST', json, signal });
@@ -155,13 +173,14 @@ export class HostConnection {
           continue;
         }
         const event = agentEventSchema.parse(line);
-        if (event.type === 'told') endTurn();
+        if (event.type === 'caught-up') turn.end();
         else if (event.type !== 'alive') await this.#events.onEvent(event);
       }
     } catch (error) {
       throw ended.signal.aborted ? ended.signal.reason : error;
     } finally {
-      endTurn();
+      turn.end();
+      this.#isSlow = turn.isUsedUp;
     }
     throw new StowageError('host-unreachable', 'the agent ended its event stream');
   }

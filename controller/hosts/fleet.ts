@@ -7,6 +7,7 @@ import type { FleetTotals, Host } from '../../shared/protocol/api.ts';
 import { formatToken } from '../../shared/protocol/link.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import type { HostLabels } from '../auth/host-labels.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { InventoryWriter } from '../inventory/inventory-writer.ts';
 import type { HostAddress, SshAddress } from '../store/host-address.ts';
@@ -25,7 +26,7 @@ const ENROLMENT_MS = 24 * 3600_000;
 /** SSH connections that are being made at the same time: each costs CPU at both ends. */
 const DIALLED_AT_ONCE = 32;
 const MOST_LABELS = 64;
-const CONNECTED_AT_ONCE = 100;
+const HOSTS_A_PAGE = 100;
 
 /** What people may see of a host: the keys of agents are public, but nobody needs them in a list. */
 function publicHost({ address, ...host }: HostRecord): Host {
@@ -53,6 +54,7 @@ export class Fleet {
   readonly #inventory: InventoryWriter;
   readonly #webSockets: WebSocketLinks;
   readonly #payload: () => Promise<AgentPayload>;
+  readonly #labels: HostLabels;
   readonly #dialling = pLimit(DIALLED_AT_ONCE);
   readonly #turns = new TellingTurns();
   readonly #connections = new Map<string, HostConnection>();
@@ -66,12 +68,14 @@ export class Fleet {
     events: EventLog;
     inventory: InventoryWriter;
     webSockets: WebSocketLinks;
+    labels: HostLabels;
     payload: () => Promise<AgentPayload>;
   }) {
     this.#store = parts.store;
     this.#events = parts.events;
     this.#inventory = parts.inventory;
     this.#webSockets = parts.webSockets;
+    this.#labels = parts.labels;
     this.#payload = parts.payload;
   }
 
@@ -79,9 +83,9 @@ export class Fleet {
   async start(): Promise<void> {
     await this.#store.transaction(({ hosts }) => hosts.setAllConnecting(clock.now()));
     for (let after: string | undefined; ; ) {
-      const hosts = await this.#store.hosts.list({ after, limit: CONNECTED_AT_ONCE });
+      const hosts = await this.#store.hosts.list({ after, limit: HOSTS_A_PAGE });
       for (const host of hosts) this.#connect(host);
-      if (hosts.length < CONNECTED_AT_ONCE) return;
+      if (hosts.length < HOSTS_A_PAGE) return;
       after = hosts.at(-1)!.name;
       // With very many others get a turn in between.
       await new Promise(setImmediate);
@@ -100,10 +104,10 @@ export class Fleet {
         onReachable: (info) => this.#reachable(host.id, info),
         onUnreachable: (reason) => this.#setState(host.id, 'unreachable', reason),
         onEvent: async (event) => {
-          if (event.type === 'transfers') this.onTransfers(host.name);
+          if (event.type === 'holds-transfers') this.onTransfers(host.name);
           else await this.#inventory.apply(host, event);
         },
-        known: () => this.#inventory.known(host.id),
+        known: () => this.#inventory.stateKnownOf(host.id),
       },
       this.#turns,
     );
@@ -275,10 +279,23 @@ export class Fleet {
   }
 
   /** A one-time token with which an agent may dial in as `name`; the host is made when it is not there. */
-  async enrol(name: string): Promise<{ token: string; expiresAt: number }> {
+  async enrol(
+    name: string,
+    { replace }: { replace: boolean },
+  ): Promise<{ token: string; expiresAt: number }> {
     const existing = await this.#store.hosts.byName(name);
     if (existing && existing.address.kind !== 'websocket')
-      throw new StowageError('host-exists', `host '${name}' is reached by ${existing.address.kind}`);
+      throw new StowageError(
+        'host-exists',
+        existing.address.kind === 'local'
+          ? `host '${name}' is the controller's own machine`
+          : `host '${name}' is reached by SSH`,
+      );
+    if (existing?.address.kind === 'websocket' && existing.address.publicKey !== undefined && !replace)
+      throw new StowageError(
+        'host-exists',
+        `an agent is enrolled as '${name}' already; with --replace whoever uses the token takes its place`,
+      );
     const host = existing ?? (await this.#insert(name, { kind: 'websocket' }));
     const secret = `enrol_${clock.randomBytes(32).toString('base64url')}`;
     const expiresAt = clock.now() + ENROLMENT_MS;
@@ -288,26 +305,25 @@ export class Fleet {
   }
 
   /**
-   * Gives a host labels, or takes them away. One with a value takes the place of another value of its name. Throws
+   * Gives a host labels, or takes them away. A host has one label of a name: `rack=4` takes the place of `rack=3`. Throws
    * `host-not-found`, `invalid-argument` for more labels than a host may have.
    */
   async label(
     name: string,
     { add, remove }: { add: readonly string[]; remove: readonly string[] },
   ): Promise<Host> {
+    let labels: string[] = [];
     await this.#events.write(async ({ hosts }) => {
       const host = await hosts.byName(name);
       if (!host) throw new StowageError('host-not-found', `there is no host '${name}'`);
-      const replaced = new Set(add.map(nameOfLabel));
-      const kept = host.labels.filter(
-        (label) => !remove.includes(label) && !replaced.has(nameOfLabel(label)),
-      );
-      const labels = [...new Set([...kept, ...add])].sort();
+      const kept = host.labels.filter((label) => !remove.includes(label));
+      labels = [...new Map([...kept, ...add].map((label) => [nameOfLabel(label), label])).values()].sort();
       if (labels.length > MOST_LABELS)
         throw new StowageError('invalid-argument', `a host has at most ${MOST_LABELS} labels`);
       await hosts.setLabels(host, labels);
       return [{ type: 'host', host: name }];
     });
+    this.#labels.set(name, labels);
     return this.get(name);
   }
 
@@ -321,9 +337,11 @@ export class Fleet {
       await hosts.remove(id);
       return [{ type: 'host', host: name }];
     });
+    this.#labels.set(name, []);
     const connection = this.#connections.get(id);
     this.#connections.delete(id);
     await connection?.close();
+    this.#inventory.forget(id);
   }
 }
 

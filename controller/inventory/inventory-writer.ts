@@ -8,6 +8,10 @@ import type { Change } from '../store/repositories/events.ts';
 import type { Store, Transaction } from '../store/store.ts';
 
 const NAMES_AT_ONCE = 1000;
+/** Of one host, and volumes of one pool: far more than any has. Whoever tells of more is not believed. */
+const MOST_POOLS = 10_000;
+const MOST_DOMAINS = 10_000;
+const MOST_VOLUMES = 2_000_000;
 
 interface ToldHost {
   id: string;
@@ -17,7 +21,10 @@ interface ToldHost {
 const keyText = ({ origin, name, uuid }: DomainKey): string => JSON.stringify([origin, name, uuid]);
 
 const changesOf = (host: ToldHost, domains: readonly DomainKey[]): Change[] =>
-  domains.map(({ origin, name }) => ({ type: 'domain', host: host.name, origin, domain: name }));
+  domains.map(({ origin, name, uuid }) => ({
+    ...{ type: 'domain', host: host.name, origin, domain: name },
+    uuid: uuid === '' ? undefined : uuid,
+  }));
 
 /** Writes down what agents tell of their pools, volumes and domains. */
 export class InventoryWriter {
@@ -36,7 +43,7 @@ export class InventoryWriter {
   }
 
   /** What is known of a host: it need tell only what differs. */
-  async known(hostId: string): Promise<EventsRequest> {
+  async stateKnownOf(hostId: string): Promise<EventsRequest> {
     const [known, domains] = await Promise.all([
       this.#store.pools.known(hostId),
       this.#store.domains.known(hostId),
@@ -49,16 +56,14 @@ export class InventoryWriter {
     switch (event.type) {
       case 'begin':
         // A listing that a cut link ended is of no use.
-        for (const key of this.#listedVolumes.keys())
-          if (key.startsWith(`${host.id}/`)) this.#listedVolumes.delete(key);
-        this.#listedDomains.delete(host.id);
+        this.forget(host.id);
         return this.#forgetPoolsBut(host, event.pools);
       case 'pool':
         return this.#applyPool(host, event.pool);
       case 'pool-gone':
         return this.#events.write((transaction) => forgetPool(transaction, host, event.pool));
       case 'volumes-begin':
-        if (await this.#store.pools.isKnown(host.id, event.pool))
+        if ((await this.#store.pools.volumeCount(host.id, event.pool)) !== undefined)
           this.#listedVolumes.set(`${host.id}/${event.pool}`, new Set());
         return;
       case 'volumes':
@@ -73,11 +78,18 @@ export class InventoryWriter {
       case 'domains-end':
         return this.#endDomains(host, event.now);
       case 'agent':
-      case 'transfers':
-      case 'told':
+      case 'holds-transfers':
+      case 'caught-up':
       case 'alive':
         return;
     }
+  }
+
+  /** Forgets what a host has begun to tell: it is removed. */
+  forget(hostId: string): void {
+    for (const key of this.#listedVolumes.keys())
+      if (key.startsWith(`${hostId}/`)) this.#listedVolumes.delete(key);
+    this.#listedDomains.delete(hostId);
   }
 
   /** Forgets, of the next {@link NAMES_AT_ONCE} names, those that no volume has any more. */
@@ -90,7 +102,7 @@ export class InventoryWriter {
   async #forgetPoolsBut(host: ToldHost, pools: readonly string[]): Promise<void> {
     const there = new Set(pools);
     const known = await this.#store.pools.namesOf(host.id);
-    // Only what an agent tells adds to its pools, and it tells one thing at a time.
+    // Pools of a host are only added by its own events, which are applied one after the other.
     if (known.every((name) => there.has(name))) return;
     await this.#events.write(async (transaction) => {
       const gone = (await transaction.pools.namesOf(host.id)).filter((name) => !there.has(name));
@@ -103,11 +115,12 @@ export class InventoryWriter {
   async #applyPool(host: ToldHost, pool: Pool): Promise<void> {
     // After a restart of the controller most are as they were: that takes no turn of a writer.
     if (await this.#store.pools.isSame(host.id, pool)) return;
-    await this.#events.write(async (transaction) =>
-      (await transaction.pools.put(host.id, pool))
-        ? [{ type: 'pool', host: host.name, pool: pool.name }]
-        : [],
-    );
+    await this.#events.write(async ({ pools }) => {
+      const names = await pools.namesOf(host.id);
+      if (names.length >= MOST_POOLS && !names.includes(pool.name)) throw tooMany('pools', MOST_POOLS);
+      const isChanged = await pools.put(host.id, pool);
+      return isChanged ? [{ type: 'pool', host: host.name, pool: pool.name }] : [];
+    });
   }
 
   /** One page of volumes. Of what was known so already nobody is told. */
@@ -121,8 +134,10 @@ export class InventoryWriter {
     const isNews = volumes.length + gone.length > 0;
     if (!isNews && isDeepStrictEqual((await this.#store.pools.known(host.id))[pool], now)) return;
     await this.#events.write(async (transaction) => {
+      const count = await transaction.pools.volumeCount(host.id, pool);
       // Of a pool that nobody has told of nothing is kept.
-      if (!(await transaction.pools.isKnown(host.id, pool))) return [];
+      if (count === undefined) return [];
+      if (count > MOST_VOLUMES) throw tooMany('volumes in a pool', MOST_VOLUMES);
       const names: string[] = [];
       for (const { name, id } of gone)
         if (await transaction.volumes.remove(host.id, pool, name, id)) names.push(name);
@@ -156,6 +171,8 @@ export class InventoryWriter {
       const changed: DomainKey[] = [];
       for (const key of gone) if (await transaction.domains.remove(host.id, key)) changed.push(key);
       changed.push(...(await transaction.domains.put(host, domains)));
+      if (domains.length > 0 && (await transaction.domains.countOf(host.id)) > MOST_DOMAINS)
+        throw tooMany('domains', MOST_DOMAINS);
       if (now !== undefined && !listing) await transaction.domains.setKnown(host.id, now);
       return changesOf(host, changed);
     });
@@ -172,6 +189,9 @@ export class InventoryWriter {
     });
   }
 }
+
+const tooMany = (what: string, most: number): StowageError =>
+  new StowageError('stream-corrupt', `the agent tells of more than ${most} ${what}`);
 
 /** What was listed. Throws `stream-corrupt` when no listing was begun. */
 function ended(listings: Map<string, Set<string>>, key: string): Set<string> {

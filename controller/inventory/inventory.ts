@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Pool, poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import type { FleetDomain, FleetPool, FleetTotals, FleetVolume } from '../../shared/protocol/api.ts';
-import type { Domain, VolumeUser } from '../../shared/protocol/domains.ts';
+import type { DomainKey, VolumeUser } from '../../shared/protocol/domains.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { EventLog } from '../events/event-log.ts';
@@ -67,7 +67,7 @@ export class Inventory {
     await this.#until(
       (change) => change.type === 'domain' && change.host === host && change.domain === name,
       async () => {
-        found = await this.domain(host, 'stowage', name);
+        found = await this.#store.domains.findOwn(host, name);
         return isSo(found);
       },
     );
@@ -160,8 +160,8 @@ export class Inventory {
     return this.#store.domains.list(filter);
   }
 
-  domain(host: string, origin: Domain['origin'], name: string): Promise<FleetDomain | undefined> {
-    return this.#store.domains.find(host, origin, name);
+  domain(host: string, key: DomainKey): Promise<FleetDomain | undefined> {
+    return this.#store.domains.find(host, key);
   }
 
   /** Who uses a volume, as its host told last. */

@@ -25,6 +25,8 @@ export class Collector {
   readonly #fleet: Fleet;
   readonly #audit: AuditTrail;
   readonly #round: Timer;
+  /** Hosts that are looked at in a moment. */
+  readonly #awaited = new Set<string>();
   /** The host that was looked at last. */
   #last = '';
 
@@ -50,7 +52,18 @@ export class Collector {
 
   /** Looks, in a moment, at a host that has come back and holds transfers. */
   hasTransfers(host: string): void {
-    clock.after(clock.random() * SPREAD_MS, () => void this.collect(host), false);
+    this.#lookIn(host, clock.random() * SPREAD_MS);
+  }
+
+  /** However often a host says so, it is looked at once. */
+  #lookIn(host: string, ms: number): void {
+    if (this.#awaited.has(host)) return;
+    this.#awaited.add(host);
+    const look = (): void => {
+      this.#awaited.delete(host);
+      void this.collect(host);
+    };
+    clock.after(ms, look, false);
   }
 
   /** Looks at one host. What it cannot reach or remove now it finds again later. */
@@ -70,7 +83,7 @@ export class Collector {
     const owned = new Set(jobs.map(({ notes }) => transferIdOf(notes)));
     const orphans = transfers.filter(({ id }) => !owned.has(id));
     const old = orphans.filter(({ touchedAt }) => touchedAt <= clock.now() - YOUNG_MS);
-    if (old.length < orphans.length) clock.after(YOUNG_MS + SLACK_MS, () => void this.collect(host), false);
+    if (old.length < orphans.length) this.#lookIn(host, YOUNG_MS + SLACK_MS);
     if (old.length === 0) return;
     const record = {
       actor: 'controller',

@@ -1,6 +1,6 @@
 import { type Kysely, sql } from 'kysely';
 import type { Migration } from 'kysely/migration';
-import { columnTypes } from './column-types.ts';
+import { columnTypes, isPostgres } from './column-types.ts';
 import { indexPartsOfNames } from './name-parts.ts';
 
 // A migration runs on stores of any age: it knows the tables only as they were when it was written.
@@ -232,8 +232,8 @@ const claimsAndEvents: Migration = {
 };
 
 /**
- * Domains are kept with what they use; hosts have labels. Volumes are found by format, name, part of a name and age; each pool knows how many it
- * has. What else is to be known of volumes their hosts tell anew.
+ * Domains are kept with what they use; hosts have labels. Volumes are found by format, name, part of a name and age; each
+ * pool knows how many it has.
  */
 const domainsAndSearch: Migration = {
   async up(db: Database) {
@@ -252,7 +252,8 @@ const domainsAndSearch: Migration = {
       .addPrimaryKeyConstraint('host_labels_key', ['host_id', 'label'])
       .execute();
     await schema.createIndex('host_labels_label').on('host_labels').columns(['label', 'host']).execute();
-    await schema.alterTable('events').addColumn('origin', text).execute();
+    for (const column of ['origin', 'uuid'] as const)
+      await schema.alterTable('events').addColumn(column, text).execute();
     await schema
       .createTable('domains')
       .addColumn('host_id', text, (c) => c.notNull().references('hosts.id').onDelete('cascade'))
@@ -295,11 +296,16 @@ const domainsAndSearch: Migration = {
       .alterTable('pools')
       .addColumn('volume_count', 'integer', (c) => c.notNull().defaultTo(0))
       .execute();
-    await sql`UPDATE pools SET generation = NULL, revision = NULL, volume_count = (
+    await sql`UPDATE pools SET volume_count = (
       SELECT count(*) FROM volumes WHERE volumes.host_id = pools.host_id AND volumes.pool = pools.name)`.execute(
       db,
     );
     await schema.alterTable('volumes').addColumn('modified_at', 'bigint').execute();
+    await sql`UPDATE volumes SET modified_at = ${
+      isPostgres(db)
+        ? sql`((details::json -> 'timestamps' ->> 'mtime')::numeric * 1000)::bigint`
+        : sql`CAST(json_extract(details, '$.timestamps.mtime') * 1000 AS INTEGER)`
+    }`.execute(db);
     for (const [index, columns] of [
       ['volumes_format', ['format', 'host', 'pool', 'name']],
       ['volumes_name', ['name', 'host', 'pool']],
@@ -315,6 +321,10 @@ const domainsAndSearch: Migration = {
       .addColumn('id', id.type, id.build)
       .addColumn('name', text, (c) => c.notNull().unique())
       .execute();
+    // The trail and the jobs of one host, the newest first.
+    const host = `substr("target", 1, length("target") - length(ltrim("target", replace("target", '/', ''))))`;
+    await sql.raw(`CREATE INDEX audit_host ON audit ((${host}), seq)`).execute(db);
+    await sql.raw(`CREATE INDEX jobs_host ON jobs ((${host}), id)`).execute(db);
     await indexPartsOfNames(db);
     await sql`INSERT INTO volume_names (name) SELECT DISTINCT name FROM volumes`.execute(db);
   },

@@ -217,6 +217,7 @@ interface EventsTable {
   pool: string | null;
   /** Of a domain: who keeps it. */
   origin: Domain['origin'] | null;
+  uuid: string | null;
   /** Of a volume or a domain its name, of a job its id. */
   name: string | null;
 }

@@ -1,66 +1,84 @@
-import { type Expression, type ExpressionBuilder, type SqlBool, sql } from 'kysely';
+import { type Expression, type ExpressionBuilder, type RawBuilder, type SqlBool, sql } from 'kysely';
 
-/** The columns of a table that say where in the fleet a row belongs. */
-interface PlaceColumns<Table extends string> {
-  host: `${Table}.${string}`;
-  pool?: `${Table}.${string}`;
+/** Parts of the fleet, sorted by their kind. */
+interface Scopes {
+  hosts: string[];
+  pools: { host: string; pool: string }[];
+  labels: string[];
 }
 
-/** Whole hosts, of which there may be very many, and pools. */
-function split(scopes: readonly string[]): { hosts: string[]; pools: [string, string][] } {
-  const hosts: string[] = [];
-  const pools: [string, string][] = [];
+function sorted(scopes: readonly string[]): Scopes {
+  const found: Scopes = { hosts: [], pools: [], labels: [] };
   for (const scope of scopes) {
     const [host = '', pool] = scope.split('/');
-    if (pool === undefined) hosts.push(host);
-    else pools.push([host, pool]);
+    if (scope.startsWith('@')) found.labels.push(scope.slice(1));
+    else if (pool === undefined) found.hosts.push(host);
+    else found.pools.push({ host, pool });
   }
-  return { hosts, pools };
+  return found;
+}
+
+/** Whether a host, told by its name, is one of these or has one of these labels. */
+function isHost(
+  host: Expression<unknown>,
+  { hosts, labels }: Pick<Scopes, 'hosts' | 'labels'>,
+): Expression<SqlBool>[] {
+  const conditions: Expression<SqlBool>[] = [];
+  if (hosts.length > 0) conditions.push(sql<SqlBool>`${host} IN (${sql.join(hosts)})`);
+  if (labels.length > 0)
+    conditions.push(
+      sql<SqlBool>`${host} IN (SELECT labelled.host FROM host_labels AS labelled WHERE labelled.label IN (${sql.join(labels)}))`,
+    );
+  return conditions;
+}
+
+/** The columns of a table that say where in the fleet a row belongs. */
+interface PlaceColumns {
+  host: string;
+  pool?: string;
 }
 
 /**
- * Rows that lie in one of the scopes (`HOST` or `HOST/POOL`). A row of a table without pools, such as a host, is in the scope
- * of each of its pools.
+ * Rows that lie in one of the scopes (`HOST`, `HOST/POOL` or `@LABEL`). A row of a table without pools, such as a host, is in
+ * the scope of each of its pools.
  */
 export function inScopes<DB, TB extends keyof DB>(
   eb: ExpressionBuilder<DB, TB>,
   scopes: readonly string[],
-  { host, pool }: PlaceColumns<string>,
+  { host, pool }: PlaceColumns,
 ): Expression<SqlBool> {
-  const column = (name: string) => eb.ref(name as never);
-  const { hosts, pools } = split(scopes);
-  const whole = pool === undefined ? [...hosts, ...pools.map(([each]) => each)] : hosts;
+  const { hosts, pools, labels } = sorted(scopes);
+  if (pool === undefined)
+    return eb.or(isHost(sql.ref(host), { hosts: [...hosts, ...pools.map((each) => each.host)], labels }));
   return eb.or([
-    ...(whole.length > 0 ? [eb(column(host), 'in', whole as never)] : []),
-    ...(pool === undefined
-      ? []
-      : pools.map(([ofHost, name]) =>
-          eb.and([eb(column(host), '=', ofHost as never), eb(column(pool), '=', name as never)]),
-        )),
+    ...isHost(sql.ref(host), { hosts, labels }),
+    ...pools.map(
+      (each) => sql<SqlBool>`(${sql.ref(host)} = ${each.host} AND ${sql.ref(pool)} = ${each.pool})`,
+    ),
   ]);
 }
+
+/**
+ * The host of a place, written `HOST/POOL/VOLUME` in one column: what comes before the first slash, in the words that SQLite
+ * and PostgreSQL share. The indexes `audit_host` and `jobs_host` are over the same text.
+ */
+export const hostOfPlace = (column: string): RawBuilder<string> =>
+  sql<string>`substr(${sql.ref(column)}, 1, length(${sql.ref(column)}) - length(ltrim(${sql.ref(column)}, replace(${sql.ref(column)}, '/', ''))))`;
 
 /** Rows whose place, written `HOST/POOL/VOLUME` in one column, lies in one of the scopes. */
 export function placeInScopes<DB, TB extends keyof DB>(
   eb: ExpressionBuilder<DB, TB>,
   scopes: readonly string[],
-  name: string,
+  column: string,
 ): Expression<SqlBool> {
-  const column = eb.ref(name as never);
-  const { hosts, pools } = split(scopes);
-  // What comes before the first slash, in the words that SQLite and PostgreSQL share.
-  const host = sql<string>`substr(${column}, 1, length(${column}) - length(ltrim(${column}, replace(${column}, '/', ''))))`;
+  const { hosts, pools, labels } = sorted(scopes);
+  const place = sql.ref(column);
   return eb.or([
-    ...(hosts.length > 0 ? [eb(host, 'in', hosts)] : []),
-    ...pools.map(([ofHost, pool]) =>
-      eb.or([
-        eb(column, '=', `${ofHost}/${pool}` as never),
-        // '0' is what comes behind '/'.
-        eb.and([
-          eb(column, '>', `${ofHost}/${pool}/` as never),
-          eb(column, '<', `${ofHost}/${pool}0` as never),
-        ]),
-      ]),
+    ...isHost(hostOfPlace(column), { hosts, labels }),
+    ...pools.map(
+      // '0' is what comes behind '/'.
+      ({ host, pool }) =>
+        sql<SqlBool>`(${place} = ${`${host}/${pool}`} OR (${place} > ${`${host}/${pool}/`} AND ${place} < ${`${host}/${pool}0`}))`,
     ),
   ]);
 }

@@ -256,14 +256,13 @@ export const MOST_DOMAINS_A_LINE = 64;
 
 /** Of one host; far more than any has. */
 const MOST_POOLS = 10_000;
-const MOST_TRANSFERS = 10_000;
 
 /**
  * One line of the agent's event stream. `agent` comes first. `begin` names all pools. For each follow its `pool`, and its
  * volumes: what changed since the known state, or everything between `volumes-begin` and `volumes-end`, in pages; a volume
- * that is not between them is not there. `transfers` are those that the host holds for somebody, when there are any. The
- * domains are told as volumes are, when their state is not the known one. `told` ends all this; from then on each change as
- * it happens. All lines are in the order of what they tell.
+ * that is not between them is not there. The domains are told as volumes are, when their state is not the known one.
+ * `caught-up` ends all this; from then on each change as it happens. All lines are in the order of what they tell.
+ * `holds-transfers` comes once, at any time, when the host holds transfers of somebody.
  */
 export const agentEventSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('agent'), info: agentInfoSchema }),
@@ -280,7 +279,6 @@ export const agentEventSchema = z.discriminatedUnion('type', [
     now: knownPoolSchema.optional(),
   }),
   z.object({ type: z.literal('volumes-end'), pool: nameSchema, now: knownPoolSchema }),
-  z.object({ type: z.literal('transfers'), transfers: z.array(heldTransferSchema).max(MOST_TRANSFERS) }),
   z.object({ type: z.literal('domains-begin') }),
   z.object({
     type: z.literal('domains'),
@@ -289,7 +287,8 @@ export const agentEventSchema = z.discriminatedUnion('type', [
     now: knownDomainsSchema.optional(),
   }),
   z.object({ type: z.literal('domains-end'), now: knownDomainsSchema }),
-  z.object({ type: z.literal('told') }),
+  z.object({ type: z.literal('caught-up') }),
+  z.object({ type: z.literal('holds-transfers') }),
   z.object({ type: z.literal('alive') }),
 ]);
 export type AgentEvent = z.infer<typeof agentEventSchema>;

@@ -15,7 +15,7 @@ export const ROLES = ['viewer', 'operator', 'admin'] as const;
 export const roleSchema = z.enum(ROLES);
 export type Role = z.infer<typeof roleSchema>;
 
-/** What hosts are told apart by, such as `prod` or `rack=3`. */
+/** A label of a host: NAME or NAME=VALUE, such as `prod` or `rack=3`. */
 export const labelSchema = z
   .string()
   .regex(
@@ -111,7 +111,7 @@ export type FleetDomain = z.infer<typeof fleetDomainSchema>;
 
 const countsSchema = z.record(z.string(), z.number().int());
 
-/** All of the fleet that the caller may see, in numbers; by state, where there are any. Nothing is counted for it but hosts. */
+/** All of the fleet that the caller may see, in numbers; by state, where there are any. Volumes are not counted for it. */
 export const fleetTotalsSchema = z.object({
   version: z.string(),
   caller: tokenSchema.pick({ name: true, role: true, scopes: true }),
@@ -256,6 +256,7 @@ export const fleetEventSchema = z.discriminatedUnion('type', [
     host: nameSchema,
     origin: domainSchema.shape.origin,
     domain: z.string(),
+    uuid: domainSchema.shape.uuid,
     now: fleetDomainSchema.optional(),
   }),
   z.object({

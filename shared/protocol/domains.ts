@@ -16,21 +16,24 @@ export const usedImageSchema = z.object({
 });
 export type UsedImage = z.infer<typeof usedImageSchema>;
 
+/** Of one domain; far more than any has. */
+export const MOST_IMAGES = 1000;
+
 /** A user of volumes on a host: a virtual machine or a container. */
 export const domainSchema = z.object({
   name: z.string().max(1024),
-  uuid: z.string().max(64).optional(),
+  uuid: z.string().min(1).max(64).optional(),
   origin: domainOriginSchema,
   state: z.enum(['running', 'shut off', 'unknown']),
   /** Whether it is there after it was stopped. */
   persistent: z.boolean(),
-  images: z.array(usedImageSchema),
+  images: z.array(usedImageSchema).max(MOST_IMAGES),
   /** Why its configuration could not be read: what it uses is not known. */
   unreadable: z.string().optional(),
 });
 export type Domain = z.infer<typeof domainSchema>;
 
-/** What tells one domain of a host from another: names are unique to whoever keeps it, and not even that for `?`. */
+/** What tells one domain of a host from another. A name alone does not: each driver of libvirt has names of its own. */
 export const domainKeySchema = domainSchema.pick({ origin: true, name: true, uuid: true });
 export type DomainKey = z.infer<typeof domainKeySchema>;
 
@@ -48,7 +51,7 @@ export function formatDomainPlace({ host, name, origin, uuid = '' }: DomainPlace
 export function parseDomainPlace(text: string): DomainPlace | undefined {
   try {
     const [host = '', name = '', origin, uuid = ''] = text.split('/').map(decodeURIComponent);
-    return { host, ...domainKeySchema.parse({ name, origin, uuid }) };
+    return { host, ...domainKeySchema.parse({ name, origin, uuid: uuid || undefined }) };
   } catch {
     return undefined;
   }
@@ -57,6 +60,7 @@ export function parseDomainPlace(text: string): DomainPlace | undefined {
 /** How a domain uses a volume. */
 export const volumeUserSchema = z.object({
   domain: z.string(),
+  uuid: domainSchema.shape.uuid,
   origin: domainOriginSchema,
   state: domainSchema.shape.state,
   target: z.string(),
@@ -73,7 +77,7 @@ export const domainUseSchema = volumeUserSchema
 export type DomainUse = z.infer<typeof domainUseSchema>;
 
 /** A domain of a host, with the volumes of the host's pools that it uses. */
-export const hostDomainSchema = domainSchema.extend({ uses: z.array(domainUseSchema) });
+export const hostDomainSchema = domainSchema.extend({ uses: z.array(domainUseSchema).max(MOST_IMAGES) });
 export type HostDomain = z.infer<typeof hostDomainSchema>;
 
 export const domainParams = z.object({ domain: nameSchema });

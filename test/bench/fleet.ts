@@ -105,7 +105,7 @@ function tell(
     });
     line({ type: 'domains-end', now: 'd' });
   }
-  line({ type: 'told' });
+  line({ type: 'caught-up' });
 }
 
 /** A machine with one disk. */

@@ -8,7 +8,7 @@ import { InventoryWriter } from '../../controller/inventory/inventory-writer.ts'
 import { VolumeReader } from '../../controller/store/repositories/volumes.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { type Volume, volumeSchema } from '../../shared/conf/volume.ts';
-import type { AgentEvent } from '../../shared/protocol/agent.ts';
+import { type AgentEvent, agentEventSchema } from '../../shared/protocol/agent.ts';
 import {
   type DomainPlace,
   formatDomainPlace,
@@ -113,18 +113,18 @@ for (const kind of STORES)
     test('knows, also after a restart, which state of a pool was told', async () => {
       await using room = await openRoom(kind);
       await room.tell({ type: 'begin', pools: ['p'] }, pool('p'), ...listing('p', [volume('a')], 3));
-      assert.deepEqual((await room.writer.known(host.id)).known, { p: state(3) });
+      assert.deepEqual((await room.writer.stateKnownOf(host.id)).known, { p: state(3) });
       assert.deepEqual(
-        (await new InventoryWriter(room.store, new EventLog(room.store)).known(host.id)).known,
+        (await new InventoryWriter(room.store, new EventLog(room.store)).stateKnownOf(host.id)).known,
         {
           p: state(3),
         },
       );
       // The pool itself is told again and again; that says nothing of its volumes.
       await room.tell(pool('p'));
-      assert.deepEqual((await room.writer.known(host.id)).known, { p: state(3) });
+      assert.deepEqual((await room.writer.stateKnownOf(host.id)).known, { p: state(3) });
       await room.tell({ type: 'pool-gone', pool: 'p' });
-      assert.deepEqual((await room.writer.known(host.id)).known, {});
+      assert.deepEqual((await room.writer.stateKnownOf(host.id)).known, {});
       assert.deepEqual(await room.names(), []);
     });
 
@@ -139,10 +139,10 @@ for (const kind of STORES)
         { type: 'volumes', pool: 'p', volumes: [live], gone: [], now: state(9) },
       );
       // The link is cut here.
-      assert.deepEqual((await room.writer.known(host.id)).known, { p: state(1) });
+      assert.deepEqual((await room.writer.stateKnownOf(host.id)).known, { p: state(1) });
       await room.tell({ type: 'begin', pools: ['p'] }, ...listing('p', [a, b, live], 9));
       assert.deepEqual(await room.names(), ['a', 'b', 'live']);
-      assert.deepEqual((await room.writer.known(host.id)).known, { p: state(9) });
+      assert.deepEqual((await room.writer.stateKnownOf(host.id)).known, { p: state(9) });
     });
 
     test('tells of what differs, once, and of nothing else', async () => {
@@ -190,7 +190,7 @@ for (const kind of STORES)
       await room.told();
       await room.tell(...allDomains([domain('web', ['a', 'b']), domain('db', ['b'])], 'one'));
       assert.deepEqual(await room.told(), ['domain h libvirt web', 'domain h libvirt db']);
-      assert.equal((await room.writer.known(host.id)).domains, 'one');
+      assert.equal((await room.writer.stateKnownOf(host.id)).domains, 'one');
       const usersOfB = () => room.inventory.usersOf({ host: 'h', pool: 'p', volume: 'b' });
       assert.deepEqual((await usersOfB()).map((user) => user.domain).sort(), ['db', 'web']);
       // What is told again and is so already is no news.
@@ -205,7 +205,7 @@ for (const kind of STORES)
       await room.tell({ type: 'domains', domains: [], gone: [domain('db', [])], now: 'four' });
       assert.deepEqual(await room.told(), ['domain h libvirt db']);
       assert.deepEqual(await usersOfB(), []);
-      assert.equal((await room.writer.known(host.id)).domains, 'four');
+      assert.equal((await room.writer.stateKnownOf(host.id)).domains, 'four');
       // What is not between begin and end is not there; a listing that was cut says nothing.
       await room.tell({ type: 'domains-begin' }, { type: 'domains', domains: [domain('new', [])], gone: [] });
       await room.tell({ type: 'begin', pools: ['p'] });
@@ -222,7 +222,7 @@ for (const kind of STORES)
 
     test('lists domains a page at a time, also those of one name', async () => {
       await using room = await openRoom(kind);
-      const names = ['a', 'b/c', 'd', 'd', 'e'];
+      const names = ['a', 'b/c', 'd', 'd', 'd', 'e'];
       const all = names.map((name, index) => ({
         ...domain(name, []),
         uuid: index === 3 ? randomUUID() : undefined,
@@ -236,7 +236,57 @@ for (const kind of STORES)
         seen.push(`${next.name} ${next.origin}`);
         after = parseDomainPlace(formatDomainPlace(next));
       }
-      assert.deepEqual(seen, ['a libvirt', 'b/c libvirt', 'd libvirt', 'd proxmox', 'e libvirt']);
+      assert.deepEqual(seen, [
+        'a libvirt',
+        'b/c libvirt',
+        'd libvirt',
+        'd libvirt',
+        'd proxmox',
+        'e libvirt',
+      ]);
+    });
+
+    test('keeps domains apart that have one name, and words that look like one', async () => {
+      await using room = await openRoom(kind);
+      const [one, other] = [randomUUID(), randomUUID()];
+      const twins = [
+        { ...domain('web', ['a']), uuid: one },
+        { ...domain('web', ['b']), uuid: other },
+      ];
+      await room.tell({ type: 'begin', pools: ['p'] }, pool('p'), ...listing('p', [volume('a')], 1));
+      await room.tell(...allDomains(twins, 'one'));
+      await room.told();
+      const users = await room.inventory.usersOf({ host: 'h', pool: 'p', volume: 'a' });
+      assert.deepEqual(
+        users.map((user) => user.uuid),
+        [one],
+      );
+      await room.tell({ type: 'domains', domains: [], gone: [twins[0]!], now: 'two' });
+      assert.deepEqual(await room.told(), [`domain h libvirt web ${one}`]);
+      assert.equal(await room.inventory.domain('h', twins[0]!), undefined);
+      assert.equal((await room.inventory.domain('h', twins[1]!))?.uuid, other);
+      const alike = [
+        { ...domain('b c', []), uuid: 'a' },
+        { ...domain('c', []), uuid: 'a b' },
+      ];
+      await room.tell(...allDomains(alike, 'three'));
+      assert.equal((await room.inventory.domains({ limit: 10 })).length, 2);
+    });
+
+    test('believes no host that tells of more than any has', async () => {
+      await using room = await openRoom(kind);
+      const many = Array.from({ length: 10_050 }, (_, number) => domain(`d${number}`, []));
+      const tellAll = async (): Promise<void> => {
+        for (let from = 0; from < many.length; from += 64)
+          await room.tell({ type: 'domains', domains: many.slice(from, from + 64), gone: [] });
+      };
+      await assert.rejects(tellAll(), { code: 'stream-corrupt' });
+      assert.ok((await room.store.domains.countOf(host.id)) <= 10_000);
+      assert.equal(
+        agentEventSchema.safeParse({ type: 'domains', domains: [{ ...many[0], uuid: '' }], gone: [] })
+          .success,
+        false,
+      );
     });
 
     test('finds volumes by parts of names, users and age, in order and a page at a time', async () => {
@@ -303,6 +353,10 @@ for (const kind of STORES)
       assert.deepEqual(await names('disk'), ['vm-100000-disk', 'vm-100001-disk']);
       assert.deepEqual(await names('DISK', 'h/p/vm-111997-disk'), ['vm-111998-disk', 'vm-111999-disk']);
       assert.deepEqual(await names('11999'), ['vm-111999-disk']);
+      // Of these the walk finds few, the last at the end, or none.
+      assert.deepEqual(await names('99'), ['vm-100099-disk', 'vm-100199-disk']);
+      assert.deepEqual(await names('zz'), []);
+      assert.deepEqual(await names('99', 'h/p/vm-111990-disk'), ['vm-111991-disk', 'vm-111992-disk']);
       assert.equal((await room.inventory.pool('h', 'p')).volumeCount, 12_000);
     });
 

@@ -250,6 +250,20 @@ describe('whose rights end somewhere', () => {
     );
     const [hosts, volumes, records] = await sees();
     assert.deepEqual([hosts, volumes, records > 0], [1, true, true]);
+    // A stream that is open follows the label.
+    const heard: string[] = [];
+    const socket = new WebSocket(`${controller.url.replace('http', 'ws')}/api/v1/events`, {
+      headers: { authorization: `Bearer ${token}` },
+    });
+    socket.on('message', (text) => {
+      const event = JSON.parse(String(text)) as FleetEvent;
+      if (event.type === 'volume') heard.push(event.volume);
+    });
+    await new Promise((open) => socket.once('open', open));
+    const make = (name: string) =>
+      controller.cliOk('vol', 'create', `local/default/${name}`, '--capacity', '1M');
+    await make('heard');
+    await until('the event', async () => heard.includes('heard'));
     assert.equal((await controller.fetch('/hosts/local/pools/mine', { token })).status, 200);
     assert.equal(
       (await controller.fetch('/hosts/local/labels', { ...post({ add: ['x'] }), token })).status,
@@ -259,6 +273,13 @@ describe('whose rights end somewhere', () => {
     assert.equal(await controller.cliOk('host', 'label', 'local', 'prod-', 'rack=4'), 'host local: rack=4\n');
     assert.equal(await controller.cliOk('host', 'list', '--label', 'rack=3', '-q'), '');
     assert.deepEqual(await sees(), [0, false, 0]);
+    await make('secret');
+    await controller.cliOk('host', 'label', 'local', 'prod');
+    await make('heard-again');
+    await until('the event', async () => heard.includes('heard-again'));
+    assert.ok(!heard.includes('secret'));
+    socket.terminate();
+    await controller.cliOk('host', 'label', 'local', 'prod-');
     await controller.cliRefused('invalid-argument', 'host', 'label', 'local', '../x');
     await controller.cliRefused('invalid-argument', 'host', 'token', '@prod');
   });

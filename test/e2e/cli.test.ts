@@ -190,7 +190,8 @@ describe('the command line', () => {
 
   test('an upload over a volume says so; a download over a file needs --force', async () => {
     const [image, back] = [join(room.path, 'image'), join(room.path, 'back')];
-    assert.match(await controller.cliOk('vol', 'upload', image, 'local/default/moving'), /is replaced/);
+    await controller.cliRefused('volume-exists', 'vol', 'upload', image, 'local/default/moving');
+    assert.match(await controller.cliOk('vol', 'upload', image, 'local/default/moving', '-y'), /is replaced/);
     await controller.cliOk('vol', 'download', 'local/default/moving', back);
     await controller.cliRefused('file-exists', 'vol', 'download', 'local/default/moving', back);
     writeFileSync(back, 'other');

@@ -195,7 +195,7 @@ describe('domains as users of volumes', () => {
       `${controller.url}/api/v1/hosts/local/pools/default/volumes/web.img/data`,
     ]);
     assert.equal(JSON.parse(plain.stdout).code, 'volume-used', plain.stdout);
-    await controller.cliOk('vol', 'upload', image, 'local/default/web.img', '--allow-used');
+    await controller.cliOk('vol', 'upload', image, 'local/default/web.img', '--allow-used', '--yes');
 
     await controller.cliOk('vol', 'create', 'local/default/snap', '--capacity', '8M', '--format', 'qcow2');
     await controller.cliOk('vol', 'snapshot', 'create', 'local/default/snap', '--id', 'before');

@@ -479,13 +479,13 @@ describe('what is refused, and on record', () => {
       const junk = join(room.path, 'junk');
       for (const bytes of [Buffer.alloc(MIB), randomBytes(MIB)]) {
         writeFileSync(junk, bytes);
-        const refused = await controller.cli('vol', 'upload', junk, reference);
+        const refused = await controller.cli('vol', 'upload', junk, reference, '--yes');
         assert.match(refused.stderr, /invalid-image/);
         assert.equal(await sha256(join(pool, 'ct/root.hds')), before);
       }
       await controller.cliOk('vol', 'snapshot', 'create', reference);
       writeFileSync(junk, readFileSync(join(pool, 'ct/root.hds')));
-      const refused = await controller.cli('vol', 'upload', junk, reference);
+      const refused = await controller.cli('vol', 'upload', junk, reference, '--yes');
       assert.equal(refused.status, 4);
       assert.match(refused.stderr, /all existing snapshots will be lost/);
     });

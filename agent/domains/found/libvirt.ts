@@ -10,7 +10,7 @@ import { imagesOf } from '../images.ts';
 const DRIVERS = ['qemu', 'lxc', 'libxl'];
 const POOLS = ['etc/libvirt/storage', 'run/libvirt/storage'];
 
-/** Where a change is told of by the kernel. */
+/** Directories whose changes inotify reports. */
 export const LIBVIRT_DIRECTORIES = [
   ...POOLS,
   ...DRIVERS.flatMap((driver) => [`etc/libvirt/${driver}`, `run/libvirt/${driver}`]),

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { Domain } from '../../../shared/protocol/domains.ts';
 import { readConfiguration, readConfigurations } from '../configurations.ts';
 
-/** Where a change is told of by the kernel. */
+/** Directories whose changes inotify reports. */
 export const OPENVZ_DIRECTORIES = ['etc/vz/conf'];
 
 /** The value of a shell assignment, with the number of the container put in. */

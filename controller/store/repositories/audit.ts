@@ -1,7 +1,7 @@
-import type { Kysely } from 'kysely';
+import type { Expression, ExpressionBuilder, Kysely, SqlBool } from 'kysely';
 import type { AuditCheckpoint, AuditRecord } from '../../../shared/protocol/api.ts';
 import type { Database } from '../schema.ts';
-import { placeInScopes } from '../scopes.ts';
+import { hostOfPlace, placeInScopes } from '../scopes.ts';
 
 /** Which records are asked for. */
 export interface AuditFilter {
@@ -15,6 +15,20 @@ export interface AuditFilter {
   scopes?: readonly string[];
 }
 
+/** So many are looked at before others get a turn. */
+const WALKED = 20_000;
+
+/** Of what is in the scopes. A domain is named as a pool is, and is the host's. */
+function inPartOf(eb: ExpressionBuilder<Database, 'audit'>, scopes: readonly string[]): Expression<SqlBool> {
+  const [ofPools, ofHosts] = [true, false].map((isPool) =>
+    scopes.filter((scope) => scope.includes('/') === isPool),
+  );
+  return eb.or([
+    placeInScopes(eb, ofHosts!, 'target'),
+    eb.and([placeInScopes(eb, ofPools!, 'target'), eb('action', 'not like', 'domain.%')]),
+  ]);
+}
+
 export class AuditReader {
   protected readonly db: Kysely<Database>;
 
@@ -22,36 +36,35 @@ export class AuditReader {
     this.db = db;
   }
 
-  /** Records that pass the filter, in order. */
-  async list(
-    limit: number,
-    { after, since, actor, host, scopes = [] }: AuditFilter = {},
-  ): Promise<AuditRecord[]> {
-    let query = this.db.selectFrom('audit').selectAll().limit(limit);
+  /** Records that pass the filter, in order: those after a number, or the newest. */
+  async list(limit: number, { scopes = [], ...filter }: AuditFilter = {}): Promise<AuditRecord[]> {
+    const query = this.#matching(filter);
+    if (filter.after !== undefined) {
+      const after = query.where('seq', '>', filter.after).orderBy('seq').limit(limit);
+      return (scopes.length > 0 ? after.where((eb) => inPartOf(eb, scopes)) : after).execute();
+    }
+    const newest = query.orderBy('seq', 'desc');
+    if (scopes.length === 0) return (await newest.limit(limit).execute()).reverse();
+    // A part of the fleet may have few of very many records: others get a turn while they are looked for.
+    const found: AuditRecord[] = [];
+    for (let end = (await this.last())?.seq ?? 0; end > 0 && found.length < limit; end -= WALKED) {
+      const part = newest.where('seq', '<=', end).where('seq', '>', end - WALKED);
+      const rows = await part
+        .where((eb) => inPartOf(eb, scopes))
+        .limit(limit - found.length)
+        .execute();
+      found.push(...rows);
+      await new Promise(setImmediate);
+    }
+    return found.reverse();
+  }
+
+  #matching({ since, actor, host }: AuditFilter) {
+    let query = this.db.selectFrom('audit').selectAll();
     if (since !== undefined) query = query.where('at', '>=', since);
     if (actor !== undefined) query = query.where('actor', '=', actor);
-    if (host !== undefined) query = query.where((eb) => placeInScopes(eb, [host], 'target'));
-    if (scopes.length > 0)
-      query = query.where((eb) =>
-        eb.or([
-          placeInScopes(
-            eb,
-            scopes.filter((scope) => !scope.includes('/')),
-            'target',
-          ),
-          // A domain is named as a pool is, and is the host's.
-          eb.and([
-            placeInScopes(
-              eb,
-              scopes.filter((scope) => scope.includes('/')),
-              'target',
-            ),
-            eb('action', 'not like', 'domain.%'),
-          ]),
-        ]),
-      );
-    if (after !== undefined) return query.where('seq', '>', after).orderBy('seq').execute();
-    return (await query.orderBy('seq', 'desc').execute()).reverse();
+    if (host !== undefined) query = query.where(hostOfPlace('target'), '=', host);
+    return query;
   }
 
   async last(): Promise<Pick<AuditRecord, 'seq' | 'hash'> | undefined> {

@@ -2,11 +2,12 @@ import type { Kysely } from 'kysely';
 import type { FleetDomain } from '../../../shared/protocol/api.ts';
 import type { DomainKey, DomainPlace, HostDomain, VolumeUser } from '../../../shared/protocol/domains.ts';
 import type { Database, DomainRow } from '../schema.ts';
+import { inScopes } from '../scopes.ts';
 
 export interface DomainFilter {
   host?: string;
-  /** Only of these hosts, where there are any. */
-  hosts?: readonly string[];
+  /** `HOST` or `@LABEL`. */
+  scopes?: readonly string[];
   name?: string;
   origin?: HostDomain['origin'];
   /** At most this many, those after `after`. */
@@ -31,10 +32,10 @@ export class DomainReader {
   }
 
   /** By host and name. */
-  async list({ host, hosts = [], name, origin, limit, after }: DomainFilter): Promise<FleetDomain[]> {
+  async list({ host, scopes = [], name, origin, limit, after }: DomainFilter): Promise<FleetDomain[]> {
     let query = this.db.selectFrom('domains').select(['host', 'details']);
     if (host !== undefined) query = query.where('host', '=', host);
-    if (hosts.length > 0) query = query.where('host', 'in', hosts);
+    if (scopes.length > 0) query = query.where((eb) => inScopes(eb, scopes, { host: 'domains.host' }));
     if (name !== undefined) query = query.where('name', '=', name);
     if (origin !== undefined) query = query.where('origin', '=', origin);
     if (after !== undefined) {
@@ -57,9 +58,32 @@ export class DomainReader {
     return rows.map(domainOf);
   }
 
-  async find(host: string, origin: HostDomain['origin'], name: string): Promise<FleetDomain | undefined> {
-    const [found] = await this.list({ host, origin, name, limit: 1 });
+  /** The one of this name and UUID; of those without one, the one of this name. */
+  async find(host: string, { origin, name, uuid = '' }: DomainKey): Promise<FleetDomain | undefined> {
+    const row = await this.db
+      .selectFrom('domains')
+      .select(['host', 'details'])
+      .where('host', '=', host)
+      .where('name', '=', name)
+      .where('origin', '=', origin)
+      .where('uuid', '=', uuid)
+      .executeTakeFirst();
+    return row && domainOf(row);
+  }
+
+  /** The one of this name that was defined in Stowage. */
+  async findOwn(host: string, name: string): Promise<FleetDomain | undefined> {
+    const [found] = await this.list({ host, name, origin: 'stowage', limit: 1 });
     return found;
+  }
+
+  async countOf(hostId: string): Promise<number> {
+    const { count } = await this.db
+      .selectFrom('domains')
+      .select(({ fn }) => fn.countAll().as('count'))
+      .where('host_id', '=', hostId)
+      .executeTakeFirstOrThrow();
+    return Number(count);
   }
 
   /** Who uses a volume, as its host last told. */
@@ -81,10 +105,10 @@ export class DomainReader {
       .execute();
     return rows
       .map(domainOf)
-      .flatMap(({ name: domain, origin, state, uses = [] }) =>
+      .flatMap(({ name: domain, uuid, origin, state, uses = [] }) =>
         uses
           .filter((use) => use.pool === pool && use.volume === volume)
-          .map(({ target, role, through }) => ({ domain, origin, state, target, role, through })),
+          .map(({ target, role, through }) => ({ domain, uuid, origin, state, target, role, through })),
       );
   }
 
@@ -120,7 +144,7 @@ export class DomainWriter extends DomainReader {
         const { origin, name, uuid = '', state } = domain;
         const details = JSON.stringify(domain);
         return [
-          `${origin} ${uuid} ${name}`,
+          JSON.stringify([origin, uuid, name]),
           { host_id: id, host, origin, name, uuid, state, details, domain },
         ];
       }),
@@ -139,7 +163,7 @@ export class DomainWriter extends DomainReader {
       .execute();
     for (const key of changed) {
       await this.#removeUses(id, key);
-      const { uses } = rows.get(`${key.origin} ${key.uuid} ${key.name}`)!.domain;
+      const { uses } = rows.get(JSON.stringify([key.origin, key.uuid, key.name]))!.domain;
       const places = new Map(uses.map(({ pool, volume }) => [`${pool}/${volume}`, { pool, volume }]));
       const { name: domain, origin, uuid } = key;
       const all = [...places.values()].map((place) => ({

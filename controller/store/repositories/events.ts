@@ -7,7 +7,7 @@ export type Change =
   | { type: 'host'; host: string }
   | { type: 'pool'; host: string; pool: string }
   | { type: 'volume'; host: string; pool: string; volume: string }
-  | { type: 'domain'; host: string; origin: Domain['origin']; domain: string }
+  | { type: 'domain'; host: string; origin: Domain['origin']; domain: string; uuid?: string }
   | { type: 'job'; job: number };
 
 export type NumberedChange = Change & { seq: number };
@@ -28,7 +28,7 @@ function nameOf(change: Change): string | null {
   }
 }
 
-function changeOf({ seq, type, host, pool, origin, name }: EventRow): NumberedChange {
+function changeOf({ seq, type, host, pool, origin, name, uuid }: EventRow): NumberedChange {
   switch (type) {
     case 'host':
       return { seq, type, host: host! };
@@ -37,7 +37,7 @@ function changeOf({ seq, type, host, pool, origin, name }: EventRow): NumberedCh
     case 'volume':
       return { seq, type, host: host!, pool: pool!, volume: name! };
     case 'domain':
-      return { seq, type, host: host!, origin: origin!, domain: name! };
+      return { seq, type, host: host!, origin: origin!, domain: name!, uuid: uuid ?? undefined };
     case 'job':
       return { seq, type, job: Number(name) };
   }
@@ -82,6 +82,7 @@ export class EventWriter extends EventReader {
       host: 'host' in change ? change.host : null,
       pool: 'pool' in change ? change.pool : null,
       origin: change.type === 'domain' ? change.origin : null,
+      uuid: change.type === 'domain' ? (change.uuid ?? null) : null,
       name: nameOf(change),
     }));
     for (let from = 0; from < rows.length; from += ROWS)

@@ -68,10 +68,9 @@ export class HostReader {
     return { byState: Object.fromEntries(rows.map(({ state, count }) => [state, Number(count)])) };
   }
 
-  /** The names of the hosts that have a label. */
-  async withLabel(label: string): Promise<string[]> {
-    const rows = await this.db.selectFrom('host_labels').select('host').where('label', '=', label).execute();
-    return rows.map(({ host }) => host);
+  /** Which host, by its name, has which label. */
+  labels(): Promise<{ host: string; label: string }[]> {
+    return this.db.selectFrom('host_labels').select(['host', 'label']).execute();
   }
 
   async byName(name: string): Promise<HostRecord | undefined> {

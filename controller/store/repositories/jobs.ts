@@ -1,6 +1,5 @@
 import type { Expression, ExpressionBuilder, Kysely, SqlBool } from 'kysely';
 import {
-  ENDED_STATES,
   type FleetTotals,
   type Job,
   type JobDetails,
@@ -18,6 +17,8 @@ export interface JobRecord extends Job {
   /** The controller that works on it. */
   owner?: string;
 }
+
+const OPEN_STATES: readonly JobState[] = ['queued', 'running', 'waiting', 'paused'];
 
 export interface NewJob {
   kind: string;
@@ -127,7 +128,7 @@ export class JobReader {
 
   /** How many that have not ended there are in each state. */
   async totals(scopes: readonly string[]): Promise<FleetTotals['jobs']> {
-    let query = this.db.selectFrom('jobs').where('state', 'not in', ENDED_STATES);
+    let query = this.db.selectFrom('jobs').where('state', 'in', OPEN_STATES);
     if (scopes.length > 0) query = query.where((eb) => jobInScopes(eb, scopes));
     const rows = await query
       .select(({ fn }) => ['state', fn.countAll().as('count')])

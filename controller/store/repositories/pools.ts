@@ -115,14 +115,15 @@ export class PoolReader {
     return rows.map(({ name }) => name);
   }
 
-  async isKnown(hostId: string, name: string): Promise<boolean> {
+  /** How many volumes a pool is known to have; undefined for a pool that is not known. */
+  async volumeCount(hostId: string, name: string): Promise<number | undefined> {
     const found = await this.db
       .selectFrom('pools')
-      .select('name')
+      .select('volume_count')
       .where('host_id', '=', hostId)
       .where('name', '=', name)
       .executeTakeFirst();
-    return found !== undefined;
+    return found?.volume_count;
   }
 
   /** Whether a pool is known exactly so. */

@@ -31,10 +31,18 @@ const volumeOf = ({ host, pool, details }: Pick<VolumeRow, 'host' | 'pool' | 'de
   ...(JSON.parse(details) as Volume),
 });
 
+/** A name may have slashes in it: agents are believed much. */
+function placeOf(text: string): { host: string; pool: string; name: string } {
+  const [host = '', pool = '', ...name] = text.split('/');
+  return { host, pool, name: name.join('/') };
+}
+
 /** Most names of one statement. */
 const NAMES = 500;
-/** So many are sorted for one page; where more match, the page is found by walking in the order of places. */
+/** So many are sorted for one page. */
 const FEW = 5000;
+/** So many are looked at before others get a turn. */
+const WALKED = 10_000;
 
 type Places = AliasableExpression<{ host: string; pool: string; name: string }>;
 
@@ -53,29 +61,81 @@ export class VolumeReader {
   }
 
   /**
-   * By host, pool and name; a page is found by its key, so that the last costs what the first does. Of several conditions
-   * that may leave few, the first that does leads to the volumes.
+   * By host, pool and name; a page is found by its key, so that the last costs what the first does. If a condition matches
+   * at most {@link FEW} volumes, the query starts from those; else it walks in the order of places, {@link WALKED} at a
+   * time, so that a condition that hardly any volume meets holds up nobody.
    */
   async list(filter: VolumeFilter): Promise<FleetVolume[]> {
     const selections = this.#selections(filter);
-    let query = this.#matching(filter);
-    for (const { matches } of selections) query = query.where(matches);
-    const places = await this.#few(selections);
-    // Whoever leads gives the order: the places that were found, or the index of all.
-    const found = places?.as('found');
-    const ordered = found
-      ? query
-          .innerJoin(found, (join) =>
-            join
-              .onRef('found.host', '=', 'volumes.host')
-              .onRef('found.pool', '=', 'volumes.pool')
-              .onRef('found.name', '=', 'volumes.name'),
-          )
-          .orderBy('found.host')
-          .orderBy('found.pool')
-          .orderBy('found.name')
-      : query.orderBy('volumes.host').orderBy('volumes.pool').orderBy('volumes.name');
-    return (await ordered.limit(filter.limit).execute()).map(volumeOf);
+    const matches = selections.map((selection) => selection.matches);
+    const few = await this.#few(selections);
+    if (few) return this.#listFrom(few, filter, matches);
+    if (selections.length === 0) return this.#listInOrder(filter, filter.limit, matches);
+    const found: FleetVolume[] = [];
+    for (let after = filter.after; found.length < filter.limit; ) {
+      const part = { ...filter, after };
+      const end = await this.#placeBehind(part);
+      found.push(...(await this.#listInOrder(part, filter.limit - found.length, matches, end)));
+      if (end === undefined) break;
+      after = end;
+      await new Promise(setImmediate);
+    }
+    return found;
+  }
+
+  async #listFrom(few: Places, filter: VolumeFilter, matches: Expression<SqlBool>[]): Promise<FleetVolume[]> {
+    let query = this.#matching(filter).select(['volumes.host', 'volumes.pool', 'volumes.details']);
+    for (const isMatch of matches) query = query.where(isMatch);
+    const rows = await query
+      .innerJoin(few.as('found'), (join) =>
+        join
+          .onRef('found.host', '=', 'volumes.host')
+          .onRef('found.pool', '=', 'volumes.pool')
+          .onRef('found.name', '=', 'volumes.name'),
+      )
+      .orderBy('found.host')
+      .orderBy('found.pool')
+      .orderBy('found.name')
+      .limit(filter.limit)
+      .execute();
+    return rows.map(volumeOf);
+  }
+
+  /** Up to and with the place `end`. */
+  async #listInOrder(
+    filter: VolumeFilter,
+    limit: number,
+    matches: Expression<SqlBool>[],
+    end?: string,
+  ): Promise<FleetVolume[]> {
+    let query = this.#matching(filter).select(['volumes.host', 'volumes.pool', 'volumes.details']);
+    for (const isMatch of matches) query = query.where(isMatch);
+    if (end !== undefined) {
+      const { host, pool, name } = placeOf(end);
+      query = query.where(({ eb, refTuple, tuple }) =>
+        eb(refTuple('volumes.host', 'volumes.pool', 'volumes.name'), '<=', tuple(host, pool, name)),
+      );
+    }
+    const rows = await query
+      .orderBy('volumes.host')
+      .orderBy('volumes.pool')
+      .orderBy('volumes.name')
+      .limit(limit)
+      .execute();
+    return rows.map(volumeOf);
+  }
+
+  /** The place of the last of the next {@link WALKED} volumes; undefined where there are not so many. */
+  async #placeBehind(filter: VolumeFilter): Promise<string | undefined> {
+    const row = await this.#matching(filter)
+      .select(['volumes.host', 'volumes.pool', 'volumes.name'])
+      .orderBy('volumes.host')
+      .orderBy('volumes.pool')
+      .orderBy('volumes.name')
+      .limit(1)
+      .offset(WALKED - 1)
+      .executeTakeFirst();
+    return row && `${row.host}/${row.pool}/${row.name}`;
   }
 
   #selections({ search, user, modifiedBefore, modifiedAfter }: VolumeFilter): Selection[] {
@@ -97,11 +157,15 @@ export class VolumeReader {
           (search.length < SHORTEST_PART ? volumes : volumesWithPart(db, search)).limit(most),
       });
     for (const isOfAge of [
-      modifiedBefore === undefined ? undefined : sql<SqlBool>`volumes.modified_at < ${modifiedBefore}`,
-      modifiedAfter === undefined ? undefined : sql<SqlBool>`volumes.modified_at > ${modifiedAfter}`,
+      modifiedBefore === undefined ? undefined : sql`< ${modifiedBefore}`,
+      modifiedAfter === undefined ? undefined : sql`> ${modifiedAfter}`,
     ])
       if (isOfAge)
-        selections.push({ matches: isOfAge, places: (most) => volumes.where(isOfAge).limit(most) });
+        selections.push({
+          // The sign keeps a query in the order of places from using the index of ages, and then sorting.
+          matches: sql<SqlBool>`+volumes.modified_at ${isOfAge}`,
+          places: (most) => volumes.where(sql<SqlBool>`volumes.modified_at ${isOfAge}`).limit(most),
+        });
     return selections;
   }
 
@@ -118,7 +182,7 @@ export class VolumeReader {
   }
 
   #matching(filter: VolumeFilter) {
-    let query = this.db.selectFrom('volumes').select(['volumes.host', 'volumes.pool', 'volumes.details']);
+    let query = this.db.selectFrom('volumes');
     if (filter.host !== undefined) query = query.where('volumes.host', '=', filter.host);
     if (filter.pool !== undefined) query = query.where('volumes.pool', '=', filter.pool);
     if (filter.name !== undefined) query = query.where('volumes.name', '=', filter.name);
@@ -128,7 +192,7 @@ export class VolumeReader {
     if (scopes.length > 0)
       query = query.where((eb) => inScopes(eb, scopes, { host: 'volumes.host', pool: 'volumes.pool' }));
     if (filter.after !== undefined) {
-      const [host = '', pool = '', name = ''] = filter.after.split('/');
+      const { host, pool, name } = placeOf(filter.after);
       // Only what is not given can differ: so the index leads to the place.
       const isIn = filter.host === undefined || filter.host === host;
       if (isIn && filter.host !== undefined && filter.pool === pool)
@@ -217,13 +281,7 @@ export class VolumeWriter extends VolumeReader {
             modified_at: ref('excluded.modified_at'),
             details: ref('excluded.details'),
           }))
-          .where(({ eb, or, ref }) =>
-            or([
-              eb('volumes.details', 'is distinct from', ref('excluded.details')),
-              // Stores of an earlier version do not have it.
-              eb('volumes.modified_at', 'is distinct from', ref('excluded.modified_at')),
-            ]),
-          ),
+          .whereRef('volumes.details', 'is distinct from', 'excluded.details'),
       )
       .returning('volumes.name')
       .execute();
