@@ -1,7 +1,6 @@
-import { StowageError } from '../../shared/util/errors.ts';
 import { isZero } from '../host/files.ts';
 import type { Image } from '../images/image.ts';
-import type { ImageFormat } from './format.ts';
+import { type ImageFormat, refuseShrink } from './format.ts';
 
 const STEP = 1 << 20;
 
@@ -17,11 +16,7 @@ export const raw: ImageFormat = {
   },
 
   async resize(image, capacityBytes, shrink) {
-    if (capacityBytes < image.sizeBytes && !shrink)
-      throw new StowageError(
-        'shrink-refused',
-        `the volume has ${image.sizeBytes} bytes; a capacity of ${capacityBytes} would cut its content off, which must be asked for`,
-      );
+    refuseShrink(image.sizeBytes, capacityBytes, shrink);
     await image.setSize?.(capacityBytes);
     await image.flush();
   },

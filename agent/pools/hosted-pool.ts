@@ -210,6 +210,7 @@ export class HostedPool {
     throw new StowageError('pool-inactive', `pool '${name}' is not started`);
   }
 
+  /** Throws `pool-active`. */
   requireInactive(): void {
     if (this.#state === 'inactive') return;
     throw new StowageError('pool-active', `pool '${this.definition.name}' is ${this.#state}; stop it first`);

@@ -14,6 +14,7 @@ import { HostedPool, pagesOf, within } from './hosted-pool.ts';
 import { OpenPool } from './open-pool.ts';
 import type { PoolOperations } from './operations.ts';
 import { RemotePool } from './remote-pool.ts';
+import { refuseSystemDirectory } from './system-directories.ts';
 
 /** Longest that something which concerns all pools waits for one of them. */
 const PATIENCE_MS = 3_000;
@@ -317,8 +318,10 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
           'pool-exists',
           `operation failed: pool '${other.name}' is already defined with uuid ${uuid}`,
         );
-    if (backend.traits.target === 'exclusive' && target.path !== undefined)
+    if (backend.traits.target === 'exclusive' && target.path !== undefined) {
+      refuseSystemDirectory(target.path);
       this.#refuseSharedTarget(target.path, name);
+    }
   }
 
   #refuseSharedTarget(path: string, own: string): void {

@@ -19,8 +19,10 @@ const POLL_MS = 2000;
 const about = ({ source, target }: Job): string => (source === undefined ? target : `${source} -> ${target}`);
 
 /** Of a queued job how many come before it. */
-const stateOf = ({ state, queuePosition }: Job): string =>
-  queuePosition === undefined ? state : `${state}, ${queuePosition} before it`;
+function stateOf({ state, queuePosition, waitsFor }: Job): string {
+  if (waitsFor !== undefined) return `${state}, waits for host ${waitsFor}, which is away`;
+  return queuePosition === undefined ? state : `${state}, ${queuePosition} before it`;
+}
 
 const percent = (job: Job): string =>
   job.totalBytes > 0 ? `${Math.floor((job.doneBytes / job.totalBytes) * 100)} %` : '';

@@ -333,7 +333,11 @@ export class Fleet {
     await this.#events.write(async ({ hosts, leases }) => {
       // In the transaction that removes it: nothing is begun there in between.
       const held = await leases.firstBelow(name);
-      if (held) throw new StowageError('volume-in-use', `volume '${held.volume}' is in use: ${held.holder}`);
+      if (held)
+        throw new StowageError(
+          'volume-in-use',
+          `the host is needed: volume '${held.volume}' is in use by ${held.holder}`,
+        );
       await hosts.remove(id);
       return [{ type: 'host', host: name }];
     });

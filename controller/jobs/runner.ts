@@ -190,7 +190,9 @@ export class JobRunner {
 
   async #public(job: JobRecord): Promise<Job> {
     if (job.state !== 'queued') return publicJob(job);
-    return { ...publicJob(job), queuePosition: await this.#parts.store.jobs.ahead(job, LAST_PLACE) };
+    const { jobs } = this.#parts.store;
+    const waitsFor = await jobs.hostAway(job);
+    return { ...publicJob(job), queuePosition: await jobs.ahead(job, LAST_PLACE), waitsFor };
   }
 
   async #record(id: number): Promise<JobRecord> {

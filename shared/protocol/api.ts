@@ -157,6 +157,8 @@ export const jobSchema = z.object({
   endedAt: z.number().optional(),
   /** How many jobs come before it, for one that is queued; 1000 for more. */
   queuePosition: z.number().int().optional(),
+  /** The host that is away and without which it cannot run, for one that is queued. */
+  waitsFor: nameSchema.optional(),
 });
 export type Job = z.infer<typeof jobSchema>;
 

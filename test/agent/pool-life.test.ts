@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, renameSync, rmdirSync } from 'node:fs';
+import { mkdirSync, renameSync, rmdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { AgentEvent } from '../../shared/protocol/agent.ts';
@@ -36,6 +36,20 @@ const volume = (name: string) => ({
 });
 
 describe('the life of a pool', () => {
+  test('a directory of the system is no pool, by whatever name; one below a place for data is', async () => {
+    await using room = scratch();
+    await using host = await poolsIn(join(room.path, 'state'));
+    const etc = join(room.path, 'link-to-etc');
+    symlinkSync('/etc', etc);
+    for (const path of ['/etc', '/etc/pool', '/usr/bin', '/dev', '/var', etc])
+      await assert.rejects(host.pools.define(definition({ type: 'dir', target: { path } })), {
+        code: 'invalid-argument',
+      });
+    const path = '/usr/local/stowage-test-that-is-not-there';
+    await host.pools.define(definition({ type: 'dir', target: { path } }));
+    await host.pools.undefine('p');
+  });
+
   test('storage that was away and is back shows its volumes, and tells only what differs', async () => {
     await using room = scratch();
     await using host = await poolsIn(join(room.path, 'state'));

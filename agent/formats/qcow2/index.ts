@@ -7,7 +7,7 @@ import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { type RunOptions, run, runOk, UNTRUSTED } from '../../host/run.ts';
 import type { Image } from '../../images/image.ts';
-import type { ImageFormat, OpenBacking } from '../format.ts';
+import { type ImageFormat, type OpenBacking, refuseShrink } from '../format.ts';
 import { Qcow2Content } from './content.ts';
 import {
   factsOf,
@@ -127,11 +127,7 @@ export const qcow2: ImageFormat = {
 
   async resize(image, capacityBytes, shrink, signal) {
     const header = await readQcow2Header(image);
-    if (capacityBytes < header.capacityBytes && !shrink)
-      throw new StowageError(
-        'shrink-refused',
-        `the volume has ${header.capacityBytes} bytes; a capacity of ${capacityBytes} would cut its content off, which must be asked for`,
-      );
+    refuseShrink(header.capacityBytes, capacityBytes, shrink);
     const args = (name: string) => [...(shrink ? ['--shrink'] : []), '-q', name, String(capacityBytes)];
     await qemuImg(image, 'resize', args, { signal });
   },

@@ -17,6 +17,7 @@ import type {
   Stage,
   StageSpec,
 } from '../../backends/backend.ts';
+import { refuseShrink } from '../../formats/format.ts';
 import { overwrite, type WipeAlgorithm } from '../../formats/wipe.ts';
 import { writeMark } from '../../host/devices.ts';
 import { exists, setPermissions, statIfExists } from '../../host/files.ts';
@@ -211,11 +212,7 @@ export class BlockPool implements PoolDriver {
       using scratch = this.#hidden.scratch();
       return await this.#storage.grow(device, capacityBytes, scratch.name, signal);
     }
-    if (!shrink)
-      throw new StowageError(
-        'shrink-refused',
-        `the volume has ${device.sizeBytes} bytes; a capacity of ${capacityBytes} would cut its content off, which must be asked for`,
-      );
+    refuseShrink(device.sizeBytes, capacityBytes, shrink);
     refuseLoss(device);
     await this.#storage.shrink(device, capacityBytes);
   }

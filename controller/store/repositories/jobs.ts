@@ -218,15 +218,21 @@ export class JobReader {
     return ahead;
   }
 
-  /** Whether a job may run now: all its hosts are there, and none has `perHost` jobs before it. */
-  async turn(job: Pick<JobRecord, 'id' | 'source' | 'target'>, perHost: number): Promise<Turn> {
+  /** A host of the job that is away. */
+  async hostAway(job: Pick<JobRecord, 'source' | 'target'>): Promise<string | undefined> {
     const away = await this.db
       .selectFrom('hosts')
       .select('name')
       .where('name', 'in', [...hostsOf(job)])
       .where('state', '!=', 'reachable')
       .executeTakeFirst();
-    if (away) return { has: false, away: away.name };
+    return away?.name;
+  }
+
+  /** Whether a job may run now: all its hosts are there, and none has `perHost` jobs before it. */
+  async turn(job: Pick<JobRecord, 'id' | 'source' | 'target'>, perHost: number): Promise<Turn> {
+    const away = await this.hostAway(job);
+    if (away !== undefined) return { has: false, away };
     return { has: (await this.ahead(job, perHost)) < perHost };
   }
 
