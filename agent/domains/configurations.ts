@@ -14,8 +14,9 @@ export function unlessAbsent(error: NodeJS.ErrnoException): undefined {
 }
 
 /** The text of a file; undefined where there is none. */
-export function readConfiguration(path: string): Promise<string | undefined> {
-  return readFile(path, 'utf8').catch(unlessAbsent);
+export async function readConfiguration(path: string): Promise<string | undefined> {
+  // What no path and no database can hold is no part of a name.
+  return (await readFile(path, 'utf8').catch(unlessAbsent))?.replaceAll('\0', '\ufffd');
 }
 
 /** The files of a directory that end so; none where there is no directory. */

@@ -11,6 +11,8 @@ import type { HostDomains } from './host-domains.ts';
 const SETTLE_MS = 200;
 /** What no watch tells of, such as a guest of another node, is seen by then. */
 const POLL_MS = 15_000;
+/** Domains with very many disks share a line with few others. */
+const LINE_CHARACTERS = 1 << 20;
 /** Looking takes at most this part of the time. */
 const SHARE = 0.05;
 
@@ -20,10 +22,24 @@ const isHidden = ({ name, unreadable }: HostDomain): boolean => name === '?' && 
 
 const keyText = (domain: DomainKey): string => JSON.stringify(keyOf(domain));
 
-function pages<T>(all: readonly T[]): T[][] {
-  const found: T[][] = [];
-  for (let start = 0; start < all.length; start += MOST_DOMAINS_A_LINE)
-    found.push(all.slice(start, start + MOST_DOMAINS_A_LINE));
+interface Seen {
+  domain: HostDomain;
+  /** Its JSON. */
+  text: string;
+}
+
+/** As many a line as a reader takes. */
+function pages(all: readonly Seen[]): Seen[][] {
+  const found: Seen[][] = [];
+  let characters = Infinity;
+  for (const seen of all) {
+    const page = found.at(-1);
+    if (!page || page.length === MOST_DOMAINS_A_LINE || characters + seen.text.length > LINE_CHARACTERS) {
+      found.push([seen]);
+      characters = 0;
+    } else page.push(seen);
+    characters += seen.text.length;
+  }
   return found;
 }
 
@@ -34,7 +50,7 @@ function pages<T>(all: readonly T[]): T[][] {
 export class DomainWatch extends EventEmitter<{ event: [AgentEvent] }> {
   readonly #domains: HostDomains;
   /** As they were seen last, with their JSON. */
-  #seen = new Map<string, { domain: HostDomain; text: string }>();
+  #seen = new Map<string, Seen>();
   #digest = '';
   readonly #watchers = new Map<string, FSWatcher>();
   readonly #poll: Timer;
@@ -107,10 +123,10 @@ export class DomainWatch extends EventEmitter<{ event: [AgentEvent] }> {
       this.#isSeen = true;
       return this.#first.resolve();
     }
-    for (const page of pages(gone))
-      this.emit('event', { type: 'domains', domains: [], gone: page.map(([, { domain }]) => keyOf(domain)) });
-    for (const page of pages(changed))
-      this.emit('event', { type: 'domains', domains: page.map(([, { domain }]) => domain), gone: [] });
+    for (const page of pages(gone.map(([, entry]) => entry)))
+      this.emit('event', { type: 'domains', domains: [], gone: page.map(({ domain }) => keyOf(domain)) });
+    for (const page of pages(changed.map(([, entry]) => entry)))
+      this.emit('event', { type: 'domains', domains: page.map(({ domain }) => domain), gone: [] });
     this.emit('event', { type: 'domains', domains: [], gone: [], now: this.#digest });
   }
 
@@ -123,8 +139,8 @@ export class DomainWatch extends EventEmitter<{ event: [AgentEvent] }> {
   *snapshot(known: string | undefined): Generator<AgentEvent> {
     if (known === this.#digest) return;
     yield { type: 'domains-begin' };
-    for (const keys of pages([...this.#seen.keys()])) {
-      const domains = keys.flatMap((key) => this.#seen.get(key)?.domain ?? []);
+    for (const page of pages([...this.#seen.values()])) {
+      const domains = page.flatMap(({ domain }) => this.#seen.get(keyText(domain))?.domain ?? []);
       yield { type: 'domains', domains, gone: [] };
     }
     yield { type: 'domains-end', now: this.#digest };

@@ -4,7 +4,7 @@ import { StowageError } from '../../shared/util/errors.ts';
 
 /** A document that an agent answers is never larger, nor is one of its lines. */
 const MOST_BYTES = 32 << 20;
-const MOST_LINE_CHARACTERS = 16 << 20;
+const MOST_LINE_CHARACTERS = 4 << 20;
 /** A line that an answer begins with comes within this time. */
 const FIRST_LINE_MS = 60_000;
 /** A document that was begun is ended within this time. */
@@ -48,7 +48,9 @@ export function parseJson(text: string): unknown {
  * that is too long or no JSON.
  */
 export async function* readLines(stream: IncomingMessage, silenceMs?: number): AsyncGenerator<unknown> {
-  let rest = '';
+  // What has come of a line that has not ended, in pieces: a line that comes byte by byte is not put together each time.
+  let pieces: string[] = [];
+  let length = 0;
   let timer: Timer | undefined;
   const watch = (): void => {
     timer?.stop();
@@ -62,11 +64,18 @@ export async function* readLines(stream: IncomingMessage, silenceMs?: number): A
     stream.setEncoding('utf8');
     for await (const text of stream as AsyncIterable<string>) {
       watch();
-      const lines = (rest + text).split('\n');
-      rest = lines.pop()!;
-      if (rest.length > MOST_LINE_CHARACTERS) throw lies('a line that does not end');
+      length += text.length;
+      pieces.push(text);
+      if (!text.includes('\n')) {
+        if (length > MOST_LINE_CHARACTERS) throw lies('a line that does not end');
+        continue;
+      }
+      const lines = pieces.join('').split('\n');
+      pieces = [lines.pop()!];
+      length = pieces[0]!.length;
       for (const line of lines) {
         if (line === '') continue;
+        if (line.length > MOST_LINE_CHARACTERS) throw lies('a line that is too long');
         const value = parseJson(line);
         if (value === undefined) throw lies('a line that is no JSON');
         yield value;

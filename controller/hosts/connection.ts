@@ -175,6 +175,8 @@ export class HostConnection {
         const event = agentEventSchema.parse(line);
         if (event.type === 'caught-up') turn.end();
         else if (event.type !== 'alive') await this.#events.onEvent(event);
+        // However much a host tells, others have their turn after each line.
+        await new Promise(setImmediate);
       }
     } catch (error) {
       throw ended.signal.aborted ? ended.signal.reason : error;

@@ -51,6 +51,7 @@ export function formatDomainPlace({ host, name, origin, uuid = '' }: DomainPlace
 export function parseDomainPlace(text: string): DomainPlace | undefined {
   try {
     const [host = '', name = '', origin, uuid = ''] = text.split('/').map(decodeURIComponent);
+    if (text.includes('%00')) return undefined;
     return { host, ...domainKeySchema.parse({ name, origin, uuid: uuid || undefined }) };
   } catch {
     return undefined;

@@ -37,6 +37,12 @@ function wordsOf(issue: Issue): string | undefined {
   }
 }
 
+function hasNul(value: unknown): boolean {
+  if (typeof value === 'string') return value.includes('\0');
+  if (typeof value !== 'object' || value === null) return false;
+  return Object.entries(value).some(([name, each]) => hasNul(name) || hasNul(each));
+}
+
 function oneOf(values: readonly unknown[]): string {
   const all = values.map(String);
   return all.length === 1 ? all[0]! : `${all.slice(0, -1).join(', ')} or ${all.at(-1)}`;
@@ -51,6 +57,8 @@ export function parseInput<S extends z.ZodType>(
   input: unknown,
   code: 'invalid-argument' | 'stream-corrupt' = 'invalid-argument',
 ): z.output<S> {
+  // No name can have it, and PostgreSQL no text.
+  if (hasNul(input)) throw new StowageError(code, 'a text holds the character NUL');
   const { data, error } = schema.safeParse(input, { error: wordsOf });
   if (!error) return data;
   const sentences = error.issues.slice(0, 5).map(({ path, message }) => {

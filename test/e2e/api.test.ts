@@ -233,6 +233,16 @@ describe('whose rights end somewhere', () => {
     assert.ok((await list<{ id: number }>('/jobs')).every((job) => job.id !== id));
   });
 
+  test('a text that no store can hold is refused', async () => {
+    for (const path of [
+      '/volumes?search=a%00b',
+      '/volumes?user=%00',
+      '/audit?actor=%00',
+      '/domains?after=h/%2500/x/',
+    ])
+      assert.equal(await problemOf(await controller.fetch(path)), 'invalid-argument', path);
+  });
+
   test('of a label: as long as a host has it, and nowhere where none has', async () => {
     const token = (
       await controller.cliOk('token', 'create', 'of-prod', '--role', 'operator', '--scope', '@prod')
