@@ -7,7 +7,13 @@ import { checkDomain, type VolumeResolver } from '../../shared/conf/domain-rules
 import { type DomainDocument, formatDomain, isQemu, parseDomain } from '../../shared/conf/domain-xml.ts';
 import { readXml } from '../../shared/conf/xml/read.ts';
 import { unsupported } from '../../shared/conf/xml/values.ts';
-import type { Affect, DeviceChange, Domain, UsedImage } from '../../shared/protocol/domains.ts';
+import {
+  type Affect,
+  type DeviceChange,
+  type Domain,
+  MOST_IMAGES,
+  type UsedImage,
+} from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { checkName } from '../../shared/util/names.ts';
 import { removeIfExists, replaceFile, syncDirectory } from '../host/files.ts';
@@ -145,6 +151,8 @@ export class DefinedDomains {
       config: config && formatDomain(config, STORED),
       live: live && formatDomain(live, STORED),
     };
+    if (this.#describe({ config, live }).images.length > MOST_IMAGES)
+      throw new StowageError('invalid-argument', `a domain names at most ${MOST_IMAGES} images`);
     // What could not be read again after a restart is not taken.
     for (const document of Object.values(text)) if (document !== undefined) parseDomain(document, STORED);
     await replaceFile(path, JSON.stringify(text));

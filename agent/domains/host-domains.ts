@@ -1,14 +1,9 @@
 import { join } from 'node:path';
-import {
-  type Domain,
-  type DomainUse,
-  type HostDomain,
-  MOST_IMAGES,
-  type VolumeUser,
-} from '../../shared/protocol/domains.ts';
+import type { Domain, DomainUse, HostDomain, VolumeUser } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Pools } from '../pools/pools.ts';
 import type { VolumeUse } from '../volume-use.ts';
+import { bounded } from './bounded.ts';
 import { unknown } from './configurations.ts';
 import { DefinedDomains, type HostVolumes } from './defined-domains.ts';
 import { LIBVIRT_DIRECTORIES, libvirtDomains } from './found/libvirt.ts';
@@ -123,11 +118,9 @@ export class HostDomains {
         uses.set(owner, own);
       }
     }
-    return domains.map(({ images, ...domain }) => {
+    return domains.map((domain) => {
       const { origin, name, uuid } = domain;
-      const own = uses.get(ownerOf(origin, name, uuid)) ?? [];
-      // Who names more is told of as far as this; whether a volume is used is asked of the host itself.
-      return { ...domain, images: images.slice(0, MOST_IMAGES), uses: own.slice(0, MOST_IMAGES) };
+      return bounded({ ...domain, uses: uses.get(ownerOf(origin, name, uuid)) ?? [] });
     });
   }
 

@@ -78,7 +78,7 @@ async function backingStoreOf(path: string): Promise<string | undefined> {
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
     // Not there, or no image that anybody could start from. Whatever else is no sign that it stands on nothing.
-    if (['ENOENT', 'ENOTDIR', 'ELOOP', 'invalid-image'].includes(code)) return undefined;
+    if (['ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG', 'invalid-image'].includes(code)) return undefined;
     throw error;
   }
 }

@@ -6,7 +6,7 @@ import { HostDomains } from '../../agent/domains/host-domains.ts';
 import { DomainWatch } from '../../agent/domains/watch.ts';
 import type { Pools } from '../../agent/pools/pools.ts';
 import { VolumeUse } from '../../agent/volume-use.ts';
-import type { AgentEvent } from '../../shared/protocol/agent.ts';
+import { type AgentEvent, agentEventSchema } from '../../shared/protocol/agent.ts';
 import { until } from '../support/controller.ts';
 import { scratch } from '../support/scratch.ts';
 import { domainWith } from '../support/virsh.ts';
@@ -79,6 +79,28 @@ test('what cannot be read now counts as it was seen last, and what is gone then 
   rmSync(join(room.path, 'etc/pve/lxc'));
   await host.watch.look();
   assert.deepEqual(host.told().sort(), ['101 gone', '? gone']);
+});
+
+test('a configuration that says too much is told of as far as a line can hold', async () => {
+  await using room = scratch();
+  const directory = join(room.path, 'etc/libvirt/qemu');
+  mkdirSync(directory, { recursive: true });
+  mkdirSync(join(room.path, 'etc/vz/conf'), { recursive: true });
+  const paths = Array.from({ length: 3000 }, (_, number) => `<path>/${number}${'x'.repeat(3000)}</path>`);
+  const document = guest('fat', 1).replace('</devices>', `</devices><metadata>${paths.join('')}</metadata>`);
+  writeFileSync(join(directory, 'fat.xml'), document);
+  writeFileSync(join(directory, 'long.xml'), guest('n'.repeat(5000), 2));
+  writeFileSync(join(directory, 'broken.xml'), `<domain>${paths.join('')}`);
+  writeFileSync(join(room.path, 'etc/vz/conf/101.conf'), `NAME="a\0b"\nUUID="${'u'.repeat(100)}"\n`);
+  using host = await watched(room.path);
+  const lines = [...host.watch.snapshot(undefined)];
+  const domains = lines.flatMap((line) => (line.type === 'domains' ? line.domains : []));
+  assert.equal(domains.length, 4);
+  for (const line of lines) {
+    assert.ok(JSON.stringify(line).length < 2 << 20);
+    agentEventSchema.parse(line);
+  }
+  assert.ok(domains.every(({ name }) => !name.includes('\0')));
 });
 
 test('who knows the present state is told nothing; everybody else all of it', async () => {
