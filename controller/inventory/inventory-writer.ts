@@ -8,7 +8,7 @@ import type { Change } from '../store/repositories/events.ts';
 import type { Store, Transaction } from '../store/store.ts';
 
 const NAMES_AT_ONCE = 1000;
-/** Of one host, and volumes of one pool: far more than any has. Whoever tells of more is not believed. */
+/** Of one host: far more than any has. Whoever tells of more is not believed. */
 const MOST_POOLS = 10_000;
 const MOST_DOMAINS = 10_000;
 const MOST_VOLUMES = 2_000_000;
@@ -63,7 +63,7 @@ export class InventoryWriter {
       case 'pool-gone':
         return this.#events.write((transaction) => forgetPool(transaction, host, event.pool));
       case 'volumes-begin':
-        if ((await this.#store.pools.volumeCount(host.id, event.pool)) !== undefined)
+        if (await this.#store.pools.isKnown(host.id, event.pool))
           this.#listedVolumes.set(`${host.id}/${event.pool}`, new Set());
         return;
       case 'volumes':
@@ -134,14 +134,14 @@ export class InventoryWriter {
     const isNews = volumes.length + gone.length > 0;
     if (!isNews && isDeepStrictEqual((await this.#store.pools.known(host.id))[pool], now)) return;
     await this.#events.write(async (transaction) => {
-      const count = await transaction.pools.volumeCount(host.id, pool);
       // Of a pool that nobody has told of nothing is kept.
-      if (count === undefined) return [];
-      if (count > MOST_VOLUMES) throw tooMany('volumes in a pool', MOST_VOLUMES);
+      if (!(await transaction.pools.isKnown(host.id, pool))) return [];
       const names: string[] = [];
       for (const { name, id } of gone)
         if (await transaction.volumes.remove(host.id, pool, name, id)) names.push(name);
       names.push(...(await transaction.volumes.put(host, pool, volumes)));
+      if (volumes.length > 0 && (await transaction.pools.volumesOf(host.id)) > MOST_VOLUMES)
+        throw tooMany('volumes', MOST_VOLUMES);
       if (now && !listing) await transaction.pools.setKnown(host.id, pool, now);
       return names.map((volume) => ({ type: 'volume', host: host.name, pool, volume }));
     });

@@ -115,15 +115,24 @@ export class PoolReader {
     return rows.map(({ name }) => name);
   }
 
-  /** How many volumes a pool is known to have; undefined for a pool that is not known. */
-  async volumeCount(hostId: string, name: string): Promise<number | undefined> {
+  async isKnown(hostId: string, name: string): Promise<boolean> {
     const found = await this.db
       .selectFrom('pools')
-      .select('volume_count')
+      .select('name')
       .where('host_id', '=', hostId)
       .where('name', '=', name)
       .executeTakeFirst();
-    return found?.volume_count;
+    return found !== undefined;
+  }
+
+  /** How many volumes the pools of a host are known to have. */
+  async volumesOf(hostId: string): Promise<number> {
+    const { total } = await this.db
+      .selectFrom('pools')
+      .select(({ fn }) => fn.sum('volume_count').as('total'))
+      .where('host_id', '=', hostId)
+      .executeTakeFirstOrThrow();
+    return Number(total);
   }
 
   /** Whether a pool is known exactly so. */
