@@ -1,6 +1,7 @@
 import { type HostDomain, MOST_IMAGES } from '../../shared/protocol/domains.ts';
 
-const MOST_CHARACTERS = 1 << 20;
+/** Below what the controller keeps of one. */
+const MOST_CHARACTERS = 48 << 10;
 const LONGEST_NAME = 1024;
 const LONGEST_UUID = 64;
 

@@ -1,6 +1,10 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Domain } from '../../shared/protocol/domains.ts';
+
+/** No configuration is larger. */
+const MOST_BYTES = 16 << 20;
 
 /** A file of somebody's configuration: the name before its ending, and its text. */
 export interface Configuration {
@@ -15,8 +19,18 @@ export function unlessAbsent(error: NodeJS.ErrnoException): undefined {
 
 /** The text of a file; undefined where there is none. */
 export async function readConfiguration(path: string): Promise<string | undefined> {
-  // What no path and no database can hold is no part of a name.
-  return (await readFile(path, 'utf8').catch(unlessAbsent))?.replaceAll('\0', '\ufffd');
+  // A pipe that nobody writes to would never answer.
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(unlessAbsent);
+  if (!file) return undefined;
+  try {
+    const stat = await file.stat();
+    if (!stat.isFile()) throw new Error(`${path} is no regular file`);
+    if (stat.size > MOST_BYTES) throw new Error(`${path} has more than ${MOST_BYTES >> 20} MiB`);
+    // What no path and no database can hold is no part of a name.
+    return (await file.readFile('utf8')).replaceAll('\0', '\ufffd');
+  } finally {
+    await file.close();
+  }
 }
 
 /** The files of a directory that end so; none where there is no directory. */

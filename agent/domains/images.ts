@@ -22,7 +22,8 @@ const PATHS = ['kernel', 'initrd', 'dtb', 'loader', 'nvram', 'path'];
 
 /** What else a domain opens: firmware, file systems of containers, memory devices. */
 function otherImages(element: XmlElement): UsedImage[] {
-  if (element.name === 'disk') return [];
+  // What stands in the metadata is whatever somebody liked to note there.
+  if (element.name === 'disk' || element.name === 'metadata') return [];
   const texts = PATHS.includes(element.name) ? [element.text.trim()] : [];
   const sources = element.name === 'source' ? [element.attribute('file'), element.attribute('dev')] : [];
   const own = [...texts, ...sources]

@@ -71,6 +71,11 @@ function connectionOptions(): Promise<ConnectionOptions> {
 
 async function pinned({ url, fingerprint }: Credentials): Promise<ConnectionOptions> {
   const { protocol, hostname, port } = new URL(url);
+  if (protocol === 'http:' && fingerprint !== undefined)
+    throw new StowageError(
+      'invalid-argument',
+      `STOWAGE_FINGERPRINT is set, and ${url} is http, by which the token would go out unprotected; use https, or unset it`,
+    );
   if (protocol !== 'https:' || fingerprint === undefined) return {};
   const host = hostname.replace(/^\[|\]$/g, '');
   // Nothing is sent here: it is only looked at what is shown.

@@ -1,10 +1,11 @@
 import type { IncomingMessage } from 'node:http';
-import { clock, type Timer } from '../../shared/util/clock.ts';
+import { clock, sleep, type Timer } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 
 /** A document that an agent answers is never larger, nor is one of its lines. */
 const MOST_BYTES = 32 << 20;
 const MOST_LINE_CHARACTERS = 4 << 20;
+const MOST_CHARACTERS_A_SECOND = 16 << 20;
 /** A line that an answer begins with comes within this time. */
 const FIRST_LINE_MS = 60_000;
 /** A document that was begun is ended within this time. */
@@ -52,6 +53,14 @@ export async function* readLines(stream: IncomingMessage, silenceMs?: number): A
   let pieces: string[] = [];
   let length = 0;
   let timer: Timer | undefined;
+  let [second, characters] = [clock.monotonicMs(), 0];
+  /** However much is sent, no more is read in a second: one sender leaves the others their turn. */
+  const pace = async (more: number): Promise<void> => {
+    const now = clock.monotonicMs();
+    if (now - second > 1000) [second, characters] = [now, 0];
+    characters += more;
+    if (characters > MOST_CHARACTERS_A_SECOND) await sleep(Math.max(0, second + 1000 - now));
+  };
   const watch = (): void => {
     timer?.stop();
     if (silenceMs === undefined) return;
@@ -63,6 +72,7 @@ export async function* readLines(stream: IncomingMessage, silenceMs?: number): A
   try {
     stream.setEncoding('utf8');
     for await (const text of stream as AsyncIterable<string>) {
+      await pace(text.length);
       watch();
       length += text.length;
       pieces.push(text);

@@ -312,6 +312,9 @@ export class Fleet {
     name: string,
     { add, remove }: { add: readonly string[]; remove: readonly string[] },
   ): Promise<Host> {
+    const both = add.find((label) => remove.includes(label));
+    if (both !== undefined)
+      throw new StowageError('invalid-argument', `'${both}' is to be given and to be taken away`);
     let labels: string[] = [];
     await this.#events.write(async ({ hosts }) => {
       const host = await hosts.byName(name);

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Pool } from '../../shared/conf/pool.ts';
 import type { AgentEvent, EventsRequest, KnownPool } from '../../shared/protocol/agent.ts';
 import type { DomainKey } from '../../shared/protocol/domains.ts';
-import { StowageError } from '../../shared/util/errors.ts';
+import { cut, StowageError } from '../../shared/util/errors.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Change } from '../store/repositories/events.ts';
 import type { Store, Transaction } from '../store/store.ts';
@@ -12,6 +12,9 @@ const NAMES_AT_ONCE = 1000;
 const MOST_POOLS = 10_000;
 const MOST_DOMAINS = 10_000;
 const MOST_VOLUMES = 2_000_000;
+/** Of one domain and of one volume, as JSON: lists of thousands are read at once. */
+const MOST_CHARACTERS_A_DOMAIN = 64 << 10;
+const MOST_CHARACTERS_A_VOLUME = 16 << 10;
 
 interface ToldHost {
   id: string;
@@ -128,6 +131,7 @@ export class InventoryWriter {
     host: ToldHost,
     { pool, volumes, gone, now }: Extract<AgentEvent, { type: 'volumes' }>,
   ): Promise<void> {
+    refuseLarge(volumes, MOST_CHARACTERS_A_VOLUME);
     const listing = this.#listedVolumes.get(`${host.id}/${pool}`);
     for (const { name } of volumes) listing?.add(name);
     for (const { name } of gone) listing?.delete(name);
@@ -164,6 +168,7 @@ export class InventoryWriter {
     host: ToldHost,
     { domains, gone, now }: Extract<AgentEvent, { type: 'domains' }>,
   ): Promise<void> {
+    refuseLarge(domains, MOST_CHARACTERS_A_DOMAIN);
     const listing = this.#listedDomains.get(host.id);
     for (const domain of domains) listing?.add(keyText(domain));
     for (const key of gone) listing?.delete(keyText(key));
@@ -188,6 +193,13 @@ export class InventoryWriter {
       return changesOf(host, missing);
     });
   }
+}
+
+/** Throws `stream-corrupt`. */
+function refuseLarge(all: readonly { name: string }[], most: number): void {
+  const large = all.find((each) => JSON.stringify(each).length > most);
+  if (large)
+    throw new StowageError('stream-corrupt', `what the agent tells of '${cut(large.name, 60)}' is too long`);
 }
 
 const tooMany = (what: string, most: number): StowageError =>

@@ -3,7 +3,7 @@ import { isPostgres } from './column-types.ts';
 import type { Database } from './schema.ts';
 
 /** The index knows names by all their parts of three characters. */
-export const SHORTEST_PART = 3;
+const SHORTEST_PART = 3;
 
 /**
  * An index of `volume_names` by parts of a name, for the migration that makes the table: SQLite's FTS5, which triggers keep
@@ -38,8 +38,14 @@ export function hasPart(db: Kysely<Database>, name: string, part: string): Expre
     : sql<SqlBool>`instr(lower(${sql.ref(name)}), lower(${part})) > 0`;
 }
 
-/** The volumes that have `part`, of at least {@link SHORTEST_PART} characters, in their names, by the index. */
-export function volumesWithPart(db: Kysely<Database>, part: string) {
+/** The longest run of characters in a part that is no wildcard of LIKE; undefined for one that no index can lead to. */
+export function indexedRun(part: string): string | undefined {
+  const [longest = ''] = part.split(/[%_]/).toSorted((left, right) => right.length - left.length);
+  return longest.length >= SHORTEST_PART ? longest : undefined;
+}
+
+/** The volumes that have `part` in their names, found by the index by a `run` of it. */
+export function volumesWithPart(db: Kysely<Database>, part: string, run: string) {
   const isPart = hasPart(db, 'names.name', part);
   if (isPostgres(db as never))
     return db
@@ -47,11 +53,11 @@ export function volumesWithPart(db: Kysely<Database>, part: string) {
       .innerJoin('volumes', 'volumes.name', 'names.name')
       .select(['volumes.host', 'volumes.pool', 'volumes.name'])
       .where(isPart);
-  // LIKE is what the index understands, without an escape: its wildcards find too much, which is left out again.
+  // LIKE is what the index understands, without an escape for its wildcards.
   return db
     .selectFrom('volume_names_parts as names')
     .innerJoin('volumes', 'volumes.name', 'names.name')
     .select(['volumes.host', 'volumes.pool', 'volumes.name'])
-    .where('names.name', 'like', `%${part.replaceAll('%', '_')}%`)
+    .where('names.name', 'like', `%${run}%`)
     .where(isPart);
 }

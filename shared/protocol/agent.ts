@@ -289,6 +289,6 @@ export const agentEventSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('domains-end'), now: knownDomainsSchema }),
   z.object({ type: z.literal('caught-up') }),
   z.object({ type: z.literal('holds-transfers') }),
-  z.object({ type: z.literal('alive') }),
+  z.strictObject({ type: z.literal('alive') }),
 ]);
 export type AgentEvent = z.infer<typeof agentEventSchema>;

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -101,6 +102,40 @@ test('a configuration that says too much is told of as far as a line can hold', 
     agentEventSchema.parse(line);
   }
   assert.ok(domains.every(({ name }) => !name.includes('\0')));
+});
+
+test('a pipe among the configurations holds up nobody; what stands in metadata is used by nobody', async () => {
+  await using room = scratch();
+  const directory = join(room.path, 'etc/libvirt/qemu');
+  mkdirSync(directory, { recursive: true });
+  const document = guest('web', 1).replace(
+    '</devices>',
+    '</devices><metadata><path>/srv/x</path></metadata>',
+  );
+  writeFileSync(join(directory, 'web.xml'), document);
+  using host = await watched(room.path);
+  const [, line] = [...host.watch.snapshot(undefined)];
+  assert.ok(line?.type === 'domains');
+  assert.deepEqual(line.domains[0]?.images, []);
+  execFileSync('mkfifo', [join(directory, 'pipe.xml')]);
+  await host.watch.look();
+  assert.deepEqual(host.told(), ['? unknown']);
+});
+
+test('a domain without a UUID is the same at each look; two containers of one name are two', async () => {
+  await using room = scratch();
+  const directory = join(room.path, 'etc/libvirt/qemu');
+  mkdirSync(directory, { recursive: true });
+  mkdirSync(join(room.path, 'etc/vz/conf'), { recursive: true });
+  writeFileSync(join(directory, 'web.xml'), guest('web', 1).replace(/<uuid>.*<\/uuid>/, ''));
+  for (const id of [101, 102]) writeFileSync(join(room.path, `etc/vz/conf/${id}.conf`), 'NAME="ct"\n');
+  using host = await watched(room.path);
+  await host.watch.look();
+  assert.deepEqual(host.told(), []);
+  const names = [...host.watch.snapshot(undefined)].flatMap((line) =>
+    line.type === 'domains' ? line.domains.map(({ name }) => name) : [],
+  );
+  assert.deepEqual(names.sort(), ['101', '102', 'web']);
 });
 
 test('who knows the present state is told nothing; everybody else all of it', async () => {

@@ -282,6 +282,13 @@ for (const kind of STORES)
       };
       await assert.rejects(tellAll(), { code: 'stream-corrupt' });
       assert.ok((await room.store.domains.countOf(host.id)) <= 10_000);
+      const large = {
+        ...domain('large', []),
+        images: [{ target: 'vda', role: 'disk' as const, path: 'x'.repeat(70_000) }],
+      };
+      await assert.rejects(room.tell({ type: 'domains', domains: [large], gone: [] }), {
+        code: 'stream-corrupt',
+      });
       assert.equal(
         agentEventSchema.safeParse({ type: 'domains', domains: [{ ...many[0], uuid: '' }], gone: [] })
           .success,
@@ -313,6 +320,8 @@ for (const kind of STORES)
       assert.deepEqual(await found({ search: 'eB-1' }), ['p/web-1', 'q/web-1']);
       assert.deepEqual(await found({ search: '0%_d' }), ['p/100%_done']);
       assert.deepEqual(await found({ search: '%' }), ['p/100%_done']);
+      assert.deepEqual(await found({ search: '%_don' }), ['p/100%_done']);
+      assert.deepEqual(await found({ search: 'web_1' }), []);
       assert.deepEqual(await found({ search: 'B' }), ['p/WEB-2', 'p/ab', 'p/web-1', 'q/web-1']);
       assert.deepEqual(await found({ search: 'web', pool: 'p', host: 'h' }), ['p/WEB-2', 'p/web-1']);
       assert.deepEqual(await found({ search: 'web', limit: 1 }), ['p/WEB-2']);

@@ -291,6 +291,11 @@ describe('whose rights end somewhere', () => {
     socket.terminate();
     await controller.cliOk('host', 'label', 'local', 'prod-');
     await controller.cliRefused('invalid-argument', 'host', 'label', 'local', '../x');
+    await controller.cliRefused('invalid-argument', 'host', 'label', 'local', 'a', 'a-');
+    assert.equal(
+      await controller.cliOk('host', 'label', 'local', 'rack=5', 'rack=6'),
+      'host local: rack=6\n',
+    );
     await controller.cliRefused('invalid-argument', 'host', 'token', '@prod');
   });
 

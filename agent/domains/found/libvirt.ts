@@ -63,7 +63,9 @@ export async function libvirtDomains(root: string): Promise<Domain[]> {
         let found: Domain;
         try {
           const document = parse(file.text);
-          const { name, uuid } = document;
+          const { name } = document;
+          // One that is not written there is a new one at each look.
+          const uuid = file.text.includes('<uuid>') ? document.uuid : undefined;
           found = { name, uuid, origin: 'libvirt', ...state, images: imagesOf(document).map(placed) };
         } catch (error) {
           found = unreadable('libvirt', file, error);

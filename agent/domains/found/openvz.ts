@@ -17,26 +17,29 @@ function assigned(text: string, name: string, container: string): string | undef
 export async function openvzDomains(root: string): Promise<Domain[]> {
   const common = (await readConfiguration(join(root, 'etc/vz/vz.conf'))) ?? '';
   const files = await readConfigurations(join(root, 'etc/vz/conf'), '.conf');
-  return files
-    .filter(({ name }) => /^[0-9a-f-]+$/i.test(name) && name !== '0')
-    .map(({ name, text }) => {
-      const area =
-        assigned(text, 'VE_PRIVATE', name) ?? assigned(common, 'VE_PRIVATE', name) ?? `/vz/private/${name}`;
-      return {
-        name: assigned(text, 'NAME', name) ?? name,
-        uuid: assigned(text, 'UUID', name),
-        origin: 'openvz',
-        state: 'unknown',
-        persistent: true,
-        images: [
-          { target: 'root', role: 'disk' as const, path: area },
-          // Further disks: DISK…="…,image=PATH,…"
-          ...[...text.matchAll(/\bimage=([^,"'\s]+)/g)].map(([, path]) => ({
-            target: 'disk',
-            role: 'disk' as const,
-            path: path!.replaceAll(/\$\{?(?:VEID|CTID)\}?/g, name),
-          })),
-        ],
-      };
-    });
+  const containers = files.filter(({ name }) => /^[0-9a-f-]+$/i.test(name) && name !== '0');
+  const names = containers.map(({ name, text }) => assigned(text, 'NAME', name));
+  return containers.map(({ name, text }, index) => {
+    const own = names[index];
+    // Two of one name are told by their numbers.
+    const isUnique = own !== undefined && names.indexOf(own) === names.lastIndexOf(own);
+    const area =
+      assigned(text, 'VE_PRIVATE', name) ?? assigned(common, 'VE_PRIVATE', name) ?? `/vz/private/${name}`;
+    return {
+      name: isUnique ? own : name,
+      uuid: assigned(text, 'UUID', name),
+      origin: 'openvz',
+      state: 'unknown',
+      persistent: true,
+      images: [
+        { target: 'root', role: 'disk' as const, path: area },
+        // Further disks: DISK…="…,image=PATH,…"
+        ...[...text.matchAll(/\bimage=([^,"'\s]+)/g)].map(([, path]) => ({
+          target: 'disk',
+          role: 'disk' as const,
+          path: path!.replaceAll(/\$\{?(?:VEID|CTID)\}?/g, name),
+        })),
+      ],
+    };
+  });
 }

@@ -1,7 +1,7 @@
 import { type AliasableExpression, type Expression, type Kysely, type SqlBool, sql } from 'kysely';
 import type { Volume } from '../../../shared/conf/volume.ts';
 import type { FleetVolume } from '../../../shared/protocol/api.ts';
-import { hasPart, SHORTEST_PART, volumesWithPart } from '../name-parts.ts';
+import { hasPart, indexedRun, volumesWithPart } from '../name-parts.ts';
 import type { Database, VolumeRow } from '../schema.ts';
 import { inScopes } from '../scopes.ts';
 
@@ -149,13 +149,15 @@ export class VolumeReader {
         places: (most) => uses.select(['host', 'pool', 'volume as name']).distinct().limit(most),
       });
     }
-    if (search !== undefined)
+    if (search !== undefined) {
+      const run = indexedRun(search);
       selections.push({
         matches: hasPart(db, 'volumes.name', search),
         places: (most) =>
           // A part that is too short for the index is in very many names.
-          (search.length < SHORTEST_PART ? volumes : volumesWithPart(db, search)).limit(most),
+          (run === undefined ? volumes : volumesWithPart(db, search, run)).limit(most),
       });
+    }
     for (const isOfAge of [
       modifiedBefore === undefined ? undefined : sql`< ${modifiedBefore}`,
       modifiedAfter === undefined ? undefined : sql`> ${modifiedAfter}`,
