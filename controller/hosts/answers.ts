@@ -6,6 +6,8 @@ import { StowageError } from '../../shared/util/errors.ts';
 const MOST_BYTES = 32 << 20;
 const MOST_LINE_CHARACTERS = 4 << 20;
 const MOST_CHARACTERS_A_SECOND = 16 << 20;
+/** A piece costs memory beside its characters. */
+const MOST_PIECES = 1000;
 /** A line that an answer begins with comes within this time. */
 const FIRST_LINE_MS = 60_000;
 /** A document that was begun is ended within this time. */
@@ -78,6 +80,7 @@ export async function* readLines(stream: IncomingMessage, silenceMs?: number): A
       pieces.push(text);
       if (!text.includes('\n')) {
         if (length > MOST_LINE_CHARACTERS) throw lies('a line that does not end');
+        if (pieces.length > MOST_PIECES) pieces = [pieces.join('')];
         continue;
       }
       const lines = pieces.join('').split('\n');
