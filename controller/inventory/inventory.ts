@@ -164,8 +164,8 @@ export class Inventory {
     return this.#store.domains.find(host, key);
   }
 
-  /** Who uses a volume, as its host told last. */
-  usersOf({ host, pool, volume }: VolumePlace): Promise<VolumeUser[]> {
+  /** Who uses a volume, as its host told last; undefined where it has told of no domains yet, which is not that it has none. */
+  usersOf({ host, pool, volume }: VolumePlace): Promise<VolumeUser[] | undefined> {
     return this.#store.domains.usersOf(host, pool, volume);
   }
 

@@ -97,8 +97,8 @@ export type FleetVolume = z.infer<typeof fleetVolumeSchema>;
 export const volumeDetailsSchema = fleetVolumeSchema.extend({
   /** What holds a lease on it now, in words. */
   heldBy: z.array(z.string()),
-  /** The domains that use it; while the host cannot be asked, as it told last. */
-  users: z.array(volumeUserSchema),
+  /** The domains that use it; while the host cannot be asked, as it told last; absent where it has told nothing yet. */
+  users: z.array(volumeUserSchema).optional(),
 });
 export type VolumeDetails = z.infer<typeof volumeDetailsSchema>;
 

@@ -188,10 +188,12 @@ for (const kind of STORES)
       const [a, b] = [volume('a'), volume('b')];
       await room.tell({ type: 'begin', pools: ['p'] }, pool('p'), ...listing('p', [a, b], 1));
       await room.told();
+      // What was never told is not known, and is not that there are none.
+      assert.equal(await room.inventory.usersOf({ host: 'h', pool: 'p', volume: 'b' }), undefined);
       await room.tell(...allDomains([domain('web', ['a', 'b']), domain('db', ['b'])], 'one'));
       assert.deepEqual(await room.told(), ['domain h libvirt web', 'domain h libvirt db']);
       assert.equal((await room.writer.stateKnownOf(host.id)).domains, 'one');
-      const usersOfB = () => room.inventory.usersOf({ host: 'h', pool: 'p', volume: 'b' });
+      const usersOfB = async () => (await room.inventory.usersOf({ host: 'h', pool: 'p', volume: 'b' }))!;
       assert.deepEqual((await usersOfB()).map((user) => user.domain).sort(), ['db', 'web']);
       // What is told again and is so already is no news.
       await room.tell(...allDomains([domain('web', ['a', 'b']), domain('db', ['b'])], 'two'));
@@ -256,7 +258,7 @@ for (const kind of STORES)
       await room.tell({ type: 'begin', pools: ['p'] }, pool('p'), ...listing('p', [volume('a')], 1));
       await room.tell(...allDomains(twins, 'one'));
       await room.told();
-      const users = await room.inventory.usersOf({ host: 'h', pool: 'p', volume: 'a' });
+      const users = (await room.inventory.usersOf({ host: 'h', pool: 'p', volume: 'a' }))!;
       assert.deepEqual(
         users.map((user) => user.uuid),
         [one],

@@ -86,11 +86,17 @@ export class DomainReader {
     return Number(count);
   }
 
-  /** Who uses a volume, as its host last told. */
-  async usersOf(host: string, pool: string, volume: string): Promise<VolumeUser[]> {
+  /** Who uses a volume, as its host last told; undefined for a host that has not told its domains yet. */
+  async usersOf(host: string, pool: string, volume: string): Promise<VolumeUser[] | undefined> {
+    const told = await this.db
+      .selectFrom('hosts')
+      .select('id')
+      .where('name', '=', host)
+      .where('domains_known', 'is not', null)
+      .executeTakeFirst();
+    if (!told) return undefined;
     const rows = await this.db
       .selectFrom('domain_uses as use')
-      .innerJoin('hosts', 'hosts.id', 'use.host_id')
       .innerJoin('domains', (join) =>
         join
           .onRef('domains.host_id', '=', 'use.host_id')
@@ -99,7 +105,7 @@ export class DomainReader {
           .onRef('domains.uuid', '=', 'use.uuid'),
       )
       .select(['domains.host', 'domains.details'])
-      .where('hosts.name', '=', host)
+      .where('use.host_id', '=', told.id)
       .where('use.pool', '=', pool)
       .where('use.volume', '=', volume)
       .execute();
