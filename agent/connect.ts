@@ -20,6 +20,7 @@ import {
 import { serverTls } from '../shared/transfer/tls.ts';
 import { clock, sleep } from '../shared/util/clock.ts';
 import { StowageError } from '../shared/util/errors.ts';
+import { parseJson } from '../shared/util/json.ts';
 import { readIfExists, removeIfExists, replaceFile } from './host/files.ts';
 
 const PING_MS = 10_000;
@@ -44,14 +45,6 @@ async function loadKey(directory: string): Promise<KeyObject> {
   const { privateKey } = generateKeyPairSync('ed25519');
   await replaceFile(path, privateKey.export({ type: 'pkcs8', format: 'pem' }).toString());
   return privateKey;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function websocketUrl(controller: string, path: string): string {

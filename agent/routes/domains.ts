@@ -19,6 +19,7 @@ export function domainRoutes(http: AgentHttp, { domains, domainWatch }: HostAgen
   /** The event is sent before the answer. */
   const afterTelling = async <T>(work: Promise<T>): Promise<T> => {
     const done = await work;
+    // It is done all the same: a look that fails now is made again by itself.
     await domainWatch.look().catch(() => undefined);
     return done;
   };

@@ -10,12 +10,20 @@ export interface Confirmation {
 
 export const yesOption = (): Option => new Option('-y, --yes', 'do not ask');
 
-/** Whether somebody is there to ask. */
-export const canAsk = (): boolean => process.stdin.isTTY;
-
-/** Asks before something is lost, where somebody is there to ask: on a terminal. Throws `cancelled` unless told to go on. */
-export async function confirm(question: string, { yes }: Confirmation): Promise<void> {
-  if (yes || !canAsk()) return;
+/**
+ * Asks before something is lost, where somebody is there to ask: on a terminal. Throws `cancelled` unless told to go on;
+ * where nobody is there it throws `unasked`, or goes on without one.
+ */
+export async function confirm(
+  question: string,
+  { yes }: Confirmation,
+  unasked?: StowageError,
+): Promise<void> {
+  if (yes) return;
+  if (!process.stdin.isTTY) {
+    if (unasked) throw unasked;
+    return;
+  }
   // Standard error may be a file: the question goes to who types.
   const output = process.stderr.isTTY ? process.stderr : createWriteStream('/dev/tty');
   const terminal = createInterface({ input: process.stdin, output });

@@ -13,6 +13,7 @@ import type { OpenedSource } from '../../shared/transfer/source.ts';
 import { SourceServer } from '../../shared/transfer/source-server.ts';
 import { ERRORS, type ErrorCode, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { parseInput } from '../../shared/util/input.ts';
+import { parseJson } from '../../shared/util/json.ts';
 import { call } from './client.ts';
 
 /** As many as a sink takes side by side. */
@@ -28,15 +29,6 @@ function linesOf(answer: IncomingMessage): AsyncIterator<string> {
 
 function parseLine<S extends z.ZodType>(schema: S, line: string): z.output<S> {
   return parseInput(schema, parseJson(line), 'stream-corrupt');
-}
-
-/** undefined for what is none. */
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 async function firstLine<S extends z.ZodType>(lines: AsyncIterator<string>, schema: S): Promise<z.output<S>> {

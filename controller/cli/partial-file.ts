@@ -2,6 +2,7 @@ import { type FileHandle, link, lstat, open, readFile, rename, rm, writeFile } f
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { StowageError } from '../../shared/util/errors.ts';
+import { parseJson } from '../../shared/util/json.ts';
 
 /** Chunks between two notes of how far the file has come: 32 MiB. */
 const NOTE_CHUNKS = 16;
@@ -126,7 +127,7 @@ async function chunksOf(path: string, state: State): Promise<number> {
     if (error.code !== 'ENOENT') throw error;
     return '';
   });
-  const note = noteSchema.safeParse(parse(text)).data;
+  const note = noteSchema.safeParse(parseJson(text)).data;
   const partial = await lstat(`${path}.part`).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error;
     return undefined;
@@ -134,12 +135,4 @@ async function chunksOf(path: string, state: State): Promise<number> {
   if (!note || !partial?.isFile() || partial.size !== state.sizeBytes) return 0;
   const { chunks, inode, ...noted } = note;
   return inode === partial.ino && isDeepStrictEqual(noted, state) ? chunks : 0;
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

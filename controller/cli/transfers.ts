@@ -12,7 +12,7 @@ import { encodeExtents, readChunk } from '../../shared/transfer/send.ts';
 import type { OpenedSource, Source } from '../../shared/transfer/source.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { bytesOf, call, callJson, send } from './client.ts';
-import { type Confirmation, canAsk, confirm } from './confirm.ts';
+import { type Confirmation, confirm } from './confirm.ts';
 import { downloadDirect, uploadDirect } from './direct.ts';
 import { DownloadSink } from './download-sink.ts';
 import { Progress, printable } from './output.ts';
@@ -106,11 +106,8 @@ export async function uploadVolume(
       });
       if (upload.spec.replace && !asked) {
         const place = `${reference.host}/${reference.pool}/${reference.volume}`;
-        const answer = canAsk()
-          ? confirm(`Replace what is in ${place}?`, { yes })
-          : yes ||
-            Promise.reject(new StowageError('volume-exists', `${place} is there already; --yes replaces it`));
-        await Promise.resolve(answer).catch(async (error) => {
+        const unasked = new StowageError('volume-exists', `${place} is there already; --yes replaces it`);
+        await confirm(`Replace what is in ${place}?`, { yes }, unasked).catch(async (error) => {
           await send(`${target}/upload`, { method: 'DELETE' });
           throw error;
         });

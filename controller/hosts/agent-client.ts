@@ -5,8 +5,9 @@ import type { z } from 'zod';
 import { ALLOW_USED_HEADER, FENCE_HEADER, RELAY_UPGRADE } from '../../shared/protocol/agent.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
+import { parseJson } from '../../shared/util/json.ts';
 import { splitReference } from '../../shared/util/names.ts';
-import { parseJson, readText } from './answers.ts';
+import { readText } from './answers.ts';
 
 /** Longest silence before an answer counts as lost. Progress and events are never silent that long. */
 const STALL_MS = 30_000;

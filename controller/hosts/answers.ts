@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { clock, sleep, type Timer } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import { parseJson } from '../../shared/util/json.ts';
 
 /** A document that an agent answers is never larger, nor is one of its lines. */
 const MOST_BYTES = 32 << 20;
@@ -35,15 +36,6 @@ export async function readText(stream: IncomingMessage): Promise<string> {
     timer.stop();
   }
   return Buffer.concat(parts).toString('utf8');
-}
-
-/** The value of a JSON text; undefined for what is none. */
-export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 /**
