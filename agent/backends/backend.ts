@@ -51,6 +51,8 @@ export interface Backend {
   readonly type: string;
   readonly contract: number;
   readonly traits: Traits;
+  /** Of one pool, where they differ from those of its type. */
+  traitsOf?(definition: PoolDefinition): Traits;
   /** Throws `invalid-argument` or `not-supported` for a definition whose source or target no such pool can have. */
   check(definition: PoolDefinition): void;
   /** Why it cannot work on this host, such as `vgs: not found`; undefined when it can. */
@@ -131,6 +133,8 @@ export interface OpenVolume extends AsyncDisposable {
   readonly parts: readonly Part[];
   /** One for each part. */
   readonly sources: readonly Source[];
+  /** Whether the volume was changed since it was opened, where its storage knows better than by its mark. */
+  isChanged?(): Promise<boolean>;
 }
 
 /** What a stage is for. Kept with it, so that it can be taken up after a kill. */

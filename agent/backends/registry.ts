@@ -10,6 +10,7 @@ import { dirBackend } from './dir/index.ts';
 import { fsBackend } from './fs/index.ts';
 import { logicalBackend } from './logical/index.ts';
 import { netfsBackend } from './netfs/index.ts';
+import { rbdBackend } from './rbd/index.ts';
 import { testBackend } from './test/index.ts';
 
 /** Longest that a backend may take to say whether it works here. */
@@ -96,7 +97,7 @@ export class BackendRegistry {
  */
 export async function loadBackends(directory: string | undefined): Promise<BackendRegistry> {
   const registry = new BackendRegistry();
-  for (const backend of [dirBackend, fsBackend, netfsBackend, logicalBackend, testBackend])
+  for (const backend of [dirBackend, fsBackend, netfsBackend, logicalBackend, rbdBackend, testBackend])
     registry.register(backend);
   if (!directory) return registry;
   const refuse = (file: string, error: unknown): void =>

@@ -1,7 +1,4 @@
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { errno, loadLibrary, nativeMissingReason } from './native.ts';
 
 /** The few C library calls that Node does not offer. Every user has a fallback for a host without them. */
 export interface Libc {
@@ -21,58 +18,22 @@ export interface Libc {
   errno(): number;
 }
 
-type Argument = number | string | Uint8Array;
-interface NativeFunction {
-  (...args: Argument[]): number;
-  /** The last argument is called with an error or the result. */
-  async(...args: [...Argument[], (error: unknown, result: number) => void]): void;
+function loadLibc(): Libc | undefined {
+  if (nativeMissingReason !== undefined) return undefined;
+  const library = loadLibrary('libc.so.6');
+  type Call = (...args: (number | string | Uint8Array)[]) => number;
+  const sync = (prototype: string): Call => library.sync(prototype) as Call;
+  return {
+    lseek: sync('int64_t lseek(int fd, int64_t offset, int whence)'),
+    fallocate: sync('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
+    flock: sync('int flock(int fd, int operation)'),
+    inotifyAddWatch: sync('int inotify_add_watch(int fd, const char *path, uint32_t mask)'),
+    statx: sync('int statx(int dirfd, const char *path, int flags, uint32_t mask, void *buffer)'),
+    ioctl: library.async('int ioctl(int fd, uint64_t request, void *argument)') as Libc['ioctl'],
+    errno,
+  };
 }
-
-interface KoffiAddon {
-  load(library: string): { func(prototype: string): NativeFunction };
-  errno(): number;
-}
-
-const here = dirname(fileURLToPath(import.meta.url));
-
-/** Where the FFI addon may lie: beside the bundled agent, or in a checkout's node_modules. */
-function addonPaths(): string[] {
-  const name = `koffi-linux-${process.arch}`;
-  return [
-    join(here, 'koffi.node'),
-    join(here, `../../node_modules/@koromix/${name}/linux_${process.arch}/koffi.node`),
-  ];
-}
-
-function loadLibc(): { libc?: Libc; reason?: string } {
-  if (process.env.STOWAGE_NO_NATIVE) return { reason: 'switched off by STOWAGE_NO_NATIVE' };
-  const path = addonPaths().find((candidate) => existsSync(candidate));
-  if (!path) return { reason: 'koffi.node is not beside the agent' };
-  try {
-    const koffi = createRequire(import.meta.url)(path) as KoffiAddon;
-    const library = koffi.load('libc.so.6');
-    const ioctl = library.func('int ioctl(int fd, uint64_t request, void *argument)');
-    return {
-      libc: {
-        lseek: library.func('int64_t lseek(int fd, int64_t offset, int whence)'),
-        fallocate: library.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
-        flock: library.func('int flock(int fd, int operation)'),
-        inotifyAddWatch: library.func('int inotify_add_watch(int fd, const char *path, uint32_t mask)'),
-        ioctl: (...args) =>
-          new Promise((resolve, reject) =>
-            ioctl.async(...args, (error, result) => (error ? reject(error) : resolve(result))),
-          ),
-        statx: library.func('int statx(int dirfd, const char *path, int flags, uint32_t mask, void *buffer)'),
-        errno: () => koffi.errno(),
-      },
-    };
-  } catch (error) {
-    return { reason: error instanceof Error ? error.message : String(error) };
-  }
-}
-
-const loaded = loadLibc();
 
 /** The C library, or undefined with {@link libcMissingReason} saying why. */
-export const libc: Libc | undefined = loaded.libc;
-export const libcMissingReason: string | undefined = loaded.reason;
+export const libc: Libc | undefined = loadLibc();
+export const libcMissingReason: string | undefined = nativeMissingReason;

@@ -2,9 +2,11 @@ import { constants } from 'node:fs';
 import { copyFile, type FileHandle, open } from 'node:fs/promises';
 import { chunkBuffers } from '../../shared/transfer/chunk-buffers.ts';
 import { CHUNK_BYTES } from '../../shared/transfer/chunks.ts';
+import type { Source } from '../../shared/transfer/source.ts';
 import { isZero, openRegular, readFully, removeIfExists } from '../host/files.ts';
 import { type DataRange, dataExtents } from '../host/holes.ts';
 import { FileImage } from './file-image.ts';
+import type { Image } from './image.ts';
 
 /** Pieces that are read and written side by side. */
 const WORKERS = 3;
@@ -52,18 +54,20 @@ async function copyData(from: FileHandle, target: string, options: CopyOptions):
   await to.flush();
 }
 
-/** Copies all bytes of a block device to the beginning of another one, which may hold anything. */
-export async function copyDevice(from: FileImage, to: FileImage, signal?: AbortSignal): Promise<void> {
-  await eachPiece([{ offset: 0, length: from.sizeBytes }], signal, async (bytes, { offset, length }) => {
+/** Copies an image to the beginning of a new one. Holes and zeros are left out where that reads as zeros already. */
+export async function copyToNew(from: Source, to: Image, signal?: AbortSignal): Promise<void> {
+  const { sizeBytes } = from;
+  const extents = to.uninitialised ? [{ offset: 0, length: sizeBytes }] : from.extents(0, sizeBytes);
+  await eachPiece(extents, signal, async (bytes, { offset, length }) => {
     await from.read(bytes, offset);
-    if (isZero(bytes)) await to.zero(offset, length);
-    else await to.write(bytes, offset);
+    if (!isZero(bytes)) await to.write(bytes, offset);
+    else if (to.uninitialised) await to.zero(offset, length);
   });
 }
 
 /** Runs `work` for all pieces, some side by side, each with memory of its size. When this is over nobody uses that any more. */
 async function eachPiece(
-  extents: Iterable<DataRange>,
+  extents: Iterable<DataRange> | AsyncIterable<DataRange>,
   signal: AbortSignal | undefined,
   work: (bytes: Buffer, piece: DataRange) => Promise<void>,
 ): Promise<void> {
@@ -71,7 +75,7 @@ async function eachPiece(
   const worker = async (): Promise<void> => {
     const buffer = chunkBuffers.borrow();
     try {
-      for (const piece of pieces) {
+      for await (const piece of pieces) {
         signal?.throwIfAborted();
         await work(buffer.subarray(0, piece.length), piece);
       }
@@ -98,8 +102,10 @@ async function reflink(from: FileHandle, target: string): Promise<boolean> {
 }
 
 /** The extents in pieces of at most one chunk, each given once whoever asks. */
-function* cut(extents: Iterable<DataRange>): Generator<DataRange> {
-  for (const { offset, length } of extents) {
+async function* cut(
+  extents: Iterable<DataRange> | AsyncIterable<DataRange>,
+): AsyncGenerator<DataRange, void, undefined> {
+  for await (const { offset, length } of extents) {
     for (let done = 0; done < length; done += CHUNK_BYTES)
       yield { offset: offset + done, length: Math.min(CHUNK_BYTES, length - done) };
   }

@@ -11,9 +11,10 @@ import type { Extent, Image } from './image.ts';
 /** What offsets and lengths must be multiples of for O_DIRECT, on any disk of today. */
 const BLOCK = 4096;
 const STEP = 1 << 20;
-const ZERO_STEP = 64 << 20;
 
 export type OpenMode = 'read' | 'write' | 'create';
+/** `thin`: a block device that reads as zeros where nobody wrote. */
+export type FileKind = 'file' | 'block' | 'thin';
 
 const FLAGS = {
   read: constants.O_RDONLY,
@@ -40,21 +41,21 @@ export class FileImage implements Image {
   #direct: Promise<FileHandle | undefined> | undefined;
   #sizeBytes: number;
 
-  private constructor(path: string, handle: FileHandle, sizeBytes: number, block: boolean) {
+  private constructor(path: string, handle: FileHandle, sizeBytes: number, kind: FileKind) {
     this.#path = path;
     this.handle = handle;
     this.#sizeBytes = sizeBytes;
-    this.#block = block;
-    this.uninitialised = block;
+    this.#block = kind !== 'file';
+    this.uninitialised = kind === 'block';
   }
 
   /**
    * Opens what is there, or with `create` makes a file (mode 0600) where nothing is. A link in the last component, and
-   * anything but a regular file or with `kind` a block device, is refused with `path-escapes-pool`.
+   * anything but a regular file or, as `kind` says, a block device, is refused with `path-escapes-pool`.
    */
-  static async open(path: string, mode: OpenMode, kind: 'file' | 'block' = 'file'): Promise<FileImage> {
+  static async open(path: string, mode: OpenMode, kind: FileKind = 'file'): Promise<FileImage> {
     // Device nodes of volume managers are links, made by the system and not by users of a pool.
-    const follow = kind === 'block' ? 0 : constants.O_NOFOLLOW;
+    const follow = kind === 'file' ? constants.O_NOFOLLOW : 0;
     const handle = await open(path, FLAGS[mode] | follow | constants.O_NONBLOCK, 0o600);
     try {
       const stat = await handle.stat();
@@ -64,7 +65,7 @@ export class FileImage implements Image {
           `${path} is not a ${kind === 'file' ? 'regular file' : 'block device'}`,
         );
       const sizeBytes = kind === 'file' ? stat.size : await deviceBytes(stat.rdev);
-      return new FileImage(path, handle, sizeBytes, kind === 'block');
+      return new FileImage(path, handle, sizeBytes, kind);
     } catch (error) {
       await handle.close();
       throw error;
@@ -154,14 +155,6 @@ export class FileImage implements Image {
       ? await zeroDevice(this.handle, offset, length)
       : !dense && punchHole(this.handle, offset, length);
     if (!done) await writeZeros(this.handle, offset, length);
-  }
-
-  /** Makes everything from an offset on read as zeros, in steps: a cancel waits for one of them. Durable after a flush. */
-  async zeroFrom(offset: number, signal?: AbortSignal): Promise<void> {
-    for (let at = offset; at < this.#sizeBytes; at += ZERO_STEP) {
-      signal?.throwIfAborted();
-      await this.zero(at, Math.min(ZERO_STEP, this.#sizeBytes - at));
-    }
   }
 
   canFree(): boolean {

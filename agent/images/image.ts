@@ -13,6 +13,8 @@ export interface Image extends Source, AsyncDisposable {
   readonly directory?: string;
   /** Where nothing was written it may hold anything: what shall read as zeros must be zeroed. Absent: it reads as zeros. */
   readonly uninitialised?: boolean;
+  /** Whether what it was opened of was changed since; absent where only the mark of the volume tells. */
+  isChanged?(): Promise<boolean>;
   /** What the bytes take of the storage now. */
   allocationBytes(): Promise<number>;
   /** Durable only after {@link flush}. */

@@ -483,7 +483,7 @@ export class OpenPool
         const now = await this.look(name).catch((error) => {
           if (error.code !== 'volume-not-found') throw error;
         });
-        if (now?.etag !== etag) throw changed(name);
+        if (now?.etag !== etag || (await opened.isChanged?.())) throw changed(name);
       },
       [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
     };

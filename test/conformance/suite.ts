@@ -37,8 +37,12 @@ export interface Ground extends AsyncDisposable {
 export interface Suite {
   name: string;
   backend: Backend;
+  /** Of these pools, where they differ from those of the type. */
+  traits?: Traits;
   /** Storage with room for so many MiB, at least. */
   ground(path: string, sizeMiB: number): Ground | Promise<Ground>;
+  /** What is in it ends with the process. */
+  inMemory?: boolean;
   /** Tests that cannot be for this backend, each with its reason. */
   skip?: { tests: string[]; reason: string }[];
 }
@@ -90,7 +94,10 @@ async function openRoom(
     elsewhere() {
       const { path } = definition.target;
       // What a server gives out each host mounts for itself.
-      const target = suite.backend.traits.shared && path ? { path: `${path}-elsewhere` } : definition.target;
+      const target =
+        (suite.traits ?? suite.backend.traits).shared && path
+          ? { path: `${path}-elsewhere` }
+          : definition.target;
       return openRoom(suite, ground, { ...definition, target }, `${state}-elsewhere`, 'another');
     },
     async [Symbol.asyncDispose]() {
@@ -160,7 +167,7 @@ async function contentOf(pool: OpenPool, name: string): Promise<Buffer> {
  */
 export function runBackendSuite(suite: Suite): void {
   const { backend } = suite;
-  const { traits } = backend;
+  const traits = suite.traits ?? backend.traits;
   const names = new Set<string>();
 
   const it = (
@@ -184,6 +191,7 @@ export function runBackendSuite(suite: Suite): void {
         ...ground.definition,
       });
       backend.check(definition);
+      assert.deepEqual(backend.traitsOf?.(definition) ?? backend.traits, traits);
       await using room = await openRoom(suite, ground, definition, join(directory.path, 'state'));
       await work(room);
     });
@@ -342,7 +350,7 @@ export function runBackendSuite(suite: Suite): void {
     });
 
     it('ids outlive a restart of the agent', {
-      trait: ({ target }) => target !== 'none',
+      trait: () => suite.inMemory !== true,
       why: 'it lies in the memory of its agent',
     }, async (room) => {
       const { id } = await room.pool.create(wanted('v', 'raw'));
@@ -415,7 +423,7 @@ export function runBackendSuite(suite: Suite): void {
 
     it('a transfer that cannot have its name is taken back whole', {
       feature: 'transfer',
-      trait: ({ target }) => target !== 'none',
+      trait: () => suite.inMemory !== true,
       why: 'it lies in the memory of its agent',
     }, async (room) => {
       const sinks = await Promise.all(
@@ -479,7 +487,7 @@ export function runBackendSuite(suite: Suite): void {
 
     it('agents of two hosts do each other no harm', {
       feature: 'create',
-      trait: ({ target }) => target !== 'none',
+      trait: () => suite.inMemory !== true,
       why: 'nobody else can reach its storage',
     }, async (room) => {
       const sink = await Sink.open(await room.pool.stage(transfer('w', MIB)));

@@ -4,6 +4,7 @@ import { runBackendSuite } from './suite.ts';
 runBackendSuite({
   name: 'test',
   backend: testBackend,
+  inMemory: true,
   ground: () => ({ definition: {}, async [Symbol.asyncDispose]() {} }),
   skip: [
     { tests: ['a volume of format raw has the mode that was asked for'], reason: 'memory has no mode' },

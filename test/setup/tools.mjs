@@ -25,6 +25,14 @@ const TOOLS = {
   glusterd: 'glusterfs-server',
   'mount.glusterfs': 'glusterfs-client',
   blkid: 'util-linux',
+  // Servers of block storage, and the libraries that the agent reaches them by.
+  'ceph-mon': 'ceph-mon',
+  'ceph-mgr': 'ceph-mgr',
+  'ceph-osd': 'ceph-osd',
+  rbd: 'ceph-common',
+  tgtd: 'tgt',
+  'iscsi-ls': 'libiscsi-bin',
+  'zfs-fuse': 'zfs-fuse',
   // Another store of the controller. Its programs lie in a directory of their version.
   psql: 'postgresql',
   flock: 'util-linux',

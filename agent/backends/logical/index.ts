@@ -1,45 +1,64 @@
+import type { PoolDefinition } from '../../../shared/conf/pool.ts';
 import type { FoundSource } from '../../../shared/conf/sources-xml.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { exists } from '../../host/files.ts';
 import { run } from '../../host/run.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
-import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { type Backend, CONTRACT_VERSION, type Traits } from '../backend.ts';
 import { report } from './lvm.ts';
+import { ThinPool } from './thin-pool.ts';
 import { VolumeGroup } from './volume-group.ts';
 
-/** A volume group of LVM: each logical volume is a volume, and a block device of the host. */
+const NAME = '[A-Za-z0-9+_.][A-Za-z0-9+_.-]*';
+const SOURCE = new RegExp(`^(${NAME})(?:/(${NAME}))?$`);
+
+const TRAITS: Traits = {
+  volumes: 'block',
+  formats: ['raw'],
+  target: 'common',
+  shared: false,
+  // Below it there may be iSCSI, or multipath that waits for ever for a path.
+  mayHang: true,
+  features: {
+    create: ['current'],
+    delete: ['current'],
+    resize: ['current'],
+    shrink: ['current'],
+    clone: ['current'],
+    wipe: ['current'],
+    transfer: ['current'],
+  },
+};
+const THIN_TRAITS: Traits = { ...TRAITS, features: { ...TRAITS.features, snapshot: ['current'] } };
+
+/** The group, and the thin pool in it. */
+function partsOf({ source, name }: PoolDefinition): { group: string; pool?: string } {
+  const [, group, pool] = SOURCE.exec(source.name ?? name) ?? [];
+  if (group === undefined)
+    throw new StowageError(
+      'invalid-argument',
+      `'${source.name ?? name}' is no name of a volume group, or GROUP/POOL of a thin pool; give the source its name`,
+    );
+  return { group, pool };
+}
+
+/**
+ * A volume group of LVM, or a thin pool in one, where the source is named `GROUP/POOL`: each logical volume is a volume, and a
+ * block device of the host.
+ */
 export const logicalBackend: Backend = {
   type: 'logical',
   contract: CONTRACT_VERSION,
-  traits: {
-    volumes: 'block',
-    formats: ['raw'],
-    target: 'common',
-    shared: false,
-    // Below it there may be iSCSI, or multipath that waits for ever for a path.
-    mayHang: true,
-    features: {
-      create: ['current'],
-      delete: ['current'],
-      resize: ['current'],
-      shrink: ['current'],
-      clone: ['current'],
-      wipe: ['current'],
-      transfer: ['current'],
-    },
-  },
+  traits: TRAITS,
+  traitsOf: (definition) => (partsOf(definition).pool === undefined ? TRAITS : THIN_TRAITS),
 
   check(definition) {
     refuseSourceBut(definition, ['name', 'devices', 'format']);
-    const { name, format = 'lvm2', devices } = definition.source;
+    const { format = 'lvm2', devices } = definition.source;
     if (format !== 'lvm2' && format !== 'auto')
       throw new StowageError('invalid-argument', `unknown pool format type ${format}`);
-    if (!/^[A-Za-z0-9+_.][A-Za-z0-9+_.-]*$/.test(name ?? definition.name))
-      throw new StowageError(
-        'invalid-argument',
-        `'${name ?? definition.name}' is no name of a volume group; give the source its name`,
-      );
+    partsOf(definition);
     for (const { path } of devices)
       if (!path.startsWith('/dev/'))
         throw new StowageError('invalid-argument', `'${path}' is not a device in /dev`);
@@ -67,8 +86,9 @@ export const logicalBackend: Backend = {
   },
 
   open(definition, host) {
-    const { name = definition.name, devices } = definition.source;
-    const paths = devices.map(({ path }) => path);
-    return new BlockPool(new VolumeGroup(name, paths), host, definition.uuid);
+    const { group, pool } = partsOf(definition);
+    const devices = definition.source.devices.map(({ path }) => path);
+    const storage = pool ? new ThinPool(group, pool, devices) : new VolumeGroup(group, devices);
+    return new BlockPool(storage, host, definition.uuid);
   },
 };

@@ -1,26 +1,15 @@
+import type { Permissions } from '../../../shared/conf/permissions.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { refuseUsedDevice } from '../../host/devices.ts';
 import { FileImage } from '../../images/file-image.ts';
+import type { Image } from '../../images/image.ts';
+import { zeroFrom } from '../../images/zeros.ts';
+import { setNodePermissions, settleNode } from '../../volumes/blocks/device-node.ts';
 import { type Device, type DeviceStorage, refuseLoss } from '../../volumes/blocks/device-storage.ts';
 import { lvm, report } from './lvm.ts';
+import { deviceOf, isVolume, layoutOf, type Row, VOLUME_FIELDS } from './rows.ts';
 
 const GROUP_FIELDS = ['vg_uuid', 'vg_size', 'vg_free'];
-const VOLUME_FIELDS = [
-  'vg_uuid',
-  'lv_name',
-  'lv_uuid',
-  'lv_path',
-  'lv_size',
-  'lv_attr',
-  'lv_layout',
-  'lv_role',
-  'lv_health_status',
-  'lv_kernel_major',
-  'lv_kernel_minor',
-  'origin',
-  'origin_size',
-];
-
 const NAME = /^[A-Za-z0-9+_.][A-Za-z0-9+_.-]*$/;
 
 /** What LVM itself puts into the names of its parts, and prefixes that it keeps for itself. */
@@ -33,9 +22,14 @@ const TRIES = 3;
 /** A volume group of LVM, whose logical volumes are the volumes. */
 export class VolumeGroup implements DeviceStorage {
   readonly name: string;
+  readonly type = 'block';
   readonly #devices: readonly string[];
   /** Of the group that was attached: another one may take its name. */
   #uuid: string | undefined;
+
+  get readsAsZeros(): boolean {
+    return false;
+  }
 
   /** `devices` are the physical volumes that it is made of when it is built. */
   constructor(name: string, devices: readonly string[]) {
@@ -44,7 +38,7 @@ export class VolumeGroup implements DeviceStorage {
   }
 
   async build(overwrite?: boolean): Promise<void> {
-    this.#uuid = undefined;
+    this.forget();
     if (this.#devices.length === 0)
       throw new StowageError(
         'invalid-argument',
@@ -56,11 +50,20 @@ export class VolumeGroup implements DeviceStorage {
   }
 
   async attach(id: string): Promise<void> {
+    await this.activateAll();
+    this.#uuid = id;
+  }
+
+  /** One volume that cannot be activated, such as for a missing disk, is damaged; the others are there. */
+  protected async activateAll(): Promise<void> {
     await lvm('vgchange', ['--activate', 'ly', '--', this.name]).catch((error) => {
-      // One volume that cannot be activated, such as for a missing disk, is damaged; the others are there.
       if (!isStowageError(error, 'tool-failed')) throw error;
     });
-    this.#uuid = id;
+  }
+
+  /** Whatever has the name may be attached next. */
+  protected forget(): void {
+    this.#uuid = undefined;
   }
 
   async detach(): Promise<void> {
@@ -77,7 +80,7 @@ export class VolumeGroup implements DeviceStorage {
   async space() {
     const [group] = await report('vgs', GROUP_FIELDS, ['--', this.name]);
     if (!group) throw new StowageError('io-error', `vgs says nothing of the volume group ${this.name}`);
-    this.#requireSame(group.vg_uuid);
+    this.requireSame(group.vg_uuid);
     const [capacityBytes, availableBytes] = [Number(group.vg_size), Number(group.vg_free)];
     return {
       id: group.vg_uuid!,
@@ -88,20 +91,41 @@ export class VolumeGroup implements DeviceStorage {
   }
 
   async devices(name?: string): Promise<Device[]> {
+    const rows = await this.rows(name);
+    return Promise.all(
+      rows
+        .filter((row) => isVolume(row) && (name === undefined || row.lv_name === name))
+        .map((row) => deviceOf(row, rows)),
+    );
+  }
+
+  /** All logical volumes, or the one of a name and those that stand on it. */
+  protected async rows(name?: string): Promise<Row[]> {
     if (name !== undefined && !NAME.test(name)) return [];
     // Of one volume those that stand on it are told too; LVM asks the kernel only for what it tells.
     const one = name === undefined ? [] : ['--select', `lv_name="${name}" || origin="${name}"`];
     const rows = await report('lvs', VOLUME_FIELDS, [...one, '--', this.name]);
     if (rows.length === 0) await this.space();
-    for (const row of rows) this.#requireSame(row.vg_uuid);
-    return rows
-      .filter((row) => isVolume(row) && (name === undefined || row.lv_name === name))
-      .map((row) => deviceOf(row, rows));
+    for (const row of rows) this.requireSame(row.vg_uuid);
+    return rows;
   }
 
-  #requireSame(uuid: string | undefined): void {
+  /** Throws `pool-inaccessible` for another storage than the one that was attached. */
+  protected requireSame(uuid: string | undefined): void {
     if (this.#uuid !== undefined && uuid !== this.#uuid)
       throw new StowageError('pool-inaccessible', `another volume group has the name ${this.name} now`);
+  }
+
+  settledMark(device: Device): Promise<string | undefined> {
+    return settleNode(device.path).then(async () => (await this.devices(device.name))[0]?.mark);
+  }
+
+  open(device: Device, mode: 'read' | 'write'): Promise<Image> {
+    return FileImage.open(device.path, mode, 'block');
+  }
+
+  setPermissions(device: Device, permissions: Permissions): Promise<void> {
+    return setNodePermissions(device.path, permissions);
   }
 
   checkName(name: string): void {
@@ -140,10 +164,10 @@ export class VolumeGroup implements DeviceStorage {
     if (more <= 0) return;
     const target = `${this.name}/${device.name}`;
     refuseSnapshot(device);
-    const [row] = await report('lvs', ['lv_layout'], ['--', target]);
-    const layout = row?.lv_layout ?? '';
+    const [row = {}] = await report('lvs', ['lv_layout'], ['--', target]);
+    const { lv_layout: layout = '' } = row;
     // What a thin volume gets reads as zeros by itself.
-    if (layout.split(',').includes('thin'))
+    if (layoutOf(row).includes('thin'))
       return void (await lvm('lvextend', ['--size', sizeOf(sizeBytes), '--', target]));
     if (layout !== 'linear')
       throw new StowageError(
@@ -175,7 +199,7 @@ export class VolumeGroup implements DeviceStorage {
       if (!device) throw new StowageError('io-error', `the new logical volume ${scratchName} is not there`);
       {
         await using image = await FileImage.open(device.path, 'write', 'block');
-        await image.zeroFrom(0, signal);
+        await zeroFrom(image, 0, { signal });
         await image.flush();
       }
       const rows = await report(
@@ -227,43 +251,4 @@ function refuseSnapshot({ name, backingStore, sizeBytes, allocationBytes }: Devi
 }
 
 /** LVM takes whole sectors, and makes whole extents of them. */
-const sizeOf = (bytes: number): string => `${Math.ceil(bytes / 512) * 512}b`;
-
-/** Parts of others and pools of thin volumes are no volumes. */
-function isVolume({ lv_layout: layout = '', lv_role: role = '' }: Record<string, string>): boolean {
-  return !layout.split(',').includes('pool') && !role.split(',').includes('private');
-}
-
-function deviceOf(row: Record<string, string>, rows: readonly Record<string, string>[]): Device {
-  const {
-    lv_name: name = '',
-    lv_uuid: uid = '',
-    lv_path: path = '',
-    lv_attr: attributes = '',
-    origin = '',
-  } = row;
-  const [major, minor] = [Number(row.lv_kernel_major), Number(row.lv_kernel_minor)];
-  const allocationBytes = Number(row.lv_size);
-  const health = row.lv_health_status ?? '';
-  const invalid = origin !== '' && 'IS'.includes(attributes[4] ?? ' ');
-  return {
-    name,
-    uid,
-    path,
-    number: major >= 0 ? { major, minor } : undefined,
-    // A snapshot is as large as what it was taken of, and takes what was changed since.
-    sizeBytes: Number(row.origin_size) || allocationBytes,
-    allocationBytes,
-    open: attributes[5] === 'o',
-    dependants: rows
-      .filter((other) => other.origin === name && name !== '')
-      .map((other) => other.lv_name ?? ''),
-    backingStore: origin === '' ? undefined : { path: path.replace(/[^/]*$/, origin), format: 'raw' },
-    damaged:
-      health !== ''
-        ? `LVM says that it is ${health}`
-        : invalid
-          ? 'the snapshot is invalid: it ran full'
-          : undefined,
-  };
-}
+export const sizeOf = (bytes: number): string => `${Math.ceil(bytes / 512) * 512}b`;

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { readdir, realpath } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { NewVolume, Representation } from '../../../shared/conf/volume.ts';
+import type { NewVolume, Representation, Snapshot } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type {
@@ -19,22 +19,28 @@ import type {
 } from '../../backends/backend.ts';
 import { refuseShrink } from '../../formats/format.ts';
 import { overwrite, type WipeAlgorithm } from '../../formats/wipe.ts';
-import { writeMark } from '../../host/devices.ts';
-import { exists, setPermissions, statIfExists } from '../../host/files.ts';
-import { copyDevice } from '../../images/copy.ts';
-import { FileImage } from '../../images/file-image.ts';
+import { exists } from '../../host/files.ts';
+import { copyToNew } from '../../images/copy.ts';
+import type { Image } from '../../images/image.ts';
+import { zeroFrom } from '../../images/zeros.ts';
 import { openIdentities } from '../identities.ts';
 import { StorageNote } from '../storage-note.ts';
 import { BlockStage } from './block-stage.ts';
-import { type Device, type DeviceStorage, refuseLoss } from './device-storage.ts';
+import {
+  type Device,
+  type DeviceSnapshots,
+  type DeviceStorage,
+  refuseLoss,
+  refuseOpen,
+} from './device-storage.ts';
 import { HiddenNames } from './hidden-names.ts';
 
-/** The mark of a device that is not active. */
+/** The mark of a device of which it cannot be told what was written to it. */
 const INACTIVE = 'inactive';
 
 /**
- * A pool whose volumes are the block devices of one storage, each the raw image of what its guest sees. What is being made has
- * a hidden name, and is renamed when it is done: a kill leaves the old state or the new one. New volumes read as zeros.
+ * A pool whose volumes are the devices of one storage, each the raw image of what its guest sees. What is being made has a
+ * hidden name, and is renamed when it is done: a kill leaves the old state or the new one. New volumes read as zeros.
  */
 export class BlockPool implements PoolDriver {
   readonly #storage: DeviceStorage;
@@ -47,12 +53,13 @@ export class BlockPool implements PoolDriver {
     this.#storage = storage;
     this.#host = host;
     this.#note = new StorageNote(() => host.stateDirectory());
-    this.#hidden = new HiddenNames(poolUuid);
+    this.#hidden = new HiddenNames(`${host.agentId} ${poolUuid}`);
   }
 
   // ---- life ----
 
   async build(overwrite?: boolean): Promise<void> {
+    if (!this.#storage.build) throw unsupported('build');
     await this.#storage.build(overwrite);
     await this.#note.forget();
   }
@@ -77,6 +84,7 @@ export class BlockPool implements PoolDriver {
   }
 
   async delete(): Promise<void> {
+    if (!this.#storage.destroy) throw unsupported('delete');
     await this.#removeLeftovers();
     const [device, ...more] = await this.#storage.devices();
     if (device)
@@ -112,7 +120,7 @@ export class BlockPool implements PoolDriver {
     for (const device of await this.#storage.devices()) {
       signal?.throwIfAborted();
       if (device.name.startsWith('.')) continue;
-      const volume = await describe(device);
+      const volume = this.#describe(device);
       const before = known(device.name);
       const unchanged = before?.fingerprint === volume.fingerprint && before.stamp === volume.stamp;
       found.push(unchanged ? { name: device.name, unchanged } : volume);
@@ -120,12 +128,47 @@ export class BlockPool implements PoolDriver {
     yield found;
   }
 
+  #describe(device: Device): FoundVolume {
+    const { name, uid, path, mark = INACTIVE, sizeBytes, allocationBytes } = device;
+    const { snapshotCount = 0, permissions, backingStore, damaged } = device;
+    const { mode, owner, group } = permissions ?? {};
+    return {
+      name,
+      type: this.#storage.type,
+      format: 'raw',
+      path,
+      capacityBytes: sizeBytes,
+      allocationBytes,
+      snapshotCount,
+      permissions,
+      backingStore,
+      damaged,
+      fingerprint: uid,
+      mark,
+      stamp: JSON.stringify([
+        mark,
+        sizeBytes,
+        allocationBytes,
+        snapshotCount,
+        backingStore?.path,
+        damaged,
+        mode,
+        owner,
+        group,
+      ]),
+    };
+  }
+
   async look(name: string): Promise<FoundVolume | undefined> {
     const [device] = await this.#storage.devices(name);
     if (!device || name.startsWith('.')) return undefined;
-    // What somebody wrote and the kernel still holds back counts as written.
-    if (device.number) await settle(device.path);
-    return describe(device);
+    return this.#describe(await this.#settled(device));
+  }
+
+  /** A device, with what somebody wrote and the kernel still holds back counted as written. */
+  async #settled(device: Device): Promise<Device> {
+    if (device.mark === undefined || !this.#storage.settledMark) return device;
+    return { ...device, mark: await this.#storage.settledMark(device) };
   }
 
   /** The device of a volume, active; not another one that has its name meanwhile. */
@@ -133,7 +176,7 @@ export class BlockPool implements PoolDriver {
     const [device] = await this.#storage.devices(name);
     if (device?.uid !== fingerprint)
       throw new StowageError('volume-not-found', `the pool has no volume '${name}' any more`);
-    if (!device.number) await this.#storage.activate(name);
+    if (device.mark === undefined) await this.#storage.activate?.(name);
     return device;
   }
 
@@ -149,7 +192,7 @@ export class BlockPool implements PoolDriver {
     name: string,
     sizeBytes: number,
     identify: Identify,
-    fill: (image: FileImage) => Promise<void>,
+    fill: (image: Image) => Promise<void>,
     permissions?: NewVolume['permissions'],
   ): Promise<void> {
     await this.#refuseExisting(name);
@@ -159,7 +202,7 @@ export class BlockPool implements PoolDriver {
       const [device] = await this.#storage.devices(hidden.name);
       if (!device) throw new StowageError('io-error', `the new device of '${name}' is not there`);
       {
-        await using image = await FileImage.open(device.path, 'write', 'block');
+        await using image = await this.#storage.open(device, 'write');
         await fill(image);
         await image.flush();
       }
@@ -170,29 +213,57 @@ export class BlockPool implements PoolDriver {
       throw error;
     }
     const [device] = permissions ? await this.#storage.devices(name) : [];
-    // The path is a link to the device's node.
-    if (device && permissions) await setPermissions(await realpath(device.path), permissions);
+    if (device && permissions) await this.#storage.setPermissions?.(device, permissions);
   }
 
   async create(volume: NewVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
-    const { name, capacityBytes, format, permissions } = volume;
+    const { name, capacityBytes, format, permissions, preallocate } = volume;
     refuseFormat(format);
-    return this.#make(name, capacityBytes, identify, (image) => image.zeroFrom(0, signal), permissions);
+    if (permissions && !this.#storage.setPermissions)
+      throw new StowageError('not-supported', 'volumes of this storage have no owner and no mode');
+    const { availableBytes } = preallocate ? await this.space() : { availableBytes: capacityBytes };
+    if (capacityBytes > availableBytes)
+      throw new StowageError(
+        'no-space',
+        `the volume needs ${capacityBytes} bytes, the pool has ${availableBytes} left`,
+      );
+    const fill = async (image: Image): Promise<void> => {
+      if (preallocate || !this.#storage.readsAsZeros)
+        await zeroFrom(image, 0, { dense: preallocate, signal });
+    };
+    return this.#make(name, capacityBytes, identify, fill, permissions);
   }
 
   async clone(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void> {
     const source = await this.#device(volume);
-    await using from = await FileImage.open(source.path, 'read', 'block');
+    if (this.#storage.clone) return this.#share(source, target, identify);
+    await using from = await this.#storage.open(source, 'read');
     await this.#make(target, source.sizeBytes, identify, async (image) => {
-      await copyDevice(from, image, signal);
-      await image.zeroFrom(from.sizeBytes, signal);
+      await copyToNew(from, image, signal);
+      if (!this.#storage.readsAsZeros) await zeroFrom(image, from.sizeBytes, { signal });
     });
+  }
+
+  /** A clone that the storage itself makes. */
+  async #share(source: Device, target: string, identify: Identify): Promise<void> {
+    await this.#refuseExisting(target);
+    using hidden = this.#hidden.scratch();
+    await this.#storage.clone?.(source, hidden.name);
+    try {
+      const [device] = await this.#storage.devices(hidden.name);
+      if (!device) throw new StowageError('io-error', `the new device of '${target}' is not there`);
+      await identify(device.uid);
+      await this.#storage.rename(hidden.name, target);
+    } catch (error) {
+      await this.#storage.remove(hidden.name).catch(() => undefined);
+      throw error;
+    }
   }
 
   async remove(volume: FoundVolume, mark?: string): Promise<void> {
     const device = await this.#device(volume);
     // Of what was not active nobody can tell whether it was changed.
-    if (mark !== undefined && (mark === INACTIVE || (await describe(device)).mark !== mark))
+    if (mark !== undefined && (mark === INACTIVE || (await this.#settled(device)).mark !== mark))
       throw new StowageError(
         'volume-changed',
         `volume '${volume.name}' was changed since it was read; it stays`,
@@ -225,8 +296,34 @@ export class BlockPool implements PoolDriver {
   ): Promise<void> {
     const device = await this.#device(volume);
     refuseLoss(device);
-    await using image = await FileImage.open(device.path, 'write', 'block');
+    await using image = await this.#storage.open(device, 'write');
     await overwrite(image, algorithm, signal);
+  }
+
+  // ---- snapshots ----
+
+  get #snapshots(): DeviceSnapshots {
+    if (this.#storage.snapshots) return this.#storage.snapshots;
+    throw unsupported('snapshots');
+  }
+
+  async listSnapshots(volume: FoundVolume): Promise<Snapshot[]> {
+    return this.#snapshots.list(await this.#device(volume));
+  }
+
+  async createSnapshot(volume: FoundVolume, id = `snapshot-${clock.now()}`): Promise<string> {
+    await this.#snapshots.create(await this.#device(volume), id);
+    return id;
+  }
+
+  async switchSnapshot(volume: FoundVolume, id: string): Promise<void> {
+    const device = await this.#device(volume);
+    refuseOpen(device);
+    await this.#snapshots.switch(device, id);
+  }
+
+  async deleteSnapshot(volume: FoundVolume, id: string): Promise<void> {
+    await this.#snapshots.delete(await this.#device(volume), id);
   }
 
   // ---- moving bytes ----
@@ -239,10 +336,11 @@ export class BlockPool implements PoolDriver {
 
   async open(volume: FoundVolume, _as: Representation): Promise<OpenVolume> {
     const device = await this.#device(volume);
-    const image = await FileImage.open(device.path, 'read', 'block');
+    const image = await this.#storage.open(device, 'read');
     return {
       parts: [{ name: '', sizeBytes: image.sizeBytes, dense: false }],
       sources: [image],
+      isChanged: image.isChanged && (() => image.isChanged!()),
       [Symbol.asyncDispose]: () => image.close(),
     };
   }
@@ -290,41 +388,8 @@ function refuseFormat(format: NewVolume['format']): void {
     );
 }
 
+const unsupported = (what: string): StowageError =>
+  new StowageError('not-supported', `storage pool doesn't support ${what}`);
+
 const taken = (name: string): StowageError =>
   new StowageError('volume-exists', `the pool has a volume '${name}' already`);
-
-async function settle(path: string): Promise<void> {
-  await using image = await FileImage.open(path, 'read', 'block');
-  await image.flush();
-}
-
-async function describe(device: Device): Promise<FoundVolume> {
-  const { name, uid, path, number, sizeBytes, allocationBytes, backingStore, damaged } = device;
-  const written = number && (await writeMark(number.major, number.minor));
-  const node = number && (await statIfExists(path));
-  const mark = written ?? INACTIVE;
-  return {
-    name,
-    type: 'block',
-    format: 'raw',
-    path,
-    capacityBytes: sizeBytes,
-    allocationBytes,
-    snapshotCount: 0,
-    permissions: node && { mode: node.mode & 0o777, owner: node.uid, group: node.gid },
-    backingStore,
-    damaged,
-    fingerprint: uid,
-    mark,
-    stamp: [
-      mark,
-      sizeBytes,
-      allocationBytes,
-      backingStore?.path,
-      damaged,
-      node?.mode,
-      node?.uid,
-      node?.gid,
-    ].join(),
-  };
-}

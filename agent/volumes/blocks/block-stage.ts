@@ -2,8 +2,8 @@ import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Identify, Stage, StageSpec } from '../../backends/backend.ts';
-import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
+import { zeroFrom } from '../../images/zeros.ts';
 import { StageRecord } from '../stage-record.ts';
 import { type Device, type DeviceStorage, refuseLoss } from './device-storage.ts';
 import type { HiddenNames } from './hidden-names.ts';
@@ -19,7 +19,7 @@ export class BlockStage implements Stage {
   readonly #record: StageRecord;
   readonly #storage: DeviceStorage;
   readonly #hidden: HiddenNames;
-  #image: Promise<FileImage> | undefined;
+  #image: Promise<Image> | undefined;
 
   private constructor(record: StageRecord, storage: DeviceStorage, hidden: HiddenNames) {
     this.#record = record;
@@ -108,7 +108,7 @@ export class BlockStage implements Stage {
     return [await this.#image];
   }
 
-  async #openImage(): Promise<FileImage> {
+  async #openImage(): Promise<Image> {
     const { parts, capacityBytes = 0 } = this.#record.spec;
     const name = this.#hiddenName;
     let [device] = await this.#storage.devices(name);
@@ -119,8 +119,8 @@ export class BlockStage implements Stage {
     if (!device || (this.#record.device ?? device.uid) !== device.uid)
       throw new StowageError('io-error', `the device that the transfer writes to, ${name}, was taken away`);
     if (this.#record.device === undefined) await this.#record.setDevice(device.uid);
-    if (!device.number) await this.#storage.activate(name);
-    return FileImage.open(device.path, 'write', 'block');
+    if (device.mark === undefined) await this.#storage.activate?.(name);
+    return this.#storage.open(device, 'write');
   }
 
   journal(): Promise<Image> {
@@ -129,9 +129,9 @@ export class BlockStage implements Stage {
 
   async seal(note: string, signal?: AbortSignal): Promise<void> {
     if (this.sealed) return;
-    const [image] = (await this.images()) as [FileImage];
+    const [image] = (await this.images()) as [Image];
     // Behind the last byte that arrived there is what was there before.
-    await image.zeroFrom(this.#record.spec.parts[0]!.sizeBytes, signal);
+    if (!this.#storage.readsAsZeros) await zeroFrom(image, this.#record.spec.parts[0]!.sizeBytes, { signal });
     await image.flush();
     await this.#closeImage();
     await this.#record.seal(note, this.#record.device!);

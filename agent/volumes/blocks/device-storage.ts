@@ -1,36 +1,46 @@
-import type { Volume } from '../../../shared/conf/volume.ts';
+import type { Permissions } from '../../../shared/conf/permissions.ts';
+import type { Snapshot, Volume } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Space } from '../../backends/backend.ts';
+import type { Image } from '../../images/image.ts';
 
-/** One block device that its storage can name, such as a logical volume. */
+/** One image that its storage can name: a logical volume, a zvol, an image of Ceph, a unit of an iSCSI target. */
 export interface Device {
   name: string;
   /** The same under every name, and never used again. */
   uid: string;
-  /** Its device node. */
+  /** Its device node, or how clients of its storage call it. */
   path: string;
-  /** Of the node; undefined while the device is not active on this host. */
-  number?: { major: number; minor: number };
+  /** Changes whenever the bytes may have changed; undefined while that cannot be told, as it is not active on this host. */
+  mark?: string;
   sizeBytes: number;
   allocationBytes: number;
-  /** Somebody on this host has it open. */
+  /** Somebody has it open: a process of this host, or any client of the storage where that can tell. */
   open: boolean;
-  /** Names of the devices that stand on this one. */
+  /** Names of the devices that would go with this one. */
   dependants: readonly string[];
   backingStore?: Volume['backingStore'];
+  /** Snapshots of its own, which are no devices. */
+  snapshotCount?: number;
+  permissions?: Permissions;
   /** Why it cannot be used. */
   damaged?: string;
 }
 
 /**
- * Storage that is cut into named block devices. Names that begin with a dot are the pool's own. Each change is durable, and
- * done or not done, when its method returns or throws. An error is never read as absence.
+ * Storage that is cut into named images, each a volume. Names that begin with a dot are the pool's own. Each change is durable,
+ * and done or not done, when its method returns or throws. An error is never read as absence. A method that is absent means that
+ * the storage has no such thing.
  */
 export interface DeviceStorage {
   /** How people name it, such as the name of a volume group. */
   readonly name: string;
+  /** Of its volumes, for libvirt. */
+  readonly type: 'block' | 'network' | 'file';
+  /** What was just made, and what a device grows by, reads as zeros; else it may hold anything. */
+  readonly readsAsZeros: boolean;
   /** Throws `pool-not-empty` where something is on the devices, unless `overwrite`. */
-  build(overwrite?: boolean): Promise<void>;
+  build?(overwrite?: boolean): Promise<void>;
   /**
    * Makes the devices appear on this host. From now on only the storage of this id is worked on: every method but `build` throws
    * `pool-inaccessible` when another one has its name. Repeatable.
@@ -39,30 +49,49 @@ export interface DeviceStorage {
   /** Throws `volume-in-use` while one of them is open. */
   detach(): Promise<void>;
   /** What is left once the last device is gone. */
-  destroy(): Promise<void>;
+  destroy?(): Promise<void>;
   /** Which storage it is, and its sizes. Throws when it is not there. */
   space(): Promise<Space & { id: string }>;
   /** All devices, those with names of the pool's own too; or the one of a name. At the cost of one look. */
   devices(name?: string): Promise<Device[]>;
+  /** Its mark, with what somebody wrote and the kernel still holds back. Absent: what is written counts at once. */
+  settledMark?(device: Device): Promise<string | undefined>;
   /** Throws `invalid-name` for what no device can be named. */
   checkName(name: string): void;
-  /** At least so large. It may hold anything. Throws `no-space`, `volume-exists`. */
+  /** Opens an active device. */
+  open(device: Device, mode: 'read' | 'write'): Promise<Image>;
+  /** Makes it active on this host. Absent: each is. */
+  activate?(name: string): Promise<void>;
+  setPermissions?(device: Device, permissions: Permissions): Promise<void>;
+
+  /** At least so large. Throws `no-space`, `volume-exists`. */
   create(name: string, sizeBytes: number): Promise<void>;
-  /** What is new reads as zeros. Throws `no-space`. */
+  /** What is new reads as zeros. `scratchName` is free for what that needs. Throws `no-space`. */
   grow(device: Device, sizeBytes: number, scratchName: string, signal?: AbortSignal): Promise<void>;
   shrink(device: Device, sizeBytes: number): Promise<void>;
   /** In one step. Throws `volume-exists`. */
   rename(from: string, to: string): Promise<void>;
-  /** Makes it active on this host. */
-  activate(name: string): Promise<void>;
-  /** Throws `volume-in-use` while it is open, `volume-has-snapshots` while others stand on it. */
+  /** Throws `volume-in-use` while it is open, `volume-has-snapshots` while others stand on it. Takes its snapshots along. */
   remove(name: string): Promise<void>;
+  /** A new device with what one holds, sharing its blocks, which lives on without it. Absent: the bytes are copied. */
+  clone?(device: Device, name: string): Promise<void>;
+  readonly snapshots?: DeviceSnapshots;
+}
+
+/** Snapshots of a device. */
+export interface DeviceSnapshots {
+  list(device: Device): Promise<Snapshot[]>;
+  /** Throws `snapshot-exists`, `invalid-name`. */
+  create(device: Device, id: string): Promise<void>;
+  /** The device becomes what it was then, and stays the same device; the snapshot stays. Throws `snapshot-not-found`. */
+  switch(device: Device, id: string): Promise<void>;
+  /** Throws `snapshot-not-found`, `volume-in-use` while others stand on it. */
+  delete(device: Device, id: string): Promise<void>;
 }
 
 /** Throws `volume-in-use` while a device is open: a guest may work on it. */
 export function refuseOpen({ name, open }: Device): void {
-  if (open)
-    throw new StowageError('volume-in-use', `volume '${name}' is open on this host: a guest may use it`);
+  if (open) throw new StowageError('volume-in-use', `volume '${name}' is open: a guest may use it`);
 }
 
 /** Throws as {@link refuseOpen}, and `volume-has-snapshots` for a device that others would go with. */

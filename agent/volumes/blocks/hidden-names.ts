@@ -1,16 +1,18 @@
+import { createHash } from 'node:crypto';
 import { clock } from '../../../shared/util/clock.ts';
 
 /**
- * Names of devices that are no volumes: `.stowage.POOL.KIND-MORE`. Several hosts may share one storage, so each pool knows its
- * own by a part of its UUID.
+ * Names of devices that are no volumes: `.stowage.OWNER.KIND-MORE`. Several hosts may share one storage, and even define their
+ * pools by one document: the owner is a pool of one agent.
  */
 export class HiddenNames {
   readonly #prefix: string;
   /** What this process works on. */
   readonly #used = new Set<string>();
 
-  constructor(poolUuid: string) {
-    this.#prefix = `.stowage.${poolUuid.replaceAll('-', '').slice(0, 12)}.`;
+  /** `owner` is a text of its own for each pool of each agent. */
+  constructor(owner: string) {
+    this.#prefix = `.stowage.${createHash('sha256').update(owner).digest('hex').slice(0, 12)}.`;
   }
 
   /** A name that nothing has, for what nobody needs after a kill. */

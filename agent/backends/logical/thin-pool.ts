@@ -1,0 +1,175 @@
+import { StowageError } from '../../../shared/util/errors.ts';
+import { FileImage } from '../../images/file-image.ts';
+import type { Image } from '../../images/image.ts';
+import { type Device, refuseLoss } from '../../volumes/blocks/device-storage.ts';
+import { lvm, report } from './lvm.ts';
+import { type Row, snapshotIdOf } from './rows.ts';
+import { ThinSnapshots } from './thin-snapshots.ts';
+import { sizeOf, VolumeGroup } from './volume-group.ts';
+
+const POOL_FIELDS = ['vg_uuid', 'lv_uuid', 'lv_size', 'data_percent', 'metadata_percent', 'zero'];
+
+/** A pool of thin volumes in a volume group of LVM. Volumes take blocks of it as they are written, and share them. */
+export class ThinPool extends VolumeGroup {
+  readonly #pool: string;
+  /** Of the pool that was attached. */
+  #uuid: string | undefined;
+  #zeroes = false;
+  readonly snapshots = new ThinSnapshots(
+    (device) => this.#rowsOf(device.name),
+    (name) => `${this.name}/${name}`,
+  );
+
+  constructor(group: string, pool: string, devices: readonly string[]) {
+    super(group, devices);
+    this.#pool = pool;
+  }
+
+  /** Whether blocks are zeroed before a volume gets them: `lvchange --zero n` keeps a pool from that. */
+  override get readsAsZeros(): boolean {
+    return this.#zeroes;
+  }
+
+  get #target(): string {
+    return `${this.name}/${this.#pool}`;
+  }
+
+  /** Makes the pool of all that is free in its group, which is made too where devices are given. */
+  override async build(overwrite?: boolean): Promise<void> {
+    this.forget();
+    this.#uuid = undefined;
+    const groups = await report('vgs', ['vg_name'], []);
+    if (!groups.some((group) => group.vg_name === this.name)) await super.build(overwrite);
+    const [there] = (await report('lvs', ['lv_name'], ['--', this.name])).filter(
+      (row) => row.lv_name === this.#pool,
+    );
+    if (there) throw new StowageError('pool-not-empty', `${this.#target} is there already`);
+    await lvm('lvcreate', [
+      '--yes',
+      '--type',
+      'thin-pool',
+      '--zero',
+      'y',
+      // Some stays for the metadata, its spare, and what they may grow by.
+      '--extents',
+      '90%FREE',
+      '--name',
+      this.#pool,
+      '--',
+      this.name,
+    ]);
+    // Who writes to a full pool hears of it at once.
+    await lvm('lvchange', ['--errorwhenfull', 'y', '--', this.#target]);
+  }
+
+  override async attach(id: string): Promise<void> {
+    const [group = '', pool] = id.split('/');
+    await super.attach(group);
+    this.#uuid = pool;
+    await this.space();
+  }
+
+  protected override async activateAll(): Promise<void> {
+    await lvm('lvchange', ['--activate', 'ly', '--', this.#target]);
+    const names = (await this.#thin()).filter((row) => snapshotIdOf(row) === undefined);
+    for (const { lv_name: name = '' } of names) await this.activate(name).catch(() => undefined);
+  }
+
+  override async detach(): Promise<void> {
+    await this.space();
+    // Of several names LVM lets go of some and not of others: what is open is found first.
+    const rows = await this.#thin();
+    const open = rows.find((row) => row.lv_attr?.[5] === 'o');
+    if (open) throw new StowageError('volume-in-use', `${this.name}/${open.lv_name} in use.`);
+    const active = rows.filter((row) => Number(row.lv_kernel_major) >= 0);
+    if (active.length > 0)
+      await lvm('lvchange', [
+        '--activate',
+        'ln',
+        '--',
+        ...active.map(({ lv_name: name }) => `${this.name}/${name}`),
+      ]);
+  }
+
+  /** The pool alone: other volumes may be in its group. */
+  override async destroy(): Promise<void> {
+    await lvm('lvremove', ['--yes', '--', this.#target]);
+  }
+
+  override async space() {
+    const [pool] = await report('lvs', POOL_FIELDS, ['--', this.#target]).catch((error) => {
+      if (!/failed to find logical volume/i.test(String(error))) throw error;
+      throw new StowageError('pool-inaccessible', `the thin pool ${this.#target} is not there`);
+    });
+    if (!pool) throw new StowageError('io-error', `lvs says nothing of the thin pool ${this.#target}`);
+    this.requireSame(pool.vg_uuid);
+    if (this.#uuid !== undefined && pool.lv_uuid !== this.#uuid)
+      throw new StowageError('pool-inaccessible', `another thin pool has the name ${this.#target} now`);
+    this.#zeroes = pool.zero === 'zero';
+    const capacityBytes = Number(pool.lv_size);
+    const allocationBytes = Math.round((capacityBytes * Number(pool.data_percent)) / 100);
+    return {
+      id: `${pool.vg_uuid}/${pool.lv_uuid}`,
+      capacityBytes,
+      allocationBytes,
+      availableBytes: capacityBytes - allocationBytes,
+    };
+  }
+
+  async #thin(): Promise<Row[]> {
+    return (await super.rows()).filter((row) => row.pool_lv === this.#pool);
+  }
+
+  /** Of a volume, and of what was taken of it. */
+  #rowsOf(name: string): Promise<Row[]> {
+    return super.rows(name);
+  }
+
+  protected override async rows(name?: string): Promise<Row[]> {
+    return (await super.rows(name)).filter((row) => row.pool_lv === this.#pool);
+  }
+
+  override open(device: Device, mode: 'read' | 'write'): Promise<Image> {
+    return FileImage.open(device.path, mode, this.#zeroes ? 'thin' : 'block');
+  }
+
+  override async create(name: string, sizeBytes: number): Promise<void> {
+    await lvm('lvcreate', [
+      '--yes',
+      '--wipesignatures',
+      'n',
+      '--type',
+      'thin',
+      '--virtualsize',
+      sizeOf(sizeBytes),
+      '--name',
+      name,
+      '--thinpool',
+      this.#pool,
+      '--',
+      this.name,
+    ]);
+  }
+
+  async clone(device: Device, name: string): Promise<void> {
+    await lvm('lvcreate', [
+      '--yes',
+      '--snapshot',
+      '--setactivationskip',
+      'n',
+      '--name',
+      name,
+      '--',
+      `${this.name}/${device.name}`,
+    ]);
+  }
+
+  override async remove(name: string): Promise<void> {
+    for (const device of await this.devices(name)) refuseLoss(device);
+    const snapshots = (await this.#rowsOf(name)).filter(
+      (row) => row.origin === name && snapshotIdOf(row) !== undefined,
+    );
+    const names = [...snapshots.map((row) => row.lv_name), name];
+    await lvm('lvremove', ['--yes', '--', ...names.map((each) => `${this.name}/${each}`)]);
+  }
+}

@@ -1,0 +1,88 @@
+import type { Snapshot } from '../../../shared/conf/volume.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
+import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storage.ts';
+import { lvm } from './lvm.ts';
+import { type Row, snapshotIdOf, snapshotTag } from './rows.ts';
+
+const ID = /^[A-Za-z0-9][A-Za-z0-9+_.-]{0,63}$/;
+
+/**
+ * Snapshots of thin volumes: thin volumes themselves, read-only, with a tag that says of which snapshot, and the volume as
+ * their origin. Those of Proxmox VE, `snap_VOLUME_ID`, are snapshots too.
+ */
+export class ThinSnapshots implements DeviceSnapshots {
+  readonly #rowsOf: (device: Device) => Promise<Row[]>;
+  readonly #target: (name: string) => string;
+
+  /** `rowsOf` gives a volume and what was taken of it, `target` the whole name of a logical volume. */
+  constructor(rowsOf: (device: Device) => Promise<Row[]>, target: (name: string) => string) {
+    this.#rowsOf = rowsOf;
+    this.#target = target;
+  }
+
+  async #all(device: Device): Promise<Map<string, Row>> {
+    const rows = await this.#rowsOf(device);
+    return new Map(
+      rows.flatMap((row) => {
+        const id = row.origin === device.name ? snapshotIdOf(row) : undefined;
+        return id === undefined ? [] : [[id, row]];
+      }),
+    );
+  }
+
+  async #find(device: Device, id: string): Promise<string> {
+    const name = (await this.#all(device)).get(id)?.lv_name;
+    if (name === undefined) throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
+    return name;
+  }
+
+  async list(device: Device): Promise<Snapshot[]> {
+    return [...(await this.#all(device))].map(([id, row]) => ({
+      id,
+      current: false,
+      allocationBytes: Math.round((Number(row.lv_size) * (Number(row.data_percent) || 0)) / 100),
+    }));
+  }
+
+  async create(device: Device, id: string): Promise<void> {
+    if (!ID.test(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
+    const all = await this.#all(device);
+    if (all.has(id)) throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
+    await this.#take(device.name, `snap_${device.name}_${id}`, id);
+  }
+
+  /** What is written to the volume is durable before: lvcreate suspends it for a moment. */
+  async #take(of: string, name: string, id: string): Promise<void> {
+    await lvm('lvcreate', [
+      '--yes',
+      '--snapshot',
+      '--setactivationskip',
+      'y',
+      '--permission',
+      'r',
+      '--addtag',
+      snapshotTag(id),
+      '--name',
+      name,
+      '--',
+      this.#target(of),
+    ]);
+  }
+
+  async switch(device: Device, id: string): Promise<void> {
+    const name = await this.#find(device, id);
+    // LVM consumes the snapshot that a volume becomes: a copy of it, which has the volume as origin then, is the snapshot.
+    const copy = name.endsWith('.') ? name.slice(0, -1) : `${name}.`;
+    await this.#remove(copy).catch(() => undefined);
+    await this.#take(name, copy, id);
+    await lvm('lvconvert', ['--yes', '--merge', '--', this.#target(name)]);
+  }
+
+  async delete(device: Device, id: string): Promise<void> {
+    await this.#remove(await this.#find(device, id));
+  }
+
+  async #remove(name: string): Promise<void> {
+    await lvm('lvremove', ['--yes', '--', this.#target(name)]);
+  }
+}

@@ -1,0 +1,206 @@
+import { textAt } from '../../host/native.ts';
+import type { Extent, Image } from '../../images/image.ts';
+import { arrayOf, cell, ceph, checked, differences } from './librbd.ts';
+
+/** Of so much of an image the extents are asked for at once. */
+const WINDOW = 4 * 2 ** 30;
+const FAST_DIFF = 1n << 4n;
+const FAST_DIFF_INVALID = 1n << 1n;
+const INFO_BYTES = 168;
+const ID_BYTES = 256;
+const MOST_ZEROED = 256 << 20;
+const THICK = 1;
+
+/** One open image of Ceph, or a snapshot of one. */
+export class RbdImage implements Image {
+  readonly #handle: bigint;
+  readonly sizeBytes: number;
+  readonly #onClose: () => Promise<void>;
+
+  private constructor(handle: bigint, sizeBytes: number, onClose: () => Promise<void>) {
+    this.#handle = handle;
+    this.sizeBytes = sizeBytes;
+    this.#onClose = onClose;
+  }
+
+  /** Throws `volume-not-found`. `onClose` runs when it is closed. */
+  static async open(
+    io: bigint,
+    name: string,
+    mode: 'read' | 'write',
+    snapshot: string | null = null,
+    onClose: () => Promise<void> = async () => undefined,
+  ): Promise<RbdImage> {
+    const handle = cell();
+    const open = mode === 'read' ? ceph().openReadOnly : ceph().open;
+    checked(await open(io, name, handle.buffer, snapshot), `opening the image '${name}'`);
+    try {
+      const info = Buffer.alloc(INFO_BYTES);
+      checked(await ceph().stat(handle.value, info, info.length), `the size of '${name}'`);
+      return new RbdImage(handle.value, Number(info.readBigUInt64LE()), onClose);
+    } catch (error) {
+      await ceph().close(handle.value);
+      throw error;
+    }
+  }
+
+  // ---- facts ----
+
+  /** The same under every name, and never used again. */
+  async id(): Promise<string> {
+    const text = Buffer.alloc(ID_BYTES);
+    checked(await ceph().id(this.#handle, text, text.length), 'the id of an image');
+    return text.toString('latin1').replace(/\0.*/s, '');
+  }
+
+  /** When it was written to last, as far as its writers tell. */
+  async modified(): Promise<string> {
+    const time = Buffer.alloc(16);
+    checked(await ceph().modified(this.#handle, time), 'the time of the last change');
+    return `${time.readBigInt64LE(0)}.${time.readBigInt64LE(8)}`;
+  }
+
+  /** Clients that have it open for writing, this one among them where it does. */
+  async watchers(): Promise<number> {
+    const found = await arrayOf(
+      'listing who has an image open',
+      24,
+      (entries, count) => ceph().watchers(this.#handle, entries, count),
+      () => 1,
+      (entries, count) => ceph().freeWatchers(entries, count),
+    );
+    return found.length;
+  }
+
+  /** Snapshots, oldest first. */
+  async snapshots(): Promise<{ name: string }[]> {
+    for (let room = 64; ; room *= 4) {
+      const [entries, count] = [Buffer.alloc(room * 24), Buffer.alloc(4)];
+      count.writeInt32LE(room);
+      const found = await ceph().listSnapshots(this.#handle, entries, count);
+      // ERANGE
+      if (found === -34) continue;
+      checked(found, 'listing snapshots');
+      const names = Array.from({ length: found }, (_, index) => ({ name: textAt(entries, index * 24 + 16) }));
+      if (found > 0) ceph().freeSnapshots(entries);
+      return names;
+    }
+  }
+
+  /** The image that it was cloned of. */
+  async parent(): Promise<string | undefined> {
+    const [parent, snapshot] = [Buffer.alloc(48), Buffer.alloc(24)];
+    const result = await ceph().parent(this.#handle, parent, snapshot);
+    // ENOENT: it has none.
+    if (result === -2) return undefined;
+    checked(result, 'the parent of an image');
+    const [pool, namespace, image] = [8, 16, 32].map((offset) => textAt(parent, offset));
+    const name = textAt(snapshot, 16);
+    ceph().freeParent(parent);
+    ceph().freeSnapshotSpec(snapshot);
+    return `${[pool, namespace, image].filter(Boolean).join('/')}@${name}`;
+  }
+
+  /** What it takes, where the cluster keeps count of that; else its size. */
+  async allocationBytes(): Promise<number> {
+    const [features, flags] = [cell(), cell()];
+    checked(await ceph().features(this.#handle, features.buffer), 'the features of an image');
+    checked(await ceph().flags(this.#handle, flags.buffer), 'the flags of an image');
+    if ((features.value & FAST_DIFF) === 0n || (flags.value & FAST_DIFF_INVALID) !== 0n)
+      return this.sizeBytes;
+    let sum = 0;
+    for (const { length } of await this.#difference(null, 0, this.sizeBytes, { parent: false, whole: true }))
+      sum += length;
+    return sum;
+  }
+
+  /** Whether it differs from one of its snapshots. */
+  async differsFrom(snapshot: string): Promise<boolean> {
+    const found = await this.#difference(snapshot, 0, this.sizeBytes, { parent: false, whole: true });
+    return found.length > 0;
+  }
+
+  async #difference(
+    from: string | null,
+    start: number,
+    end: number,
+    options: { parent: boolean; whole: boolean },
+  ): Promise<Extent[]> {
+    const found: Extent[] = [];
+    await differences(this.#handle, from, { start, end }, options, (offset, length, exists) => {
+      if (exists || from !== null) found.push({ offset, length });
+    });
+    return found.sort((one, other) => one.offset - other.offset);
+  }
+
+  // ---- bytes ----
+
+  async *extents(from: number, to: number): AsyncGenerator<Extent> {
+    const end = Math.min(to, this.sizeBytes);
+    for (let start = from; start < end; start += WINDOW)
+      yield* await this.#difference(null, start, Math.min(start + WINDOW, end), {
+        parent: true,
+        whole: false,
+      });
+  }
+
+  async read(buffer: Uint8Array, offset: number): Promise<void> {
+    const length = Math.max(0, Math.min(buffer.length, this.sizeBytes - offset));
+    buffer.fill(0, length);
+    if (length > 0)
+      checked(await ceph().read(this.#handle, offset, length, buffer, 0), `reading at byte ${offset}`);
+  }
+
+  async write(bytes: Uint8Array, offset: number): Promise<void> {
+    checked(await ceph().write(this.#handle, offset, bytes.length, bytes, 0), `writing at byte ${offset}`);
+  }
+
+  async zero(offset: number, length: number, dense = false): Promise<void> {
+    for (let done = 0; done < length; done += MOST_ZEROED) {
+      const part = Math.min(MOST_ZEROED, length - done);
+      checked(
+        await ceph().writeZeroes(this.#handle, offset + done, part, dense ? THICK : 0, 0),
+        `zeroing at byte ${offset + done}`,
+      );
+    }
+  }
+
+  canFree(): boolean {
+    return true;
+  }
+
+  async flush(): Promise<void> {
+    checked(await ceph().flush(this.#handle), 'making what was written durable');
+  }
+
+  // ---- changes ----
+
+  async resize(sizeBytes: number): Promise<void> {
+    checked(await ceph().resize(this.#handle, sizeBytes), 'resizing an image');
+  }
+
+  async createSnapshot(name: string): Promise<void> {
+    checked(await ceph().createSnapshot(this.#handle, name), `making the snapshot '${name}'`);
+  }
+
+  async removeSnapshot(name: string): Promise<void> {
+    checked(await ceph().removeSnapshot(this.#handle, name), `removing the snapshot '${name}'`);
+  }
+
+  async rollback(name: string): Promise<void> {
+    checked(await ceph().rollback(this.#handle, name), `going back to the snapshot '${name}'`);
+  }
+
+  async setMetadata(key: string, value: string): Promise<void> {
+    checked(await ceph().setMetadata(this.#handle, key, value), `setting ${key} of an image`);
+  }
+
+  async close(): Promise<void> {
+    await ceph().close(this.#handle);
+    await this.#onClose();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,56 @@
+import type { Snapshot } from '../../../shared/conf/volume.ts';
+import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
+import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storage.ts';
+import type { RbdImage } from './rbd-image.ts';
+
+/** Snapshots that a volume is read by are nobody's business. */
+export const isVisible = ({ name }: { name: string }): boolean => !name.startsWith('.stowage.');
+
+type With = <T>(device: Device, mode: 'read' | 'write', work: (image: RbdImage) => Promise<T>) => Promise<T>;
+
+/** Snapshots of RBD images. */
+export class RbdSnapshots implements DeviceSnapshots {
+  readonly #with: With;
+
+  constructor(with_: With) {
+    this.#with = with_;
+  }
+
+  async list(device: Device): Promise<Snapshot[]> {
+    const all = await this.#with(device, 'read', (image) => image.snapshots());
+    return all.filter(isVisible).map(({ name }) => ({ id: name, current: false, allocationBytes: 0 }));
+  }
+
+  async create(device: Device, id: string): Promise<void> {
+    if (id === '' || id.startsWith('.') || /[/@]/.test(id))
+      throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
+    await this.#with(device, 'write', (image) => image.createSnapshot(id)).catch((error) => {
+      if (!isStowageError(error, 'volume-exists')) throw error;
+      throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
+    });
+  }
+
+  async #require(image: RbdImage, id: string): Promise<void> {
+    if (!(await image.snapshots()).filter(isVisible).some(({ name }) => name === id))
+      throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
+  }
+
+  async switch(device: Device, id: string): Promise<void> {
+    await this.#with(device, 'write', async (image) => {
+      await this.#require(image, id);
+      await image.rollback(id);
+      // Going back is no write to Ceph: one that changes nothing tells that the bytes are others now.
+      const first = Buffer.alloc(Math.min(512, image.sizeBytes));
+      await image.read(first, 0);
+      await image.write(first, 0);
+      await image.flush();
+    });
+  }
+
+  async delete(device: Device, id: string): Promise<void> {
+    await this.#with(device, 'write', async (image) => {
+      await this.#require(image, id);
+      await image.removeSnapshot(id);
+    });
+  }
+}

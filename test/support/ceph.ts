@@ -1,0 +1,143 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+
+/** A cluster of one monitor, one manager and one OSD whose storage is memory, on loopback. */
+export interface CephCluster extends AsyncDisposable {
+  /** The path of its configuration, which names the keys too. */
+  readonly conf: string;
+  /** `host:port` of its monitor. */
+  readonly monitor: { name: string; port: number };
+  readonly keyring: string;
+  /** Runs one of Ceph's tools on it. */
+  run(tool: 'ceph' | 'rbd' | 'rados', ...args: string[]): string;
+  /** Holds the daemons as they are, and lets them go on: storage that does not answer. */
+  freeze(): void;
+  thaw(): void;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  const address = server.address();
+  await new Promise((done) => server.close(done));
+  if (typeof address !== 'object' || address === null) throw new Error('no free port');
+  return address.port;
+}
+
+const configuration = (directory: string, fsid: string, port: number, bytes: number): string => `[global]
+fsid = ${fsid}
+mon host = [v2:127.0.0.1:${port}/0]
+public network = 127.0.0.0/8
+auth cluster required = cephx
+auth service required = cephx
+auth client required = cephx
+osd pool default size = 1
+osd pool default min size = 1
+osd pool default pg num = 8
+osd crush chooseleaf type = 0
+mon allow pool size one = true
+mon allow pool delete = true
+mon data avail warn = 1
+mon data avail crit = 0
+ms bind ipv6 = false
+ms bind msgr1 = false
+run dir = ${directory}/run
+admin socket = ${directory}/run/$name.$pid.asok
+log file = ${directory}/$name.log
+pid file = ${directory}/run/$name.pid
+keyring = ${directory}/keyring
+[mon]
+mon data = ${directory}/mon
+[mgr]
+mgr data = ${directory}/mgr
+mgr initial modules =
+[osd]
+osd data = ${directory}/osd
+osd objectstore = memstore
+memstore device bytes = ${bytes}
+osd op queue = wpq
+`;
+
+/** Starts a cluster with one pool, `rbd`, below a directory; some ten seconds. */
+export async function startCeph(directory: string, bytes = 2 ** 31): Promise<CephCluster> {
+  for (const part of ['mon', 'mgr', 'osd', 'run']) mkdirSync(join(directory, part), { recursive: true });
+  const [conf, keyring, map] = ['ceph.conf', 'keyring', 'monmap'].map((name) => join(directory, name)) as [
+    string,
+    string,
+    string,
+  ];
+  const [fsid, port] = [randomUUID(), await freePort()];
+  writeFileSync(conf, configuration(directory, fsid, port, bytes));
+  const env = { PATH: process.env.PATH, CEPH_CONF: conf };
+  const exec = (tool: string, ...args: string[]): string =>
+    execFileSync(tool, args, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 60_000 });
+  const key = (name: string, ...caps: string[]): void =>
+    void exec('ceph-authtool', keyring, '--create-keyring', '--gen-key', '-n', name, ...caps);
+  key('mon.', '--cap', 'mon', 'allow *');
+  for (const [name, ...caps] of [
+    ['client.admin', '--cap', 'mon', 'allow *', '--cap', 'osd', 'allow *', '--cap', 'mgr', 'allow *'],
+    ['mgr.x', '--cap', 'mon', 'allow profile mgr', '--cap', 'osd', 'allow *', '--cap', 'mds', 'allow *'],
+    [
+      'osd.0',
+      '--cap',
+      'mon',
+      'allow profile osd',
+      '--cap',
+      'mgr',
+      'allow profile osd',
+      '--cap',
+      'osd',
+      'allow *',
+    ],
+  ] as [string, ...string[]][])
+    exec('ceph-authtool', keyring, '--gen-key', '-n', name, ...caps);
+  exec('monmaptool', '--create', '--addv', 'a', `[v2:127.0.0.1:${port}]`, '--fsid', fsid, map);
+  exec('ceph-mon', '--mkfs', '-i', 'a', '--monmap', map, '--keyring', keyring);
+
+  // In the foreground, as children: they end with whoever kills them by their ids.
+  const children = new Set<ReturnType<typeof spawn>>();
+  const start = (daemon: string, id: string): void => {
+    const child = spawn(daemon, ['-f', '-i', id], { env, stdio: 'ignore' });
+    children.add(child);
+    child.once('exit', () => children.delete(child));
+  };
+  const signal = (name: NodeJS.Signals): void => {
+    for (const child of children) child.kill(name);
+  };
+  const killed = (): void => signal('SIGKILL');
+  process.once('exit', killed);
+  const cluster: CephCluster = {
+    conf,
+    keyring,
+    monitor: { name: '127.0.0.1', port },
+    run: (tool, ...args) => exec(tool, ...args),
+    freeze: () => signal('SIGSTOP'),
+    thaw: () => signal('SIGCONT'),
+    async [Symbol.asyncDispose]() {
+      process.off('exit', killed);
+      const ended = [...children].map((child) => new Promise((done) => child.once('exit', done)));
+      killed();
+      await Promise.all(ended);
+    },
+  };
+  try {
+    start('ceph-mon', 'a');
+    exec('ceph', '-s');
+    start('ceph-mgr', 'x');
+    const osd = randomUUID();
+    exec('ceph', 'osd', 'new', osd);
+    exec('ceph-osd', '-i', '0', '--mkfs', '--osd-uuid', osd);
+    start('ceph-osd', '0');
+    while (!exec('ceph', 'osd', 'stat').includes('1 up')) await setTimeout(200);
+    exec('ceph', 'osd', 'pool', 'create', 'rbd', '8');
+    exec('rbd', 'pool', 'init', 'rbd');
+    return cluster;
+  } catch (error) {
+    await cluster[Symbol.asyncDispose]();
+    throw error;
+  }
+}
