@@ -41,6 +41,8 @@ export interface Traits {
   shared: boolean;
   /** Its storage may stop answering: each of its pools works in a process of its own. */
   mayHang: boolean;
+  /** Volumes of every format have snapshots, of the storage; else those whose format has some. */
+  rawSnapshots?: boolean;
   /** Parts of a definition, beyond source and target, that it has a use for; others are refused when a pool is defined. */
   options?: readonly ('mountOptions' | 'configOptions' | 'cow' | 'refreshAllocation')[];
   features: Partial<Record<Feature, readonly VolumeState[]>>;

@@ -8,6 +8,7 @@ import { StowageError } from '../../shared/util/errors.ts';
 import { type Backend, CONTRACT_VERSION } from './backend.ts';
 import { dirBackend } from './dir/index.ts';
 import { fsBackend } from './fs/index.ts';
+import { glusterBackend } from './gluster/index.ts';
 import { logicalBackend } from './logical/index.ts';
 import { netfsBackend } from './netfs/index.ts';
 import { rbdBackend } from './rbd/index.ts';
@@ -97,7 +98,15 @@ export class BackendRegistry {
  */
 export async function loadBackends(directory: string | undefined): Promise<BackendRegistry> {
   const registry = new BackendRegistry();
-  for (const backend of [dirBackend, fsBackend, netfsBackend, logicalBackend, rbdBackend, testBackend])
+  for (const backend of [
+    dirBackend,
+    fsBackend,
+    netfsBackend,
+    logicalBackend,
+    glusterBackend,
+    rbdBackend,
+    testBackend,
+  ])
     registry.register(backend);
   if (!directory) return registry;
   const refuse = (file: string, error: unknown): void =>

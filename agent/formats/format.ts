@@ -63,6 +63,8 @@ export interface FormatDriver<T> {
 export interface ImageFormat extends FormatDriver<Image> {
   /** Whether an empty volume of this capacity is nothing but zeros of that size. */
   readonly plain: boolean;
+  /** What an image of a capacity takes at most: the room that it needs where it cannot grow. */
+  mostBytes(capacityBytes: number, options?: Pick<FormatFacts, 'clusterBytes' | 'features'>): number;
 }
 
 /** A format whose volumes are directories. */

@@ -16,6 +16,11 @@ export function isImageFormat(format: VolumeFormat | 'unknown'): format is Image
   return Object.hasOwn(IMAGE_FORMATS, format);
 }
 
+/** The format of a name that was kept with a volume; undefined for another word. */
+export function imageFormatNamed(name: string | undefined): ImageFormatName | undefined {
+  return (Object.keys(IMAGE_FORMATS) as ImageFormatName[]).find((format) => format === name);
+}
+
 /** The format that an image of unknown origin has, by its first bytes. */
 export function probeFormat(head: Buffer): ImageFormatName {
   return isQcow2(head) ? 'qcow2' : 'raw';

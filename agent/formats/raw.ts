@@ -9,6 +9,8 @@ export const raw: ImageFormat = {
   name: 'raw',
   plain: true,
 
+  mostBytes: (capacityBytes) => capacityBytes,
+
   facts: async (image) => ({ capacityBytes: image.sizeBytes, snapshotCount: 0 }),
 
   async create(image) {

@@ -43,6 +43,8 @@ export interface Suite {
   ground(path: string, sizeMiB: number): Ground | Promise<Ground>;
   /** What is in it ends with the process. */
   inMemory?: boolean;
+  /** Writes to a volume as a guest does, durably. */
+  overwrite?(name: string, bytes: Buffer): void | Promise<void>;
   /** Tests that cannot be for this backend, each with its reason. */
   skip?: { tests: string[]; reason: string }[];
 }
@@ -336,18 +338,42 @@ export function runBackendSuite(suite: Suite): void {
       assert.notEqual((await pool.create(wanted('v', 'raw'))).id, id);
     });
 
-    it('a volume with snapshots is deleted only together with them', { feature: 'snapshot' }, async ({
-      pool,
-    }) => {
-      for (const format of traits.formats.filter((each) => each !== 'raw')) {
-        await pool.create(wanted(format, format));
-        const id = await pool.createSnapshot(format);
-        await assert.rejects(pool.remove(format), { code: 'volume-has-snapshots' });
-        assert.ok((await pool.listSnapshots(format)).some((snapshot) => snapshot.id === id));
-        await pool.remove(format, { deleteSnapshots: true });
-        await assert.rejects(pool.look(format), { code: 'volume-not-found' });
-      }
-    });
+    for (const format of traits.formats.filter((each) => traits.rawSnapshots || each !== 'raw')) {
+      it(`a volume of format ${format} goes back to what a snapshot kept`, { feature: 'snapshot' }, async ({
+        pool,
+      }) => {
+        const [before, after] = [randomBytes(MIB), randomBytes(MIB)];
+        const spec = transfer('v', MIB, { format });
+        const sink = await Sink.open(await pool.stage(spec));
+        await put(sink, before);
+        const { volume } = await sink.commit(undefined);
+        const id = await pool.createSnapshot('v', format === 'ploop' ? undefined : 'one');
+        await assert.rejects(pool.createSnapshot('v', id), { code: 'snapshot-exists' });
+        assert.ok((await pool.listSnapshots('v')).some((snapshot) => snapshot.id === id));
+        assert.equal((await pool.look('v')).snapshotCount, 1);
+        const overwrite = format === 'raw' ? suite.overwrite : undefined;
+        if (format === 'raw') assert.ok(overwrite, 'nobody writes to it');
+        await overwrite?.('v', after);
+        if (overwrite) assert.ok((await contentOf(pool, 'v')).subarray(0, MIB).equals(after));
+        const { etag } = await pool.look('v');
+        await pool.switchSnapshot('v', id);
+        const now = await pool.look('v');
+        assert.equal(now.id, volume.id);
+        if (overwrite) assert.notEqual(now.etag, etag);
+        assert.ok((await contentOf(pool, 'v')).subarray(0, MIB).equals(before));
+        // It stays, and works again.
+        await pool.switchSnapshot('v', id);
+        await assert.rejects(pool.switchSnapshot('v', format === 'ploop' ? randomUUID() : 'no'), {
+          code: 'snapshot-not-found',
+        });
+        await assert.rejects(pool.remove('v'), { code: 'volume-has-snapshots' });
+        await pool.deleteSnapshot('v', id);
+        assert.equal((await pool.look('v')).snapshotCount, 0);
+        await pool.createSnapshot('v');
+        await pool.remove('v', { deleteSnapshots: true });
+        await assert.rejects(pool.look('v'), { code: 'volume-not-found' });
+      });
+    }
 
     it('ids outlive a restart of the agent', {
       trait: () => suite.inMemory !== true,

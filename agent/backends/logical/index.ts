@@ -15,7 +15,7 @@ const SOURCE = new RegExp(`^(${NAME})(?:/(${NAME}))?$`);
 
 const TRAITS: Traits = {
   volumes: 'block',
-  formats: ['raw'],
+  formats: ['raw', 'qcow2'],
   target: 'common',
   shared: false,
   // Below it there may be iSCSI, or multipath that waits for ever for a path.
@@ -28,9 +28,11 @@ const TRAITS: Traits = {
     clone: ['current'],
     wipe: ['current'],
     transfer: ['current'],
+    // Inside of qcow2 images; of the storage in a thin pool.
+    snapshot: ['current'],
   },
 };
-const THIN_TRAITS: Traits = { ...TRAITS, features: { ...TRAITS.features, snapshot: ['current'] } };
+const THIN_TRAITS: Traits = { ...TRAITS, rawSnapshots: true };
 
 /** The group, and the thin pool in it. */
 function partsOf({ source, name }: PoolDefinition): { group: string; pool?: string } {

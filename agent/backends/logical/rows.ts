@@ -1,3 +1,4 @@
+import { type ImageFormatName, imageFormatNamed } from '../../formats/index.ts';
 import { nodeFacts } from '../../volumes/blocks/device-node.ts';
 import type { Device } from '../../volumes/blocks/device-storage.ts';
 
@@ -34,6 +35,11 @@ const SNAPSHOT_TAG = 'stowage.snapshot=';
 /** The tag of a thin volume that is a snapshot of its origin. */
 export const snapshotTag = (id: string): string => `${SNAPSHOT_TAG}${id}`;
 
+const FORMAT_TAG = 'stowage.format=';
+
+/** The tag of a logical volume that holds an image of a format other than raw. */
+export const formatTag = (format: ImageFormatName): string => `${FORMAT_TAG}${format}`;
+
 /** The id of the snapshot that a logical volume is, by our tag or by the name that Proxmox VE gives: `snap_VOLUME_ID`. */
 export function snapshotIdOf(row: Row): string | undefined {
   if (!row.origin || !row.pool_lv) return undefined;
@@ -65,6 +71,11 @@ export async function deviceOf(row: Row, rows: readonly Row[]): Promise<Device> 
   return {
     name,
     uid,
+    format: imageFormatNamed(
+      list(row.lv_tags)
+        .find((tag) => tag.startsWith(FORMAT_TAG))
+        ?.slice(FORMAT_TAG.length),
+    ),
     path,
     // A thin volume that was rolled back is another one in its pool.
     mark: mark && thin ? `${mark}.${row.thin_id}` : mark,

@@ -1,7 +1,7 @@
 import { StowageError } from '../../../shared/util/errors.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
-import { type Device, refuseLoss } from '../../volumes/blocks/device-storage.ts';
+import { type Device, type DeviceMode, refuseLoss } from '../../volumes/blocks/device-storage.ts';
 import { lvm, report } from './lvm.ts';
 import { type Row, snapshotIdOf } from './rows.ts';
 import { ThinSnapshots } from './thin-snapshots.ts';
@@ -129,8 +129,8 @@ export class ThinPool extends VolumeGroup {
     return (await super.rows(name)).filter((row) => row.pool_lv === this.#pool);
   }
 
-  override open(device: Device, mode: 'read' | 'write'): Promise<Image> {
-    return FileImage.open(device.path, mode, this.#zeroes ? 'thin' : 'block');
+  override open(device: Device, mode: DeviceMode): Promise<Image> {
+    return FileImage.open(device.path, mode === 'write' ? mode : 'read', this.#zeroes ? 'thin' : 'block');
   }
 
   override async create(name: string, sizeBytes: number): Promise<void> {

@@ -1,13 +1,19 @@
 import type { Permissions } from '../../../shared/conf/permissions.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
+import type { ImageFormatName } from '../../formats/index.ts';
 import { refuseUsedDevice } from '../../host/devices.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
 import { zeroFrom } from '../../images/zeros.ts';
 import { setNodePermissions, settleNode } from '../../volumes/blocks/device-node.ts';
-import { type Device, type DeviceStorage, refuseLoss } from '../../volumes/blocks/device-storage.ts';
+import {
+  type Device,
+  type DeviceMode,
+  type DeviceStorage,
+  refuseLoss,
+} from '../../volumes/blocks/device-storage.ts';
 import { lvm, report } from './lvm.ts';
-import { deviceOf, isVolume, layoutOf, type Row, VOLUME_FIELDS } from './rows.ts';
+import { deviceOf, formatTag, isVolume, layoutOf, type Row, VOLUME_FIELDS } from './rows.ts';
 
 const GROUP_FIELDS = ['vg_uuid', 'vg_size', 'vg_free'];
 const NAME = /^[A-Za-z0-9+_.][A-Za-z0-9+_.-]*$/;
@@ -120,8 +126,12 @@ export class VolumeGroup implements DeviceStorage {
     return settleNode(device.path).then(async () => (await this.devices(device.name))[0]?.mark);
   }
 
-  open(device: Device, mode: 'read' | 'write'): Promise<Image> {
-    return FileImage.open(device.path, mode, 'block');
+  open(device: Device, mode: DeviceMode): Promise<Image> {
+    return FileImage.open(device.path, mode === 'write' ? mode : 'read', 'block');
+  }
+
+  async setFormat({ name }: Device, format: ImageFormatName): Promise<void> {
+    await lvm('lvchange', ['--addtag', formatTag(format), '--', `${this.name}/${name}`]);
   }
 
   setPermissions(device: Device, permissions: Permissions): Promise<void> {

@@ -16,10 +16,11 @@ export const rbdBackend: Backend = {
   contract: CONTRACT_VERSION,
   traits: {
     volumes: 'network',
-    formats: ['raw'],
+    formats: ['raw', 'qcow2'],
     target: 'none',
     shared: true,
     mayHang: true,
+    rawSnapshots: true,
     options: ['configOptions', 'refreshAllocation'],
     features: {
       create: ['current'],

@@ -73,6 +73,10 @@ function bind() {
     parent: wait(rbd, 'int rbd_get_parent(uint64_t image, void *parent, void *snapshot)'),
     freeParent: now(rbd, 'void rbd_linked_image_spec_cleanup(void *parent)'),
     freeSnapshotSpec: now(rbd, 'void rbd_snap_spec_cleanup(void *snapshot)'),
+    getMetadata: wait(
+      rbd,
+      'int rbd_metadata_get(uint64_t image, const char *key, void *value, void *length)',
+    ),
     setMetadata: wait(rbd, 'int rbd_metadata_set(uint64_t image, const char *key, const char *value)'),
     resize: wait(rbd, 'int rbd_resize(uint64_t image, uint64_t size)'),
     read: wait(

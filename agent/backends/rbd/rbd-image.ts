@@ -1,6 +1,6 @@
 import { textAt } from '../../host/native.ts';
 import type { Extent, Image } from '../../images/image.ts';
-import { arrayOf, cell, ceph, checked, differences } from './librbd.ts';
+import { arrayOf, cell, ceph, checked, differences, isAbsent } from './librbd.ts';
 
 /** Of so much of an image the extents are asked for at once. */
 const WINDOW = 4 * 2 ** 30;
@@ -91,14 +91,23 @@ export class RbdImage implements Image {
   async parent(): Promise<string | undefined> {
     const [parent, snapshot] = [Buffer.alloc(48), Buffer.alloc(24)];
     const result = await ceph().parent(this.#handle, parent, snapshot);
-    // ENOENT: it has none.
-    if (result === -2) return undefined;
+    if (isAbsent(result)) return undefined;
     checked(result, 'the parent of an image');
     const [pool, namespace, image] = [8, 16, 32].map((offset) => textAt(parent, offset));
     const name = textAt(snapshot, 16);
     ceph().freeParent(parent);
     ceph().freeSnapshotSpec(snapshot);
     return `${[pool, namespace, image].filter(Boolean).join('/')}@${name}`;
+  }
+
+  /** What is kept with it under a key. */
+  async metadata(key: string): Promise<string | undefined> {
+    const [text, length] = [Buffer.alloc(ID_BYTES), cell()];
+    length.buffer.writeBigUInt64LE(BigInt(text.length));
+    const result = await ceph().getMetadata(this.#handle, key, text, length.buffer);
+    if (isAbsent(result)) return undefined;
+    checked(result, `reading ${key} of an image`);
+    return text.toString('utf8').replace(/\0.*/s, '');
   }
 
   /** What it takes, where the cluster keeps count of that; else its size. */

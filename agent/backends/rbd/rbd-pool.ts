@@ -1,9 +1,10 @@
 import pLimit from 'p-limit';
-import type { Snapshot } from '../../../shared/conf/volume.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
+import { type ImageFormatName, imageFormatNamed } from '../../formats/index.ts';
 import type { Image } from '../../images/image.ts';
 import {
   type Device,
+  type DeviceMode,
   type DeviceSnapshots,
   type DeviceStorage,
   refuseLoss,
@@ -15,6 +16,8 @@ import { RbdImage } from './rbd-image.ts';
 import { isVisible, RbdSnapshots } from './rbd-snapshots.ts';
 import { ReadSnapshots } from './read-snapshots.ts';
 
+/** Where an image keeps what it holds. */
+const FORMAT = 'stowage.format';
 /** Images looked at side by side. */
 const LOOKS = 16;
 
@@ -105,18 +108,20 @@ export class RbdPool implements DeviceStorage {
     if (!opened) return undefined;
     await using image = opened;
     const { sizeBytes } = image;
-    const [uid, modified, watchers, snapshots, parent, allocationBytes] = await Promise.all([
+    const [uid, modified, watchers, snapshots, parent, allocationBytes, format] = await Promise.all([
       image.id(),
       image.modified(),
       image.watchers(),
       image.snapshots(),
       image.parent(),
       this.#countsAllocation ? image.allocationBytes() : sizeBytes,
+      image.metadata(FORMAT),
     ]);
     await this.#reads.removeLeftovers(io, name, snapshots);
     return {
       name,
       uid,
+      format: imageFormatNamed(format),
       path: this.#pathOf(name),
       mark: `${modified}.${sizeBytes}`,
       sizeBytes,
@@ -137,9 +142,10 @@ export class RbdPool implements DeviceStorage {
    * For reading a snapshot is taken and read, which goes when the image is closed: what is read is one state, whoever writes
    * meanwhile.
    */
-  async open({ name }: Device, mode: 'read' | 'write'): Promise<Image> {
+  async open({ name }: Device, mode: DeviceMode): Promise<Image> {
     const { io } = await this.#cluster();
-    return mode === 'write' ? RbdImage.open(io, name, mode) : this.#reads.open(io, name);
+    if (mode === 'read') return this.#reads.open(io, name);
+    return RbdImage.open(io, name, mode === 'write' ? 'write' : 'read');
   }
 
   async create(name: string, sizeBytes: number): Promise<void> {
@@ -158,6 +164,10 @@ export class RbdPool implements DeviceStorage {
   async #with<T>(name: string, mode: 'read' | 'write', work: (image: RbdImage) => Promise<T>): Promise<T> {
     await using image = await RbdImage.open((await this.#cluster()).io, name, mode);
     return await work(image);
+  }
+
+  async setFormat({ name }: Device, format: ImageFormatName): Promise<void> {
+    await this.#with(name, 'write', (image) => image.setMetadata(FORMAT, format));
   }
 
   async grow(device: Device, sizeBytes: number): Promise<void> {

@@ -7,6 +7,7 @@ import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { type RunOptions, run, runOk, UNTRUSTED } from '../../host/run.ts';
 import type { Image } from '../../images/image.ts';
+import { serveImage } from '../../images/nbd-server.ts';
 import { type ImageFormat, type OpenBacking, refuseShrink } from '../format.ts';
 import { Qcow2Content } from './content.ts';
 import {
@@ -17,26 +18,52 @@ import {
   readQcow2Header,
   refuseReferences,
 } from './header.ts';
+import { qcow2Bytes } from './measure.ts';
 import { type Qcow2Snapshot, readSnapshots } from './snapshots.ts';
 
 /** No chain is longer; one that leads back to itself is. */
 const LONGEST_CHAIN = 64;
 
-function toolPath(image: Image): string {
-  if (image.toolPath === undefined)
-    throw new StowageError('not-supported', 'qemu-img cannot open volumes of this storage');
-  return image.toolPath;
-}
-
 /** qemu reads a comma as the end of a value, and two as one. */
 const escaped = (value: string): string => value.replaceAll(',', ',,');
+
+/** How qemu-img opens an image: as an operand, and as options of its node. */
+interface ToolName {
+  operand: string;
+  options: string;
+}
+
+/** What qemu-img may add to an image at once where that can grow: tables. */
+const MOST_GROWTH = 1 << 30;
+
+/** Runs `work` with a name by which qemu-img opens an image, to read or to change. */
+async function named<T>(
+  image: Image,
+  change: 'read' | 'change',
+  work: (name: ToolName) => Promise<T>,
+): Promise<T> {
+  const { toolPath } = image;
+  if (toolPath !== undefined)
+    return work({ operand: toolPath, options: `file.filename=${escaped(toolPath)}` });
+  const grows = change === 'change' && image.setSize !== undefined;
+  await using served = await serveImage(image, grows ? MOST_GROWTH : 0);
+  const { socket } = served;
+  return await work({
+    operand: `nbd+unix:///?socket=${socket}`,
+    options: `file.driver=nbd,file.server.type=unix,file.server.path=${escaped(socket)}`,
+  });
+}
 
 /**
  * How qemu-img is told of an image: always with its format, so that it never guesses, by a descriptor that we opened
  * ourselves, and with its backing file by its whole path, as a relative one would start from the descriptor.
  */
-function imageOptions(image: Image, { backingStore }: Pick<Qcow2Header, 'backingStore'>): string {
-  const options = [`driver=qcow2`, `file.filename=${escaped(toolPath(image))}`];
+function imageOptions(
+  name: ToolName,
+  image: Image,
+  { backingStore }: Pick<Qcow2Header, 'backingStore'>,
+): string {
+  const options = ['driver=qcow2', name.options];
   if (backingStore && image.directory !== undefined && !/^\w+:/.test(backingStore.path)) {
     const path = resolve(image.directory, backingStore.path);
     options.push(
@@ -55,10 +82,8 @@ async function qemuImg(
   options: RunOptions = {},
 ): Promise<string> {
   const header = await readQcow2Header(image);
-  const { stdout } = await runOk(
-    'qemu-img',
-    [command, '--image-opts', ...args(imageOptions(image, header))],
-    options,
+  const { stdout } = await named(image, 'change', (name) =>
+    runOk('qemu-img', [command, '--image-opts', ...args(imageOptions(name, image, header))], options),
   );
   await image.flush();
   return stdout;
@@ -118,10 +143,18 @@ export const qcow2: ImageFormat = {
   name: 'qcow2',
   plain: false,
 
+  mostBytes: (capacityBytes, options) =>
+    qcow2Bytes(capacityBytes, {
+      clusterBytes: options?.clusterBytes,
+      extendedL2: options?.features?.includes('extended_l2'),
+    }),
+
   facts: async (image) => factsOf(await readQcow2Header(image)),
 
   async create(image, volume, signal) {
-    await runOk('qemu-img', createArguments(toolPath(image), volume), { signal });
+    await named(image, 'change', ({ operand }) =>
+      runOk('qemu-img', createArguments(operand, volume), { signal }),
+    );
     await image.flush();
   },
 
@@ -144,10 +177,9 @@ export const qcow2: ImageFormat = {
 
   async fromContent(content, image, volume, signal) {
     await qcow2.create(image, volume, signal);
-    await runOk(
-      'qemu-img',
-      ['convert', '-n', '-f', 'raw', '-O', 'qcow2', toolPath(content), toolPath(image)],
-      { signal },
+    const args = ['convert', '-n', '-f', 'raw', '-O', 'qcow2'];
+    await named(content, 'read', (from) =>
+      named(image, 'change', (to) => runOk('qemu-img', [...args, from.operand, to.operand], { signal })),
     );
     await image.flush();
   },
@@ -155,10 +187,12 @@ export const qcow2: ImageFormat = {
   async check(image, repair, signal): Promise<Finding[]> {
     const look = async (...mend: string[]): Promise<z.output<typeof checkSchema>> => {
       const header = await readQcow2Header(image);
-      const { status, stdout, stderr } = await run(
-        'qemu-img',
-        ['check', '--output=json', ...mend, '--image-opts', imageOptions(image, header)],
-        { signal, limits: { ...UNTRUSTED, cpuSeconds: 3600 } },
+      const { status, stdout, stderr } = await named(image, 'change', (name) =>
+        run(
+          'qemu-img',
+          ['check', '--output=json', ...mend, '--image-opts', imageOptions(name, image, header)],
+          { signal, limits: { ...UNTRUSTED, cpuSeconds: 3600 } },
+        ),
       );
       // 2: corruptions, 3: leaks only.
       if (status !== 0 && status !== 2 && status !== 3)

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { NewVolume, Representation, Snapshot } from '../../../shared/conf/volume.ts';
+import type { Finding, NewVolume, Representation, Snapshot } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
-import { StowageError } from '../../../shared/util/errors.ts';
+import { cut, StowageError, toStowageError } from '../../../shared/util/errors.ts';
+import { Revert } from '../../../shared/util/revert.ts';
 import type {
   Found,
   FoundVolume,
@@ -17,7 +18,8 @@ import type {
   Stage,
   StageSpec,
 } from '../../backends/backend.ts';
-import { refuseShrink } from '../../formats/format.ts';
+import { type ImageFormat, refuseShrink } from '../../formats/format.ts';
+import { IMAGE_FORMATS, type ImageFormatName, isImageFormat, probeFormat } from '../../formats/index.ts';
 import { overwrite, type WipeAlgorithm } from '../../formats/wipe.ts';
 import { exists } from '../../host/files.ts';
 import { copyToNew } from '../../images/copy.ts';
@@ -26,21 +28,25 @@ import { zeroFrom } from '../../images/zeros.ts';
 import { openIdentities } from '../identities.ts';
 import { StorageNote } from '../storage-note.ts';
 import { BlockStage } from './block-stage.ts';
-import {
-  type Device,
-  type DeviceSnapshots,
-  type DeviceStorage,
-  refuseLoss,
-  refuseOpen,
-} from './device-storage.ts';
+import { type Device, type DeviceStorage, refuseLoss, refuseOpen } from './device-storage.ts';
 import { HiddenNames } from './hidden-names.ts';
+import { imageFormat } from './image-format.ts';
 
 /** The mark of a device of which it cannot be told what was written to it. */
 const INACTIVE = 'inactive';
 
+/** Snapshots of one volume. */
+interface Bound {
+  list(): Promise<Snapshot[]>;
+  create(id: string): Promise<void>;
+  switch(id: string): Promise<void>;
+  delete(id: string, signal?: AbortSignal): Promise<void>;
+}
+
 /**
- * A pool whose volumes are the devices of one storage, each the raw image of what its guest sees. What is being made has a
- * hidden name, and is renamed when it is done: a kill leaves the old state or the new one. New volumes read as zeros.
+ * A pool whose volumes are the devices of one storage, each an image: raw, or in a format that can lie in a device of fixed size.
+ * What is being made has a hidden name, and is renamed when it is done: a kill leaves the old state or the new one. New volumes
+ * read as zeros.
  */
 export class BlockPool implements PoolDriver {
   readonly #storage: DeviceStorage;
@@ -120,49 +126,55 @@ export class BlockPool implements PoolDriver {
     for (const device of await this.#storage.devices()) {
       signal?.throwIfAborted();
       if (device.name.startsWith('.')) continue;
-      const volume = this.#describe(device);
       const before = known(device.name);
-      const unchanged = before?.fingerprint === volume.fingerprint && before.stamp === volume.stamp;
-      found.push(unchanged ? { name: device.name, unchanged } : volume);
+      const unchanged = before?.fingerprint === device.uid && before.stamp === stampOf(device);
+      found.push(unchanged ? { name: device.name, unchanged } : await this.#describe(device, before));
     }
     yield found;
   }
 
-  #describe(device: Device): FoundVolume {
+  async #describe(device: Device, known?: Known): Promise<FoundVolume> {
     const { name, uid, path, mark = INACTIVE, sizeBytes, allocationBytes } = device;
-    const { snapshotCount = 0, permissions, backingStore, damaged } = device;
-    const { mode, owner, group } = permissions ?? {};
+    const { snapshotCount = 0, permissions, backingStore } = device;
     return {
       name,
       type: this.#storage.type,
-      format: 'raw',
       path,
+      format: 'raw',
       capacityBytes: sizeBytes,
       allocationBytes,
       snapshotCount,
       permissions,
       backingStore,
-      damaged,
+      damaged: device.damaged,
       fingerprint: uid,
       mark,
-      stamp: JSON.stringify([
-        mark,
-        sizeBytes,
-        allocationBytes,
-        snapshotCount,
-        backingStore?.path,
-        damaged,
-        mode,
-        owner,
-        group,
-      ]),
+      stamp: stampOf(device),
+      ...(await this.#contentFacts(device, known)),
     };
   }
 
-  async look(name: string): Promise<FoundVolume | undefined> {
+  /** What the bytes of a device tell of the volume. */
+  async #contentFacts(device: Device, known: Known | undefined): Promise<Partial<FoundVolume>> {
+    const onRecord = known?.fingerprint === device.uid ? known.format : undefined;
+    const format = device.format ?? onRecord ?? (this.#storage.probes ? undefined : 'raw');
+    if (format === 'raw' || device.damaged !== undefined || device.mark === undefined) return {};
+    try {
+      await using image = await this.#storage.open(device, 'glance');
+      const found = format ?? (await probe(image));
+      if (found === 'raw' || !isImageFormat(found)) return {};
+      const { snapshotCount, ...facts } = await IMAGE_FORMATS[found].facts(image);
+      return { format: found, ...facts, snapshotCount: (device.snapshotCount ?? 0) + snapshotCount };
+    } catch (error) {
+      const damaged = cut(toStowageError(error).message, 500);
+      return { format: format ?? 'unknown', capacityBytes: 0, damaged };
+    }
+  }
+
+  async look(name: string, known?: Known): Promise<FoundVolume | undefined> {
     const [device] = await this.#storage.devices(name);
     if (!device || name.startsWith('.')) return undefined;
-    return this.#describe(await this.#settled(device));
+    return this.#describe(await this.#settled(device), known);
   }
 
   /** A device, with what somebody wrote and the kernel still holds back counted as written. */
@@ -187,14 +199,14 @@ export class BlockPool implements PoolDriver {
     if ((await this.#storage.devices(name)).length > 0) throw taken(name);
   }
 
-  /** Makes a device under a hidden name, lets `fill` write all of it, and gives it its name. */
+  /** Makes a device under a hidden name, lets `fill` make its content, and gives it its name. */
   async #make(
-    name: string,
+    wanted: Pick<NewVolume, 'name' | 'format' | 'permissions'>,
     sizeBytes: number,
     identify: Identify,
     fill: (image: Image) => Promise<void>,
-    permissions?: NewVolume['permissions'],
   ): Promise<void> {
+    const { name, format, permissions } = wanted;
     await this.#refuseExisting(name);
     using hidden = this.#hidden.scratch();
     await this.#storage.create(hidden.name, sizeBytes);
@@ -206,6 +218,7 @@ export class BlockPool implements PoolDriver {
         await fill(image);
         await image.flush();
       }
+      if (format !== 'raw' && isImageFormat(format)) await this.#storage.setFormat?.(device, format);
       await identify(device.uid);
       await this.#storage.rename(hidden.name, name);
     } catch (error) {
@@ -217,28 +230,30 @@ export class BlockPool implements PoolDriver {
   }
 
   async create(volume: NewVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
-    const { name, capacityBytes, format, permissions, preallocate } = volume;
-    refuseFormat(format);
+    const { capacityBytes, permissions, preallocate, qcow2 } = volume;
+    const driver = imageFormat(volume.format);
     if (permissions && !this.#storage.setPermissions)
       throw new StowageError('not-supported', 'volumes of this storage have no owner and no mode');
-    const { availableBytes } = preallocate ? await this.space() : { availableBytes: capacityBytes };
-    if (capacityBytes > availableBytes)
+    const sizeBytes = driver.mostBytes(capacityBytes, qcow2);
+    const reserve = preallocate && driver.plain;
+    const { availableBytes } = reserve ? await this.space() : { availableBytes: sizeBytes };
+    if (sizeBytes > availableBytes)
       throw new StowageError(
         'no-space',
-        `the volume needs ${capacityBytes} bytes, the pool has ${availableBytes} left`,
+        `the volume needs ${sizeBytes} bytes, the pool has ${availableBytes} left`,
       );
-    const fill = async (image: Image): Promise<void> => {
-      if (preallocate || !this.#storage.readsAsZeros)
-        await zeroFrom(image, 0, { dense: preallocate, signal });
-    };
-    return this.#make(name, capacityBytes, identify, fill, permissions);
+    await this.#make(volume, sizeBytes, identify, async (image) => {
+      if (reserve || !this.#storage.readsAsZeros) await zeroFrom(image, 0, { dense: reserve, signal });
+      await driver.create(image, volume, signal);
+    });
   }
 
   async clone(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void> {
     const source = await this.#device(volume);
     if (this.#storage.clone) return this.#share(source, target, identify);
     await using from = await this.#storage.open(source, 'read');
-    await this.#make(target, source.sizeBytes, identify, async (image) => {
+    const { name: format } = imageFormat(volume.format);
+    await this.#make({ name: target, format }, source.sizeBytes, identify, async (image) => {
       await copyToNew(from, image, signal);
       if (!this.#storage.readsAsZeros) await zeroFrom(image, from.sizeBytes, { signal });
     });
@@ -279,13 +294,34 @@ export class BlockPool implements PoolDriver {
     signal?: AbortSignal,
   ): Promise<void> {
     const device = await this.#device(volume);
-    if (capacityBytes >= device.sizeBytes) {
-      using scratch = this.#hidden.scratch();
-      return await this.#storage.grow(device, capacityBytes, scratch.name, signal);
-    }
-    refuseShrink(device.sizeBytes, capacityBytes, shrink);
+    const driver = imageFormat(volume.format);
+    refuseShrink(volume.capacityBytes, capacityBytes, shrink);
+    if (!driver.plain) return this.#resizeInside(device, driver, volume, capacityBytes, signal);
+    if (capacityBytes >= device.sizeBytes) return this.#grow(device, capacityBytes, signal);
     refuseLoss(device);
     await this.#storage.shrink(device, capacityBytes);
+  }
+
+  async #grow(device: Device, sizeBytes: number, signal?: AbortSignal): Promise<void> {
+    using scratch = this.#hidden.scratch();
+    await this.#storage.grow(device, sizeBytes, scratch.name, signal);
+  }
+
+  /** An image with tables: the device gets the room first that the larger one may need. */
+  async #resizeInside(
+    device: Device,
+    driver: ImageFormat,
+    volume: FoundVolume,
+    capacityBytes: number,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    if (capacityBytes < volume.capacityBytes)
+      throw new StowageError('not-supported', `a ${driver.name} image in a device is not made smaller`);
+    const sizeBytes = driver.mostBytes(capacityBytes, volume);
+    if (sizeBytes > device.sizeBytes) await this.#grow(device, sizeBytes, signal);
+    const [grown = device] = await this.#storage.devices(device.name);
+    await using image = await this.#storage.open(grown, 'write');
+    await driver.resize(image, capacityBytes, false, signal);
   }
 
   async wipe(
@@ -296,34 +332,80 @@ export class BlockPool implements PoolDriver {
   ): Promise<void> {
     const device = await this.#device(volume);
     refuseLoss(device);
+    const driver = imageFormat(volume.format);
+    if (!driver.plain && volume.snapshotCount > 0)
+      throw new StowageError(
+        'volume-has-snapshots',
+        'a volume with snapshots is not wiped; delete them first',
+      );
     await using image = await this.#storage.open(device, 'write');
-    await overwrite(image, algorithm, signal);
+    signal?.throwIfAborted();
+    try {
+      await overwrite(image, algorithm, signal);
+    } finally {
+      // Whatever came of it, an empty volume is there again.
+      if (!driver.plain) await driver.create(image, { ...emptyOf(volume), format: driver.name });
+    }
   }
 
   // ---- snapshots ----
 
-  get #snapshots(): DeviceSnapshots {
-    if (this.#storage.snapshots) return this.#storage.snapshots;
-    throw unsupported('snapshots');
+  /** Those of the storage; where it has none, those inside the image. */
+  async #snapshots<T>(
+    volume: FoundVolume,
+    mode: 'read' | 'write',
+    work: (snapshots: Bound) => Promise<T>,
+  ): Promise<T> {
+    const device = await this.#device(volume);
+    const { snapshots } = this.#storage;
+    if (snapshots)
+      return work({
+        list: () => snapshots.list(device),
+        create: (id) => snapshots.create(device, id),
+        switch: (id) => snapshots.switch(device, id),
+        delete: (id) => snapshots.delete(device, id),
+      });
+    const driver = imageFormat(volume.format);
+    const inside = driver.snapshots;
+    if (!inside)
+      throw new StowageError('not-supported', `volumes of format ${driver.name} have no snapshots here`);
+    await using image = await this.#storage.open(device, mode);
+    return await work({
+      list: () => inside.list(image),
+      create: async (id) => void (await inside.create(image, id)),
+      switch: (id) => inside.switch(image, id),
+      delete: (id, signal) => inside.delete(image, id, signal),
+    });
   }
 
-  async listSnapshots(volume: FoundVolume): Promise<Snapshot[]> {
-    return this.#snapshots.list(await this.#device(volume));
+  listSnapshots(volume: FoundVolume): Promise<Snapshot[]> {
+    return this.#snapshots(volume, 'read', (snapshots) => snapshots.list());
   }
 
   async createSnapshot(volume: FoundVolume, id = `snapshot-${clock.now()}`): Promise<string> {
-    await this.#snapshots.create(await this.#device(volume), id);
+    await this.#snapshots(volume, 'write', (snapshots) => snapshots.create(id));
     return id;
   }
 
   async switchSnapshot(volume: FoundVolume, id: string): Promise<void> {
-    const device = await this.#device(volume);
-    refuseOpen(device);
-    await this.#snapshots.switch(device, id);
+    refuseOpen(await this.#device(volume));
+    await this.#snapshots(volume, 'write', (snapshots) => snapshots.switch(id));
   }
 
-  async deleteSnapshot(volume: FoundVolume, id: string): Promise<void> {
-    await this.#snapshots.delete(await this.#device(volume), id);
+  deleteSnapshot(volume: FoundVolume, id: string, signal?: AbortSignal): Promise<void> {
+    return this.#snapshots(volume, 'write', (snapshots) => snapshots.delete(id, signal));
+  }
+
+  async check(volume: FoundVolume, repair: boolean, signal?: AbortSignal): Promise<Finding[]> {
+    const device = await this.#device(volume);
+    const driver = imageFormat(volume.format);
+    if (!driver.check)
+      throw new StowageError(
+        'not-supported',
+        `volumes of format ${driver.name} hold nothing that could be checked`,
+      );
+    await using image = await this.#storage.open(device, repair ? 'write' : 'read');
+    return await driver.check(image, repair, signal);
   }
 
   // ---- moving bytes ----
@@ -334,14 +416,22 @@ export class BlockPool implements PoolDriver {
     return true;
   }
 
-  async open(volume: FoundVolume, _as: Representation): Promise<OpenVolume> {
+  async open(volume: FoundVolume, as: Representation): Promise<OpenVolume> {
     const device = await this.#device(volume);
+    const driver = imageFormat(volume.format);
     const image = await this.#storage.open(device, 'read');
+    await using revert = new Revert();
+    revert.push(() => image.close());
+    const source = as === 'image' ? image : await driver.openContent(image, refuseBacking);
+    revert.commit();
     return {
-      parts: [{ name: '', sizeBytes: image.sizeBytes, dense: false }],
-      sources: [image],
+      parts: [{ name: '', sizeBytes: source.sizeBytes, dense: false }],
+      sources: [source],
       isChanged: image.isChanged && (() => image.isChanged!()),
-      [Symbol.asyncDispose]: () => image.close(),
+      async [Symbol.asyncDispose]() {
+        if (source !== image) await source.close();
+        await image.close();
+      },
     };
   }
 
@@ -352,7 +442,7 @@ export class BlockPool implements PoolDriver {
   async stage(spec: StageSpec, text: string): Promise<Stage> {
     const [begun] = await this.stages(spec.id);
     if (begun) return begun;
-    refuseFormat(spec.format);
+    imageFormat(spec.format);
     this.#storage.checkName(spec.volume);
     const [existing] = await this.#storage.devices(spec.volume);
     if (existing && !spec.replace) throw taken(spec.volume);
@@ -380,12 +470,41 @@ export class BlockPool implements PoolDriver {
   }
 }
 
-function refuseFormat(format: NewVolume['format']): void {
-  if (format !== 'raw')
-    throw new StowageError(
-      'not-supported',
-      `this pool holds no volumes of format ${format}, only raw ones; the format raw converts it`,
-    );
+/** Changes with anything that a look at a device would tell. */
+function stampOf(device: Device): string {
+  const { mark, sizeBytes, allocationBytes, snapshotCount, backingStore, damaged, format, permissions } =
+    device;
+  const { mode, owner, group } = permissions ?? {};
+  return JSON.stringify([
+    mark,
+    sizeBytes,
+    allocationBytes,
+    snapshotCount,
+    backingStore?.path,
+    damaged,
+    format,
+    mode,
+    owner,
+    group,
+  ]);
+}
+
+async function probe(image: Image): Promise<ImageFormatName> {
+  const head = Buffer.alloc(Math.min(4096, image.sizeBytes));
+  await image.read(head, 0);
+  return probeFormat(head);
+}
+
+/** What a volume was made with, for an empty one in its place. */
+function emptyOf({ name, capacityBytes, compat, clusterBytes, features = [] }: FoundVolume) {
+  return { name, capacityBytes, preallocate: false, qcow2: { compat, clusterBytes, features } };
+}
+
+async function refuseBacking(): Promise<never> {
+  throw new StowageError(
+    'not-supported',
+    'the content of an image that stands on another one cannot be read here',
+  );
 }
 
 const unsupported = (what: string): StowageError =>

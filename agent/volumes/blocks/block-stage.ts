@@ -7,6 +7,7 @@ import { zeroFrom } from '../../images/zeros.ts';
 import { StageRecord } from '../stage-record.ts';
 import { type Device, type DeviceStorage, refuseLoss } from './device-storage.ts';
 import type { HiddenNames } from './hidden-names.ts';
+import { imageFormat } from './image-format.ts';
 
 /** The part of a stage's hidden name that its id gives, so that a kill before its device is on record loses nothing. */
 const nameOf = (id: string): string => id.replaceAll('-', '').slice(0, 16);
@@ -59,7 +60,7 @@ export class BlockStage implements Stage {
   /** Removes what a stage left, also one whose record cannot be read. A volume that had stepped aside comes back. */
   static async drop(directory: string, storage: DeviceStorage, hidden: HiddenNames): Promise<void> {
     const more = nameOf(basename(directory));
-    await removeDevice(storage, hidden.of('stage', more));
+    for (const kind of ['stage', 'made'] as const) await removeDevice(storage, hidden.of(kind, more));
     const aside = hidden.of('old', more);
     if ((await storage.devices(aside)).length > 0) {
       const { spec } = (await StageRecord.resume(directory)) ?? {};
@@ -90,8 +91,22 @@ export class BlockStage implements Stage {
     return this.#record.touchedAt;
   }
 
-  get #hiddenName(): string {
+  get #driver(): ReturnType<typeof imageFormat> {
+    return imageFormat(this.#record.spec.format);
+  }
+
+  /** Whether what arrives is made into an image of another format. */
+  get #isConverted(): boolean {
+    return this.#record.spec.representation === 'content' && !this.#driver.plain;
+  }
+
+  get #receivedName(): string {
     return this.#hidden.of('stage', nameOf(this.id));
+  }
+
+  /** Of what will be the volume. */
+  get #objectName(): string {
+    return this.#isConverted ? this.#hidden.of('made', nameOf(this.id)) : this.#receivedName;
   }
 
   /** The name of the volume that steps aside. */
@@ -110,7 +125,7 @@ export class BlockStage implements Stage {
 
   async #openImage(): Promise<Image> {
     const { parts, capacityBytes = 0 } = this.#record.spec;
-    const name = this.#hiddenName;
+    const name = this.#receivedName;
     let [device] = await this.#storage.devices(name);
     if (!device && this.#record.device === undefined) {
       await this.#storage.create(name, Math.max(capacityBytes, parts[0]!.sizeBytes));
@@ -133,8 +148,48 @@ export class BlockStage implements Stage {
     // Behind the last byte that arrived there is what was there before.
     if (!this.#storage.readsAsZeros) await zeroFrom(image, this.#record.spec.parts[0]!.sizeBytes, { signal });
     await image.flush();
+    if (this.#isConverted) await this.#convert(image, signal);
+    else if (!this.#driver.plain) await this.#adopt(image, signal);
     await this.#closeImage();
-    await this.#record.seal(note, this.#record.device!);
+    const object = await this.#required(this.#objectName);
+    const { format } = this.#record.spec;
+    if (format !== 'raw') await this.#storage.setFormat?.(object, this.#driver.name);
+    await this.#record.seal(note, object.uid);
+    // Only now may the received bytes go: a kill before this line makes the object again from them.
+    if (this.#isConverted) await removeDevice(this.#storage, this.#receivedName);
+  }
+
+  async #required(name: string): Promise<Device> {
+    const device = await this.#named(name);
+    if (!device) throw new StowageError('io-error', `the device of the transfer, ${name}, was taken away`);
+    return device;
+  }
+
+  /** Makes an image of the content that arrived, in a device of its own. */
+  async #convert(content: Image, signal: AbortSignal | undefined): Promise<void> {
+    const { volume: name, format, parts, capacityBytes: wanted = 0 } = this.#record.spec;
+    const capacityBytes = Math.max(wanted, parts[0]!.sizeBytes);
+    const driver = this.#driver;
+    await removeDevice(this.#storage, this.#objectName);
+    await this.#storage.create(this.#objectName, driver.mostBytes(capacityBytes));
+    const object = await this.#required(this.#objectName);
+    await using image = await this.#storage.open(object, 'write');
+    if (!this.#storage.readsAsZeros) await zeroFrom(image, 0, { signal });
+    await driver.fromContent(content, image, { name, capacityBytes, format, preallocate: false }, signal);
+    await image.flush();
+  }
+
+  /** Checks the image that arrived, and gives its device the room that it may need. */
+  async #adopt(image: Image, signal: AbortSignal | undefined): Promise<void> {
+    const driver = this.#driver;
+    await driver.adopt(image);
+    const facts = await driver.facts(image);
+    const needed = driver.mostBytes(facts.capacityBytes, facts);
+    const device = await this.#required(this.#receivedName);
+    if (needed <= device.sizeBytes) return;
+    await this.#closeImage();
+    using scratch = this.#hidden.scratch();
+    await this.#storage.grow(device, needed, scratch.name, signal);
   }
 
   async publish(identify: Identify): Promise<void> {
@@ -143,7 +198,7 @@ export class BlockStage implements Stage {
     const storage = this.#storage;
     const there = await this.#named(spec.volume);
     if (there?.uid !== sealed.fingerprint) {
-      const ours = await this.#named(this.#hiddenName);
+      const ours = await this.#named(this.#objectName);
       if (ours?.uid !== sealed.fingerprint)
         throw new StowageError(
           'internal',
@@ -154,7 +209,7 @@ export class BlockStage implements Stage {
       if (there) refuseLoss(there);
       await identify(sealed.fingerprint);
       if (there) await storage.rename(spec.volume, this.#asideName);
-      await storage.rename(this.#hiddenName, spec.volume).catch(async (error) => {
+      await storage.rename(this.#objectName, spec.volume).catch(async (error) => {
         if (there) await storage.rename(this.#asideName, spec.volume);
         throw error;
       });

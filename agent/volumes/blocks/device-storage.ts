@@ -2,6 +2,7 @@ import type { Permissions } from '../../../shared/conf/permissions.ts';
 import type { Snapshot, Volume } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Space } from '../../backends/backend.ts';
+import type { ImageFormatName } from '../../formats/index.ts';
 import type { Image } from '../../images/image.ts';
 
 /** One image that its storage can name: a logical volume, a zvol, an image of Ceph, a unit of an iSCSI target. */
@@ -9,6 +10,8 @@ export interface Device {
   name: string;
   /** The same under every name, and never used again. */
   uid: string;
+  /** Of what it holds, where the storage keeps that. */
+  format?: ImageFormatName;
   /** Its device node, or how clients of its storage call it. */
   path: string;
   /** Changes whenever the bytes may have changed; undefined while that cannot be told, as it is not active on this host. */
@@ -27,6 +30,9 @@ export interface Device {
   damaged?: string;
 }
 
+/** `glance` is for the first bytes, at the least cost; what is read `read` is one state where the storage can. */
+export type DeviceMode = 'glance' | 'read' | 'write';
+
 /**
  * Storage that is cut into named images, each a volume. Names that begin with a dot are the pool's own. Each change is durable,
  * and done or not done, when its method returns or throws. An error is never read as absence. A method that is absent means that
@@ -39,6 +45,8 @@ export interface DeviceStorage {
   readonly type: 'block' | 'network' | 'file';
   /** What was just made, and what a device grows by, reads as zeros; else it may hold anything. */
   readonly readsAsZeros: boolean;
+  /** What a device of unknown origin holds is told by its first bytes, as of a file. Absent: it is raw unless its storage says else. */
+  readonly probes?: boolean;
   /** Throws `pool-not-empty` where something is on the devices, unless `overwrite`. */
   build?(overwrite?: boolean): Promise<void>;
   /**
@@ -59,7 +67,9 @@ export interface DeviceStorage {
   /** Throws `invalid-name` for what no device can be named. */
   checkName(name: string): void;
   /** Opens an active device. */
-  open(device: Device, mode: 'read' | 'write'): Promise<Image>;
+  open(device: Device, mode: DeviceMode): Promise<Image>;
+  /** Keeps with a device what it holds: a guest may write anything into it. */
+  setFormat?(device: Device, format: ImageFormatName): Promise<void>;
   /** Makes it active on this host. Absent: each is. */
   activate?(name: string): Promise<void>;
   setPermissions?(device: Device, permissions: Permissions): Promise<void>;

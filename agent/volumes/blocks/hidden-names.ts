@@ -22,8 +22,8 @@ export class HiddenNames {
     return { name, [Symbol.dispose]: () => void this.#used.delete(name) };
   }
 
-  /** A name that is known again after a kill: of a stage, or of the volume that it takes the place of. */
-  of(kind: 'stage' | 'old', more: string): string {
+  /** A name that is known again after a kill: of what arrives, of what is made of it, or of the volume that it takes the place of. */
+  of(kind: 'stage' | 'made' | 'old', more: string): string {
     return `${this.#prefix}${kind}-${more}`;
   }
 

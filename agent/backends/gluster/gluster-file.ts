@@ -1,0 +1,111 @@
+import type { Extent, Image } from '../../images/image.ts';
+import { gfapi, hasErrno, readStat, STAT_BYTES } from './gfapi.ts';
+
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+const ENXIO = 6;
+/** Zeros are written, where they must be, so many at a time. */
+const STEP = 1 << 20;
+
+/** One open file of a gluster volume. */
+export class GlusterFile implements Image {
+  readonly #fd: bigint;
+  #sizeBytes: number;
+
+  private constructor(fd: bigint, sizeBytes: number) {
+    this.#fd = fd;
+    this.#sizeBytes = sizeBytes;
+  }
+
+  static async of(fd: bigint): Promise<GlusterFile> {
+    const stat = Buffer.alloc(STAT_BYTES);
+    await gfapi().fstat(fd, stat);
+    return new GlusterFile(fd, readStat(stat).sizeBytes);
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  async allocationBytes(): Promise<number> {
+    const stat = Buffer.alloc(STAT_BYTES);
+    await gfapi().fstat(this.#fd, stat);
+    return readStat(stat).allocationBytes;
+  }
+
+  async *extents(from: number, to: number): AsyncGenerator<Extent> {
+    const end = Math.min(to, this.#sizeBytes);
+    for (let at = from; at < end; ) {
+      const data = await this.#seek(at, SEEK_DATA);
+      if (data === undefined || data >= end) return;
+      const hole = Math.min((await this.#seek(data, SEEK_HOLE)) ?? end, end);
+      yield { offset: data, length: hole - data };
+      at = hole;
+    }
+  }
+
+  /** undefined where nothing but a hole is left. */
+  async #seek(offset: number, whence: number): Promise<number | undefined> {
+    try {
+      return Number(await gfapi().lseek(this.#fd, offset, whence));
+    } catch (error) {
+      if (!hasErrno(error, ENXIO)) throw error;
+      return undefined;
+    }
+  }
+
+  async read(buffer: Uint8Array, offset: number): Promise<void> {
+    for (let done = 0; done < buffer.length; ) {
+      const part = buffer.subarray(done);
+      const count = Number(await gfapi().pread(this.#fd, part, part.length, offset + done, 0, null));
+      if (count === 0) return void part.fill(0);
+      done += count;
+    }
+  }
+
+  async write(bytes: Uint8Array, offset: number): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      const part = bytes.subarray(done);
+      done += Number(await gfapi().pwrite(this.#fd, part, part.length, offset + done, 0, null, null));
+    }
+    this.#sizeBytes = Math.max(this.#sizeBytes, offset + bytes.length);
+  }
+
+  async zero(offset: number, length: number, dense = false): Promise<void> {
+    if (!dense && (await this.#discard(offset, length))) return;
+    const zeros = Buffer.alloc(Math.min(STEP, length));
+    for (let done = 0; done < length; done += STEP)
+      await this.write(zeros.subarray(0, Math.min(STEP, length - done)), offset + done);
+  }
+
+  /** False where the bricks cannot free blocks. */
+  async #discard(offset: number, length: number): Promise<boolean> {
+    return gfapi()
+      .discard(this.#fd, offset, length)
+      .then(
+        () => true,
+        () => false,
+      );
+  }
+
+  canFree(): boolean {
+    return true;
+  }
+
+  async flush(): Promise<void> {
+    await gfapi().fsync(this.#fd, null, null);
+  }
+
+  async setSize(sizeBytes: number): Promise<void> {
+    await gfapi().ftruncate(this.#fd, sizeBytes, null, null);
+    this.#sizeBytes = sizeBytes;
+  }
+
+  async close(): Promise<void> {
+    await gfapi().close(this.#fd);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

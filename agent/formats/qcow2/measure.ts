@@ -1,0 +1,26 @@
+/** Refcounts of 16 bits, as qemu makes them. */
+const REFCOUNT_BYTES = 2;
+
+/**
+ * The bytes that a qcow2 image takes at most, once all of it is written: header, tables, refcounts and data. The room that it needs
+ * where it cannot grow, as on a block device.
+ */
+export function qcow2Bytes(
+  capacityBytes: number,
+  { clusterBytes = 64 << 10, extendedL2 = false }: { clusterBytes?: number; extendedL2?: boolean } = {},
+): number {
+  const clustersOf = (bytes: number): number => Math.ceil(bytes / clusterBytes);
+  const data = clustersOf(capacityBytes);
+  const l2 = clustersOf(data * (extendedL2 ? 16 : 8));
+  const l1 = clustersOf(l2 * 8);
+  const counted = 1 + data + l2 + l1;
+  // Refcounts count the clusters that they lie in, too.
+  let refcounts = 0;
+  for (;;) {
+    const blocks = clustersOf((counted + refcounts) * REFCOUNT_BYTES);
+    const needed = blocks + clustersOf(blocks * 8);
+    if (needed <= refcounts) break;
+    refcounts = needed;
+  }
+  return (counted + refcounts) * clusterBytes;
+}

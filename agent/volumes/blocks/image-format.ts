@@ -1,0 +1,15 @@
+import type { NewVolume } from '../../../shared/conf/volume.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
+import type { ImageFormat } from '../../formats/format.ts';
+import { IMAGE_FORMATS, type ImageFormatName, isImageFormat } from '../../formats/index.ts';
+
+/** The driver of a format that a device can hold. Throws `not-supported`. */
+export function imageFormat(
+  format: NewVolume['format'] | 'unknown',
+): ImageFormat & { name: ImageFormatName } {
+  if (isImageFormat(format)) return { ...IMAGE_FORMATS[format], name: format };
+  throw new StowageError(
+    'not-supported',
+    `this pool holds no volumes of format ${format}, which are directories; the format raw or qcow2 converts it`,
+  );
+}
