@@ -27,6 +27,8 @@ export type Feature =
   | 'wipe'
   | 'snapshot'
   | 'transfer'
+  /** What arrives goes over a volume in place: there is nowhere else. */
+  | 'overwrite'
   | 'repair';
 
 /** What a kind of storage is like. The core asks these; nothing outside a backend asks for its name. */

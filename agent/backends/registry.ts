@@ -9,10 +9,12 @@ import { type Backend, CONTRACT_VERSION } from './backend.ts';
 import { dirBackend } from './dir/index.ts';
 import { fsBackend } from './fs/index.ts';
 import { glusterBackend } from './gluster/index.ts';
+import { iscsiDirectBackend } from './iscsi-direct/index.ts';
 import { logicalBackend } from './logical/index.ts';
 import { netfsBackend } from './netfs/index.ts';
 import { rbdBackend } from './rbd/index.ts';
 import { testBackend } from './test/index.ts';
+import { zfsBackend } from './zfs/index.ts';
 
 /** Longest that a backend may take to say whether it works here. */
 const PROBE_MS = 10_000;
@@ -103,8 +105,10 @@ export async function loadBackends(directory: string | undefined): Promise<Backe
     fsBackend,
     netfsBackend,
     logicalBackend,
+    iscsiDirectBackend,
     glusterBackend,
     rbdBackend,
+    zfsBackend,
     testBackend,
   ])
     registry.register(backend);

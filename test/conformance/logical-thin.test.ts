@@ -26,6 +26,7 @@ else
   runBackendSuite({
     name: 'logical with a thin pool',
     backend: logicalBackend,
+    slow: true,
     overwrite: write,
     traits: logicalBackend.traitsOf?.(
       poolDefinitionSchema.parse({

@@ -24,6 +24,7 @@ else
   runBackendSuite({
     name: 'logical with LVM',
     backend: logicalBackend,
+    slow: true,
     ground() {
       if (!made) lvm('vgcreate', '--yes', 'vg0', ...DISKS);
       made = true;

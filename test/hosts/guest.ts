@@ -99,14 +99,18 @@ async function runInTestHost(
   return { status: Number(read('status')), output };
 }
 
-/** Runs the tests of a file in a test host, and reports each here as its own. The file asks {@link inTestHost} where it is. */
+/**
+ * Runs the tests of a file in a test host, and reports each here as its own. The file asks {@link inTestHost} where it is. With
+ * STOWAGE_TEST_NAMES in the environment only those whose names match that pattern.
+ */
 export function testInTestHost(url: string, name: string, options: Options = {}): void {
   const skip = isRoot ? false : 'building the disk of a test host needs root';
   test(name, { skip }, async (context) => {
     await using room = scratch();
     const file = relative(CHECKOUT, fileURLToPath(url));
     const node = relative(CHECKOUT, process.execPath);
-    const script = `STOWAGE_TEST_HOST=1 exec /checkout/${node} --disable-warning=ExperimentalWarning test/hosts/inside.ts ${file} /share/outcomes`;
+    const names = `'${(process.env.STOWAGE_TEST_NAMES ?? '').replaceAll("'", '.')}'`;
+    const script = `STOWAGE_TEST_HOST=1 STOWAGE_TEST_NAMES=${names} exec /checkout/${node} --disable-warning=ExperimentalWarning test/hosts/inside.ts ${file} /share/outcomes`;
     const { status, output } = await runInTestHost(room.path, script, options);
     const path = join(room.path, 'outcomes');
     const outcomes: Outcome[] = existsSync(path)

@@ -5,7 +5,7 @@ import type { Image } from '../../images/image.ts';
 import {
   type Device,
   type DeviceMode,
-  type DeviceStorage,
+  type MakingStorage,
   refuseLoss,
 } from '../../volumes/blocks/device-storage.ts';
 import type { Space } from '../backend.ts';
@@ -13,7 +13,7 @@ import type { Stat } from './gfapi.ts';
 import { type GlusterAddress, GlusterVolume } from './gluster-volume.ts';
 
 /** One directory of a gluster volume, whose files are the volumes, reached without a mount. */
-export class GlusterPool implements DeviceStorage {
+export class GlusterPool implements MakingStorage {
   readonly type = 'network';
   readonly readsAsZeros = true;
   readonly probes = true;

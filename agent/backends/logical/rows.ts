@@ -58,12 +58,19 @@ export function isVolume(row: Row): boolean {
   );
 }
 
+/** A thin volume that was rolled back is another one in its pool, under the same node. */
+export const markOf = (nodeMark: string | undefined, thinId: string): string | undefined =>
+  nodeMark && `${nodeMark}/${thinId}`;
+
+export const thinIdIn = (mark: string): string => mark.slice(mark.indexOf('/') + 1);
+
 /** A logical volume as a device, told among all that may stand on it. */
 export async function deviceOf(row: Row, rows: readonly Row[]): Promise<Device> {
   const { lv_name: name = '', lv_uuid: uid = '', lv_path: path = '', lv_attr: attributes = '' } = row;
   const { origin = '', lv_health_status: health = '' } = row;
   const [major, minor] = [Number(row.lv_kernel_major), Number(row.lv_kernel_minor)];
-  const { mark, permissions } = await nodeFacts(path, major >= 0 ? { major, minor } : undefined);
+  const number = major >= 0 ? { major, minor } : undefined;
+  const { mark, permissions } = await nodeFacts(path, number);
   const thin = row.pool_lv !== '';
   const lvBytes = Number(row.lv_size);
   const standing = rows.filter((other) => other.origin === name && name !== '');
@@ -77,8 +84,8 @@ export async function deviceOf(row: Row, rows: readonly Row[]): Promise<Device> 
         ?.slice(FORMAT_TAG.length),
     ),
     path,
-    // A thin volume that was rolled back is another one in its pool.
-    mark: mark && thin ? `${mark}.${row.thin_id}` : mark,
+    number,
+    mark: markOf(mark, row.thin_id ?? ''),
     permissions,
     // A snapshot is as large as what it was taken of, and takes what was changed since.
     sizeBytes: thin ? lvBytes : Number(row.origin_size) || lvBytes,

@@ -5,15 +5,24 @@ import { refuseUsedDevice } from '../../host/devices.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
 import { zeroFrom } from '../../images/zeros.ts';
-import { setNodePermissions, settleNode } from '../../volumes/blocks/device-node.ts';
+import { setNodePermissions, settledNodeMark } from '../../volumes/blocks/device-node.ts';
 import {
   type Device,
   type DeviceMode,
-  type DeviceStorage,
+  type MakingStorage,
   refuseLoss,
 } from '../../volumes/blocks/device-storage.ts';
 import { lvm, report } from './lvm.ts';
-import { deviceOf, formatTag, isVolume, layoutOf, type Row, VOLUME_FIELDS } from './rows.ts';
+import {
+  deviceOf,
+  formatTag,
+  isVolume,
+  layoutOf,
+  markOf,
+  type Row,
+  thinIdIn,
+  VOLUME_FIELDS,
+} from './rows.ts';
 
 const GROUP_FIELDS = ['vg_uuid', 'vg_size', 'vg_free'];
 const NAME = /^[A-Za-z0-9+_.][A-Za-z0-9+_.-]*$/;
@@ -26,7 +35,7 @@ const RESERVED =
 const TRIES = 3;
 
 /** A volume group of LVM, whose logical volumes are the volumes. */
-export class VolumeGroup implements DeviceStorage {
+export class VolumeGroup implements MakingStorage {
   readonly name: string;
   readonly type = 'block';
   readonly #devices: readonly string[];
@@ -122,8 +131,9 @@ export class VolumeGroup implements DeviceStorage {
       throw new StowageError('pool-inaccessible', `another volume group has the name ${this.name} now`);
   }
 
-  settledMark(device: Device): Promise<string | undefined> {
-    return settleNode(device.path).then(async () => (await this.devices(device.name))[0]?.mark);
+  async settledMark({ path, number, mark }: Device): Promise<string | undefined> {
+    if (!number || mark === undefined) return undefined;
+    return markOf(await settledNodeMark(path, number), thinIdIn(mark));
   }
 
   open(device: Device, mode: DeviceMode): Promise<Image> {

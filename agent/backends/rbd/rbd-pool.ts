@@ -6,7 +6,7 @@ import {
   type Device,
   type DeviceMode,
   type DeviceSnapshots,
-  type DeviceStorage,
+  type MakingStorage,
   refuseLoss,
 } from '../../volumes/blocks/device-storage.ts';
 import type { Space } from '../backend.ts';
@@ -22,7 +22,7 @@ const FORMAT = 'stowage.format';
 const LOOKS = 16;
 
 /** One pool of a Ceph cluster, whose RBD images are the volumes. */
-export class RbdPool implements DeviceStorage {
+export class RbdPool implements MakingStorage {
   readonly type = 'network';
   readonly readsAsZeros = true;
   readonly name: string;

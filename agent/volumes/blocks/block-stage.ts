@@ -3,9 +3,10 @@ import { basename } from 'node:path';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Identify, Stage, StageSpec } from '../../backends/backend.ts';
 import type { Image } from '../../images/image.ts';
+import { firstBytes } from '../../images/window.ts';
 import { zeroFrom } from '../../images/zeros.ts';
 import { StageRecord } from '../stage-record.ts';
-import { type Device, type DeviceStorage, refuseLoss } from './device-storage.ts';
+import { type Device, type MakingStorage, refuseLoss } from './device-storage.ts';
 import type { HiddenNames } from './hidden-names.ts';
 import { imageFormat } from './image-format.ts';
 
@@ -18,11 +19,11 @@ const nameOf = (id: string): string => id.replaceAll('-', '').slice(0, 16);
  */
 export class BlockStage implements Stage {
   readonly #record: StageRecord;
-  readonly #storage: DeviceStorage;
+  readonly #storage: MakingStorage;
   readonly #hidden: HiddenNames;
   #image: Promise<Image> | undefined;
 
-  private constructor(record: StageRecord, storage: DeviceStorage, hidden: HiddenNames) {
+  private constructor(record: StageRecord, storage: MakingStorage, hidden: HiddenNames) {
     this.#record = record;
     this.#storage = storage;
     this.#hidden = hidden;
@@ -30,7 +31,7 @@ export class BlockStage implements Stage {
 
   static async begin(
     directory: string,
-    storage: DeviceStorage,
+    storage: MakingStorage,
     hidden: HiddenNames,
     spec: StageSpec,
     text: string,
@@ -50,7 +51,7 @@ export class BlockStage implements Stage {
   /** A stage that was begun before; undefined where none was. */
   static async resume(
     directory: string,
-    storage: DeviceStorage,
+    storage: MakingStorage,
     hidden: HiddenNames,
   ): Promise<BlockStage | undefined> {
     const record = await StageRecord.resume(directory);
@@ -58,7 +59,7 @@ export class BlockStage implements Stage {
   }
 
   /** Removes what a stage left, also one whose record cannot be read. A volume that had stepped aside comes back. */
-  static async drop(directory: string, storage: DeviceStorage, hidden: HiddenNames): Promise<void> {
+  static async drop(directory: string, storage: MakingStorage, hidden: HiddenNames): Promise<void> {
     const more = nameOf(basename(directory));
     for (const kind of ['stage', 'made'] as const) await removeDevice(storage, hidden.of(kind, more));
     const aside = hidden.of('old', more);
@@ -128,7 +129,7 @@ export class BlockStage implements Stage {
     const name = this.#receivedName;
     let [device] = await this.#storage.devices(name);
     if (!device && this.#record.device === undefined) {
-      await this.#storage.create(name, Math.max(capacityBytes, parts[0]!.sizeBytes));
+      await this.#storage.create(name, Math.max(capacityBytes, parts[0]!.sizeBytes), false);
       [device] = await this.#storage.devices(name);
     }
     if (!device || (this.#record.device ?? device.uid) !== device.uid)
@@ -171,11 +172,12 @@ export class BlockStage implements Stage {
     const capacityBytes = Math.max(wanted, parts[0]!.sizeBytes);
     const driver = this.#driver;
     await removeDevice(this.#storage, this.#objectName);
-    await this.#storage.create(this.#objectName, driver.mostBytes(capacityBytes));
+    await this.#storage.create(this.#objectName, driver.mostBytes(capacityBytes), false);
     const object = await this.#required(this.#objectName);
     await using image = await this.#storage.open(object, 'write');
     if (!this.#storage.readsAsZeros) await zeroFrom(image, 0, { signal });
-    await driver.fromContent(content, image, { name, capacityBytes, format, preallocate: false }, signal);
+    const arrived = firstBytes(content, parts[0]!.sizeBytes);
+    await driver.fromContent(arrived, image, { name, capacityBytes, format, preallocate: false }, signal);
     await image.flush();
   }
 
@@ -238,6 +240,6 @@ export class BlockStage implements Stage {
   }
 }
 
-async function removeDevice(storage: DeviceStorage, name: string): Promise<void> {
+async function removeDevice(storage: MakingStorage, name: string): Promise<void> {
   if ((await storage.devices(name)).length > 0) await storage.remove(name);
 }

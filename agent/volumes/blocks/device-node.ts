@@ -1,13 +1,35 @@
-import { realpath } from 'node:fs/promises';
+import { readdir, readlink, realpath } from 'node:fs/promises';
 import type { Permissions } from '../../../shared/conf/permissions.ts';
 import { writeMark } from '../../host/devices.ts';
 import { setPermissions, statIfExists } from '../../host/files.ts';
 import { FileImage } from '../../images/file-image.ts';
 
 /** The number of a block device of this host. */
-interface DeviceNumber {
+export interface DeviceNumber {
   major: number;
   minor: number;
+}
+
+/** undefined while there is no such node. The number of a device has its major part in bits 8 to 19. */
+export async function nodeNumber(path: string): Promise<DeviceNumber | undefined> {
+  const node = await statIfExists(path);
+  if (!node?.isBlockDevice()) return undefined;
+  return { major: (node.rdev >> 8) & 0xfff, minor: (node.rdev & 0xff) | ((node.rdev >> 12) & 0xfff00) };
+}
+
+/** Whether another process of this host has a node open, as far as this user may see. */
+export async function isNodeOpen(path: string): Promise<boolean> {
+  const node = await realpath(path).catch(() => path);
+  for (const pid of await readdir('/proc')) {
+    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue;
+    // It may have ended, or be somebody else's.
+    const fds = await readdir(`/proc/${pid}/fd`).catch(() => []);
+    for (const fd of fds) {
+      const target = await readlink(`/proc/${pid}/fd/${fd}`).catch(() => undefined);
+      if (target === node) return true;
+    }
+  }
+  return false;
 }
 
 /** What the node of a device tells: nothing for one that is not active. */
@@ -21,10 +43,11 @@ export async function nodeFacts(
   return { mark, permissions };
 }
 
-/** What somebody wrote and the kernel still holds back is on the device afterwards, and counted in its mark. */
-export async function settleNode(path: string): Promise<void> {
+/** Its mark, once what somebody wrote and the kernel still holds back is on the device. */
+export async function settledNodeMark(path: string, number: DeviceNumber): Promise<string | undefined> {
   await using image = await FileImage.open(path, 'read', 'block');
   await image.flush();
+  return writeMark(number.major, number.minor);
 }
 
 /** Owner, group and mode of a device's node; names of devices are links to nodes. */

@@ -4,6 +4,7 @@ import { StowageError } from '../../../shared/util/errors.ts';
 import type { Space } from '../../backends/backend.ts';
 import type { ImageFormatName } from '../../formats/index.ts';
 import type { Image } from '../../images/image.ts';
+import type { DeviceNumber } from './device-node.ts';
 
 /** One image that its storage can name: a logical volume, a zvol, an image of Ceph, a unit of an iSCSI target. */
 export interface Device {
@@ -14,6 +15,8 @@ export interface Device {
   format?: ImageFormatName;
   /** Its device node, or how clients of its storage call it. */
   path: string;
+  /** Of its node, where it is an active block device of this host. */
+  number?: DeviceNumber;
   /** Changes whenever the bytes may have changed; undefined while that cannot be told, as it is not active on this host. */
   mark?: string;
   sizeBytes: number;
@@ -43,8 +46,6 @@ export interface DeviceStorage {
   readonly name: string;
   /** Of its volumes, for libvirt. */
   readonly type: 'block' | 'network' | 'file';
-  /** What was just made, and what a device grows by, reads as zeros; else it may hold anything. */
-  readonly readsAsZeros: boolean;
   /** What a device of unknown origin holds is told by its first bytes, as of a file. Absent: it is raw unless its storage says else. */
   readonly probes?: boolean;
   /** Throws `pool-not-empty` where something is on the devices, unless `overwrite`. */
@@ -64,8 +65,6 @@ export interface DeviceStorage {
   devices(name?: string): Promise<Device[]>;
   /** Its mark, with what somebody wrote and the kernel still holds back. Absent: what is written counts at once. */
   settledMark?(device: Device): Promise<string | undefined>;
-  /** Throws `invalid-name` for what no device can be named. */
-  checkName(name: string): void;
   /** Opens an active device. */
   open(device: Device, mode: DeviceMode): Promise<Image>;
   /** Keeps with a device what it holds: a guest may write anything into it. */
@@ -74,8 +73,19 @@ export interface DeviceStorage {
   activate?(name: string): Promise<void>;
   setPermissions?(device: Device, permissions: Permissions): Promise<void>;
 
+  readonly snapshots?: DeviceSnapshots;
+}
+
+/** Storage of which devices can be made and taken away. */
+export interface MakingStorage extends DeviceStorage {
+  /** What was just made, and what a device grows by, reads as zeros; else it may hold anything. */
+  readonly readsAsZeros: boolean;
+  /** Throws `invalid-name` for what no device can be named. */
+  checkName(name: string): void;
+  /** With `reserve`, {@link create} keeps the room of a volume for it; absent: that is done by writing zeros. */
+  readonly reserves?: boolean;
   /** At least so large. Throws `no-space`, `volume-exists`. */
-  create(name: string, sizeBytes: number): Promise<void>;
+  create(name: string, sizeBytes: number, reserve: boolean): Promise<void>;
   /** What is new reads as zeros. `scratchName` is free for what that needs. Throws `no-space`. */
   grow(device: Device, sizeBytes: number, scratchName: string, signal?: AbortSignal): Promise<void>;
   shrink(device: Device, sizeBytes: number): Promise<void>;
@@ -85,7 +95,6 @@ export interface DeviceStorage {
   remove(name: string): Promise<void>;
   /** A new device with what one holds, sharing its blocks, which lives on without it. Absent: the bytes are copied. */
   clone?(device: Device, name: string): Promise<void>;
-  readonly snapshots?: DeviceSnapshots;
 }
 
 /** Snapshots of a device. */

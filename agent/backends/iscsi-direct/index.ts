@@ -1,0 +1,61 @@
+import type { FoundSource } from '../../../shared/conf/sources-xml.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
+import { UnitPool } from '../../volumes/blocks/unit-pool.ts';
+import { refuseSourceBut } from '../../volumes/definition.ts';
+import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { libiscsi } from './libiscsi.ts';
+import { Session } from './session.ts';
+import { Target } from './target.ts';
+
+const IQN = /^(iqn\.\d{4}-\d{2}\.[^\s/]+|eui\.[0-9A-Fa-f]{16}|naa\.[0-9A-Fa-f]{16,32})$/;
+/** Who asks which targets there are. */
+const DISCOVERER = 'iqn.2026-01.stowage:discovery';
+
+/** An iSCSI target whose units are the volumes, reached by libiscsi without the kernel of this host. */
+export const iscsiDirectBackend: Backend = {
+  type: 'iscsi-direct',
+  contract: CONTRACT_VERSION,
+  traits: {
+    volumes: 'network',
+    formats: ['raw', 'qcow2'],
+    target: 'none',
+    shared: true,
+    mayHang: true,
+    features: { overwrite: ['current'], wipe: ['current'] },
+  },
+
+  check(definition) {
+    refuseSourceBut(definition, ['hosts', 'devices', 'initiatorIqn']);
+    const { hosts, devices, initiatorIqn } = definition.source;
+    if (hosts.length !== 1 || devices.length !== 1 || !initiatorIqn)
+      throw new StowageError(
+        'invalid-argument',
+        "a pool of type 'iscsi-direct' has one source host, one source device, which is the IQN of a target, and an initiator IQN",
+      );
+    for (const iqn of [devices[0]!.path, initiatorIqn])
+      if (!IQN.test(iqn)) throw new StowageError('invalid-argument', `'${iqn}' is no name of iSCSI (iqn.…)`);
+  },
+
+  async probe() {
+    try {
+      libiscsi();
+      return undefined;
+    } catch (error) {
+      return `${error instanceof Error ? error.message : error}; install the package libiscsi7`;
+    }
+  },
+
+  async findSources(host): Promise<FoundSource[]> {
+    if (host === undefined)
+      throw new StowageError('invalid-argument', 'hostname must be specified for iscsi-direct sources');
+    const names = await Session.discover({ host }, DISCOVERER);
+    return names.map((name) => ({ host, devices: [name] }));
+  },
+
+  open(definition, host) {
+    const { hosts, devices, initiatorIqn = '' } = definition.source;
+    const [server] = hosts;
+    const portal = { host: server!.name, port: server!.port };
+    return new UnitPool(new Target({ portal, iqn: devices[0]!.path, initiator: initiatorIqn }), host);
+  },
+};

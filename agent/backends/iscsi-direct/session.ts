@@ -1,0 +1,164 @@
+import { StowageError } from '../../../shared/util/errors.ts';
+import { addressOf, bytesAt, textAt } from '../../host/native.ts';
+import { libiscsi } from './libiscsi.ts';
+
+const NORMAL = 2;
+const DISCOVERY = 1;
+const CRC32C_OR_NONE = 1;
+/** Longest that a command may take, in seconds. */
+const PATIENCE_S = 15;
+/** Offsets in `struct scsi_task`. */
+const TASK = { status: 0, senseKey: 52, size: 64, data: 72, bytes: 80 };
+const GOOD = 0;
+const UNIT_ATTENTION = 6;
+/** What is reported once after a login or a change of the target, however often it is. */
+const ATTENTIONS = 8;
+
+export interface Portal {
+  host: string;
+  port?: number;
+}
+
+export interface Login {
+  user: string;
+  password: string;
+}
+
+const portalOf = ({ host, port = 3260 }: Portal): string =>
+  host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+
+/** A session with one target. Commands go one after the other: the library is for one thread. */
+export class Session implements AsyncDisposable {
+  readonly #context: bigint;
+  readonly #what: string;
+  #last: Promise<unknown> = Promise.resolve();
+  /** Why nothing can be asked of it any more. */
+  #lost: StowageError | undefined;
+
+  private constructor(context: bigint, what: string) {
+    this.#context = context;
+    this.#what = what;
+  }
+
+  static async #connect(
+    portal: Portal,
+    initiator: string,
+    target: string | undefined,
+    login: Login | undefined,
+  ): Promise<Session> {
+    const library = libiscsi();
+    const context = library.create(initiator);
+    if (!context) throw new StowageError('io-error', 'iscsi: no memory for a session');
+    const session = new Session(context, `${portalOf(portal)}${target ? ` (${target})` : ''}`);
+    try {
+      library.setSessionType(context, target === undefined ? DISCOVERY : NORMAL);
+      if (target !== undefined) library.setTarget(context, target);
+      library.setDigest(context, CRC32C_OR_NONE);
+      library.setTimeout(context, PATIENCE_S);
+      // A session that came back by itself would hide that the target was another one meanwhile.
+      library.noReconnect(context, 1);
+      if (login) library.setLogin(context, login.user, login.password);
+      for (const [call, what] of [
+        [() => library.connect(context, portalOf(portal)), 'does not answer'],
+        [() => library.login(context), 'refuses the login'],
+      ] as const)
+        if ((await call()) !== 0)
+          throw new StowageError('pool-inaccessible', `iscsi: ${session.#what} ${what}: ${session.#words()}`);
+      return session;
+    } catch (error) {
+      library.destroy(context);
+      throw error;
+    }
+  }
+
+  /** Throws `pool-inaccessible`. */
+  static open(portal: Portal, initiator: string, target: string, login?: Login): Promise<Session> {
+    return Session.#connect(portal, initiator, target, login);
+  }
+
+  /** The names of the targets that a portal has. */
+  static async discover(portal: Portal, initiator: string, login?: Login): Promise<string[]> {
+    await using session = await Session.#connect(portal, initiator, undefined, login);
+    const { discover, freeDiscovery } = libiscsi();
+    const first = await discover(session.#context);
+    if (!first) return [];
+    const names: string[] = [];
+    // A chain: the next one, and the name.
+    for (let at = first; at !== 0n; ) {
+      const entry = bytesAt(at, 16);
+      names.push(textAt(entry, 8));
+      at = entry.readBigUInt64LE();
+    }
+    freeDiscovery(session.#context, first);
+    return names;
+  }
+
+  #words(): string {
+    return libiscsi().error(this.#context) ?? 'no reason given';
+  }
+
+  /** Whether the session can still be used. */
+  get isUsable(): boolean {
+    return this.#lost === undefined;
+  }
+
+  /** Runs one command after those before. Gives what it read. Throws `io-error`, or `pool-inaccessible` where nobody answers. */
+  command(
+    what: string,
+    call: (library: ReturnType<typeof libiscsi>, context: bigint) => Promise<bigint | null>,
+  ): Promise<Buffer> {
+    const run = async (): Promise<Buffer> => {
+      for (let attempt = 0; ; attempt++) {
+        if (this.#lost) throw this.#lost;
+        const task = await call(libiscsi(), this.#context);
+        if (!task) {
+          this.#lost = new StowageError(
+            'pool-inaccessible',
+            `iscsi: ${this.#what}: ${what}: ${this.#words()}`,
+          );
+          throw this.#lost;
+        }
+        try {
+          const head = bytesAt(task, TASK.bytes);
+          const status = head.readInt32LE(TASK.status);
+          if (status === GOOD) return bytesAt(head.readBigUInt64LE(TASK.data), head.readInt32LE(TASK.size));
+          if (status > 0xff) {
+            // No status of SCSI: the session was cut, or nobody answered in time.
+            this.#lost = new StowageError(
+              'pool-inaccessible',
+              `iscsi: ${this.#what}: ${what}: ${this.#words()}`,
+            );
+            throw this.#lost;
+          }
+          const isAttention = head.readInt32LE(TASK.senseKey) === UNIT_ATTENTION;
+          if (!isAttention || attempt >= ATTENTIONS)
+            throw new StowageError('io-error', `iscsi: ${this.#what}: ${what}: ${this.#words()}`);
+        } finally {
+          libiscsi().freeTask(task);
+        }
+      }
+    };
+    const result = this.#last.then(run, run);
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+
+  /** Reads into memory of ours. */
+  async read(lun: number, block: number, blockBytes: number, bytes: Uint8Array): Promise<void> {
+    const target = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const vector = Buffer.alloc(16);
+    vector.writeBigUInt64LE(addressOf(target), 0);
+    vector.writeBigUInt64LE(BigInt(target.length), 8);
+    await this.command('reading', (library, context) =>
+      library.read(context, lun, block, target.length, blockBytes, 0, 0, 0, 0, 0, vector, 1),
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#last;
+    const { logout, destroy } = libiscsi();
+    if (!this.#lost) await logout(this.#context);
+    this.#lost ??= new StowageError('pool-inactive', 'the session has ended');
+    destroy(this.#context);
+  }
+}

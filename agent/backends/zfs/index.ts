@@ -1,0 +1,65 @@
+import type { FoundSource } from '../../../shared/conf/sources-xml.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
+import { exists } from '../../host/files.ts';
+import { run } from '../../host/run.ts';
+import { BlockPool } from '../../volumes/blocks/block-pool.ts';
+import { refuseSourceBut } from '../../volumes/definition.ts';
+import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { zfs } from './zfs.ts';
+import { Zvols } from './zvols.ts';
+
+/** A zpool, or a dataset in one, whose zvols are the volumes: block devices of the host. */
+export const zfsBackend: Backend = {
+  type: 'zfs',
+  contract: CONTRACT_VERSION,
+  traits: {
+    volumes: 'block',
+    formats: ['raw', 'qcow2'],
+    target: 'common',
+    shared: false,
+    mayHang: true,
+    rawSnapshots: true,
+    features: {
+      create: ['current'],
+      delete: ['current'],
+      resize: ['current'],
+      shrink: ['current'],
+      clone: ['current'],
+      wipe: ['current'],
+      snapshot: ['current'],
+      transfer: ['current'],
+      repair: ['current'],
+    },
+  },
+
+  check(definition) {
+    refuseSourceBut(definition, ['name', 'devices']);
+    const { name = definition.name, devices } = definition.source;
+    if (!/^[A-Za-z][A-Za-z0-9_.:-]*(\/[A-Za-z0-9][A-Za-z0-9_.:-]*)*$/.test(name))
+      throw new StowageError('invalid-argument', `'${name}' is no name of a zpool or a dataset`);
+    for (const { path } of devices)
+      if (!path.startsWith('/'))
+        throw new StowageError('invalid-argument', `'${path}' is not the path of a device`);
+  },
+
+  async probe() {
+    const { status } = await run('zfs', ['list', '-H', '-o', 'name']).catch(() => ({ status: -1 }));
+    if (status === -1) return 'zfs: not found; install the package zfsutils-linux';
+    if (!(await exists('/dev/zfs'))) return 'the kernel of this host has no ZFS (modprobe zfs)';
+    return status === 0 ? undefined : 'zfs does not work here';
+  },
+
+  async findSources(): Promise<FoundSource[]> {
+    const { stdout } = await zfs('zpool', 'list', '-H', '-o', 'name');
+    return stdout
+      .split('\n')
+      .filter(Boolean)
+      .map((name) => ({ name }));
+  },
+
+  open(definition, host) {
+    const { name = definition.name, devices } = definition.source;
+    const paths = devices.map(({ path }) => path);
+    return new BlockPool(new Zvols(name, paths), host, definition.uuid);
+  },
+};

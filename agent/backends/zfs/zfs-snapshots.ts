@@ -1,0 +1,70 @@
+import type { Snapshot } from '../../../shared/conf/volume.ts';
+import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
+import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storage.ts';
+import { type Dataset, zfs } from './zfs.ts';
+
+const ID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$/;
+
+/** Snapshots of datasets, oldest first. */
+export class ZfsSnapshots implements DeviceSnapshots {
+  readonly #at: (name: string) => string;
+  readonly #of: (name: string) => Promise<Dataset[]>;
+  readonly #changed: (name: string) => Promise<void>;
+
+  /** `at` gives the whole name of a volume, `of` it and its snapshots; `changed` is called when one was rolled back. */
+  constructor(
+    at: (name: string) => string,
+    of: (name: string) => Promise<Dataset[]>,
+    changed: (name: string) => Promise<void>,
+  ) {
+    this.#at = at;
+    this.#of = of;
+    this.#changed = changed;
+  }
+
+  async #all(device: Device): Promise<{ id: string; usedBytes: number }[]> {
+    const prefix = `${this.#at(device.name)}@`;
+    return (await this.#of(device.name))
+      .filter(({ name }) => name.startsWith(prefix))
+      .map(({ name, used }) => ({ id: name.slice(prefix.length), usedBytes: Number(used) }));
+  }
+
+  /** Those that are newer than one. Throws `snapshot-not-found`. */
+  async #after(device: Device, id: string): Promise<string[]> {
+    const ids = (await this.#all(device)).map((snapshot) => snapshot.id);
+    if (!ids.includes(id)) throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
+    return ids.slice(ids.indexOf(id) + 1);
+  }
+
+  async list(device: Device): Promise<Snapshot[]> {
+    const all = await this.#all(device);
+    return all.map(({ id, usedBytes }) => ({ id, current: false, allocationBytes: usedBytes }));
+  }
+
+  async create(device: Device, id: string): Promise<void> {
+    if (!ID.test(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
+    await zfs('zfs', 'snapshot', `${this.#at(device.name)}@${id}`).catch((error) => {
+      if (!isStowageError(error, 'volume-exists')) throw error;
+      throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
+    });
+  }
+
+  async switch(device: Device, id: string): Promise<void> {
+    const newer = await this.#after(device, id);
+    if (newer.length > 0)
+      throw new StowageError(
+        'volume-has-snapshots',
+        `ZFS goes back to the last snapshot only: ${newer.slice(0, 5).join(', ')} would be lost; delete them first`,
+      );
+    await zfs('zfs', 'rollback', `${this.#at(device.name)}@${id}`);
+    await this.#changed(device.name);
+  }
+
+  async delete(device: Device, id: string): Promise<void> {
+    await this.#after(device, id);
+    await zfs('zfs', 'destroy', `${this.#at(device.name)}@${id}`).catch((error) => {
+      if (!isStowageError(error, 'volume-has-snapshots')) throw error;
+      throw new StowageError('volume-in-use', `other volumes stand on the snapshot ${id}`);
+    });
+  }
+}

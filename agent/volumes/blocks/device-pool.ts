@@ -1,0 +1,314 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import type { Finding, Representation, Snapshot } from '../../../shared/conf/volume.ts';
+import { clock } from '../../../shared/util/clock.ts';
+import { cut, StowageError, toStowageError } from '../../../shared/util/errors.ts';
+import { Revert } from '../../../shared/util/revert.ts';
+import type {
+  Found,
+  FoundVolume,
+  HostServices,
+  Identify,
+  IdentityStore,
+  Known,
+  OpenVolume,
+  Space,
+} from '../../backends/backend.ts';
+import { IMAGE_FORMATS, type ImageFormatName, isImageFormat, probeFormat } from '../../formats/index.ts';
+import { overwrite, type WipeAlgorithm } from '../../formats/wipe.ts';
+import type { Image } from '../../images/image.ts';
+import { openIdentities } from '../identities.ts';
+import { StorageNote } from '../storage-note.ts';
+import { type Device, type DeviceStorage, refuseLoss, refuseOpen } from './device-storage.ts';
+import { imageFormat } from './image-format.ts';
+
+/** The mark of a device of which it cannot be told what was written to it. */
+const INACTIVE = 'inactive';
+
+/** Snapshots of one volume. */
+interface Bound {
+  list(): Promise<Snapshot[]>;
+  create(id: string): Promise<void>;
+  switch(id: string): Promise<void>;
+  delete(id: string, signal?: AbortSignal): Promise<void>;
+}
+
+/**
+ * A pool whose volumes are the devices of one storage, each an image: raw, or in a format that can lie in a device of fixed size.
+ * This is all that needs no devices to be made.
+ */
+export abstract class DevicePool<Storage extends DeviceStorage> {
+  protected readonly storage: Storage;
+  protected readonly host: HostServices;
+  readonly #note: StorageNote;
+  #storageId: string | undefined;
+
+  constructor(storage: Storage, host: HostServices) {
+    this.storage = storage;
+    this.host = host;
+    this.#note = new StorageNote(() => host.stateDirectory());
+  }
+
+  // ---- life ----
+
+  async start(): Promise<void> {
+    const { id } = await this.storage.space();
+    await this.#note.check(this.storage.name, id);
+    await this.storage.attach(id);
+    await this.#note.set(this.storage.name, id);
+    this.#storageId = id;
+  }
+
+  stop(): Promise<void> {
+    return this.storage.detach();
+  }
+
+  /** From now on whatever has the name is the pool's storage. */
+  protected forgetStorage(): Promise<void> {
+    return this.#note.forget();
+  }
+
+  async space(): Promise<Space> {
+    const { id, ...space } = await this.storage.space();
+    if (id !== this.#storageId)
+      throw new StowageError('pool-inaccessible', `${this.storage.name} is another storage than it was`);
+    return space;
+  }
+
+  async identities(): Promise<IdentityStore> {
+    return openIdentities(join(await this.host.stateDirectory(), 'identities.log'));
+  }
+
+  idOf(fingerprint: string): string {
+    const hash = createHash('sha256').update(`${this.#storageId} ${fingerprint}`).digest('hex');
+    // Version 8 of RFC 9562: made of a hash as its maker likes.
+    return `${hash.slice(0, 8)}-${hash.slice(8, 12)}-8${hash.slice(13, 16)}-8${hash.slice(17, 20)}-${hash.slice(20, 32)}`;
+  }
+
+  // ---- looking ----
+
+  async *list(known: (name: string) => Known | undefined, signal?: AbortSignal): AsyncGenerator<Found[]> {
+    const found: Found[] = [];
+    for (const each of await this.storage.devices()) {
+      signal?.throwIfAborted();
+      if (each.name.startsWith('.')) continue;
+      const device = this.adjusted(each);
+      const before = known(device.name);
+      const unchanged = before?.fingerprint === device.uid && before.stamp === stampOf(device);
+      found.push(unchanged ? { name: device.name, unchanged } : await this.#describe(device, before));
+    }
+    yield found;
+  }
+
+  /** A device with what the pool itself knows of it. */
+  protected adjusted(device: Device): Device {
+    return device;
+  }
+
+  async #describe(device: Device, known?: Known): Promise<FoundVolume> {
+    const { name, uid, path, mark = INACTIVE, sizeBytes, allocationBytes } = device;
+    const { snapshotCount = 0, permissions, backingStore } = device;
+    return {
+      name,
+      type: this.storage.type,
+      path,
+      format: 'raw',
+      capacityBytes: sizeBytes,
+      allocationBytes,
+      snapshotCount,
+      permissions,
+      backingStore,
+      damaged: device.damaged,
+      fingerprint: uid,
+      mark,
+      stamp: stampOf(device),
+      ...(await this.#contentFacts(device, known)),
+    };
+  }
+
+  /** What the bytes of a device tell of the volume. */
+  async #contentFacts(device: Device, known: Known | undefined): Promise<Partial<FoundVolume>> {
+    const onRecord = known?.fingerprint === device.uid ? known.format : undefined;
+    const format = device.format ?? onRecord ?? (this.storage.probes ? undefined : 'raw');
+    if (format === 'raw' || device.damaged !== undefined || device.mark === undefined) return {};
+    try {
+      await using image = await this.storage.open(device, 'glance');
+      const found = format ?? (await probe(image));
+      if (found === 'raw' || !isImageFormat(found)) return {};
+      const { snapshotCount, ...facts } = await IMAGE_FORMATS[found].facts(image);
+      return { format: found, ...facts, snapshotCount: (device.snapshotCount ?? 0) + snapshotCount };
+    } catch (error) {
+      const damaged = cut(toStowageError(error).message, 500);
+      return { format: format ?? 'unknown', capacityBytes: 0, damaged };
+    }
+  }
+
+  async look(name: string, known?: Known): Promise<FoundVolume | undefined> {
+    const [device] = await this.storage.devices(name);
+    if (!device || name.startsWith('.')) return undefined;
+    return this.#describe(this.adjusted(await this.settled(device)), known);
+  }
+
+  /** A device, with what somebody wrote and the kernel still holds back counted as written. */
+  protected async settled(device: Device): Promise<Device> {
+    if (device.mark === undefined || !this.storage.settledMark) return device;
+    return { ...device, mark: await this.storage.settledMark(device) };
+  }
+
+  /** The device of a volume, active; not another one that has its name meanwhile. */
+  protected async device({ name, fingerprint }: Pick<FoundVolume, 'name' | 'fingerprint'>): Promise<Device> {
+    const [device] = await this.storage.devices(name);
+    if (device?.uid !== fingerprint)
+      throw new StowageError('volume-not-found', `the pool has no volume '${name}' any more`);
+    if (device.mark === undefined) await this.storage.activate?.(name);
+    return device;
+  }
+
+  async wipe(
+    volume: FoundVolume,
+    algorithm: WipeAlgorithm,
+    _identify: Identify,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const device = await this.device(volume);
+    refuseLoss(device);
+    const driver = imageFormat(volume.format);
+    if (!driver.plain && volume.snapshotCount > 0)
+      throw new StowageError(
+        'volume-has-snapshots',
+        'a volume with snapshots is not wiped; delete them first',
+      );
+    await using image = await this.storage.open(device, 'write');
+    signal?.throwIfAborted();
+    try {
+      await overwrite(image, algorithm, signal);
+    } finally {
+      // Whatever came of it, an empty volume is there again.
+      if (!driver.plain) await driver.create(image, { ...emptyOf(volume), format: driver.name });
+    }
+  }
+
+  // ---- snapshots ----
+
+  /** Those of the storage; where it has none, those inside the image. */
+  async #snapshots<T>(
+    volume: FoundVolume,
+    mode: 'read' | 'write',
+    work: (snapshots: Bound) => Promise<T>,
+  ): Promise<T> {
+    const device = await this.device(volume);
+    const { snapshots } = this.storage;
+    if (snapshots)
+      return work({
+        list: () => snapshots.list(device),
+        create: (id) => snapshots.create(device, id),
+        switch: (id) => snapshots.switch(device, id),
+        delete: (id) => snapshots.delete(device, id),
+      });
+    const driver = imageFormat(volume.format);
+    const inside = driver.snapshots;
+    if (!inside)
+      throw new StowageError('not-supported', `volumes of format ${driver.name} have no snapshots here`);
+    await using image = await this.storage.open(device, mode);
+    return await work({
+      list: () => inside.list(image),
+      create: async (id) => void (await inside.create(image, id)),
+      switch: (id) => inside.switch(image, id),
+      delete: (id, signal) => inside.delete(image, id, signal),
+    });
+  }
+
+  listSnapshots(volume: FoundVolume): Promise<Snapshot[]> {
+    return this.#snapshots(volume, 'read', (snapshots) => snapshots.list());
+  }
+
+  async createSnapshot(volume: FoundVolume, id = `snapshot-${clock.now()}`): Promise<string> {
+    await this.#snapshots(volume, 'write', (snapshots) => snapshots.create(id));
+    return id;
+  }
+
+  async switchSnapshot(volume: FoundVolume, id: string): Promise<void> {
+    refuseOpen(await this.device(volume));
+    await this.#snapshots(volume, 'write', (snapshots) => snapshots.switch(id));
+  }
+
+  deleteSnapshot(volume: FoundVolume, id: string, signal?: AbortSignal): Promise<void> {
+    return this.#snapshots(volume, 'write', (snapshots) => snapshots.delete(id, signal));
+  }
+
+  async check(volume: FoundVolume, repair: boolean, signal?: AbortSignal): Promise<Finding[]> {
+    const device = await this.device(volume);
+    const driver = imageFormat(volume.format);
+    if (!driver.check)
+      throw new StowageError(
+        'not-supported',
+        `volumes of format ${driver.name} hold nothing that could be checked`,
+      );
+    await using image = await this.storage.open(device, repair ? 'write' : 'read');
+    return await driver.check(image, repair, signal);
+  }
+
+  // ---- reading ----
+
+  async activate(volume: FoundVolume): Promise<boolean> {
+    if (volume.mark !== INACTIVE) return false;
+    await this.device(volume);
+    return true;
+  }
+
+  async open(volume: FoundVolume, as: Representation): Promise<OpenVolume> {
+    const device = await this.device(volume);
+    const driver = imageFormat(volume.format);
+    const image = await this.storage.open(device, 'read');
+    await using revert = new Revert();
+    revert.push(() => image.close());
+    const source = as === 'image' ? image : await driver.openContent(image, refuseBacking);
+    revert.commit();
+    return {
+      parts: [{ name: '', sizeBytes: source.sizeBytes, dense: false }],
+      sources: [source],
+      isChanged: image.isChanged && (() => image.isChanged!()),
+      async [Symbol.asyncDispose]() {
+        if (source !== image) await source.close();
+        await image.close();
+      },
+    };
+  }
+}
+
+/** Changes with anything that a look at a device would tell. */
+function stampOf(device: Device): string {
+  const { mark, sizeBytes, allocationBytes, snapshotCount, backingStore, damaged, format, permissions } =
+    device;
+  const { mode, owner, group } = permissions ?? {};
+  return JSON.stringify([
+    mark,
+    sizeBytes,
+    allocationBytes,
+    snapshotCount,
+    backingStore?.path,
+    damaged,
+    format,
+    mode,
+    owner,
+    group,
+  ]);
+}
+
+async function probe(image: Image): Promise<ImageFormatName> {
+  const head = Buffer.alloc(Math.min(4096, image.sizeBytes));
+  await image.read(head, 0);
+  return probeFormat(head);
+}
+
+/** What a volume was made with, for an empty one in its place. */
+function emptyOf({ name, capacityBytes, compat, clusterBytes, features = [] }: FoundVolume) {
+  return { name, capacityBytes, preallocate: false, qcow2: { compat, clusterBytes, features } };
+}
+
+async function refuseBacking(): Promise<never> {
+  throw new StowageError(
+    'not-supported',
+    'the content of an image that stands on another one cannot be read here',
+  );
+}

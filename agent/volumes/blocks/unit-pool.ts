@@ -1,0 +1,106 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { clock } from '../../../shared/util/clock.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
+import type { FoundVolume, Identify, PoolDriver, Stage, StageSpec } from '../../backends/backend.ts';
+import type { WipeAlgorithm } from '../../formats/wipe.ts';
+import { exists } from '../../host/files.ts';
+import { DevicePool } from './device-pool.ts';
+import { type Device, type DeviceStorage, refuseOpen } from './device-storage.ts';
+import { InPlaceStage } from './in-place-stage.ts';
+import { UnitWrites } from './unit-writes.ts';
+
+/**
+ * A pool of devices that are made elsewhere, such as the units of an iSCSI target. What arrives goes over one of them in place, as
+ * there is no other: from its first byte to its end the volume is damaged, which is on record.
+ */
+export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
+  #writes: UnitWrites | undefined;
+
+  override async start(): Promise<void> {
+    await super.start();
+    this.#writes ??= await UnitWrites.open(await this.host.stateDirectory());
+  }
+
+  override async stop(): Promise<void> {
+    await super.stop();
+    await this.#writes?.[Symbol.asyncDispose]();
+    this.#writes = undefined;
+  }
+
+  get #known(): UnitWrites {
+    if (!this.#writes) throw new StowageError('pool-inactive', 'the pool is not started');
+    return this.#writes;
+  }
+
+  protected override adjusted(device: Device): Device {
+    const { torn, count } = this.#known.of(device.uid);
+    return {
+      ...device,
+      // What the storage does not tell is at least told of what was done here.
+      mark: device.mark && `${device.mark}.${count}`,
+      damaged:
+        device.damaged ?? (torn ? 'what was sent into it has not arrived whole; send it anew' : undefined),
+    };
+  }
+
+  override async wipe(
+    volume: FoundVolume,
+    algorithm: WipeAlgorithm,
+    identify: Identify,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    try {
+      await super.wipe(volume, algorithm, identify, signal);
+    } finally {
+      await this.#known.wrote(volume.fingerprint, false);
+    }
+  }
+
+  async #stagesDirectory(): Promise<string> {
+    return join(await this.host.stateDirectory(), 'stages');
+  }
+
+  async stage(spec: StageSpec, text: string): Promise<Stage> {
+    const [begun] = await this.stages(spec.id);
+    if (begun) return begun;
+    const [device] = await this.storage.devices(spec.volume);
+    if (!device)
+      throw new StowageError(
+        'not-supported',
+        `there is no '${spec.volume}', and no volumes are made here: ${this.storage.name} gives those that it has`,
+      );
+    if (!spec.replace)
+      throw new StowageError(
+        'volume-exists',
+        `'${spec.volume}' would be overwritten in place, from the first byte that arrives: that must be asked for`,
+      );
+    refuseOpen(device);
+    const directory = join(await this.#stagesDirectory(), spec.id);
+    return InPlaceStage.begin(
+      directory,
+      { storage: this.storage, writes: this.#known },
+      spec,
+      text,
+      clock.now(),
+    );
+  }
+
+  async stages(id?: string): Promise<Stage[]> {
+    const directory = await this.#stagesDirectory();
+    const all = async () => ((await exists(directory)) ? readdir(directory) : []);
+    const ids = id === undefined ? await all() : [id];
+    const stages: Stage[] = [];
+    for (const each of ids) {
+      const place = { storage: this.storage, writes: this.#known };
+      const resumed = InPlaceStage.resume(join(directory, each), place);
+      const stage = id === undefined ? await resumed.catch(() => undefined) : await resumed;
+      if (stage) stages.push(stage);
+    }
+    return stages;
+  }
+
+  async dropStage(id: string): Promise<void> {
+    await InPlaceStage.drop(join(await this.#stagesDirectory(), id));
+  }
+}
