@@ -9,10 +9,13 @@ import { type Backend, CONTRACT_VERSION } from './backend.ts';
 import { dirBackend } from './dir/index.ts';
 import { fsBackend } from './fs/index.ts';
 import { glusterBackend } from './gluster/index.ts';
+import { iscsiBackend } from './iscsi/index.ts';
 import { iscsiDirectBackend } from './iscsi-direct/index.ts';
 import { logicalBackend } from './logical/index.ts';
+import { mpathBackend } from './mpath/index.ts';
 import { netfsBackend } from './netfs/index.ts';
 import { rbdBackend } from './rbd/index.ts';
+import { scsiBackend } from './scsi/index.ts';
 import { testBackend } from './test/index.ts';
 import { zfsBackend } from './zfs/index.ts';
 
@@ -105,7 +108,10 @@ export async function loadBackends(directory: string | undefined): Promise<Backe
     fsBackend,
     netfsBackend,
     logicalBackend,
+    iscsiBackend,
     iscsiDirectBackend,
+    scsiBackend,
+    mpathBackend,
     glusterBackend,
     rbdBackend,
     zfsBackend,

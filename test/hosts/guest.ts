@@ -1,55 +1,61 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { isRoot, scratch } from '../support/scratch.ts';
-import { testHostImage } from './image.ts';
+import { testHostImage, zfsMachineImage } from './image.ts';
 import type { Outcome } from './inside.ts';
 
 const CHECKOUT = resolve(import.meta.dirname, '../..');
 /** A host that takes longer is taken for hung. */
 const PATIENCE_MS = 870_000;
 
-/** Whether this process runs in a test host. Its disks are /dev/ubdb, /dev/ubdc and so on. */
+/** Whether this process runs in a test host. Its disks are /dev/ubdb, /dev/ubdc and so on, or /dev/vdb with the kernel `zfs`. */
 export const inTestHost = process.env.STOWAGE_TEST_HOST !== undefined;
 
 interface Options {
   /** Empty disks of so many MiB. */
   disksMiB?: number[];
   memoryMiB?: number;
+  /** Which kernel: User-Mode Linux, or Debian's with ZFS in a machine that QEMU emulates, which takes longer. */
+  kernel?: 'uml' | 'zfs';
 }
 
-/**
- * Starts a host with a Linux kernel of its own (User-Mode Linux), which sees this checkout under /checkout and has no network,
- * runs a shell script in it as root, and switches it off. Gives the script's status and output; files that it writes to
- * /share are in `share`.
- */
-async function runInTestHost(
-  share: string,
-  script: string,
-  options: Options,
-): Promise<{ status: number; output: string }> {
+/** How a host is started, and what it needs only while it runs. */
+interface Start {
+  command: string[];
+  env: NodeJS.ProcessEnv;
+  directory?: string;
+  /** Brings what it wrote to where it is looked for. */
+  after?(): void;
+}
+
+/** User-Mode Linux. Its memory is a file in a directory, which must be one of memory. */
+function userModeLinux(share: string, disks: string[], memoryMiB: number): Start {
   const { disk, library } = testHostImage();
-  writeFileSync(join(share, 'job'), script);
-  const disks = (options.disksMiB ?? []).map((sizeMiB, index) => {
-    const path = join(share, `disk${index + 1}`);
-    writeFileSync(path, '');
-    truncateSync(path, sizeMiB << 20);
-    return `ubd${index + 1}=${path}`;
-  });
-  // Its memory is a file there, which must be one of memory.
-  const run = join('/dev/shm', `stowage-host-${process.pid}-${Date.now()}`);
-  mkdirSync(run);
-  const child = spawn(
-    'linux.uml',
-    [
+  const directory = join('/dev/shm', `stowage-host-${process.pid}-${Date.now()}`);
+  mkdirSync(directory);
+  return {
+    directory,
+    env: { PATH: process.env.PATH, LD_PRELOAD: library, TMPDIR: directory },
+    command: [
+      'linux.uml',
       'umid=host',
-      `uml_dir=${run}`,
-      `mem=${options.memoryMiB ?? 512}M`,
+      `uml_dir=${directory}`,
+      `mem=${memoryMiB}M`,
       `ubd0=${join(share, 'root.cow')},${disk}`,
-      ...disks,
+      ...disks.map((path, index) => `ubd${index + 1}=${path}`),
       'root=/dev/ubda',
       'rw',
       'init=/sbin/init-testhost',
@@ -60,13 +66,90 @@ async function runInTestHost(
       'con0=null,fd:1',
       'quiet',
     ],
-    {
-      // A group of its own, with all that it starts.
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { PATH: process.env.PATH, LD_PRELOAD: library, TMPDIR: run },
+  };
+}
+
+/** What a machine needs of this checkout to run tests of the agent. */
+const NEEDED = ['package.json', 'agent', 'shared', 'test', 'node_modules'];
+const UNUSED = ['@biomejs', 'typescript', 'better-sqlite3', '@esbuild', 'esbuild', 'knip'];
+
+/** Makes a disk with a file system of what is in a directory. */
+function diskOf(directory: string, label: string, sizeMiB: number, disk: string): void {
+  writeFileSync(disk, '');
+  truncateSync(disk, sizeMiB << 20);
+  execFileSync('mkfs.ext4', ['-q', '-F', '-L', label, '-d', directory, disk]);
+}
+
+/**
+ * A machine with ZFS in its kernel, emulated whole: its disks are /dev/vdb and so on. Debian's kernel for clouds knows no way to see
+ * directories of its host: it gets the checkout, and gives back what it wrote, on disks.
+ */
+function zfsMachine(share: string, disks: string[], memoryMiB: number): Start {
+  const { directory } = zfsMachineImage();
+  const drive = (path: string, more = ''): string[] => [
+    '-drive',
+    `file=${path},if=virtio,format=raw,cache=unsafe${more}`,
+  ];
+  const checkout = join(share, 'checkout');
+  mkdirSync(checkout);
+  for (const part of NEEDED) cpSync(join(CHECKOUT, part), join(checkout, part), { recursive: true });
+  for (const part of UNUSED) rmSync(join(checkout, 'node_modules', part), { recursive: true, force: true });
+  diskOf(checkout, 'checkout', 600, join(share, 'checkout.img'));
+  rmSync(checkout, { recursive: true });
+  mkdirSync(join(share, 'given'));
+  renameSync(join(share, 'job'), join(share, 'given/job'));
+  diskOf(join(share, 'given'), 'share', 64, join(share, 'share.img'));
+  return {
+    env: { PATH: process.env.PATH },
+    command: [
+      'qemu-system-x86_64',
+      ...['-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2'],
+      ...['-m', String(memoryMiB), '-no-reboot'],
+      ...['-kernel', join(directory, 'vmlinuz'), '-initrd', join(directory, 'initrd')],
+      ...['-append', 'root=/dev/vda rw init=/sbin/init-testhost console=ttyS0 quiet'],
+      ...['-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio'],
+      ...drive(join(directory, 'disk'), ',snapshot=on'),
+      ...disks.flatMap((path) => drive(path)),
+      ...drive(join(share, 'checkout.img')),
+      ...drive(join(share, 'share.img')),
+    ],
+    after() {
+      for (const name of ['output', 'status', 'outcomes'])
+        execFileSync('debugfs', ['-R', `dump /${name} ${join(share, name)}`, join(share, 'share.img')], {
+          stdio: 'ignore',
+        });
     },
+  };
+}
+
+/**
+ * Starts a host with a Linux kernel of its own, which sees this checkout under /checkout and has no network, runs a shell script in
+ * it as root, and switches it off. Gives the script's status and output; files that it writes to /share are in `share`.
+ */
+async function runInTestHost(
+  share: string,
+  script: string,
+  { disksMiB = [], memoryMiB, kernel = 'uml' }: Options,
+): Promise<{ status: number; output: string }> {
+  writeFileSync(join(share, 'job'), script);
+  const disks = disksMiB.map((sizeMiB, index) => {
+    const path = join(share, `disk${index + 1}`);
+    writeFileSync(path, '');
+    truncateSync(path, sizeMiB << 20);
+    return path;
+  });
+  const start = kernel === 'uml' ? userModeLinux : zfsMachine;
+  const { command, env, directory, after } = start(
+    share,
+    disks,
+    memoryMiB ?? (kernel === 'uml' ? 512 : 1536),
   );
+  const child = spawn(command[0]!, command.slice(1), {
+    // A group of its own, with all that it starts.
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env,
+  });
   let console = '';
   for (const stream of [child.stdout, child.stderr])
     stream.on('data', (part: Buffer) => {
@@ -89,7 +172,8 @@ async function runInTestHost(
   process.off('exit', kill);
   process.off('SIGTERM', stopped);
   kill();
-  rmSync(run, { recursive: true, force: true });
+  after?.();
+  if (directory) rmSync(directory, { recursive: true, force: true });
   const read = (name: string): string => {
     const path = join(share, name);
     return existsSync(path) ? readFileSync(path, 'utf8') : '';

@@ -1,4 +1,4 @@
-import { readdir, readlink, realpath } from 'node:fs/promises';
+import { readdir, readFile, readlink, realpath } from 'node:fs/promises';
 import type { Permissions } from '../../../shared/conf/permissions.ts';
 import { writeMark } from '../../host/devices.ts';
 import { setPermissions, statIfExists } from '../../host/files.ts';
@@ -17,6 +17,15 @@ export async function nodeNumber(path: string): Promise<DeviceNumber | undefined
   return { major: (node.rdev >> 8) & 0xfff, minor: (node.rdev & 0xff) | ((node.rdev >> 12) & 0xfff00) };
 }
 
+/** Whether a process is udev, or a tool that it runs: it looks at a device for a moment whenever somebody has written to it. */
+async function isUdev(pid: string): Promise<boolean> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+  if (/^Name:\s*.*udev/m.test(status)) return true;
+  const [, parent] = /^PPid:\s*(\d+)$/m.exec(status) ?? [];
+  const above = parent === undefined ? '' : await readFile(`/proc/${parent}/comm`, 'utf8').catch(() => '');
+  return above.includes('udev');
+}
+
 /** Whether another process of this host has a node open, as far as this user may see. */
 export async function isNodeOpen(path: string): Promise<boolean> {
   const node = await realpath(path).catch(() => path);
@@ -26,7 +35,7 @@ export async function isNodeOpen(path: string): Promise<boolean> {
     const fds = await readdir(`/proc/${pid}/fd`).catch(() => []);
     for (const fd of fds) {
       const target = await readlink(`/proc/${pid}/fd/${fd}`).catch(() => undefined);
-      if (target === node) return true;
+      if (target === node && !(await isUdev(pid))) return true;
     }
   }
   return false;

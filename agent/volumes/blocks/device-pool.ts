@@ -52,6 +52,7 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
   // ---- life ----
 
   async start(): Promise<void> {
+    await this.storage.connect?.();
     const { id } = await this.storage.space();
     await this.#note.check(this.storage.name, id);
     await this.storage.attach(id);

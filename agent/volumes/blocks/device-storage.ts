@@ -50,6 +50,8 @@ export interface DeviceStorage {
   readonly probes?: boolean;
   /** Throws `pool-not-empty` where something is on the devices, unless `overwrite`. */
   build?(overwrite?: boolean): Promise<void>;
+  /** Brings the storage to this host, before anything is asked of it, such as by a login. Repeatable. */
+  connect?(): Promise<void>;
   /**
    * Makes the devices appear on this host. From now on only the storage of this id is worked on: every method but `build` throws
    * `pool-inaccessible` when another one has its name. Repeatable.

@@ -1,0 +1,70 @@
+import { readdir, writeFile } from 'node:fs/promises';
+import type { PoolDefinition } from '../../../shared/conf/pool.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
+import { exists } from '../../host/files.ts';
+import { scsiUnits, stablePaths } from '../../volumes/blocks/host-disks.ts';
+import { NodeUnits } from '../../volumes/blocks/node-units.ts';
+import { UnitPool } from '../../volumes/blocks/unit-pool.ts';
+import { UNIT_TRAITS } from '../../volumes/blocks/unit-traits.ts';
+import { refuseSourceBut } from '../../volumes/definition.ts';
+import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+
+/** `host3` of an adapter, which libvirt also writes `scsi_host3`. */
+function hostOf({ source }: PoolDefinition): string {
+  const { adapter } = source;
+  const name = adapter?.type === 'scsi_host' ? adapter.name?.replace(/^scsi_/, '') : undefined;
+  if (name === undefined || !/^host\d+$/.test(name))
+    throw new StowageError(
+      adapter?.type === 'fc_host' ? 'not-supported' : 'invalid-argument',
+      "a pool of type 'scsi' has the name of a SCSI adapter of the host as source, such as scsi_host3",
+    );
+  return name;
+}
+
+/** The disks behind one SCSI adapter of the host. */
+export const scsiBackend: Backend = {
+  type: 'scsi',
+  contract: CONTRACT_VERSION,
+  traits: UNIT_TRAITS,
+
+  check(definition) {
+    refuseSourceBut(definition, ['adapter']);
+    hostOf(definition);
+  },
+
+  async probe() {
+    return (await exists('/sys/bus/scsi/devices'))
+      ? undefined
+      : 'the kernel of this host has no SCSI (sd_mod)';
+  },
+
+  async findSources() {
+    const hosts = await readdir('/sys/class/scsi_host');
+    return hosts.sort().map((name) => ({ name: `scsi_${name}` }));
+  },
+
+  open(definition, host) {
+    const adapter = hostOf(definition);
+    const directory = `/sys/class/scsi_host/${adapter}`;
+    const source = {
+      name: adapter,
+      async id() {
+        if (!(await exists(directory)))
+          throw new StowageError('pool-inaccessible', `this host has no SCSI adapter ${adapter} now`);
+        return adapter;
+      },
+      // Units that appeared meanwhile are looked for: any channel, target and unit.
+      connect: () => writeFile(`${directory}/scan`, '- - -'),
+      async units() {
+        const paths = await stablePaths(definition.target.path ?? '/dev/disk/by-path');
+        return (await scsiUnits(adapter)).map(({ channel, target, lun, kernelName, wwid, sizeBytes }) => ({
+          name: `unit:${channel}:${target}:${lun}`,
+          uid: wwid ?? `${adapter}:${channel}:${target}:${lun}`,
+          path: paths.get(kernelName) ?? `/dev/${kernelName}`,
+          sizeBytes,
+        }));
+      },
+    };
+    return new UnitPool(new NodeUnits(source), host);
+  },
+};

@@ -1,0 +1,139 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
+import { iscsiBackend } from '../../agent/backends/iscsi/index.ts';
+import { mpathBackend } from '../../agent/backends/mpath/index.ts';
+import { scsiBackend } from '../../agent/backends/scsi/index.ts';
+import { inTestHost, testInTestHost } from '../hosts/guest.ts';
+import { scratch } from '../support/scratch.ts';
+import { startTarget } from '../support/tgt.ts';
+import { holdOpen } from './hands.ts';
+import { runBackendSuite } from './suite.ts';
+
+const run = (tool: string, ...args: string[]): string =>
+  execFileSync(tool, args, { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' });
+
+const NOT_TOLD = {
+  tests: ['what others make, change, rename and remove is seen, and ids stay with their volumes'],
+  reason: 'its units are made elsewhere',
+};
+
+/** A host adapter whose two units are memory of the kernel. */
+function scsiDebug(): string {
+  run('modprobe', 'scsi_debug', 'dev_size_mb=16', 'num_tgts=1', 'max_luns=2');
+  run('udevadm', 'settle');
+  for (const host of readdirSync('/sys/class/scsi_host'))
+    if (readFileSync(`/sys/class/scsi_host/${host}/proc_name`, 'utf8').trim() === 'scsi_debug') return host;
+  throw new Error('there is no adapter');
+}
+
+if (!inTestHost) testInTestHost(import.meta.url, 'disks of others in a test host', { disksMiB: [] });
+else {
+  // With the rules of SCSI and multipath.
+  run(
+    'sh',
+    '-c',
+    'mv /usr/lib/udev/rules.aside/* /usr/lib/udev/rules.d/; udevadm control --reload; modprobe sd_mod',
+  );
+  let adapter: string | undefined;
+
+  runBackendSuite({
+    name: 'scsi with scsi_debug',
+    backend: scsiBackend,
+    skip: [
+      NOT_TOLD,
+      {
+        tests: [
+          'a volume that changes while it is read is not taken for one state',
+          'storage that is away is no empty pool, and is the same when it is back',
+        ],
+        reason: 'tried with iscsi',
+      },
+    ],
+    ground() {
+      adapter ??= scsiDebug();
+      return {
+        definition: { source: { adapter: { type: 'scsi_host', name: adapter } } },
+        units: ['unit:0:0:0', 'unit:0:0:1'],
+        async [Symbol.asyncDispose]() {},
+      };
+    },
+  });
+
+  const room = scratch();
+  runBackendSuite({
+    name: 'iscsi with open-iscsi and tgtd',
+    backend: iscsiBackend,
+    skip: [
+      NOT_TOLD,
+      {
+        tests: ['a volume that changes while it is read is not taken for one state'],
+        reason: 'a target does not tell what others write to its units',
+      },
+    ],
+    async ground() {
+      mkdirSync('/etc/iscsi', { recursive: true });
+      writeFileSync('/etc/iscsi/initiatorname.iscsi', 'InitiatorName=iqn.2026-01.test:initiator\n');
+      run('modprobe', 'iscsi_tcp');
+      const daemon = spawn('iscsid', ['--foreground'], { stdio: 'ignore' });
+      const target = await startTarget(room.path, [16, 32]);
+      await setTimeout(500);
+      const session = (): string | undefined => readdirSync('/sys/class/iscsi_session')[0];
+      return {
+        definition: { source: { hosts: [target.portal], devices: [{ path: target.iqn }] } },
+        // Unit 0 is the controller of the target.
+        units: ['unit:0:0:1', 'unit:0:0:2'],
+        away: () => void run('iscsiadm', '--mode', 'node', '--targetname', target.iqn, '--logout'),
+        back() {},
+        async [Symbol.asyncDispose]() {
+          if (session()) run('iscsiadm', '--mode', 'node', '--targetname', target.iqn, '--logout');
+          daemon.kill('SIGKILL');
+          await target[Symbol.asyncDispose]();
+        },
+      };
+    },
+  });
+
+  runBackendSuite({
+    name: 'mpath with multipath-tools',
+    backend: mpathBackend,
+    skip: [
+      NOT_TOLD,
+      {
+        tests: [
+          'a volume that changes while it is read is not taken for one state',
+          'storage that is away is no empty pool, and is the same when it is back',
+        ],
+        reason: 'multipath devices of a host are one pool, which is always there',
+      },
+    ],
+    async ground() {
+      adapter ??= scsiDebug();
+      // One path is enough for a multipath device when it is asked to take each disk.
+      const conf = [
+        'defaults {',
+        '  find_multipaths no',
+        '}',
+        'blacklist {',
+        '  devnode "^(ubd|loop|ram)"',
+        '}',
+        '',
+      ];
+      writeFileSync('/etc/multipath.conf', conf.join('\n'));
+      run('modprobe', '-a', 'dm_multipath', 'dm_service_time');
+      run('multipath');
+      run('udevadm', 'settle');
+      const names = readdirSync('/dev/mapper').filter((name) => name !== 'control');
+      return {
+        definition: {},
+        units: names,
+        hold: (unit) => holdOpen(`/dev/mapper/${unit}`),
+        async [Symbol.asyncDispose]() {
+          // udev looks at what was written to.
+          run('udevadm', 'settle');
+          run('multipath', '-F');
+        },
+      };
+    },
+  });
+}
