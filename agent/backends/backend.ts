@@ -19,6 +19,8 @@ export const CONTRACT_VERSION = 2;
 /** In which state of a volume something can be done with it. */
 export type VolumeState = 'current' | 'snapshot' | 'base';
 export type Feature =
+  /** Of the pool itself: its storage can be made. */
+  | 'build'
   | 'create'
   | 'delete'
   | 'resize'

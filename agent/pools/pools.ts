@@ -378,8 +378,10 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     });
   }
 
-  build(name: string, overwrite?: boolean): Promise<void> {
+  /** With `ifAny` it is no error where pools of this type have nothing to build, as in libvirt's pool-create --build. */
+  build(name: string, overwrite?: boolean, ifAny = false): Promise<void> {
     return this.#alone(name, async (pool) => {
+      if (ifAny && !this.#backends.get(pool.definition.type).traits.features.build) return;
       pool.requireInactive();
       await pool.build(overwrite);
     });

@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { buildPoolSchema, definePoolSchema, poolParams } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -19,8 +20,14 @@ export function poolRoutes(http: AgentHttp, agent: HostAgent): void {
   http.delete('/v1/pools/:pool', params, (request) => pools.undefine(request.params.pool).then(() => ({})));
   http.post(
     '/v1/pools/:pool/build',
-    { schema: { params: poolParams, body: buildPoolSchema.nullish() } },
-    (request) => pools.build(request.params.pool, request.body?.overwrite).then(() => ({})),
+    {
+      schema: {
+        params: poolParams,
+        body: buildPoolSchema.extend({ ifAny: z.boolean() }).partial().nullish(),
+      },
+    },
+    (request) =>
+      pools.build(request.params.pool, request.body?.overwrite, request.body?.ifAny).then(() => ({})),
   );
   http.post('/v1/pools/:pool/start', params, (request) => pools.start(request.params.pool));
   http.post('/v1/pools/:pool/stop', params, async (request) => {

@@ -121,7 +121,7 @@ const create = defineAction({
     let pool = await agent.json(poolSchema, '/v1/pools', { method: 'POST', json: definition });
     const path = agentPath(pool.name);
     try {
-      if (build) await agent.send(`${path}/build`, { method: 'POST', json: { overwrite } });
+      if (build) await agent.send(`${path}/build`, { method: 'POST', json: { overwrite, ifAny: true } });
       if (start) pool = await agent.json(poolSchema, `${path}/start`, { method: 'POST' });
     } catch (error) {
       await agent.send(path, { method: 'DELETE' }).catch(() => undefined);

@@ -27,6 +27,8 @@ const BLOCK = 64 << 10;
 interface Place {
   pool: OpenPool;
   formats: readonly VolumeFormat[];
+  /** What a byte takes at least. */
+  grainBytes: number;
   /** Where a volume is not made: what is written over. */
   unit?: string;
 }
@@ -52,7 +54,7 @@ async function open(name: string, backend: Backend, definition: Record<string, u
   const pool = new OpenPool(backend.open(complete, services));
   await pool.start();
   ends.push(() => pool.stop());
-  return { pool, formats: backend.traits.formats };
+  return { pool, formats: backend.traits.formats, grainBytes: 2 * MIB };
 }
 
 /** How a pool of each kind comes to be on this machine. Those that need a kernel of their own are tried in test hosts. */
@@ -80,19 +82,24 @@ const PLACES: Record<string, () => Promise<Place>> = {
       });
     },
     gluster: async () => {
+      // A directory beside the volumes of the mounted one.
+      await placeOf('netfs');
+      mkdirSync(join(room.path, 'netfs/beside'));
       const { address } = await gluster();
       return open('gluster', glusterBackend, {
-        source: { hosts: [{ name: address }], name: 'gv0', dir: '/' },
+        source: { hosts: [{ name: address }], name: 'gv0', dir: '/beside' },
       });
     },
     rbd: async () => {
       mkdirSync(join(room.path, 'ceph'));
       const cluster = await startCeph(join(room.path, 'ceph'));
       ends.push(() => cluster[Symbol.asyncDispose]());
-      return open('rbd', rbdBackend, {
+      const place = await open('rbd', rbdBackend, {
         source: { hosts: [cluster.monitor], name: 'rbd' },
         configOptions: [{ name: 'keyring', value: cluster.keyring }],
       });
+      // It counts whole objects.
+      return { ...place, grainBytes: 8 * MIB };
     },
   }),
   'iscsi-direct': async () => {
@@ -227,11 +234,17 @@ async function makeSource({ pool, unit }: Place, format: VolumeFormat): Promise<
   return volume;
 }
 
+/** All pairs by `npm run matrix`; in `npm test` each place is tried at both ends. */
+const isWhole = process.env.STOWAGE_MATRIX === 'whole';
+const names = Object.keys(PLACES);
+const COVER = new Set(names.map((name, index) => `${name} to ${names[(index + 1) % names.length]}`));
+
 describe('any volume to any pool', () => {
-  for (const from of Object.keys(PLACES))
-    for (const to of Object.keys(PLACES)) {
+  for (const from of names)
+    for (const to of names) {
       // A unit cannot be both ends of one move.
       if (from === to && from === 'iscsi-direct') continue;
+      if (!isWhole && !COVER.has(`${from} to ${to}`)) continue;
       test(`${from} to ${to}`, async (context) => {
         const [source, target] = await Promise.all([placeOf(from), placeOf(to)]);
         for (const fromFormat of source.formats) {
@@ -257,7 +270,7 @@ describe('any volume to any pool', () => {
                 assert.equal(await digestOf(target.pool, volume), DIGEST);
                 if (target.unit === undefined && toFormat !== 'ploop')
                   assert.ok(
-                    moved.allocationBytes <= DATA_BYTES + 2 * MIB,
+                    moved.allocationBytes <= DATA_BYTES + target.grainBytes,
                     `its holes are full: ${moved.allocationBytes}`,
                   );
               } finally {

@@ -21,6 +21,7 @@ const TRAITS: Traits = {
   // Below it there may be iSCSI, or multipath that waits for ever for a path.
   mayHang: true,
   features: {
+    build: ['current'],
     create: ['current'],
     delete: ['current'],
     resize: ['current'],

@@ -20,6 +20,7 @@ export const zfsBackend: Backend = {
     mayHang: true,
     rawSnapshots: true,
     features: {
+      build: ['current'],
       create: ['current'],
       delete: ['current'],
       resize: ['current'],

@@ -8,6 +8,7 @@ export const FILE_TRAITS: Traits = {
   shared: false,
   mayHang: false,
   features: {
+    build: ['current'],
     create: ['current'],
     delete: ['current'],
     resize: ['current'],
