@@ -7,10 +7,10 @@ import type {
   Snapshot,
   Volume,
   VolumeFormat,
+  WipeAlgorithm,
 } from '../../shared/conf/volume.ts';
 import type { Part } from '../../shared/transfer/chunks.ts';
 import type { Source } from '../../shared/transfer/source.ts';
-import type { WipeAlgorithm } from '../formats/wipe.ts';
 import type { Image } from '../images/image.ts';
 
 /** The contract below. A backend of another version is named and left aside. */

@@ -1,10 +1,16 @@
-import type { Finding, NewVolume, Snapshot, Volume, VolumeFormat } from '../../shared/conf/volume.ts';
+import type {
+  Finding,
+  NewVolume,
+  Snapshot,
+  Volume,
+  VolumeFormat,
+  WipeAlgorithm,
+} from '../../shared/conf/volume.ts';
 import type { Part } from '../../shared/transfer/chunks.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import type { Image } from '../images/image.ts';
-import type { WipeAlgorithm } from './wipe.ts';
 
 /** Throws `shrink-refused` where a capacity is smaller than that of a volume, unless that was asked for. */
 export function refuseShrink(nowBytes: number, capacityBytes: number, shrink: boolean): void {

@@ -1,11 +1,42 @@
 import { randomFill } from 'node:crypto';
 import { promisify } from 'node:util';
+import type { WipeAlgorithm } from '../../shared/conf/volume.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Extent, Image } from '../images/image.ts';
 
-/** `zero` and `random` write each byte of data once; `trim` frees the blocks and lets the storage read zeros. */
-export const WIPE_ALGORITHMS = ['zero', 'random', 'trim'] as const;
-export type WipeAlgorithm = (typeof WIPE_ALGORITHMS)[number];
+/** What one pass of a wipe writes: the same bytes again and again, or random ones. */
+type Pass = readonly number[] | 'random';
+
+const bytes = (...values: number[]): Pass[] => values.map((value) => [value]);
+const randoms = (count: number): Pass[] => Array.from({ length: count }, () => 'random' as const);
+
+/** Gutmann's patterns between the random passes: those of three bytes are shifted by one each time. */
+const GUTMANN: readonly Pass[] = [
+  ...bytes(0x55, 0xaa),
+  [0x92, 0x49, 0x24],
+  [0x49, 0x24, 0x92],
+  [0x24, 0x92, 0x49],
+  ...bytes(0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff),
+  [0x92, 0x49, 0x24],
+  [0x49, 0x24, 0x92],
+  [0x24, 0x92, 0x49],
+  [0x6d, 0xb6, 0xdb],
+  [0xb6, 0xdb, 0x6d],
+  [0xdb, 0x6d, 0xb6],
+];
+
+/** The passes of each algorithm of libvirt, which are those of scrub(1). */
+const PASSES = {
+  zero: bytes(0x00),
+  nnsa: [...randoms(2), ...bytes(0x00)],
+  dod: ['random', ...bytes(0x00, 0xff)],
+  bsi: bytes(0xff, 0xfe, 0xfd, 0xfb, 0xf7, 0xef, 0xdf, 0xbf, 0x7f),
+  gutmann: [...randoms(4), ...GUTMANN, ...randoms(4)],
+  schneier: [...bytes(0x00, 0xff), ...randoms(5)],
+  pfitzner7: randoms(7),
+  pfitzner33: randoms(33),
+  random: randoms(1),
+} as const satisfies Record<Exclude<WipeAlgorithm, 'trim'>, readonly Pass[]>;
 
 const fill = promisify(randomFill) as unknown as (buffer: Buffer) => Promise<Buffer>;
 
@@ -22,15 +53,29 @@ export async function overwrite(image: Image, algorithm: WipeAlgorithm, signal?:
     return;
   }
   signal?.throwIfAborted();
-  const buffer = Buffer.alloc(1 << 20);
   // Gathered first: what is written meanwhile is data, and would be found again.
   const extents: Extent[] = [];
   for await (const extent of image.extents(0, image.sizeBytes)) extents.push(extent);
+  for (const pass of PASSES[algorithm]) {
+    await writePass(image, extents, pass, signal);
+    // A pass that is still in a cache would be overwritten there by the next one.
+    await image.flush();
+  }
+}
+
+async function writePass(
+  image: Image,
+  extents: readonly Extent[],
+  pass: Pass,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  // A whole number of every pattern.
+  const buffer = Buffer.alloc(3 << 18);
+  if (pass !== 'random') buffer.fill(Buffer.from(pass));
   for (const { offset, length } of extents)
     for (let done = 0; done < length; done += buffer.length) {
       signal?.throwIfAborted();
-      if (algorithm === 'random') await fill(buffer);
+      if (pass === 'random') await fill(buffer);
       await image.write(buffer.subarray(0, Math.min(buffer.length, length - done)), offset + done);
     }
-  await image.flush();
 }

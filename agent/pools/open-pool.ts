@@ -1,10 +1,16 @@
 import { EventEmitter } from 'node:events';
-import type { Finding, NewVolume, Representation, Snapshot, Volume } from '../../shared/conf/volume.ts';
+import type {
+  Finding,
+  NewVolume,
+  Representation,
+  Snapshot,
+  Volume,
+  WipeAlgorithm,
+} from '../../shared/conf/volume.ts';
 import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import type { FoundVolume, Identify, IdentityStore, PoolDriver, Space, Stage } from '../backends/backend.ts';
-import type { WipeAlgorithm } from '../formats/wipe.ts';
 import { IndexOfVolumes } from './index-of-volumes.ts';
 import type { OpenedStage, OpenedVolume, PoolChange, PoolOperations } from './operations.ts';
 

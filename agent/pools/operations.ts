@@ -1,8 +1,14 @@
-import type { Finding, NewVolume, Representation, Snapshot, Volume } from '../../shared/conf/volume.ts';
+import type {
+  Finding,
+  NewVolume,
+  Representation,
+  Snapshot,
+  Volume,
+  WipeAlgorithm,
+} from '../../shared/conf/volume.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { OpenedSource } from '../../shared/transfer/source.ts';
 import type { Space } from '../backends/backend.ts';
-import type { WipeAlgorithm } from '../formats/wipe.ts';
 import type { Image } from '../images/image.ts';
 
 /** Something that changed in a pool, whoever changed it. */

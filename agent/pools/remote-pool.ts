@@ -1,10 +1,13 @@
 import { EventEmitter } from 'node:events';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Representation, Volume } from '../../shared/conf/volume.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { SourceExtent } from '../../shared/transfer/source.ts';
 import { type ErrorCode, StowageError } from '../../shared/util/errors.ts';
-import { startOwnProcess } from '../host/own-process.ts';
+import { BYTES_FD, startOwnProcess } from '../host/own-process.ts';
 import type { Image } from '../images/image.ts';
+import { ByteChannel } from './byte-channel.ts';
 import type { OpenedStage, OpenedVolume, PoolChange, PoolOperations } from './operations.ts';
 import type { FromWorker, RemoteError, RemoteHandle, ToWorker, WorkerSettings } from './remote-protocol.ts';
 
@@ -22,6 +25,7 @@ function revive({ name, message, code, stowage }: RemoteError): Error {
 class Worker {
   readonly #child: ReturnType<typeof startOwnProcess>;
   readonly #calls = new Map<number, Call>();
+  readonly #bytes: ByteChannel;
   readonly opened: Promise<void>;
   /** Settles when the process has ended, which storage that does not answer may keep from happening. */
   readonly ended: Promise<void>;
@@ -33,6 +37,7 @@ class Worker {
     events: { change(change: PoolChange): void; failed(error: unknown): void },
   ) {
     this.#child = startOwnProcess('pool-worker');
+    this.#bytes = new ByteChannel(this.#child.stdio[BYTES_FD] as Duplex);
     const opened = Promise.withResolvers<void>();
     this.opened = opened.promise;
     opened.promise.catch(() => undefined);
@@ -72,10 +77,40 @@ class Worker {
     this.#calls.clear();
   }
 
-  async call<T>(object: number, method: string, args: unknown[], signal?: AbortSignal): Promise<T> {
+  /** Calls what answers with bytes, and puts them into `target`. */
+  async read(object: number, target: Uint8Array, offset: number): Promise<void> {
+    const id = this.#nextId++;
+    const bytes = this.#bytes.receive(id, target);
+    bytes.catch(() => undefined);
+    try {
+      await this.call(object, 'read', [target.length, offset], undefined, id);
+      await bytes;
+    } finally {
+      this.#bytes.forget(id, false);
+    }
+  }
+
+  /** Calls what takes bytes. */
+  async write(object: number, bytes: Uint8Array, offset: number): Promise<void> {
+    const id = this.#nextId++;
+    const [sent, done] = [
+      this.#bytes.send(id, bytes),
+      this.call(object, 'write', [bytes.length, offset], undefined, id),
+    ];
+    sent.catch(() => undefined);
+    await done;
+    await sent;
+  }
+
+  async call<T>(
+    object: number,
+    method: string,
+    args: unknown[],
+    signal?: AbortSignal,
+    id = this.#nextId++,
+  ): Promise<T> {
     signal?.throwIfAborted();
     if (this.#failure) throw this.#failure;
-    const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#calls.set(id, { resolve, reject });
     const abort = (): void => this.#send({ type: 'abort', id });
@@ -103,6 +138,7 @@ class Worker {
   forget(): void {
     this.#child.unref();
     this.#child.channel?.unref();
+    (this.#child.stdio[BYTES_FD] as Socket | null)?.unref();
   }
 }
 
@@ -304,11 +340,9 @@ function remoteImage(worker: Worker, { handle, facts }: RemoteHandle): Image {
     async *extents(from, to) {
       yield* await worker.call<SourceExtent[]>(handle, 'extents', [from, to]);
     },
-    async read(buffer, offset) {
-      buffer.set(await worker.call<Uint8Array>(handle, 'read', [buffer.length, offset]));
-    },
+    read: (buffer, offset) => worker.read(handle, buffer, offset),
     async write(bytes, offset) {
-      await worker.call(handle, 'write', [bytes, offset]);
+      await worker.write(handle, bytes, offset);
       sizeBytes = Math.max(sizeBytes, offset + bytes.length);
     },
     zero: (offset, length, dense) => worker.call(handle, 'zero', [offset, length, dense]),

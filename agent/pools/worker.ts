@@ -1,8 +1,13 @@
+import { Socket } from 'node:net';
+import { chunkBuffers } from '../../shared/transfer/chunk-buffers.ts';
+import { CHUNK_BYTES } from '../../shared/transfer/chunks.ts';
 import type { SourceExtent } from '../../shared/transfer/source.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { loadBackends } from '../backends/registry.ts';
+import { BYTES_FD } from '../host/own-process.ts';
 import type { Image } from '../images/image.ts';
 import { AgentState } from '../state.ts';
+import { ByteChannel } from './byte-channel.ts';
 import { OpenPool } from './open-pool.ts';
 import type { OpenedStage, OpenedVolume } from './operations.ts';
 import {
@@ -21,10 +26,15 @@ function describe(error: unknown): RemoteError {
   return { name, message, code, stowage: isStowageError(error) };
 }
 
-/** What the agent can call in this process, by number. */
+/** What the agent can call in this process, by number. Bytes come and go by a stream of their own, with the number of the call. */
 class Objects {
+  readonly #bytes: ByteChannel;
   readonly #objects = new Map<number, Callable>();
   #last = 0;
+
+  constructor(bytes: ByteChannel) {
+    this.#bytes = bytes;
+  }
 
   add(object: object, facts: Record<string, unknown> = {}, number = ++this.#last): RemoteHandle {
     this.#objects.set(number, object as Callable);
@@ -49,14 +59,18 @@ class Objects {
           for await (const extent of source.extents(from, to)) all.push(extent);
           return all;
         },
-        // Memory is not shared: the bytes are the answer.
-        async read(length: number, offset: number) {
-          const buffer = Buffer.allocUnsafeSlow(length);
-          await source.read(buffer, offset);
-          return buffer;
+        read: async (length: number, offset: number, call: number) => {
+          const buffer = length === CHUNK_BYTES ? chunkBuffers.borrow() : Buffer.allocUnsafeSlow(length);
+          try {
+            await source.read(buffer, offset);
+            await this.#bytes.send(call, buffer);
+          } finally {
+            if (length === CHUNK_BYTES) chunkBuffers.giveBack(buffer);
+          }
         },
         ...('write' in source && {
-          write: (bytes: Uint8Array, offset: number) => (source as Image).write(bytes, offset),
+          write: async (_length: number, offset: number, call: number) =>
+            (source as Image).write(await this.#bytes.receive(call), offset),
           zero: (...args: Parameters<Image['zero']>) => (source as Image).zero(...args),
           flush: () => (source as Image).flush(),
           setSize: (sizeBytes: number) => (source as Image).setSize?.(sizeBytes),
@@ -110,7 +124,8 @@ async function openPool(settings: WorkerSettings): Promise<OpenPool> {
 
 /** The process of one pool whose storage may stop answering. It ends with the agent that started it. */
 export function servePool(): void {
-  const objects = new Objects();
+  const bytes = new ByteChannel(new Socket({ fd: BYTES_FD }));
+  const objects = new Objects(bytes);
   const calls = new Map<number, AbortController>();
   const send = (message: FromWorker): void => void process.send?.(message);
   process.on('disconnect', () => process.exit(0));
@@ -136,17 +151,22 @@ export function servePool(): void {
 
   const call = async (message: Extract<ToWorker, { type: 'call' }>): Promise<unknown> => {
     const { id, object, method, args, signal } = message;
-    const target = objects.get(object);
-    const work = target[method];
-    if (typeof work !== 'function')
-      throw new StowageError('not-supported', `storage pool doesn't support ${method}`);
     const controller = new AbortController();
     calls.set(id, controller);
     try {
+      const target = objects.get(object);
+      const work = target[method];
+      if (typeof work !== 'function')
+        throw new StowageError('not-supported', `storage pool doesn't support ${method}`);
       const given = args.map((arg) => (arg === null ? undefined : arg));
-      return await work.apply(target, signal ? [...given, controller.signal] : given);
+      const carriesBytes = method === 'read' || method === 'write';
+      return await work.apply(target, [
+        ...given,
+        ...(signal ? [controller.signal] : carriesBytes ? [id] : []),
+      ]);
     } finally {
       calls.delete(id);
+      if (method === 'write') bytes.forget(id, true);
       if (method === 'close') objects.delete(object);
     }
   };

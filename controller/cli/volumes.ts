@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import type { Finding, Volume } from '../../shared/conf/volume.ts';
+import { type Finding, type Volume, WIPE_ALGORITHMS } from '../../shared/conf/volume.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { Job, VolumeDetails } from '../../shared/protocol/api.ts';
 import type { VolumeUser } from '../../shared/protocol/domains.ts';
@@ -224,7 +224,7 @@ export function volCommand(): Command {
   vol
     .command('wipe <host/pool/vol>')
     .description('overwrite all content')
-    .addOption(new Option('--algorithm <algorithm>').choices(['zero', 'random', 'trim']).default('zero'))
+    .addOption(new Option('--algorithm <algorithm>').choices(WIPE_ALGORITHMS).default('zero'))
     .addOption(allowUsedOption())
     .option('--no-wait', 'do not wait for the end')
     .addOption(yesOption())

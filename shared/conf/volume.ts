@@ -83,6 +83,22 @@ export const volumeSchema = z.object({
 });
 export type Volume = z.infer<typeof volumeSchema>;
 
+/** libvirt's ways to wipe a volume. `trim` frees the blocks and lets the storage read zeros; the others overwrite all data. */
+export const WIPE_ALGORITHMS = [
+  'zero',
+  'nnsa',
+  'dod',
+  'bsi',
+  'gutmann',
+  'schneier',
+  'pfitzner7',
+  'pfitzner33',
+  'random',
+  'trim',
+] as const;
+export const wipeAlgorithmSchema = z.enum(WIPE_ALGORITHMS).default('zero');
+export type WipeAlgorithm = (typeof WIPE_ALGORITHMS)[number];
+
 /** One thing that a check of a volume found. */
 export const findingSchema = z.object({
   problem: z.string(),

@@ -6,6 +6,7 @@ import {
   representationSchema,
   volumeFormatSchema,
   volumeSchema,
+  wipeAlgorithmSchema,
 } from '../conf/volume.ts';
 import { DIGEST_ALGORITHMS } from '../transfer/digest.ts';
 import { nameSchema } from '../util/names.ts';
@@ -81,7 +82,7 @@ export const resizeVolumeSchema = z.object({
 });
 export const checkVolumeSchema = z.object({ repair: z.boolean().default(false) });
 export const cloneVolumeSchema = z.object({ name: nameSchema });
-export const wipeVolumeSchema = z.object({ algorithm: z.enum(['zero', 'random', 'trim']).default('zero') });
+export const wipeVolumeSchema = z.object({ algorithm: wipeAlgorithmSchema });
 export const snapshotBodySchema = z.object({ id: z.string().max(64).optional() });
 export const representationQuery = z.object({ as: representationSchema.default('image') });
 /** `etag`: only of this state, else `volume-changed`; `from`: the first chunk that is sent. */

@@ -1,9 +1,9 @@
 import type { PoolDefinition } from '../../../shared/conf/pool.ts';
-import type { NewVolume, Representation } from '../../../shared/conf/volume.ts';
+import type { NewVolume, Representation, WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { raw } from '../../formats/raw.ts';
-import { overwrite, type WipeAlgorithm } from '../../formats/wipe.ts';
+import { overwrite } from '../../formats/wipe.ts';
 import type { Image } from '../../images/image.ts';
 import { MemoryImage, Pages } from '../../images/memory-image.ts';
 import type {

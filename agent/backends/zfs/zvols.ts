@@ -1,6 +1,5 @@
-import { setTimeout } from 'node:timers/promises';
 import type { Permissions } from '../../../shared/conf/permissions.ts';
-import { clock } from '../../../shared/util/clock.ts';
+import { clock, sleep } from '../../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { type ImageFormatName, imageFormatNamed } from '../../formats/index.ts';
 import { FileImage } from '../../images/file-image.ts';
@@ -174,7 +173,7 @@ export class Zvols implements MakingStorage {
     const path = `/dev/zvol/${this.#at(name)}`;
     for (let waited = 0; !(await nodeNumber(path)); waited += LOOK_MS) {
       if (waited > NODE_MS) throw new StowageError('io-error', `${path} does not appear; does udev run?`);
-      await setTimeout(LOOK_MS);
+      await sleep(LOOK_MS);
     }
   }
 

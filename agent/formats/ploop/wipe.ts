@@ -1,8 +1,9 @@
 import { join } from 'node:path';
+import type { WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { removeIfExists } from '../../host/files.ts';
 import { FileImage } from '../../images/file-image.ts';
-import { overwrite, type WipeAlgorithm } from '../wipe.ts';
+import { overwrite } from '../wipe.ts';
 import { createImage } from './create.ts';
 import { BASE_IMAGE, formatDescriptor, newDescriptor } from './descriptor.ts';
 import { SECTOR } from './header.ts';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import type { Finding, Representation, Snapshot } from '../../../shared/conf/volume.ts';
+import type { Finding, Representation, Snapshot, WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { cut, StowageError, toStowageError } from '../../../shared/util/errors.ts';
 import { Revert } from '../../../shared/util/revert.ts';
@@ -15,7 +15,7 @@ import type {
   Space,
 } from '../../backends/backend.ts';
 import { IMAGE_FORMATS, type ImageFormatName, isImageFormat, probeFormat } from '../../formats/index.ts';
-import { overwrite, type WipeAlgorithm } from '../../formats/wipe.ts';
+import { overwrite } from '../../formats/wipe.ts';
 import type { Image } from '../../images/image.ts';
 import { openIdentities } from '../identities.ts';
 import { StorageNote } from '../storage-note.ts';

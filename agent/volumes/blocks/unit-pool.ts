@@ -1,9 +1,9 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { FoundVolume, Identify, PoolDriver, Stage, StageSpec } from '../../backends/backend.ts';
-import type { WipeAlgorithm } from '../../formats/wipe.ts';
 import { exists } from '../../host/files.ts';
 import { DevicePool } from './device-pool.ts';
 import { type Device, type DeviceStorage, refuseOpen } from './device-storage.ts';

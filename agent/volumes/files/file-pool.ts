@@ -2,7 +2,13 @@ import { lstatSync, type Stats } from 'node:fs';
 import { lstat, readdir, readlink, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { ZodError } from 'zod';
-import type { Finding, NewVolume, Representation, Snapshot } from '../../../shared/conf/volume.ts';
+import type {
+  Finding,
+  NewVolume,
+  Representation,
+  Snapshot,
+  WipeAlgorithm,
+} from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { Revert } from '../../../shared/util/revert.ts';
@@ -22,7 +28,6 @@ import type {
 } from '../../backends/backend.ts';
 import type { FormatDriver, OpenBacking } from '../../formats/format.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
-import type { WipeAlgorithm } from '../../formats/wipe.ts';
 import { exists, setPermissions, syncDirectory, writeZeros } from '../../host/files.ts';
 import { preallocate } from '../../host/holes.ts';
 import { locate } from '../../host/mounts.ts';

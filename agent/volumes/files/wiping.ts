@@ -1,9 +1,10 @@
 import { link, lstat, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { FoundVolume, Identify } from '../../backends/backend.ts';
 import { IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
-import { overwrite, type WipeAlgorithm } from '../../formats/wipe.ts';
+import { overwrite } from '../../formats/wipe.ts';
 import { syncDirectory } from '../../host/files.ts';
 import { FileImage } from '../../images/file-image.ts';
 import { type FileSystemTraits, fingerprintOf } from './describe.ts';

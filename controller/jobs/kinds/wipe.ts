@@ -1,10 +1,11 @@
 import { z } from 'zod';
+import { wipeAlgorithmSchema } from '../../../shared/conf/volume.ts';
 import { agentPlace } from '../../hosts/agent-client.ts';
 import type { JobKind } from '../job.ts';
 
 const wipeParamsSchema = z.object({
   volume: z.string(),
-  algorithm: z.enum(['zero', 'random', 'trim']).default('zero'),
+  algorithm: wipeAlgorithmSchema,
   /** Also while domains use the volume. */
   allowUsed: z.boolean().default(false),
 });
