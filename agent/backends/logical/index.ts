@@ -29,6 +29,7 @@ const TRAITS: Traits = {
     clone: ['current'],
     wipe: ['current'],
     transfer: ['current'],
+    repair: ['current'],
     // Inside of qcow2 images; of the storage in a thin pool.
     snapshot: ['current'],
   },

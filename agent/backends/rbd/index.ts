@@ -31,6 +31,7 @@ export const rbdBackend: Backend = {
       wipe: ['current'],
       snapshot: ['current'],
       transfer: ['current'],
+      repair: ['current'],
     },
   },
 
