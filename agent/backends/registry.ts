@@ -7,6 +7,7 @@ import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { type Backend, CONTRACT_VERSION } from './backend.ts';
 import { dirBackend } from './dir/index.ts';
+import { diskBackend } from './disk/index.ts';
 import { fsBackend } from './fs/index.ts';
 import { glusterBackend } from './gluster/index.ts';
 import { iscsiBackend } from './iscsi/index.ts';
@@ -107,6 +108,7 @@ export async function loadBackends(directory: string | undefined): Promise<Backe
     dirBackend,
     fsBackend,
     netfsBackend,
+    diskBackend,
     logicalBackend,
     iscsiBackend,
     iscsiDirectBackend,

@@ -23,6 +23,8 @@ export interface RunOptions {
   signal?: AbortSignal;
   /** Added to a minimal environment; nothing of the agent's own environment is passed on but PATH. */
   env?: Record<string, string>;
+  /** What it reads; absent: nothing. */
+  input?: string;
   /** Directory that relative names start from. */
   cwd?: string;
   /** Bounds for a tool that reads what somebody else may have made. */
@@ -93,11 +95,13 @@ export async function run(tool: string, args: string[], options: RunOptions = {}
     ? ['prlimit', `--as=${limits.memoryBytes}`, `--cpu=${limits.cpuSeconds}`, '--', tool, ...args]
     : [tool, ...args];
   const child = spawn(command[0]!, command.slice(1), {
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     detached: true,
     cwd: options.cwd,
     env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', ...options.env },
   });
+  // Who does not read it to the end has enough of it.
+  child.stdin?.on('error', () => undefined).end(options.input);
   const [stdout, stderr] = [new Output(child.stdout!), new Output(child.stderr!)];
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   child.once('close', (status) => resolve(status ?? -1));

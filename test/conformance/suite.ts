@@ -241,6 +241,10 @@ export function runBackendSuite(suite: Suite): void {
         assert.equal(grown.id, id);
         await assert.rejects(pool.resize('v', 4 * MIB, false), { code: 'shrink-refused' });
         assert.equal((await pool.look('v')).capacityBytes, 8 * MIB);
+        if (format !== 'raw' || !traits.features.shrink) return;
+        const smaller = await pool.resize('v', 4 * MIB, true);
+        assert.equal(smaller.capacityBytes, 4 * MIB);
+        assert.equal(smaller.id, id);
       });
 
       it(`content goes into a volume of format ${format} and comes out again`, {
@@ -377,6 +381,9 @@ export function runBackendSuite(suite: Suite): void {
           code: 'snapshot-not-found',
         });
         await assert.rejects(pool.remove('v'), { code: 'volume-has-snapshots' });
+        await assert.rejects(pool.stage(transfer('v', MIB, { format, replace: true })), {
+          code: 'volume-has-snapshots',
+        });
         await pool.deleteSnapshot('v', id);
         assert.equal((await pool.look('v')).snapshotCount, 0);
         await pool.createSnapshot('v');

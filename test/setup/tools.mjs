@@ -25,6 +25,8 @@ const TOOLS = {
   glusterd: 'glusterfs-server',
   'mount.glusterfs': 'glusterfs-client',
   blkid: 'util-linux',
+  parted: 'parted',
+  sfdisk: 'fdisk',
   // Servers of block storage, and the libraries that the agent reaches them by.
   'ceph-mon': 'ceph-mon',
   'ceph-mgr': 'ceph-mgr',

@@ -110,6 +110,9 @@ export async function startCeph(directory: string, bytes = 2 ** 31): Promise<Cep
   };
   const killed = (): void => signal('SIGKILL');
   process.once('exit', killed);
+  // A test run that is stopped leaves nothing behind.
+  const stopped = (): void => process.exit(143);
+  process.once('SIGTERM', stopped);
   const cluster: CephCluster = {
     conf,
     keyring,
@@ -119,6 +122,7 @@ export async function startCeph(directory: string, bytes = 2 ** 31): Promise<Cep
     thaw: () => signal('SIGCONT'),
     async [Symbol.asyncDispose]() {
       process.off('exit', killed);
+      process.off('SIGTERM', stopped);
       const ended = [...children].map((child) => new Promise((done) => child.once('exit', done)));
       killed();
       await Promise.all(ended);
@@ -135,6 +139,8 @@ export async function startCeph(directory: string, bytes = 2 ** 31): Promise<Cep
     while (!exec('ceph', 'osd', 'stat').includes('1 up')) await setTimeout(200);
     exec('ceph', 'osd', 'pool', 'create', 'rbd', '8');
     exec('rbd', 'pool', 'init', 'rbd');
+    // The manager counts a moment later.
+    while (!/"max_avail":[1-9]/.test(exec('ceph', 'df', '--format', 'json'))) await setTimeout(200);
     return cluster;
   } catch (error) {
     await cluster[Symbol.asyncDispose]();

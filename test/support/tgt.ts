@@ -43,6 +43,9 @@ export async function startTarget(
   let child: ReturnType<typeof spawn> | undefined;
   const killed = (): void => void child?.kill('SIGKILL');
   process.once('exit', killed);
+  // A test run that is stopped leaves nothing behind.
+  const stopped = (): void => process.exit(143);
+  process.once('SIGTERM', stopped);
   const kill = async (): Promise<void> => {
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise((done) => child!.once('exit', done));
@@ -81,6 +84,7 @@ export async function startTarget(
     revive: start,
     async [Symbol.asyncDispose]() {
       process.off('exit', killed);
+      process.off('SIGTERM', stopped);
       await kill();
     },
   };

@@ -13,7 +13,7 @@ import type { Space } from '../backend.ts';
 import { Cluster, type ClusterOptions } from './cluster.ts';
 import { cell, ceph, checked } from './librbd.ts';
 import { RbdImage } from './rbd-image.ts';
-import { isVisible, RbdSnapshots } from './rbd-snapshots.ts';
+import { CHANGED, isVisible, RbdSnapshots } from './rbd-snapshots.ts';
 import { ReadSnapshots } from './read-snapshots.ts';
 
 /** Where an image keeps what it holds. */
@@ -108,22 +108,24 @@ export class RbdPool implements MakingStorage {
     if (!opened) return undefined;
     await using image = opened;
     const { sizeBytes } = image;
-    const [uid, modified, watchers, snapshots, parent, allocationBytes, format] = await Promise.all([
-      image.id(),
-      image.modified(),
-      image.watchers(),
-      image.snapshots(),
-      image.parent(),
-      this.#countsAllocation ? image.allocationBytes() : sizeBytes,
-      image.metadata(FORMAT),
-    ]);
+    const [uid, modified, watchers, snapshots, parent, allocationBytes, format, changed = ''] =
+      await Promise.all([
+        image.id(),
+        image.modified(),
+        image.watchers(),
+        image.snapshots(),
+        image.parent(),
+        this.#countsAllocation ? image.allocationBytes() : sizeBytes,
+        image.metadata(FORMAT),
+        image.metadata(CHANGED),
+      ]);
     await this.#reads.removeLeftovers(io, name, snapshots);
     return {
       name,
       uid,
       format: imageFormatNamed(format),
       path: this.#pathOf(name),
-      mark: `${modified}.${sizeBytes}`,
+      mark: `${modified}.${sizeBytes}.${changed.slice(0, 8)}`,
       sizeBytes,
       allocationBytes,
       open: watchers > 0,

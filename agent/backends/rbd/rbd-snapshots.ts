@@ -1,7 +1,11 @@
 import type { Snapshot } from '../../../shared/conf/volume.ts';
+import { clock } from '../../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storage.ts';
 import type { RbdImage } from './rbd-image.ts';
+
+/** What tells that an image went back to a snapshot. */
+export const CHANGED = 'stowage.changed';
 
 /** Snapshots that a volume is read by are nobody's business. */
 export const isVisible = ({ name }: { name: string }): boolean => !name.startsWith('.stowage.');
@@ -39,11 +43,8 @@ export class RbdSnapshots implements DeviceSnapshots {
     await this.#with(device, 'write', async (image) => {
       await this.#require(image, id);
       await image.rollback(id);
-      // Going back is no write to Ceph: one that changes nothing tells that the bytes are others now.
-      const first = Buffer.alloc(Math.min(512, image.sizeBytes));
-      await image.read(first, 0);
-      await image.write(first, 0);
-      await image.flush();
+      // Going back is no write to Ceph.
+      await image.setMetadata(CHANGED, clock.uuid());
     });
   }
 

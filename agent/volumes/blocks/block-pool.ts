@@ -19,7 +19,7 @@ import type { Image } from '../../images/image.ts';
 import { zeroFrom } from '../../images/zeros.ts';
 import { BlockStage } from './block-stage.ts';
 import { DevicePool } from './device-pool.ts';
-import { type Device, type MakingStorage, refuseLoss } from './device-storage.ts';
+import { type Device, type MakingStorage, refuseLoss, refuseReplacement } from './device-storage.ts';
 import { HiddenNames } from './hidden-names.ts';
 import { imageFormat } from './image-format.ts';
 
@@ -213,12 +213,11 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     this.storage.checkName(spec.volume);
     const [existing] = await this.storage.devices(spec.volume);
     if (existing && !spec.replace) throw taken(spec.volume);
-    if (existing) refuseLoss(existing);
-    if (existing?.snapshotCount)
-      throw new StowageError(
-        'volume-has-snapshots',
-        `volume '${spec.volume}' has ${existing.snapshotCount} snapshots, which would go with it; delete them first`,
-      );
+    if (existing) {
+      // Snapshots inside of an image count too.
+      const { snapshotCount = 0 } = (await this.look(spec.volume)) ?? {};
+      refuseReplacement({ ...existing, snapshotCount });
+    }
     const directory = join(await this.#stagesDirectory(), spec.id);
     return BlockStage.begin(directory, this.storage, this.#hidden, spec, text, clock.now());
   }

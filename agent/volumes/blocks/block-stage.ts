@@ -6,12 +6,12 @@ import type { Image } from '../../images/image.ts';
 import { firstBytes } from '../../images/window.ts';
 import { zeroFrom } from '../../images/zeros.ts';
 import { StageRecord } from '../stage-record.ts';
-import { type Device, type MakingStorage, refuseLoss } from './device-storage.ts';
+import { type Device, type MakingStorage, refuseReplacement } from './device-storage.ts';
 import type { HiddenNames } from './hidden-names.ts';
 import { imageFormat } from './image-format.ts';
 
 /** The part of a stage's hidden name that its id gives, so that a kill before its device is on record loses nothing. */
-const nameOf = (id: string): string => id.replaceAll('-', '').slice(0, 16);
+const nameOf = (id: string): string => id.replaceAll('-', '').slice(0, 12);
 
 /**
  * A stage that is a device with a hidden name. Its record lies on the host's own disk. The device becomes the volume by being
@@ -208,7 +208,7 @@ export class BlockStage implements Stage {
         );
       if (there && !spec.replace)
         throw new StowageError('volume-exists', `the pool has a volume '${spec.volume}' already`);
-      if (there) refuseLoss(there);
+      if (there) refuseReplacement(there);
       await identify(sealed.fingerprint);
       if (there) await storage.rename(spec.volume, this.#asideName);
       await storage.rename(this.#objectName, spec.volume).catch(async (error) => {

@@ -1,4 +1,5 @@
-import { readdir, readFile, readlink, realpath } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open, readdir, readFile, readlink, realpath } from 'node:fs/promises';
 import type { Permissions } from '../../../shared/conf/permissions.ts';
 import { writeMark } from '../../host/devices.ts';
 import { setPermissions, statIfExists } from '../../host/files.ts';
@@ -62,4 +63,19 @@ export async function settledNodeMark(path: string, number: DeviceNumber): Promi
 /** Owner, group and mode of a device's node; names of devices are links to nodes. */
 export async function setNodePermissions(path: string, permissions: Permissions): Promise<void> {
   await setPermissions(await realpath(path), permissions);
+}
+
+/** Whether the kernel itself uses a disk or a partition of it: mounted, swap, LVM, RAID, multipath. */
+export async function isHeld(path: string): Promise<boolean> {
+  try {
+    const file = await open(path, constants.O_RDONLY | constants.O_EXCL | constants.O_NONBLOCK);
+    await file.close();
+    return false;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EBUSY') return true;
+    // It is not there, or has no medium: nobody holds it.
+    if (code === 'ENOENT' || code === 'ENXIO' || code === 'ENOMEDIUM') return false;
+    throw error;
+  }
 }

@@ -115,6 +115,16 @@ export function refuseOpen({ name, open }: Device): void {
   if (open) throw new StowageError('volume-in-use', `volume '${name}' is open: a guest may use it`);
 }
 
+/** Throws as {@link refuseLoss}, and `volume-has-snapshots` for a device that another one is to take the place of. */
+export function refuseReplacement(device: Device): void {
+  refuseLoss(device);
+  if (device.snapshotCount)
+    throw new StowageError(
+      'volume-has-snapshots',
+      `volume '${device.name}' has ${device.snapshotCount} snapshots, which would go with it; delete them first`,
+    );
+}
+
 /** Throws as {@link refuseOpen}, and `volume-has-snapshots` for a device that others would go with. */
 export function refuseLoss(device: Device): void {
   refuseOpen(device);

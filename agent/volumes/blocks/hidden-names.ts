@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { clock } from '../../../shared/util/clock.ts';
 
 /**
- * Names of devices that are no volumes: `.stowage.OWNER.KIND-MORE`. Several hosts may share one storage, and even define their
+ * Names of devices that are no volumes: `.stowage.OWNER.KIND-MORE`, 36 characters at most, as many as the name of a partition has. Several hosts may share one storage, and even define their
  * pools by one document: the owner is a pool of one agent.
  */
 export class HiddenNames {
@@ -12,12 +12,12 @@ export class HiddenNames {
 
   /** `owner` is a text of its own for each pool of each agent. */
   constructor(owner: string) {
-    this.#prefix = `.stowage.${createHash('sha256').update(owner).digest('hex').slice(0, 12)}.`;
+    this.#prefix = `.stowage.${createHash('sha256').update(owner).digest('hex').slice(0, 8)}.`;
   }
 
   /** A name that nothing has, for what nobody needs after a kill. */
   scratch(): Disposable & { name: string } {
-    const name = `${this.#prefix}new-${clock.uuid().replaceAll('-', '').slice(0, 16)}`;
+    const name = `${this.#prefix}new-${clock.uuid().replaceAll('-', '').slice(0, 12)}`;
     this.#used.add(name);
     return { name, [Symbol.dispose]: () => void this.#used.delete(name) };
   }

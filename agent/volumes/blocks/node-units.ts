@@ -1,11 +1,16 @@
-import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
 import type { Permissions } from '../../../shared/conf/permissions.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Space } from '../../backends/backend.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
-import { isNodeOpen, nodeFacts, nodeNumber, setNodePermissions, settledNodeMark } from './device-node.ts';
+import {
+  isHeld,
+  isNodeOpen,
+  nodeFacts,
+  nodeNumber,
+  setNodePermissions,
+  settledNodeMark,
+} from './device-node.ts';
 import type { Device, DeviceMode, DeviceStorage } from './device-storage.ts';
 
 /** One disk that somebody else made, under the name of its volume. */
@@ -108,20 +113,5 @@ export class NodeUnits implements DeviceStorage {
 
   setPermissions({ path }: Device, permissions: Permissions): Promise<void> {
     return setNodePermissions(path, permissions);
-  }
-}
-
-/** Whether the kernel itself uses a disk or a partition of it: mounted, swap, LVM, RAID, multipath. */
-async function isHeld(path: string): Promise<boolean> {
-  try {
-    const file = await open(path, constants.O_RDONLY | constants.O_EXCL | constants.O_NONBLOCK);
-    await file.close();
-    return false;
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EBUSY') return true;
-    // It is not there, or has no medium: nobody holds it.
-    if (code === 'ENOENT' || code === 'ENXIO' || code === 'ENOMEDIUM') return false;
-    throw error;
   }
 }

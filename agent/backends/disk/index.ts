@@ -1,0 +1,60 @@
+import { StowageError } from '../../../shared/util/errors.ts';
+import { run } from '../../host/run.ts';
+import { BlockPool } from '../../volumes/blocks/block-pool.ts';
+import { refuseSourceBut } from '../../volumes/definition.ts';
+import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { Partitions } from './partitions.ts';
+
+/** A disk with a GPT: its partitions are the volumes. */
+export const diskBackend: Backend = {
+  type: 'disk',
+  contract: CONTRACT_VERSION,
+  traits: {
+    volumes: 'block',
+    formats: ['raw'],
+    target: 'common',
+    shared: false,
+    mayHang: true,
+    features: {
+      build: ['current'],
+      create: ['current'],
+      delete: ['current'],
+      resize: ['current'],
+      shrink: ['current'],
+      clone: ['current'],
+      wipe: ['current'],
+      transfer: ['current'],
+    },
+  },
+
+  check(definition) {
+    refuseSourceBut(definition, ['devices', 'format']);
+    const { devices, format = 'gpt' } = definition.source;
+    if (devices.length !== 1 || !devices[0]!.path.startsWith('/dev/'))
+      throw new StowageError(
+        'invalid-argument',
+        "a pool of type 'disk' has one source device, a disk in /dev",
+      );
+    if (format !== 'gpt')
+      throw new StowageError(
+        'not-supported',
+        `a disk has a table of format gpt here, not ${format}: only there partitions have names`,
+      );
+  },
+
+  async probe() {
+    for (const [tool, name] of [
+      ['parted', 'parted'],
+      ['sfdisk', 'fdisk'],
+    ] as const) {
+      const { status } = await run(tool, ['--version']).catch(() => ({ status: -1 }));
+      if (status !== 0) return `${tool}: not found; install the package ${name}`;
+    }
+    return undefined;
+  },
+
+  open(definition, host) {
+    const [device] = definition.source.devices;
+    return new BlockPool(new Partitions(device!.path), host, definition.uuid);
+  },
+};
