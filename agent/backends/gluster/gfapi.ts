@@ -29,21 +29,24 @@ class GlusterError extends StowageError {
 export const hasErrno = (error: unknown, number: number): boolean =>
   error instanceof GlusterError && error.errno === number;
 
+/** For a failure that is told without a reason. */
+const EIO = 5;
+
 function bind() {
   const library = loadLibrary('libgfapi.so.0');
   /**
    * A call on a thread of its own. What failed is called once more on this one, as errno is told to the thread that called; what
-   * failed has changed nothing.
+   * failed has changed nothing. `once`: not what lets go of its argument even when it fails, or takes long to.
    */
-  const call = (prototype: string) => {
+  const call = (prototype: string, once: 'once' | undefined = undefined) => {
     const [there, here] = [library.async(prototype), library.sync(prototype)];
     const [, pointer, name = ''] = /^\w+ (\*?)(\w+)\(/.exec(prototype) ?? [];
     const failed = (result: unknown): boolean =>
       pointer === '*' ? result === 0n || result === null : Number(result) < 0;
     return async (...args: Argument[]): Promise<number | bigint> => {
       const first = await there(...args);
-      const result = failed(first) ? here(...args) : first;
-      if (failed(result)) throw new GlusterError(name.replace(/^glfs_/, ''), errno());
+      const result = failed(first) && !once ? here(...args) : first;
+      if (failed(result)) throw new GlusterError(name.replace(/^glfs_/, ''), once ? EIO : errno());
       return result ?? 0;
     };
   };
@@ -59,10 +62,10 @@ function bind() {
     lstat: call('int glfs_lstat(void *fs, const char *path, void *stat)'),
     opendir: call('void *glfs_opendir(void *fs, const char *path)'),
     readdirplus: call('int glfs_readdirplus_r(void *fd, void *stat, void *entry, void *result)'),
-    closedir: call('int glfs_closedir(void *fd)'),
+    closedir: call('int glfs_closedir(void *fd)', 'once'),
     creat: call('void *glfs_creat(void *fs, const char *path, int flags, uint32_t mode)'),
     open: call('void *glfs_open(void *fs, const char *path, int flags)'),
-    close: call('int glfs_close(void *fd)'),
+    close: call('int glfs_close(void *fd)', 'once'),
     fstat: call('int glfs_fstat(void *fd, void *stat)'),
     pread: call(
       'int64_t glfs_pread(void *fd, void *bytes, size_t count, int64_t offset, int flags, void *stat)',

@@ -54,10 +54,12 @@ export class NodeUnits implements DeviceStorage {
   async attach(): Promise<void> {}
 
   async detach(): Promise<void> {
+    // Disks that stay where they are may be in use, such as that of the host itself.
+    if (!this.#source.detach) return;
     for (const device of await this.#devices())
       if (await isHeld(device.path))
         throw new StowageError('volume-in-use', `${device.path} is in use on this host`);
-    await this.#source.detach?.();
+    await this.#source.detach();
   }
 
   async space(): Promise<Space & { id: string }> {
