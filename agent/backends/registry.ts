@@ -18,6 +18,7 @@ import { netfsBackend } from './netfs/index.ts';
 import { rbdBackend } from './rbd/index.ts';
 import { scsiBackend } from './scsi/index.ts';
 import { testBackend } from './test/index.ts';
+import { vstorageBackend } from './vstorage/index.ts';
 import { zfsBackend } from './zfs/index.ts';
 
 /** Longest that a backend may take to say whether it works here. */
@@ -117,6 +118,7 @@ export async function loadBackends(directory: string | undefined): Promise<Backe
     glusterBackend,
     rbdBackend,
     zfsBackend,
+    vstorageBackend,
     testBackend,
   ])
     registry.register(backend);

@@ -126,14 +126,14 @@ describe('documents of pools and volumes', () => {
   test('a host tells which pools it can have, and which sources it cannot look for', async () => {
     const document = await controller.cliOk('pool', 'capabilities', 'local');
     assert.match(document, /<pool type='dir' supported='yes'>.*<value>ploop<\/value>/s);
-    assert.match(document, /<pool type='zfs' supported='no'>/);
+    assert.match(document, /<pool type='sheepdog' supported='no'>/);
     assert.match(
       await refused('not-supported', 'pool', 'find-sources', 'local', 'dir'),
       /pool type 'dir' does not support source discovery/,
     );
     assert.match(
-      await refused('not-supported', 'pool', 'find-sources', 'local', 'gluster'),
-      /missing backend for pool type 'gluster'/,
+      await refused('not-supported', 'pool', 'find-sources', 'local', 'sheepdog'),
+      /missing backend for pool type 'sheepdog'/,
     );
   });
 
