@@ -1,4 +1,3 @@
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { NewVolume } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
@@ -13,7 +12,6 @@ import type {
 } from '../../backends/backend.ts';
 import { type ImageFormat, refuseShrink } from '../../formats/format.ts';
 import { isImageFormat } from '../../formats/index.ts';
-import { exists } from '../../host/files.ts';
 import { copyToNew } from '../../images/copy.ts';
 import type { Image } from '../../images/image.ts';
 import { zeroFrom } from '../../images/zeros.ts';
@@ -202,10 +200,6 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
 
   // ---- moving bytes ----
 
-  async #stagesDirectory(): Promise<string> {
-    return join(await this.host.stateDirectory(), 'stages');
-  }
-
   async stage(spec: StageSpec, text: string): Promise<Stage> {
     const [begun] = await this.stages(spec.id);
     if (begun) return begun;
@@ -218,26 +212,16 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
       const { snapshotCount = 0 } = (await this.look(spec.volume)) ?? {};
       refuseReplacement({ ...existing, snapshotCount });
     }
-    const directory = join(await this.#stagesDirectory(), spec.id);
+    const directory = join(await this.stagesDirectory(), spec.id);
     return BlockStage.begin(directory, this.storage, this.#hidden, spec, text, clock.now());
   }
 
-  async stages(id?: string): Promise<Stage[]> {
-    const directory = await this.#stagesDirectory();
-    const all = async () => ((await exists(directory)) ? readdir(directory) : []);
-    const ids = id === undefined ? await all() : [id];
-    const stages: Stage[] = [];
-    for (const each of ids) {
-      const resumed = BlockStage.resume(join(directory, each), this.storage, this.#hidden);
-      // Of all stages one that cannot be read hides no other; of the one that was asked for the error is the answer.
-      const stage = id === undefined ? await resumed.catch(() => undefined) : await resumed;
-      if (stage) stages.push(stage);
-    }
-    return stages;
+  stages(id?: string): Promise<Stage[]> {
+    return this.stagesBy(id, (directory) => BlockStage.resume(directory, this.storage, this.#hidden));
   }
 
   async dropStage(id: string): Promise<void> {
-    await BlockStage.drop(join(await this.#stagesDirectory(), id), this.storage, this.#hidden);
+    await BlockStage.drop(join(await this.stagesDirectory(), id), this.storage, this.#hidden);
   }
 }
 

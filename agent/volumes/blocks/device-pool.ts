@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Finding, Representation, Snapshot, WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
@@ -13,9 +14,11 @@ import type {
   Known,
   OpenVolume,
   Space,
+  Stage,
 } from '../../backends/backend.ts';
 import { IMAGE_FORMATS, type ImageFormatName, isImageFormat, probeFormat } from '../../formats/index.ts';
 import { overwrite } from '../../formats/wipe.ts';
+import { exists } from '../../host/files.ts';
 import type { Image } from '../../images/image.ts';
 import { openIdentities } from '../identities.ts';
 import { StorageNote } from '../storage-note.ts';
@@ -247,6 +250,32 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
       );
     await using image = await this.storage.open(device, repair ? 'write' : 'read');
     return await driver.check(image, repair, signal);
+  }
+
+  // ---- stages ----
+
+  /** Where the records of stages are: on the host's own disk. */
+  protected async stagesDirectory(): Promise<string> {
+    return join(await this.host.stateDirectory(), 'stages');
+  }
+
+  /**
+   * The stages that were begun here and are not dropped, one by its id or all. Of all stages one that cannot be read hides no other;
+   * of the one that was asked for the error is the answer.
+   */
+  protected async stagesBy(
+    id: string | undefined,
+    resume: (directory: string) => Promise<Stage | undefined>,
+  ): Promise<Stage[]> {
+    const directory = await this.stagesDirectory();
+    const all = async () => ((await exists(directory)) ? readdir(directory) : []);
+    const stages: Stage[] = [];
+    for (const each of id === undefined ? await all() : [id]) {
+      const resumed = resume(join(directory, each));
+      const stage = id === undefined ? await resumed.catch(() => undefined) : await resumed;
+      if (stage) stages.push(stage);
+    }
+    return stages;
   }
 
   // ---- reading ----

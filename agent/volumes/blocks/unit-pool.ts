@@ -1,10 +1,8 @@
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { FoundVolume, Identify, PoolDriver, Stage, StageSpec } from '../../backends/backend.ts';
-import { exists } from '../../host/files.ts';
 import { DevicePool } from './device-pool.ts';
 import { type Device, type DeviceStorage, refuseOpen } from './device-storage.ts';
 import { InPlaceStage } from './in-place-stage.ts';
@@ -57,10 +55,6 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
     }
   }
 
-  async #stagesDirectory(): Promise<string> {
-    return join(await this.host.stateDirectory(), 'stages');
-  }
-
   async stage(spec: StageSpec, text: string): Promise<Stage> {
     const [begun] = await this.stages(spec.id);
     if (begun) return begun;
@@ -76,7 +70,7 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
         `'${spec.volume}' would be overwritten in place, from the first byte that arrives: that must be asked for`,
       );
     refuseOpen(device);
-    const directory = join(await this.#stagesDirectory(), spec.id);
+    const directory = join(await this.stagesDirectory(), spec.id);
     return InPlaceStage.begin(
       directory,
       { storage: this.storage, writes: this.#known },
@@ -86,21 +80,13 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
     );
   }
 
-  async stages(id?: string): Promise<Stage[]> {
-    const directory = await this.#stagesDirectory();
-    const all = async () => ((await exists(directory)) ? readdir(directory) : []);
-    const ids = id === undefined ? await all() : [id];
-    const stages: Stage[] = [];
-    for (const each of ids) {
-      const place = { storage: this.storage, writes: this.#known };
-      const resumed = InPlaceStage.resume(join(directory, each), place);
-      const stage = id === undefined ? await resumed.catch(() => undefined) : await resumed;
-      if (stage) stages.push(stage);
-    }
-    return stages;
+  stages(id?: string): Promise<Stage[]> {
+    return this.stagesBy(id, (directory) =>
+      InPlaceStage.resume(directory, { storage: this.storage, writes: this.#known }),
+    );
   }
 
   async dropStage(id: string): Promise<void> {
-    await InPlaceStage.drop(join(await this.#stagesDirectory(), id));
+    await InPlaceStage.drop(join(await this.stagesDirectory(), id));
   }
 }
