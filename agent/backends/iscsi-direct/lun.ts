@@ -1,6 +1,6 @@
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Extent, Image } from '../../images/image.ts';
-import type { Session } from './session.ts';
+import { ScsiError, type Session } from './session.ts';
 
 /** What a command moves at most: targets have limits of their own, and this is below those of all that are known. */
 const MOST_BYTES = 1 << 20;
@@ -12,6 +12,8 @@ export interface LunFacts {
   sizeBytes: number;
   blockBytes: number;
   uid: string;
+  /** Why it cannot be used now. */
+  damaged?: string;
 }
 
 const hex = (bytes: Buffer): string => bytes.toString('hex');
@@ -57,9 +59,15 @@ async function unitFacts(session: Session, lun: number): Promise<LunFacts | unde
   );
   // Device type 0 is a disk, and it is there.
   if (inquiry.length < 1 || inquiry[0] !== 0) return undefined;
-  const capacity = await session.command(`asking unit ${lun} for its size`, (library, context) =>
-    library.readCapacity(context, lun),
-  );
+  // One unit that is not ready hides no other.
+  let damaged: string | undefined;
+  const capacity = await session
+    .command(`asking unit ${lun} for its size`, (library, context) => library.readCapacity(context, lun))
+    .catch((error) => {
+      if (!(error instanceof ScsiError)) throw error;
+      damaged = error.message;
+      return Buffer.alloc(12);
+    });
   if (capacity.length < 12) throw new StowageError('io-error', `iscsi: unit ${lun} does not tell its size`);
   const blockBytes = capacity.readUInt32BE(8);
   const page = await session
@@ -67,13 +75,15 @@ async function unitFacts(session: Session, lun: number): Promise<LunFacts | unde
       library.inquiry(context, lun, 1, 0x83, 1024),
     )
     .catch((error) => {
-      if (!session.isUsable) throw error;
+      // Only one that knows no such page has no identity: an error would make it another unit.
+      if (!(error instanceof ScsiError && error.isUnsupported)) throw error;
       return Buffer.alloc(0);
     });
   return {
     lun,
     blockBytes,
-    sizeBytes: (Number(capacity.readBigUInt64BE()) + 1) * blockBytes,
+    damaged,
+    sizeBytes: damaged === undefined ? (Number(capacity.readBigUInt64BE()) + 1) * blockBytes : 0,
     uid: designator(page) ?? `lun.${lun}`,
   };
 }
@@ -105,6 +115,24 @@ export class Lun implements Image {
     if (end > from) yield { offset: from, length: end - from };
   }
 
+  /** Runs a command; where the target says that something about the unit is new, only if it is the same unit still. */
+  async #same<T>(command: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await command();
+      } catch (error) {
+        if (!(error instanceof ScsiError && error.isAttention)) throw error;
+        const { lun, uid, sizeBytes } = this.#facts;
+        const now = await unitFacts(this.#session, lun);
+        if (now?.uid !== uid || now.sizeBytes !== sizeBytes)
+          throw new StowageError(
+            'io-error',
+            `another unit is in the place of ${lun} now, or it has another size`,
+          );
+      }
+    }
+  }
+
   async read(buffer: Uint8Array, offset: number): Promise<void> {
     const { lun, blockBytes, sizeBytes } = this.#facts;
     const end = Math.min(offset + buffer.length, sizeBytes);
@@ -113,10 +141,11 @@ export class Lun implements Image {
       const start = at - (at % blockBytes);
       const stop = Math.min(Math.ceil(end / blockBytes) * blockBytes, start + MOST_BYTES);
       const target = buffer.subarray(at - offset, Math.min(stop, end) - offset);
-      if (at === start && stop <= end) await this.#session.read(lun, start / blockBytes, blockBytes, target);
+      if (at === start && stop <= end)
+        await this.#same(() => this.#session.read(lun, start / blockBytes, blockBytes, target, 0));
       else {
         const blocks = Buffer.alloc(stop - start);
-        await this.#session.read(lun, start / blockBytes, blockBytes, blocks);
+        await this.#same(() => this.#session.read(lun, start / blockBytes, blockBytes, blocks, 0));
         target.set(blocks.subarray(at - start, at - start + target.length));
       }
       at = Math.min(stop, end);
@@ -142,11 +171,16 @@ export class Lun implements Image {
       let blocks: Uint8Array = part;
       if (at !== start || stop > end) {
         blocks = Buffer.alloc(stop - start);
-        await this.#session.read(lun, start / blockBytes, blockBytes, blocks);
+        await this.#same(() => this.#session.read(lun, start / blockBytes, blockBytes, blocks, 0));
         blocks.set(part, at - start);
       }
-      await this.#session.command('writing', (library, context) =>
-        library.write(context, lun, start / blockBytes, blocks, blocks.length, blockBytes, 0, 0, 0, 0, 0),
+      await this.#same(() =>
+        this.#session.command(
+          'writing',
+          (library, context) =>
+            library.write(context, lun, start / blockBytes, blocks, blocks.length, blockBytes, 0, 0, 0, 0, 0),
+          0,
+        ),
       );
       at = Math.min(stop, end);
     }
@@ -162,12 +196,28 @@ export class Lun implements Image {
     for (let at = first; at < last; at += ZEROED_AT_ONCE) {
       const part = Math.min(ZEROED_AT_ONCE, last - at);
       try {
-        await this.#session.command('zeroing', (library, context) =>
-          library.writeSame(context, lun, at / blockBytes, zeros, blockBytes, part / blockBytes, 0, 0, 0, 0),
+        await this.#same(() =>
+          this.#session.command(
+            'zeroing',
+            (library, context) =>
+              library.writeSame(
+                context,
+                lun,
+                at / blockBytes,
+                zeros,
+                blockBytes,
+                part / blockBytes,
+                0,
+                0,
+                0,
+                0,
+              ),
+            0,
+          ),
         );
       } catch (error) {
         // A target need not know the command.
-        if (!this.#session.isUsable) throw error;
+        if (!(error instanceof ScsiError && error.isUnsupported)) throw error;
         await this.#writeZeros(at, part);
       }
     }

@@ -11,8 +11,29 @@ const PATIENCE_S = 15;
 const TASK = { status: 0, senseKey: 52, size: 64, data: 72, bytes: 80 };
 const GOOD = 0;
 const UNIT_ATTENTION = 6;
+const ILLEGAL_REQUEST = 5;
 /** What is reported once after a login or a change of the target, however often it is. */
 const ATTENTIONS = 8;
+
+/** A target that refuses a command. */
+export class ScsiError extends StowageError {
+  readonly #senseKey: number;
+
+  constructor(senseKey: number, message: string) {
+    super('io-error', message);
+    this.#senseKey = senseKey;
+  }
+
+  /** The command is unknown there, or has a part that is. */
+  get isUnsupported(): boolean {
+    return this.#senseKey === ILLEGAL_REQUEST;
+  }
+
+  /** Something about the unit is new: it was reset, or another one is in its place. */
+  get isAttention(): boolean {
+    return this.#senseKey === UNIT_ATTENTION;
+  }
+}
 
 export interface Portal {
   host: string;
@@ -34,6 +55,7 @@ export class Session implements AsyncDisposable {
   #last: Promise<unknown> = Promise.resolve();
   /** Why nothing can be asked of it any more. */
   #lost: StowageError | undefined;
+  #ended = false;
 
   private constructor(context: bigint, what: string) {
     this.#context = context;
@@ -102,10 +124,14 @@ export class Session implements AsyncDisposable {
     return this.#lost === undefined;
   }
 
-  /** Runs one command after those before. Gives what it read. Throws `io-error`, or `pool-inaccessible` where nobody answers. */
+  /**
+   * Runs one command after those before. Gives what it read. Throws {@link ScsiError}, or `pool-inaccessible` where nobody answers.
+   * `attentions` are passed over so often.
+   */
   command(
     what: string,
     call: (library: ReturnType<typeof libiscsi>, context: bigint) => Promise<bigint | null>,
+    attentions = ATTENTIONS,
   ): Promise<Buffer> {
     const run = async (): Promise<Buffer> => {
       for (let attempt = 0; ; attempt++) {
@@ -130,9 +156,9 @@ export class Session implements AsyncDisposable {
             );
             throw this.#lost;
           }
-          const isAttention = head.readInt32LE(TASK.senseKey) === UNIT_ATTENTION;
-          if (!isAttention || attempt >= ATTENTIONS)
-            throw new StowageError('io-error', `iscsi: ${this.#what}: ${what}: ${this.#words()}`);
+          const senseKey = head.readInt32LE(TASK.senseKey);
+          if (senseKey !== UNIT_ATTENTION || attempt >= attentions)
+            throw new ScsiError(senseKey, `iscsi: ${this.#what}: ${what}: ${this.#words()}`);
         } finally {
           libiscsi().freeTask(task);
         }
@@ -144,21 +170,37 @@ export class Session implements AsyncDisposable {
   }
 
   /** Reads into memory of ours. */
-  async read(lun: number, block: number, blockBytes: number, bytes: Uint8Array): Promise<void> {
+  async read(
+    lun: number,
+    block: number,
+    blockBytes: number,
+    bytes: Uint8Array,
+    attentions?: number,
+  ): Promise<void> {
     const target = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const vector = Buffer.alloc(16);
     vector.writeBigUInt64LE(addressOf(target), 0);
     vector.writeBigUInt64LE(BigInt(target.length), 8);
-    await this.command('reading', (library, context) =>
-      library.read(context, lun, block, target.length, blockBytes, 0, 0, 0, 0, 0, vector, 1),
+    await this.command(
+      'reading',
+      (library, context) =>
+        library.read(context, lun, block, target.length, blockBytes, 0, 0, 0, 0, 0, vector, 1),
+      attentions,
     );
   }
 
+  /** After the commands before. Repeatable. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#last;
-    const { logout, destroy } = libiscsi();
-    if (!this.#lost) await logout(this.#context);
-    this.#lost ??= new StowageError('pool-inactive', 'the session has ended');
-    destroy(this.#context);
+    const end = async (): Promise<void> => {
+      if (this.#ended) return;
+      this.#ended = true;
+      const { logout, destroy } = libiscsi();
+      if (!this.#lost) await logout(this.#context);
+      this.#lost ??= new StowageError('pool-inactive', 'the session has ended');
+      destroy(this.#context);
+    };
+    const ended = this.#last.then(end, end);
+    this.#last = ended.catch(() => undefined);
+    await ended;
   }
 }

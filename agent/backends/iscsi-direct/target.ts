@@ -24,13 +24,18 @@ export class Target implements DeviceStorage {
     this.#address = address;
   }
 
+  /** All who come while one connects get the same session. */
   async #connected(): Promise<Session> {
-    const session = await this.#session?.catch(() => undefined);
+    const before = this.#session;
+    const session = await before?.catch(() => undefined);
     if (session?.isUsable) return session;
-    if (session) await session[Symbol.asyncDispose]();
-    const { portal, initiator, iqn, login } = this.#address;
-    this.#session = Session.open(portal, initiator, iqn, login);
-    return this.#session;
+    if (this.#session === before) {
+      const { portal, initiator, iqn, login } = this.#address;
+      this.#session = Session.open(portal, initiator, iqn, login);
+      this.#session.catch(() => undefined);
+      await session?.[Symbol.asyncDispose]();
+    }
+    return this.#session!;
   }
 
   async attach(): Promise<void> {
@@ -56,7 +61,7 @@ export class Target implements DeviceStorage {
   }
 
   /** Named as libvirt names it. */
-  #device({ lun, uid, sizeBytes }: LunFacts): Device {
+  #device({ lun, uid, sizeBytes, damaged }: LunFacts): Device {
     const { portal, iqn } = this.#address;
     return {
       name: `unit:0:0:${lun}`,
@@ -67,6 +72,7 @@ export class Target implements DeviceStorage {
       sizeBytes,
       allocationBytes: sizeBytes,
       open: false,
+      damaged,
       dependants: [],
     };
   }

@@ -60,6 +60,10 @@ export class InPlaceStage implements Stage {
     return this.#record.spec.id;
   }
 
+  get volume(): string {
+    return this.#record.spec.volume;
+  }
+
   get spec(): string {
     return this.#record.text;
   }

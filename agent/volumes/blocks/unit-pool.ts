@@ -48,11 +48,11 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
     identify: Identify,
     signal?: AbortSignal,
   ): Promise<void> {
-    try {
-      await super.wipe(volume, algorithm, identify, signal);
-    } finally {
-      await this.#known.wrote(volume.fingerprint, false);
-    }
+    // Before, too: a kill in the middle leaves other bytes than there were.
+    const { torn } = this.#known.of(volume.fingerprint);
+    await this.#known.wrote(volume.fingerprint, torn);
+    await super.wipe(volume, algorithm, identify, signal);
+    await this.#known.wrote(volume.fingerprint, false);
   }
 
   async stage(spec: StageSpec, text: string): Promise<Stage> {
@@ -70,6 +70,13 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
         `'${spec.volume}' would be overwritten in place, from the first byte that arrives: that must be asked for`,
       );
     refuseOpen(device);
+    const others = (await this.stages()) as InPlaceStage[];
+    const other = others.find((stage) => stage.volume === spec.volume);
+    if (other)
+      throw new StowageError(
+        'volume-in-use',
+        `'${spec.volume}' is being written by the transfer ${other.id}`,
+      );
     const directory = join(await this.stagesDirectory(), spec.id);
     return InPlaceStage.begin(
       directory,
