@@ -40,14 +40,19 @@ const PASSES = {
 
 const fill = promisify(randomFill) as unknown as (buffer: Buffer) => Promise<Buffer>;
 
+/** Throws `not-supported` where the blocks of an image cannot be freed. */
+export function refuseTrim(image: Image): void {
+  if (!image.canFree?.())
+    throw new StowageError('not-supported', 'this storage cannot free the blocks of a volume; use zero');
+}
+
 /**
  * Overwrites all data of an image in place, durably; holes, which hold nothing, stay holes. Throws `not-supported`, before
  * anything is lost, where `trim` cannot free blocks.
  */
 export async function overwrite(image: Image, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<void> {
   if (algorithm === 'trim') {
-    if (!image.canFree?.())
-      throw new StowageError('not-supported', 'this storage cannot free the blocks of a volume; use zero');
+    refuseTrim(image);
     await image.zero(0, image.sizeBytes);
     await image.flush();
     return;

@@ -66,6 +66,9 @@ export class ByteChannel {
     const parcel = this.#parcels.get(id);
     this.#parcels.delete(id);
     const isHere = parcel !== undefined && (parcel === this.#current || parcel.hasArrived);
+    // Its memory may be in use for something else by now: what still comes goes nowhere.
+    if (parcel && parcel === this.#current && !parcel.hasArrived)
+      this.#current = { ...parcel, bytes: Buffer.allocUnsafeSlow(parcel.bytes.length) };
     if (willCome && !isHere) this.#unwanted.add(id);
   }
 

@@ -122,7 +122,13 @@ export class GlusterVolume {
 
   /** Throws `volume-exists`. A kill may leave it under both names. */
   async rename(from: string, to: string): Promise<void> {
-    await gfapi().link(this.#fs, from, to);
+    await gfapi()
+      .link(this.#fs, from, to)
+      .catch(async (error) => {
+        // A kill between the two steps left it under both.
+        const [one, other] = await Promise.all([this.stat(from), this.stat(to)]);
+        if (!isStowageError(error, 'volume-exists') || one.ino !== other.ino) throw error;
+      });
     await gfapi().unlink(this.#fs, from);
   }
 

@@ -8,7 +8,7 @@ import { RbdPool } from './rbd-pool.ts';
 
 /** Options that make the client write files, or run what lies in one. */
 const DANGEROUS =
-  /^(log|mon_cluster_log|err_to|admin_socket|run_dir|crash|plugin|lockdep|daemonize|pid_file)|_lib$|_dir$/;
+  /^(log|mon_cluster_log|err_to|admin_socket|run|crash|plugin|lockdep|daemonize)|plugins?$|_(lib|dir|file|path)$|_timeout$/;
 
 /** A pool of a Ceph cluster, or `POOL/NAMESPACE`: each RBD image is a volume. Worked on by librbd, as libvirt does. */
 export const rbdBackend: Backend = {
@@ -43,7 +43,7 @@ export const rbdBackend: Backend = {
         "a pool of type 'rbd' has the name of a pool of Ceph as source",
       );
     for (const { name } of definition.configOptions ?? [])
-      if (DANGEROUS.test(name.replaceAll(/[ -]/g, '_')))
+      if (!/^[a-z][a-z0-9_]*$/.test(name) || (DANGEROUS.test(name) && !name.startsWith('rados_')))
         throw new StowageError('not-supported', `the option '${name}' of Ceph's client is not set from here`);
   },
 

@@ -107,6 +107,7 @@ function bind() {
     listSnapshots: wait(rbd, 'int rbd_snap_list(uint64_t image, void *snapshots, void *count)'),
     freeSnapshots: now(rbd, 'void rbd_snap_list_end(void *snapshots)'),
     createSnapshot: wait(rbd, 'int rbd_snap_create(uint64_t image, const char *name)'),
+    isProtected: wait(rbd, 'int rbd_snap_is_protected(uint64_t image, const char *name, void *isProtected)'),
     removeSnapshot: wait(rbd, 'int rbd_snap_remove(uint64_t image, const char *name)'),
     rollback: wait(rbd, 'int rbd_snap_rollback(uint64_t image, const char *name)'),
   };

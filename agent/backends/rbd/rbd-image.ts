@@ -192,6 +192,13 @@ export class RbdImage implements Image {
     checked(await ceph().createSnapshot(this.#handle, name), `making the snapshot '${name}'`);
   }
 
+  /** Whether clones may stand on a snapshot. */
+  async isProtected(name: string): Promise<boolean> {
+    const found = Buffer.alloc(4);
+    checked(await ceph().isProtected(this.#handle, name, found), `asking for the snapshot '${name}'`);
+    return found.readInt32LE() !== 0;
+  }
+
   async removeSnapshot(name: string): Promise<void> {
     checked(await ceph().removeSnapshot(this.#handle, name), `removing the snapshot '${name}'`);
   }

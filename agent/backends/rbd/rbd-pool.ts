@@ -189,7 +189,15 @@ export class RbdPool implements MakingStorage {
     const { io } = await this.#cluster();
     for (const device of await this.devices(name)) refuseLoss(device);
     await this.#with(name, 'write', async (image) => {
-      for (const snapshot of await image.snapshots()) await image.removeSnapshot(snapshot.name);
+      const snapshots = await image.snapshots();
+      // Before any of them goes: a refusal takes none.
+      for (const snapshot of snapshots)
+        if (await image.isProtected(snapshot.name))
+          throw new StowageError(
+            'volume-has-snapshots',
+            `the snapshot '${snapshot.name}' of '${name}' is protected: clones may stand on it; 'rbd snap unprotect' it first`,
+          );
+      for (const snapshot of snapshots) await image.removeSnapshot(snapshot.name);
     });
     checked(await ceph().removeImage(io, name), `removing the image '${name}'`);
   }

@@ -5,6 +5,7 @@ import { type ImageFormatName, imageFormatNamed } from '../../formats/index.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
 import {
+  isHeld,
   isNodeOpen,
   nodeFacts,
   nodeNumber,
@@ -27,6 +28,8 @@ const ROUND = 128 << 10;
 /** Longest that a node may take to appear. */
 const NODE_MS = 15_000;
 const LOOK_MS = 20;
+/** What a file system without files refers to, at most. */
+const EMPTY_BYTES = 256 << 10;
 
 /** A dataset of ZFS whose zvols, one level below, are the volumes. */
 export class Zvols implements MakingStorage {
@@ -72,7 +75,18 @@ export class Zvols implements MakingStorage {
     await this.space();
   }
 
+  /** Of nothing but itself: ZFS asks nobody before it takes along what is in a zpool. */
   async destroy(): Promise<void> {
+    const others = (await this.#of()).filter((row) => row.name !== this.name);
+    const [self] = (await this.#of()).filter((row) => row.name === this.name);
+    const hasFiles = Number(self?.referenced) > EMPTY_BYTES;
+    if (others.length > 0 || hasFiles)
+      throw new StowageError(
+        'pool-not-empty',
+        others.length > 0
+          ? `${this.name} still holds ${others.length} datasets and snapshots, such as '${others[0]!.name}'`
+          : `${this.name} may hold files; destroy it with zfs`,
+      );
     if (this.name.includes('/')) await zfs('zfs', 'destroy', this.name);
     else await zfs('zpool', 'destroy', this.name);
   }
@@ -143,7 +157,7 @@ export class Zvols implements MakingStorage {
       permissions,
       sizeBytes: Number(row.volsize),
       allocationBytes: Number(row.referenced),
-      open: thorough && number !== undefined && (await isNodeOpen(path)),
+      open: thorough && number !== undefined && ((await isHeld(path)) || (await isNodeOpen(path))),
       dependants: clones.map((clone) => clone.name),
       snapshotCount: snapshots.length,
       backingStore: row.origin === undefined ? undefined : { path: `/dev/zvol/${row.origin}`, format: 'raw' },

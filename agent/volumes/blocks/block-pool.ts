@@ -17,7 +17,13 @@ import type { Image } from '../../images/image.ts';
 import { zeroFrom } from '../../images/zeros.ts';
 import { BlockStage } from './block-stage.ts';
 import { DevicePool } from './device-pool.ts';
-import { type Device, type MakingStorage, refuseLoss, refuseReplacement } from './device-storage.ts';
+import {
+  type Device,
+  type MakingStorage,
+  refuseLoss,
+  refuseOpen,
+  refuseReplacement,
+} from './device-storage.ts';
 import { HiddenNames } from './hidden-names.ts';
 import { imageFormat } from './image-format.ts';
 
@@ -124,7 +130,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
 
   async clone(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void> {
     const source = await this.device(volume);
-    if (this.storage.clone) return this.#share(source, target, identify);
+    if (this.storage.clone) return this.#share(source, volume.format, target, identify);
     await using from = await this.storage.open(source, 'read');
     const { name: format } = imageFormat(volume.format);
     await this.#make({ name: target, format }, source.sizeBytes, identify, async (image) => {
@@ -134,13 +140,19 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   }
 
   /** A clone that the storage itself makes. */
-  async #share(source: Device, target: string, identify: Identify): Promise<void> {
+  async #share(
+    source: Device,
+    format: FoundVolume['format'],
+    target: string,
+    identify: Identify,
+  ): Promise<void> {
     await this.#refuseExisting(target);
     using hidden = this.#hidden.scratch();
     await this.storage.clone?.(source, hidden.name);
     try {
       const [device] = await this.storage.devices(hidden.name);
       if (!device) throw new StowageError('io-error', `the new device of '${target}' is not there`);
+      if (format !== 'raw' && isImageFormat(format)) await this.storage.setFormat?.(device, format);
       await identify(device.uid);
       await this.storage.rename(hidden.name, target);
     } catch (error) {
@@ -191,6 +203,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   ): Promise<void> {
     if (capacityBytes < volume.capacityBytes)
       throw new StowageError('not-supported', `a ${driver.name} image in a device is not made smaller`);
+    refuseOpen(device);
     const sizeBytes = driver.mostBytes(capacityBytes, volume);
     if (sizeBytes > device.sizeBytes) await this.#grow(device, sizeBytes, signal);
     const [grown = device] = await this.storage.devices(device.name);

@@ -64,10 +64,16 @@ export class BlockStage implements Stage {
     for (const kind of ['stage', 'made'] as const) await removeDevice(storage, hidden.of(kind, more));
     const aside = hidden.of('old', more);
     if ((await storage.devices(aside)).length > 0) {
-      const { spec } = (await StageRecord.resume(directory)) ?? {};
+      const { spec, sealed } = (await StageRecord.resume(directory)) ?? {};
       if (!spec) throw new StowageError('io-error', `it is not on record which volume ${aside} was`);
-      if ((await storage.devices(spec.volume)).length === 0) await storage.rename(aside, spec.volume);
-      else await storage.remove(aside);
+      const [there] = await storage.devices(spec.volume);
+      if (!there) await storage.rename(aside, spec.volume);
+      else if (there.uid === sealed?.fingerprint) await storage.remove(aside);
+      else
+        throw new StowageError(
+          'volume-exists',
+          `somebody else has made a '${spec.volume}'; the volume that had the name is kept as ${aside}`,
+        );
     }
     await rm(directory, { recursive: true, force: true });
   }

@@ -17,7 +17,7 @@ import type {
   Stage,
 } from '../../backends/backend.ts';
 import { IMAGE_FORMATS, type ImageFormatName, isImageFormat, probeFormat } from '../../formats/index.ts';
-import { overwrite } from '../../formats/wipe.ts';
+import { overwrite, refuseTrim } from '../../formats/wipe.ts';
 import { exists } from '../../host/files.ts';
 import type { Image } from '../../images/image.ts';
 import { openIdentities } from '../identities.ts';
@@ -184,6 +184,8 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
       );
     await using image = await this.storage.open(device, 'write');
     signal?.throwIfAborted();
+    // What is refused leaves the volume as it is.
+    if (algorithm === 'trim') refuseTrim(image);
     try {
       await overwrite(image, algorithm, signal);
     } finally {
@@ -211,6 +213,8 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
       });
     const driver = imageFormat(volume.format);
     const inside = driver.snapshots;
+    // Two who write to the tables of one image destroy it.
+    if (mode === 'write') refuseOpen(device);
     if (!inside)
       throw new StowageError('not-supported', `volumes of format ${driver.name} have no snapshots here`);
     await using image = await this.storage.open(device, mode);
@@ -248,6 +252,7 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
         'not-supported',
         `volumes of format ${driver.name} hold nothing that could be checked`,
       );
+    if (repair) refuseOpen(device);
     await using image = await this.storage.open(device, repair ? 'write' : 'read');
     return await driver.check(image, repair, signal);
   }

@@ -57,7 +57,7 @@ export class NodeUnits implements DeviceStorage {
     // Disks that stay where they are may be in use, such as that of the host itself.
     if (!this.#source.detach) return;
     for (const device of await this.#devices())
-      if (await isHeld(device.path))
+      if ((await isHeld(device.path)) || (await isNodeOpen(device.path)))
         throw new StowageError('volume-in-use', `${device.path} is in use on this host`);
     await this.#source.detach();
   }
