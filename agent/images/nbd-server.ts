@@ -133,6 +133,19 @@ async function perform({ image, sizeBytes }: Export, request: Request): Promise<
   }
 }
 
+/** Settles when the client has taken it: who reads no answers gets no more of them. */
+function send(socket: Socket, bytes: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const closed = (): void => reject(new Error('the client has gone'));
+    socket.once('close', closed);
+    socket.write(bytes, (error) => {
+      socket.off('close', closed);
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+}
+
 /** Answers requests one after the other until the client goes. */
 async function serve(socket: Socket, reader: Reader, served: Export): Promise<void> {
   for (;;) {
@@ -147,8 +160,8 @@ async function serve(socket: Socket, reader: Reader, served: Export): Promise<vo
     const bytes = command === COMMANDS.write ? await reader.take(length) : Buffer.alloc(moved);
     if (!bytes) return;
     const error = await perform(served, { command, flags, offset, length, bytes });
-    socket.write(Buffer.concat([numbers([4, REPLY], [4, error]), head.subarray(8, 16)]));
-    if (command === COMMANDS.read && error === 0) socket.write(bytes);
+    const reply = Buffer.concat([numbers([4, REPLY], [4, error]), head.subarray(8, 16)]);
+    await send(socket, command === COMMANDS.read && error === 0 ? Buffer.concat([reply, bytes]) : reply);
   }
 }
 
@@ -166,6 +179,7 @@ export async function serveImage(
   const sockets = new Set<Socket>();
   const work = new Set<Promise<void>>();
   const server = createServer((socket) => {
+    if (!server.listening) return void socket.destroy();
     sockets.add(socket);
     socket.on('error', () => undefined);
     const talk = async (): Promise<void> => {
@@ -188,9 +202,10 @@ export async function serveImage(
   return {
     socket: path,
     async [Symbol.asyncDispose]() {
+      // Nobody comes any more, and who is there goes.
+      const closed = new Promise((resolve) => server.close(resolve));
       for (const socket of sockets) socket.destroy();
-      await Promise.all(work);
-      await new Promise((resolve) => server.close(resolve));
+      await Promise.all([closed, ...work]);
       await rm(directory, { recursive: true, force: true });
     },
   };

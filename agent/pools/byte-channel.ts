@@ -58,6 +58,8 @@ export class ByteChannel {
   receive(id: number, target?: Uint8Array): Promise<Uint8Array> {
     const parcel = this.#parcels.get(id) ?? newParcel(id, target ?? new Uint8Array(0));
     this.#parcels.set(id, parcel);
+    if (this.#stream.destroyed && !parcel.hasArrived)
+      parcel.arrived.reject(new Error('the other process has ended'));
     return parcel.arrived.promise;
   }
 

@@ -14,6 +14,7 @@ import { UnitWrites } from './unit-writes.ts';
  */
 export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
   #writes: UnitWrites | undefined;
+  #beginning: Promise<void> = Promise.resolve();
 
   override async start(): Promise<void> {
     await super.start();
@@ -48,6 +49,7 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
     identify: Identify,
     signal?: AbortSignal,
   ): Promise<void> {
+    await this.#refuseTransfer(volume.name);
     // Before, too: a kill in the middle leaves other bytes than there were.
     const { torn } = this.#known.of(volume.fingerprint);
     await this.#known.wrote(volume.fingerprint, torn);
@@ -55,7 +57,17 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
     await this.#known.wrote(volume.fingerprint, false);
   }
 
-  async stage(spec: StageSpec, text: string): Promise<Stage> {
+  /** One after the other: of two for one unit the second is refused. */
+  stage(spec: StageSpec, text: string): Promise<Stage> {
+    const begun = this.#beginning.then(() => this.#stage(spec, text));
+    this.#beginning = begun.then(
+      () => undefined,
+      () => undefined,
+    );
+    return begun;
+  }
+
+  async #stage(spec: StageSpec, text: string): Promise<Stage> {
     const [begun] = await this.stages(spec.id);
     if (begun) return begun;
     const [device] = await this.storage.devices(spec.volume);
@@ -70,13 +82,7 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
         `'${spec.volume}' would be overwritten in place, from the first byte that arrives: that must be asked for`,
       );
     refuseOpen(device);
-    const others = (await this.stages()) as InPlaceStage[];
-    const other = others.find((stage) => stage.volume === spec.volume);
-    if (other)
-      throw new StowageError(
-        'volume-in-use',
-        `'${spec.volume}' is being written by the transfer ${other.id}`,
-      );
+    await this.#refuseTransfer(spec.volume);
     const directory = join(await this.stagesDirectory(), spec.id);
     return InPlaceStage.begin(
       directory,
@@ -85,6 +91,14 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
       text,
       clock.now(),
     );
+  }
+
+  /** Throws `volume-in-use` while a transfer into a unit is not over. */
+  async #refuseTransfer(name: string): Promise<void> {
+    const others = (await this.stages()) as InPlaceStage[];
+    const other = others.find(({ volume }) => volume === name);
+    if (other)
+      throw new StowageError('volume-in-use', `'${name}' is being written by the transfer ${other.id}`);
   }
 
   stages(id?: string): Promise<Stage[]> {
