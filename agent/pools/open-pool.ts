@@ -498,6 +498,12 @@ export class OpenPool
   async stage(spec: TransferSpec): Promise<OpenedStage> {
     if (this.#seen.ofTransfer(spec.id) !== undefined && (await this.stages(spec.id)).length === 0)
       throw new StowageError('job-state', 'this transfer was committed before');
+    const there = spec.replace ? await this.#lookAt(spec.volume).catch(() => undefined) : undefined;
+    if (there && there.snapshotCount > 0)
+      throw new StowageError(
+        'volume-has-snapshots',
+        `volume '${spec.volume}' has ${there.snapshotCount} snapshots, which would go with it; delete them first`,
+      );
     return this.#opened(await this.#method('stage')({ ...spec }, JSON.stringify(spec)));
   }
 

@@ -17,6 +17,7 @@ export class GlusterPool implements MakingStorage {
   readonly type = 'network';
   readonly readsAsZeros = true;
   readonly probes = true;
+  readonly namesAreLinks = true;
   readonly name: string;
   readonly #address: GlusterAddress;
   readonly #directory: string;

@@ -67,6 +67,7 @@ export class RbdPool implements MakingStorage {
   async detach(): Promise<void> {
     const cluster = await this.#connecting?.catch(() => undefined);
     this.#connecting = undefined;
+    if (cluster) await RbdImage.closeAll(cluster.io);
     await cluster?.[Symbol.asyncDispose]();
   }
 

@@ -220,11 +220,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     this.storage.checkName(spec.volume);
     const [existing] = await this.storage.devices(spec.volume);
     if (existing && !spec.replace) throw taken(spec.volume);
-    if (existing) {
-      // Snapshots inside of an image count too.
-      const { snapshotCount = 0 } = (await this.look(spec.volume)) ?? {};
-      refuseReplacement({ ...existing, snapshotCount });
-    }
+    if (existing) refuseReplacement(existing);
     const directory = join(await this.stagesDirectory(), spec.id);
     return BlockStage.begin(directory, this.storage, this.#hidden, spec, text, clock.now());
   }

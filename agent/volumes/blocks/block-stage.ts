@@ -61,7 +61,13 @@ export class BlockStage implements Stage {
   /** Removes what a stage left, also one whose record cannot be read. A volume that had stepped aside comes back. */
   static async drop(directory: string, storage: MakingStorage, hidden: HiddenNames): Promise<void> {
     const more = nameOf(basename(directory));
-    for (const kind of ['stage', 'made'] as const) await removeDevice(storage, hidden.of(kind, more));
+    const record = await StageRecord.resume(directory).catch(() => undefined);
+    const [volume] = record ? await storage.devices(record.spec.volume) : [];
+    for (const kind of ['stage', 'made'] as const) {
+      const [device] = await storage.devices(hidden.of(kind, more));
+      // A kill in the middle of a rename may have left the volume itself under this name too.
+      if (device && (device.uid !== volume?.uid || storage.namesAreLinks)) await storage.remove(device.name);
+    }
     const aside = hidden.of('old', more);
     if ((await storage.devices(aside)).length > 0) {
       const { spec, sealed } = (await StageRecord.resume(directory)) ?? {};

@@ -91,6 +91,8 @@ export interface MakingStorage extends DeviceStorage {
   /** What is new reads as zeros. `scratchName` is free for what that needs. Throws `no-space`. */
   grow(device: Device, sizeBytes: number, scratchName: string, signal?: AbortSignal): Promise<void>;
   shrink(device: Device, sizeBytes: number): Promise<void>;
+  /** After a kill a device may have two names, and taking away one keeps the other. */
+  readonly namesAreLinks?: boolean;
   /** In one step. Throws `volume-exists`. */
   rename(from: string, to: string): Promise<void>;
   /** Throws `volume-in-use` while it is open, `volume-has-snapshots` while others stand on it. Takes its snapshots along. */
