@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import pLimit from 'p-limit';
 import { StowageError } from '../../shared/util/errors.ts';
 
 /** An address in memory; 0n where C has NULL. */
@@ -53,6 +54,9 @@ function loadKoffi(): { koffi?: Koffi; reason?: string } {
   }
 }
 
+/** Calls under way at once: the addon refuses more than 256, and there are far fewer threads. */
+const turns = pLimit(128);
+
 const { koffi, reason } = loadKoffi();
 
 /** Why no C library can be called here; undefined where they can. */
@@ -84,11 +88,12 @@ export function loadLibrary(name: string): NativeLibrary {
     },
     async: (prototype) => {
       const call = library.func(prototype);
-      return (...args) =>
+      const run = (args: Argument[]): Promise<Result> =>
         new Promise((resolve, reject) => {
           const done = (error: unknown, result: Result): void => (error ? reject(error) : resolve(result));
           call.async(...args.map(plain), done);
         });
+      return (...args) => turns(() => run(args));
     },
   };
 }

@@ -191,11 +191,17 @@ export class Partitions implements MakingStorage {
   async #grow(name: string, sizeBytes: number, signal: AbortSignal | undefined): Promise<void> {
     const { number, startBytes, sizeBytes: before } = await this.#find(name);
     const [from, end] = [startBytes + before, startBytes + aligned(sizeBytes)];
-    const gap = gapsOf(await this.#table()).find(({ start }) => start >= from && start < from + ALIGN);
-    if (!gap || gap.end < end)
+    if (end <= from) return;
+    const { partitions, endByte } = await this.#table();
+    // Whatever begins behind it, however it is aligned, is somebody else's.
+    const next = Math.min(
+      endByte,
+      ...partitions.map((other) => other.startBytes).filter((start) => start >= from),
+    );
+    if (next < end)
       throw new StowageError(
         'no-space',
-        `behind '${name}' ${this.name} has ${gap ? gap.end - from : 0} bytes free, not ${end - from}`,
+        `behind '${name}' ${this.name} has ${next - from} bytes free, not ${end - from}`,
       );
     {
       await using disk = await FileImage.open(this.name, 'write', 'block');
@@ -210,8 +216,9 @@ export class Partitions implements MakingStorage {
 
   shrink({ name }: Device, sizeBytes: number): Promise<void> {
     return this.#alone(async () => {
-      const { number, startBytes } = await this.#find(name);
+      const { number, startBytes, sizeBytes: before } = await this.#find(name);
       const end = startBytes + aligned(sizeBytes);
+      if (end >= startBytes + before) return;
       await partedSurely(this.name, 'unit', 'B', 'resizepart', String(number), `${end - 1}B`);
     });
   }
