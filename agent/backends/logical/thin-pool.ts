@@ -16,7 +16,7 @@ export class ThinPool extends VolumeGroup {
   #uuid: string | undefined;
   #zeroes = false;
   readonly snapshots = new ThinSnapshots(
-    (device) => this.#rowsOf(device.name),
+    (name) => this.#rowsOf(name),
     (name) => `${this.name}/${name}`,
   );
 

@@ -4,24 +4,25 @@ import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storag
 import { lvm } from './lvm.ts';
 import { type Row, snapshotIdOf, snapshotTag } from './rows.ts';
 
-const ID = /^[A-Za-z0-9][A-Za-z0-9+_.-]{0,63}$/;
+/** None ends with a dot: that is the name of a copy, see {@link ThinSnapshots.switch}. */
+const ID = /^[A-Za-z0-9]([A-Za-z0-9+_.-]{0,62}[A-Za-z0-9+_-])?$/;
 
 /**
  * Snapshots of thin volumes: thin volumes themselves, read-only, with a tag that says of which snapshot, and the volume as
  * their origin. Those of Proxmox VE, `snap_VOLUME_ID`, are snapshots too.
  */
 export class ThinSnapshots implements DeviceSnapshots {
-  readonly #rowsOf: (device: Device) => Promise<Row[]>;
+  readonly #rowsOf: (name: string) => Promise<Row[]>;
   readonly #target: (name: string) => string;
 
   /** `rowsOf` gives a volume and what was taken of it, `target` the whole name of a logical volume. */
-  constructor(rowsOf: (device: Device) => Promise<Row[]>, target: (name: string) => string) {
+  constructor(rowsOf: (name: string) => Promise<Row[]>, target: (name: string) => string) {
     this.#rowsOf = rowsOf;
     this.#target = target;
   }
 
   async #all(device: Device): Promise<Map<string, Row>> {
-    const rows = await this.#rowsOf(device);
+    const rows = await this.#rowsOf(device.name);
     return new Map(
       rows.flatMap((row) => {
         const id = row.origin === device.name ? snapshotIdOf(row) : undefined;
@@ -73,9 +74,16 @@ export class ThinSnapshots implements DeviceSnapshots {
     const name = await this.#find(device, id);
     // LVM consumes the snapshot that a volume becomes: a copy of it, which has the volume as origin then, is the snapshot.
     const copy = name.endsWith('.') ? name.slice(0, -1) : `${name}.`;
-    await this.#remove(copy).catch(() => undefined);
+    await this.#removeLeftover(copy, name);
     await this.#take(name, copy, id);
     await lvm('lvconvert', ['--yes', '--merge', '--', this.#target(name)]);
+  }
+
+  /** A copy that a kill left before the merge stands on the snapshot still; anything else of its name is somebody's. */
+  async #removeLeftover(copy: string, snapshot: string): Promise<void> {
+    const rows = await this.#rowsOf(copy);
+    const leftover = rows.find((row) => row.lv_name === copy);
+    if (leftover?.origin === snapshot) await this.#remove(copy);
   }
 
   async delete(device: Device, id: string): Promise<void> {
