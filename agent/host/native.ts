@@ -55,7 +55,11 @@ function loadKoffi(): { koffi?: Koffi; reason?: string } {
 }
 
 /** Calls under way at once: the addon refuses more than 256, and there are far fewer threads. */
-const turns = pLimit(128);
+const callLimit = pLimit(128);
+/** Arguments of calls under way: their memory must stay. */
+const inUse = new Set<Argument[]>();
+/** What memory points to, which must stay as long as it does. */
+const targets = new WeakMap<Buffer, Buffer[]>();
 
 const { koffi, reason } = loadKoffi();
 
@@ -88,12 +92,15 @@ export function loadLibrary(name: string): NativeLibrary {
     },
     async: (prototype) => {
       const call = library.func(prototype);
-      const run = (args: Argument[]): Promise<Result> =>
-        new Promise((resolve, reject) => {
-          const done = (error: unknown, result: Result): void => (error ? reject(error) : resolve(result));
-          call.async(...args.map(plain), done);
-        });
-      return (...args) => turns(() => run(args));
+      const run = (args: Argument[]): Promise<Result> => {
+        const { promise, resolve, reject } = Promise.withResolvers<Result>();
+        inUse.add(args);
+        call.async(...args.map(plain), (error: unknown, result: Result) =>
+          error ? reject(error) : resolve(result),
+        );
+        return promise.finally(() => inUse.delete(args));
+      };
+      return (...args) => callLimit(() => run(args));
     },
   };
 }
@@ -101,8 +108,11 @@ export function loadLibrary(name: string): NativeLibrary {
 /** errno of the last synchronous call that failed. */
 export const errno = (): number => koffi?.errno() ?? 0;
 
-/** Where a buffer lies, for as long as that is kept. */
-export const addressOf = (buffer: Buffer): Address => koffi?.address(buffer) ?? 0n;
+/** Writes where `target` lies into `holder`, and keeps it there for as long as `holder` is kept. */
+export function writeAddress(holder: Buffer, offset: number, target: Buffer): void {
+  holder.writeBigUInt64LE(koffi?.address(target) ?? 0n, offset);
+  targets.set(holder, [...(targets.get(holder) ?? []), target]);
+}
 
 /** A copy of what lies at an address. */
 export function bytesAt(address: Address, length: number): Buffer {

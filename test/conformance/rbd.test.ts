@@ -1,8 +1,13 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { rbdBackend } from '../../agent/backends/rbd/index.ts';
+import { OpenPool } from '../../agent/pools/open-pool.ts';
+import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
+import type { NewVolume } from '../../shared/conf/volume.ts';
 import { type CephCluster, startCeph } from '../support/ceph.ts';
 import { isRoot, scratch } from '../support/scratch.ts';
 import { runBackendSuite } from './suite.ts';
@@ -77,5 +82,155 @@ if (isRoot) {
         async [Symbol.asyncDispose]() {},
       };
     },
+  });
+  describe('what only Ceph does', () => {
+    const made = (name: string): NewVolume => ({
+      name,
+      capacityBytes: 8 << 20,
+      format: 'raw',
+      preallocate: false,
+    });
+
+    /** A pool of a new namespace, or of another pool of the cluster. */
+    const open = async (
+      name?: string,
+      agentId = 'agent',
+    ): Promise<AsyncDisposable & { pool: OpenPool; at: string }> => {
+      cluster ??= startCeph(room.path);
+      const { run, monitor, keyring } = await cluster;
+      const at = name ?? `rbd/own-${++grounds}`;
+      if (name === undefined) run('rbd', 'namespace', 'create', at);
+      const state = join(room.path, `state-${++grounds}`);
+      mkdirSync(state);
+      const definition = poolDefinitionSchema.parse({
+        name: 'p',
+        uuid: randomUUID(),
+        type: 'rbd',
+        source: { hosts: [monitor], name: at },
+        configOptions: [{ name: 'keyring', value: keyring }],
+      });
+      rbdBackend.check(definition);
+      const host = { agentId, stateDirectory: async () => state, imageDirectories: () => [] };
+      const pool = new OpenPool(rbdBackend.open(definition, host));
+      await pool.start();
+      return { pool, at, [Symbol.asyncDispose]: () => pool.stop().catch(() => pool.close()) };
+    };
+
+    test('a pool and a namespace that are deleted are away, not empty', async () => {
+      const { run } = await (cluster ??= startCeph(room.path));
+      run('ceph', 'osd', 'pool', 'create', 'other', '8');
+      run('rbd', 'pool', 'init', 'other');
+      for (const [name, remove] of [
+        ['other', () => run('ceph', 'osd', 'pool', 'rm', 'other', 'other', '--yes-i-really-really-mean-it')],
+        [undefined, (at: string) => run('rbd', 'namespace', 'rm', at)],
+      ] as const) {
+        await using room = await open(name);
+        const volumes: string[] = [];
+        room.pool.on('change', ({ gone }) => volumes.push(...gone.map((each) => each.name)));
+        if (name !== undefined) await room.pool.create(made('v'));
+        remove(room.at);
+        for (const work of [
+          () => room.pool.look('v'),
+          () => room.pool.space(),
+          () => room.pool.refresh(),
+          () => room.pool.start(),
+        ])
+          await assert.rejects(work(), { code: 'pool-inaccessible' });
+        assert.deepEqual(volumes, [], 'nothing is told to be gone');
+      }
+    });
+
+    test('an image whose header is gone is damaged, not absent', async () => {
+      await using room = await open();
+      const { run } = await cluster!;
+      const { pool, at } = room;
+      await pool.create(made('hurt'));
+      await pool.create(made('sound'));
+      const { id } = JSON.parse(run('rbd', 'info', '--format', 'json', `${at}/hurt`));
+      run('rados', '--pool', 'rbd', '--namespace', at.split('/')[1]!, 'rm', `rbd_header.${id}`);
+      assert.ok((await pool.look('hurt')).damaged);
+      await pool.refresh();
+      assert.equal((await pool.look('sound')).damaged, undefined);
+      await assert.rejects(pool.create(made('hurt')), { code: 'volume-exists' });
+    });
+
+    test('what one host reads another one does not remove, nor what others were cloned of', async () => {
+      await using room = await open();
+      await using other = await open(room.at, 'another');
+      const { run } = await cluster!;
+      await room.pool.create(made('v'));
+      {
+        await using _reading = await room.pool.open('v', 'content');
+        await assert.rejects(other.pool.remove('v'), { code: 'volume-in-use' });
+      }
+      await room.pool.createSnapshot('v', 'base');
+      run('rbd', 'snap', 'create', `${room.at}/v@another`);
+      run('rbd', 'clone', '--rbd-default-clone-format', '2', `${room.at}/v@base`, `${room.at}/clone`);
+      await assert.rejects(room.pool.remove('v', { deleteSnapshots: true }), {
+        code: 'volume-has-snapshots',
+      });
+      assert.equal((await room.pool.listSnapshots('v')).length, 2, 'none of them went');
+    });
+
+    test('a stop while a volume is read ends the reading, and nothing else', async () => {
+      const room = await open();
+      await room.pool.create(made('v'));
+      const opened = await room.pool.open('v', 'content');
+      const bytes = Buffer.alloc(1 << 20);
+      const reads = Array.from({ length: 20 }, () =>
+        opened.sources[0]!.read(bytes, 0).catch((error) => error.code),
+      );
+      await room.pool.stop();
+      for (const outcome of await Promise.all(reads))
+        assert.ok(outcome === undefined || outcome === 'pool-inactive');
+      await assert.rejects(async () => opened.sources[0]!.read(bytes, 0), { code: 'pool-inactive' });
+    });
+
+    test('looks at everything beside many changes, and hundreds of looks at once', async () => {
+      await using room = await open();
+      const { pool } = room;
+      let changing = true;
+      const looking = (async () => {
+        while (changing) await pool.refresh();
+      })();
+      await Promise.all(
+        [0, 1, 2, 3].map(async (each) => {
+          for (let round = 0; round < 5; round++) {
+            await pool.create(made(`v${each}`));
+            await pool.remove(`v${each}`);
+          }
+        }),
+      );
+      changing = false;
+      await looking;
+      await pool.create(made('v'));
+      await Promise.all(Array.from({ length: 300 }, () => pool.look('v')));
+    });
+
+    test('options that could harm the host, and waits without an end, are refused', () => {
+      const check = (name: string, value: string): void =>
+        rbdBackend.check(
+          poolDefinitionSchema.parse({
+            name: 'p',
+            uuid: randomUUID(),
+            type: 'rbd',
+            source: { hosts: [], name: 'rbd' },
+            configOptions: [{ name, value }],
+          }),
+        );
+      check('rbd_cache', 'false');
+      check('client_mount_timeout', '10');
+      for (const name of [
+        'log_file',
+        ' log_file',
+        'admin_socket',
+        'rbd_plugins',
+        'rbd_persistent_cache_path',
+        'mon_host',
+      ])
+        assert.throws(() => check(name, '/tmp/x'), { code: 'not-supported' });
+      for (const value of ['0', '-1', '1e9', 'long'])
+        assert.throws(() => check('rados_osd_op_timeout', value), { code: 'invalid-argument' });
+    });
   });
 }

@@ -1,5 +1,5 @@
 import { StowageError } from '../../../shared/util/errors.ts';
-import { addressOf, bytesAt, textAt } from '../../host/native.ts';
+import { bytesAt, textAt, writeAddress } from '../../host/native.ts';
 import { libiscsi } from './libiscsi.ts';
 
 const NORMAL = 2;
@@ -179,7 +179,7 @@ export class Session implements AsyncDisposable {
   ): Promise<void> {
     const target = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const vector = Buffer.alloc(16);
-    vector.writeBigUInt64LE(addressOf(target), 0);
+    writeAddress(vector, 0, target);
     vector.writeBigUInt64LE(BigInt(target.length), 8);
     await this.command(
       'reading',

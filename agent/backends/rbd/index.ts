@@ -6,9 +6,21 @@ import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 import { ceph } from './librbd.ts';
 import { RbdPool } from './rbd-pool.ts';
 
-/** Options that make the client write files, or run what lies in one. */
-const DANGEROUS =
-  /^(log|mon_cluster_log|err_to|admin_socket|run|crash|plugin|lockdep|daemonize)|plugins?$|_(lib|dir|file|path)$|_timeout$/;
+/** Options of Ceph's client that a pool may set: none of them names a file to write, a program or a library. */
+const OPTIONS =
+  /^(keyring|(rados|client)_[a-z_]*_timeout|rbd_(cache|readahead|default|read_from_replica|skip|concurrent)[a-z_]*|ms_(type|mode|bind_ipv[46]|client_mode|connection_ready_timeout)|objecter_[a-z_]*|auth_[a-z_]*|debug_[a-z_]*)$/;
+/** Without an end a request would wait for ever. */
+const LONGEST_TIMEOUT_S = 300;
+
+function refuseOption({ name, value }: { name: string; value: string }): void {
+  if (!OPTIONS.test(name))
+    throw new StowageError('not-supported', `the option '${name}' of Ceph's client is not set from here`);
+  if (name.endsWith('_timeout') && !(Number(value) > 0 && Number(value) <= LONGEST_TIMEOUT_S))
+    throw new StowageError(
+      'invalid-argument',
+      `${name} is a number of seconds, at most ${LONGEST_TIMEOUT_S}, not '${value.slice(0, 40)}'`,
+    );
+}
 
 /** A pool of a Ceph cluster, or `POOL/NAMESPACE`: each RBD image is a volume. Worked on by librbd, as libvirt does. */
 export const rbdBackend: Backend = {
@@ -42,9 +54,7 @@ export const rbdBackend: Backend = {
         'invalid-argument',
         "a pool of type 'rbd' has the name of a pool of Ceph as source",
       );
-    for (const { name } of definition.configOptions ?? [])
-      if (!/^[a-z][a-z0-9_]*$/.test(name) || (DANGEROUS.test(name) && !name.startsWith('rados_')))
-        throw new StowageError('not-supported', `the option '${name}' of Ceph's client is not set from here`);
+    for (const option of definition.configOptions ?? []) refuseOption(option);
   },
 
   async probe() {

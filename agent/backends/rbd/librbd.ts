@@ -1,5 +1,5 @@
 import { StowageError } from '../../../shared/util/errors.ts';
-import { callback, loadLibrary, type NativeLibrary } from '../../host/native.ts';
+import { loadLibrary, type NativeLibrary } from '../../host/native.ts';
 
 type Call = (...args: Parameters<ReturnType<NativeLibrary['async']>>) => Promise<number>;
 
@@ -8,6 +8,7 @@ const CODES: Record<number, ConstructorParameters<typeof StowageError>[0]> = {
   2: 'volume-not-found',
   16: 'volume-in-use',
   17: 'volume-exists',
+  39: 'volume-has-snapshots',
   28: 'no-space',
   110: 'pool-inaccessible',
   122: 'no-space',
@@ -19,8 +20,8 @@ export function checked(result: number, what: string): number {
   throw new StowageError(CODES[-result] ?? 'io-error', `ceph: ${what} failed with errno ${-result}`);
 }
 
-const isError = (result: number, errno: number): boolean => result === -errno;
-export const isAbsent = (result: number): boolean => isError(result, 2);
+export const isAbsent = (result: number): boolean => result === -2;
+export const isTooSmall = (result: number): boolean => result === -34;
 
 function bind() {
   const rados = loadLibrary('librados.so.2');
@@ -38,7 +39,6 @@ function bind() {
     connect: wait(rados, 'int rados_connect(uint64_t cluster)'),
     shutdown: wait(rados, 'void rados_shutdown(uint64_t cluster)'),
     fsid: wait(rados, 'int rados_cluster_fsid(uint64_t cluster, void *text, size_t length)'),
-    clusterStat: wait(rados, 'int rados_cluster_stat(uint64_t cluster, void *result)'),
     monCommand: wait(
       rados,
       'int rados_mon_command(uint64_t cluster, void *commands, size_t count, void *input, size_t inputLength, void *output, void *outputLength, void *status, void *statusLength)',
@@ -47,9 +47,17 @@ function bind() {
     closePool: now(rados, 'void rados_ioctx_destroy(uint64_t io)'),
     openPool: wait(rados, 'int rados_ioctx_create(uint64_t cluster, const char *pool, void *io)'),
     setNamespace: now(rados, 'void rados_ioctx_set_namespace(uint64_t io, const char *name)'),
+    poolName: now(
+      rados,
+      'int rados_pool_reverse_lookup(uint64_t cluster, int64_t id, void *name, size_t length)',
+    ),
+    execute: wait(
+      rados,
+      'int rados_exec(uint64_t io, const char *object, const char *class, const char *method, const void *input, size_t inputLength, void *output, size_t outputLength)',
+    ),
     poolId: now(rados, 'int64_t rados_ioctx_get_id(uint64_t io)'),
-    poolStat: wait(rados, 'int rados_ioctx_pool_stat(uint64_t io, void *result)'),
 
+    hasNamespace: wait(rbd, 'int rbd_namespace_exists(uint64_t io, const char *name, void *exists)'),
     list: wait(rbd, 'int rbd_list2(uint64_t io, void *images, void *count)'),
     freeList: now(rbd, 'void rbd_image_spec_list_cleanup(void *images, size_t count)'),
     newOptions: now(rbd, 'void rbd_image_options_create(void *options)'),
@@ -57,14 +65,13 @@ function bind() {
     createImage: wait(rbd, 'int rbd_create4(uint64_t io, const char *name, uint64_t size, uint64_t options)'),
     removeImage: wait(rbd, 'int rbd_remove(uint64_t io, const char *name)'),
     renameImage: wait(rbd, 'int rbd_rename(uint64_t io, const char *from, const char *to)'),
-    open: wait(rbd, 'int rbd_open(uint64_t io, const char *name, void *image, const char *snapshot)'),
+    open: wait(rbd, 'int rbd_open_by_id(uint64_t io, const char *id, void *image, const char *snapshot)'),
     openReadOnly: wait(
       rbd,
-      'int rbd_open_read_only(uint64_t io, const char *name, void *image, const char *snapshot)',
+      'int rbd_open_by_id_read_only(uint64_t io, const char *id, void *image, const char *snapshot)',
     ),
     close: wait(rbd, 'int rbd_close(uint64_t image)'),
     stat: wait(rbd, 'int rbd_stat(uint64_t image, void *info, size_t size)'),
-    id: wait(rbd, 'int rbd_get_id(uint64_t image, void *text, size_t length)'),
     features: wait(rbd, 'int rbd_get_features(uint64_t image, void *features)'),
     flags: wait(rbd, 'int rbd_get_flags(uint64_t image, void *flags)'),
     modified: wait(rbd, 'int rbd_get_modify_timestamp(uint64_t image, void *time)'),
@@ -92,14 +99,6 @@ function bind() {
       'int64_t rbd_write_zeroes(uint64_t image, uint64_t offset, size_t length, int zeroFlags, int flags)',
     ),
     flush: wait(rbd, 'int rbd_flush(uint64_t image)'),
-    /** For {@link differences}. */
-    told: callback(
-      'int stowage_rbd_told(uint64_t offset, size_t length, int exists, uint64_t listener)',
-      (offset: number | bigint, length: number | bigint, exists: number, listener: number | bigint) => {
-        listeners.get(Number(listener))?.(Number(offset), Number(length), exists !== 0);
-        return 0;
-      },
-    ),
     diff: wait(
       rbd,
       'int rbd_diff_iterate2(uint64_t image, const char *from, uint64_t offset, uint64_t length, uint8_t parent, uint8_t whole, void *callback, uint64_t argument)',
@@ -107,39 +106,12 @@ function bind() {
     listSnapshots: wait(rbd, 'int rbd_snap_list(uint64_t image, void *snapshots, void *count)'),
     freeSnapshots: now(rbd, 'void rbd_snap_list_end(void *snapshots)'),
     createSnapshot: wait(rbd, 'int rbd_snap_create(uint64_t image, const char *name)'),
+    descendants: wait(rbd, 'int rbd_list_descendants(uint64_t image, void *images, void *count)'),
+    freeDescendants: now(rbd, 'void rbd_linked_image_spec_list_cleanup(void *images, size_t count)'),
     isProtected: wait(rbd, 'int rbd_snap_is_protected(uint64_t image, const char *name, void *isProtected)'),
     removeSnapshot: wait(rbd, 'int rbd_snap_remove(uint64_t image, const char *name)'),
     rollback: wait(rbd, 'int rbd_snap_rollback(uint64_t image, const char *name)'),
   };
-}
-
-type Listener = (offset: number, length: number, exists: boolean) => void;
-
-/** Who hears of the extents of a difference, by the number that Ceph passes on. */
-const listeners = new Map<number, Listener>();
-let lastListener = 0;
-
-/** Calls `listener` for each extent that differs, in no order, before it settles. */
-export async function differences(
-  image: bigint,
-  from: string | null,
-  range: { start: number; end: number },
-  { parent, whole }: { parent: boolean; whole: boolean },
-  listener: Listener,
-): Promise<void> {
-  const number = ++lastListener;
-  listeners.set(number, listener);
-  const [withParent, wholeObjects] = [parent ? 1 : 0, whole ? 1 : 0];
-  const { diff, told } = ceph();
-  try {
-    const length = range.end - range.start;
-    checked(
-      await diff(image, from, range.start, length, withParent, wholeObjects, told, number),
-      'looking for what an image holds',
-    );
-  } finally {
-    listeners.delete(number);
-  }
 }
 
 let bound: ReturnType<typeof bind> | undefined;
@@ -148,42 +120,4 @@ let bound: ReturnType<typeof bind> | undefined;
 export function ceph(): ReturnType<typeof bind> {
   bound ??= bind();
   return bound;
-}
-
-/** A number that C writes to memory of ours. */
-export function cell(): { readonly buffer: Buffer; readonly value: bigint } {
-  const buffer = Buffer.alloc(8);
-  return {
-    buffer,
-    get value() {
-      return buffer.readBigUInt64LE();
-    },
-  };
-}
-
-/**
- * What a call gives that fills an array and answers ERANGE while that is too small: entries of `entryBytes`, `read` one by one,
- * and given back by `free`.
- */
-export async function arrayOf<T>(
-  what: string,
-  entryBytes: number,
-  call: (entries: Buffer, count: Buffer) => Promise<number>,
-  read: (entries: Buffer, offset: number) => T,
-  free: (entries: Buffer, count: number) => void,
-): Promise<T[]> {
-  for (let room = 64; ; room *= 4) {
-    const count = cell();
-    count.buffer.writeBigUInt64LE(BigInt(room));
-    const entries = Buffer.alloc(room * entryBytes);
-    const result = await call(entries, count.buffer);
-    // ERANGE
-    if (isError(result, 34)) continue;
-    checked(result, what);
-    // Calls that answer with their count have it in 32 bits.
-    const found = result > 0 ? result : Number(count.value);
-    const values = Array.from({ length: found }, (_, index) => read(entries, index * entryBytes));
-    free(entries, found);
-    return values;
-  }
 }

@@ -11,7 +11,8 @@ import {
 } from '../../volumes/blocks/device-storage.ts';
 import type { Space } from '../backend.ts';
 import { Cluster, type ClusterOptions } from './cluster.ts';
-import { cell, ceph, checked } from './librbd.ts';
+import { ceph, checked } from './librbd.ts';
+import { cell } from './memory.ts';
 import { RbdImage } from './rbd-image.ts';
 import { CHANGED, isVisible, RbdSnapshots } from './rbd-snapshots.ts';
 import { ReadSnapshots } from './read-snapshots.ts';
@@ -33,7 +34,7 @@ export class RbdPool implements MakingStorage {
   #id: string | undefined;
   readonly #reads: ReadSnapshots;
   readonly snapshots: DeviceSnapshots = new RbdSnapshots((device, mode, work) =>
-    this.#with(device.name, mode, work),
+    this.#with(device.uid, mode, work),
   );
 
   /** `owner` tells the snapshots that this pool reads by from those of other hosts. */
@@ -47,11 +48,6 @@ export class RbdPool implements MakingStorage {
   async #cluster(): Promise<Cluster> {
     this.#connecting ??= Cluster.connect(this.#options).catch((error) => {
       this.#connecting = undefined;
-      if (isStowageError(error, 'volume-not-found'))
-        throw new StowageError(
-          'pool-inaccessible',
-          `there is no pool '${this.#options.pool}' in the cluster`,
-        );
       throw error;
     });
     const cluster = await this.#connecting;
@@ -67,63 +63,62 @@ export class RbdPool implements MakingStorage {
   async detach(): Promise<void> {
     const cluster = await this.#connecting?.catch(() => undefined);
     this.#connecting = undefined;
-    if (cluster) await RbdImage.closeAll(cluster.io);
     await cluster?.[Symbol.asyncDispose]();
   }
 
   async space(): Promise<Space & { id: string }> {
     const cluster = await this.#cluster();
-    return { id: cluster.id, ...(await cluster.space()) };
+    try {
+      return { id: cluster.id, ...(await cluster.space()) };
+    } catch (error) {
+      // A pool that is gone may be there again under its name: that is for a new connection to see.
+      if (isStowageError(error, 'pool-inaccessible')) await this.detach();
+      throw error;
+    }
   }
 
   async devices(name?: string): Promise<Device[]> {
     const cluster = await this.#cluster();
     if (name !== undefined) {
-      const found = await this.#look(cluster, name);
-      return found ? [found] : [];
+      const id = await cluster.idOf(name);
+      return id === undefined ? [] : [await this.#look(cluster, { name, id })];
     }
     const limit = pLimit(LOOKS);
-    const looks = (await cluster.list()).map((image) =>
-      limit(async () => {
-        try {
-          return await this.#look(cluster, image.name);
-        } catch (error) {
-          // One image that cannot be opened is damaged; that the cluster does not answer concerns all.
-          if (!isStowageError(error, 'io-error')) throw error;
-          return damaged(image, this.#pathOf(image.name), error);
-        }
-      }),
-    );
-    return (await Promise.all(looks)).filter((device) => device !== undefined);
+    const images = await cluster.list();
+    return Promise.all(images.map((image) => limit(() => this.#look(cluster, image))));
   }
 
   #pathOf(name: string): string {
     return `${this.name}/${name}`;
   }
 
-  async #look({ io }: Cluster, name: string): Promise<Device | undefined> {
-    const opened = await RbdImage.open(io, name, 'read').catch((error) => {
-      if (!isStowageError(error, 'volume-not-found')) throw error;
-      return undefined;
-    });
-    if (!opened) return undefined;
-    await using image = opened;
+  /** One image that cannot be opened is damaged; that the cluster does not answer concerns all. */
+  async #look(cluster: Cluster, listed: { name: string; id: string }): Promise<Device> {
+    try {
+      return await this.#facts(cluster, listed);
+    } catch (error) {
+      // Its header may be gone, or it may be being removed: the directory of the pool names it still.
+      if (!isStowageError(error, 'io-error') && !isStowageError(error, 'volume-not-found')) throw error;
+      return damaged(listed, this.#pathOf(listed.name), error);
+    }
+  }
+
+  async #facts(cluster: Cluster, { name, id }: { name: string; id: string }): Promise<Device> {
+    await using image = await RbdImage.open(cluster, id, 'read');
     const { sizeBytes } = image;
-    const [uid, modified, watchers, snapshots, parent, allocationBytes, format, changed = ''] =
-      await Promise.all([
-        image.id(),
-        image.modified(),
-        image.watchers(),
-        image.snapshots(),
-        image.parent(),
-        this.#countsAllocation ? image.allocationBytes() : sizeBytes,
-        image.metadata(FORMAT),
-        image.metadata(CHANGED),
-      ]);
-    await this.#reads.removeLeftovers(io, name, snapshots);
+    const [modified, watchers, snapshots, parent, allocationBytes, format, changed = ''] = await Promise.all([
+      image.modified(),
+      image.watchers(),
+      image.snapshots(),
+      image.parent(),
+      this.#countsAllocation ? image.allocationBytes() : sizeBytes,
+      image.metadata(FORMAT),
+      image.metadata(CHANGED),
+    ]);
+    await this.#reads.removeLeftovers(cluster, id, snapshots);
     return {
       name,
-      uid,
+      uid: id,
       format: imageFormatNamed(format),
       path: this.#pathOf(name),
       mark: `${modified}.${sizeBytes}.${changed.slice(0, 8)}`,
@@ -145,62 +140,81 @@ export class RbdPool implements MakingStorage {
    * For reading a snapshot is taken and read, which goes when the image is closed: what is read is one state, whoever writes
    * meanwhile.
    */
-  async open({ name }: Device, mode: DeviceMode): Promise<Image> {
-    const { io } = await this.#cluster();
-    if (mode === 'read') return this.#reads.open(io, name);
-    return RbdImage.open(io, name, mode === 'write' ? 'write' : 'read');
+  async open({ uid }: Device, mode: DeviceMode): Promise<Image> {
+    const cluster = await this.#cluster();
+    if (mode === 'read') return this.#reads.open(cluster, uid);
+    return RbdImage.open(cluster, uid, mode === 'write' ? 'write' : 'read');
   }
 
   async create(name: string, sizeBytes: number): Promise<void> {
-    const { io } = await this.#cluster();
+    const cluster = await this.#cluster();
     const options = cell();
     ceph().newOptions(options.buffer);
     try {
-      checked(await ceph().createImage(io, name, sizeBytes, options.value), `making the image '${name}'`);
+      const made = await cluster.use((io) => ceph().createImage(io, name, sizeBytes, options.value));
+      checked(made, `making the image '${name}'`);
     } finally {
       ceph().freeOptions(options.value);
     }
     // Whoever writes to it tells of it within a second, and not, as is usual, once a minute.
-    await this.#with(name, 'write', (image) => image.setMetadata('conf_rbd_mtime_update_interval', '1'));
+    await this.#named(name, (image) => image.setMetadata('conf_rbd_mtime_update_interval', '1'));
   }
 
-  async #with<T>(name: string, mode: 'read' | 'write', work: (image: RbdImage) => Promise<T>): Promise<T> {
-    await using image = await RbdImage.open((await this.#cluster()).io, name, mode);
+  async #named<T>(name: string, work: (image: RbdImage) => Promise<T>): Promise<T> {
+    const id = await (await this.#cluster()).idOf(name);
+    if (id === undefined) throw new StowageError('volume-not-found', `there is no image '${name}' any more`);
+    return this.#with(id, 'write', work);
+  }
+
+  async #with<T>(id: string, mode: 'read' | 'write', work: (image: RbdImage) => Promise<T>): Promise<T> {
+    await using image = await RbdImage.open(await this.#cluster(), id, mode);
     return await work(image);
   }
 
-  async setFormat({ name }: Device, format: ImageFormatName): Promise<void> {
-    await this.#with(name, 'write', (image) => image.setMetadata(FORMAT, format));
+  async setFormat({ uid }: Device, format: ImageFormatName): Promise<void> {
+    await this.#with(uid, 'write', (image) => image.setMetadata(FORMAT, format));
   }
 
-  async grow(device: Device, sizeBytes: number): Promise<void> {
-    await this.#with(device.name, 'write', (image) => image.resize(sizeBytes));
+  async grow({ uid }: Device, sizeBytes: number): Promise<void> {
+    await this.#with(uid, 'write', (image) => image.resize(sizeBytes));
   }
 
   async shrink(device: Device, sizeBytes: number): Promise<void> {
-    await this.#with(device.name, 'write', (image) => image.resize(sizeBytes));
+    await this.grow(device, sizeBytes);
   }
 
   async rename(from: string, to: string): Promise<void> {
-    const { io } = await this.#cluster();
-    checked(await ceph().renameImage(io, from, to), `renaming the image '${from}' to '${to}'`);
+    const cluster = await this.#cluster();
+    const renamed = await cluster.use((io) => ceph().renameImage(io, from, to));
+    checked(renamed, `renaming the image '${from}' to '${to}'`);
   }
 
   async remove(name: string): Promise<void> {
-    const { io } = await this.#cluster();
+    const cluster = await this.#cluster();
     for (const device of await this.devices(name)) refuseLoss(device);
-    await this.#with(name, 'write', async (image) => {
-      const snapshots = await image.snapshots();
-      // Before any of them goes: a refusal takes none.
-      for (const snapshot of snapshots)
-        if (await image.isProtected(snapshot.name))
-          throw new StowageError(
-            'volume-has-snapshots',
-            `the snapshot '${snapshot.name}' of '${name}' is protected: clones may stand on it; 'rbd snap unprotect' it first`,
-          );
-      for (const snapshot of snapshots) await image.removeSnapshot(snapshot.name);
-    });
-    checked(await ceph().removeImage(io, name), `removing the image '${name}'`);
+    await this.#named(name, (image) => this.#removeSnapshots(name, image));
+    checked(await cluster.use((io) => ceph().removeImage(io, name)), `removing the image '${name}'`);
+  }
+
+  /** All of them, or none: what refuses is asked before. */
+  async #removeSnapshots(name: string, image: RbdImage): Promise<void> {
+    const snapshots = await image.snapshots();
+    const reading = this.#reads.readBy(snapshots);
+    if (reading !== undefined)
+      throw new StowageError('volume-in-use', `'${name}' is being read, by its snapshot '${reading}'`);
+    const clones = snapshots.length > 0 ? await image.clones() : [];
+    if (clones.length > 0)
+      throw new StowageError(
+        'volume-has-snapshots',
+        `other images were cloned of '${name}': ${clones.slice(0, 5).join(', ')}`,
+      );
+    for (const snapshot of snapshots)
+      if (await image.isProtected(snapshot))
+        throw new StowageError(
+          'volume-has-snapshots',
+          `the snapshot '${snapshot}' of '${name}' is protected: clones may stand on it; 'rbd snap unprotect' it first`,
+        );
+    for (const snapshot of snapshots) await image.removeSnapshot(snapshot);
   }
 }
 

@@ -7,8 +7,8 @@ import type { RbdImage } from './rbd-image.ts';
 /** What tells that an image went back to a snapshot. */
 export const CHANGED = 'stowage.changed';
 
-/** Snapshots that a volume is read by are nobody's business. */
-export const isVisible = ({ name }: { name: string }): boolean => !name.startsWith('.stowage.');
+/** Snapshots that a volume is only read by are not shown. */
+export const isVisible = (name: string): boolean => !name.startsWith('.stowage.');
 
 type With = <T>(device: Device, mode: 'read' | 'write', work: (image: RbdImage) => Promise<T>) => Promise<T>;
 
@@ -22,7 +22,7 @@ export class RbdSnapshots implements DeviceSnapshots {
 
   async list(device: Device): Promise<Snapshot[]> {
     const all = await this.#with(device, 'read', (image) => image.snapshots());
-    return all.filter(isVisible).map(({ name }) => ({ id: name, current: false, allocationBytes: 0 }));
+    return all.filter(isVisible).map((name) => ({ id: name, current: false, allocationBytes: 0 }));
   }
 
   async create(device: Device, id: string): Promise<void> {
@@ -35,7 +35,7 @@ export class RbdSnapshots implements DeviceSnapshots {
   }
 
   async #require(image: RbdImage, id: string): Promise<void> {
-    if (!(await image.snapshots()).filter(isVisible).some(({ name }) => name === id))
+    if (!(await image.snapshots()).filter(isVisible).includes(id))
       throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
   }
 

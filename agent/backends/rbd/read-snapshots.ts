@@ -1,9 +1,9 @@
 import { clock } from '../../../shared/util/clock.ts';
 import type { Extent, Image } from '../../images/image.ts';
-import { RbdImage } from './rbd-image.ts';
+import type { Cluster } from './cluster.ts';
+import { EXTENTS_WINDOW, RbdImage } from './rbd-image.ts';
 
-/** Of so much of an image the extents are asked for, and kept: a snapshot does not change, and asking takes long. */
-const WINDOW = 4 * 2 ** 30;
+/** The extents of so many windows are kept: a snapshot does not change, and asking takes long. */
 const MOST_WINDOWS = 4;
 
 function keptExtents(image: RbdImage): Image['extents'] {
@@ -11,7 +11,7 @@ function keptExtents(image: RbdImage): Image['extents'] {
   const windowAt = (start: number): Promise<Extent[]> => {
     const known = windows.get(start);
     if (known) return known;
-    const asked = gather(image.extents(start, start + WINDOW));
+    const asked = gather(image.extents(start, start + EXTENTS_WINDOW));
     asked.catch(() => windows.delete(start));
     windows.set(start, asked);
     for (const first of windows.keys()) {
@@ -21,7 +21,7 @@ function keptExtents(image: RbdImage): Image['extents'] {
     return asked;
   };
   return async function* (from, to) {
-    for (let start = from - (from % WINDOW); start < to; start += WINDOW) {
+    for (let start = from - (from % EXTENTS_WINDOW); start < to; start += EXTENTS_WINDOW) {
       const all = await windowAt(start);
       for (let index = firstEndingAfter(all, from); index < all.length; index++) {
         const { offset, length } = all[index]!;
@@ -45,6 +45,8 @@ function firstEndingAfter(extents: readonly Extent[], offset: number): number {
   return low;
 }
 
+const READ = /^\.stowage\.[^.]*\.read-/;
+
 /**
  * Snapshots by which images are read: what is read is one state, whoever writes meanwhile, and whether somebody has written since
  * is known exactly. One that a kill left is removed by the next look at its image.
@@ -58,29 +60,26 @@ export class ReadSnapshots {
     this.#prefix = `.stowage.${owner}.read-`;
   }
 
-  /** Opens an image as it is now. Closing it removes the snapshot. */
-  async open(io: bigint, name: string): Promise<Image> {
+  /** Opens an image, by its id, as it is now. Closing it removes the snapshot. */
+  async open(cluster: Cluster, id: string): Promise<Image> {
     const snapshot = `${this.#prefix}${clock.uuid().slice(0, 8)}`;
     this.#used.add(snapshot);
     try {
-      const head = await RbdImage.open(io, name, 'write');
-      try {
+      {
+        await using head = await RbdImage.open(cluster, id, 'write');
         await head.createSnapshot(snapshot);
-      } finally {
-        await head.close();
       }
-      const isChanged = async (): Promise<boolean> => {
-        await using now = await RbdImage.open(io, name, 'read');
-        return await now.differsFrom(snapshot);
-      };
-      const image = await RbdImage.open(io, name, 'read', snapshot);
+      const image = await RbdImage.open(cluster, id, 'read', snapshot);
       const close = async (): Promise<void> => {
         await image.close();
-        await this.#remove(io, name, snapshot);
+        await this.#remove(cluster, id, snapshot);
       };
       return {
         sizeBytes: image.sizeBytes,
-        isChanged,
+        async isChanged() {
+          await using now = await RbdImage.open(cluster, id, 'read');
+          return await now.differsFrom(snapshot);
+        },
         allocationBytes: () => image.allocationBytes(),
         extents: keptExtents(image),
         read: (buffer, offset) => image.read(buffer, offset),
@@ -91,25 +90,30 @@ export class ReadSnapshots {
         [Symbol.asyncDispose]: close,
       };
     } catch (error) {
-      await this.#remove(io, name, snapshot).catch(() => undefined);
+      await this.#remove(cluster, id, snapshot).catch(() => undefined);
       throw error;
     }
   }
 
-  async #remove(io: bigint, name: string, snapshot: string): Promise<void> {
+  async #remove(cluster: Cluster, id: string, snapshot: string): Promise<void> {
     try {
-      await using head = await RbdImage.open(io, name, 'write');
+      await using head = await RbdImage.open(cluster, id, 'write');
       await head.removeSnapshot(snapshot);
     } finally {
       this.#used.delete(snapshot);
     }
   }
 
-  /** Of those that an image has, the ones that nobody reads by any more. */
-  async removeLeftovers(io: bigint, name: string, snapshots: readonly { name: string }[]): Promise<void> {
-    for (const snapshot of snapshots)
-      if (snapshot.name.startsWith(this.#prefix) && !this.#used.has(snapshot.name))
-        await this.#remove(io, name, snapshot.name).catch(() => undefined);
+  /** Of the snapshots of an image, those that nobody reads by any more. One that cannot be removed now is tried at the next look. */
+  async removeLeftovers(cluster: Cluster, id: string, snapshots: readonly string[]): Promise<void> {
+    for (const name of snapshots)
+      if (name.startsWith(this.#prefix) && !this.#used.has(name))
+        await this.#remove(cluster, id, name).catch(() => undefined);
+  }
+
+  /** One by which this or another host reads now; that of a host that is gone for good must be removed by hand. */
+  readBy(snapshots: readonly string[]): string | undefined {
+    return snapshots.find((name) => READ.test(name));
   }
 }
 
