@@ -3,8 +3,12 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from './controller.ts';
 
-/** An address of this network namespace's own: gluster takes none of 127.0.0.0/8. */
-const ADDRESS = '10.98.0.1';
+/**
+ * An address of this process alone in its network namespace, and ports of its bricks: test files run side by side. Gluster takes none
+ * of 127.0.0.0/8.
+ */
+const ADDRESS = `10.98.${process.pid % 250}.${1 + (Math.floor(process.pid / 250) % 250)}`;
+const BRICK_PORT = 49_152 + (process.pid % 50) * 200;
 
 /** A gluster server with one volume, `gv0`, of one brick: processes, mounts and directories of its own. */
 export interface GlusterServer extends AsyncDisposable {
@@ -26,6 +30,7 @@ export async function startGluster(directory: string): Promise<GlusterServer> {
     option transport.socket.bind-address ${ADDRESS}
     option glusterd-sockfile ${socket}
     option ping-timeout 0
+    option base-port ${BRICK_PORT}
     option max-port 60999
 end-volume
 `,

@@ -29,58 +29,73 @@ class GlusterError extends StowageError {
 export const hasErrno = (error: unknown, number: number): boolean =>
   error instanceof GlusterError && error.errno === number;
 
-/** For a failure that is told without a reason. */
+/** For a failure whose reason cannot be had. */
 const EIO = 5;
+
+/**
+ * errno is told to the thread that called. `there`: on a thread of its own, and where that fails once more on this one, as it has
+ * changed nothing. `here`: on this thread, for what is short and must not be done twice: gluster that hangs stops the process of the
+ * pool, which is made for that. `once`: on a thread of its own, without a reason where it fails.
+ */
+type Way = 'there' | 'here' | 'once';
 
 function bind() {
   const library = loadLibrary('libgfapi.so.0');
-  /**
-   * A call on a thread of its own. What failed is called once more on this one, as errno is told to the thread that called; what
-   * failed has changed nothing. `once`: not what lets go of its argument even when it fails, or takes long to.
-   */
-  const call = (prototype: string, once: 'once' | undefined = undefined) => {
+  const call = (way: Way, prototype: string) => {
     const [there, here] = [library.async(prototype), library.sync(prototype)];
     const [, pointer, name = ''] = /^\w+ (\*?)(\w+)\(/.exec(prototype) ?? [];
     const failed = (result: unknown): boolean =>
       pointer === '*' ? result === 0n || result === null : Number(result) < 0;
     return async (...args: Argument[]): Promise<number | bigint> => {
-      const first = await there(...args);
-      const result = failed(first) && !once ? here(...args) : first;
-      if (failed(result)) throw new GlusterError(name.replace(/^glfs_/, ''), once ? EIO : errno());
+      let result = way === 'here' ? here(...args) : await there(...args);
+      if (failed(result) && way === 'there') result = here(...args);
+      if (failed(result)) throw new GlusterError(name.replace(/^glfs_/, ''), way === 'once' ? EIO : errno());
       return result ?? 0;
     };
   };
   return {
-    create: call('void *glfs_new(const char *volume)'),
+    create: call('here', 'void *glfs_new(const char *volume)'),
     setServer: call(
+      'here',
       'int glfs_set_volfile_server(void *fs, const char *transport, const char *host, int port)',
     ),
-    setLogging: call('int glfs_set_logging(void *fs, const char *file, int level)'),
-    init: call('int glfs_init(void *fs)'),
-    volumeId: call('int glfs_get_volumeid(void *fs, void *id, size_t length)'),
-    statvfs: call('int glfs_statvfs(void *fs, const char *path, void *result)'),
-    lstat: call('int glfs_lstat(void *fs, const char *path, void *stat)'),
-    opendir: call('void *glfs_opendir(void *fs, const char *path)'),
-    readdirplus: call('int glfs_readdirplus_r(void *fd, void *stat, void *entry, void *result)'),
-    closedir: call('int glfs_closedir(void *fd)', 'once'),
-    creat: call('void *glfs_creat(void *fs, const char *path, int flags, uint32_t mode)'),
-    open: call('void *glfs_open(void *fs, const char *path, int flags)'),
-    close: call('int glfs_close(void *fd)', 'once'),
-    fstat: call('int glfs_fstat(void *fd, void *stat)'),
+    setLogging: call('here', 'int glfs_set_logging(void *fs, const char *file, int level)'),
+    init: call('once', 'int glfs_init(void *fs)'),
+    fini: call('once', 'int glfs_fini(void *fs)'),
+    volumeId: call('there', 'int glfs_get_volumeid(void *fs, void *id, size_t length)'),
+    statvfs: call('there', 'int glfs_statvfs(void *fs, const char *path, void *result)'),
+    lstat: call('there', 'int glfs_lstat(void *fs, const char *path, void *stat)'),
+    opendir: call('there', 'void *glfs_opendir(void *fs, const char *path)'),
+    readdirplus: call('there', 'int glfs_readdirplus_r(void *fd, void *stat, void *entry, void *result)'),
+    closedir: call('once', 'int glfs_closedir(void *fd)'),
+    creat: call('here', 'void *glfs_creat(void *fs, const char *path, int flags, uint32_t mode)'),
+    open: call('there', 'void *glfs_open(void *fs, const char *path, int flags)'),
+    close: call('once', 'int glfs_close(void *fd)'),
+    fstat: call('there', 'int glfs_fstat(void *fd, void *stat)'),
     pread: call(
+      'there',
       'int64_t glfs_pread(void *fd, void *bytes, size_t count, int64_t offset, int flags, void *stat)',
     ),
     pwrite: call(
+      'there',
       'int64_t glfs_pwrite(void *fd, const void *bytes, size_t count, int64_t offset, int flags, void *before, void *after)',
     ),
-    ftruncate: call('int glfs_ftruncate(void *fd, int64_t length, void *before, void *after)'),
-    fsync: call('int glfs_fsync(void *fd, void *before, void *after)'),
-    discard: call('int glfs_discard(void *fd, int64_t offset, size_t length)'),
-    lseek: call('int64_t glfs_lseek(void *fd, int64_t offset, int whence)'),
-    link: call('int glfs_link(void *fs, const char *from, const char *to)'),
-    unlink: call('int glfs_unlink(void *fs, const char *path)'),
-    chmod: call('int glfs_chmod(void *fs, const char *path, uint32_t mode)'),
-    chown: call('int glfs_chown(void *fs, const char *path, uint32_t owner, uint32_t group)'),
+    ftruncate: call('there', 'int glfs_ftruncate(void *fd, int64_t length, void *before, void *after)'),
+    fsync: call('there', 'int glfs_fsync(void *fd, void *before, void *after)'),
+    discard: call('there', 'int glfs_discard(void *fd, int64_t offset, size_t length)'),
+    lseek: call('there', 'int64_t glfs_lseek(void *fd, int64_t offset, int whence)'),
+    link: call('here', 'int glfs_link(void *fs, const char *from, const char *to)'),
+    unlink: call('here', 'int glfs_unlink(void *fs, const char *path)'),
+    getxattr: call(
+      'here',
+      'int64_t glfs_lgetxattr(void *fs, const char *path, const char *name, void *value, size_t length)',
+    ),
+    setxattr: call(
+      'here',
+      'int glfs_lsetxattr(void *fs, const char *path, const char *name, const void *value, size_t length, int flags)',
+    ),
+    chmod: call('here', 'int glfs_chmod(void *fs, const char *path, uint32_t mode)'),
+    chown: call('here', 'int glfs_chown(void *fs, const char *path, uint32_t owner, uint32_t group)'),
   };
 }
 

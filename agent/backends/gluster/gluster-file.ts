@@ -1,26 +1,34 @@
+import { NativeHandle } from '../../host/native-handle.ts';
 import type { Extent, Image } from '../../images/image.ts';
-import { gfapi, hasErrno, readStat, STAT_BYTES } from './gfapi.ts';
+import { gfapi, hasErrno, readStat, STAT_BYTES, type Stat } from './gfapi.ts';
 
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const ENXIO = 6;
+const ENOSYS = 38;
+const EOPNOTSUPP = 95;
 /** Zeros are written, where they must be, so many at a time. */
 const STEP = 1 << 20;
 
 /** One open file of a gluster volume. */
 export class GlusterFile implements Image {
-  readonly #fd: bigint;
+  readonly #fd: NativeHandle;
   #sizeBytes: number;
 
-  private constructor(fd: bigint, sizeBytes: number) {
+  private constructor(fd: NativeHandle, sizeBytes: number) {
     this.#fd = fd;
     this.#sizeBytes = sizeBytes;
   }
 
-  static async of(fd: bigint): Promise<GlusterFile> {
-    const stat = Buffer.alloc(STAT_BYTES);
-    await gfapi().fstat(fd, stat);
-    return new GlusterFile(fd, readStat(stat).sizeBytes);
+  /** Of a descriptor, which is closed with it, or at once where its size cannot be had. */
+  static async of(descriptor: bigint): Promise<GlusterFile> {
+    const fd = new NativeHandle(descriptor, gfapi().close);
+    try {
+      return new GlusterFile(fd, (await statOf(fd)).sizeBytes);
+    } catch (error) {
+      await fd.close().catch(() => undefined);
+      throw error;
+    }
   }
 
   get sizeBytes(): number {
@@ -28,9 +36,7 @@ export class GlusterFile implements Image {
   }
 
   async allocationBytes(): Promise<number> {
-    const stat = Buffer.alloc(STAT_BYTES);
-    await gfapi().fstat(this.#fd, stat);
-    return readStat(stat).allocationBytes;
+    return (await statOf(this.#fd)).allocationBytes;
   }
 
   async *extents(from: number, to: number): AsyncGenerator<Extent> {
@@ -47,7 +53,7 @@ export class GlusterFile implements Image {
   /** undefined where nothing but a hole is left. */
   async #seek(offset: number, whence: number): Promise<number | undefined> {
     try {
-      return Number(await gfapi().lseek(this.#fd, offset, whence));
+      return Number(await this.#fd.use((fd) => gfapi().lseek(fd, offset, whence)));
     } catch (error) {
       if (!hasErrno(error, ENXIO)) throw error;
       return undefined;
@@ -57,7 +63,9 @@ export class GlusterFile implements Image {
   async read(buffer: Uint8Array, offset: number): Promise<void> {
     for (let done = 0; done < buffer.length; ) {
       const part = buffer.subarray(done);
-      const count = Number(await gfapi().pread(this.#fd, part, part.length, offset + done, 0, null));
+      const count = Number(
+        await this.#fd.use((fd) => gfapi().pread(fd, part, part.length, offset + done, 0, null)),
+      );
       if (count === 0) return void part.fill(0);
       done += count;
     }
@@ -66,7 +74,9 @@ export class GlusterFile implements Image {
   async write(bytes: Uint8Array, offset: number): Promise<void> {
     for (let done = 0; done < bytes.length; ) {
       const part = bytes.subarray(done);
-      done += Number(await gfapi().pwrite(this.#fd, part, part.length, offset + done, 0, null, null));
+      done += Number(
+        await this.#fd.use((fd) => gfapi().pwrite(fd, part, part.length, offset + done, 0, null, null)),
+      );
     }
     this.#sizeBytes = Math.max(this.#sizeBytes, offset + bytes.length);
   }
@@ -80,12 +90,13 @@ export class GlusterFile implements Image {
 
   /** False where the bricks cannot free blocks. */
   async #discard(offset: number, length: number): Promise<boolean> {
-    return gfapi()
-      .discard(this.#fd, offset, length)
-      .then(
-        () => true,
-        () => false,
-      );
+    try {
+      await this.#fd.use((fd) => gfapi().discard(fd, offset, length));
+      return true;
+    } catch (error) {
+      if (!hasErrno(error, EOPNOTSUPP) && !hasErrno(error, ENOSYS)) throw error;
+      return false;
+    }
   }
 
   canFree(): boolean {
@@ -93,19 +104,25 @@ export class GlusterFile implements Image {
   }
 
   async flush(): Promise<void> {
-    await gfapi().fsync(this.#fd, null, null);
+    await this.#fd.use((fd) => gfapi().fsync(fd, null, null));
   }
 
   async setSize(sizeBytes: number): Promise<void> {
-    await gfapi().ftruncate(this.#fd, sizeBytes, null, null);
+    await this.#fd.use((fd) => gfapi().ftruncate(fd, sizeBytes, null, null));
     this.#sizeBytes = sizeBytes;
   }
 
-  async close(): Promise<void> {
-    await gfapi().close(this.#fd);
+  close(): Promise<void> {
+    return this.#fd.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+async function statOf(fd: NativeHandle): Promise<Stat> {
+  const stat = Buffer.alloc(STAT_BYTES);
+  await fd.use((descriptor) => gfapi().fstat(descriptor, stat));
+  return readStat(stat);
 }

@@ -1,16 +1,15 @@
 import { join } from 'node:path';
 import type { Permissions } from '../../../shared/conf/permissions.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
+import { type ImageFormatName, imageFormatNamed } from '../../formats/index.ts';
 import type { Image } from '../../images/image.ts';
-import {
-  type Device,
-  type DeviceMode,
-  type MakingStorage,
-  refuseLoss,
-} from '../../volumes/blocks/device-storage.ts';
+import type { Device, DeviceMode, MakingStorage } from '../../volumes/blocks/device-storage.ts';
 import type { Space } from '../backend.ts';
 import type { Stat } from './gfapi.ts';
 import { type GlusterAddress, GlusterVolume } from './gluster-volume.ts';
+
+/** Where a file keeps what it holds. */
+const FORMAT = 'user.stowage.format';
 
 /** One directory of a gluster volume, whose files are the volumes, reached without a mount. */
 export class GlusterPool implements MakingStorage {
@@ -104,6 +103,15 @@ export class GlusterPool implements MakingStorage {
     return (await this.#volume()).open(this.#at(name), mode === 'write' ? mode : 'read');
   }
 
+  /** In an attribute of the file: what a guest writes into it does not change that. */
+  async setFormat({ name }: Device, format: ImageFormatName): Promise<void> {
+    await (await this.#volume()).setAttribute(this.#at(name), FORMAT, format);
+  }
+
+  async keptFormat({ name }: Device): Promise<ImageFormatName | undefined> {
+    return imageFormatNamed(await (await this.#volume()).attribute(this.#at(name), FORMAT));
+  }
+
   async setPermissions({ name }: Device, permissions: Permissions): Promise<void> {
     await (await this.#volume()).setPermissions(this.#at(name), permissions);
   }
@@ -132,7 +140,6 @@ export class GlusterPool implements MakingStorage {
   }
 
   async remove(name: string): Promise<void> {
-    for (const device of await this.devices(name)) refuseLoss(device);
     await (await this.#volume()).remove(this.#at(name));
   }
 }

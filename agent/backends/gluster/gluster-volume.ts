@@ -1,7 +1,7 @@
 import type { Permissions } from '../../../shared/conf/permissions.ts';
-import { isStowageError } from '../../../shared/util/errors.ts';
+import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import type { Space } from '../backend.ts';
-import { gfapi, readStat, STAT_BYTES, type Stat } from './gfapi.ts';
+import { gfapi, hasErrno, readStat, STAT_BYTES, type Stat } from './gfapi.ts';
 import { GlusterFile } from './gluster-file.ts';
 
 const O_RDWR = 2;
@@ -12,6 +12,9 @@ const DIRENT_BYTES = 280;
 const NAME_AT = 19;
 const DEFAULT_PORT = 24007;
 const LOG_ERRORS = 4;
+const ATTRIBUTE_BYTES = 64;
+const ENODATA = 61;
+const EOPNOTSUPP = 95;
 
 /** Which volume of which server. */
 export interface GlusterAddress {
@@ -50,12 +53,24 @@ export class GlusterVolume {
 
   static async #connect({ host, port = DEFAULT_PORT, volume }: GlusterAddress): Promise<GlusterVolume> {
     const fs = BigInt(await gfapi().create(volume));
-    await gfapi().setServer(fs, 'tcp', host, port);
-    await gfapi().setLogging(fs, '/dev/null', LOG_ERRORS);
-    await gfapi().init(fs);
-    const id = Buffer.alloc(16);
-    await gfapi().volumeId(fs, id, id.length);
-    return new GlusterVolume(fs, id.toString('hex'));
+    try {
+      await gfapi().setServer(fs, 'tcp', host, port);
+      await gfapi().setLogging(fs, '/dev/null', LOG_ERRORS);
+      await gfapi().init(fs);
+      const id = Buffer.alloc(16);
+      await gfapi().volumeId(fs, id, id.length);
+      return new GlusterVolume(fs, id.toString('hex'));
+    } catch (error) {
+      // Letting go may take its ten seconds: nobody waits for that.
+      void gfapi()
+        .fini(fs)
+        .catch(() => undefined);
+      const words = error instanceof Error ? error.message : String(error);
+      throw new StowageError(
+        'pool-inaccessible',
+        `${host} does not give out the volume '${volume}': ${words}`,
+      );
+    }
   }
 
   /** Throws `volume-not-found`. */
@@ -63,16 +78,6 @@ export class GlusterVolume {
     const buffer = Buffer.alloc(STAT_BYTES);
     await gfapi().lstat(this.#fs, path, buffer);
     return readStat(buffer);
-  }
-
-  async exists(path: string): Promise<boolean> {
-    return this.stat(path).then(
-      () => true,
-      (error) => {
-        if (!isStowageError(error, 'volume-not-found')) throw error;
-        return false;
-      },
-    );
   }
 
   /** Names and what they are: one round trip for many. */
@@ -113,7 +118,6 @@ export class GlusterVolume {
 
   /** Mode 0600. Throws `volume-exists`. */
   async create(path: string, sizeBytes: number): Promise<void> {
-    // 'creat' that failed on the way may have made it: with O_EXCL only this call's own file is ever given.
     const fd = BigInt(await gfapi().creat(this.#fs, path, O_RDWR | O_CREAT | O_EXCL, 0o600));
     await using file = await GlusterFile.of(fd);
     await file.setSize(sizeBytes);
@@ -130,6 +134,27 @@ export class GlusterVolume {
         if (!isStowageError(error, 'volume-exists') || one.ino !== other.ino) throw error;
       });
     await gfapi().unlink(this.#fs, from);
+  }
+
+  /** What is kept with a file under a name; undefined where nothing is, or the bricks cannot keep anything. */
+  async attribute(path: string, name: string): Promise<string | undefined> {
+    const value = Buffer.alloc(ATTRIBUTE_BYTES);
+    try {
+      const length = await gfapi().getxattr(this.#fs, path, name, value, value.length);
+      return value.toString('utf8', 0, Number(length));
+    } catch (error) {
+      if (!hasErrno(error, ENODATA) && !hasErrno(error, EOPNOTSUPP)) throw error;
+      return undefined;
+    }
+  }
+
+  async setAttribute(path: string, name: string, value: string): Promise<void> {
+    const bytes = Buffer.from(value);
+    await gfapi()
+      .setxattr(this.#fs, path, name, bytes, bytes.length, 0)
+      .catch((error) => {
+        if (!hasErrno(error, EOPNOTSUPP)) throw error;
+      });
   }
 
   async remove(path: string): Promise<void> {
