@@ -498,7 +498,7 @@ export class OpenPool
   async stage(spec: TransferSpec): Promise<OpenedStage> {
     if (this.#seen.ofTransfer(spec.id) !== undefined && (await this.stages(spec.id)).length === 0)
       throw new StowageError('job-state', 'this transfer was committed before');
-    const there = spec.replace ? await this.#lookAt(spec.volume).catch(() => undefined) : undefined;
+    const there = spec.replace ? await this.#lookAt(spec.volume) : undefined;
     if (there && there.snapshotCount > 0)
       throw new StowageError(
         'volume-has-snapshots',

@@ -117,7 +117,8 @@ if (isRoot) {
     };
 
     test('a pool and a namespace that are deleted are away, not empty', async () => {
-      const { run } = await (cluster ??= startCeph(room.path));
+      cluster ??= startCeph(room.path);
+      const { run } = await cluster;
       run('ceph', 'osd', 'pool', 'create', 'other', '8');
       run('rbd', 'pool', 'init', 'other');
       for (const [name, remove] of [

@@ -219,7 +219,8 @@ export class Zvols implements MakingStorage {
 
   async rename(from: string, to: string): Promise<void> {
     await zfs('zfs', 'rename', this.#at(from), this.#at(to));
-    await this.activate(to);
+    // It has its name: a node that is late is waited for where it is used.
+    await this.activate(to).catch(() => undefined);
   }
 
   async remove(name: string): Promise<void> {

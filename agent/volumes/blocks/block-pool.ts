@@ -78,34 +78,35 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     if ((await this.storage.devices(name)).length > 0) throw taken(name);
   }
 
-  /** Makes a device under a hidden name, lets `fill` make its content, and gives it its name. */
+  /**
+   * Makes a device under a hidden name, lets `fill` make its content, and gives it its name. After an error nothing of it is left, or
+   * it is collected by the next start.
+   */
   async #make(
-    wanted: Pick<NewVolume, 'name' | 'format' | 'permissions'> & { preallocate?: boolean },
-    sizeBytes: number,
+    { name, format }: Pick<NewVolume, 'name' | 'format'>,
     identify: Identify,
-    fill: (image: Image) => Promise<void>,
+    make: (hiddenName: string) => Promise<void>,
+    fill?: (image: Image) => Promise<void>,
   ): Promise<void> {
-    const { name, format, permissions, preallocate = false } = wanted;
     await this.#refuseExisting(name);
     using hidden = this.#hidden.scratch();
-    await this.storage.create(hidden.name, sizeBytes, preallocate);
     try {
+      await make(hidden.name);
       const [device] = await this.storage.devices(hidden.name);
       if (!device) throw new StowageError('io-error', `the new device of '${name}' is not there`);
-      {
+      if (fill) {
         await using image = await this.storage.open(device, 'write');
         await fill(image);
         await image.flush();
       }
-      if (format !== 'raw' && isImageFormat(format)) await this.storage.setFormat?.(device, format);
+      if (isImageFormat(format) && (format !== 'raw' || this.storage.keptFormat))
+        await this.storage.setFormat?.(device, format);
       await identify(device.uid);
       await this.storage.rename(hidden.name, name);
     } catch (error) {
       await this.storage.remove(hidden.name).catch(() => undefined);
       throw error;
     }
-    const [device] = permissions ? await this.storage.devices(name) : [];
-    if (device && permissions) await this.storage.setPermissions?.(device, permissions);
   }
 
   async create(volume: NewVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
@@ -121,44 +122,28 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
         'no-space',
         `the volume needs ${sizeBytes} bytes, the pool has ${availableBytes} left`,
       );
-    await this.#make(volume, sizeBytes, identify, async (image) => {
+    const make = (hidden: string) => this.storage.create(hidden, sizeBytes, reserve);
+    await this.#make(volume, identify, make, async (image) => {
       const dense = reserve && !this.storage.reserves;
       if (dense || !this.storage.readsAsZeros) await zeroFrom(image, 0, { dense, signal });
       await driver.create(image, volume, signal);
     });
+    const [device] = permissions ? await this.storage.devices(volume.name) : [];
+    if (device && permissions) await this.storage.setPermissions?.(device, permissions);
   }
 
   async clone(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void> {
     const source = await this.device(volume);
-    if (this.storage.clone) return this.#share(source, volume.format, target, identify);
-    await using from = await this.storage.open(source, 'read');
     const { name: format } = imageFormat(volume.format);
-    await this.#make({ name: target, format }, source.sizeBytes, identify, async (image) => {
+    const wanted = { name: target, format };
+    const { storage } = this;
+    if (storage.clone) return this.#make(wanted, identify, (hidden) => storage.clone!(source, hidden));
+    await using from = await storage.open(source, 'read');
+    const make = (hidden: string) => storage.create(hidden, source.sizeBytes, false);
+    await this.#make(wanted, identify, make, async (image) => {
       await copyToNew(from, image, signal);
-      if (!this.storage.readsAsZeros) await zeroFrom(image, from.sizeBytes, { signal });
+      if (!storage.readsAsZeros) await zeroFrom(image, from.sizeBytes, { signal });
     });
-  }
-
-  /** A clone that the storage itself makes. */
-  async #share(
-    source: Device,
-    format: FoundVolume['format'],
-    target: string,
-    identify: Identify,
-  ): Promise<void> {
-    await this.#refuseExisting(target);
-    using hidden = this.#hidden.scratch();
-    await this.storage.clone?.(source, hidden.name);
-    try {
-      const [device] = await this.storage.devices(hidden.name);
-      if (!device) throw new StowageError('io-error', `the new device of '${target}' is not there`);
-      if (format !== 'raw' && isImageFormat(format)) await this.storage.setFormat?.(device, format);
-      await identify(device.uid);
-      await this.storage.rename(hidden.name, target);
-    } catch (error) {
-      await this.storage.remove(hidden.name).catch(() => undefined);
-      throw error;
-    }
   }
 
   async remove(volume: FoundVolume, mark?: string): Promise<void> {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { StowageError } from '../../../shared/util/errors.ts';
@@ -6,25 +7,24 @@ import type { Image } from '../../images/image.ts';
 import { firstBytes } from '../../images/window.ts';
 import { zeroFrom } from '../../images/zeros.ts';
 import { StageRecord } from '../stage-record.ts';
+import { DeviceStage } from './device-stage.ts';
 import { type Device, type MakingStorage, refuseReplacement } from './device-storage.ts';
 import type { HiddenNames } from './hidden-names.ts';
 import { imageFormat } from './image-format.ts';
 
-/** The part of a stage's hidden name that its id gives, so that a kill before its device is on record loses nothing. */
-const nameOf = (id: string): string => id.replaceAll('-', '').slice(0, 12);
+/** The part of a stage's hidden names that its id gives, so that a kill before its device is on record loses nothing. */
+const nameOf = (id: string): string => createHash('sha256').update(id).digest('hex').slice(0, 12);
 
 /**
  * A stage that is a device with a hidden name. Its record lies on the host's own disk. The device becomes the volume by being
  * renamed; one that it takes the place of steps aside first, and after a kill in between `publish` goes on.
  */
-export class BlockStage implements Stage {
-  readonly #record: StageRecord;
+export class BlockStage extends DeviceStage implements Stage {
   readonly #storage: MakingStorage;
   readonly #hidden: HiddenNames;
-  #image: Promise<Image> | undefined;
 
   private constructor(record: StageRecord, storage: MakingStorage, hidden: HiddenNames) {
-    this.#record = record;
+    super(record);
     this.#storage = storage;
     this.#hidden = hidden;
   }
@@ -63,54 +63,32 @@ export class BlockStage implements Stage {
     const more = nameOf(basename(directory));
     const record = await StageRecord.resume(directory).catch(() => undefined);
     const [volume] = record ? await storage.devices(record.spec.volume) : [];
+    const isVolume = ({ uid }: Device): boolean => uid === volume?.uid;
     for (const kind of ['stage', 'made'] as const) {
       const [device] = await storage.devices(hidden.of(kind, more));
       // A kill in the middle of a rename may have left the volume itself under this name too.
-      if (device && (device.uid !== volume?.uid || storage.namesAreLinks)) await storage.remove(device.name);
+      if (device && (!isVolume(device) || storage.namesAreLinks)) await storage.remove(device.name);
     }
-    const aside = hidden.of('old', more);
-    if ((await storage.devices(aside)).length > 0) {
-      const { spec, sealed } = (await StageRecord.resume(directory)) ?? {};
-      if (!spec) throw new StowageError('io-error', `it is not on record which volume ${aside} was`);
-      const [there] = await storage.devices(spec.volume);
-      if (!there) await storage.rename(aside, spec.volume);
-      else if (there.uid === sealed?.fingerprint) await storage.remove(aside);
-      else
-        throw new StowageError(
-          'volume-exists',
-          `somebody else has made a '${spec.volume}'; the volume that had the name is kept as ${aside}`,
-        );
+    const [aside] = await storage.devices(hidden.of('old', more));
+    if (aside) {
+      if (!record) throw new StowageError('io-error', `it is not on record which volume ${aside.name} was`);
+      const { spec, sealed } = record;
+      if (!volume) await storage.rename(aside.name, spec.volume);
+      else if (volume.uid === sealed?.fingerprint || (isVolume(aside) && storage.namesAreLinks))
+        await storage.remove(aside.name);
+      // Somebody else has made a volume of its name meanwhile: it comes back beside that.
+      else if (!isVolume(aside)) await storage.rename(aside.name, `${spec.volume}.${more.slice(0, 6)}`);
     }
     await rm(directory, { recursive: true, force: true });
   }
 
-  get id(): string {
-    return this.#record.spec.id;
-  }
-
-  get spec(): string {
-    return this.#record.text;
-  }
-
-  get sealed(): boolean {
-    return this.#record.sealed !== undefined;
-  }
-
-  get note(): string | undefined {
-    return this.#record.sealed?.note;
-  }
-
-  get touchedAt(): number {
-    return this.#record.touchedAt;
-  }
-
   get #driver(): ReturnType<typeof imageFormat> {
-    return imageFormat(this.#record.spec.format);
+    return imageFormat(this.record.spec.format);
   }
 
   /** Whether what arrives is made into an image of another format. */
   get #isConverted(): boolean {
-    return this.#record.spec.representation === 'content' && !this.#driver.plain;
+    return this.record.spec.representation === 'content' && !this.#driver.plain;
   }
 
   get #receivedName(): string {
@@ -127,47 +105,35 @@ export class BlockStage implements Stage {
     return this.#hidden.of('old', nameOf(this.id));
   }
 
-  async images(): Promise<readonly Image[]> {
-    this.#record.requireOpen();
-    this.#image ??= this.#openImage().catch((error) => {
-      this.#image = undefined;
-      throw error;
-    });
-    return [await this.#image];
-  }
-
-  async #openImage(): Promise<Image> {
-    const { parts, capacityBytes = 0 } = this.#record.spec;
+  protected override async openImage(): Promise<Image> {
+    const { parts, capacityBytes = 0 } = this.record.spec;
     const name = this.#receivedName;
     let [device] = await this.#storage.devices(name);
-    if (!device && this.#record.device === undefined) {
+    if (!device && this.record.device === undefined) {
       await this.#storage.create(name, Math.max(capacityBytes, parts[0]!.sizeBytes), false);
       [device] = await this.#storage.devices(name);
     }
-    if (!device || (this.#record.device ?? device.uid) !== device.uid)
+    if (!device || (this.record.device ?? device.uid) !== device.uid)
       throw new StowageError('io-error', `the device that the transfer writes to, ${name}, was taken away`);
-    if (this.#record.device === undefined) await this.#record.setDevice(device.uid);
+    if (this.record.device === undefined) await this.record.setDevice(device.uid);
     if (device.mark === undefined) await this.#storage.activate?.(name);
     return this.#storage.open(device, 'write');
   }
 
-  journal(): Promise<Image> {
-    return this.#record.journal();
-  }
-
   async seal(note: string, signal?: AbortSignal): Promise<void> {
     if (this.sealed) return;
-    const [image] = (await this.images()) as [Image];
+    const image = await this.image();
     // Behind the last byte that arrived there is what was there before.
-    if (!this.#storage.readsAsZeros) await zeroFrom(image, this.#record.spec.parts[0]!.sizeBytes, { signal });
+    if (!this.#storage.readsAsZeros) await zeroFrom(image, this.record.spec.parts[0]!.sizeBytes, { signal });
     await image.flush();
     if (this.#isConverted) await this.#convert(image, signal);
     else if (!this.#driver.plain) await this.#adopt(image, signal);
-    await this.#closeImage();
+    await this.closeImage();
     const object = await this.#required(this.#objectName);
-    const { format } = this.#record.spec;
-    if (format !== 'raw') await this.#storage.setFormat?.(object, this.#driver.name);
-    await this.#record.seal(note, object.uid);
+    const { format } = this.record.spec;
+    if (format !== 'raw' || this.#storage.keptFormat)
+      await this.#storage.setFormat?.(object, this.#driver.name);
+    await this.record.seal(note, object.uid);
     // Only now may the received bytes go: a kill before this line makes the object again from them.
     if (this.#isConverted) await removeDevice(this.#storage, this.#receivedName);
   }
@@ -180,7 +146,7 @@ export class BlockStage implements Stage {
 
   /** Makes an image of the content that arrived, in a device of its own. */
   async #convert(content: Image, signal: AbortSignal | undefined): Promise<void> {
-    const { volume: name, format, parts, capacityBytes: wanted = 0 } = this.#record.spec;
+    const { volume: name, format, parts, capacityBytes: wanted = 0 } = this.record.spec;
     const capacityBytes = Math.max(wanted, parts[0]!.sizeBytes);
     const driver = this.#driver;
     await removeDevice(this.#storage, this.#objectName);
@@ -201,13 +167,13 @@ export class BlockStage implements Stage {
     const needed = driver.mostBytes(facts.capacityBytes, facts);
     const device = await this.#required(this.#receivedName);
     if (needed <= device.sizeBytes) return;
-    await this.#closeImage();
+    await this.closeImage();
     using scratch = this.#hidden.scratch();
     await this.#storage.grow(device, needed, scratch.name, signal);
   }
 
   async publish(identify: Identify): Promise<void> {
-    const { spec, sealed } = this.#record;
+    const { spec, sealed } = this.record;
     if (!sealed) throw new StowageError('internal', 'a stage is published before it is sealed');
     const storage = this.#storage;
     const there = await this.#named(spec.volume);
@@ -237,18 +203,7 @@ export class BlockStage implements Stage {
 
   async drop(): Promise<void> {
     await this[Symbol.asyncDispose]();
-    await BlockStage.drop(this.#record.directory, this.#storage, this.#hidden);
-  }
-
-  async #closeImage(): Promise<void> {
-    const image = await this.#image?.catch(() => undefined);
-    this.#image = undefined;
-    await image?.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#closeImage();
-    await this.#record[Symbol.asyncDispose]();
+    await BlockStage.drop(this.record.directory, this.#storage, this.#hidden);
   }
 }
 

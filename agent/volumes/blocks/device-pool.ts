@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Finding, Representation, Snapshot, WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
-import { cut, StowageError, toStowageError } from '../../../shared/util/errors.ts';
+import { cut, type ErrorCode, isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { Revert } from '../../../shared/util/revert.ts';
 import type {
   Found,
@@ -99,7 +99,8 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
       const device = this.adjusted(each);
       const before = known(device.name);
       const unchanged = before?.fingerprint === device.uid && before.stamp === stampOf(device);
-      found.push(unchanged ? { name: device.name, unchanged } : await this.#describe(device, before));
+      const described = unchanged ? { name: device.name, unchanged } : await this.#describe(device, before);
+      if (described) found.push(described);
     }
     yield found;
   }
@@ -109,7 +110,13 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     return device;
   }
 
-  async #describe(device: Device, known?: Known): Promise<FoundVolume> {
+  /** undefined for one that has gone since it was listed. */
+  async #describe(device: Device, known?: Known): Promise<FoundVolume | undefined> {
+    const content = await this.#contentFacts(device, known).catch((error) => {
+      if (!isStowageError(error, 'volume-not-found')) throw error;
+      return undefined;
+    });
+    if (!content) return undefined;
     const { name, uid, path, mark = INACTIVE, sizeBytes, allocationBytes } = device;
     const { snapshotCount = 0, permissions, backingStore } = device;
     return {
@@ -126,15 +133,18 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
       fingerprint: uid,
       mark,
       stamp: stampOf(device),
-      ...(await this.#contentFacts(device, known)),
+      ...content,
     };
   }
 
-  /** What the bytes of a device tell of the volume. */
+  /** What the bytes of a device tell of the volume. That the storage does not answer says nothing of them, and is thrown. */
   async #contentFacts(device: Device, known: Known | undefined): Promise<Partial<FoundVolume>> {
     const onRecord = known?.fingerprint === device.uid ? known.format : undefined;
-    const format = device.format ?? onRecord ?? (this.storage.probes ? undefined : 'raw');
-    if (format === 'raw' || device.damaged !== undefined || device.mark === undefined) return {};
+    let format = device.format ?? onRecord ?? (this.storage.probes ? undefined : 'raw');
+    // One that is not active cannot be read: what is known of it is its format.
+    if (device.damaged !== undefined || device.mark === undefined) return format ? { format } : {};
+    format ??= await this.storage.keptFormat?.(device);
+    if (format === 'raw') return {};
     try {
       await using image = await this.storage.open(device, 'glance');
       const found = format ?? (await probe(image));
@@ -142,8 +152,8 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
       const { snapshotCount, ...facts } = await IMAGE_FORMATS[found].facts(image);
       return { format: found, ...facts, snapshotCount: (device.snapshotCount ?? 0) + snapshotCount };
     } catch (error) {
-      const damaged = cut(toStowageError(error).message, 500);
-      return { format: format ?? 'unknown', capacityBytes: 0, damaged };
+      if (!isDamage(error)) throw error;
+      return { format: format ?? 'unknown', capacityBytes: 0, damaged: cut(error.message, 500) };
     }
   }
 
@@ -264,18 +274,23 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     return join(await this.host.stateDirectory(), 'stages');
   }
 
+  /** The ids of all stages that were begun here and are not dropped. */
+  protected async stageIds(): Promise<string[]> {
+    const directory = await this.stagesDirectory();
+    return (await exists(directory)) ? readdir(directory) : [];
+  }
+
   /**
    * The stages that were begun here and are not dropped, one by its id or all. Of all stages one that cannot be read hides no other;
    * of the one that was asked for the error is the answer.
    */
-  protected async stagesBy(
+  protected async stagesBy<T extends Stage>(
     id: string | undefined,
-    resume: (directory: string) => Promise<Stage | undefined>,
-  ): Promise<Stage[]> {
+    resume: (directory: string) => Promise<T | undefined>,
+  ): Promise<T[]> {
     const directory = await this.stagesDirectory();
-    const all = async () => ((await exists(directory)) ? readdir(directory) : []);
-    const stages: Stage[] = [];
-    for (const each of id === undefined ? await all() : [id]) {
+    const stages: T[] = [];
+    for (const each of id === undefined ? await this.stageIds() : [id]) {
       const resumed = resume(join(directory, each));
       const stage = id === undefined ? await resumed.catch(() => undefined) : await resumed;
       if (stage) stages.push(stage);
@@ -328,6 +343,15 @@ function stampOf(device: Device): string {
     owner,
     group,
   ]);
+}
+
+/** Whether an error tells of the bytes of one volume. */
+function isDamage(error: unknown): error is Error {
+  return (
+    ['invalid-image', 'volume-damaged', 'io-error'].some((code) =>
+      isStowageError(error, code as ErrorCode),
+    ) || (error as NodeJS.ErrnoException).code === 'EIO'
+  );
 }
 
 async function probe(image: Image): Promise<ImageFormatName> {

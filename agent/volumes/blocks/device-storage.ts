@@ -46,7 +46,7 @@ export interface DeviceStorage {
   readonly name: string;
   /** Of its volumes, for libvirt. */
   readonly type: 'block' | 'network' | 'file';
-  /** What a device of unknown origin holds is told by its first bytes, as of a file. Absent: it is raw unless its storage says else. */
+  /** A device of which nothing is on record holds what its first bytes say, as a file does. Absent: it is raw. */
   readonly probes?: boolean;
   /** Throws `pool-not-empty` where something is on the devices, unless `overwrite`. */
   build?(overwrite?: boolean): Promise<void>;
@@ -71,6 +71,8 @@ export interface DeviceStorage {
   open(device: Device, mode: DeviceMode): Promise<Image>;
   /** Keeps with a device what it holds: a guest may write anything into it. */
   setFormat?(device: Device, format: ImageFormatName): Promise<void>;
+  /** What {@link setFormat} kept, where {@link Device.format} does not tell it: asked of a device of unknown origin. */
+  keptFormat?(device: Device): Promise<ImageFormatName | undefined>;
   /** Makes it active on this host. Absent: each is. */
   activate?(name: string): Promise<void>;
   setPermissions?(device: Device, permissions: Permissions): Promise<void>;

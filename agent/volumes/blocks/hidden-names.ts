@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { clock } from '../../../shared/util/clock.ts';
 
 /**
- * Names of devices that are no volumes: `.stowage.OWNER.KIND-MORE`, 36 characters at most, as many as the name of a partition has. Several hosts may share one storage, and even define their
- * pools by one document: the owner is a pool of one agent.
+ * Names of devices that are no volumes: `.stowage.OWNER.KIND-MORE`, 36 characters at most, as many as the name of a partition has.
+ * Several hosts may share one storage, and even define their pools by one document: the owner is a pool of one agent.
  */
 export class HiddenNames {
   readonly #prefix: string;

@@ -4,7 +4,8 @@ import type { Identify, Stage, StageSpec } from '../../backends/backend.ts';
 import type { Image } from '../../images/image.ts';
 import { zeroFrom } from '../../images/zeros.ts';
 import { StageRecord } from '../stage-record.ts';
-import type { Device, DeviceStorage } from './device-storage.ts';
+import { DeviceStage } from './device-stage.ts';
+import { type Device, type DeviceStorage, refuseOpen } from './device-storage.ts';
 import { imageFormat } from './image-format.ts';
 import type { UnitWrites } from './unit-writes.ts';
 
@@ -14,13 +15,11 @@ interface Place {
 }
 
 /** A stage that is the volume itself, where there is no other place. Its record lies on the host's own disk. */
-export class InPlaceStage implements Stage {
-  readonly #record: StageRecord;
+export class InPlaceStage extends DeviceStage implements Stage {
   readonly #place: Place;
-  #image: Promise<Image> | undefined;
 
   private constructor(record: StageRecord, place: Place) {
-    this.#record = record;
+    super(record);
     this.#place = place;
   }
 
@@ -56,75 +55,43 @@ export class InPlaceStage implements Stage {
     return rm(directory, { recursive: true, force: true });
   }
 
-  get id(): string {
-    return this.#record.spec.id;
-  }
-
   get volume(): string {
-    return this.#record.spec.volume;
-  }
-
-  get spec(): string {
-    return this.#record.text;
-  }
-
-  get sealed(): boolean {
-    return this.#record.sealed !== undefined;
-  }
-
-  get note(): string | undefined {
-    return this.#record.sealed?.note;
-  }
-
-  get touchedAt(): number {
-    return this.#record.touchedAt;
+    return this.record.spec.volume;
   }
 
   /** The same one as when it was begun: another may have its name meanwhile. */
   async #device(): Promise<Device> {
-    const { volume } = this.#record.spec;
+    const { volume } = this.record.spec;
     const [device] = await this.#place.storage.devices(volume);
-    if (!device || (this.#record.device ?? device.uid) !== device.uid)
+    if (!device || (this.record.device ?? device.uid) !== device.uid)
       throw new StowageError('io-error', `'${volume}', which the transfer writes to, was taken away`);
     return device;
   }
 
-  async images(): Promise<readonly Image[]> {
-    this.#record.requireOpen();
-    this.#image ??= this.#open().catch((error) => {
-      this.#image = undefined;
-      throw error;
-    });
-    return [await this.#image];
-  }
-
-  async #open(): Promise<Image> {
+  protected override async openImage(): Promise<Image> {
     const device = await this.#device();
-    if (this.#record.device === undefined) await this.#record.setDevice(device.uid);
+    refuseOpen(device);
+    if (this.record.device === undefined) await this.record.setDevice(device.uid);
     if (!this.#place.writes.of(device.uid).torn) await this.#place.writes.wrote(device.uid, true);
     return this.#place.storage.open(device, 'write');
   }
 
-  journal(): Promise<Image> {
-    return this.#record.journal();
-  }
-
   async seal(note: string, signal?: AbortSignal): Promise<void> {
     if (this.sealed) return;
-    const { parts, representation, format } = this.#record.spec;
-    const [image] = (await this.images()) as [Image];
+    const { parts, representation, format } = this.record.spec;
+    const image = await this.image();
     // Behind the last byte that arrived there is what was there before.
     await zeroFrom(image, parts[0]!.sizeBytes, { signal });
     if (representation === 'image') await imageFormat(format).adopt(image);
     await image.flush();
     const device = await this.#device();
     if (format !== 'raw') await this.#place.storage.setFormat?.(device, imageFormat(format).name);
-    await this.#closeImage();
-    await this.#record.seal(note, device.uid);
+    await this.closeImage();
+    await this.record.seal(note, device.uid);
   }
 
   async publish(identify: Identify): Promise<void> {
-    const { sealed } = this.#record;
+    const { sealed } = this.record;
     if (!sealed) throw new StowageError('internal', 'a stage is published before it is sealed');
     await identify(sealed.fingerprint);
     await this.#place.writes.wrote(sealed.fingerprint, false);
@@ -132,17 +99,6 @@ export class InPlaceStage implements Stage {
 
   async drop(): Promise<void> {
     await this[Symbol.asyncDispose]();
-    await InPlaceStage.drop(this.#record.directory);
-  }
-
-  async #closeImage(): Promise<void> {
-    const image = await this.#image?.catch(() => undefined);
-    this.#image = undefined;
-    await image?.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#closeImage();
-    await this.#record[Symbol.asyncDispose]();
+    await InPlaceStage.drop(this.record.directory);
   }
 }

@@ -14,7 +14,9 @@ import { UnitWrites } from './unit-writes.ts';
  */
 export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
   #writes: UnitWrites | undefined;
-  #beginning: Promise<void> = Promise.resolve();
+  /** What begins to write to a unit does so one after the other: each sees those before. */
+  #last: Promise<unknown> = Promise.resolve();
+  readonly #wiping = new Set<string>();
 
   override async start(): Promise<void> {
     await super.start();
@@ -49,22 +51,40 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
     identify: Identify,
     signal?: AbortSignal,
   ): Promise<void> {
-    await this.#refuseTransfer(volume.name);
-    // Before, too: a kill in the middle leaves other bytes than there were.
-    const { torn } = this.#known.of(volume.fingerprint);
-    await this.#known.wrote(volume.fingerprint, torn);
-    await super.wipe(volume, algorithm, identify, signal);
-    await this.#known.wrote(volume.fingerprint, false);
+    const { name, fingerprint: uid } = volume;
+    await this.#alone(async () => {
+      await this.#refuseWriter(name);
+      this.#wiping.add(name);
+    });
+    try {
+      // Before, too: a kill in the middle leaves other bytes than there were.
+      await this.#known.wrote(uid, this.#known.of(uid).torn);
+      await super.wipe(volume, algorithm, identify, signal);
+      await this.#known.wrote(uid, false);
+    } finally {
+      this.#wiping.delete(name);
+    }
   }
 
-  /** One after the other: of two for one unit the second is refused. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(work, work);
+    this.#last = done.catch(() => undefined);
+    return done;
+  }
+
+  /** Throws `volume-in-use` while a transfer or a wipe of a unit is not over. */
+  async #refuseWriter(name: string): Promise<void> {
+    if (this.#wiping.has(name)) throw new StowageError('volume-in-use', `'${name}' is being wiped`);
+    for (const id of await this.stageIds()) {
+      // One that cannot be read may be of this unit: that is an error, and not no transfer.
+      const [stage] = await this.stages(id);
+      if (stage?.volume === name)
+        throw new StowageError('volume-in-use', `'${name}' is being written by the transfer ${id}`);
+    }
+  }
+
   stage(spec: StageSpec, text: string): Promise<Stage> {
-    const begun = this.#beginning.then(() => this.#stage(spec, text));
-    this.#beginning = begun.then(
-      () => undefined,
-      () => undefined,
-    );
-    return begun;
+    return this.#alone(() => this.#stage(spec, text));
   }
 
   async #stage(spec: StageSpec, text: string): Promise<Stage> {
@@ -82,7 +102,7 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
         `'${spec.volume}' would be overwritten in place, from the first byte that arrives: that must be asked for`,
       );
     refuseOpen(device);
-    await this.#refuseTransfer(spec.volume);
+    await this.#refuseWriter(spec.volume);
     const directory = join(await this.stagesDirectory(), spec.id);
     return InPlaceStage.begin(
       directory,
@@ -93,15 +113,7 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
     );
   }
 
-  /** Throws `volume-in-use` while a transfer into a unit is not over. */
-  async #refuseTransfer(name: string): Promise<void> {
-    const others = (await this.stages()) as InPlaceStage[];
-    const other = others.find(({ volume }) => volume === name);
-    if (other)
-      throw new StowageError('volume-in-use', `'${name}' is being written by the transfer ${other.id}`);
-  }
-
-  stages(id?: string): Promise<Stage[]> {
+  stages(id?: string): Promise<InPlaceStage[]> {
     return this.stagesBy(id, (directory) =>
       InPlaceStage.resume(directory, { storage: this.storage, writes: this.#known }),
     );

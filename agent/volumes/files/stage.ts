@@ -6,6 +6,7 @@ import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/i
 import { exists, syncDirectory } from '../../host/files.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
+import { RecordedStage } from '../recorded-stage.ts';
 import { StageRecord } from '../stage-record.ts';
 import { type FileSystemTraits, fingerprintOf } from './describe.ts';
 import type { PrivateDirectory } from './private-directory.ts';
@@ -27,13 +28,12 @@ export interface StagePlace extends FileSystemTraits {
  *     object, content  what will be the volume; what it is made of, where that is another format
  *     aside            the directory that the volume took the place of, on its way out
  */
-export class FileStage implements Stage {
-  readonly #record: StageRecord;
+export class FileStage extends RecordedStage implements Stage {
   readonly #pool: StagePlace;
   #images: Promise<FileImage[]> | undefined;
 
   private constructor(record: StageRecord, pool: StagePlace) {
-    this.#record = record;
+    super(record);
     this.#pool = pool;
   }
 
@@ -62,28 +62,8 @@ export class FileStage implements Stage {
     return record && new FileStage(record, pool);
   }
 
-  get id(): string {
-    return this.#record.spec.id;
-  }
-
-  get spec(): string {
-    return this.#record.text;
-  }
-
-  get sealed(): boolean {
-    return this.#record.sealed !== undefined;
-  }
-
-  get note(): string | undefined {
-    return this.#record.sealed?.note;
-  }
-
-  get touchedAt(): number {
-    return this.#record.touchedAt;
-  }
-
   get #directory(): string {
-    return this.#record.directory;
+    return this.record.directory;
   }
 
   get #object(): string {
@@ -92,11 +72,11 @@ export class FileStage implements Stage {
 
   /** Where the bytes arrive: the volume itself, or a raw file that becomes one. */
   get #received(): string {
-    return this.#record.spec.representation === 'content' ? join(this.#directory, 'content') : this.#object;
+    return this.record.spec.representation === 'content' ? join(this.#directory, 'content') : this.#object;
   }
 
   images(): Promise<readonly Image[]> {
-    this.#record.requireOpen();
+    this.record.requireOpen();
     this.#images ??= this.#openImages().catch((error) => {
       this.#images = undefined;
       throw error;
@@ -105,7 +85,7 @@ export class FileStage implements Stage {
   }
 
   async #openImages(): Promise<FileImage[]> {
-    const { parts } = this.#record.spec;
+    const { parts } = this.record.spec;
     const images: FileImage[] = [];
     try {
       if (parts.some((part) => part.name !== ''))
@@ -125,10 +105,6 @@ export class FileStage implements Stage {
     }
   }
 
-  journal(): Promise<Image> {
-    return this.#record.journal();
-  }
-
   async seal(note: string, signal?: AbortSignal): Promise<void> {
     if (this.sealed) return;
     for (const image of (await this.images()) as FileImage[]) await image.flush();
@@ -136,13 +112,13 @@ export class FileStage implements Stage {
     await this.#build(signal);
     const object = await lstat(this.#object, { bigint: true });
     await syncDirectory(this.#directory);
-    await this.#record.seal(note, fingerprintOf(object, this.#record.spec.volume, this.#pool));
+    await this.record.seal(note, fingerprintOf(object, this.record.spec.volume, this.#pool));
     // Only now may the received bytes go: a kill before this line builds again from them.
     if (this.#received !== this.#object) await rm(this.#received, { force: true });
   }
 
   async #build(signal: AbortSignal | undefined): Promise<void> {
-    const { spec } = this.#record;
+    const { spec } = this.record;
     const { volume: name, format, representation, parts, capacityBytes = 0 } = spec;
     if (representation === 'image') {
       if (!isImageFormat(format)) return DIRECTORY_FORMATS[format].adopt(this.#object);
@@ -170,7 +146,7 @@ export class FileStage implements Stage {
   }
 
   async publish(identify: (fingerprint: string) => Promise<void>): Promise<void> {
-    const { spec, sealed } = this.#record;
+    const { spec, sealed } = this.record;
     if (!sealed) throw new StowageError('internal', 'a stage is published before it is sealed');
     const target = join(this.#pool.path, spec.volume);
     const aside = join(this.#directory, 'aside');
@@ -196,13 +172,13 @@ export class FileStage implements Stage {
       if (error.code !== 'ENOENT') throw error;
       return undefined;
     });
-    return stat && fingerprintOf(stat, this.#record.spec.volume, this.#pool);
+    return stat && fingerprintOf(stat, this.record.spec.volume, this.#pool);
   }
 
   async drop(): Promise<void> {
     await this[Symbol.asyncDispose]();
     const aside = join(this.#directory, 'aside');
-    const target = join(this.#pool.path, this.#record.spec.volume);
+    const target = join(this.#pool.path, this.record.spec.volume);
     // What had stepped aside for what never came is the volume still.
     if ((await exists(aside)) && !(await exists(target))) {
       await rename(aside, target);
@@ -221,6 +197,6 @@ export class FileStage implements Stage {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#closeImages();
-    await this.#record[Symbol.asyncDispose]();
+    await this.record[Symbol.asyncDispose]();
   }
 }
