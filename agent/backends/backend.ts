@@ -114,14 +114,18 @@ export interface Known {
 export type Found = FoundVolume | { name: string; unchanged: true };
 
 /** Where the core keeps, durably, which volume has which id. */
-export interface Identity {
+export interface Identity extends IdentifiedState {
   id: string;
+  /** Before it was replaced; a kill may have kept that from happening. */
+  formerly?: IdentifiedState;
+}
+
+/** What is on record of the bytes that a volume has. */
+export interface IdentifiedState {
   fingerprint: string;
-  /** What it had before it was replaced; a kill may have kept that from happening. */
-  formerly?: string;
   /** undefined while its bytes could not be read. */
   format?: VolumeFormat;
-  /** The transfer that made the volume. */
+  /** The transfer that made them. */
   transfer?: string;
 }
 

@@ -2,6 +2,18 @@ import { readFile } from 'node:fs/promises';
 import { StowageError } from '../../shared/util/errors.ts';
 import { run } from './run.ts';
 
+/** The number of a device of this host. */
+export interface DeviceNumber {
+  major: number;
+  minor: number;
+}
+
+/** Of what stat(2) tells: the major part is in bits 8 to 19. */
+export const numberOf = (rdev: number): DeviceNumber => ({
+  major: (rdev >> 8) & 0xfff,
+  minor: (rdev & 0xff) | ((rdev >> 12) & 0xfff00),
+});
+
 /** Throws `pool-not-empty`, with what was found, unless nothing is on a device; `io-error` when that cannot be told. */
 export async function refuseUsedDevice(device: string): Promise<void> {
   const args = ['--probe', '--output', 'value', '--match-tag', 'TYPE', '--', device];

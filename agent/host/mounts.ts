@@ -28,6 +28,11 @@ function mounts(): Mount[] {
     });
 }
 
+/** What a path shows as the root of a mount, such as a device or a dataset; undefined where nothing is mounted at it. */
+export function sourceMountedAt(path: string): string | undefined {
+  return mounts().findLast((mount) => mount.path === path)?.source;
+}
+
 function linkAt(path: string): string | undefined {
   try {
     return readlinkSync(path);

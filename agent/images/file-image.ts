@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { chunkBuffers } from '../../shared/transfer/chunk-buffers.ts';
 import { CHUNK_BYTES } from '../../shared/transfer/chunks.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import { numberOf } from '../host/devices.ts';
 import { readFully, writeFully, writeZeros } from '../host/files.ts';
 import { dataExtents, punchHole, zeroDevice } from '../host/holes.ts';
 import type { Extent, Image } from './image.ts';
@@ -22,9 +23,9 @@ const FLAGS = {
   create: constants.O_RDWR | constants.O_CREAT,
 } as const;
 
-/** The size of a block device, which stat does not tell. The number of a device has its major part in bits 8 to 19. */
+/** The size of a block device, which stat does not tell. */
 async function deviceBytes(rdev: number): Promise<number> {
-  const [major, minor] = [(rdev >> 8) & 0xfff, (rdev & 0xff) | ((rdev >> 12) & 0xfff00)];
+  const { major, minor } = numberOf(rdev);
   return Number(await readFile(`/sys/dev/block/${major}:${minor}/size`, 'utf8')) * 512;
 }
 

@@ -97,8 +97,10 @@ const exportedBytes = ({ sizeBytes }: Image): number => Math.ceil(sizeBytes / SE
 
 /** An image as it is given out: `sizeBytes` may be more than it has. */
 interface Export {
-  image: Image;
-  sizeBytes: number;
+  readonly image: Image;
+  readonly sizeBytes: number;
+  /** What the image threw first: a client learns no more of it than a number. */
+  failure?: unknown;
 }
 
 interface Request {
@@ -111,7 +113,8 @@ interface Request {
 }
 
 /** Does what was asked for. Gives the number of an error, or 0. */
-async function perform({ image, sizeBytes }: Export, request: Request): Promise<number> {
+async function perform(served: Export, request: Request): Promise<number> {
+  const { image, sizeBytes } = served;
   const { command, flags, offset, bytes } = request;
   if (offset + request.length > sizeBytes) return ERRORS.EINVAL!;
   const grows = sizeBytes > exportedBytes(image);
@@ -129,6 +132,7 @@ async function perform({ image, sizeBytes }: Export, request: Request): Promise<
     else return ERRORS.EINVAL!;
     return 0;
   } catch (error) {
+    served.failure ??= error;
     return ERRORS[(error as { code?: string }).code ?? ''] ?? ERRORS.EIO!;
   }
 }
@@ -165,17 +169,22 @@ async function serve(socket: Socket, reader: Reader, served: Export): Promise<vo
   }
 }
 
+export interface ServedImage extends AsyncDisposable {
+  /** The path of the socket. */
+  readonly socket: string;
+  /** What the image threw first, if anything: a client is told of no more than a number. */
+  readonly failure: unknown;
+}
+
 /**
  * Gives one image to tools of this host by the NBD protocol, on a socket in a directory that only this user can enter. For an image
- * that is no file and no device: what a library or a server gives out. Its size stays as it is meanwhile.
+ * that is no file and no device: what a library or a server gives out. It seems to be `growBytes` larger than it is; writes there make
+ * it longer. Once disposed nobody works on the image any more, and the socket is gone.
  */
-export async function serveImage(
-  image: Image,
-  growBytes = 0,
-): Promise<AsyncDisposable & { readonly socket: string }> {
+export async function serveImage(image: Image, growBytes = 0): Promise<ServedImage> {
   const directory = await mkdtemp(join(tmpdir(), 'stowage-nbd-'));
   const path = join(directory, 'socket');
-  const served = { image, sizeBytes: exportedBytes(image) + growBytes };
+  const served: Export = { image, sizeBytes: exportedBytes(image) + growBytes };
   const sockets = new Set<Socket>();
   const work = new Set<Promise<void>>();
   const server = createServer((socket) => {
@@ -201,6 +210,9 @@ export async function serveImage(
   });
   return {
     socket: path,
+    get failure() {
+      return served.failure;
+    },
     async [Symbol.asyncDispose]() {
       // Nobody comes any more, and who is there goes.
       const closed = new Promise((resolve) => server.close(resolve));

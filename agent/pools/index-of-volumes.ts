@@ -77,8 +77,10 @@ export class IndexOfVolumes {
     return { fingerprint: identity.fingerprint, format: identity.format, stamp };
   }
 
-  /** The format that a volume has on record under another name, or under one that was taken from it. */
+  /** The format that a volume has on record under another name, under one that was taken from it, or as it was before. */
   formatOf(name: string, fingerprint: string): VolumeFormat | undefined {
+    const formerly = this.#identities.get(name)?.formerly;
+    if (formerly?.fingerprint === fingerprint) return formerly.format;
     const other = this.otherName(name, fingerprint);
     const record = other === undefined ? this.#displaced.get(fingerprint) : this.#identities.get(other);
     return record?.fingerprint === fingerprint ? record.format : undefined;
@@ -125,8 +127,9 @@ export class IndexOfVolumes {
     const format = found.format === 'unknown' ? undefined : found.format;
     let identity = this.#identities.get(name);
     let saved: Promise<void> = Promise.resolve();
-    if (identity && identity.formerly === fingerprint) {
-      identity = { ...identity, fingerprint, formerly: undefined };
+    if (identity && identity.formerly?.fingerprint === fingerprint) {
+      // It was not replaced.
+      identity = { id: identity.id, ...identity.formerly };
       saved = this.identify(name, identity);
     } else if (identity?.fingerprint !== fingerprint) {
       const moved = movedFrom === undefined ? undefined : this.#identities.get(movedFrom);

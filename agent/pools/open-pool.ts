@@ -10,7 +10,15 @@ import type {
 import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
-import type { FoundVolume, Identify, IdentityStore, PoolDriver, Space, Stage } from '../backends/backend.ts';
+import type {
+  FoundVolume,
+  Identify,
+  Identity,
+  IdentityStore,
+  PoolDriver,
+  Space,
+  Stage,
+} from '../backends/backend.ts';
 import { IndexOfVolumes } from './index-of-volumes.ts';
 import type { OpenedStage, OpenedVolume, PoolChange, PoolOperations } from './operations.ts';
 
@@ -352,7 +360,10 @@ export class OpenPool
       const format = more.format === 'unknown' ? undefined : more.format;
       const id = more.id ?? this.#seen.newId(fingerprint);
       const before = this.#seen.identity(name);
-      const formerly = before?.id === id ? before.fingerprint : undefined;
+      const formerly =
+        before?.id === id
+          ? { fingerprint: before.fingerprint, format: before.format, transfer: before.transfer }
+          : undefined;
       await this.#seen.identify(name, { id, fingerprint, formerly, format, transfer: more.transfer });
     };
   }
@@ -368,7 +379,7 @@ export class OpenPool
 
   /**
    * Runs what gives a name to a new volume, one after the other where several want one name. No look meanwhile changes what is
-   * on record of the name; after an error the record is as it was.
+   * on record of the name; after an error it is the record of what has the name.
    */
   async #make(name: string, work: () => Promise<void>): Promise<Volume> {
     while (this.#making.has(name)) await this.#making.get(name);
@@ -384,7 +395,8 @@ export class OpenPool
         throw new StowageError('volume-not-found', `volume '${name}' was taken away as soon as it was there`);
       return this.#seen.get(name)!;
     } catch (error) {
-      if (!done) await this.#seen.restore(name, before).catch(() => undefined);
+      // Storage that is away is looked at when it is back.
+      if (!done) await this.#settle(name, before).catch(() => undefined);
       await this.#lookAt(name, { asMaker: true }).catch(() => undefined);
       throw error;
     } finally {
@@ -393,6 +405,15 @@ export class OpenPool
       if (this.#looks > 0) this.#madeAt.set(name, this.#makes);
       resolve();
     }
+  }
+
+  /** Puts back what was on record, unless the new volume has the name in spite of the error. */
+  async #settle(name: string, before: Identity | undefined): Promise<void> {
+    const record = this.#seen.identity(name);
+    // The record of a volume that was to be replaced tells of both: it is right for either.
+    if (record === before || record?.formerly !== undefined) return;
+    const there = await this.#driver.look(name, this.#seen.known(name)).catch(() => undefined);
+    if (there?.fingerprint !== record?.fingerprint) await this.#seen.restore(name, before);
   }
 
   async create(volume: NewVolume, signal?: AbortSignal): Promise<Volume> {

@@ -348,10 +348,12 @@ function remoteImage(worker: Worker, { handle, facts }: RemoteHandle): Image {
     zero: (offset, length, dense) => worker.call(handle, 'zero', [offset, length, dense]),
     flush: () => worker.call(handle, 'flush', []),
     allocationBytes: () => worker.call(handle, 'allocationBytes', []),
-    async setSize(bytes) {
-      await worker.call(handle, 'setSize', [bytes]);
-      sizeBytes = bytes;
-    },
+    ...(facts.resizable === true && {
+      async setSize(bytes: number) {
+        await worker.call(handle, 'setSize', [bytes]);
+        sizeBytes = bytes;
+      },
+    }),
     close,
     [Symbol.asyncDispose]: close,
   };

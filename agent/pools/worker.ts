@@ -51,7 +51,8 @@ class Objects {
     this.#objects.delete(number);
   }
 
-  source(source: OpenedVolume['sources'][number]): RemoteHandle {
+  source(source: OpenedVolume['sources'][number] | Image): RemoteHandle {
+    const resizable = 'setSize' in source && source.setSize !== undefined;
     return this.add(
       {
         async extents(from: number, to: number) {
@@ -73,12 +74,16 @@ class Objects {
             (source as Image).write(await this.#bytes.receive(call), offset),
           zero: (...args: Parameters<Image['zero']>) => (source as Image).zero(...args),
           flush: () => (source as Image).flush(),
-          setSize: (sizeBytes: number) => (source as Image).setSize?.(sizeBytes),
           allocationBytes: () => (source as Image).allocationBytes(),
         }),
+        ...(resizable && { setSize: (sizeBytes: number) => source.setSize?.(sizeBytes) }),
         close: () => source.close(),
       },
-      { sizeBytes: source.sizeBytes, uninitialised: 'uninitialised' in source && source.uninitialised },
+      {
+        sizeBytes: source.sizeBytes,
+        resizable,
+        uninitialised: 'uninitialised' in source && source.uninitialised,
+      },
     );
   }
 
@@ -97,14 +102,23 @@ class Objects {
   }
 
   stage(stage: OpenedStage): RemoteHandle {
+    const given: RemoteHandle[] = [];
+    const give = (image: Image): RemoteHandle => {
+      const handle = this.source(image);
+      given.push(handle);
+      return handle;
+    };
     return this.add(
       {
-        images: async () => (await stage.images()).map((image) => this.source(image)),
-        journal: async () => this.source(await stage.journal()),
+        images: async () => (await stage.images()).map(give),
+        journal: async () => give(await stage.journal()),
         seal: (note: string, signal?: AbortSignal) => stage.seal(note, signal),
         publish: () => stage.publish(),
         drop: () => stage.drop(),
-        close: () => stage[Symbol.asyncDispose](),
+        close: async () => {
+          for (const { handle } of given) this.delete(handle);
+          await stage[Symbol.asyncDispose]();
+        },
       },
       { spec: stage.spec, sealed: stage.sealed, note: stage.note, touchedAt: stage.touchedAt },
     );

@@ -3,12 +3,16 @@ import { volumeFormatSchema } from '../../shared/conf/volume.ts';
 import type { Identity } from '../backends/backend.ts';
 import { RecordLog } from '../host/record-log.ts';
 
-const identitySchema = z.object({
-  id: z.uuid(),
+const stateSchema = z.object({
   fingerprint: z.string(),
-  formerly: z.string().optional(),
   format: volumeFormatSchema.optional(),
   transfer: z.string().optional(),
+});
+
+const identitySchema = stateSchema.extend({
+  id: z.uuid(),
+  // Records of before kept the fingerprint alone.
+  formerly: z.union([z.string().transform((fingerprint) => ({ fingerprint })), stateSchema]).optional(),
 }) satisfies z.ZodType<Identity>;
 
 /** The record of which volume has which id, in a file. Throws as {@link RecordLog.open} does. */

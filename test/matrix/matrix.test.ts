@@ -9,6 +9,7 @@ import { glusterBackend } from '../../agent/backends/gluster/index.ts';
 import { iscsiDirectBackend } from '../../agent/backends/iscsi-direct/index.ts';
 import { netfsBackend } from '../../agent/backends/netfs/index.ts';
 import { rbdBackend } from '../../agent/backends/rbd/index.ts';
+import { loadBackends } from '../../agent/backends/registry.ts';
 import { testBackend } from '../../agent/backends/test/index.ts';
 import { OpenPool } from '../../agent/pools/open-pool.ts';
 import { Sink } from '../../agent/transfer/sink.ts';
@@ -116,6 +117,32 @@ const PLACES: Record<string, () => Promise<Place>> = {
     return { ...place, formats: ['raw'], unit: 'unit:0:0:1' };
   },
 };
+
+/** Backends that have no place here, and why. */
+const ELSEWHERE: Record<string, string> = {
+  disk: 'its partitions are devices as those of logical; its conformance suite copies',
+  fs: 'a file system is a place, on a mount of the test',
+  iscsi: 'needs a kernel of its own: the units of iscsi-direct are the same',
+  logical: 'needs a kernel of its own',
+  mpath: 'needs a kernel of its own',
+  scsi: 'needs a kernel of its own',
+  vstorage: 'a directory whose mount is a stand-in: the same files as dir',
+  zfs: 'needs a kernel of its own',
+  ...(!isRoot && { netfs: 'needs root', gluster: 'needs root', rbd: 'needs root' }),
+};
+
+test('every backend has a place, or a reason for none', async () => {
+  const types = (await loadBackends(undefined)).list().map(({ type }) => type);
+  const named = new Set([...Object.keys(PLACES), ...Object.keys(ELSEWHERE)]);
+  assert.deepEqual(
+    types.filter((type) => !named.has(type)),
+    [],
+  );
+  assert.deepEqual(
+    Object.keys(ELSEWHERE).filter((type) => !types.includes(type)),
+    [],
+  );
+});
 
 let started: ReturnType<typeof startGluster> | undefined;
 function gluster(): ReturnType<typeof startGluster> {

@@ -1,16 +1,16 @@
 import type { Permissions } from '../../../shared/conf/permissions.ts';
-import { sleep } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { refuseUsedDevice } from '../../host/devices.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
 import {
   isHeld,
-  isNodeOpen,
+  isInUse,
   nodeFacts,
   nodeNumber,
   setNodePermissions,
   settledNodeMark,
+  waitForNode,
 } from '../../volumes/blocks/device-node.ts';
 import {
   type Device,
@@ -29,9 +29,6 @@ import {
   readTable,
 } from './partition-table.ts';
 
-/** Longest that a node may take to appear. */
-const NODE_MS = 15_000;
-const LOOK_MS = 20;
 /** Bytes of zeros written to the disk at once. */
 const STEP = 64 << 20;
 
@@ -124,7 +121,7 @@ export class Partitions implements MakingStorage {
       permissions,
       sizeBytes,
       allocationBytes: sizeBytes,
-      open: thorough && number !== undefined && ((await isHeld(node)) || (await isNodeOpen(node))),
+      open: thorough && (await isInUse(node)),
       dependants: [],
     };
   }
@@ -135,10 +132,10 @@ export class Partitions implements MakingStorage {
   }
 
   checkName(name: string): void {
-    if (!/^[A-Za-z0-9_.+-]{1,36}$/.test(name))
+    if (!NAME.test(name))
       throw new StowageError(
         'invalid-name',
-        `a partition cannot be named '${name.slice(0, 60)}': at most 36 letters, digits and _ . + -`,
+        `a partition cannot be named '${name.slice(0, 60)}': at most 36 letters, digits and _ . + -, with no - at its beginning`,
       );
   }
 
@@ -149,10 +146,7 @@ export class Partitions implements MakingStorage {
   /** Waits for its node. */
   async activate(name: string): Promise<void> {
     const { node } = await this.#find(name);
-    for (let waited = 0; !(await nodeNumber(node)); waited += LOOK_MS) {
-      if (waited > NODE_MS) throw new StowageError('io-error', `${node} does not appear`);
-      await sleep(LOOK_MS);
-    }
+    await waitForNode(node);
   }
 
   async #find(name: string): Promise<Partition> {
@@ -241,9 +235,16 @@ export class Partitions implements MakingStorage {
   }
 }
 
-/** Its name in the table; where it has none, or another has it too, that of its node. */
+const NAME = /^[A-Za-z0-9_.+][A-Za-z0-9_.+-]{0,35}$/;
+/** Of what other tools named, such as "EFI system partition". */
+const SHOWN = /^[^-/\p{Cc}\s][^/\p{Cc}]*$/u;
+
+const nodeNameOf = ({ node }: Partition): string => node.slice(node.lastIndexOf('/') + 1);
+
+/** Its name in the table; where that cannot be used, or means another one too, that of its node. */
 function nameOf(partition: Partition, all: readonly Partition[]): string {
-  const { name, node } = partition;
-  const isAlone = all.filter((other) => other.name === name).length === 1;
-  return name && isAlone && !name.includes('/') ? name : node.slice(node.lastIndexOf('/') + 1);
+  const { name = '' } = partition;
+  const isMeant = (other: Partition): boolean => other.name === name || nodeNameOf(other) === name;
+  const isAlone = all.every((other) => other === partition || !isMeant(other));
+  return SHOWN.test(name) && isAlone ? name : nodeNameOf(partition);
 }

@@ -1,5 +1,6 @@
 import type { FoundSource } from '../../../shared/conf/sources-xml.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
+import { checkIscsiName, portalText } from '../../volumes/blocks/iscsi-names.ts';
 import { UnitPool } from '../../volumes/blocks/unit-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
@@ -7,7 +8,6 @@ import { libiscsi } from './libiscsi.ts';
 import { Session } from './session.ts';
 import { Target } from './target.ts';
 
-const IQN = /^(iqn\.\d{4}-\d{2}\.[^\s/]+|eui\.[0-9A-Fa-f]{16}|naa\.[0-9A-Fa-f]{16,32})$/;
 /** Who asks which targets there are. */
 const DISCOVERER = 'iqn.2026-01.stowage:discovery';
 
@@ -32,8 +32,7 @@ export const iscsiDirectBackend: Backend = {
         'invalid-argument',
         "a pool of type 'iscsi-direct' has one source host, one source device, which is the IQN of a target, and an initiator IQN",
       );
-    for (const iqn of [devices[0]!.path, initiatorIqn])
-      if (!IQN.test(iqn)) throw new StowageError('invalid-argument', `'${iqn}' is no name of iSCSI (iqn.…)`);
+    for (const name of [devices[0]!.path, initiatorIqn]) checkIscsiName(name);
   },
 
   async probe() {
@@ -48,14 +47,14 @@ export const iscsiDirectBackend: Backend = {
   async findSources(host): Promise<FoundSource[]> {
     if (host === undefined)
       throw new StowageError('invalid-argument', 'hostname must be specified for iscsi-direct sources');
-    const names = await Session.discover({ host }, DISCOVERER);
+    const names = await Session.discover(portalText({ name: host }), DISCOVERER);
     return names.map((name) => ({ host, devices: [name] }));
   },
 
   open(definition, host) {
     const { hosts, devices, initiatorIqn = '' } = definition.source;
     const [server] = hosts;
-    const portal = { host: server!.name, port: server!.port };
-    return new UnitPool(new Target({ portal, iqn: devices[0]!.path, initiator: initiatorIqn }), host);
+    const address = { portal: portalText(server!), iqn: devices[0]!.path, initiator: initiatorIqn };
+    return new UnitPool(new Target(address), host);
   },
 };

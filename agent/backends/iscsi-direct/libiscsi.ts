@@ -37,7 +37,6 @@ function bind() {
     discover: wait<bigint | null>('void *iscsi_discovery_sync(void *context)'),
     freeDiscovery: now('void iscsi_free_discovery_data(void *context, void *found)'),
     reportLuns: wait<bigint | null>('void *iscsi_reportluns_sync(void *context, int type, int length)'),
-    testUnitReady: wait<bigint | null>('void *iscsi_testunitready_sync(void *context, int lun)'),
     inquiry: wait<bigint | null>(
       'void *iscsi_inquiry_sync(void *context, int lun, int vital, int page, int length)',
     ),

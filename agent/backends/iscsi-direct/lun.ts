@@ -4,6 +4,8 @@ import { ScsiError, type Session } from './session.ts';
 
 /** What a command moves at most: targets have limits of their own, and this is below those of all that are known. */
 const MOST_BYTES = 1 << 20;
+/** A target tells of several new things one after the other. */
+const ATTEMPTS = 8;
 const ZEROED_AT_ONCE = 16 << 20;
 
 /** Size and identity of a unit, as its target tells them. */
@@ -117,11 +119,11 @@ export class Lun implements Image {
 
   /** Runs a command; where the target says that something about the unit is new, only if it is the same unit still. */
   async #same<T>(command: () => Promise<T>): Promise<T> {
-    for (;;) {
+    for (let attempt = 1; ; attempt++) {
       try {
         return await command();
       } catch (error) {
-        if (!(error instanceof ScsiError && error.isAttention)) throw error;
+        if (!(error instanceof ScsiError && error.isAttention) || attempt === ATTEMPTS) throw error;
         const { lun, uid, sizeBytes } = this.#facts;
         const now = await unitFacts(this.#session, lun);
         if (now?.uid !== uid || now.sizeBytes !== sizeBytes)
@@ -142,10 +144,10 @@ export class Lun implements Image {
       const stop = Math.min(Math.ceil(end / blockBytes) * blockBytes, start + MOST_BYTES);
       const target = buffer.subarray(at - offset, Math.min(stop, end) - offset);
       if (at === start && stop <= end)
-        await this.#same(() => this.#session.read(lun, start / blockBytes, blockBytes, target, 0));
+        await this.#same(() => this.#session.read(lun, start / blockBytes, blockBytes, target));
       else {
         const blocks = Buffer.alloc(stop - start);
-        await this.#same(() => this.#session.read(lun, start / blockBytes, blockBytes, blocks, 0));
+        await this.#same(() => this.#session.read(lun, start / blockBytes, blockBytes, blocks));
         target.set(blocks.subarray(at - start, at - start + target.length));
       }
       at = Math.min(stop, end);
@@ -171,17 +173,10 @@ export class Lun implements Image {
       let blocks: Uint8Array = part;
       if (at !== start || stop > end) {
         blocks = Buffer.alloc(stop - start);
-        await this.#same(() => this.#session.read(lun, start / blockBytes, blockBytes, blocks, 0));
+        await this.#same(() => this.#session.read(lun, start / blockBytes, blockBytes, blocks));
         blocks.set(part, at - start);
       }
-      await this.#same(() =>
-        this.#session.command(
-          'writing',
-          (library, context) =>
-            library.write(context, lun, start / blockBytes, blocks, blocks.length, blockBytes, 0, 0, 0, 0, 0),
-          0,
-        ),
-      );
+      await this.#same(() => this.#session.write(lun, start / blockBytes, blockBytes, blocks));
       at = Math.min(stop, end);
     }
   }
@@ -212,7 +207,7 @@ export class Lun implements Image {
                 0,
                 0,
               ),
-            0,
+            { attentions: 0 },
           ),
         );
       } catch (error) {

@@ -8,7 +8,7 @@ const CRC32C_OR_NONE = 1;
 /** Longest that a command may take, in seconds. */
 const PATIENCE_S = 15;
 /** Offsets in `struct scsi_task`. */
-const TASK = { status: 0, senseKey: 52, size: 64, data: 72, bytes: 80 };
+const TASK = { status: 0, residual: 32, senseKey: 52, size: 64, data: 72, bytes: 80 };
 const GOOD = 0;
 const UNIT_ATTENTION = 6;
 const ILLEGAL_REQUEST = 5;
@@ -35,18 +35,17 @@ export class ScsiError extends StowageError {
   }
 }
 
-export interface Portal {
-  host: string;
-  port?: number;
-}
-
 export interface Login {
   user: string;
   password: string;
 }
 
-const portalOf = ({ host, port = 3260 }: Portal): string =>
-  host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+interface CommandOptions {
+  /** That something about the unit is new is passed over so often. */
+  attentions?: number;
+  /** It is an error where fewer bytes were moved than were asked for. */
+  whole?: boolean;
+}
 
 /** A session with one target. Commands go one after the other: the library is for one thread. */
 export class Session implements AsyncDisposable {
@@ -63,7 +62,7 @@ export class Session implements AsyncDisposable {
   }
 
   static async #connect(
-    portal: Portal,
+    portal: string,
     initiator: string,
     target: string | undefined,
     login: Login | undefined,
@@ -71,7 +70,7 @@ export class Session implements AsyncDisposable {
     const library = libiscsi();
     const context = library.create(initiator);
     if (!context) throw new StowageError('io-error', 'iscsi: no memory for a session');
-    const session = new Session(context, `${portalOf(portal)}${target ? ` (${target})` : ''}`);
+    const session = new Session(context, `${portal}${target ? ` (${target})` : ''}`);
     try {
       library.setSessionType(context, target === undefined ? DISCOVERY : NORMAL);
       if (target !== undefined) library.setTarget(context, target);
@@ -81,7 +80,7 @@ export class Session implements AsyncDisposable {
       library.noReconnect(context, 1);
       if (login) library.setLogin(context, login.user, login.password);
       for (const [call, what] of [
-        [() => library.connect(context, portalOf(portal)), 'does not answer'],
+        [() => library.connect(context, portal), 'does not answer'],
         [() => library.login(context), 'refuses the login'],
       ] as const)
         if ((await call()) !== 0)
@@ -94,16 +93,20 @@ export class Session implements AsyncDisposable {
   }
 
   /** Throws `pool-inaccessible`. */
-  static open(portal: Portal, initiator: string, target: string, login?: Login): Promise<Session> {
+  static open(portal: string, initiator: string, target: string, login?: Login): Promise<Session> {
     return Session.#connect(portal, initiator, target, login);
   }
 
-  /** The names of the targets that a portal has. */
-  static async discover(portal: Portal, initiator: string, login?: Login): Promise<string[]> {
+  /** The names of the targets that a portal has. Throws `pool-inaccessible`. */
+  static async discover(portal: string, initiator: string, login?: Login): Promise<string[]> {
     await using session = await Session.#connect(portal, initiator, undefined, login);
     const { discover, freeDiscovery } = libiscsi();
     const first = await discover(session.#context);
-    if (!first) return [];
+    if (!first) {
+      const words = libiscsi().error(session.#context);
+      if (words) throw new StowageError('pool-inaccessible', `iscsi: ${portal} tells no targets: ${words}`);
+      return [];
+    }
     const names: string[] = [];
     // A chain: the next one, and the name.
     for (let at = first; at !== 0n; ) {
@@ -124,37 +127,37 @@ export class Session implements AsyncDisposable {
     return this.#lost === undefined;
   }
 
+  /** Ends the use of the session. */
+  #lose(what: string): StowageError {
+    this.#lost = new StowageError('pool-inaccessible', `iscsi: ${this.#what}: ${what}: ${this.#words()}`);
+    return this.#lost;
+  }
+
   /**
    * Runs one command after those before. Gives what it read. Throws {@link ScsiError}, or `pool-inaccessible` where nobody answers.
-   * `attentions` are passed over so often.
    */
   command(
     what: string,
     call: (library: ReturnType<typeof libiscsi>, context: bigint) => Promise<bigint | null>,
-    attentions = ATTENTIONS,
+    { attentions = ATTENTIONS, whole = false }: CommandOptions = {},
   ): Promise<Buffer> {
     const run = async (): Promise<Buffer> => {
       for (let attempt = 0; ; attempt++) {
         if (this.#lost) throw this.#lost;
         const task = await call(libiscsi(), this.#context);
-        if (!task) {
-          this.#lost = new StowageError(
-            'pool-inaccessible',
-            `iscsi: ${this.#what}: ${what}: ${this.#words()}`,
-          );
-          throw this.#lost;
-        }
+        if (!task) throw this.#lose(what);
         try {
           const head = bytesAt(task, TASK.bytes);
           const status = head.readInt32LE(TASK.status);
-          if (status === GOOD) return bytesAt(head.readBigUInt64LE(TASK.data), head.readInt32LE(TASK.size));
-          if (status > 0xff) {
-            // No status of SCSI: the session was cut, or nobody answered in time.
-            this.#lost = new StowageError(
-              'pool-inaccessible',
-              `iscsi: ${this.#what}: ${what}: ${this.#words()}`,
-            );
-            throw this.#lost;
+          // No status of SCSI: the session was cut, or nobody answered in time.
+          if (status > 0xff) throw this.#lose(what);
+          if (status === GOOD) {
+            if (whole && head.readInt32LE(TASK.residual) !== 0)
+              throw new StowageError(
+                'io-error',
+                `iscsi: ${this.#what}: ${what}: the target moved fewer bytes`,
+              );
+            return bytesAt(head.readBigUInt64LE(TASK.data), head.readInt32LE(TASK.size));
           }
           const senseKey = head.readInt32LE(TASK.senseKey);
           if (senseKey !== UNIT_ATTENTION || attempt >= attentions)
@@ -169,14 +172,8 @@ export class Session implements AsyncDisposable {
     return result;
   }
 
-  /** Reads into memory of ours. */
-  async read(
-    lun: number,
-    block: number,
-    blockBytes: number,
-    bytes: Uint8Array,
-    attentions?: number,
-  ): Promise<void> {
+  /** Reads whole blocks of a unit into memory of ours. An attention is an error. */
+  async read(lun: number, block: number, blockBytes: number, bytes: Uint8Array): Promise<void> {
     const target = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const vector = Buffer.alloc(16);
     writeAddress(vector, 0, target);
@@ -185,7 +182,17 @@ export class Session implements AsyncDisposable {
       'reading',
       (library, context) =>
         library.read(context, lun, block, target.length, blockBytes, 0, 0, 0, 0, 0, vector, 1),
-      attentions,
+      { attentions: 0, whole: true },
+    );
+  }
+
+  /** Writes whole blocks of a unit. An attention is an error. */
+  async write(lun: number, block: number, blockBytes: number, bytes: Uint8Array): Promise<void> {
+    await this.command(
+      'writing',
+      (library, context) =>
+        library.write(context, lun, block, bytes, bytes.length, blockBytes, 0, 0, 0, 0, 0),
+      { attentions: 0, whole: true },
     );
   }
 

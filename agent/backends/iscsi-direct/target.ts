@@ -3,10 +3,11 @@ import type { Image } from '../../images/image.ts';
 import type { Device, DeviceMode, DeviceStorage } from '../../volumes/blocks/device-storage.ts';
 import type { Space } from '../backend.ts';
 import { Lun, type LunFacts, unitsOf } from './lun.ts';
-import { type Login, type Portal, Session } from './session.ts';
+import { type Login, Session } from './session.ts';
 
 export interface TargetAddress {
-  portal: Portal;
+  /** HOST:PORT */
+  portal: string;
   iqn: string;
   initiator: string;
   login?: Login;
@@ -35,7 +36,9 @@ export class Target implements DeviceStorage {
       this.#session.catch(() => undefined);
       await session?.[Symbol.asyncDispose]();
     }
-    return this.#session!;
+    // It was let go of meanwhile.
+    if (!this.#session) throw new StowageError('pool-inactive', `the session with ${this.name} was ended`);
+    return this.#session;
   }
 
   async attach(): Promise<void> {
@@ -66,7 +69,7 @@ export class Target implements DeviceStorage {
     return {
       name: `unit:0:0:${lun}`,
       uid,
-      path: `ip-${portal.host}:${portal.port ?? 3260}-iscsi-${iqn}-lun-${lun}`,
+      path: `ip-${portal}-iscsi-${iqn}-lun-${lun}`,
       // A target does not tell what was written to it.
       mark: String(sizeBytes),
       sizeBytes,

@@ -2,15 +2,14 @@ import type { PoolDefinition } from '../../../shared/conf/pool.ts';
 import type { FoundSource } from '../../../shared/conf/sources-xml.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { run } from '../../host/run.ts';
-import { iscsiSessions, scsiUnits, stablePaths } from '../../volumes/blocks/host-disks.ts';
-import { NodeUnits } from '../../volumes/blocks/node-units.ts';
+import { iscsiSessions } from '../../volumes/blocks/host-disks.ts';
+import { checkIscsiName, portalText } from '../../volumes/blocks/iscsi-names.ts';
+import { NodeUnits, unitsOfHost } from '../../volumes/blocks/node-units.ts';
 import { UnitPool } from '../../volumes/blocks/unit-pool.ts';
 import { UNIT_TRAITS } from '../../volumes/blocks/unit-traits.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 import { discover, login, logout } from './iscsiadm.ts';
-
-const IQN = /^(iqn\.\d{4}-\d{2}\.[^\s/]+|eui\.[0-9A-Fa-f]{16}|naa\.[0-9A-Fa-f]{16,32})$/;
 
 function targetOf({ source }: PoolDefinition): { portal: string; iqn: string } {
   const [host] = source.hosts;
@@ -20,10 +19,8 @@ function targetOf({ source }: PoolDefinition): { portal: string; iqn: string } {
       'invalid-argument',
       "a pool of type 'iscsi' has one source host and one source device, which is the IQN of a target",
     );
-  if (!IQN.test(device.path))
-    throw new StowageError('invalid-argument', `'${device.path}' is no name of iSCSI (iqn.…)`);
-  const name = host.name.includes(':') ? `[${host.name}]` : host.name;
-  return { portal: `${name}:${host.port ?? 3260}`, iqn: device.path };
+  checkIscsiName(device.path);
+  return { portal: portalText(host), iqn: device.path };
 }
 
 /** An iSCSI target, logged in to by the kernel of the host while the pool is started: its units are disks of the host. */
@@ -50,6 +47,7 @@ export const iscsiBackend: Backend = {
 
   open(definition, host) {
     const { portal, iqn } = targetOf(definition);
+    const directory = definition.target.path;
     const sessionHosts = async (): Promise<string[]> =>
       (await iscsiSessions()).filter(({ target }) => target === iqn).map((session) => session.host);
     const source = {
@@ -64,17 +62,12 @@ export const iscsiBackend: Backend = {
         if ((await sessionHosts()).length === 0) await login(portal, iqn);
       },
       async detach() {
-        if ((await sessionHosts()).length > 0) await logout(portal, iqn);
+        if ((await sessionHosts()).length > 0) await logout(iqn);
       },
       async units() {
-        const paths = await stablePaths(definition.target.path ?? '/dev/disk/by-path');
-        const units = (await Promise.all((await sessionHosts()).map(scsiUnits))).flat();
-        return units.map(({ channel, target, lun, kernelName, wwid, sizeBytes }) => ({
-          name: `unit:${channel}:${target}:${lun}`,
-          uid: wwid ?? `${iqn}:${lun}`,
-          path: paths.get(kernelName) ?? `/dev/${kernelName}`,
-          sizeBytes,
-        }));
+        const units = await Promise.all((await sessionHosts()).map((host) => unitsOfHost(host, directory)));
+        // Numbers of hosts are given anew with each session.
+        return units.flat().map((unit) => ({ ...unit, uid: unit.wwid ?? `${iqn}:${unit.lun}` }));
       },
     };
     return new UnitPool(new NodeUnits(source), host);

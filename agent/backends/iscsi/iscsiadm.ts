@@ -25,22 +25,18 @@ export async function discover(portal: string): Promise<string[]> {
   return [...new Set(names)];
 }
 
-const node = (portal: string, iqn: string): string[] => [
-  '--mode',
-  'node',
-  '--portal',
-  portal,
-  '--targetname',
-  iqn,
-];
-
-/** Logs in to one target; the system does not by itself at its next start, as the pool does. */
+/** Logs in to one target. What somebody set for it before stays; else the system does not log in at its next start, the pool does. */
 export async function login(portal: string, iqn: string): Promise<void> {
-  await iscsiadm([...node(portal, iqn), '--op', 'new']);
-  await iscsiadm([...node(portal, iqn), '--op', 'update', '--name', 'node.startup', '--value', 'manual']);
-  await iscsiadm([...node(portal, iqn), '--login'], [EXISTS]);
+  const node = ['--mode', 'node', '--portal', portal, '--targetname', iqn];
+  const known = await iscsiadm(node, [NOTHING_FOUND]);
+  if (known.trim() === '') {
+    await iscsiadm([...node, '--op', 'new']);
+    await iscsiadm([...node, '--op', 'update', '--name', 'node.startup', '--value', 'manual']);
+  }
+  await iscsiadm([...node, '--login'], [EXISTS]);
 }
 
-export async function logout(portal: string, iqn: string): Promise<void> {
-  await iscsiadm([...node(portal, iqn), '--logout'], [NOTHING_FOUND]);
+/** Ends all sessions with one target, by whatever name its portals were given. */
+export async function logout(iqn: string): Promise<void> {
+  await iscsiadm(['--mode', 'node', '--targetname', iqn, '--logout'], [NOTHING_FOUND]);
 }

@@ -5,9 +5,12 @@ import { type Device, type DeviceMode, refuseLoss } from '../../volumes/blocks/d
 import { lvm, report } from './lvm.ts';
 import { type Row, snapshotIdOf } from './rows.ts';
 import { ThinSnapshots } from './thin-snapshots.ts';
-import { sizeOf, VolumeGroup } from './volume-group.ts';
+import { activateWhatCan, sizeOf, VolumeGroup } from './volume-group.ts';
 
 const POOL_FIELDS = ['vg_uuid', 'lv_uuid', 'lv_size', 'data_percent', 'metadata_percent', 'zero'];
+
+/** Names given to one command: its arguments have room for many more. */
+const AT_ONCE = 1000;
 
 /** A pool of thin volumes in a volume group of LVM. Volumes take blocks of it as they are written, and share them. */
 export class ThinPool extends VolumeGroup {
@@ -71,8 +74,9 @@ export class ThinPool extends VolumeGroup {
 
   protected override async activateAll(): Promise<void> {
     await lvm('lvchange', ['--activate', 'ly', '--', this.#target]);
-    const names = (await this.#thin()).filter((row) => snapshotIdOf(row) === undefined);
-    for (const { lv_name: name = '' } of names) await this.activate(name).catch(() => undefined);
+    const volumes = (await this.#thin()).filter((row) => snapshotIdOf(row) === undefined);
+    for (let at = 0; at < volumes.length; at += AT_ONCE)
+      await activateWhatCan('lvchange', this.#targets(volumes.slice(at, at + AT_ONCE)));
   }
 
   override async detach(): Promise<void> {
@@ -82,18 +86,18 @@ export class ThinPool extends VolumeGroup {
     const open = rows.find((row) => row.lv_attr?.[5] === 'o');
     if (open) throw new StowageError('volume-in-use', `${this.name}/${open.lv_name} in use.`);
     const active = rows.filter((row) => Number(row.lv_kernel_major) >= 0);
-    if (active.length > 0)
-      await lvm('lvchange', [
-        '--activate',
-        'ln',
-        '--',
-        ...active.map(({ lv_name: name }) => `${this.name}/${name}`),
-      ]);
+    if (active.length > 0) await lvm('lvchange', ['--activate', 'ln', '--', ...this.#targets(active)]);
   }
 
   /** The pool alone: other volumes may be in its group. */
   override async destroy(): Promise<void> {
-    await lvm('lvremove', ['--yes', '--', this.#target]);
+    // Of what is not active LVM asks only whether its volumes may go along: without an answer they may not.
+    await lvm('lvchange', ['--activate', 'ln', '--', this.#target]);
+    await lvm('lvremove', ['--', this.#target]);
+  }
+
+  #targets(rows: readonly Row[]): string[] {
+    return rows.map((row) => `${this.name}/${row.lv_name}`);
   }
 
   override async space() {

@@ -7,6 +7,8 @@ import { type Row, snapshotIdOf, snapshotTag } from './rows.ts';
 /** None ends with a dot: that is the name of a copy, see {@link ThinSnapshots.switch}. */
 const ID = /^[A-Za-z0-9]([A-Za-z0-9+_.-]{0,62}[A-Za-z0-9+_-])?$/;
 
+const copyOf = (name: string): string => (name.endsWith('.') ? name.slice(0, -1) : `${name}.`);
+
 /**
  * Snapshots of thin volumes: thin volumes themselves, read-only, with a tag that says of which snapshot, and the volume as
  * their origin. Those of Proxmox VE, `snap_VOLUME_ID`, are snapshots too.
@@ -72,22 +74,30 @@ export class ThinSnapshots implements DeviceSnapshots {
 
   async switch(device: Device, id: string): Promise<void> {
     const name = await this.#find(device, id);
+    await this.#removeLeftover(name);
     // LVM consumes the snapshot that a volume becomes: a copy of it, which has the volume as origin then, is the snapshot.
-    const copy = name.endsWith('.') ? name.slice(0, -1) : `${name}.`;
-    await this.#removeLeftover(copy, name);
-    await this.#take(name, copy, id);
+    await this.#take(name, copyOf(name), id);
     await lvm('lvconvert', ['--yes', '--merge', '--', this.#target(name)]);
+    // LVM puts off a merge, with success, where the volume was opened meanwhile.
+    if ((await this.#all(device)).get(id)?.lv_name !== copyOf(name))
+      throw new StowageError(
+        'volume-in-use',
+        `'${device.name}' was opened meanwhile; it becomes what it was at ${id} when it is activated again`,
+      );
   }
 
   /** A copy that a kill left before the merge stands on the snapshot still; anything else of its name is somebody's. */
-  async #removeLeftover(copy: string, snapshot: string): Promise<void> {
+  async #removeLeftover(snapshot: string): Promise<void> {
+    const copy = copyOf(snapshot);
     const rows = await this.#rowsOf(copy);
     const leftover = rows.find((row) => row.lv_name === copy);
     if (leftover?.origin === snapshot) await this.#remove(copy);
   }
 
   async delete(device: Device, id: string): Promise<void> {
-    await this.#remove(await this.#find(device, id));
+    const name = await this.#find(device, id);
+    await this.#removeLeftover(name);
+    await this.#remove(name);
   }
 
   async #remove(name: string): Promise<void> {

@@ -10,7 +10,7 @@ import {
   type Device,
   type DeviceMode,
   type MakingStorage,
-  refuseLoss,
+  refuseDependants,
 } from '../../volumes/blocks/device-storage.ts';
 import { lvm, report } from './lvm.ts';
 import {
@@ -70,10 +70,8 @@ export class VolumeGroup implements MakingStorage {
   }
 
   /** One volume that cannot be activated, such as for a missing disk, is damaged; the others are there. */
-  protected async activateAll(): Promise<void> {
-    await lvm('vgchange', ['--activate', 'ly', '--', this.name]).catch((error) => {
-      if (!isStowageError(error, 'tool-failed')) throw error;
-    });
+  protected activateAll(): Promise<void> {
+    return activateWhatCan('vgchange', [this.name]);
   }
 
   /** Whatever has the name may be attached next. */
@@ -255,10 +253,20 @@ export class VolumeGroup implements MakingStorage {
   }
 
   async remove(name: string): Promise<void> {
-    // LVM takes the snapshots of a volume along.
-    for (const device of await this.devices(name)) refuseLoss(device);
+    // LVM takes the snapshots of a volume along; what is open it refuses itself, once udev has looked at it.
+    for (const device of await this.devices(name)) refuseDependants(device);
     await lvm('lvremove', ['--yes', '--', `${this.name}/${name}`]);
   }
+}
+
+/** What cannot be activated, such as for a missing disk, stays as it is. */
+export async function activateWhatCan(
+  command: 'vgchange' | 'lvchange',
+  names: readonly string[],
+): Promise<void> {
+  await lvm(command, ['--activate', 'ly', '--', ...names]).catch((error) => {
+    if (!isStowageError(error, 'tool-failed')) throw error;
+  });
 }
 
 /** The size of a classic snapshot is that of what it was taken of; what LVM would change is the room for its changes. */

@@ -2,8 +2,7 @@ import { readdir, writeFile } from 'node:fs/promises';
 import type { PoolDefinition } from '../../../shared/conf/pool.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { exists } from '../../host/files.ts';
-import { scsiUnits, stablePaths } from '../../volumes/blocks/host-disks.ts';
-import { NodeUnits } from '../../volumes/blocks/node-units.ts';
+import { NodeUnits, unitsOfHost } from '../../volumes/blocks/node-units.ts';
 import { UnitPool } from '../../volumes/blocks/unit-pool.ts';
 import { UNIT_TRAITS } from '../../volumes/blocks/unit-traits.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
@@ -56,13 +55,8 @@ export const scsiBackend: Backend = {
       // Units that appeared meanwhile are looked for: any channel, target and unit.
       connect: () => writeFile(`${directory}/scan`, '- - -'),
       async units() {
-        const paths = await stablePaths(definition.target.path ?? '/dev/disk/by-path');
-        return (await scsiUnits(adapter)).map(({ channel, target, lun, kernelName, wwid, sizeBytes }) => ({
-          name: `unit:${channel}:${target}:${lun}`,
-          uid: wwid ?? `${adapter}:${channel}:${target}:${lun}`,
-          path: paths.get(kernelName) ?? `/dev/${kernelName}`,
-          sizeBytes,
-        }));
+        const units = await unitsOfHost(adapter, definition.target.path);
+        return units.map((unit) => ({ ...unit, uid: unit.wwid ?? `${adapter}:${unit.address}` }));
       },
     };
     return new UnitPool(new NodeUnits(source), host);

@@ -1,16 +1,18 @@
+import { readdir } from 'node:fs/promises';
 import type { Permissions } from '../../../shared/conf/permissions.ts';
-import { clock, sleep } from '../../../shared/util/clock.ts';
+import { clock } from '../../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { type ImageFormatName, imageFormatNamed } from '../../formats/index.ts';
+import { sourceMountedAt } from '../../host/mounts.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
 import {
-  isHeld,
-  isNodeOpen,
+  isInUse,
   nodeFacts,
   nodeNumber,
   setNodePermissions,
   settledNodeMark,
+  waitForNode,
 } from '../../volumes/blocks/device-node.ts';
 import {
   type Device,
@@ -25,11 +27,6 @@ import { ZfsSnapshots } from './zfs-snapshots.ts';
 
 /** A size is a whole number of these, whatever the size of a volume's blocks. */
 const ROUND = 128 << 10;
-/** Longest that a node may take to appear. */
-const NODE_MS = 15_000;
-const LOOK_MS = 20;
-/** What a file system without files refers to, at most. */
-const EMPTY_BYTES = 256 << 10;
 
 /** A dataset of ZFS whose zvols, one level below, are the volumes. */
 export class Zvols implements MakingStorage {
@@ -78,17 +75,31 @@ export class Zvols implements MakingStorage {
   /** Of nothing but itself: ZFS asks nobody before it takes along what is in a zpool. */
   async destroy(): Promise<void> {
     const others = (await this.#of()).filter((row) => row.name !== this.name);
-    const [self] = (await this.#of()).filter((row) => row.name === this.name);
-    const hasFiles = Number(self?.referenced) > EMPTY_BYTES;
-    if (others.length > 0 || hasFiles)
+    if (others.length > 0)
       throw new StowageError(
         'pool-not-empty',
-        others.length > 0
-          ? `${this.name} still holds ${others.length} datasets and snapshots, such as '${others[0]!.name}'`
-          : `${this.name} may hold files; destroy it with zfs`,
+        `${this.name} still holds ${others.length} datasets and snapshots, such as '${others[0]!.name}'`,
       );
+    await this.#refuseFiles();
     if (this.name.includes('/')) await zfs('zfs', 'destroy', this.name);
     else await zfs('zpool', 'destroy', this.name);
+  }
+
+  /** A dataset above volumes is a file system too. What it holds is seen only where it is mounted. */
+  async #refuseFiles(): Promise<void> {
+    const { stdout } = await zfs('zfs', 'get', '-Hp', '-o', 'value', 'mountpoint', this.name);
+    const mountpoint = stdout.trim();
+    if (sourceMountedAt(mountpoint) !== this.name)
+      throw new StowageError(
+        'pool-not-empty',
+        `${this.name} is not mounted, so that it may hold files unseen; mount it, or destroy it with ${this.name.includes('/') ? 'zfs' : 'zpool'} destroy`,
+      );
+    const [file] = await readdir(mountpoint);
+    if (file !== undefined)
+      throw new StowageError(
+        'pool-not-empty',
+        `${this.name} holds files, such as '${file}' in ${mountpoint}`,
+      );
   }
 
   async space(): Promise<Space & { id: string }> {
@@ -157,7 +168,7 @@ export class Zvols implements MakingStorage {
       permissions,
       sizeBytes: Number(row.volsize),
       allocationBytes: Number(row.referenced),
-      open: thorough && number !== undefined && ((await isHeld(path)) || (await isNodeOpen(path))),
+      open: thorough && (await isInUse(path)),
       dependants: clones.map((clone) => clone.name),
       snapshotCount: snapshots.length,
       backingStore: row.origin === undefined ? undefined : { path: `/dev/zvol/${row.origin}`, format: 'raw' },
@@ -185,10 +196,7 @@ export class Zvols implements MakingStorage {
   /** Waits for its node. */
   async activate(name: string): Promise<void> {
     const path = `/dev/zvol/${this.#at(name)}`;
-    for (let waited = 0; !(await nodeNumber(path)); waited += LOOK_MS) {
-      if (waited > NODE_MS) throw new StowageError('io-error', `${path} does not appear; does udev run?`);
-      await sleep(LOOK_MS);
-    }
+    await waitForNode(path);
   }
 
   async setFormat({ name }: Device, format: ImageFormatName): Promise<void> {
@@ -219,8 +227,10 @@ export class Zvols implements MakingStorage {
 
   async rename(from: string, to: string): Promise<void> {
     await zfs('zfs', 'rename', this.#at(from), this.#at(to));
-    // It has its name: a node that is late is waited for where it is used.
-    await this.activate(to).catch(() => undefined);
+    // It has its name: who uses it waits for a node that is late.
+    await this.activate(to).catch((error) => {
+      if (!isStowageError(error, 'io-error')) throw error;
+    });
   }
 
   async remove(name: string): Promise<void> {

@@ -48,10 +48,15 @@ async function named<T>(
   const grows = change === 'change' && image.setSize !== undefined;
   await using served = await serveImage(image, grows ? MOST_GROWTH : 0);
   const { socket } = served;
-  return await work({
-    operand: `nbd+unix:///?socket=${socket}`,
-    options: `file.driver=nbd,file.server.type=unix,file.server.path=${escaped(socket)}`,
-  });
+  try {
+    return await work({
+      operand: `nbd+unix:///?socket=${socket}`,
+      options: `file.driver=nbd,file.server.type=unix,file.server.path=${escaped(socket)}`,
+    });
+  } catch (error) {
+    // What the storage said tells more than what qemu-img makes of it.
+    throw served.failure ?? error;
+  }
 }
 
 /**

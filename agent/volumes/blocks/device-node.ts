@@ -1,21 +1,18 @@
 import { constants } from 'node:fs';
-import { open, readdir, readFile, readlink, realpath } from 'node:fs/promises';
+import { open, readdir, readFile, readlink, realpath, stat } from 'node:fs/promises';
+import pLimit from 'p-limit';
 import type { Permissions } from '../../../shared/conf/permissions.ts';
-import { writeMark } from '../../host/devices.ts';
+import { sleep } from '../../../shared/util/clock.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
+import { type DeviceNumber, numberOf, writeMark } from '../../host/devices.ts';
 import { setPermissions, statIfExists } from '../../host/files.ts';
 import { FileImage } from '../../images/file-image.ts';
 
-/** The number of a block device of this host. */
-export interface DeviceNumber {
-  major: number;
-  minor: number;
-}
-
-/** undefined while there is no such node. The number of a device has its major part in bits 8 to 19. */
+/** undefined while there is no such node. */
 export async function nodeNumber(path: string): Promise<DeviceNumber | undefined> {
   const node = await statIfExists(path);
   if (!node?.isBlockDevice()) return undefined;
-  return { major: (node.rdev >> 8) & 0xfff, minor: (node.rdev & 0xff) | ((node.rdev >> 12) & 0xfff00) };
+  return numberOf(node.rdev);
 }
 
 /** Whether a process is udev, or a tool that it runs: it looks at a device for a moment whenever somebody has written to it. */
@@ -27,19 +24,30 @@ async function isUdev(pid: string): Promise<boolean> {
   return above.includes('udev');
 }
 
-/** Whether another process of this host has a node open, as far as this user may see. */
-export async function isNodeOpen(path: string): Promise<boolean> {
-  const node = await realpath(path).catch(() => path);
+/**
+ * Whether another process of this host has a node open, as far as this user may see. Nodes of one device may have several names, also
+ * in the name space of a guest: their numbers are compared.
+ */
+async function isNodeOpen(rdev: number): Promise<boolean> {
   for (const pid of await readdir('/proc')) {
     if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue;
     // It may have ended, or be somebody else's.
     const fds = await readdir(`/proc/${pid}/fd`).catch(() => []);
     for (const fd of fds) {
-      const target = await readlink(`/proc/${pid}/fd/${fd}`).catch(() => undefined);
-      if (target === node && !(await isUdev(pid))) return true;
+      const link = `/proc/${pid}/fd/${fd}`;
+      // Only what is below a /dev is asked: a file of a server that is away would not answer.
+      if (!(await readlink(link).catch(() => '')).includes('/dev/')) continue;
+      const open = await stat(link).catch(() => undefined);
+      if (open?.isBlockDevice() && open.rdev === rdev && !(await isUdev(pid))) return true;
     }
   }
   return false;
+}
+
+/** Whether a device is mounted, part of another one, or open in another process of this host. False where it is not there. */
+export async function isInUse(path: string): Promise<boolean> {
+  const node = await statIfExists(path);
+  return node?.isBlockDevice() ? (await isHeld(path)) || (await isNodeOpen(node.rdev)) : false;
 }
 
 /** What the node of a device tells: nothing for one that is not active. */
@@ -65,8 +73,35 @@ export async function setNodePermissions(path: string, permissions: Permissions)
   await setPermissions(await realpath(path), permissions);
 }
 
+/** Longest that a node may take to appear. */
+const NODE_MS = 15_000;
+const LOOK_MS = 20;
+
+/** Settles when a device has its node. Throws `io-error` where none appears. */
+export async function waitForNode(path: string): Promise<void> {
+  for (let waited = 0; !(await nodeNumber(path)); waited += LOOK_MS) {
+    if (waited > NODE_MS) throw new StowageError('io-error', `${path} does not appear; does udev run?`);
+    await sleep(LOOK_MS);
+  }
+}
+
+/** The check takes a device for an instant: two at once would take each other for a user. */
+const oneByOne = pLimit(1);
+/** Another process that checks is gone after so long. */
+const CHECKS = 3;
+
 /** Whether the kernel itself uses a disk or a partition of it: mounted, swap, LVM, RAID, multipath. */
-export async function isHeld(path: string): Promise<boolean> {
+export function isHeld(path: string): Promise<boolean> {
+  return oneByOne(async () => {
+    for (let check = 1; await isTaken(path); check++) {
+      if (check === CHECKS) return true;
+      await sleep(LOOK_MS);
+    }
+    return false;
+  });
+}
+
+async function isTaken(path: string): Promise<boolean> {
   try {
     const file = await open(path, constants.O_RDONLY | constants.O_EXCL | constants.O_NONBLOCK);
     await file.close();

@@ -3,8 +3,8 @@ import type { Snapshot, Volume } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Space } from '../../backends/backend.ts';
 import type { ImageFormatName } from '../../formats/index.ts';
+import type { DeviceNumber } from '../../host/devices.ts';
 import type { Image } from '../../images/image.ts';
-import type { DeviceNumber } from './device-node.ts';
 
 /** One image that its storage can name: a logical volume, a zvol, an image of Ceph, a unit of an iSCSI target. */
 export interface Device {
@@ -132,7 +132,11 @@ export function refuseReplacement(device: Device): void {
 /** Throws as {@link refuseOpen}, and `volume-has-snapshots` for a device that others would go with. */
 export function refuseLoss(device: Device): void {
   refuseOpen(device);
-  const { name, dependants } = device;
+  refuseDependants(device);
+}
+
+/** Throws `volume-has-snapshots` for a device that others would go with. */
+export function refuseDependants({ name, dependants }: Device): void {
   if (dependants.length > 0)
     throw new StowageError(
       'volume-has-snapshots',

@@ -38,10 +38,9 @@ export async function hostDisk(kernelName: string): Promise<HostDisk | undefined
   return { kernelName, sizeBytes: Number(sectors) * 512, wwid: wwid?.replaceAll(/\s+/g, ' ') };
 }
 
-/** A unit of a SCSI host: where it is, and its disk. */
+/** A unit of a SCSI host: where it is, as `CHANNEL:TARGET:LUN`, and its disk. */
 export interface ScsiUnit extends HostDisk {
-  channel: number;
-  target: number;
+  address: string;
   lun: number;
 }
 
@@ -50,13 +49,12 @@ export async function scsiUnits(host: string): Promise<ScsiUnit[]> {
   const number = host.replace(/^host/, '');
   const found: ScsiUnit[] = [];
   for (const address of await entriesOf('/sys/bus/scsi/devices')) {
-    const [, of, channel, target, lun] = /^(\d+):(\d+):(\d+):(\d+)$/.exec(address) ?? [];
+    const [, of, below = '', lun] = /^(\d+):(\d+:\d+:(\d+))$/.exec(address) ?? [];
     if (of !== number) continue;
     const [kernelName] = await entriesOf(join('/sys/bus/scsi/devices', address, 'block'));
     // A tape, an enclosure, or a disk without a medium.
     const disk = kernelName === undefined ? undefined : await hostDisk(kernelName);
-    if (disk && disk.sizeBytes > 0)
-      found.push({ ...disk, channel: Number(channel), target: Number(target), lun: Number(lun) });
+    if (disk && disk.sizeBytes > 0) found.push({ ...disk, address: below, lun: Number(lun) });
   }
   return found;
 }

@@ -5,13 +5,14 @@ import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
 import {
   isHeld,
-  isNodeOpen,
+  isInUse,
   nodeFacts,
   nodeNumber,
   setNodePermissions,
   settledNodeMark,
 } from './device-node.ts';
 import type { Device, DeviceMode, DeviceStorage } from './device-storage.ts';
+import { type ScsiUnit, scsiUnits, stablePaths } from './host-disks.ts';
 
 /** One disk that somebody else made, under the name of its volume. */
 export interface NodeUnit {
@@ -31,7 +32,21 @@ export interface UnitSource {
   /** Brings the units to this host, such as by a login. Repeatable. */
   connect?(): Promise<void>;
   detach?(): Promise<void>;
+  /** One that is reached by several ways is told several times. */
   units(): Promise<NodeUnit[]>;
+}
+
+/** The disks below a SCSI host, named as libvirt names them, by their paths in a directory of udev's. */
+export async function unitsOfHost(
+  host: string,
+  directory = '/dev/disk/by-path',
+): Promise<(ScsiUnit & Omit<NodeUnit, 'uid'>)[]> {
+  const paths = await stablePaths(directory);
+  return (await scsiUnits(host)).map((unit) => ({
+    ...unit,
+    name: `unit:${unit.address}`,
+    path: paths.get(unit.kernelName) ?? `/dev/${unit.kernelName}`,
+  }));
 }
 
 /** Disks of this host that are made elsewhere, as the devices of a pool. */
@@ -56,47 +71,43 @@ export class NodeUnits implements DeviceStorage {
   async detach(): Promise<void> {
     // Disks that stay where they are may be in use, such as that of the host itself.
     if (!this.#source.detach) return;
-    for (const device of await this.#devices())
-      if ((await isHeld(device.path)) || (await isNodeOpen(device.path)))
-        throw new StowageError('volume-in-use', `${device.path} is in use on this host`);
+    for (const { path } of await this.#source.units())
+      if (await isInUse(path)) throw new StowageError('volume-in-use', `${path} is in use on this host`);
     await this.#source.detach();
+  }
+
+  /** By one of its ways each. */
+  async #units(): Promise<NodeUnit[]> {
+    const units = await this.#source.units();
+    return [...new Map(units.toReversed().map((unit) => [unit.name, unit])).values()].toReversed();
   }
 
   async space(): Promise<Space & { id: string }> {
     const id = await this.#source.id();
-    const capacityBytes = (await this.#source.units()).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    const capacityBytes = (await this.#units()).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     return { id, capacityBytes, allocationBytes: capacityBytes, availableBytes: 0 };
   }
 
   async devices(name?: string): Promise<Device[]> {
     await this.#source.id();
-    const devices = await this.#devices(name);
-    if (name === undefined) return devices;
-    return Promise.all(
-      devices.map(async (device) => ({
-        ...device,
-        open: (await isHeld(device.path)) || (await isNodeOpen(device.path)),
-      })),
-    );
+    const units = (await this.#units()).filter((unit) => (name ?? unit.name) === unit.name);
+    return Promise.all(units.map((unit) => this.#device(unit, name !== undefined)));
   }
 
-  async #devices(name?: string): Promise<Device[]> {
-    const units = (await this.#source.units()).filter((unit) => (name ?? unit.name) === unit.name);
-    return Promise.all(
-      units.map(async ({ sizeBytes, ...unit }): Promise<Device> => {
-        const number = await nodeNumber(unit.path);
-        const facts = await nodeFacts(unit.path, number);
-        return {
-          ...unit,
-          ...facts,
-          number,
-          sizeBytes,
-          allocationBytes: sizeBytes,
-          open: false,
-          dependants: [],
-        };
-      }),
-    );
+  /** Whether it is open costs a look at all processes: that is asked of one, before it is changed. */
+  async #device({ name, uid, path, sizeBytes }: NodeUnit, withUse: boolean): Promise<Device> {
+    const number = await nodeNumber(path);
+    return {
+      name,
+      uid,
+      path,
+      number,
+      ...(await nodeFacts(path, number)),
+      sizeBytes,
+      allocationBytes: sizeBytes,
+      open: withUse && (await isInUse(path)),
+      dependants: [],
+    };
   }
 
   async settledMark({ path, number }: Device): Promise<string | undefined> {

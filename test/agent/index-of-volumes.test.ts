@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { test } from 'node:test';
+import type { FoundVolume, Identity } from '../../agent/backends/backend.ts';
+import { IndexOfVolumes } from '../../agent/pools/index-of-volumes.ts';
+
+function records(entries: [string, Identity][]) {
+  const map = new Map(entries);
+  return {
+    size: map.size,
+    entries: () => map.entries(),
+    get: (name: string) => map.get(name),
+    set: async (name: string, identity: Identity) => void map.set(name, identity),
+    delete: async (name: string) => void map.delete(name),
+    [Symbol.asyncDispose]: async () => undefined,
+  };
+}
+
+const found = (fingerprint: string, format: FoundVolume['format']): FoundVolume => ({
+  name: 'v',
+  path: '/v',
+  type: 'file',
+  format,
+  capacityBytes: 1,
+  allocationBytes: 1,
+  snapshotCount: 0,
+  fingerprint,
+  mark: 'mark',
+  stamp: 'stamp',
+});
+
+test('a volume that was to be replaced when the agent was killed is what it was, or the new one, under one id', () => {
+  const id = randomUUID();
+  const record: Identity = {
+    id,
+    fingerprint: 'new',
+    format: 'qcow2',
+    transfer: 'second',
+    formerly: { fingerprint: 'old', format: 'raw', transfer: 'first' },
+  };
+  {
+    const index = new IndexOfVolumes(records([['v', record]]), () => randomUUID());
+    // A guest may have written the header of another format into it.
+    assert.equal(index.formatOf('v', 'old'), 'raw');
+    assert.equal(index.put(found('old', 'raw')).news?.id, id);
+    assert.deepEqual(index.identity('v'), { id, fingerprint: 'old', format: 'raw', transfer: 'first' });
+    assert.equal(index.ofTransfer('second'), undefined);
+  }
+  {
+    const index = new IndexOfVolumes(records([['v', record]]), () => randomUUID());
+    assert.equal(index.put(found('new', 'qcow2')).news?.id, id);
+    assert.equal(index.ofTransfer('second'), 'v');
+  }
+});
