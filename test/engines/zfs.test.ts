@@ -1,7 +1,10 @@
+import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { zfsBackend } from '../../agent/backends/zfs/index.ts';
+import { Zvols } from '../../agent/backends/zfs/zvols.ts';
 import { runBackendSuite } from '../conformance/suite.ts';
 import { inTestHost, testInTestHost } from '../hosts/guest.ts';
 
@@ -29,7 +32,7 @@ async function write(name: string, bytes: Buffer): Promise<void> {
 
 if (!inTestHost)
   testInTestHost(import.meta.url, 'zvols of OpenZFS in a machine', { disksMiB: [512], kernel: 'zfs' });
-else
+else {
   runBackendSuite({
     name: 'zfs with OpenZFS',
     backend: zfsBackend,
@@ -64,3 +67,20 @@ else
       };
     },
   });
+
+  test('a dataset that holds files, or may hold them unseen, is not destroyed', async () => {
+    zfs('zfs', 'create', '-o', 'mountpoint=/mnt/files', 'tank/files');
+    const zvols = new Zvols('tank/files', []);
+    writeFileSync('/mnt/files/small', 'a few bytes');
+    await assert.rejects(zvols.destroy(), {
+      code: 'pool-not-empty',
+      message: /holds files, such as 'small'/,
+    });
+    zfs('zfs', 'unmount', 'tank/files');
+    await assert.rejects(zvols.destroy(), { code: 'pool-not-empty', message: /is not mounted/ });
+    zfs('zfs', 'mount', 'tank/files');
+    rmSync('/mnt/files/small');
+    await zvols.destroy();
+    assert.throws(() => zfs('zfs', 'list', 'tank/files'), /does not exist/);
+  });
+}
