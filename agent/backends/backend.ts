@@ -1,4 +1,5 @@
 import type { PoolDefinition } from '../../shared/conf/pool.ts';
+import type { MetadataSpace } from '../../shared/conf/pool-usage.ts';
 import type { FoundSource } from '../../shared/conf/sources-xml.ts';
 import type {
   Finding,
@@ -89,6 +90,8 @@ export interface Space {
   capacityBytes: number;
   allocationBytes: number;
   availableBytes: number;
+  /** Of storage that runs full of its own notes, too. */
+  metadata?: MetadataSpace;
 }
 
 /** A volume as it was found. Its id is the core's. */

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
+import type { PoolFill, PoolForecast, PoolLimits } from '../../shared/conf/pool-usage.ts';
 import type { Volume } from '../../shared/conf/volume.ts';
 import type { AgentEvent } from '../../shared/protocol/agent.ts';
 import { clock, sleep, type Timer } from '../../shared/util/clock.ts';
@@ -9,9 +10,11 @@ import { isStowageError, StowageError, toStowageError } from '../../shared/util/
 import type { Space } from '../backends/backend.ts';
 import { releaseMemory } from '../host/memory.ts';
 import { RecordLog } from '../host/record-log.ts';
+import { fillOf } from './fill.ts';
 import type { OpenPool } from './open-pool.ts';
 import type { PoolChange, PoolOperations } from './operations.ts';
 import type { RemotePool } from './remote-pool.ts';
+import { UsageHistory } from './usage-history.ts';
 import { VolumeLog } from './volume-log.ts';
 
 /** Changes of volumes are followed by a look at the space, at most so often. */
@@ -51,6 +54,8 @@ export interface PoolHost {
   stateDirectory(): Promise<string>;
   /** Lets go of storage that does not answer. */
   release?(): Promise<void>;
+  /** Whether volumes can be made in it: else how full it is says nothing. */
+  readonly makesVolumes: boolean;
 }
 
 /**
@@ -58,7 +63,7 @@ export interface PoolHost {
  * comes after the other.
  */
 export class HostedPool {
-  readonly definition: PoolDefinition;
+  #definition: PoolDefinition;
   readonly log = new VolumeLog();
   readonly #pool: OpenPool | RemotePool;
   readonly #host: PoolHost;
@@ -69,6 +74,12 @@ export class HostedPool {
   #reason: string | undefined;
   #since = clock.now();
   #space: Space = NO_SPACE;
+  /** As it was told last. */
+  #provisioned = 0;
+  #fill: PoolFill | undefined;
+  /** What is being made will have so much. */
+  #promisedBytes = 0;
+  #usage: Promise<UsageHistory> | undefined;
   /** Whether a start has told what is there, and nothing has ended since: changes are news then. */
   #isFollowed = false;
   /** The volumes that a start under way has told. */
@@ -87,11 +98,15 @@ export class HostedPool {
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(definition: PoolDefinition, pool: OpenPool | RemotePool, host: PoolHost) {
-    this.definition = definition;
+    this.#definition = definition;
     this.#pool = pool;
     this.#host = host;
     pool.on('change', (change) => this.#changed(change));
     pool.on('failed', (error) => this.#lost(error));
+  }
+
+  get definition(): PoolDefinition {
+    return this.#definition;
   }
 
   get state(): Pool['state'] {
@@ -118,7 +133,58 @@ export class HostedPool {
       reason: this.#reason,
       since: this.#since,
       ...this.#space,
+      provisionedBytes: this.#state === 'running' ? this.log.capacityBytes : undefined,
+      fill: this.#fill,
     };
+  }
+
+  /** From now on, and told. The caller has put them on record. */
+  setLimits(limits: PoolLimits | undefined): void {
+    this.#definition = { ...this.#definition, limits };
+    this.#weigh();
+    this.#tell();
+  }
+
+  #weigh(): void {
+    this.#fill =
+      this.#state === 'running' && this.#host.makesVolumes
+        ? fillOf(this.#space, this.definition.limits, this.#fill)
+        : undefined;
+  }
+
+  /**
+   * Counts what a new or larger volume will have until it is disposed. Throws `pool-overcommitted` where its volumes would have more
+   * together than the limits of the pool allow, those that are being made among them.
+   */
+  promise(capacityBytes: number): Disposable {
+    const { name, limits } = this.definition;
+    const most = ((limits?.provisionedPercent ?? Number.POSITIVE_INFINITY) * this.#space.capacityBytes) / 100;
+    const wanted = this.log.capacityBytes + this.#promisedBytes + capacityBytes;
+    if (this.#state === 'running' && capacityBytes > 0 && wanted > most)
+      throw new StowageError(
+        'pool-overcommitted',
+        `the volumes of pool '${name}' would have ${wanted} bytes together; its limit of ${limits?.provisionedPercent} % allows ${Math.floor(most)}`,
+      );
+    this.#promisedBytes += capacityBytes;
+    const kept = (): void => {
+      this.#promisedBytes -= capacityBytes;
+    };
+    return { [Symbol.dispose]: kept };
+  }
+
+  /** How fast it fills up, as far as that was seen. */
+  async forecast(): Promise<PoolForecast> {
+    return (await this.#history()).forecast(this.#space);
+  }
+
+  #history(): Promise<UsageHistory> {
+    this.#usage ??= this.#host
+      .stateDirectory()
+      .then((directory) => UsageHistory.open(join(directory, 'usage.log')));
+    this.#usage.catch(() => {
+      this.#usage = undefined;
+    });
+    return this.#usage;
   }
 
   #tell(): void {
@@ -128,6 +194,7 @@ export class HostedPool {
   #become(state: Pool['state'], reason?: string): void {
     if (state !== this.#state) this.#since = clock.now();
     this.#state = state;
+    this.#weigh();
     if (state !== 'running') this.#isFollowed = false;
     this.#reason = reason;
     this.#tell();
@@ -377,8 +444,15 @@ export class HostedPool {
   async #look(): Promise<void> {
     try {
       const space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
-      if (this.#state !== 'running' || JSON.stringify(space) === JSON.stringify(this.#space)) return;
+      if (this.#state !== 'running') return;
+      // A full disk of the host is no reason not to tell of the pool.
+      void this.#history()
+        .then((history) => history.add(clock.now(), space))
+        .catch(() => undefined);
+      if (isDeepStrictEqual(space, this.#space) && this.#provisioned === this.log.capacityBytes) return;
       this.#space = space;
+      this.#provisioned = this.log.capacityBytes;
+      this.#weigh();
       this.#tell();
     } catch (error) {
       if (this.#state === 'running') this.#lost(error);
@@ -439,8 +513,8 @@ export class HostedPool {
     this.#poll?.stop();
     this.#spaceSoon?.stop();
     this.#pool.close();
-    const overlays = await this.#overlays?.catch(() => undefined);
-    await overlays?.[Symbol.asyncDispose]();
+    for (const log of [this.#overlays, this.#usage])
+      await (await log?.catch(() => undefined))?.[Symbol.asyncDispose]();
   }
 }
 

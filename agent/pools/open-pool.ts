@@ -523,7 +523,7 @@ export class OpenPool
     if (there && there.snapshotCount > 0)
       throw new StowageError(
         'volume-has-snapshots',
-        `volume '${spec.volume}' has ${there.snapshotCount} snapshots, which would go with it; delete them first`,
+        `can't upload volume, all existing snapshots will be lost: '${spec.volume}' has ${there.snapshotCount}; delete them first`,
       );
     return this.#opened(await this.#method('stage')({ ...spec }, JSON.stringify(spec)));
   }

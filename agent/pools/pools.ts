@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
+import type { PoolForecast, PoolLimits } from '../../shared/conf/pool-usage.ts';
 import type { Volume } from '../../shared/conf/volume.ts';
 import type { AgentEvent, EventsRequest } from '../../shared/protocol/agent.ts';
 import { MOST_VOLUMES_A_LINE } from '../../shared/protocol/agent.ts';
@@ -81,6 +82,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       emit: (event) => void this.emit('event', event),
       stateDirectory: () => AgentState.poolDirectory(this.#state.directory, definition.uuid),
       release: async () => backend.release?.(definition),
+      makesVolumes: backend.traits.features.create !== undefined,
     });
     this.#pools.set(definition.name, pool);
     return pool;
@@ -412,6 +414,24 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       pool.requireInactive();
       await pool.delete();
     });
+  }
+
+  /** Of a pool in any state; durable when it settles. */
+  setLimits(name: string, limits: PoolLimits | undefined): Promise<Pool> {
+    return this.#alone(name, async (pool) => {
+      await this.#state.savePool({ ...pool.definition, limits }, pool.state !== 'inactive');
+      pool.setLimits(limits);
+      return pool.describe();
+    });
+  }
+
+  forecast(name: string): Promise<PoolForecast> {
+    return this.#get(name).forecast();
+  }
+
+  /** As {@link HostedPool.promise}: of a volume that a pool gets, or of what one grows by. */
+  promise(name: string, capacityBytes: number): Disposable {
+    return this.#get(name).promise(capacityBytes);
   }
 
   async refresh(name: string): Promise<Pool> {

@@ -12,6 +12,8 @@ export class VolumeLog {
   /** Changes when the order of revisions begins anew. */
   generation = clock.uuid();
   revision = 0;
+  /** Of all volumes together. */
+  capacityBytes = 0;
   /** By name: the revision of its last change, and the id of what went away. In the order of revisions. */
   readonly #changes = new Map<string, { revision: number; goneId?: string }>();
   /** Up to this revision changes are not known one by one. */
@@ -21,10 +23,12 @@ export class VolumeLog {
   apply({ volumes, gone }: PoolChange): number {
     this.revision++;
     for (const { name, id } of gone) {
+      this.capacityBytes -= this.volumes.get(name)?.capacityBytes ?? 0;
       this.volumes.delete(name);
       this.#note(name, id);
     }
     for (const volume of volumes) {
+      this.capacityBytes += volume.capacityBytes - (this.volumes.get(volume.name)?.capacityBytes ?? 0);
       this.volumes.set(volume.name, volume);
       this.#note(volume.name);
     }
@@ -44,6 +48,7 @@ export class VolumeLog {
   clear(): void {
     this.volumes.clear();
     this.#changes.clear();
+    this.capacityBytes = 0;
     this.generation = clock.uuid();
     this.revision = 0;
     this.#forgotten = 0;

@@ -1,6 +1,11 @@
 import { z } from 'zod';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
-import { buildPoolSchema, definePoolSchema, poolParams } from '../../shared/protocol/agent.ts';
+import {
+  buildPoolSchema,
+  definePoolSchema,
+  poolLimitsBody,
+  poolParams,
+} from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { HostAgent } from '../host-agent.ts';
 import type { AgentHttp } from '../http.ts';
@@ -17,6 +22,10 @@ export function poolRoutes(http: AgentHttp, agent: HostAgent): void {
       throw new StowageError('invalid-argument', 'a pool keeps its name');
     return pools.redefine(request.body);
   });
+  http.put('/v1/pools/:pool/limits', { schema: { params: poolParams, body: poolLimitsBody } }, (request) =>
+    pools.setLimits(request.params.pool, request.body.limits),
+  );
+  http.get('/v1/pools/:pool/forecast', params, (request) => pools.forecast(request.params.pool));
   http.delete('/v1/pools/:pool', params, (request) => pools.undefine(request.params.pool).then(() => ({})));
   http.post(
     '/v1/pools/:pool/build',

@@ -103,6 +103,10 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
       return await work(operations);
     });
 
+  /** As it was last seen. */
+  const capacityOf = (pool: string, volume: string): number =>
+    pools.volumes(pool).get(volume)?.capacityBytes ?? 0;
+
   http.get(
     '/v1/pools/:pool/volumes',
     { schema: { params: poolParams, querystring: volumesQuery } },
@@ -117,7 +121,10 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
         params: { pool: request.params.pool, volume: request.body.name },
         headers: request.headers,
       };
-      return change(target, 'being created', (pool) => pool.create(request.body, abortSignal(request)));
+      return change(target, 'being created', async (pool) => {
+        using _promise = pools.promise(request.params.pool, request.body.capacityBytes);
+        return await pool.create(request.body, abortSignal(request));
+      });
     },
   );
 
@@ -149,14 +156,12 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     '/v1/pools/:pool/volumes/:volume/resize',
     { schema: { ...params, body: resizeVolumeSchema } },
     (request) =>
-      (request.body.shrink ? destroy : change)(request, 'being resized', (pool) =>
-        pool.resize(
-          request.params.volume,
-          request.body.capacityBytes,
-          request.body.shrink,
-          abortSignal(request),
-        ),
-      ),
+      (request.body.shrink ? destroy : change)(request, 'being resized', async (operations) => {
+        const { pool, volume } = request.params;
+        const { capacityBytes, shrink } = request.body;
+        using _promise = pools.promise(pool, Math.max(0, capacityBytes - capacityOf(pool, volume)));
+        return await operations.resize(volume, capacityBytes, shrink, abortSignal(request));
+      }),
   );
 
   http.post(
@@ -177,9 +182,11 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
         params: { pool: request.params.pool, volume: request.body.name },
         headers: request.headers,
       };
-      return await change(target, 'being created', (pool) =>
-        pool.clone(request.params.volume, request.body.name, abortSignal(request)),
-      );
+      return await change(target, 'being created', async (operations) => {
+        const { pool, volume } = request.params;
+        using _promise = pools.promise(pool, capacityOf(pool, volume));
+        return await operations.clone(volume, request.body.name, abortSignal(request));
+      });
     },
   );
 

@@ -1,6 +1,6 @@
 import type { TransferSpec } from '../../shared/protocol/agent.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
-import type { OpenedStage } from '../pools/operations.ts';
+import type { OpenedStage, PoolOperations } from '../pools/operations.ts';
 import type { Pools } from '../pools/pools.ts';
 import { Sink } from './sink.ts';
 
@@ -8,6 +8,8 @@ import { Sink } from './sink.ts';
 export class Sinks {
   readonly #pools: Pools;
   readonly #open = new Map<string, Promise<Sink | undefined>>();
+  /** Of those that are open: what their volumes will have. */
+  readonly #promises = new Map<string, Disposable | undefined>();
 
   constructor(pools: Pools) {
     this.#pools = pools;
@@ -20,8 +22,40 @@ export class Sinks {
   /** The transfer that was begun before, or a new one. */
   async begin(spec: TransferSpec): Promise<Sink> {
     const pool = await this.#pools.operations(spec.pool);
-    const sink = await this.#once(spec.id, async () => Sink.open(await pool.stage(spec)));
+    const sink = await this.#once(spec.id, async () => {
+      const promise = await this.#promise(spec, pool);
+      try {
+        const opened = await Sink.open(await pool.stage(spec));
+        this.#promises.set(spec.id, promise);
+        return opened;
+      } catch (error) {
+        promise?.[Symbol.dispose]();
+        throw error;
+      }
+    });
     return sink!;
+  }
+
+  /** Counts what the volume will have while the transfer is open. Throws `pool-overcommitted`; what was begun before goes on. */
+  async #promise(spec: TransferSpec, pool: PoolOperations): Promise<Disposable | undefined> {
+    const { capacityBytes = 0, parts, replace } = spec;
+    const sizeBytes = parts.reduce((sum, part) => sum + part.sizeBytes, 0);
+    const before = replace ? this.#pools.volumes(spec.pool).get(spec.volume)?.capacityBytes : 0;
+    const more = Math.max(capacityBytes, sizeBytes) - (before ?? 0);
+    try {
+      return this.#pools.promise(spec.pool, Math.max(0, more));
+    } catch (error) {
+      const [begun] = await pool.stages(spec.id);
+      await begun?.[Symbol.asyncDispose]();
+      if (!begun) throw error;
+      return undefined;
+    }
+  }
+
+  #forget(id: string): void {
+    this.#open.delete(id);
+    this.#promises.get(id)?.[Symbol.dispose]();
+    this.#promises.delete(id);
   }
 
   /** A transfer, in whichever pool it is. Throws `transfer-not-found`. */
@@ -62,13 +96,13 @@ export class Sinks {
       if (sink) await sink.abort();
       else await this.#pools.each((pool) => pool.dropStage(id));
     } finally {
-      this.#open.delete(id);
+      this.#forget(id);
     }
   }
 
   /** Forgets one that is over. */
   ended(id: string): void {
-    this.#open.delete(id);
+    this.#forget(id);
   }
 
   /** Closes those of a pool, as when it stops: what was received stays. */
@@ -76,7 +110,7 @@ export class Sinks {
     for (const [id, opening] of this.#open) {
       const sink = await opening.catch(() => undefined);
       if (sink?.spec.pool !== pool) continue;
-      this.#open.delete(id);
+      this.#forget(id);
       await sink.close().catch(() => undefined);
     }
   }

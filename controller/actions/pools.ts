@@ -2,9 +2,15 @@ import { z } from 'zod';
 import { formatCapabilities } from '../../shared/conf/capabilities-xml.ts';
 import { type Pool, type PoolDefinition, poolDefinitionSchema, poolSchema } from '../../shared/conf/pool.ts';
 import { documentOf } from '../../shared/conf/pool-document.ts';
+import { type PoolLimits, poolForecastSchema } from '../../shared/conf/pool-usage.ts';
 import { parsePool } from '../../shared/conf/pool-xml.ts';
 import { formatSources, foundSourceSchema } from '../../shared/conf/sources-xml.ts';
-import { agentInfoSchema, buildPoolSchema, definePoolSchema } from '../../shared/protocol/agent.ts';
+import {
+  agentInfoSchema,
+  buildPoolSchema,
+  definePoolSchema,
+  poolLimitsBody,
+} from '../../shared/protocol/agent.ts';
 import { type FleetPool, fleetPoolSchema } from '../../shared/protocol/api.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import type { Place } from '../auth/principal.ts';
@@ -21,6 +27,15 @@ async function shown({ inventory }: Services, host: string, pool: Pool): Promise
 }
 
 const agentPath = (pool: string): string => `/v1/pools/${encodeURIComponent(pool)}`;
+
+const limitsText = ({ warningPercent, criticalPercent, provisionedPercent }: PoolLimits): string =>
+  [
+    `warning at ${warningPercent} %`,
+    `critical at ${criticalPercent} %`,
+    provisionedPercent === undefined ? '' : `volumes of at most ${provisionedPercent} %`,
+  ]
+    .filter(Boolean)
+    .join(', ');
 
 const wordsOf = ({ type, target }: Pick<PoolDefinition, 'type' | 'target'>): string =>
   `${type} ${target.path ?? ''}`.trim();
@@ -168,6 +183,33 @@ const build = defineAction({
   },
 });
 
+const limit = defineAction({
+  name: 'pool.limit',
+  summary: 'Says from when on a pool counts as nearly full, and how much its volumes may have together.',
+  role: 'operator',
+  audited: true,
+  input: poolAddress.extend(poolLimitsBody.shape),
+  answer: fleetPoolSchema,
+  record: ({ limits }) => ({ detail: limits ? limitsText(limits) : 'the usual limits' }),
+  async run(services, { host, pool, limits }) {
+    const agent = await services.fleet.client(host);
+    const options = { method: 'PUT', json: { limits } };
+    return shown(services, host, await agent.json(poolSchema, `${agentPath(pool)}/limits`, options));
+  },
+});
+
+const forecast = defineAction({
+  name: 'pool.forecast',
+  summary: 'How fast a pool fills up, and when it will be full, by what its host saw in the last days.',
+  role: 'viewer',
+  input: poolAddress,
+  answer: poolForecastSchema,
+  async run({ fleet }, { host, pool }) {
+    const agent = await fleet.client(host);
+    return agent.json(poolForecastSchema, `${agentPath(pool)}/forecast`);
+  },
+});
+
 function lifeAction(what: 'start' | 'stop' | 'refresh', summary: string): Action {
   return defineAction({
     name: `pool.${what}`,
@@ -212,6 +254,8 @@ export const poolActions = [
   create,
   redefine,
   build,
+  limit,
+  forecast,
   lifeAction('start', 'Makes the storage of a pool available on its host, such as by mounting it.'),
   lifeAction('stop', 'Lets go of the storage of a pool; what is on it stays.'),
   lifeAction('refresh', 'Looks at everything in a pool again.'),

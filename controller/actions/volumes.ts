@@ -13,6 +13,7 @@ import { resizeVolumeSchema } from '../../shared/protocol/agent.ts';
 import { type FleetVolume, fleetVolumeSchema, volumeDetailsSchema } from '../../shared/protocol/api.ts';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
 import { nameSchema } from '../../shared/util/names.ts';
+import { formatBytes } from '../../shared/util/units.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { defineAction, type Services } from './action.ts';
 import { pageFields, volumeAddress } from './addresses.ts';
@@ -33,6 +34,27 @@ async function shown(
 ): Promise<FleetVolume> {
   await inventory.shows({ host, pool, volume: volume.name }, volume.etag);
   return { host, pool, ...volume };
+}
+
+/** What is told beside what was done. */
+const warned = fleetVolumeSchema.extend({ warnings: z.array(z.string()).optional() });
+
+/** What the owner of a pool should know before its volumes get so much more. */
+async function overcommitment(
+  { inventory }: Services,
+  { host, pool }: { host: string; pool: string },
+  moreBytes: number,
+): Promise<string[] | undefined> {
+  const { capacityBytes, provisionedBytes, fill } = await inventory.pool(host, pool);
+  const warnings: string[] = [];
+  if (fill === 'warning' || fill === 'critical')
+    warnings.push(`pool ${host}/${pool} is nearly full (${fill})`);
+  const wanted = (provisionedBytes ?? 0) + moreBytes;
+  if (moreBytes > 0 && provisionedBytes !== undefined && wanted > capacityBytes)
+    warnings.push(
+      `the volumes of pool ${host}/${pool} may grow to ${formatBytes(wanted)} together, it has ${formatBytes(capacityBytes)}`,
+    );
+  return warnings.length > 0 ? warnings : undefined;
 }
 
 const list = defineAction({
@@ -94,7 +116,7 @@ const create = defineAction({
   role: 'operator',
   audited: true,
   input: newVolumeSchema.extend({ host: nameSchema, pool: nameSchema }),
-  answer: fleetVolumeSchema,
+  answer: warned,
   async document({ inventory }, { xml, host, pool }) {
     const { type } = await inventory.pool(String(host), String(pool));
     return newVolumeOf(parseVolume(xml, { pool: isPoolType(type) ? type : 'dir' }));
@@ -105,6 +127,7 @@ const create = defineAction({
   }),
   async run(services, { host, pool, ...wanted }, { principal }) {
     const address = { host, pool, volume: wanted.name };
+    const warnings = await overcommitment(services, address, wanted.capacityBytes);
     const volume = await changeVolume(services, address, `create by ${principal.name}`, (agent, fence) =>
       agent.json(volumeSchema, `/v1/pools/${encodeURIComponent(pool)}/volumes`, {
         method: 'POST',
@@ -113,7 +136,7 @@ const create = defineAction({
         patient: true,
       }),
     );
-    return shown(services, address, volume);
+    return { ...(await shown(services, address, volume)), warnings };
   },
 });
 
@@ -152,7 +175,7 @@ const resize = defineAction({
     /** The capacity grows by so many bytes, or, with `shrink`, becomes so many less. */
     delta: z.boolean().default(false),
   }),
-  answer: fleetVolumeSchema,
+  answer: warned,
   plan: async (services, input) => (input.shrink ? usersInTheWay(services, input, input.allowUsed) : ''),
   record: ({ capacityBytes, shrink, delta }, users) => ({
     detail: listed(
@@ -163,6 +186,9 @@ const resize = defineAction({
   }),
   async run(services, { allowUsed, capacityBytes, shrink, delta, ...address }, { principal }) {
     const path = agentVolumePath(address);
+    const { capacityBytes: known } = await services.inventory.volume(address);
+    const more = shrink ? 0 : delta ? capacityBytes : capacityBytes - known;
+    const warnings = await overcommitment(services, address, more);
     const volume = await changeVolume(
       services,
       address,
@@ -176,7 +202,7 @@ const resize = defineAction({
         });
       },
     );
-    return shown(services, address, volume);
+    return { ...(await shown(services, address, volume)), warnings };
   },
 });
 

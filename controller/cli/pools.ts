@@ -1,4 +1,10 @@
 import { Command } from 'commander';
+import {
+  DEFAULT_LIMITS,
+  type Forecast,
+  type PoolForecast,
+  type PoolLimits,
+} from '../../shared/conf/pool-usage.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { FleetPool } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -13,6 +19,14 @@ import { asCommand } from './pool-as.ts';
 import { hostPath, poolPath, poolReference } from './references.ts';
 import { readDocument } from './xml.ts';
 
+/** As df(1) counts it, in percent. */
+function usedShare({ allocationBytes, availableBytes }: FleetPool): number | undefined {
+  const all = allocationBytes + availableBytes;
+  return all > 0 ? Math.round((100 * allocationBytes) / all) : undefined;
+}
+
+const fillMark = ({ fill }: FleetPool): string => (fill === undefined || fill === 'normal' ? '' : ` ${fill}`);
+
 const POOLS: Listing<FleetPool> = {
   name: ({ host, name }) => `${host}/${name}`,
   columns: [
@@ -22,14 +36,47 @@ const POOLS: Listing<FleetPool> = {
     bytesColumn('CAPACITY', (pool) => pool.capacityBytes),
     bytesColumn('ALLOCATION', (pool) => pool.allocationBytes),
     bytesColumn('AVAILABLE', (pool) => pool.availableBytes),
+    {
+      name: 'USED',
+      value: usedShare,
+      text: (pool) => (usedShare(pool) === undefined ? '' : `${usedShare(pool)} %${fillMark(pool)}`),
+    },
     { name: 'TARGET', value: (pool) => pool.target.path },
+    { name: 'FILL', value: (pool) => pool.fill, wide: true },
+    {
+      ...bytesColumn('PROVISIONED', (pool: FleetPool) => pool.provisionedBytes ?? 0),
+      wide: true,
+    },
     { name: 'REASON', value: (pool) => pool.reason, wide: true },
     { name: 'AUTOSTART', value: (pool) => (pool.autostart ? 'yes' : 'no'), wide: true },
     { name: 'UUID', value: (pool) => pool.uuid, wide: true },
   ],
 };
 
-function describe(pool: FleetPool): string {
+const DAY_MS = 24 * 3600_000;
+
+/** `3.20 GiB a day (2.80 to 3.60), full in 12 days (10 to 14)`. */
+function forecastText(forecast: Forecast | undefined): string | undefined {
+  if (!forecast) return undefined;
+  const { bytesPerDay, errorBytesPerDay, to, fullAt, fullAtEarliest, fullAtLatest } = forecast;
+  const signed = (bytes: number): string => `${bytes < 0 ? '-' : ''}${formatBytes(Math.abs(bytes))}`;
+  const rate = `${signed(bytesPerDay)} a day (${signed(bytesPerDay - errorBytesPerDay)} to ${signed(bytesPerDay + errorBytesPerDay)})`;
+  const days = (at: number): string => ((at - to) / DAY_MS).toFixed((at - to) / DAY_MS < 10 ? 1 : 0);
+  if (fullAtEarliest === undefined) return `${rate}, does not fill up`;
+  if (fullAt === undefined) return `${rate}, not full before ${days(fullAtEarliest)} days`;
+  const latest = fullAtLatest === undefined ? 'never' : days(fullAtLatest);
+  return `${rate}, full in ${days(fullAt)} days (${days(fullAtEarliest)} to ${latest})`;
+}
+
+function limitsText({ warningPercent, criticalPercent, provisionedPercent }: PoolLimits): string {
+  const volumes = provisionedPercent === undefined ? '' : `, volumes of at most ${provisionedPercent} %`;
+  return `warning at ${warningPercent} %, critical at ${criticalPercent} %${volumes}`;
+}
+
+function describe(pool: FleetPool & { forecast?: PoolForecast }): string {
+  const { metadata, provisionedBytes, forecast } = pool;
+  const share = (part: number, whole: number): string =>
+    whole > 0 ? ` (${Math.round((100 * part) / whole)} %)` : '';
   return fields([
     ['pool', `${pool.host}/${pool.name}`],
     ['uuid', pool.uuid],
@@ -41,6 +88,21 @@ function describe(pool: FleetPool): string {
     ['capacity', formatBytes(pool.capacityBytes)],
     ['allocation', formatBytes(pool.allocationBytes)],
     ['available', formatBytes(pool.availableBytes)],
+    [
+      'metadata',
+      metadata &&
+        `${formatBytes(metadata.allocationBytes)} of ${formatBytes(metadata.capacityBytes)}${share(metadata.allocationBytes, metadata.capacityBytes)}`,
+    ],
+    [
+      'provisioned',
+      provisionedBytes !== undefined
+        ? `${formatBytes(provisionedBytes)}${share(provisionedBytes, pool.capacityBytes)}`
+        : undefined,
+    ],
+    ['fill', pool.fill],
+    ['limits', limitsText(pool.limits ?? DEFAULT_LIMITS)],
+    ['growth', forecastText(forecast?.data)],
+    ['metadata growth', forecastText(forecast?.metadata)],
   ]);
 }
 
@@ -50,6 +112,20 @@ interface CreateOptions {
   build: boolean;
   start: boolean;
   autostart: boolean;
+}
+
+interface LimitOptions {
+  warning?: number;
+  critical?: number;
+  provisioned?: number;
+  reset?: boolean;
+}
+
+function percentOf(text: string): number {
+  const percent = Number(text.replace(/\s*%$/, ''));
+  if (text.trim() === '' || !Number.isFinite(percent))
+    throw new StowageError('invalid-argument', `'${text}' is no percentage, such as 80`);
+  return percent;
 }
 
 const LIFE = {
@@ -162,11 +238,47 @@ export function poolCommand(): Command {
     );
   pool
     .command('show <host/pool>')
-    .description('a pool: its state, its target and its space')
-    .action(
-      async (reference: string) =>
-        await show(await callJson<FleetPool>(poolPath(poolReference(reference))), describe),
-    );
+    .description('a pool: its state, its target, its space, and how it fills up')
+    .action(async (reference: string) => {
+      const path = poolPath(poolReference(reference));
+      // What is known of the pool is told while its host is away, too.
+      const [found, forecast] = await Promise.all([
+        callJson<FleetPool>(path),
+        callJson<PoolForecast>(`${path}/forecast`).catch(() => undefined),
+      ]);
+      await show({ ...found, forecast }, describe);
+    });
+  pool
+    .command('limit <host/pool>')
+    .description('from when on a pool counts as nearly full, and how much its volumes may have together')
+    .option('--warning <percent>', 'of what is in use, data or metadata (80)', percentOf)
+    .option('--critical <percent>', 'the same (95)', percentOf)
+    .option(
+      '--provisioned <percent>',
+      'the capacities of its volumes, of its own; more is refused',
+      percentOf,
+    )
+    .option('--reset', 'the usual limits')
+    .action(async (reference: string, options: LimitOptions) => {
+      const path = poolPath(poolReference(reference));
+      const { warning, critical, provisioned, reset } = options;
+      if (!reset && warning === undefined && critical === undefined && provisioned === undefined)
+        throw new StowageError(
+          'invalid-argument',
+          'which limit? Give --warning, --critical, --provisioned or --reset',
+        );
+      const before = (await callJson<FleetPool>(path)).limits ?? DEFAULT_LIMITS;
+      const limits = {
+        warningPercent: warning ?? before.warningPercent,
+        criticalPercent: critical ?? before.criticalPercent,
+        provisionedPercent: provisioned ?? before.provisionedPercent,
+      };
+      const changed = await callJson<FleetPool>(`${path}/limits`, {
+        method: 'PUT',
+        json: { limits: reset ? undefined : limits },
+      });
+      await show(changed, () => `pool ${reference}: ${limitsText(changed.limits ?? DEFAULT_LIMITS)}`);
+    });
   pool
     .command('build <host/pool>')
     .description('make the storage of a stopped pool: its directory, its file system, its volume group')

@@ -145,6 +145,12 @@ async function deleteVolumes(first: string, more: readonly string[], options: De
   if (errors.length > 0) throw errors[0];
 }
 
+type Warned = Volume & { warnings?: string[] };
+
+function warn({ warnings = [] }: Warned): void {
+  for (const each of warnings) process.stderr.write(`warning: ${printable(each)}\n`);
+}
+
 export function volCommand(): Command {
   const vol = new Command('vol').description('volumes');
   vol
@@ -164,7 +170,8 @@ export function volCommand(): Command {
     )
     .action(async (text: string, options: CreateOptions) => {
       const { place, body } = await newVolume(text, options);
-      const made = await callJson<Volume>(`${poolPath(place)}/volumes`, { method: 'POST', ...body });
+      const made = await callJson<Warned>(`${poolPath(place)}/volumes`, { method: 'POST', ...body });
+      warn(made);
       await show(made, (volume) => told(`${place.host}/${place.pool}/${volume.name}`, volume));
     });
   vol.addCommand(volumeListCommand());
@@ -196,13 +203,10 @@ export function volCommand(): Command {
         if (options.shrink) await confirm(`Cut ${text} off at ${capacity}?`, options);
         const capacityBytes = parseSize(delta ? capacity.slice(1) : capacity);
         const json = { capacityBytes, delta, shrink: Boolean(options.shrink) };
-        await show(
-          await callJson<Volume>(`${volumePath(volumeReference(text))}/resize${usedQuery(options)}`, {
-            method: 'POST',
-            json,
-          }),
-          (volume) => told(text, volume),
-        );
+        const path = `${volumePath(volumeReference(text))}/resize${usedQuery(options)}`;
+        const resized = await callJson<Warned>(path, { method: 'POST', json });
+        warn(resized);
+        await show(resized, (volume) => told(text, volume));
       },
     );
   vol

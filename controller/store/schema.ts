@@ -79,6 +79,8 @@ interface PoolsTable {
   revision: number | null;
   /** How many are known. */
   volume_count: number;
+  /** How full it is beyond its sizes, JSON; null while that is not known. */
+  usage: string | null;
 }
 
 interface VolumesTable {

@@ -5,7 +5,7 @@ import { postgresDialect } from './dialects/postgres.ts';
 import { sqliteDialect } from './dialects/sqlite.ts';
 import { GroupedWrites } from './grouped-writes.ts';
 import { isPostgresUrl } from './location.ts';
-import { MIGRATIONS } from './migrations.ts';
+import { MIGRATIONS } from './migrations/index.ts';
 import { AuditReader, AuditWriter } from './repositories/audit.ts';
 import { DomainReader, DomainWriter } from './repositories/domains.ts';
 import { EventReader, EventWriter } from './repositories/events.ts';

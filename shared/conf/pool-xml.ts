@@ -4,6 +4,7 @@ import { sanitizePath } from '../util/paths.ts';
 import type { PoolDefinition } from './pool.ts';
 import type { Adapter } from './pool-source.ts';
 import { isPoolType, POOL_TYPES, type PoolType, type PoolTypeName, type SourcePart } from './pool-types.ts';
+import { poolLimitsSchema } from './pool-usage.ts';
 import { formatAuth, parseAuth } from './xml/auth.ts';
 import type { XmlElement } from './xml/element.ts';
 import { formatPermissions, parsePermissions } from './xml/permissions.ts';
@@ -17,6 +18,8 @@ export type PoolDocument = Omit<PoolDefinition, 'autostart' | 'type'> & { type: 
 const NAMESPACES = {
   fs: 'http://libvirt.org/schemas/storagepool/fs/1.0',
   rbd: 'http://libvirt.org/schemas/storagepool/rbd/1.0',
+  /** Of what libvirt has no words for. */
+  stowage: 'urn:stowage:pool:1',
 };
 
 // ---- reading ----
@@ -145,13 +148,36 @@ function parseRefresh(element: XmlElement): PoolDocument['refreshAllocation'] {
   throw unsupported(`unknown storage pool volume refresh allocation type ${allocation}`);
 }
 
-/** The options of an element of `namespace`, whatever prefix the document has for it. */
-function parseOptions(pool: XmlElement, namespace: string, list: string): XmlElement[] | undefined {
-  const prefix = [...pool.attributes].find(
+/** The prefix that a document has for a namespace, with its colon. */
+function prefixOf(pool: XmlElement, namespace: string): string | undefined {
+  const declared = [...pool.attributes].find(
     ([name, value]) => name.startsWith('xmlns:') && value === namespace,
   )?.[0];
-  const found = prefix && pool.one(`${prefix.slice(6)}:${list}`);
-  return found ? found.all(`${prefix.slice(6)}:option`) : undefined;
+  return declared && `${declared.slice(6)}:`;
+}
+
+/** The options of an element of `namespace`. */
+function parseOptions(pool: XmlElement, namespace: string, list: string): XmlElement[] | undefined {
+  const prefix = prefixOf(pool, namespace);
+  const found = prefix && pool.one(`${prefix}${list}`);
+  return found ? found.all(`${prefix}option`) : undefined;
+}
+
+function parseLimits(pool: XmlElement): PoolDocument['limits'] {
+  const prefix = prefixOf(pool, NAMESPACES.stowage);
+  const found = prefix && pool.one(`${prefix}limits`);
+  if (!found) return undefined;
+  const percent = (name: string): number | undefined => {
+    const value = found.attribute(name);
+    return value === undefined ? undefined : Number(value);
+  };
+  const { data, error } = poolLimitsSchema.safeParse({
+    warningPercent: percent('warning'),
+    criticalPercent: percent('critical'),
+    provisionedPercent: percent('provisioned'),
+  });
+  if (error) throw xmlError(`the limits of the pool are wrong: ${error.issues[0]?.message}`);
+  return data;
 }
 
 function optionName(option: XmlElement, missing: string): string {
@@ -202,6 +228,7 @@ export function parsePool(text: string): PoolDocument {
             return { name: optioned, value };
           })
         : undefined,
+    limits: parseLimits(pool),
   };
 }
 
@@ -269,6 +296,7 @@ export function formatPool(
     type: pool.type,
     'xmlns:fs': pool.mountOptions && NAMESPACES.fs,
     'xmlns:rbd': pool.configOptions && NAMESPACES.rbd,
+    'xmlns:stowage': pool.limits && NAMESPACES.stowage,
   };
   xml.element('pool', attributes, () => {
     xml.leaf('name', pool.name);
@@ -294,6 +322,14 @@ export function formatPool(
     if (pool.configOptions) {
       xml.element('rbd:config_opts', {}, () => {
         for (const option of pool.configOptions ?? []) xml.empty('rbd:option', option);
+      });
+    }
+    if (pool.limits) {
+      const { warningPercent, criticalPercent, provisionedPercent } = pool.limits;
+      xml.empty('stowage:limits', {
+        warning: warningPercent,
+        critical: criticalPercent,
+        provisioned: provisionedPercent,
       });
     }
   });

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { nameSchema } from '../util/names.ts';
 import { permissionsSchema } from './permissions.ts';
 import { poolSourceSchema } from './pool-source.ts';
+import { poolLimitsSchema, poolUsageFields } from './pool-usage.ts';
 
 /** A directory for the target of a pool: absolute, normalised as libvirt does, never the root. */
 export const targetPathSchema = z
@@ -38,6 +39,8 @@ export const poolDefinitionSchema = z.object({
   mountOptions: z.array(mountOptionSchema).optional(),
   /** `rbd:config_opts`: for the cluster's client. */
   configOptions: z.array(z.object({ name: z.string().max(255), value: z.string().max(4096) })).optional(),
+  /** Absent: the usual ones. */
+  limits: poolLimitsSchema.optional(),
   autostart: z.boolean().default(true),
 });
 export type PoolDefinition = z.output<typeof poolDefinitionSchema>;
@@ -55,5 +58,6 @@ export const poolSchema = poolDefinitionSchema.extend({
   capacityBytes: z.number(),
   allocationBytes: z.number(),
   availableBytes: z.number(),
+  ...poolUsageFields,
 });
 export type Pool = z.output<typeof poolSchema>;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { poolDefinitionSchema, poolSchema } from '../conf/pool.ts';
+import { poolLimitsSchema } from '../conf/pool-usage.ts';
 import {
   capacitySchema,
   newVolumeSchema,
@@ -69,6 +70,8 @@ export const buildPoolSchema = z.object({
   /** What to do where something is there already: `false` refuses, `true` overwrites; absent: what is safe. */
   overwrite: z.boolean().optional(),
 });
+/** Absent: the usual limits. */
+export const poolLimitsBody = z.object({ limits: poolLimitsSchema.optional() });
 export const createVolumeSchema = newVolumeSchema;
 /** `etag`: delete only this state of the volume. */
 export const deleteQuery = z.object({

@@ -42,6 +42,7 @@ export const ERRORS = {
   'pool-inaccessible': 503,
   'pool-active': 409,
   'pool-not-empty': 409,
+  'pool-overcommitted': 409,
   'host-in-use': 409,
   'last-admin': 409,
   'job-state': 409,

@@ -2,12 +2,23 @@ import { StowageError } from '../../../shared/util/errors.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
 import { type Device, type DeviceMode, refuseLoss } from '../../volumes/blocks/device-storage.ts';
+import type { Space } from '../backend.ts';
 import { lvm, report } from './lvm.ts';
 import { type Row, snapshotIdOf } from './rows.ts';
 import { ThinSnapshots } from './thin-snapshots.ts';
 import { activateWhatCan, sizeOf, VolumeGroup } from './volume-group.ts';
 
-const POOL_FIELDS = ['vg_uuid', 'lv_uuid', 'lv_size', 'data_percent', 'metadata_percent', 'zero'];
+const POOL_FIELDS = [
+  'vg_uuid',
+  'lv_uuid',
+  'lv_size',
+  'data_percent',
+  'lv_metadata_size',
+  'metadata_percent',
+  'zero',
+];
+
+const percentOf = (bytes: number, percent = ''): number => Math.round((bytes * Number(percent)) / 100);
 
 /** Names given to one command: its arguments have room for many more. */
 const AT_ONCE = 1000;
@@ -100,7 +111,7 @@ export class ThinPool extends VolumeGroup {
     return rows.map((row) => `${this.name}/${row.lv_name}`);
   }
 
-  override async space() {
+  override async space(): Promise<Space & { id: string }> {
     const [pool] = await report('lvs', POOL_FIELDS, ['--', this.#target]).catch((error) => {
       if (!/failed to find logical volume/i.test(String(error))) throw error;
       throw new StowageError('pool-inaccessible', `the thin pool ${this.#target} is not there`);
@@ -111,12 +122,17 @@ export class ThinPool extends VolumeGroup {
       throw new StowageError('pool-inaccessible', `another thin pool has the name ${this.#target} now`);
     this.#zeroes = pool.zero === 'zero';
     const capacityBytes = Number(pool.lv_size);
-    const allocationBytes = Math.round((capacityBytes * Number(pool.data_percent)) / 100);
+    const allocationBytes = percentOf(capacityBytes, pool.data_percent);
+    const metadataBytes = Number(pool.lv_metadata_size);
     return {
       id: `${pool.vg_uuid}/${pool.lv_uuid}`,
       capacityBytes,
       allocationBytes,
       availableBytes: capacityBytes - allocationBytes,
+      metadata: {
+        capacityBytes: metadataBytes,
+        allocationBytes: percentOf(metadataBytes, pool.metadata_percent),
+      },
     };
   }
 

@@ -12,6 +12,7 @@ import {
   type MakingStorage,
   refuseDependants,
 } from '../../volumes/blocks/device-storage.ts';
+import type { Space } from '../backend.ts';
 import { lvm, report } from './lvm.ts';
 import {
   deviceOf,
@@ -90,7 +91,7 @@ export class VolumeGroup implements MakingStorage {
     if (this.#devices.length > 0) await lvm('pvremove', ['--yes', '--', ...this.#devices]);
   }
 
-  async space() {
+  async space(): Promise<Space & { id: string }> {
     const [group] = await report('vgs', GROUP_FIELDS, ['--', this.name]);
     if (!group) throw new StowageError('io-error', `vgs says nothing of the volume group ${this.name}`);
     this.requireSame(group.vg_uuid);

@@ -41,6 +41,8 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: pool, action: 'pool.show', xml: 'pool.dumpxml' },
   { method: 'PUT', path: pool, action: 'pool.redefine' },
   { method: 'DELETE', path: pool, action: 'pool.delete' },
+  { method: 'PUT', path: `${pool}/limits`, action: 'pool.limit' },
+  { method: 'GET', path: `${pool}/forecast`, action: 'pool.forecast' },
   { method: 'POST', path: `${pool}/build`, action: 'pool.build' },
   { method: 'POST', path: `${pool}/start`, action: 'pool.start' },
   { method: 'POST', path: `${pool}/stop`, action: 'pool.stop' },

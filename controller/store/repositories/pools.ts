@@ -1,14 +1,18 @@
 import type { Kysely, Selectable } from 'kysely';
+import { z } from 'zod';
 import {
   type Pool,
   type PoolDefinition,
   poolDefinitionSchema,
   poolStateSchema,
 } from '../../../shared/conf/pool.ts';
+import { poolUsageFields } from '../../../shared/conf/pool-usage.ts';
 import type { KnownPool } from '../../../shared/protocol/agent.ts';
 import type { FleetPool, FleetTotals } from '../../../shared/protocol/api.ts';
 import type { Database, PoolRow } from '../schema.ts';
 import { inScopes } from '../scopes.ts';
+
+const usageSchema = z.object(poolUsageFields);
 
 function poolOf(row: Selectable<PoolRow> & { host: string }): FleetPool {
   const definition = poolDefinitionSchema.parse(JSON.parse(row.definition));
@@ -21,6 +25,7 @@ function poolOf(row: Selectable<PoolRow> & { host: string }): FleetPool {
     capacityBytes: row.capacity_bytes,
     allocationBytes: row.allocation_bytes,
     availableBytes: row.available_bytes,
+    ...usageSchema.parse(JSON.parse(row.usage ?? '{}')),
     volumeCount: row.volume_count,
   };
 }
@@ -34,6 +39,7 @@ const TOLD = [
   'allocation_bytes',
   'available_bytes',
   'definition',
+  'usage',
 ] as const;
 
 export interface PoolFilter {
@@ -217,5 +223,6 @@ function rowOf(hostId: string, pool: Pool): Omit<PoolRow, 'generation' | 'revisi
     available_bytes: pool.availableBytes,
     autostart: pool.autostart ? 1 : 0,
     definition: JSON.stringify(definition),
+    usage: JSON.stringify(usageSchema.parse(pool)),
   };
 }

@@ -1,0 +1,22 @@
+import type { Migration } from 'kysely/migration';
+import { first } from './0001-first.ts';
+import { poolPermissions } from './0002-pool-permissions.ts';
+import { wholeDocuments } from './0003-whole-documents.ts';
+import { placesAndRevisions } from './0004-places-and-revisions.ts';
+import { claimsAndEvents } from './0005-claims-and-events.ts';
+import { domainsAndSearch } from './0006-domains-and-search.ts';
+import { poolUsage } from './0007-pool-usage.ts';
+
+/**
+ * In order; a name once released never changes. A migration runs on stores of any age: it knows the tables only as they were when it
+ * was written.
+ */
+export const MIGRATIONS: Record<string, Migration> = {
+  '0001-first': first,
+  '0002-pool-permissions': poolPermissions,
+  '0003-whole-documents': wholeDocuments,
+  '0004-places-and-revisions': placesAndRevisions,
+  '0005-claims-and-events': claimsAndEvents,
+  '0006-domains-and-search': domainsAndSearch,
+  '0007-pool-usage': poolUsage,
+};
