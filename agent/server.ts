@@ -13,6 +13,7 @@ import { eventRoutes } from './routes/events.ts';
 import { hostRoutes } from './routes/host.ts';
 import { poolRoutes } from './routes/pools.ts';
 import { transferRoutes } from './routes/transfers.ts';
+import { trashRoutes } from './routes/trash.ts';
 import { volumeRoutes } from './routes/volumes.ts';
 
 const SETTLED_MS = 2_000;
@@ -29,6 +30,7 @@ export async function createAgent(
   poolRoutes(http, agent);
   domainRoutes(http, agent);
   volumeRoutes(http, agent);
+  trashRoutes(http, agent);
   transferRoutes(http, agent, server);
   await http.ready();
   // What loading it took is not needed again.

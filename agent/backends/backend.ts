@@ -24,6 +24,7 @@ export type Feature =
   | 'build'
   | 'create'
   | 'delete'
+  | 'trash'
   | 'resize'
   | 'shrink'
   | 'clone'
@@ -234,6 +235,17 @@ export interface PoolDriver {
   create?(volume: NewVolume, identify: Identify, signal?: AbortSignal): Promise<void>;
   /** With `mark`, only that state of the volume, else `volume-changed`. */
   remove?(volume: FoundVolume, mark?: string): Promise<void>;
+  /**
+   * Takes a volume out of the pool, with its snapshots, and loses nothing of it: it has no name until {@link restore}, over every
+   * restart. In one step. As {@link remove} with `mark`; with {@link restore}, {@link purge} and {@link trashed}, or none of them.
+   */
+  trash?(volume: FoundVolume, id: string, mark?: string): Promise<void>;
+  /** Gives what was taken out a name, in one step. Throws `volume-exists`, `volume-not-found`. */
+  restore?(id: string, name: string, identify: Identify): Promise<void>;
+  /** Deletes what was taken out. Repeatable. */
+  purge?(id: string): Promise<void>;
+  /** The ids of all that this agent has taken out and that is there still. */
+  trashed?(): Promise<string[]>;
   /** Throws `shrink-refused` for a smaller capacity without `shrink`. */
   resize?(volume: FoundVolume, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void>;
   /** A full copy, sharing blocks where the storage can. */

@@ -11,9 +11,11 @@ import type { Space } from '../backends/backend.ts';
 import { releaseMemory } from '../host/memory.ts';
 import { RecordLog } from '../host/record-log.ts';
 import { fillOf } from './fill.ts';
+import { Kept } from './kept.ts';
 import type { OpenPool } from './open-pool.ts';
 import type { PoolChange, PoolOperations } from './operations.ts';
 import type { RemotePool } from './remote-pool.ts';
+import { Trash } from './trash.ts';
 import { UsageHistory } from './usage-history.ts';
 import { VolumeLog } from './volume-log.ts';
 
@@ -68,7 +70,7 @@ export class HostedPool {
   readonly #pool: OpenPool | RemotePool;
   readonly #host: PoolHost;
   /** Which volumes stand on which files: known also while the pool is stopped, or its storage away. */
-  #overlays: Promise<RecordLog<Overlay>> | undefined;
+  readonly #overlays: Kept<RecordLog<Overlay>>;
   #isKnown = true;
   #state: Pool['state'] = 'inactive';
   #reason: string | undefined;
@@ -79,7 +81,9 @@ export class HostedPool {
   #fill: PoolFill | undefined;
   /** What is being made will have so much. */
   #promisedBytes = 0;
-  #usage: Promise<UsageHistory> | undefined;
+  readonly #usage: Kept<UsageHistory>;
+  readonly #trash: Kept<Trash>;
+  #trashSizes = { volumeCount: 0, allocationBytes: 0 };
   /** Whether a start has told what is there, and nothing has ended since: changes are news then. */
   #isFollowed = false;
   /** The volumes that a start under way has told. */
@@ -101,6 +105,10 @@ export class HostedPool {
     this.#definition = definition;
     this.#pool = pool;
     this.#host = host;
+    const inState = (name: string) => async () => join(await host.stateDirectory(), name);
+    this.#overlays = new Kept(inState('overlays.log'), (path) => RecordLog.open(path, overlaySchema));
+    this.#usage = new Kept(inState('usage.log'), UsageHistory.open);
+    this.#trash = new Kept(inState('trash.log'), Trash.open);
     pool.on('change', (change) => this.#changed(change));
     pool.on('failed', (error) => this.#lost(error));
   }
@@ -135,6 +143,7 @@ export class HostedPool {
       ...this.#space,
       provisionedBytes: this.#state === 'running' ? this.log.capacityBytes : undefined,
       fill: this.#fill,
+      trash: this.#trashSizes.volumeCount > 0 ? this.#trashSizes : undefined,
     };
   }
 
@@ -174,17 +183,24 @@ export class HostedPool {
 
   /** How fast it fills up, as far as that was seen. */
   async forecast(): Promise<PoolForecast> {
-    return (await this.#history()).forecast(this.#space);
+    return (await this.#usage.get()).forecast(this.#space);
   }
 
-  #history(): Promise<UsageHistory> {
-    this.#usage ??= this.#host
-      .stateDirectory()
-      .then((directory) => UsageHistory.open(join(directory, 'usage.log')));
-    this.#usage.catch(() => {
-      this.#usage = undefined;
-    });
-    return this.#usage;
+  /** Runs what changes the trash, or looks into it, and tells of what has become of it. Only while the pool runs. */
+  async trash<T>(work: (trash: Trash, pool: PoolOperations) => Promise<T>): Promise<T> {
+    const pool = await this.operations();
+    const trash = await this.#trash.get();
+    try {
+      return await work(trash, pool);
+    } finally {
+      this.#noteTrash(trash);
+    }
+  }
+
+  #noteTrash({ sizes }: Trash): void {
+    if (isDeepStrictEqual(sizes, this.#trashSizes)) return;
+    this.#trashSizes = sizes;
+    this.#tell();
   }
 
   #tell(): void {
@@ -232,13 +248,7 @@ export class HostedPool {
 
   /** Which volumes stood on which files when they were last seen. */
   overlays(): Promise<RecordLog<Overlay>> {
-    this.#overlays ??= this.#host
-      .stateDirectory()
-      .then((directory) => RecordLog.open(join(directory, 'overlays.log'), overlaySchema));
-    this.#overlays.catch(() => {
-      this.#overlays = undefined;
-    });
-    return this.#overlays;
+    return this.#overlays.get();
   }
 
   async #recordOverlays({ volumes, gone }: PoolChange): Promise<void> {
@@ -314,6 +324,7 @@ export class HostedPool {
     await this.#ended();
     // Before anything may be deleted by what is on record there.
     await this.overlays();
+    this.#trashSizes = (await this.#trash.get()).sizes;
     this.#started = new Map();
     try {
       await this.#unlessGivenUp(this.#pool.start());
@@ -446,7 +457,8 @@ export class HostedPool {
       const space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
       if (this.#state !== 'running') return;
       // A full disk of the host is no reason not to tell of the pool.
-      void this.#history()
+      void this.#usage
+        .get()
         .then((history) => history.add(clock.now(), space))
         .catch(() => undefined);
       if (isDeepStrictEqual(space, this.#space) && this.#provisioned === this.log.capacityBytes) return;
@@ -513,8 +525,7 @@ export class HostedPool {
     this.#poll?.stop();
     this.#spaceSoon?.stop();
     this.#pool.close();
-    for (const log of [this.#overlays, this.#usage])
-      await (await log?.catch(() => undefined))?.[Symbol.asyncDispose]();
+    for (const kept of [this.#overlays, this.#usage, this.#trash]) await kept.close();
   }
 }
 

@@ -459,6 +459,27 @@ export class OpenPool
     );
   }
 
+  async trash(name: string, id: string, etag: string): Promise<void> {
+    const found = await this.#find(name);
+    if (this.#seen.get(name)?.etag !== etag)
+      throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
+    await this.#change(name, () => this.#method('trash')(found, id, found.mark));
+  }
+
+  restore(id: string, name: string, was: Pick<Volume, 'id' | 'format'>): Promise<Volume> {
+    return this.#make(name, () =>
+      this.#method('restore')(id, name, this.#identifying(name, { id: was.id, format: was.format })),
+    );
+  }
+
+  async purge(id: string): Promise<void> {
+    await this.#method('purge')(id);
+  }
+
+  async trashed(): Promise<string[]> {
+    return (await this.#driver.trashed?.()) ?? [];
+  }
+
   async resize(name: string, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<Volume> {
     const found = await this.#sound(name);
     await this.#change(name, () => this.#method('resize')(found, capacityBytes, shrink, signal));

@@ -59,6 +59,13 @@ export interface PoolOperations {
   create(volume: NewVolume, signal?: AbortSignal): Promise<Volume>;
   /** Throws `volume-has-snapshots` for a volume that has some, unless they are to go with it. */
   remove(name: string, options?: { etag?: string; deleteSnapshots?: boolean }): Promise<void>;
+  /** Takes a volume aside under an id, with its snapshots, when it is the state of `etag`; see {@link PoolDriver.trash}. */
+  trash(name: string, id: string, etag: string): Promise<void>;
+  /** Gives what was taken aside a name; it is the same volume as `was`. Throws `volume-exists`, `volume-not-found`. */
+  restore(id: string, name: string, was: Pick<Volume, 'id' | 'format'>): Promise<Volume>;
+  purge(id: string): Promise<void>;
+  /** The ids of what was taken aside. */
+  trashed(): Promise<string[]>;
   resize(name: string, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<Volume>;
   clone(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
   wipe(name: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<Volume>;

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
 import type { PoolForecast, PoolLimits } from '../../shared/conf/pool-usage.ts';
+import type { TrashedVolume } from '../../shared/conf/trash.ts';
 import type { Volume } from '../../shared/conf/volume.ts';
 import type { AgentEvent, EventsRequest } from '../../shared/protocol/agent.ts';
 import { MOST_VOLUMES_A_LINE } from '../../shared/protocol/agent.ts';
@@ -16,6 +17,7 @@ import { OpenPool } from './open-pool.ts';
 import type { PoolOperations } from './operations.ts';
 import { RemotePool } from './remote-pool.ts';
 import { refuseSystemDirectory } from './system-directories.ts';
+import type { Trash } from './trash.ts';
 
 /** Longest that something which concerns all pools waits for one of them. */
 const PATIENCE_MS = 3_000;
@@ -423,6 +425,24 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       pool.setLimits(limits);
       return pool.describe();
     });
+  }
+
+  /** Runs `work` on the trash of a running pool. */
+  trash<T>(name: string, work: (trash: Trash, pool: PoolOperations) => Promise<T>): Promise<T> {
+    return this.#get(name).trash(work);
+  }
+
+  /** What lies in the trash of a pool that runs longer than it was to be kept. */
+  async expired(): Promise<{ pool: string; trashed: TrashedVolume }[]> {
+    const all: { pool: string; trashed: TrashedVolume }[] = [];
+    for (const [name, pool] of this.#pools) {
+      if (pool.state !== 'running' || pool.describe().trash === undefined) continue;
+      const listed = pool.trash((trash, operations) => trash.list(operations));
+      // Storage that is away keeps what it has.
+      const there = await within(PATIENCE_MS, listed, `pool '${name}'`).catch(() => []);
+      for (const trashed of there) if (trashed.keepUntil <= clock.now()) all.push({ pool: name, trashed });
+    }
+    return all;
   }
 
   forecast(name: string): Promise<PoolForecast> {

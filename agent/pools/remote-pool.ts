@@ -242,6 +242,18 @@ export class RemotePool
   remove(...args: Parameters<PoolOperations['remove']>) {
     return this.#call<void>('remove', args);
   }
+  trash(...args: Parameters<PoolOperations['trash']>) {
+    return this.#call<void>('trash', args);
+  }
+  restore(...args: Parameters<PoolOperations['restore']>) {
+    return this.#call<Volume>('restore', args);
+  }
+  purge(id: string) {
+    return this.#call<void>('purge', [id]);
+  }
+  trashed() {
+    return this.#call<string[]>('trashed', []);
+  }
   resize(...[name, capacityBytes, shrink, signal]: Parameters<PoolOperations['resize']>) {
     return this.#call<Volume>('resize', [name, capacityBytes, shrink], signal);
   }

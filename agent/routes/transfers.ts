@@ -29,7 +29,7 @@ import { type AgentHttp, abortSignal, JSON_LINES, JsonLines } from '../http.ts';
 import { listenAnywhere, SourceDoor } from '../transfer/door.ts';
 import { openSideDoor } from '../transfer/side-door.ts';
 import { Sink } from '../transfer/sink.ts';
-import { checkFence } from './volumes.ts';
+import { checkFence } from './changes.ts';
 
 const PROGRESS_MS = 200;
 /** Of those who dial a sink, strangers among them. */

@@ -1,13 +1,11 @@
 import { Readable } from 'node:stream';
 import type { Volume } from '../../shared/conf/volume.ts';
 import {
-  ALLOW_USED_HEADER,
   checkVolumeSchema,
   cloneVolumeSchema,
   createVolumeSchema,
   deleteQuery,
   extentsQuery,
-  FENCE_HEADER,
   poolParams,
   representationQuery,
   resizeVolumeSchema,
@@ -24,22 +22,9 @@ import { StowageError } from '../../shared/util/errors.ts';
 import type { HostAgent } from '../host-agent.ts';
 import { type AgentHttp, abortSignal } from '../http.ts';
 import type { OpenedVolume, PoolOperations } from '../pools/operations.ts';
+import { changes } from './changes.ts';
 
 const STEP = 1 << 20;
-
-/** The holder of an old lease does no harm: its token is refused before anything is touched. */
-export async function checkFence(
-  agent: HostAgent,
-  headers: Record<string, unknown>,
-  pool: string,
-  volume: string,
-): Promise<void> {
-  const token = headers[FENCE_HEADER];
-  if (token === undefined) return;
-  if (typeof token !== 'string' || !/^\d{1,15}$/.test(token))
-    throw new StowageError('invalid-argument', `${FENCE_HEADER} must be a number`);
-  await agent.state.fence(`${pool}/${volume}`, Number(token));
-}
 
 /** The one stream of bytes that plain HTTP serves. A volume of several files has none. */
 function singleSource(source: OpenedVolume): Source {
@@ -82,26 +67,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
   const { pools, use } = agent;
   const params = { params: volumeParams };
 
-  /** Runs a change of one volume: fenced, and alone on it. */
-  const change = async <T>(
-    request: { params: { pool: string; volume: string }; headers: Record<string, unknown> },
-    purpose: string,
-    work: (pool: PoolOperations) => Promise<T>,
-  ): Promise<T> => {
-    const { pool, volume } = request.params;
-    const operations = await pools.operations(pool);
-    await checkFence(agent, request.headers, pool, volume);
-    using _writer = use.write(`${pool}/${volume}`, purpose);
-    return await work(operations);
-  };
-
-  /** As {@link change}, for what a guest would miss: refused while a domain uses the volume, unless that is allowed. */
-  const destroy: typeof change = (request, purpose, work) =>
-    change(request, purpose, async (operations) => {
-      const { pool, volume } = request.params;
-      if (request.headers[ALLOW_USED_HEADER] === undefined) await agent.domains.refuseUsed(pool, volume);
-      return await work(operations);
-    });
+  const { change, destroy } = changes(agent);
 
   /** As it was last seen. */
   const capacityOf = (pool: string, volume: string): number =>

@@ -9,6 +9,7 @@ import { jobActions } from './jobs.ts';
 import { poolActions } from './pools.ts';
 import { snapshotActions } from './snapshots.ts';
 import { tokenActions } from './tokens.ts';
+import { trashActions } from './trash.ts';
 import { uploadActions } from './uploads.ts';
 import { volumeJobActions } from './volume-jobs.ts';
 import { volumeActions } from './volumes.ts';
@@ -20,6 +21,7 @@ export const ACTIONS: ReadonlyMap<string, Action> = byName([
   ...poolActions,
   ...volumeActions,
   ...snapshotActions,
+  ...trashActions,
   ...volumeJobActions,
   ...downloadActions,
   ...uploadActions,

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import type { Volume } from '../../shared/conf/volume.ts';
+import type { FleetVolume } from '../../shared/protocol/api.ts';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
 import { type AgentClient, agentVolumePath } from '../hosts/agent-client.ts';
 import type { Services } from './action.ts';
@@ -13,6 +15,16 @@ export const referenceOf = ({ host, pool, volume }: VolumeAddress): string => `$
 
 /** The parts of a detail that there are. */
 export const listed = (...parts: string[]): string => parts.filter((part) => part !== '').join(', ');
+
+/** The inventory shows a change as soon as its caller hears of it, not only when the agent's event comes. */
+export async function shown(
+  { inventory }: Services,
+  { host, pool }: { host: string; pool: string },
+  volume: Volume,
+): Promise<FleetVolume> {
+  await inventory.shows({ host, pool, volume: volume.name }, volume.etag);
+  return { host, pool, ...volume };
+}
 
 /** Runs a short change of a volume under a lease of its own, held until the agent has answered. Throws `volume-in-use`. */
 export async function changeVolume<T>(

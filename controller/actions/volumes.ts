@@ -1,17 +1,18 @@
 import { z } from 'zod';
 import { isPoolType } from '../../shared/conf/pool-types.ts';
+import { trashedVolumeSchema } from '../../shared/conf/trash.ts';
 import {
   findingSchema,
   newVolumeSchema,
-  type Volume,
   volumeFormatSchema,
   volumeSchema,
 } from '../../shared/conf/volume.ts';
 import { documentOfVolume, newVolumeOf } from '../../shared/conf/volume-document.ts';
 import { formatVolume, parseVolume } from '../../shared/conf/volume-xml.ts';
 import { resizeVolumeSchema } from '../../shared/protocol/agent.ts';
-import { type FleetVolume, fleetVolumeSchema, volumeDetailsSchema } from '../../shared/protocol/api.ts';
+import { fleetVolumeSchema, volumeDetailsSchema } from '../../shared/protocol/api.ts';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
@@ -22,19 +23,10 @@ import {
   changeVolume,
   listed,
   referenceOf,
+  shown,
   usersInTheWay,
   type VolumeAddress,
 } from './volume.ts';
-
-/** The inventory shows a change as soon as its caller hears of it, not only when the agent's event comes. */
-async function shown(
-  { inventory }: Services,
-  { host, pool }: { host: string; pool: string },
-  volume: Volume,
-): Promise<FleetVolume> {
-  await inventory.shows({ host, pool, volume: volume.name }, volume.etag);
-  return { host, pool, ...volume };
-}
 
 /** What is told beside what was done. */
 const warned = fleetVolumeSchema.extend({ warnings: z.array(z.string()).optional() });
@@ -164,6 +156,37 @@ const remove = defineAction({
   },
 });
 
+const trash = defineAction({
+  name: 'volume.trash',
+  summary: 'Takes a volume out of its pool, with its snapshots, and keeps it in the trash of the pool.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend({
+    ...allowUsedField,
+    /** How long it is kept at least. */
+    keepSeconds: z
+      .number()
+      .int()
+      .min(0)
+      .max(100 * 366 * 86_400)
+      .default(7 * 86_400),
+  }),
+  answer: trashedVolumeSchema,
+  plan: (services, input) => usersInTheWay(services, input, input.allowUsed),
+  record: ({ keepSeconds }, users) => ({ detail: listed(`kept for ${keepSeconds} s`, users) }),
+  async run(services, { allowUsed, keepSeconds, ...address }, { principal, note }) {
+    const json = { keepUntil: clock.now() + keepSeconds * 1000, by: principal.name };
+    const trashed = await changeVolume(services, address, `delete by ${principal.name}`, (agent, fence) =>
+      agent.json(trashedVolumeSchema, `${agentVolumePath(address)}/trash`, {
+        ...{ method: 'POST', json, fence, allowUsed, patient: true },
+      }),
+    );
+    note(trashed.id);
+    await services.inventory.shows(address, undefined);
+    return trashed;
+  },
+});
+
 const resize = defineAction({
   name: 'volume.resize',
   summary: 'Changes the capacity of a volume.',
@@ -243,4 +266,4 @@ const repair = defineAction({
     ),
 });
 
-export const volumeActions = [list, show, document, create, remove, resize, check, repair];
+export const volumeActions = [list, show, document, create, remove, trash, resize, check, repair];

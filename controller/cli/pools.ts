@@ -53,6 +53,8 @@ const POOLS: Listing<FleetPool> = {
   ],
 };
 
+const counted = (volumes: number): string => (volumes === 1 ? '1 volume' : `${volumes} volumes`);
+
 const DAY_MS = 24 * 3600_000;
 
 /** `3.20 GiB a day (2.80 to 3.60), full in 12 days (10 to 14)`. */
@@ -100,6 +102,7 @@ function describe(pool: FleetPool & { forecast?: PoolForecast }): string {
         : undefined,
     ],
     ['fill', pool.fill],
+    ['trash', pool.trash && `${counted(pool.trash.volumeCount)}, ${formatBytes(pool.trash.allocationBytes)}`],
     ['limits', limitsText(pool.limits ?? DEFAULT_LIMITS)],
     ['growth', forecastText(forecast?.data)],
     ['metadata growth', forecastText(forecast?.metadata)],

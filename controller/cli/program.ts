@@ -11,6 +11,7 @@ import { outputOptions, useOutput } from './output.ts';
 import { poolCommand } from './pools.ts';
 import { statusCommand } from './status.ts';
 import { tokenCommand } from './tokens.ts';
+import { trashCommand } from './trash.ts';
 import { volCommand } from './volumes.ts';
 import { xmlCommand } from './xml.ts';
 
@@ -38,6 +39,7 @@ export function makeProgram(): Command {
     hostCommand(),
     poolCommand(),
     volCommand(),
+    trashCommand(),
     domainCommand(),
     jobCommand(),
     auditCommand(),

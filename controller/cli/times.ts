@@ -3,10 +3,16 @@ import { StowageError } from '../../shared/util/errors.ts';
 
 const UNIT_MS = { s: 1000, m: 60_000, h: 3600_000, d: 24 * 3600_000 };
 
+/** Ms of a span such as `30m` or `7d`; undefined for any other text. */
+export function spanOf(text: string): number | undefined {
+  const [, count, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  return unit === undefined ? undefined : Number(count) * UNIT_MS[unit as keyof typeof UNIT_MS];
+}
+
 /** Ms since the epoch of a date, in local time where it names no zone, or of so long ago. */
 export function timeOf(text: string): number {
-  const ago = /^(\d{1,6})([smhd])$/.exec(text);
-  if (ago) return clock.now() - Number(ago[1]) * UNIT_MS[ago[2] as keyof typeof UNIT_MS];
+  const ago = spanOf(text);
+  if (ago !== undefined) return clock.now() - ago;
   const day = /^\d{4}-\d\d-\d\d$/.test(text) ? `${text}T00:00` : text;
   const at = /^\d{4}-\d\d-\d\dT/.test(day) ? Date.parse(day) : Number.NaN;
   if (Number.isNaN(at))

@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import type { TrashedVolume } from '../../shared/conf/trash.ts';
 import { type Finding, type Volume, WIPE_ALGORITHMS } from '../../shared/conf/volume.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { Job, VolumeDetails } from '../../shared/protocol/api.ts';
@@ -10,9 +11,10 @@ import { callJson, callText, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { watchJob } from './jobs.ts';
 import { table } from './listing.ts';
-import { fields, printable, show } from './output.ts';
+import { fields, printable, show, time } from './output.ts';
 import { type PoolReference, poolPath, poolReference, volumePath, volumeReference } from './references.ts';
 import { snapshotCommand } from './snapshots.ts';
+import { spanOf } from './times.ts';
 import { downloadVolume, uploadVolume } from './transfers.ts';
 import { volumeListCommand } from './volume-list.ts';
 import { allowUsedOption, formatOption, usedQuery } from './volume-options.ts';
@@ -120,6 +122,36 @@ async function newVolume(
 interface DeleteOptions extends Confirmation {
   allowUsed?: boolean;
   deleteSnapshots?: boolean;
+  trash?: boolean;
+  keep?: string;
+}
+
+/** How to ask for a volume to go, and what is said of it then. */
+function deletion({ trash, keep, deleteSnapshots, allowUsed }: DeleteOptions) {
+  const query = new URLSearchParams(allowUsed ? { allowUsed: 'true' } : {});
+  if (!trash) {
+    if (keep !== undefined) throw new StowageError('invalid-argument', '--keep goes with --trash');
+    if (deleteSnapshots) query.set('deleteSnapshots', 'true');
+    return {
+      async run(path: string): Promise<string> {
+        await send(`${path}?${query}`, { method: 'DELETE' });
+        return 'deleted';
+      },
+    };
+  }
+  const keepMs = keep === undefined ? undefined : spanOf(keep);
+  if (keep !== undefined && keepMs === undefined)
+    throw new StowageError('invalid-argument', `'${keep}' is no span of time, such as 12h or 30d`);
+  const json = keepMs === undefined ? {} : { keepSeconds: keepMs / 1000 };
+  return {
+    async run(path: string): Promise<string> {
+      const { id, keepUntil } = await callJson<TrashedVolume>(`${path}/trash?${query}`, {
+        method: 'POST',
+        json,
+      });
+      return `is in the trash as ${id}, kept until ${time(keepUntil)}`;
+    },
+  };
 }
 
 /** One after the other. Throws the first error when all were tried, and names the others. */
@@ -127,20 +159,20 @@ async function deleteVolumes(first: string, more: readonly string[], options: De
   const all = [first, ...more];
   for (const text of all) volumeReference(text);
   const which = all.length === 1 ? first : `these ${all.length} volumes: ${all.join(' ')}`;
-  await confirm(`Delete ${which}${options.deleteSnapshots ? ' and its snapshots' : ''}?`, options);
-  const query = new URLSearchParams();
-  for (const name of ['allowUsed', 'deleteSnapshots'] as const) if (options[name]) query.set(name, 'true');
-  const deleted: { deleted: string }[] = [];
+  const { run } = deletion(options);
+  // What goes into the trash comes back.
+  if (!options.trash)
+    await confirm(`Delete ${which}${options.deleteSnapshots ? ' and its snapshots' : ''}?`, options);
+  const deleted: { deleted: string; words: string }[] = [];
   const errors: unknown[] = [];
   for (const text of all)
     try {
-      await send(`${volumePath(volumeReference(text))}?${query}`, { method: 'DELETE' });
-      deleted.push({ deleted: text });
+      deleted.push({ deleted: text, words: await run(volumePath(volumeReference(text))) });
     } catch (error) {
       if (errors.length > 0) process.stderr.write(`stowage: ${printable(toStowageError(error).message)}\n`);
       errors.push(error);
     }
-  const words = (): string => deleted.map((each) => `${printable(each.deleted)} deleted\n`).join('');
+  const words = (): string => deleted.map((each) => `${printable(each.deleted)} ${each.words}\n`).join('');
   if (deleted.length > 0) await show(all.length === 1 ? deleted[0] : deleted, words);
   if (errors.length > 0) throw errors[0];
 }
@@ -280,6 +312,8 @@ export function volCommand(): Command {
       '--delete-snapshots',
       'delete the snapshots in it too; a volume with snapshots is refused otherwise',
     )
+    .option('--trash', 'keep them in the trash of the pool, with their snapshots')
+    .option('--keep <time>', 'with --trash: for so long at least, such as 12h or 30d (7d)')
     .action(deleteVolumes);
   vol
     .command('upload <file> <host/pool/vol>')

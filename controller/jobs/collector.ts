@@ -1,7 +1,8 @@
 import { z } from 'zod';
-import { heldTransferSchema, transferSpecSchema } from '../../shared/protocol/agent.ts';
+import { expiredSchema, heldTransferSchema, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
 import type { AuditTrail } from '../audit/trail.ts';
+import type { AgentClient } from '../hosts/agent-client.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Store } from '../store/store.ts';
 
@@ -16,9 +17,9 @@ const ROUND_MS = 3600_000;
 const STEP_MS = 60_000;
 
 /**
- * Removes from hosts the transfers that no job owns any more: those of jobs that ended while the host was away, and those of a
- * controller whose store was lost. A host is looked at when it comes back and says that it holds some, when young ones
- * were found there, and once an hour.
+ * Cleans up on hosts: the transfers that no job owns any more, of jobs that ended while the host was away and of a controller whose
+ * store was lost; and what lies in a trash longer than it was to be kept. A host is looked at when it comes back and says that it
+ * holds transfers, when young ones were found there, and once an hour.
  */
 export class Collector {
   readonly #store: Store;
@@ -77,6 +78,7 @@ export class Collector {
 
   async #collect(host: string): Promise<void> {
     const agent = await this.#fleet.client(host);
+    await this.#emptyTrash(host, agent);
     const transfers = await agent.json(z.array(heldTransferSchema), '/v1/transfers');
     if (transfers.length === 0) return;
     const jobs = await this.#store.jobs.unended();
@@ -96,7 +98,37 @@ export class Collector {
     for (const { id } of old) await agent.send(`/v1/transfers/${id}`, { method: 'DELETE' });
     await this.#audit.append({ ...record, outcome: 'done' });
   }
+
+  /** One after the other, each on record: what cannot be deleted now keeps nothing else. */
+  async #emptyTrash(host: string, agent: AgentClient): Promise<void> {
+    const expired = await agent.json(expiredSchema, '/v1/trash/expired');
+    for (const { pool, trashed } of expired.slice(0, MOST_EXPIRED)) {
+      // It is the controller's clock that counts.
+      if (trashed.keepUntil > clock.now()) continue;
+      const record = {
+        actor: 'controller',
+        source: 'controller',
+        action: 'trash.purge',
+        target: `${host}/${pool}`,
+        detail: `${trashed.id}, which was ${trashed.volume.name}, kept as long as asked for`,
+      };
+      await this.#audit.append({ ...record, outcome: 'begun' });
+      const outcome = await agent
+        .send(`/v1/pools/${encodeURIComponent(pool)}/trash/${trashed.id}`, {
+          method: 'DELETE',
+          patient: true,
+        })
+        .then(
+          () => 'done' as const,
+          () => 'failed' as const,
+        );
+      await this.#audit.append({ ...record, outcome });
+    }
+  }
 }
+
+/** What an agent says may be deleted, at most so much in one look. */
+const MOST_EXPIRED = 1000;
 
 /** An upload's notes are its spec; a migration's hold one. */
 function transferIdOf(notes: { spec?: unknown }): string | undefined {

@@ -33,6 +33,8 @@ export const poolUsageFields = {
   provisionedBytes: z.number().optional(),
   /** By its limits; absent where that says nothing, as of units that are made elsewhere, which are always all there is. */
   fill: poolFillSchema.optional(),
+  /** What lies in its trash, and what that took when it came there; absent where it is empty. */
+  trash: z.object({ volumeCount: z.number().int(), allocationBytes: z.number() }).optional(),
 };
 
 /** How fast something fills up, by what was seen of it. Times are ms since the epoch. */

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { poolDefinitionSchema, poolSchema } from '../conf/pool.ts';
 import { poolLimitsSchema } from '../conf/pool-usage.ts';
+import { trashedVolumeSchema, trashIdSchema } from '../conf/trash.ts';
 import {
   capacitySchema,
   newVolumeSchema,
@@ -79,6 +80,11 @@ export const deleteQuery = z.object({
   /** Snapshots in the volume go with it; without this one that has some is refused. */
   deleteSnapshots: z.stringbool().default(false),
 });
+/** Into the trash, with its snapshots. */
+export const trashBody = z.object({ keepUntil: z.number(), by: z.string().max(256).optional() });
+export const trashParams = poolParams.extend({ id: trashIdSchema });
+export const restoreBody = z.object({ name: nameSchema.optional() });
+export const expiredSchema = z.array(z.object({ pool: nameSchema, trashed: trashedVolumeSchema }));
 export const resizeVolumeSchema = z.object({
   capacityBytes: capacitySchema,
   shrink: z.boolean().default(false),

@@ -169,6 +169,8 @@ async function contentOf(pool: OpenPool, name: string): Promise<Buffer> {
   return bytes;
 }
 
+const [TRASHED, OTHER_TRASHED] = ['0123456789ab', 'ba9876543210'];
+
 /** A signal that is aborted when it is asked for the nth time. */
 function abortedAt(nth: number): AbortSignal {
   const controller = new AbortController();
@@ -408,6 +410,60 @@ export function runBackendSuite(suite: Suite): void {
         await assert.rejects(pool.look('v'), { code: 'volume-not-found' });
       });
     }
+
+    it('a volume in the trash is none, also after a restart, and comes back as the same volume', {
+      feature: 'trash',
+      also: 'transfer',
+    }, async (room) => {
+      const bytes = randomBytes(MIB);
+      const sink = await Sink.open(await room.pool.stage(transfer('v', bytes.length)));
+      await put(sink, bytes);
+      const { volume } = await sink.commit(undefined);
+      if (traits.features.snapshot && traits.rawSnapshots) await room.pool.createSnapshot('v', 'one');
+      const { etag } = await room.pool.look('v');
+      await assert.rejects(room.pool.trash('v', TRASHED, `${etag}-other`), { code: 'volume-changed' });
+      await room.pool.trash('v', TRASHED, etag);
+      assert.equal(room.seen.has('v'), false);
+      await assert.rejects(room.pool.look('v'), { code: 'volume-not-found' });
+      await using again = await room.reopen();
+      assert.deepEqual([...again.seen.keys()], []);
+      assert.deepEqual(await again.pool.trashed(), [TRASHED]);
+      // Its name is free; what has it stays.
+      const other = await again.pool.create(wanted('v', 'raw', MIB));
+      await assert.rejects(again.pool.restore(TRASHED, 'v', volume), { code: 'volume-exists' });
+      assert.equal((await again.pool.look('v')).id, other.id);
+      assert.notEqual(other.id, volume.id);
+      const restored = await again.pool.restore(TRASHED, 'back', volume);
+      assert.equal(restored.id, volume.id);
+      assert.ok((await contentOf(again.pool, 'back')).subarray(0, bytes.length).equals(bytes));
+      if (traits.features.snapshot && traits.rawSnapshots)
+        assert.deepEqual(
+          (await again.pool.listSnapshots('back')).map(({ id }) => id),
+          ['one'],
+        );
+      assert.deepEqual(await again.pool.trashed(), []);
+      await assert.rejects(again.pool.restore(TRASHED, 'more', volume), { code: 'volume-not-found' });
+    });
+
+    it('what is deleted from the trash is gone, and nothing else is', { feature: 'trash' }, async ({
+      pool,
+      elsewhere,
+    }) => {
+      await pool.create(wanted('v', 'raw'));
+      await pool.create(wanted('w', 'raw'));
+      await pool.trash('v', TRASHED, (await pool.look('v')).etag);
+      await pool.trash('w', OTHER_TRASHED, (await pool.look('w')).etag);
+      if (traits.shared) {
+        // The trash of one host is not another one's.
+        await using other = await elsewhere();
+        assert.deepEqual(await other.pool.trashed(), []);
+        await other.pool.purge(TRASHED);
+      }
+      assert.deepEqual((await pool.trashed()).sort(), [TRASHED, OTHER_TRASHED].sort());
+      await pool.purge(TRASHED);
+      await pool.purge(TRASHED);
+      assert.deepEqual(await pool.trashed(), [OTHER_TRASHED]);
+    });
 
     it('ids outlive a restart of the agent', {
       trait: () => suite.inMemory !== true,

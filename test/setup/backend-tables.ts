@@ -10,6 +10,7 @@ const WORDS: Record<Feature, string> = {
   build: 'make the storage of the pool',
   create: 'make volumes',
   delete: 'remove them',
+  trash: 'keep what is removed in a trash',
   resize: 'let them grow',
   shrink: 'make them smaller',
   clone: 'copy them in the pool',

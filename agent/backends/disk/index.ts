@@ -19,6 +19,7 @@ export const diskBackend: Backend = {
       build: ['current'],
       create: ['current'],
       delete: ['current'],
+      trash: ['current'],
       resize: ['current'],
       shrink: ['current'],
       clone: ['current'],

@@ -20,6 +20,7 @@ export const glusterBackend: Backend = {
     features: {
       create: ['current'],
       delete: ['current'],
+      trash: ['current'],
       resize: ['current'],
       shrink: ['current'],
       clone: ['current'],

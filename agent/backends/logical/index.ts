@@ -24,6 +24,7 @@ const TRAITS: Traits = {
     build: ['current'],
     create: ['current'],
     delete: ['current'],
+    trash: ['current'],
     resize: ['current'],
     shrink: ['current'],
     clone: ['current'],

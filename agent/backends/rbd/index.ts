@@ -37,6 +37,7 @@ export const rbdBackend: Backend = {
     features: {
       create: ['current'],
       delete: ['current'],
+      trash: ['current'],
       resize: ['current'],
       shrink: ['current'],
       clone: ['current'],

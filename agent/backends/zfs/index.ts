@@ -23,6 +23,7 @@ export const zfsBackend: Backend = {
       build: ['current'],
       create: ['current'],
       delete: ['current'],
+      trash: ['current'],
       resize: ['current'],
       shrink: ['current'],
       clone: ['current'],

@@ -147,6 +147,12 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   }
 
   async remove(volume: FoundVolume, mark?: string): Promise<void> {
+    await this.#refuseTaking(volume, mark);
+    await this.storage.remove(volume.name);
+  }
+
+  /** Throws `volume-changed` where it is not the state of `mark`, and as {@link refuseLoss}. */
+  async #refuseTaking(volume: FoundVolume, mark: string | undefined): Promise<void> {
     const device = await this.device(volume);
     // Of what was not active nobody can tell whether it was changed.
     if (mark !== undefined && (device.mark === undefined || (await this.settled(device)).mark !== mark))
@@ -155,7 +161,34 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
         `volume '${volume.name}' was changed since it was read; it stays`,
       );
     refuseLoss(device);
-    await this.storage.remove(volume.name);
+  }
+
+  async trash(volume: FoundVolume, id: string, mark?: string): Promise<void> {
+    await this.#refuseTaking(volume, mark);
+    await this.storage.rename(volume.name, this.#hidden.of('kept', id));
+  }
+
+  async restore(id: string, name: string, identify: Identify): Promise<void> {
+    const hidden = this.#hidden.of('kept', id);
+    const [device] = await this.storage.devices(hidden);
+    if (!device) throw new StowageError('volume-not-found', `${id} is not in the trash of the pool any more`);
+    const [there] = await this.storage.devices(name);
+    // Both are names of one device after a kill in the middle, where names are links.
+    const isSame = there?.uid === device.uid && this.storage.namesAreLinks;
+    if (there && !isSame) throw taken(name);
+    await identify(device.uid);
+    if (isSame) await this.storage.remove(hidden);
+    else await this.storage.rename(hidden, name);
+  }
+
+  async purge(id: string): Promise<void> {
+    const hidden = this.#hidden.of('kept', id);
+    if ((await this.storage.devices(hidden)).length > 0) await this.storage.remove(hidden);
+  }
+
+  async trashed(): Promise<string[]> {
+    const devices = await this.storage.devices();
+    return devices.flatMap(({ name }) => this.#hidden.moreOf('kept', name) ?? []);
   }
 
   async resize(

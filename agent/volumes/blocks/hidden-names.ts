@@ -22,9 +22,18 @@ export class HiddenNames {
     return { name, [Symbol.dispose]: () => void this.#used.delete(name) };
   }
 
-  /** A name that is known again after a kill: of what arrives, of what is made of it, or of the volume that it takes the place of. */
-  of(kind: 'stage' | 'made' | 'old', more: string): string {
+  /**
+   * A name that is known again after a kill: of what arrives, of what is made of it, of the volume that it takes the place of, or of a
+   * volume in the trash.
+   */
+  of(kind: 'stage' | 'made' | 'old' | 'kept', more: string): string {
     return `${this.#prefix}${kind}-${more}`;
+  }
+
+  /** What is behind the kind in a name that {@link of} gave; undefined for any other name. */
+  moreOf(kind: 'kept', name: string): string | undefined {
+    const prefix = `${this.#prefix}${kind}-`;
+    return name.startsWith(prefix) ? name.slice(prefix.length) : undefined;
   }
 
   /** Whether a device is what a killed process was making. */

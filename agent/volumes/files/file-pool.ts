@@ -1,6 +1,6 @@
 import { lstatSync, type Stats } from 'node:fs';
-import { lstat, readdir, readlink, statfs } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { lstat, readdir, readlink, rename, statfs } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { ZodError } from 'zod';
 import type {
   Finding,
@@ -343,21 +343,41 @@ export class FilePool implements PoolDriver {
   }
 
   async remove(volume: FoundVolume, mark?: string): Promise<void> {
-    const { name, format } = volume;
-    const path = join(this.#path, name);
-    if (
-      mark !== undefined &&
-      (
-        await this.look(name, {
-          fingerprint: volume.fingerprint,
-          format: format === 'unknown' ? undefined : format,
-        })
-      )?.mark !== mark
-    )
+    await this.#refuseTaking(volume, mark);
+    await this.#place.remove(join(this.#path, volume.name));
+  }
+
+  /** Throws `volume-changed` where it is not the state of `mark`, `volume-mounted` while a guest has it. */
+  async #refuseTaking({ name, format, fingerprint }: FoundVolume, mark: string | undefined): Promise<void> {
+    const known = { fingerprint, format: format === 'unknown' ? undefined : format };
+    if (mark !== undefined && (await this.look(name, known))?.mark !== mark)
       throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
-    if (format === 'ploop')
-      await this.#held(volume.name, (held) => DIRECTORY_FORMATS.ploop.refuseMounted(held));
-    await this.#place.remove(path);
+    if (format === 'ploop') await this.#held(name, (held) => DIRECTORY_FORMATS.ploop.refuseMounted(held));
+  }
+
+  async trash(volume: FoundVolume, id: string, mark?: string): Promise<void> {
+    await this.#refuseTaking(volume, mark);
+    const kept = this.#place.kept(id);
+    await rename(join(this.#path, volume.name), kept);
+    await syncDirectory(dirname(kept));
+    await syncDirectory(this.#path);
+  }
+
+  async restore(id: string, name: string, identify: Identify): Promise<void> {
+    const kept = this.#place.kept(id);
+    if (!(await exists(kept)))
+      throw new StowageError('volume-not-found', `${id} is not in the trash of the pool any more`);
+    await this.#publish(kept, name, identify);
+    await syncDirectory(dirname(kept));
+  }
+
+  async purge(id: string): Promise<void> {
+    const kept = this.#place.kept(id);
+    if (await exists(kept)) await this.#place.remove(kept);
+  }
+
+  trashed(): Promise<string[]> {
+    return this.#place.keptIds();
   }
 
   resize(volume: FoundVolume, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void> {

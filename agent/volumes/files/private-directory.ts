@@ -26,6 +26,7 @@ const oldIdentitiesSchema = z.record(
  *     identities.log  which volume has which id
  *     new/            what is being made; nothing in it is needed after a kill
  *     trash/          what is being deleted; `wipe-…` in it is overwritten before it goes
+ *     kept/ID         volumes in the trash of people: nothing removes them unasked
  *     stages/ID/      a stage each
  *
  * Where other hosts may have the same directory as a pool, all but storage-id is in hosts/AGENT/: each has its own.
@@ -51,7 +52,7 @@ export class PrivateDirectory {
     // What is in it is moved and removed without a further look: in a link's place that would happen elsewhere.
     if (!stat.isDirectory() || stat.uid !== process.getuid?.())
       throw new StowageError('path-escapes-pool', `${this.#root} is not a directory of the agent's own`);
-    for (const name of ['new', 'trash', 'stages'])
+    for (const name of ['new', 'trash', 'kept', 'stages'])
       await mkdir(join(this.path, name), { recursive: true, mode: 0o700 }).catch(unlessThere);
   }
 
@@ -108,8 +109,17 @@ export class PrivateDirectory {
     return log;
   }
 
-  /** Removes all that agents keep here, when the pool is deleted. Throws `pool-not-empty` while another is receiving. */
+  /**
+   * Removes all that agents keep here, when the pool is deleted. Throws `pool-not-empty` while another is receiving, and while anybody
+   * has volumes in the trash.
+   */
   async removeAll(): Promise<void> {
+    const agents = (await readdir(join(this.#root, 'hosts')).catch(absent)).map((name) => `hosts/${name}`);
+    for (const directory of ['.', ...agents]) {
+      const [kept] = await readdir(join(this.#root, directory, 'kept')).catch(absent);
+      if (kept !== undefined)
+        throw new StowageError('pool-not-empty', `volumes are in the trash of the pool, such as ${kept}`);
+    }
     for (const agent of await readdir(join(this.#root, 'hosts')).catch(absent)) {
       const stages = join(this.#root, 'hosts', agent, 'stages');
       if (join(this.#root, 'hosts', agent) !== this.path && (await readdir(stages).catch(absent)).length > 0)
@@ -131,6 +141,15 @@ export class PrivateDirectory {
         this.#used.delete(name);
       },
     };
+  }
+
+  /** Where a volume in the trash lies. */
+  kept(id: string): string {
+    return join(this.path, 'kept', id);
+  }
+
+  keptIds(): Promise<string[]> {
+    return readdir(join(this.path, 'kept')).catch(absent);
   }
 
   /** A name for what is to be overwritten before it goes, also after a kill. */

@@ -11,6 +11,7 @@ export const FILE_TRAITS: Traits = {
     build: ['current'],
     create: ['current'],
     delete: ['current'],
+    trash: ['current'],
     resize: ['current'],
     shrink: ['current'],
     clone: ['current'],

@@ -1,0 +1,24 @@
+/** A file of a pool's state, opened when it is first asked for; what cannot be opened is tried again. */
+export class Kept<T extends AsyncDisposable> {
+  readonly #path: () => Promise<string>;
+  readonly #open: (path: string) => Promise<T>;
+  #opened: Promise<T> | undefined;
+
+  constructor(path: () => Promise<string>, open: (path: string) => Promise<T>) {
+    this.#path = path;
+    this.#open = open;
+  }
+
+  get(): Promise<T> {
+    this.#opened ??= this.#path().then(this.#open);
+    this.#opened.catch(() => {
+      this.#opened = undefined;
+    });
+    return this.#opened;
+  }
+
+  async close(): Promise<void> {
+    const opened = await this.#opened?.catch(() => undefined);
+    await opened?.[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,114 @@
+import { type TrashedVolume, trashedVolumeSchema } from '../../shared/conf/trash.ts';
+import type { Volume } from '../../shared/conf/volume.ts';
+import { clock } from '../../shared/util/clock.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import { RecordLog } from '../host/record-log.ts';
+import type { PoolOperations } from './operations.ts';
+
+/** Who puts a volume into the trash, and how long it is kept at least. */
+export interface TrashRequest {
+  keepUntil: number;
+  by?: string;
+}
+
+/**
+ * The trash of one pool: which volumes it has taken aside, what they were, and until when they are kept, in a file. The record comes
+ * before the volume goes, and goes after it is back or deleted: a kill leaves at most a record of nothing, which is dropped when the
+ * trash is next looked at.
+ */
+export class Trash implements AsyncDisposable {
+  readonly #records: RecordLog<TrashedVolume>;
+  /** What is on its way in or out. */
+  readonly #busy = new Set<string>();
+
+  private constructor(records: RecordLog<TrashedVolume>) {
+    this.#records = records;
+  }
+
+  /** Throws as {@link RecordLog.open} does. */
+  static async open(path: string): Promise<Trash> {
+    return new Trash(await RecordLog.open(path, trashedVolumeSchema));
+  }
+
+  /** How many volumes, and what they took when they came. */
+  get sizes(): { volumeCount: number; allocationBytes: number } {
+    let allocationBytes = 0;
+    for (const [, { volume }] of this.#records.entries()) allocationBytes += volume.allocationBytes;
+    return { volumeCount: this.#records.size, allocationBytes };
+  }
+
+  /** Takes a volume aside. Throws as {@link PoolOperations.trash} does; the volume is as before then. */
+  async add(pool: PoolOperations, name: string, { keepUntil, by }: TrashRequest): Promise<TrashedVolume> {
+    const volume = await pool.look(name);
+    const id = clock.uuid().replaceAll('-', '').slice(-12);
+    const trashed: TrashedVolume = { id, volume, trashedAt: clock.now(), keepUntil, by };
+    return this.#alone(id, async () => {
+      await this.#records.set(id, trashed);
+      try {
+        await pool.trash(name, id, volume.etag);
+      } catch (error) {
+        // Where it cannot be told whether it went, the record stays until that can be told.
+        const there = await pool.trashed().catch(() => [id]);
+        if (!there.includes(id)) await this.#records.delete(id);
+        throw error;
+      }
+      return trashed;
+    });
+  }
+
+  /** All that is in it, the oldest first. What has no record is not told: somebody else knows what it was. */
+  async list(pool: PoolOperations): Promise<TrashedVolume[]> {
+    const before = new Set([...this.#records.entries()].map(([id]) => id));
+    const there = new Set(await pool.trashed());
+    for (const id of before) if (!there.has(id) && !this.#busy.has(id)) await this.#records.delete(id);
+    return [...this.#records.entries()]
+      .map(([, trashed]) => trashed)
+      .filter(({ id }) => there.has(id))
+      .sort((one, other) => one.trashedAt - other.trashedAt);
+  }
+
+  /** Gives a volume its name again, or another one. Throws `volume-not-found`, `volume-exists`. */
+  async restore(pool: PoolOperations, id: string, name?: string): Promise<Volume> {
+    return this.#alone(id, async () => {
+      const { volume } = this.#find(id);
+      const restored = await pool.restore(id, name ?? volume.name, volume);
+      await this.#records.delete(id);
+      return restored;
+    });
+  }
+
+  /** Deletes what is in it for ever. Throws `volume-not-found`. Repeatable after an error. */
+  async purge(pool: PoolOperations, id: string): Promise<void> {
+    await this.#alone(id, async () => {
+      this.#find(id);
+      await pool.purge(id);
+      await this.#records.delete(id);
+    });
+  }
+
+  /** The name that a volume gets when it is restored. Throws `volume-not-found`. */
+  nameOf(id: string): string {
+    return this.#find(id).volume.name;
+  }
+
+  #find(id: string): TrashedVolume {
+    const found = this.#records.get(id);
+    if (!found) throw new StowageError('volume-not-found', `nothing in the trash has the id ${id}`);
+    return found;
+  }
+
+  async #alone<T>(id: string, work: () => Promise<T>): Promise<T> {
+    if (this.#busy.has(id))
+      throw new StowageError('volume-in-use', `${id} is being restored or deleted already`);
+    this.#busy.add(id);
+    try {
+      return await work();
+    } finally {
+      this.#busy.delete(id);
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#records[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,48 @@
+import {
+  poolParams,
+  restoreBody,
+  trashBody,
+  trashParams,
+  volumeParams,
+} from '../../shared/protocol/agent.ts';
+import type { HostAgent } from '../host-agent.ts';
+import type { AgentHttp } from '../http.ts';
+import { changes } from './changes.ts';
+
+/** Volumes that were taken aside: into the trash, back, or away for ever. */
+export function trashRoutes(http: AgentHttp, agent: HostAgent): void {
+  const { pools } = agent;
+  const { change, destroy } = changes(agent);
+  const params = { schema: { params: trashParams } };
+
+  http.post(
+    '/v1/pools/:pool/volumes/:volume/trash',
+    { schema: { params: volumeParams, body: trashBody } },
+    (request) =>
+      destroy(request, 'going into the trash', () =>
+        pools.trash(request.params.pool, (trash, pool) =>
+          trash.add(pool, request.params.volume, request.body),
+        ),
+      ),
+  );
+  http.get('/v1/pools/:pool/trash', { schema: { params: poolParams } }, (request) =>
+    pools.trash(request.params.pool, (trash, pool) => trash.list(pool)),
+  );
+  http.get('/v1/trash/expired', () => pools.expired());
+  http.post(
+    '/v1/pools/:pool/trash/:id/restore',
+    { schema: { params: trashParams, body: restoreBody } },
+    (request) => {
+      const { pool: name, id } = request.params;
+      return pools.trash(name, (trash, pool) => {
+        const volume = request.body.name ?? trash.nameOf(id);
+        const target = { params: { pool: name, volume }, headers: request.headers };
+        return change(target, 'being restored', () => trash.restore(pool, id, volume));
+      });
+    },
+  );
+  http.delete('/v1/pools/:pool/trash/:id', params, async (request) => {
+    await pools.trash(request.params.pool, (trash, pool) => trash.purge(pool, request.params.id));
+    return {};
+  });
+}

@@ -1,0 +1,80 @@
+import { z } from 'zod';
+import { type TrashedVolume, trashedVolumeSchema, trashIdSchema } from '../../shared/conf/trash.ts';
+import { volumeSchema } from '../../shared/conf/volume.ts';
+import { fleetVolumeSchema } from '../../shared/protocol/api.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import { nameSchema } from '../../shared/util/names.ts';
+import { defineAction, type Services } from './action.ts';
+import { poolAddress } from './addresses.ts';
+import { changeVolume, shown } from './volume.ts';
+
+type PoolAddress = z.infer<typeof poolAddress>;
+
+const trashAddress = poolAddress.extend({ id: trashIdSchema });
+const agentPath = ({ pool }: PoolAddress, id = ''): string =>
+  `/v1/pools/${encodeURIComponent(pool)}/trash${id && `/${id}`}`;
+
+async function listOf({ fleet }: Services, address: PoolAddress): Promise<TrashedVolume[]> {
+  const agent = await fleet.client(address.host);
+  return agent.json(z.array(trashedVolumeSchema), agentPath(address));
+}
+
+/** Throws `volume-not-found`. */
+async function find(
+  services: Services,
+  { id, ...address }: z.infer<typeof trashAddress>,
+): Promise<TrashedVolume> {
+  const found = (await listOf(services, address)).find((trashed) => trashed.id === id);
+  if (!found)
+    throw new StowageError('volume-not-found', `nothing in the trash of ${address.pool} has the id ${id}`);
+  return found;
+}
+
+const list = defineAction({
+  name: 'trash.list',
+  summary: 'The volumes in the trash of a pool, the oldest first.',
+  role: 'viewer',
+  input: poolAddress,
+  answer: z.array(trashedVolumeSchema),
+  run: listOf,
+});
+
+const restore = defineAction({
+  name: 'trash.restore',
+  summary: 'Gives a volume in the trash its name again, or another one; it is the same volume.',
+  role: 'operator',
+  audited: true,
+  input: trashAddress.extend({ name: nameSchema.optional() }),
+  answer: fleetVolumeSchema,
+  plan: async (services, { name, ...address }) => name ?? (await find(services, address)).volume.name,
+  record: ({ host, pool, id }, volume) => ({
+    target: `${host}/${pool}/${volume}`,
+    detail: `${id} out of the trash`,
+  }),
+  async run(services, { name: _name, ...address }, { principal }, volume) {
+    const target = { host: address.host, pool: address.pool, volume };
+    const restored = await changeVolume(services, target, `restore by ${principal.name}`, (agent, fence) =>
+      agent.json(volumeSchema, `${agentPath(address, address.id)}/restore`, {
+        ...{ method: 'POST', json: { name: volume }, fence, patient: true },
+      }),
+    );
+    return shown(services, target, restored);
+  },
+});
+
+const purge = defineAction({
+  name: 'trash.purge',
+  summary: 'Deletes a volume in the trash for ever, with its snapshots.',
+  role: 'operator',
+  audited: true,
+  input: trashAddress,
+  answer: 'nothing',
+  plan: async (services, address) => (await find(services, address)).volume.name,
+  record: ({ id }, volume) => ({ detail: `${id}, which was ${volume}` }),
+  async run({ fleet }, address) {
+    const agent = await fleet.client(address.host);
+    await agent.send(agentPath(address, address.id), { method: 'DELETE', patient: true });
+  },
+});
+
+export const trashActions = [list, restore, purge];

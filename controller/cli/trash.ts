@@ -1,0 +1,117 @@
+import { Command } from 'commander';
+import type { TrashedVolume } from '../../shared/conf/trash.ts';
+import type { FleetPool, FleetVolume } from '../../shared/protocol/api.ts';
+import { clock } from '../../shared/util/clock.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import { splitReference } from '../../shared/util/names.ts';
+import { callJson, send } from './client.ts';
+import { type Confirmation, confirm, yesOption } from './confirm.ts';
+import { bytesColumn, type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
+import { printable, show } from './output.ts';
+import { callPages } from './pages.ts';
+import { poolPath, poolReference, volumeReference } from './references.ts';
+import { timeOf } from './times.ts';
+
+type Row = TrashedVolume & { place: string };
+
+const TRASHED: Listing<Row> = {
+  name: ({ place, id }) => `${place}/${id}`,
+  columns: [
+    { name: 'TRASHED', value: ({ place, id }) => `${place}/${id}` },
+    { name: 'NAME', value: ({ volume }) => volume.name },
+    { name: 'FORMAT', value: ({ volume }) => volume.format },
+    bytesColumn('CAPACITY', ({ volume }) => volume.capacityBytes),
+    bytesColumn('ALLOCATION', ({ volume }) => volume.allocationBytes),
+    timeColumn('SINCE', ({ trashedAt }) => trashedAt),
+    timeColumn('KEPT UNTIL', ({ keepUntil }) => keepUntil),
+    { name: 'BY', value: ({ by }) => by },
+    { name: 'VOLUME-ID', value: ({ volume }) => volume.id, wide: true },
+    { name: 'SNAPSHOTS', value: ({ volume }) => volume.snapshotCount, wide: true },
+  ],
+};
+
+async function trashOf(place: string): Promise<Row[]> {
+  const all = await callJson<TrashedVolume[]>(`${poolPath(poolReference(place))}/trash`);
+  return all.map((trashed) => ({ ...trashed, place }));
+}
+
+/** Of one pool, or of all pools of a host, or of the fleet, that are known to have something in it. */
+async function listed(place: string | undefined): Promise<Row[]> {
+  const [host, pool] = place === undefined ? [] : splitReference(place);
+  if (pool !== undefined) return trashOf(place!);
+  const pools = await callPages<FleetPool>('/pools', { host }, (row) => `${row.host}/${row.name}`);
+  const rows: Row[] = [];
+  for (const each of pools) {
+    if (!each.trash) continue;
+    const at = `${each.host}/${each.name}`;
+    try {
+      rows.push(...(await trashOf(at)));
+    } catch (error) {
+      // What one host cannot tell keeps nobody from the others.
+      process.stderr.write(
+        `stowage: ${printable(at)}: ${printable(String(error instanceof Error ? error.message : error))}\n`,
+      );
+    }
+  }
+  return rows;
+}
+
+interface EmptyOptions extends Confirmation {
+  all?: boolean;
+  expired?: boolean;
+  before?: string;
+}
+
+async function empty(place: string, ids: readonly string[], options: EmptyOptions): Promise<void> {
+  const { all, expired, before } = options;
+  const ways = [ids.length > 0, all, expired, before !== undefined].filter(Boolean).length;
+  if (ways !== 1)
+    throw new StowageError(
+      'invalid-argument',
+      'what is to be deleted? Give ids, or one of --expired, --before and --all',
+    );
+  const trashed = await trashOf(place);
+  const missing = ids.find((id) => !trashed.some((each) => each.id === id));
+  if (missing !== undefined)
+    throw new StowageError('volume-not-found', `nothing in the trash of ${place} has the id ${missing}`);
+  const now = clock.now();
+  const limit = before === undefined ? undefined : timeOf(before);
+  const chosen = trashed.filter(
+    ({ id, trashedAt, keepUntil }) =>
+      all || ids.includes(id) || (expired && keepUntil <= now) || (limit !== undefined && trashedAt < limit),
+  );
+  const names = chosen.map(({ volume }) => volume.name).join(' ');
+  if (chosen.length > 0) await confirm(`Delete for ever: ${names}?`, options);
+  for (const { id } of chosen)
+    await send(`${poolPath(poolReference(place))}/trash/${id}`, { method: 'DELETE' });
+  await show({ deleted: chosen.map(({ id }) => id) }, () =>
+    chosen.length > 0 ? `deleted for ever: ${printable(names)}` : 'nothing was to be deleted',
+  );
+}
+
+export function trashCommand(): Command {
+  const trash = new Command('trash').description('volumes that were deleted and are kept for a while');
+  listOptions(trash.command('list [place]'))
+    .description('what lies in the trash of HOST/POOL, of HOST, or of the fleet, the oldest first')
+    .action((place: string | undefined, options: ListOptions) =>
+      showList(TRASHED, () => listed(place), options),
+    );
+  trash
+    .command('restore <host/pool/id> [name]')
+    .description('give a volume its name again, or another one')
+    .action(async (text: string, name: string | undefined) => {
+      const { host, pool, volume: id } = volumeReference(text);
+      const path = `${poolPath({ host, pool })}/trash/${encodeURIComponent(id)}/restore`;
+      const restored = await callJson<FleetVolume>(path, { method: 'POST', json: { name } });
+      await show(restored, () => `${printable(`${host}/${pool}/${restored.name}`)} is there again`);
+    });
+  trash
+    .command('empty <host/pool> [ids...]')
+    .description('delete what lies in a trash for ever')
+    .option('--expired', 'what need not be kept any longer')
+    .option('--before <time>', 'what was deleted before: a date, or so long ago, such as 30d')
+    .option('--all', 'everything')
+    .addOption(yesOption())
+    .action(empty);
+  return trash;
+}
