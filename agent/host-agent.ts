@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import type { Orphan } from '../shared/conf/orphan.ts';
 import { StowageError } from '../shared/util/errors.ts';
 import { type BackendRegistry, loadBackends } from './backends/registry.ts';
 import { HostDomains } from './domains/host-domains.ts';
@@ -111,6 +112,22 @@ export class HostAgent {
     const use = new VolumeUse();
     const domains = await HostDomains.open(directory, pools, use, process.env.STOWAGE_GUESTS_ROOT ?? '/');
     return new HostAgent(state, backends, pools, use, domains, identity);
+  }
+
+  /** What lies in a running pool and is no volume, with the volumes and domains that refer to it. */
+  async orphans(pool: string): Promise<Orphan[]> {
+    const orphans = await this.pools.orphans(pool);
+    if (orphans.length === 0) return orphans;
+    const domains = await this.domains.list();
+    return orphans.map((orphan) => ({
+      ...orphan,
+      users: [
+        ...orphan.users,
+        ...domains
+          .filter(({ images }) => images.some(({ path }) => path === orphan.path))
+          .map(({ name }) => `domain ${name}`),
+      ],
+    }));
   }
 
   /** Ends the pull of a transfer, if one is under way, and settles when it writes no more. */

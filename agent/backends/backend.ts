@@ -1,3 +1,4 @@
+import type { Orphan } from '../../shared/conf/orphan.ts';
 import type { PoolDefinition } from '../../shared/conf/pool.ts';
 import type { MetadataSpace } from '../../shared/conf/pool-usage.ts';
 import type { FoundSource } from '../../shared/conf/sources-xml.ts';
@@ -116,6 +117,9 @@ export interface Known {
 
 /** What was found under a name: a volume, or that the one known is as it was. */
 export type Found = FoundVolume | { name: string; unchanged: true };
+
+/** `trashId`: what {@link PoolDriver.trash} of this agent took out; whether that is on record the core knows. */
+export type FoundOrphan = Omit<Orphan, 'users'> & { trashId?: string };
 
 /** Where the core keeps, durably, which volume has which id. */
 export interface Identity extends IdentifiedState {
@@ -246,6 +250,8 @@ export interface PoolDriver {
   purge?(id: string): Promise<void>;
   /** The ids of all that this agent has taken out and that is there still. */
   trashed?(): Promise<string[]>;
+  /** What lies in the pool and is no volume, nor worked on by this agent now. Nothing is opened or changed. */
+  orphans?(): AsyncIterable<FoundOrphan>;
   /** Throws `shrink-refused` for a smaller capacity without `shrink`. */
   resize?(volume: FoundVolume, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void>;
   /** A full copy, sharing blocks where the storage can. */

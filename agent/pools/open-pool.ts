@@ -11,6 +11,7 @@ import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/age
 import { clock, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import type {
+  FoundOrphan,
   FoundVolume,
   Identify,
   Identity,
@@ -30,6 +31,9 @@ const LOOK_MS = 30_000;
 const LOOK_SHARE = 1 / 600;
 /** Changed names from which a look at everything is cheaper. */
 const MANY_NAMES = 20_000;
+
+/** Told at once. */
+const MOST_ORPHANS = 10_000;
 
 type Method = Exclude<
   keyof PoolDriver,
@@ -413,7 +417,9 @@ export class OpenPool
     // The record of a volume that was to be replaced tells of both: it is right for either.
     if (record === before || record?.formerly !== undefined) return;
     const there = await this.#driver.look(name, this.#seen.known(name)).catch(() => undefined);
-    if (there?.fingerprint !== record?.fingerprint) await this.#seen.restore(name, before);
+    // Where files are known by nothing but their names both have one fingerprint.
+    const isNew = there?.fingerprint === record?.fingerprint && there?.fingerprint !== before?.fingerprint;
+    if (!isNew) await this.#seen.restore(name, before);
   }
 
   async create(volume: NewVolume, signal?: AbortSignal): Promise<Volume> {
@@ -478,6 +484,15 @@ export class OpenPool
 
   async trashed(): Promise<string[]> {
     return (await this.#driver.trashed?.()) ?? [];
+  }
+
+  async orphans(): Promise<FoundOrphan[]> {
+    const all: FoundOrphan[] = [];
+    for await (const found of this.#driver.orphans?.() ?? []) {
+      all.push(found);
+      if (all.length === MOST_ORPHANS) break;
+    }
+    return all;
   }
 
   async resize(name: string, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<Volume> {

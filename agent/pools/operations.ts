@@ -8,7 +8,7 @@ import type {
 } from '../../shared/conf/volume.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { OpenedSource } from '../../shared/transfer/source.ts';
-import type { Space } from '../backends/backend.ts';
+import type { FoundOrphan, Space } from '../backends/backend.ts';
 import type { Image } from '../images/image.ts';
 
 /** Something that changed in a pool, whoever changed it. */
@@ -66,6 +66,8 @@ export interface PoolOperations {
   purge(id: string): Promise<void>;
   /** The ids of what was taken aside. */
   trashed(): Promise<string[]>;
+  /** What lies in the pool and is no volume. */
+  orphans(): Promise<FoundOrphan[]>;
   resize(name: string, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<Volume>;
   clone(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
   wipe(name: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<Volume>;

@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import type { Orphan } from '../../shared/conf/orphan.ts';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
 import type { PoolForecast, PoolLimits } from '../../shared/conf/pool-usage.ts';
 import type { TrashedVolume } from '../../shared/conf/trash.ts';
@@ -443,6 +444,20 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       for (const trashed of there) if (trashed.keepUntil <= clock.now()) all.push({ pool: name, trashed });
     }
     return all;
+  }
+
+  /** What lies in a running pool and is no volume, with the volumes that stand on it. */
+  async orphans(name: string): Promise<Orphan[]> {
+    const found = await this.trash(name, async (trash, pool) =>
+      (await pool.orphans()).filter(({ trashId }) => trashId === undefined || !trash.has(trashId)),
+    );
+    if (found.length === 0) return [];
+    const standing = new Map<string, string[]>();
+    for (const { name: pool, overlays } of await this.places())
+      for (const [volume, { backingStore }] of overlays())
+        if (backingStore !== undefined)
+          standing.set(backingStore, [...(standing.get(backingStore) ?? []), `volume ${pool}/${volume}`]);
+    return found.map(({ trashId: _, ...orphan }) => ({ ...orphan, users: standing.get(orphan.path) ?? [] }));
   }
 
   forecast(name: string): Promise<PoolForecast> {

@@ -254,6 +254,9 @@ export class RemotePool
   trashed() {
     return this.#call<string[]>('trashed', []);
   }
+  orphans() {
+    return this.#call<Awaited<ReturnType<PoolOperations['orphans']>>>('orphans', []);
+  }
   resize(...[name, capacityBytes, shrink, signal]: Parameters<PoolOperations['resize']>) {
     return this.#call<Volume>('resize', [name, capacityBytes, shrink], signal);
   }

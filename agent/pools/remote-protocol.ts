@@ -50,6 +50,7 @@ export const PLAIN_METHODS = [
   'restore',
   'purge',
   'trashed',
+  'orphans',
   'resize',
   'clone',
   'wipe',

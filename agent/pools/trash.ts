@@ -86,6 +86,10 @@ export class Trash implements AsyncDisposable {
     });
   }
 
+  has(id: string): boolean {
+    return this.#records.get(id) !== undefined;
+  }
+
   /** The name that a volume gets when it is restored. Throws `volume-not-found`. */
   nameOf(id: string): string {
     return this.#find(id).volume.name;

@@ -9,7 +9,7 @@ import type { HostAgent } from '../host-agent.ts';
 import type { AgentHttp } from '../http.ts';
 import { changes } from './changes.ts';
 
-/** Volumes that were taken aside: into the trash, back, or away for ever. */
+/** Volumes that were taken aside: into the trash, back, or away for ever; and what is nobody's volume. */
 export function trashRoutes(http: AgentHttp, agent: HostAgent): void {
   const { pools } = agent;
   const { change, destroy } = changes(agent);
@@ -27,6 +27,9 @@ export function trashRoutes(http: AgentHttp, agent: HostAgent): void {
   );
   http.get('/v1/pools/:pool/trash', { schema: { params: poolParams } }, (request) =>
     pools.trash(request.params.pool, (trash, pool) => trash.list(pool)),
+  );
+  http.get('/v1/pools/:pool/orphans', { schema: { params: poolParams } }, (request) =>
+    agent.orphans(request.params.pool),
   );
   http.get('/v1/trash/expired', () => pools.expired());
   http.post(

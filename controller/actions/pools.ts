@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { formatCapabilities } from '../../shared/conf/capabilities-xml.ts';
+import { orphanSchema } from '../../shared/conf/orphan.ts';
 import { type Pool, type PoolDefinition, poolDefinitionSchema, poolSchema } from '../../shared/conf/pool.ts';
 import { documentOf } from '../../shared/conf/pool-document.ts';
 import { type PoolLimits, poolForecastSchema } from '../../shared/conf/pool-usage.ts';
@@ -210,6 +211,24 @@ const forecast = defineAction({
   },
 });
 
+const orphans = defineAction({
+  name: 'pool.orphans',
+  summary: 'What lies in a pool and is no volume of anybody, with what is known of it; nothing is changed.',
+  role: 'operator',
+  audited: true,
+  input: poolAddress,
+  answer: z.array(orphanSchema.extend({ madeBy: z.string().optional() })),
+  async run({ fleet }, { host, pool }) {
+    const agent = await fleet.client(host);
+    const found = await agent.json(z.array(orphanSchema), `${agentPath(pool)}/orphans`, { patient: true });
+    const names = new Map<string, string>();
+    for (const { agentId } of found)
+      if (agentId !== undefined && !names.has(agentId))
+        names.set(agentId, (await fleet.nameOfAgent(agentId)) ?? `agent ${agentId}, of no host known here`);
+    return found.map((orphan) => ({ ...orphan, madeBy: names.get(orphan.agentId ?? '') }));
+  },
+});
+
 function lifeAction(what: 'start' | 'stop' | 'refresh', summary: string): Action {
   return defineAction({
     name: `pool.${what}`,
@@ -256,6 +275,7 @@ export const poolActions = [
   build,
   limit,
   forecast,
+  orphans,
   lifeAction('start', 'Makes the storage of a pool available on its host, such as by mounting it.'),
   lifeAction('stop', 'Lets go of the storage of a pool; what is on it stays.'),
   lifeAction('refresh', 'Looks at everything in a pool again.'),

@@ -49,6 +49,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'pool find-sources': ['pool find-sources alpha logical'],
   'pool list': ['pool list', 'pool list alpha --sort -available'],
   'pool show': ['pool show alpha/data'],
+  'pool orphans': ['pool orphans alpha/data', 'pool orphans alpha/data --sort -allocation'],
   'pool limit': ['pool limit alpha/data --warning 70 --provisioned 150', 'pool limit alpha/data --reset'],
   'pool build': ['pool build alpha/disk --no-overwrite'],
   'pool start': ['pool start alpha/data'],

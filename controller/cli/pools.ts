@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import type { Orphan } from '../../shared/conf/orphan.ts';
 import {
   DEFAULT_LIMITS,
   type Forecast,
@@ -12,12 +13,30 @@ import { formatBytes } from '../../shared/util/units.ts';
 import { callJson, callText, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { editDocument } from './edit.ts';
-import { bytesColumn, type Listing, type ListOptions, listOptions, showList } from './listing.ts';
+import { bytesColumn, type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { fields, show } from './output.ts';
 import { callPages } from './pages.ts';
 import { asCommand } from './pool-as.ts';
 import { hostPath, poolPath, poolReference } from './references.ts';
 import { readDocument } from './xml.ts';
+
+type FoundOrphan = Orphan & { madeBy?: string };
+
+const ORPHANS: Listing<FoundOrphan> = {
+  name: ({ path }) => path,
+  columns: [
+    { name: 'PATH', value: ({ path }) => path },
+    {
+      name: 'ALLOCATION',
+      value: ({ allocationBytes }) => allocationBytes,
+      text: ({ allocationBytes }) => (allocationBytes === undefined ? '' : formatBytes(allocationBytes)),
+    },
+    timeColumn('CHANGED', ({ modifiedAt }) => modifiedAt),
+    { name: 'MADE BY', value: ({ madeBy }) => madeBy },
+    { name: 'USED BY', value: ({ users }) => users.join(', ') },
+    { name: 'WHAT', value: ({ what }) => what },
+  ],
+};
 
 /** As df(1) counts it, in percent. */
 function usedShare({ allocationBytes, availableBytes }: FleetPool): number | undefined {
@@ -251,6 +270,15 @@ export function poolCommand(): Command {
       ]);
       await show({ ...found, forecast }, describe);
     });
+  listOptions(pool.command('orphans <host/pool>'))
+    .description('what lies in a pool and is no volume of anybody, with what is known of it')
+    .action((reference: string, options: ListOptions) =>
+      showList(
+        ORPHANS,
+        () => callJson<FoundOrphan[]>(`${poolPath(poolReference(reference))}/orphans`),
+        options,
+      ),
+    );
   pool
     .command('limit <host/pool>')
     .description('from when on a pool counts as nearly full, and how much its volumes may have together')

@@ -180,6 +180,11 @@ export class Fleet {
 
   // ---- what the API and the jobs use ----
 
+  /** The name of the host that an agent works on; undefined for an agent of no host. */
+  async nameOfAgent(agentId: string): Promise<string | undefined> {
+    return (await this.#store.hosts.byAgentId(agentId))[0]?.name;
+  }
+
   /** By name. */
   async list(filter: HostFilter): Promise<Host[]> {
     return (await this.#store.hosts.list(filter)).map(publicHost);

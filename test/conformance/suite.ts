@@ -458,7 +458,13 @@ export function runBackendSuite(suite: Suite): void {
         await using other = await elsewhere();
         assert.deepEqual(await other.pool.trashed(), []);
         await other.pool.purge(TRASHED);
+        // There it is something that another agent keeps.
+        const strange = (await other.pool.orphans()).filter(({ what }) => /in the trash/.test(what));
+        assert.equal(strange.length, 2);
+        for (const { trashId } of strange) assert.equal(trashId, undefined);
       }
+      const ours = (await pool.orphans()).map(({ trashId }) => trashId);
+      assert.deepEqual(ours.sort(), [TRASHED, OTHER_TRASHED].sort());
       assert.deepEqual((await pool.trashed()).sort(), [TRASHED, OTHER_TRASHED].sort());
       await pool.purge(TRASHED);
       await pool.purge(TRASHED);

@@ -3,6 +3,7 @@ import type { NewVolume } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type {
+  FoundOrphan,
   FoundVolume,
   HostServices,
   Identify,
@@ -189,6 +190,22 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   async trashed(): Promise<string[]> {
     const devices = await this.storage.devices();
     return devices.flatMap(({ name }) => this.#hidden.moreOf('kept', name) ?? []);
+  }
+
+  async *orphans(): AsyncGenerator<FoundOrphan> {
+    for (const { name, allocationBytes } of await this.storage.devices()) {
+      const found = this.#hidden.describe(name);
+      const trashId = this.#hidden.moreOf('kept', name);
+      // A transfer of ours is nobody's only when no job knows it: its controller sees to that.
+      if (!found || (found.isOurs && trashId === undefined && !this.#hidden.isLeftover(name))) continue;
+      yield {
+        path: name,
+        what: found.isOurs ? found.what : `${found.what}; another agent made it, or another pool`,
+        allocationBytes,
+        agentId: found.isOurs ? this.host.agentId : undefined,
+        trashId,
+      };
+    }
   }
 
   async resize(

@@ -1,6 +1,14 @@
 import { createHash } from 'node:crypto';
 import { clock } from '../../../shared/util/clock.ts';
 
+const KINDS: Record<string, string> = {
+  new: 'was being made when an agent was ended',
+  stage: 'what a transfer that is not over has brought',
+  made: 'what a transfer that is not over is to become',
+  old: 'a volume that a transfer takes the place of',
+  kept: 'a volume in the trash of an agent',
+};
+
 /**
  * Names of devices that are no volumes: `.stowage.OWNER.KIND-MORE`, 36 characters at most, as many as the name of a partition has.
  * Several hosts may share one storage, and even define their pools by one document: the owner is a pool of one agent.
@@ -34,6 +42,15 @@ export class HiddenNames {
   moreOf(kind: 'kept', name: string): string | undefined {
     const prefix = `${this.#prefix}${kind}-`;
     return name.startsWith(prefix) ? name.slice(prefix.length) : undefined;
+  }
+
+  /**
+   * What a hidden device of any agent is; undefined for one with another name. `isOurs`: of this pool of this agent.
+   */
+  describe(name: string): { what: string; isOurs: boolean } | undefined {
+    const kind = /^\.stowage\.[0-9a-f]{8}\.([a-z]+)-/.exec(name)?.[1];
+    const what = kind === undefined ? undefined : KINDS[kind];
+    return what === undefined ? undefined : { what, isOurs: name.startsWith(this.#prefix) };
   }
 
   /** Whether a device is what a killed process was making. */

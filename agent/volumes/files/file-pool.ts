@@ -15,6 +15,7 @@ import { Revert } from '../../../shared/util/revert.ts';
 import { Turns } from '../../../shared/util/turns.ts';
 import type {
   Found,
+  FoundOrphan,
   FoundVolume,
   HostServices,
   Identify,
@@ -37,6 +38,7 @@ import { StageRecord } from '../stage-record.ts';
 import { StorageNote } from '../storage-note.ts';
 import { describeEntry, type FileSystemTraits, fingerprintOf } from './describe.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
+import { orphansIn } from './orphans.ts';
 import { PrivateDirectory } from './private-directory.ts';
 import { placeNew } from './publish.ts';
 import { FileStage, type StagePlace } from './stage.ts';
@@ -378,6 +380,14 @@ export class FilePool implements PoolDriver {
 
   trashed(): Promise<string[]> {
     return this.#place.keptIds();
+  }
+
+  async *orphans(): AsyncGenerator<FoundOrphan> {
+    await this.#requireStorage();
+    yield* orphansIn(this.#path, this.#place, async (name) => {
+      const found = await describeEntry(this.#path, name, undefined, this.#storage);
+      return found !== undefined;
+    });
   }
 
   resize(volume: FoundVolume, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void> {

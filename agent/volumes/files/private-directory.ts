@@ -158,6 +158,11 @@ export class PrivateDirectory {
     return { path, ...this.claim(path) };
   }
 
+  /** Whether this process works on an entry of `new`, `trash` or `stages`. */
+  isUsed(name: string): boolean {
+    return this.#used.has(name);
+  }
+
   /** Keeps {@link clean} from an entry. */
   claim(path: string): Disposable {
     const name = basename(path);

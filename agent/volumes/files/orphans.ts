@@ -1,0 +1,77 @@
+import type { Stats } from 'node:fs';
+import { lstat, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Turns } from '../../../shared/util/turns.ts';
+import type { FoundOrphan } from '../../backends/backend.ts';
+import { allocatedBytes } from '../../host/files.ts';
+import { PRIVATE, type PrivateDirectory } from './private-directory.ts';
+
+/** What tools and kernels make in any directory for themselves. */
+const ORDINARY = new Set([PRIVATE, 'lost+found', '.snapshots', '.trashcan', '.glusterfs']);
+
+/** In the private directory of an agent: what lies there, by the directory that it lies in. */
+const LEFT: Record<string, string> = {
+  new: 'was being made when an agent was ended',
+  trash: 'was being deleted when an agent was ended',
+  kept: 'a volume in the trash of an agent',
+  stages: 'a transfer to this pool that is not over',
+};
+
+function kindOf(stat: Stats): string {
+  if (stat.isSymbolicLink()) return 'a link, which is no volume';
+  if (stat.isDirectory()) return 'a directory that holds no ploop volume';
+  if (stat.isFile()) return 'a hidden file, which is no volume';
+  return 'a special file, which is no volume';
+}
+
+/** undefined for what has gone meanwhile. */
+async function orphan(path: string, what: (stat: Stats) => string): Promise<FoundOrphan | undefined> {
+  try {
+    const stat = await lstat(path);
+    const allocationBytes = stat.isDirectory() ? await allocatedBytes(path) : stat.blocks * 512;
+    return { path, what: what(stat), modifiedAt: Math.round(stat.mtimeMs), allocationBytes };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return undefined;
+  }
+}
+
+async function entriesOf(directory: string): Promise<string[]> {
+  return readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
+    return [];
+  });
+}
+
+/**
+ * What lies in the directory of a pool beside its volumes, which `isVolume` knows, and beside what `place` works on: hidden and special
+ * files, directories that are no volumes, and what this agent and others left in their private directories.
+ */
+export async function* orphansIn(
+  pool: string,
+  place: PrivateDirectory,
+  isVolume: (name: string) => Promise<boolean>,
+): AsyncGenerator<FoundOrphan> {
+  const turns = new Turns();
+  for (const name of await readdir(pool)) {
+    if (turns.due) await turns.next();
+    if (ORDINARY.has(name) || (!name.startsWith('.') && (await isVolume(name)))) continue;
+    const found = await orphan(join(pool, name), kindOf);
+    if (found) yield found;
+  }
+  const root = join(pool, PRIVATE);
+  const agents = (await entriesOf(join(root, 'hosts'))).map((agentId) => ({
+    agentId,
+    directory: join(root, 'hosts', agentId),
+  }));
+  for (const { agentId, directory } of [{ agentId: undefined, directory: root }, ...agents])
+    for (const [kind, what] of Object.entries(LEFT))
+      for (const name of await entriesOf(join(directory, kind))) {
+        const path = join(directory, kind, name);
+        const isOurs = directory === place.path;
+        // A transfer of ours is nobody's only when no job knows it: its controller sees to that.
+        if (isOurs && (place.isUsed(name) || kind === 'stages')) continue;
+        const found = await orphan(path, () => what);
+        if (found) yield { ...found, agentId, trashId: isOurs && kind === 'kept' ? name : undefined };
+      }
+}

@@ -1,0 +1,17 @@
+import { z } from 'zod';
+
+/** Something that lies in a pool and is no volume of anybody. */
+export const orphanSchema = z.object({
+  /** A path on the host, or the name of a device of the pool's storage. */
+  path: z.string(),
+  /** What it is and how it may have come there, as far as that can be told. */
+  what: z.string(),
+  /** The agent that made it; absent for what no agent made, or where that cannot be told. */
+  agentId: z.string().optional(),
+  /** Last change, ms since the epoch. */
+  modifiedAt: z.number().optional(),
+  allocationBytes: z.number().optional(),
+  /** What refers to it: volumes that stand on it, domains that have it as a disk. */
+  users: z.array(z.string()).default([]),
+});
+export type Orphan = z.output<typeof orphanSchema>;
