@@ -55,15 +55,17 @@ async function kernelModule(): Promise<DoctorFinding> {
   };
 }
 
-/** Which kinds of pools work here. One that does not is no fault of a host that has no such storage. */
+/** Which kinds of pools work here, and what some of them lack. That is no fault of a host that has no such storage. */
 async function backendFindings(backends: BackendRegistry): Promise<DoctorFinding[]> {
-  const found = backends.list().map(async (backend): Promise<DoctorFinding> => {
-    const reason = await backends.probe(backend);
-    return {
-      name: `pools of type ${backend.type}`,
-      ok: true,
-      detail: reason ? `not here: ${reason}` : 'work',
-    };
+  const found = backends.list().map(async (backend): Promise<DoctorFinding[]> => {
+    const name = `pools of type ${backend.type}`;
+    const missing = await backends.probe(backend);
+    if (missing) return [{ name, ok: true, detail: `not here: ${missing.reason}`, remedy: missing.remedy }];
+    const lacks = await backends.lacks(backend);
+    return [
+      { name, ok: true, detail: 'work' },
+      ...lacks.map(({ reason, remedy }) => ({ name, ok: true, detail: `some lack this: ${reason}`, remedy })),
+    ];
   });
   const refused = backends.refused.map(({ file, reason }) => ({
     name: `backend ${file}`,
@@ -71,7 +73,7 @@ async function backendFindings(backends: BackendRegistry): Promise<DoctorFinding
     detail: `left aside: ${reason}`,
     remedy: 'mend it, or take it out of STOWAGE_BACKEND_DIR',
   }));
-  return [...(await Promise.all(found)), ...refused];
+  return [...(await Promise.all(found)).flat(), ...refused];
 }
 
 /** What this host has and lacks, each with a reason and a remedy. `directory` is one the agent may write to. */
@@ -80,7 +82,12 @@ export async function doctor(directory: string, backends: BackendRegistry): Prom
   const freeBytes = space.bavail * space.bsize;
   const node = process.versions.node;
   return [
-    { name: 'node', ok: Number(node.split('.')[0]) >= 24, detail: node, remedy: 'Node 24 or later' },
+    {
+      name: 'node',
+      ok: Number(node.split('.')[0]) >= 24,
+      detail: node,
+      remedy: Number(node.split('.')[0]) >= 24 ? undefined : 'Node 24 or later',
+    },
     {
       name: 'native helper',
       ok: libc !== undefined,
@@ -98,7 +105,7 @@ export async function doctor(directory: string, backends: BackendRegistry): Prom
       name: 'state directory',
       ok: freeBytes > 64 << 20,
       detail: `${directory}, ${Math.round(freeBytes / (1 << 20))} MiB free`,
-      remedy: 'free some space: fences and pools are kept here',
+      remedy: freeBytes > 64 << 20 ? undefined : 'free some space: fences and pools are kept here',
     },
   ];
 }

@@ -1,3 +1,4 @@
+import type { NodeDeviceKind } from '../../shared/conf/node-device.ts';
 import type { Orphan } from '../../shared/conf/orphan.ts';
 import type { PoolDefinition } from '../../shared/conf/pool.ts';
 import type { MetadataSpace } from '../../shared/conf/pool-usage.ts';
@@ -14,6 +15,7 @@ import type {
 import type { Part } from '../../shared/transfer/chunks.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import type { Image } from '../images/image.ts';
+import type { Missing } from './missing.ts';
 
 /** The contract below. A backend of another version is named and left aside. */
 export const CONTRACT_VERSION = 2;
@@ -64,10 +66,21 @@ export interface Backend {
   traitsOf?(definition: PoolDefinition): Traits;
   /** Throws `invalid-argument` or `not-supported` for a definition whose source or target no such pool can have. */
   check(definition: PoolDefinition): void;
-  /** Why it cannot work on this host, such as `vgs: not found`; undefined when it can. */
-  probe(): Promise<string | undefined>;
+  /** Why it cannot work on this host, such as `vgs: not found`; undefined when it can. Of a plug-in a text is enough. */
+  probe(): Promise<Missing | string | undefined>;
+  /** What some of its pools need, such as those of one format, and this host does not have. */
+  lacks?(): Promise<(Missing | undefined)[]>;
   /** What pools of this type could be made of, on this host or on the one that is named. */
   findSources?(host: string | undefined): Promise<FoundSource[]>;
+  /** Which block devices of the host its pools can be made of; absent: none. */
+  readonly devices?: {
+    /** Kinds of which an empty one can be built on. */
+    builds: readonly NodeDeviceKind[];
+    /** Whether what is on one can be used as it is. */
+    uses(content: DeviceContent): boolean;
+  };
+  /** Where {@link findSources} looks: on this host, or on one that must be named. */
+  readonly findsOn?: 'host' | 'server';
   /**
    * Lets go of storage that does not answer, when its pool is stopped all the same: called in another process than that of
    * the driver, which may hang for ever. Ends in bounded time.
@@ -104,6 +117,12 @@ export interface FoundVolume extends Omit<Volume, 'id' | 'etag'> {
   mark: string;
   /** Changes with anything that a look would tell. */
   stamp: string | number;
+}
+
+/** What the first bytes of a device say, in the words of blkid(8): the type of what is on it, and of its partition table. */
+export interface DeviceContent {
+  fstype?: string;
+  pttype?: string;
 }
 
 /** What is known of a volume from before. */

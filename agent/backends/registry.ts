@@ -13,6 +13,7 @@ import { glusterBackend } from './gluster/index.ts';
 import { iscsiBackend } from './iscsi/index.ts';
 import { iscsiDirectBackend } from './iscsi-direct/index.ts';
 import { logicalBackend } from './logical/index.ts';
+import type { Missing } from './missing.ts';
 import { mpathBackend } from './mpath/index.ts';
 import { netfsBackend } from './netfs/index.ts';
 import { rbdBackend } from './rbd/index.ts';
@@ -86,16 +87,28 @@ export class BackendRegistry {
   }
 
   /** Why a backend cannot work on this host; undefined when it can. Ends in bounded time, and never throws. */
-  async probe(backend: Backend): Promise<string | undefined> {
-    const late = Promise.withResolvers<string>();
-    const timer = clock.after(PROBE_MS, () => late.resolve('its probe does not answer'), false);
-    try {
-      return await Promise.race([backend.probe(), late.promise]);
-    } catch (error) {
-      return `its probe failed: ${error instanceof Error ? error.message : String(error)}`;
-    } finally {
-      timer.stop();
-    }
+  async probe(backend: Backend): Promise<Missing | undefined> {
+    const missing = await bounded('its probe', async () => backend.probe());
+    return typeof missing === 'string' ? { reason: missing } : missing;
+  }
+
+  /** What some pools of a backend lack here. Ends in bounded time, and never throws. */
+  async lacks(backend: Backend): Promise<Missing[]> {
+    const lacks = await bounded('its look at what is there', async () => backend.lacks?.());
+    return [lacks ?? []].flat().filter((missing) => missing !== undefined);
+  }
+}
+
+/** What `work` gives, or what is wrong with it. */
+async function bounded<T>(what: string, work: () => Promise<T>): Promise<T | Missing> {
+  const late = Promise.withResolvers<Missing>();
+  const timer = clock.after(PROBE_MS, () => late.resolve({ reason: `${what} does not answer` }), false);
+  try {
+    return await Promise.race([work(), late.promise]);
+  } catch (error) {
+    return { reason: `${what} failed: ${error instanceof Error ? error.message : String(error)}` };
+  } finally {
+    timer.stop();
   }
 }
 

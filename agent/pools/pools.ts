@@ -314,9 +314,12 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   async #check(definition: PoolDefinition): Promise<void> {
     const { type, uuid, name, target } = definition;
     const backend = this.#backends.get(type);
-    const reason = await this.#backends.probe(backend);
-    if (reason)
-      throw new StowageError('not-supported', `pools of type '${type}' do not work on this host: ${reason}`);
+    const missing = await this.#backends.probe(backend);
+    if (missing) {
+      const { reason, remedy } = missing;
+      const words = remedy === undefined ? reason : `${reason}; ${remedy}`;
+      throw new StowageError('not-supported', `pools of type '${type}' do not work on this host: ${words}`);
+    }
     for (const { definition: other } of this.#pools.values())
       if (other.uuid === uuid && other.name !== name)
         throw new StowageError(

@@ -3,16 +3,18 @@ import { z } from 'zod';
 import { type AgentInfo, PROTOCOL_VERSION } from '../../shared/protocol/agent.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import { hostDevices } from '../devices/host-devices.ts';
 import { doctor } from '../doctor.ts';
 import type { HostAgent } from '../host-agent.ts';
 import type { AgentHttp } from '../http.ts';
 
 const sourceParams = z.object({ type: z.string().max(32) });
 const sourceQuery = z.object({ host: z.string().max(255).optional() });
+const devicesQuery = z.object({ server: z.string().max(255).optional() });
 
 export async function agentInfo(agent: HostAgent): Promise<AgentInfo> {
   const backends = agent.backends.list().map(async (backend) => {
-    const reason = await agent.backends.probe(backend);
+    const reason = (await agent.backends.probe(backend))?.reason;
     return {
       type: backend.type,
       contract: backend.contract,
@@ -49,6 +51,9 @@ export function hostRoutes(http: AgentHttp, agent: HostAgent): void {
       );
     return backend.findSources(request.query.host);
   });
+  http.get('/v1/devices', { schema: { querystring: devicesQuery } }, (request) =>
+    hostDevices(agent.backends, agent.pools.list(), request.query.server),
+  );
   http.get('/v1/doctor', () => doctor(agent.state.directory, agent.backends));
 
   http.post('/v1/shutdown', async (_request, reply) => {

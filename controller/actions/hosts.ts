@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { z } from 'zod';
+import { nodeDevicesSchema } from '../../shared/conf/node-device.ts';
 import { agentInfoSchema, doctorFindingSchema } from '../../shared/protocol/agent.ts';
 import {
   agentFileSchema,
@@ -53,6 +54,28 @@ const doctor = defineAction({
   async run({ fleet }, { host }) {
     const agent = await fleet.client(host);
     return agent.json(z.array(doctorFindingSchema), '/v1/doctor');
+  },
+});
+
+const devices = defineAction({
+  name: 'host.devices',
+  summary:
+    'What pools of a host could be made of: disks, adapters, volume groups, and what a server gives out.',
+  role: 'operator',
+  audited: true,
+  input: hostAddress.extend({
+    /** Another host to look on. */
+    server: z
+      .string()
+      .regex(/^(?!-)[\w.:-]{1,253}$/)
+      .optional(),
+  }),
+  answer: nodeDevicesSchema,
+  record: ({ server }) => ({ detail: server }),
+  async run({ fleet }, { host, server }) {
+    const agent = await fleet.client(host);
+    const query = server === undefined ? '' : `?server=${encodeURIComponent(server)}`;
+    return agent.json(nodeDevicesSchema, `/v1/devices${query}`, { patient: true });
   },
 });
 
@@ -163,4 +186,4 @@ const agentFile = defineAction({
   },
 });
 
-export const hostActions = [list, show, doctor, add, invite, label, remove, agentFiles, agentFile];
+export const hostActions = [list, show, doctor, devices, add, invite, label, remove, agentFiles, agentFile];

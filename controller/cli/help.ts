@@ -35,6 +35,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'host label': ['host label alpha prod rack=3', 'host label alpha prod-'],
   'host show': ['host show alpha'],
   'host doctor': ['host doctor alpha'],
+  'host devices': ['host devices alpha', 'host devices alpha --server nas1'],
   'host remove': ['host remove alpha --yes'],
   'pool create': [
     'pool create alpha/data --type dir --target /srv/volumes',

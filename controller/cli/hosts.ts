@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { Command } from 'commander';
+import type { NodeDevice, NodeDevices } from '../../shared/conf/node-device.ts';
 import type { DoctorFinding } from '../../shared/protocol/agent.ts';
 import type { AgentFile, Host, HostDetails } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -81,6 +82,27 @@ function describe(host: HostDetails): string {
   ]);
 }
 
+const DEVICES: Listing<NodeDevice> = {
+  name: ({ name }) => name,
+  columns: [
+    { name: 'DEVICE', value: ({ name }) => name },
+    { name: 'KIND', value: ({ kind }) => kind },
+    {
+      name: 'SIZE',
+      value: ({ sizeBytes }) => sizeBytes,
+      text: ({ sizeBytes }) => (sizeBytes === undefined ? '' : formatBytes(sizeBytes)),
+    },
+    { name: 'HOLDS', value: ({ holds }) => holds ?? '' },
+    { name: 'FOR POOLS', value: ({ poolTypes }) => poolTypes.join(' ') },
+    { name: 'POOL', value: ({ pool }) => pool },
+    { name: 'MODEL', value: ({ model }) => model, wide: true },
+    { name: 'SERIAL', value: ({ serial }) => serial, wide: true },
+    { name: 'WWN', value: ({ wwn }) => wwn, wide: true },
+    { name: 'TRANSPORT', value: ({ transport }) => transport, wide: true },
+    { name: 'ON', value: ({ parent }) => parent, wide: true },
+  ],
+};
+
 export function hostCommand(): Command {
   const host = new Command('host').description('the hosts of the fleet');
   host
@@ -159,11 +181,20 @@ export function hostCommand(): Command {
             ok ? 'ok' : 'MISS',
             what,
             detail,
-            ok ? '' : (remedy ?? ''),
+            remedy ?? '',
           ]),
         ),
       );
       if (findings.some((finding) => !finding.ok)) process.exitCode = 1;
+    });
+  listOptions(host.command('devices <host>'))
+    .description('what pools of the host could be made of: disks, adapters, volume groups, exports')
+    .option('--server <name>', 'what another host gives out: exports, targets, volumes')
+    .action(async (name: string, options: ListOptions & { server?: string }) => {
+      const query = options.server === undefined ? '' : `?server=${encodeURIComponent(options.server)}`;
+      const { devices, problems } = await callJson<NodeDevices>(`${hostPath(name)}/devices${query}`);
+      await showList(DEVICES, async () => devices, options);
+      for (const problem of problems) process.stderr.write(`stowage: ${printable(problem)}\n`);
     });
   host
     .command('remove <host>')

@@ -1,8 +1,8 @@
 import { StowageError } from '../../../shared/util/errors.ts';
-import { run } from '../../host/run.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { missingTool } from '../missing.ts';
 import { Partitions } from './partitions.ts';
 
 /** A disk with a GPT: its partitions are the volumes. */
@@ -36,22 +36,18 @@ export const diskBackend: Backend = {
         'invalid-argument',
         "a pool of type 'disk' has one source device, a disk in /dev",
       );
-    if (format !== 'gpt')
+    // As libvirt writes one that nobody chose.
+    if (format !== 'gpt' && format !== 'unknown')
       throw new StowageError(
         'not-supported',
         `a disk has a table of format gpt here, not ${format}: only there partitions have names`,
       );
   },
 
+  devices: { builds: ['disk', 'multipath', 'loop'], uses: ({ pttype }) => pttype === 'gpt' },
+
   async probe() {
-    for (const [tool, name] of [
-      ['parted', 'parted'],
-      ['sfdisk', 'fdisk'],
-    ] as const) {
-      const { status } = await run(tool, ['--version']).catch(() => ({ status: -1 }));
-      if (status !== 0) return `${tool}: not found; install the package ${name}`;
-    }
-    return undefined;
+    return (await missingTool('parted', 'parted')) ?? missingTool('sfdisk', 'fdisk');
   },
 
   open(definition, host) {

@@ -2,12 +2,13 @@ import { startCommand } from '../../../shared/conf/pool-start.ts';
 import { POOL_TYPES } from '../../../shared/conf/pool-types.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { refuseUsedDevice } from '../../host/devices.ts';
-import { run, runOk } from '../../host/run.ts';
+import { runOk } from '../../host/run.ts';
 import { refuseSourceBut, targetOf } from '../../volumes/definition.ts';
 import { FilePool } from '../../volumes/files/file-pool.ts';
 import { mountedDirectory } from '../../volumes/files/mounted-directory.ts';
 import { FILE_TRAITS } from '../../volumes/files/traits.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { missingHelper, missingTool } from '../missing.ts';
 
 /** How each tool is told to make a file system where something is already. */
 const FORCE: Record<string, string[]> = {
@@ -43,10 +44,20 @@ export const fsBackend: Backend = {
       throw new StowageError('invalid-argument', `unknown pool format type ${format}`);
   },
 
-  async probe() {
-    const { status } = await run('mount', ['--version']).catch(() => ({ status: -1 }));
-    return status === 0 ? undefined : 'mount: not found; install the package mount';
+  devices: {
+    builds: ['disk', 'partition', 'multipath', 'volume', 'loop'],
+    // What is a part of something else, or needs a key, is no file system.
+    uses: ({ fstype }) => fstype !== undefined && !/_member$|^(swap|crypto_LUKS|drbd|bcache)/.test(fstype),
   },
+
+  probe: () => missingTool('mount', 'mount'),
+
+  lacks: () =>
+    Promise.all([
+      missingHelper('mkfs.ext4', 'e2fsprogs'),
+      missingHelper('mkfs.xfs', 'xfsprogs'),
+      missingHelper('mkfs.btrfs', 'btrfs-progs'),
+    ]),
 
   open(definition, host) {
     const { source, target, mountOptions } = definition;

@@ -4,6 +4,7 @@ import { runOk } from '../../host/run.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { missingLibrary, missingTool } from '../missing.ts';
 import { gfapi } from './gfapi.ts';
 import { GlusterPool } from './gluster-pool.ts';
 
@@ -43,14 +44,12 @@ export const glusterBackend: Backend = {
       throw new StowageError('invalid-argument', `'${dir}' leads out of the gluster volume`);
   },
 
-  async probe() {
-    try {
-      gfapi();
-      return undefined;
-    } catch (error) {
-      return `${error instanceof Error ? error.message : error}; install the package libgfapi0`;
-    }
-  },
+  probe: async () => missingLibrary(gfapi, 'libgfapi0'),
+
+  // Its own list of volumes.
+  lacks: async () => [await missingTool('gluster', 'glusterfs-client')],
+
+  findsOn: 'server',
 
   async findSources(host): Promise<FoundSource[]> {
     if (host === undefined)

@@ -4,6 +4,7 @@ import { checkIscsiName, portalText } from '../../volumes/blocks/iscsi-names.ts'
 import { UnitPool } from '../../volumes/blocks/unit-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { missingLibrary } from '../missing.ts';
 import { libiscsi } from './libiscsi.ts';
 import { Session } from './session.ts';
 import { Target } from './target.ts';
@@ -35,14 +36,9 @@ export const iscsiDirectBackend: Backend = {
     for (const name of [devices[0]!.path, initiatorIqn]) checkIscsiName(name);
   },
 
-  async probe() {
-    try {
-      libiscsi();
-      return undefined;
-    } catch (error) {
-      return `${error instanceof Error ? error.message : error}; install the package libiscsi7`;
-    }
-  },
+  probe: async () => missingLibrary(libiscsi, 'libiscsi7'),
+
+  findsOn: 'server',
 
   async findSources(host): Promise<FoundSource[]> {
     if (host === undefined)

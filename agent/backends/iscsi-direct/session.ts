@@ -119,7 +119,7 @@ export class Session implements AsyncDisposable {
   }
 
   #words(): string {
-    return libiscsi().error(this.#context) ?? 'no reason given';
+    return libiscsi().error(this.#context)?.trim() || 'no reason given';
   }
 
   /** Whether the session can still be used. */

@@ -1,7 +1,6 @@
 import type { PoolDefinition } from '../../../shared/conf/pool.ts';
 import type { FoundSource } from '../../../shared/conf/sources-xml.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
-import { run } from '../../host/run.ts';
 import { iscsiSessions } from '../../volumes/blocks/host-disks.ts';
 import { checkIscsiName, portalText } from '../../volumes/blocks/iscsi-names.ts';
 import { NodeUnits, unitsOfHost } from '../../volumes/blocks/node-units.ts';
@@ -9,6 +8,7 @@ import { UnitPool } from '../../volumes/blocks/unit-pool.ts';
 import { UNIT_TRAITS } from '../../volumes/blocks/unit-traits.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { missingTool } from '../missing.ts';
 import { discover, login, logout } from './iscsiadm.ts';
 
 function targetOf({ source }: PoolDefinition): { portal: string; iqn: string } {
@@ -34,10 +34,9 @@ export const iscsiBackend: Backend = {
     targetOf(definition);
   },
 
-  async probe() {
-    const { status } = await run('iscsiadm', ['--version']).catch(() => ({ status: -1 }));
-    return status === 0 ? undefined : 'iscsiadm: not found; install the package open-iscsi';
-  },
+  probe: () => missingTool('iscsiadm', 'open-iscsi'),
+
+  findsOn: 'server',
 
   async findSources(host): Promise<FoundSource[]> {
     if (host === undefined)

@@ -6,6 +6,7 @@ import { run } from '../../host/run.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
 import { type Backend, CONTRACT_VERSION, type Traits } from '../backend.ts';
+import { missingModule, missingTool } from '../missing.ts';
 import { report } from './lvm.ts';
 import { ThinPool } from './thin-pool.ts';
 import { VolumeGroup } from './volume-group.ts';
@@ -48,6 +49,8 @@ function partsOf({ source, name }: PoolDefinition): { group: string; pool?: stri
   return { group, pool };
 }
 
+const DEVICE_MAPPER = '/sys/class/misc/device-mapper';
+
 /**
  * A volume group of LVM, or a thin pool in one, where the source is named `GROUP/POOL`: each logical volume is a volume, and a
  * block device of the host.
@@ -69,15 +72,19 @@ export const logicalBackend: Backend = {
         throw new StowageError('invalid-argument', `'${path}' is not a device in /dev`);
   },
 
-  async probe() {
-    const { status } = await run('vgs', ['--version']).catch(() => ({ status: -1 }));
-    if (status !== 0) return 'vgs: not found; install the package lvm2';
-    if (await exists('/sys/class/misc/device-mapper')) return undefined;
-    await run('modprobe', ['dm_mod']).catch(() => undefined);
-    return (await exists('/sys/class/misc/device-mapper'))
-      ? undefined
-      : 'the kernel of this host has no device-mapper (dm_mod)';
+  devices: {
+    builds: ['disk', 'partition', 'multipath', 'loop'],
+    uses: ({ fstype }) => fstype === 'LVM2_member',
   },
+
+  async probe() {
+    const missing = await missingTool('vgs', 'lvm2');
+    if (missing || (await exists(DEVICE_MAPPER))) return missing;
+    await run('modprobe', ['dm_mod']).catch(() => undefined);
+    return missingModule(DEVICE_MAPPER, 'device-mapper', 'dm_mod');
+  },
+
+  findsOn: 'host',
 
   async findSources(): Promise<FoundSource[]> {
     const groups = new Map<string, string[]>();

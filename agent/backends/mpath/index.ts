@@ -1,10 +1,10 @@
-import { exists } from '../../host/files.ts';
 import { multipathDevices } from '../../volumes/blocks/host-disks.ts';
 import { NodeUnits } from '../../volumes/blocks/node-units.ts';
 import { UnitPool } from '../../volumes/blocks/unit-pool.ts';
 import { UNIT_TRAITS } from '../../volumes/blocks/unit-traits.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { missingModule, missingTool } from '../missing.ts';
 
 /** All multipath devices of the host. */
 export const mpathBackend: Backend = {
@@ -16,11 +16,10 @@ export const mpathBackend: Backend = {
     refuseSourceBut(definition, []);
   },
 
-  async probe() {
-    return (await exists('/sys/class/misc/device-mapper'))
-      ? undefined
-      : 'the kernel of this host has no device-mapper (dm_multipath)';
-  },
+  probe: () => missingModule('/sys/class/misc/device-mapper', 'device-mapper', 'dm_multipath'),
+
+  // Who finds the paths of a device.
+  lacks: async () => [await missingTool('multipath', 'multipath-tools', ['-h'])],
 
   open(_definition, host) {
     const source = {

@@ -8,6 +8,7 @@ import { FilePool } from '../../volumes/files/file-pool.ts';
 import { forceUnmount, mountedDirectory } from '../../volumes/files/mounted-directory.ts';
 import { FILE_TRAITS } from '../../volumes/files/traits.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { missingHelper, missingTool } from '../missing.ts';
 
 /** Beside libvirt's formats: a directory of another host by SFTP. */
 const FORMATS: readonly string[] = [...POOL_TYPES.netfs.formats, ...POOL_TYPES.netfs.ownFormats];
@@ -44,10 +45,18 @@ export const netfsBackend: Backend = {
       throw new StowageError('invalid-argument', `unknown pool format type ${format}`);
   },
 
-  async probe() {
-    const { status } = await run('mount', ['--version']).catch(() => ({ status: -1 }));
-    return status === 0 ? undefined : 'mount: not found; install the package mount';
-  },
+  probe: () => missingTool('mount', 'mount'),
+
+  lacks: () =>
+    Promise.all([
+      missingHelper('mount.nfs', 'nfs-common'),
+      missingHelper('mount.cifs', 'cifs-utils'),
+      missingHelper('mount.glusterfs', 'glusterfs-client'),
+      missingHelper('sshfs', 'sshfs'),
+      missingHelper('showmount', 'nfs-common'),
+    ]),
+
+  findsOn: 'server',
 
   async findSources(host): Promise<FoundSource[]> {
     if (host === undefined)

@@ -3,6 +3,7 @@ import { StowageError } from '../../../shared/util/errors.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { missingLibrary } from '../missing.ts';
 import { ceph } from './librbd.ts';
 import { RbdPool } from './rbd-pool.ts';
 
@@ -58,14 +59,7 @@ export const rbdBackend: Backend = {
     for (const option of definition.configOptions ?? []) refuseOption(option);
   },
 
-  async probe() {
-    try {
-      ceph();
-      return undefined;
-    } catch (error) {
-      return `${error instanceof Error ? error.message : error}; install the package librbd1`;
-    }
-  },
+  probe: async () => missingLibrary(ceph, 'librbd1'),
 
   open(definition, host) {
     const { source, configOptions = [], refreshAllocation, uuid } = definition;

@@ -7,6 +7,7 @@ import { UnitPool } from '../../volumes/blocks/unit-pool.ts';
 import { UNIT_TRAITS } from '../../volumes/blocks/unit-traits.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { missingModule } from '../missing.ts';
 
 /** `host3` of an adapter, which libvirt also writes `scsi_host3`. */
 function hostOf({ source }: PoolDefinition): string {
@@ -31,11 +32,9 @@ export const scsiBackend: Backend = {
     hostOf(definition);
   },
 
-  async probe() {
-    return (await exists('/sys/bus/scsi/devices'))
-      ? undefined
-      : 'the kernel of this host has no SCSI (sd_mod)';
-  },
+  probe: () => missingModule('/sys/bus/scsi/devices', 'SCSI', 'sd_mod'),
+
+  findsOn: 'host',
 
   async findSources() {
     const hosts = await readdir('/sys/class/scsi_host');

@@ -1,10 +1,10 @@
 import { StowageError } from '../../../shared/util/errors.ts';
-import { run } from '../../host/run.ts';
 import { refuseSourceBut, targetOf } from '../../volumes/definition.ts';
 import { FilePool } from '../../volumes/files/file-pool.ts';
 import { forceUnmount, mountedDirectory } from '../../volumes/files/mounted-directory.ts';
 import { FILE_TRAITS } from '../../volumes/files/traits.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { missingTool } from '../missing.ts';
 
 /** A cluster of Virtuozzo Storage, mounted while the pool is started. */
 export const vstorageBackend: Backend = {
@@ -23,8 +23,8 @@ export const vstorageBackend: Backend = {
   },
 
   async probe() {
-    const { status } = await run('vstorage-mount', ['--help']).catch(() => ({ status: -1 }));
-    return status === -1 ? 'vstorage-mount: not found; it comes with Virtuozzo' : undefined;
+    const missing = await missingTool('vstorage-mount', 'vstorage-client', ['--help']);
+    return missing && { ...missing, remedy: 'it comes with Virtuozzo' };
   },
 
   release: (definition) => forceUnmount(targetOf(definition)),

@@ -1,10 +1,10 @@
 import type { FoundSource } from '../../../shared/conf/sources-xml.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
-import { exists } from '../../host/files.ts';
 import { run } from '../../host/run.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { missingModule, missingTool } from '../missing.ts';
 import { zfs } from './zfs.ts';
 import { Zvols } from './zvols.ts';
 
@@ -44,12 +44,20 @@ export const zfsBackend: Backend = {
         throw new StowageError('invalid-argument', `'${path}' is not the path of a device`);
   },
 
-  async probe() {
-    const { status } = await run('zfs', ['list', '-H', '-o', 'name']).catch(() => ({ status: -1 }));
-    if (status === -1) return 'zfs: not found; install the package zfsutils-linux';
-    if (!(await exists('/dev/zfs'))) return 'the kernel of this host has no ZFS (modprobe zfs)';
-    return status === 0 ? undefined : 'zfs does not work here';
+  devices: {
+    builds: ['disk', 'partition', 'multipath', 'loop'],
+    uses: ({ fstype }) => fstype === 'zfs_member',
   },
+
+  async probe() {
+    const missing =
+      (await missingTool('zfs', 'zfsutils-linux')) ?? (await missingModule('/dev/zfs', 'ZFS', 'zfs'));
+    if (missing) return missing;
+    const { status } = await run('zfs', ['list', '-H', '-o', 'name']);
+    return status === 0 ? undefined : { reason: 'zfs does not work here' };
+  },
+
+  findsOn: 'host',
 
   async findSources(): Promise<FoundSource[]> {
     const { stdout } = await zfs('zpool', 'list', '-H', '-o', 'name');

@@ -31,6 +31,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'DELETE', path: host, action: 'host.remove' },
   { method: 'POST', path: `${host}/labels`, action: 'host.label' },
   { method: 'GET', path: `${host}/doctor`, action: 'host.doctor' },
+  { method: 'GET', path: `${host}/devices`, action: 'host.devices' },
   { method: 'POST', path: `${host}/enrolment`, action: 'host.invite', status: 201 },
   { method: 'GET', path: '/api/v1/agent', action: 'agent.list' },
   // The same for everybody, and fetched by a host that has no token yet.
