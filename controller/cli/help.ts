@@ -57,7 +57,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'pool stop': ['pool stop alpha/data'],
   'pool refresh': ['pool refresh alpha/data'],
   'pool delete': ['pool delete alpha/data'],
-  'trash list': ['trash list', 'trash list alpha/data --sort "kept until"'],
+  'trash list': ['trash list', 'trash list alpha/data --sort kept-until'],
   'trash restore': ['trash restore alpha/data/3f9c0a7be421', 'trash restore alpha/data/3f9c0a7be421 web-old'],
   'trash empty': ['trash empty alpha/data --expired', 'trash empty alpha/data 3f9c0a7be421 --yes'],
   'vol create': [

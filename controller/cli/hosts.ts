@@ -93,7 +93,7 @@ const DEVICES: Listing<NodeDevice> = {
       text: ({ sizeBytes }) => (sizeBytes === undefined ? '' : formatBytes(sizeBytes)),
     },
     { name: 'HOLDS', value: ({ holds }) => holds ?? '' },
-    { name: 'FOR POOLS', value: ({ poolTypes }) => poolTypes.join(' ') },
+    { name: 'FOR-POOLS', value: ({ poolTypes }) => poolTypes.join(' ') },
     { name: 'POOL', value: ({ pool }) => pool },
     { name: 'MODEL', value: ({ model }) => model, wide: true },
     { name: 'SERIAL', value: ({ serial }) => serial, wide: true },

@@ -32,8 +32,8 @@ const ORPHANS: Listing<FoundOrphan> = {
       text: ({ allocationBytes }) => (allocationBytes === undefined ? '' : formatBytes(allocationBytes)),
     },
     timeColumn('CHANGED', ({ modifiedAt }) => modifiedAt),
-    { name: 'MADE BY', value: ({ madeBy }) => madeBy },
-    { name: 'USED BY', value: ({ users }) => users.join(', ') },
+    { name: 'MADE-BY', value: ({ madeBy }) => madeBy },
+    { name: 'USED-BY', value: ({ users }) => users.join(', ') },
     { name: 'WHAT', value: ({ what }) => what },
   ],
 };
