@@ -184,6 +184,8 @@ export interface StageSpec {
   parts: readonly Part[];
   capacityBytes?: number;
   replace: boolean;
+  /** What is replaced must stay as it is until {@link Stage.publish}. */
+  refresh?: boolean;
 }
 
 /** A place for a new volume, or for a new state of one: hidden, resumable, no volume until it is published. */

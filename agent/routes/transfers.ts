@@ -27,6 +27,7 @@ import { isZero } from '../host/files.ts';
 import { type HostAgent, RelayedStreams } from '../host-agent.ts';
 import { type AgentHttp, abortSignal, JSON_LINES, JsonLines } from '../http.ts';
 import { listenAnywhere, SourceDoor } from '../transfer/door.ts';
+import { seed } from '../transfer/seed.ts';
 import { openSideDoor } from '../transfer/side-door.ts';
 import { Sink } from '../transfer/sink.ts';
 import { checkFence } from './changes.ts';
@@ -177,6 +178,26 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpSe
       return status(sink);
     },
   );
+
+  /** Fills a transfer with what the volume holds that it is to replace: of that only what differs will travel. */
+  http.post('/v1/transfers/:transfer/seed', { schema: params }, async (request) => {
+    const { transfer } = request.params;
+    await agent.endPull(transfer);
+    const sink = await sinks.find(transfer);
+    const { pool, volume, representation } = sink.spec;
+    using _reader = use.read(`${pool}/${volume}`, 'being compared');
+    await using opened = await (await pools.operations(pool)).open(volume, representation);
+    const stop = new AbortController();
+    const seeded = seed(sink, opened, AbortSignal.any([abortSignal(request), stop.signal]));
+    // What comes next for this transfer waits for its end.
+    const pull = { stop, relayed: new RelayedStreams(), ended: seeded.catch(() => undefined) };
+    agent.pulls.set(transfer, pull);
+    try {
+      return { chunks: await seeded };
+    } finally {
+      if (agent.pulls.get(transfer) === pull) agent.pulls.delete(transfer);
+    }
+  });
 
   /** Fetches the volume from its source. The answer is one line of progress after the other; cutting it stops the pull. */
   http.post(

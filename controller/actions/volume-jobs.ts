@@ -1,12 +1,12 @@
 import { z } from 'zod';
 import { wipeVolumeSchema } from '../../shared/protocol/agent.ts';
 import { jobSchema } from '../../shared/protocol/api.ts';
-import { StowageError } from '../../shared/util/errors.ts';
+import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { nameSchema, splitReference } from '../../shared/util/names.ts';
 import { clone } from '../jobs/kinds/clone.ts';
 import { migrate, migrateParamsSchema } from '../jobs/kinds/migrate.ts';
 import { wipe } from '../jobs/kinds/wipe.ts';
-import { defineAction } from './action.ts';
+import { defineAction, type Services } from './action.ts';
 import { volumeAddress } from './addresses.ts';
 import { allowUsedField, listed, referenceOf, usersInTheWay, type VolumeAddress } from './volume.ts';
 
@@ -59,6 +59,18 @@ function destinationOf(target: string, volume: string): VolumeAddress {
   return { host, pool, volume: name };
 }
 
+/** Of a volume that need not be there. */
+async function usersOf(services: Services, address: VolumeAddress, allowUsed: boolean): Promise<string> {
+  const isThere = await services.inventory.volume(address).then(
+    () => true,
+    (error) => {
+      if (!isStowageError(error, 'volume-not-found')) throw error;
+      return false;
+    },
+  );
+  return isThere ? usersInTheWay(services, address, allowUsed) : '';
+}
+
 const migrateAction = defineAction({
   name: 'volume.migrate',
   summary: 'Begins a job that moves or copies a volume to another pool, straight from host to host.',
@@ -83,13 +95,22 @@ const migrateAction = defineAction({
     const to = destinationOf(input.target, input.volume);
     if (referenceOf(to) === referenceOf(input))
       throw new StowageError('invalid-argument', 'the target is the volume itself');
+    if (input.refresh && !input.keepSource)
+      throw new StowageError('invalid-argument', 'a refresh is of a copy: it keeps its source');
     await services.inventory.volume(input);
     await services.inventory.pool(to.host, to.pool);
-    const users = input.keepSource ? '' : await usersInTheWay(services, input, input.allowUsed);
+    // Of a move the source goes away, by a refresh the target is replaced.
+    const taken = input.keepSource ? (input.refresh ? to : undefined) : input;
+    const users = taken ? await usersOf(services, taken, input.allowUsed) : '';
     return { to: referenceOf(to), users };
   },
-  record: ({ keepSource, format }, { to, users }) => ({
-    detail: listed(`${keepSource ? 'copied' : 'moved'} to ${to}`, format ? `as ${format}` : '', users),
+  record: ({ keepSource, refresh, format }, { to, users }) => ({
+    detail: listed(
+      `${keepSource ? 'copied' : 'moved'} to ${to}`,
+      refresh ? 'what is there is brought up to date' : '',
+      format ? `as ${format}` : '',
+      users,
+    ),
   }),
   async run({ jobs }, { host, pool, volume, target: _, ...options }, { principal, note }, { to }) {
     const source = referenceOf({ host, pool, volume });

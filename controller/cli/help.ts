@@ -86,6 +86,10 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'vol download alpha/data/web - | zstd > web.zst',
   ],
   'vol dumpxml': ['vol dumpxml alpha/data/web'],
+  'vol copy': [
+    'vol copy alpha/data/web beta/backup',
+    'vol copy alpha/data/web beta/backup --refresh --limit 50M',
+  ],
   'vol migrate': [
     'vol migrate alpha/data/web beta/data',
     'vol migrate alpha/data/web beta/data/ct101 --format ploop --keep-source --limit 50M',

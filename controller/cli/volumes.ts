@@ -4,12 +4,10 @@ import { type Finding, type Volume, WIPE_ALGORITHMS } from '../../shared/conf/vo
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { Job, VolumeDetails } from '../../shared/protocol/api.ts';
 import type { VolumeUser } from '../../shared/protocol/domains.ts';
-import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
 import { callJson, callText, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
-import { watchJob } from './jobs.ts';
 import { table } from './listing.ts';
 import { fields, printable, show, time } from './output.ts';
 import { type PoolReference, poolPath, poolReference, volumePath, volumeReference } from './references.ts';
@@ -17,6 +15,7 @@ import { snapshotCommand } from './snapshots.ts';
 import { spanOf } from './times.ts';
 import { downloadVolume, uploadVolume } from './transfers.ts';
 import { volumeListCommand } from './volume-list.ts';
+import { copyCommand, finish, migrateCommand } from './volume-moves.ts';
 import { allowUsedOption, formatOption, usedQuery } from './volume-options.ts';
 import { readDocument } from './xml.ts';
 
@@ -54,17 +53,6 @@ function describe(volume: VolumeDetails): string {
 const told = (reference: string, volume: Volume): string =>
   `${reference}: ${volume.format}, ${formatBytes(volume.capacityBytes)}, ${formatBytes(volume.allocationBytes)} on disk`;
 
-/** Waits for a job unless told not to, and says how it went. */
-async function finish(job: Job, wait: boolean, words: string): Promise<void> {
-  if (!wait) return show(job, () => `job ${job.id} begun; see: stowage job watch ${job.id}`);
-  const ended = await watchJob(job.id);
-  await show(
-    ended,
-    () =>
-      `${words} (job ${ended.id}${ended.wireBytes > 0 ? `, ${formatBytes(ended.wireBytes)} on the wire` : ''})`,
-  );
-}
-
 /** The name of a clone, which may be given as a place in the same pool. */
 function cloneName(source: string, target: string): string {
   if (!target.includes('/')) return target;
@@ -72,7 +60,7 @@ function cloneName(source: string, target: string): string {
   if (from.host === to.host && from.pool === to.pool) return to.volume;
   throw new StowageError(
     'invalid-argument',
-    `a clone is made in the same pool; into another: stowage vol migrate ${source} ${target} --keep-source`,
+    `a clone is made in the same pool; into another: stowage vol copy ${source} ${target}`,
   );
 }
 
@@ -345,47 +333,8 @@ export function volCommand(): Command {
     .action(async (reference: string) => {
       process.stdout.write(await callText(volumePath(volumeReference(reference)), { accept: XML_TYPE }));
     });
-  vol
-    .command('migrate <host/pool/vol> <host/pool[/vol]>')
-    .description('move a volume to another pool, straight from host to host')
-    .option('--keep-source', 'copy instead of move')
-    .addOption(allowUsedOption())
-    .addOption(formatOption('container format at the target'))
-    .option('--limit <rate>', 'bytes a second, such as 50M')
-    .addOption(
-      new Option('--digest <algorithm>', 'how what arrives is checked')
-        .choices(DIGEST_ALGORITHMS)
-        .default('gmac'),
-    )
-    .option('--no-wait', 'do not wait for the end')
-    .action(
-      async (
-        source: string,
-        target: string,
-        options: {
-          keepSource?: boolean;
-          allowUsed?: boolean;
-          format?: string;
-          limit?: string;
-          digest: string;
-          wait: boolean;
-        },
-      ) => {
-        const json = {
-          target,
-          digest: options.digest,
-          keepSource: Boolean(options.keepSource),
-          allowUsed: Boolean(options.allowUsed),
-          format: options.format,
-          limitBytesPerSecond: options.limit ? parseSize(options.limit.replace(/\/s$/, '')) : undefined,
-        };
-        const job = await callJson<Job>(`${volumePath(volumeReference(source))}/migrate`, {
-          method: 'POST',
-          json,
-        });
-        await finish(job, options.wait, `${source} ${options.keepSource ? 'copied' : 'moved'} to ${target}`);
-      },
-    );
+  vol.addCommand(migrateCommand());
+  vol.addCommand(copyCommand());
   vol.addCommand(snapshotCommand());
   return vol;
 }

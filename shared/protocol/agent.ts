@@ -128,6 +128,8 @@ export const transferSpecSchema = z.object({
   capacityBytes: capacitySchema.optional(),
   /** Whether a volume of this name may be replaced at the end. */
   replace: z.boolean().default(false),
+  /** It begins with what that volume holds, which must stay as it is until the end: see the route `seed`. */
+  refresh: z.boolean().optional(),
   /** Replace it also while domains use it: these go on with what is not there any more. */
   allowUsed: z.boolean().default(false),
   /** Nobody said which format it is: bytes that begin as another container does are refused. */

@@ -101,6 +101,11 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
         'volume-exists',
         `'${spec.volume}' would be overwritten in place, from the first byte that arrives: that must be asked for`,
       );
+    if (spec.refresh)
+      throw new StowageError(
+        'not-supported',
+        `'${spec.volume}' can only be overwritten in place: until a refresh is complete there would be no good copy`,
+      );
     refuseOpen(device);
     await this.#refuseWriter(spec.volume);
     const directory = join(await this.stagesDirectory(), spec.id);

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { volumeFormatSchema } from '../../../shared/conf/volume.ts';
+import { type Volume, volumeFormatSchema, volumeSchema } from '../../../shared/conf/volume.ts';
 import {
   type Layout,
   layoutSchema,
@@ -28,6 +28,8 @@ export const migrateParamsSchema = z.object({
   source: z.string(),
   target: z.string(),
   keepSource: z.boolean().default(false),
+  /** What the target holds now is brought up to date, and only what differs travels; only with `keepSource`. */
+  refresh: z.boolean().default(false),
   /** Move the volume although domains use it, which then have to be pointed at the new one. */
   allowUsed: z.boolean().default(false),
   /** Format at the target; the source's own when absent. */
@@ -66,10 +68,13 @@ async function isTaken({ inventory, params }: Context, id: string): Promise<bool
 }
 
 async function plan(context: Context): Promise<void> {
-  const { source, target, format, keepSource } = context.params;
+  const { source, target, keepSource, allowUsed } = context.params;
   const from = place(source);
   const to = place(target);
   const agent = await context.agent(from.host);
+  const before = await replaced(context);
+  // Of one that cannot be read nothing is known.
+  const format = context.params.format ?? (before?.format === 'unknown' ? undefined : before?.format);
   const layoutAs = async (as: string): Promise<Layout> => {
     const path = `${agentVolumePath(from)}/layout?as=${as}`;
     return agent.json(layoutSchema, path, { signal: context.signal, patient: true });
@@ -87,11 +92,36 @@ async function plan(context: Context): Promise<void> {
     representation,
     parts: layout.parts,
     capacityBytes: layout.capacityBytes,
-    replace: false,
-    allowUsed: false,
+    replace: before !== undefined,
+    refresh: before !== undefined,
+    allowUsed: before !== undefined && allowUsed,
     digest: context.params.digest,
   };
   await context.save();
+}
+
+/** The volume that a refresh brings up to date; undefined where it is the first copy. */
+async function replaced({ agent, params }: Context): Promise<Volume | undefined> {
+  if (!params.refresh) return undefined;
+  const to = place(params.target);
+  const sink = await agent(to.host);
+  return sink.json(volumeSchema, agentVolumePath(to)).catch((error) => {
+    if (!isStowageError(error, 'volume-not-found')) throw error;
+    return undefined;
+  });
+}
+
+/** Lets the sink begin with what it has. What cannot be read of that is fetched as everything else is. */
+async function seed(context: Context): Promise<void> {
+  const { spec } = context.notes;
+  if (!spec?.refresh) return;
+  const sink = await context.agent(place(context.params.target).host);
+  await sink
+    .send(`/v1/transfers/${spec.id}/seed`, { method: 'POST', signal: context.signal, patient: true })
+    .catch((error) => {
+      const codes: ErrorCode[] = ['volume-damaged', 'volume-not-found', 'invalid-image', 'not-supported'];
+      if (!codes.some((code) => isStowageError(error, code))) throw error;
+    });
 }
 
 async function prepare(context: Context): Promise<void> {
@@ -229,6 +259,7 @@ export const migrate: JobKind<MigrateParams, Notes> = {
     { name: 'refuse-used', run: refuseUsed },
     { name: 'plan', run: plan },
     { name: 'prepare', run: prepare },
+    { name: 'seed', run: seed },
     { name: 'transfer', run: transfer },
     // A domain may have been defined since. From here on the target is the volume.
     { name: 'refuse-used-again', run: refuseUsed },

@@ -1,0 +1,78 @@
+import { Command, Option } from 'commander';
+import type { Job } from '../../shared/protocol/api.ts';
+import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
+import { formatBytes, parseSize } from '../../shared/util/units.ts';
+import { callJson } from './client.ts';
+import { watchJob } from './jobs.ts';
+import { show } from './output.ts';
+import { volumePath, volumeReference } from './references.ts';
+import { allowUsedOption, formatOption } from './volume-options.ts';
+
+/** Waits for a job unless told not to, and says how it went. */
+export async function finish(job: Job, wait: boolean, words: string): Promise<void> {
+  if (!wait) return show(job, () => `job ${job.id} begun; see: stowage job watch ${job.id}`);
+  const ended = await watchJob(job.id);
+  await show(
+    ended,
+    () =>
+      `${words} (job ${ended.id}${ended.wireBytes > 0 ? `, ${formatBytes(ended.wireBytes)} on the wire` : ''})`,
+  );
+}
+
+interface MoveOptions {
+  allowUsed?: boolean;
+  format?: string;
+  limit?: string;
+  digest: string;
+  wait: boolean;
+}
+
+async function move(
+  source: string,
+  target: string,
+  how: { keepSource: boolean; refresh: boolean },
+  { allowUsed, format, limit, digest, wait }: MoveOptions,
+): Promise<void> {
+  const limitBytesPerSecond = limit === undefined ? undefined : parseSize(limit.replace(/\/s$/, ''));
+  const json = { target, ...how, digest, format, limitBytesPerSecond, allowUsed: Boolean(allowUsed) };
+  const path = `${volumePath(volumeReference(source))}/migrate`;
+  const job = await callJson<Job>(path, { method: 'POST', json });
+  await finish(job, wait, `${source} ${how.keepSource ? 'copied' : 'moved'} to ${target}`);
+}
+
+const moveOptions = (command: Command): Command =>
+  command
+    .addOption(allowUsedOption())
+    .addOption(formatOption('container format at the target'))
+    .option('--limit <rate>', 'bytes a second, such as 50M')
+    .addOption(
+      new Option('--digest <algorithm>', 'how what arrives is checked')
+        .choices(DIGEST_ALGORITHMS)
+        .default('gmac'),
+    )
+    .option('--no-wait', 'do not wait for the end');
+
+export function migrateCommand(): Command {
+  return moveOptions(
+    new Command('migrate')
+      .arguments('<host/pool/vol> <host/pool[/vol]>')
+      .description('move a volume to another pool, straight from host to host')
+      .option('--keep-source', 'copy instead of move; the same as vol copy'),
+  ).action((source: string, target: string, options: MoveOptions & { keepSource?: boolean }) =>
+    move(source, target, { keepSource: Boolean(options.keepSource), refresh: false }, options),
+  );
+}
+
+export function copyCommand(): Command {
+  return moveOptions(
+    new Command('copy')
+      .arguments('<host/pool/vol> <host/pool[/vol]>')
+      .description('copy a volume to another pool, straight from host to host')
+      .option(
+        '--refresh',
+        'bring a copy up to date: only what differs travels, and the old copy stays until the new one is whole',
+      ),
+  ).action((source: string, target: string, options: MoveOptions & { refresh?: boolean }) =>
+    move(source, target, { keepSource: true, refresh: Boolean(options.refresh) }, options),
+  );
+}
