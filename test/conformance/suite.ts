@@ -687,6 +687,9 @@ export function runBackendSuite(suite: Suite): void {
         await assert.rejects(pool.stage(transfer(unit, capacityBytes + 1, { replace: true })), {
           code: 'no-space',
         });
+        // A refresh promises a good copy until its end: there is no room for two.
+        const refresh = transfer(unit, bytes.length, { replace: true, refresh: true });
+        await assert.rejects(pool.stage(refresh), { code: 'not-supported' });
         assert.equal((await pool.look(unit)).etag, etag, 'nothing was done yet');
         const sink = await Sink.open(await pool.stage(transfer(unit, bytes.length, { replace: true })));
         assert.ok((await pool.look(unit)).damaged, 'it is on record that it is being written');
