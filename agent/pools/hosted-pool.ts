@@ -1,23 +1,22 @@
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { z } from 'zod';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
-import type { PoolFill, PoolForecast, PoolLimits } from '../../shared/conf/pool-usage.ts';
+import type { PoolForecast, PoolLimits } from '../../shared/conf/pool-usage.ts';
 import type { Volume } from '../../shared/conf/volume.ts';
 import type { AgentEvent } from '../../shared/protocol/agent.ts';
 import { clock, sleep, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
-import type { Space } from '../backends/backend.ts';
 import { releaseMemory } from '../host/memory.ts';
-import { RecordLog } from '../host/record-log.ts';
-import { fillOf } from './fill.ts';
+import type { RecordLog } from '../host/record-log.ts';
 import { Kept } from './kept.ts';
 import type { OpenPool } from './open-pool.ts';
 import type { PoolChange, PoolOperations } from './operations.ts';
+import { type Overlay, Overlays } from './overlays.ts';
+import { PoolSpace } from './pool-space.ts';
 import type { RemotePool } from './remote-pool.ts';
 import { Trash } from './trash.ts';
-import { UsageHistory } from './usage-history.ts';
-import { VolumeLog } from './volume-log.ts';
+import { pagesOf, VolumeLog } from './volume-log.ts';
+import { within } from './within.ts';
 
 /** Changes of volumes are followed by a look at the space, at most so often. */
 const SPACE_DELAY_MS = 250;
@@ -30,24 +29,6 @@ const START_SILENCE_MS = 4 * SILENCE_MS;
 const LOOK_MS = 100;
 /** A first look at so many leaves much behind that nobody needs. */
 const MANY_VOLUMES = 20_000;
-const NO_SPACE: Space = { capacityBytes: 0, allocationBytes: 0, availableBytes: 0 };
-
-/** Settles as `work` does, or throws `pool-inaccessible` when that takes too long. */
-export async function within<T>(ms: number, work: Promise<T>, what: string): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const timer = clock.after(ms, () =>
-    reject(new StowageError('pool-inaccessible', `${what}: its storage has not answered for ${ms / 1000} s`)),
-  );
-  work.catch(() => undefined);
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    timer.stop();
-  }
-}
-
-const overlaySchema = z.object({ path: z.string(), backingStore: z.string() });
-type Overlay = z.infer<typeof overlaySchema>;
 
 /** What a pool has of its agent. */
 export interface PoolHost {
@@ -69,19 +50,12 @@ export class HostedPool {
   readonly log = new VolumeLog();
   readonly #pool: OpenPool | RemotePool;
   readonly #host: PoolHost;
-  /** Which volumes stand on which files: known also while the pool is stopped, or its storage away. */
-  readonly #overlays: Kept<RecordLog<Overlay>>;
+  readonly #overlays: Overlays;
+  readonly #space: PoolSpace;
   #isKnown = true;
   #state: Pool['state'] = 'inactive';
   #reason: string | undefined;
   #since = clock.now();
-  #space: Space = NO_SPACE;
-  /** As it was told last. */
-  #provisioned = 0;
-  #fill: PoolFill | undefined;
-  /** What is being made will have so much. */
-  #promisedBytes = 0;
-  readonly #usage: Kept<UsageHistory>;
   readonly #trash: Kept<Trash>;
   #trashSizes = { volumeCount: 0, allocationBytes: 0 };
   /** Whether a start has told what is there, and nothing has ended since: changes are news then. */
@@ -106,8 +80,8 @@ export class HostedPool {
     this.#pool = pool;
     this.#host = host;
     const inState = (name: string) => async () => join(await host.stateDirectory(), name);
-    this.#overlays = new Kept(inState('overlays.log'), (path) => RecordLog.open(path, overlaySchema));
-    this.#usage = new Kept(inState('usage.log'), UsageHistory.open);
+    this.#overlays = new Overlays(inState('overlays.log'));
+    this.#space = new PoolSpace(host.makesVolumes, inState('usage.log'));
     this.#trash = new Kept(inState('trash.log'), Trash.open);
     pool.on('change', (change) => this.#changed(change));
     pool.on('failed', (error) => this.#lost(error));
@@ -140,9 +114,8 @@ export class HostedPool {
       state: this.#state,
       reason: this.#reason,
       since: this.#since,
-      ...this.#space,
+      ...this.#space.told,
       provisionedBytes: this.#state === 'running' ? this.log.capacityBytes : undefined,
-      fill: this.#fill,
       trash: this.#trashSizes.volumeCount > 0 ? this.#trashSizes : undefined,
     };
   }
@@ -150,40 +123,18 @@ export class HostedPool {
   /** From now on, and told. The caller has put them on record. */
   setLimits(limits: PoolLimits | undefined): void {
     this.#definition = { ...this.#definition, limits };
-    this.#weigh();
+    this.#space.weigh(limits);
     this.#tell();
   }
 
-  #weigh(): void {
-    this.#fill =
-      this.#state === 'running' && this.#host.makesVolumes
-        ? fillOf(this.#space, this.definition.limits, this.#fill)
-        : undefined;
-  }
-
-  /**
-   * Counts what a new or larger volume will have until it is disposed. Throws `pool-overcommitted` where its volumes would have more
-   * together than the limits of the pool allow, those that are being made among them.
-   */
+  /** As {@link PoolSpace.promise}, of a pool that runs. */
   promise(capacityBytes: number): Disposable {
-    const { name, limits } = this.definition;
-    const most = ((limits?.provisionedPercent ?? Number.POSITIVE_INFINITY) * this.#space.capacityBytes) / 100;
-    const wanted = this.log.capacityBytes + this.#promisedBytes + capacityBytes;
-    if (this.#state === 'running' && capacityBytes > 0 && wanted > most)
-      throw new StowageError(
-        'pool-overcommitted',
-        `the volumes of pool '${name}' would have ${wanted} bytes together; its limit of ${limits?.provisionedPercent} % allows ${Math.floor(most)}`,
-      );
-    this.#promisedBytes += capacityBytes;
-    const kept = (): void => {
-      this.#promisedBytes -= capacityBytes;
-    };
-    return { [Symbol.dispose]: kept };
+    const limits = this.#state === 'running' ? this.definition.limits : undefined;
+    return this.#space.promise(capacityBytes, this.log.capacityBytes, limits);
   }
 
-  /** How fast it fills up, as far as that was seen. */
-  async forecast(): Promise<PoolForecast> {
-    return (await this.#usage.get()).forecast(this.#space);
+  forecast(): Promise<PoolForecast> {
+    return this.#space.forecast();
   }
 
   /** Runs what changes the trash, or looks into it, and tells of what has become of it. Only while the pool runs. */
@@ -210,7 +161,6 @@ export class HostedPool {
   #become(state: Pool['state'], reason?: string): void {
     if (state !== this.#state) this.#since = clock.now();
     this.#state = state;
-    this.#weigh();
     if (state !== 'running') this.#isFollowed = false;
     this.#reason = reason;
     this.#tell();
@@ -231,7 +181,7 @@ export class HostedPool {
   #apply(change: PoolChange): void {
     this.log.apply(change);
     // A full disk here is no reason not to see the volumes.
-    void this.#recordOverlays(change).catch(() => undefined);
+    void this.#overlays.record(change).catch(() => undefined);
     const { name: pool } = this.definition;
     const now = { generation: this.log.generation, revision: this.log.revision };
     for (const { last, ...page } of pagesOf(change))
@@ -246,20 +196,8 @@ export class HostedPool {
     );
   }
 
-  /** Which volumes stood on which files when they were last seen. */
   overlays(): Promise<RecordLog<Overlay>> {
     return this.#overlays.get();
-  }
-
-  async #recordOverlays({ volumes, gone }: PoolChange): Promise<void> {
-    const overlays = await this.overlays();
-    for (const { name, path, backingStore } of volumes) {
-      const before = overlays.get(name);
-      if (!backingStore) await overlays.delete(name);
-      else if (before?.backingStore !== backingStore.path)
-        await overlays.set(name, { path, backingStore: backingStore.path });
-    }
-    for (const { name } of gone) await overlays.delete(name);
   }
 
   #forgetVolumes(): void {
@@ -324,7 +262,9 @@ export class HostedPool {
     await this.#ended();
     // Before anything may be deleted by what is on record there.
     await this.overlays();
-    this.#trashSizes = (await this.#trash.get()).sizes;
+    // A record of the trash that cannot be read keeps no volume from being used: who asks for the trash is told.
+    const trash = await this.#trash.get().catch(() => undefined);
+    if (trash) this.#trashSizes = trash.sizes;
     this.#started = new Map();
     try {
       await this.#unlessGivenUp(this.#pool.start());
@@ -333,7 +273,8 @@ export class HostedPool {
     } finally {
       this.#started = undefined;
     }
-    this.#space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
+    const space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
+    this.#space.see(space, this.log.capacityBytes, this.definition.limits);
     this.#become('running');
     this.#keepLooking();
     if (this.log.volumes.size > MANY_VOLUMES) void releaseMemory().catch(() => undefined);
@@ -456,16 +397,7 @@ export class HostedPool {
     try {
       const space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
       if (this.#state !== 'running') return;
-      // A full disk of the host is no reason not to tell of the pool.
-      void this.#usage
-        .get()
-        .then((history) => history.add(clock.now(), space))
-        .catch(() => undefined);
-      if (isDeepStrictEqual(space, this.#space) && this.#provisioned === this.log.capacityBytes) return;
-      this.#space = space;
-      this.#provisioned = this.log.capacityBytes;
-      this.#weigh();
-      this.#tell();
+      if (this.#space.see(space, this.log.capacityBytes, this.definition.limits)) this.#tell();
     } catch (error) {
       if (this.#state === 'running') this.#lost(error);
     }
@@ -503,7 +435,7 @@ export class HostedPool {
       if ('abandon' in this.#pool) this.#pool.abandon(toStowageError(error));
     }
     if (!letGo) await this.#host.release?.();
-    this.#space = NO_SPACE;
+    this.#space.forget();
     this.#forgetVolumes();
     this.#become('inactive');
   }
@@ -525,18 +457,6 @@ export class HostedPool {
     this.#poll?.stop();
     this.#spaceSoon?.stop();
     this.#pool.close();
-    for (const kept of [this.#overlays, this.#usage, this.#trash]) await kept.close();
+    for (const kept of [this.#overlays, this.#space, this.#trash]) await kept.close();
   }
-}
-
-/** A change in lines of bounded length. */
-export function* pagesOf(change: PoolChange, most = 256): Generator<PoolChange & { last: boolean }> {
-  const { volumes, gone } = change;
-  const count = Math.max(1, Math.ceil(Math.max(volumes.length, gone.length) / most));
-  for (let page = 0; page < count; page++)
-    yield {
-      volumes: volumes.slice(page * most, (page + 1) * most),
-      gone: gone.slice(page * most, (page + 1) * most),
-      last: page === count - 1,
-    };
 }

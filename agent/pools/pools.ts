@@ -13,12 +13,14 @@ import type { BackendRegistry } from '../backends/registry.ts';
 import type { PlacedPool, PlacedVolume } from '../domains/references.ts';
 import { locate } from '../host/mounts.ts';
 import { AgentState } from '../state.ts';
-import { HostedPool, pagesOf, within } from './hosted-pool.ts';
+import { HostedPool } from './hosted-pool.ts';
 import { OpenPool } from './open-pool.ts';
 import type { PoolOperations } from './operations.ts';
 import { RemotePool } from './remote-pool.ts';
 import { refuseSystemDirectory } from './system-directories.ts';
 import type { Trash } from './trash.ts';
+import { pagesOf } from './volume-log.ts';
+import { within } from './within.ts';
 
 /** Longest that something which concerns all pools waits for one of them. */
 const PATIENCE_MS = 3_000;

@@ -67,3 +67,15 @@ export class VolumeLog {
     return change;
   }
 }
+
+/** A change in lines of bounded length. */
+export function* pagesOf(change: PoolChange, most = 256): Generator<PoolChange & { last: boolean }> {
+  const { volumes, gone } = change;
+  const count = Math.max(1, Math.ceil(Math.max(volumes.length, gone.length) / most));
+  for (let page = 0; page < count; page++)
+    yield {
+      volumes: volumes.slice(page * most, (page + 1) * most),
+      gone: gone.slice(page * most, (page + 1) * most),
+      last: page === count - 1,
+    };
+}
