@@ -25,6 +25,8 @@ import { wipe } from './jobs/kinds/wipe.ts';
 import { Leases } from './jobs/leases.ts';
 import { JobRunner } from './jobs/runner.ts';
 import { Uploads } from './jobs/uploads.ts';
+import { SecretGiver } from './secrets/giver.ts';
+import { Secrets } from './secrets/secrets.ts';
 import { controllerId } from './store/controller-id.ts';
 import { openStore } from './store/store.ts';
 
@@ -73,7 +75,8 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const jobs = new JobRunner({ store, events, fleet, inventory, audit, owner, jobsPerHost });
   const uploads = new Uploads({ store, fleet, inventory, leases, jobs, owner });
   const tokens = new Tokens(store, labels);
-  const services: Services = { audit, fleet, inventory, jobs, leases, tokens, uploads };
+  const secrets = new Secrets(store, labels, dataDirectory);
+  const services: Services = { audit, fleet, inventory, jobs, leases, secrets, tokens, uploads };
   const doors: Doors = {
     services,
     gate: new Gate(tokens, audit),
@@ -91,6 +94,8 @@ export async function startController(options: ControllerOptions): Promise<Contr
     jobs.wake(host);
   };
   fleet.onTransfers = (host) => collector.hasTransfers(host);
+  const giver = new SecretGiver({ secrets, fleet, audit });
+  fleet.onAwaitsSecret = (host, pool) => void giver.give(host, pool);
   const keepHouse = async (): Promise<void> => {
     await uploads.dropIdle();
     await events.forgetOld();

@@ -96,6 +96,8 @@ export interface HostServices {
   readonly agentId: string;
   /** A directory on the host's own disk, for this pool alone; made when it is first asked for. */
   stateDirectory(): Promise<string>;
+  /** What its source's login is proved with, kept in memory only. Throws `secret-missing` while the agent was not given it. */
+  secret(): string;
   /** Directories in which an image may lie that another one stands on. */
   imageDirectories(): readonly string[];
 }

@@ -55,6 +55,7 @@ export class HostedPool {
   #isKnown = true;
   #state: Pool['state'] = 'inactive';
   #reason: string | undefined;
+  #awaitsSecret = false;
   #since = clock.now();
   readonly #trash: Kept<Trash>;
   #trashSizes = { volumeCount: 0, allocationBytes: 0 };
@@ -113,6 +114,7 @@ export class HostedPool {
       ...this.definition,
       state: this.#state,
       reason: this.#reason,
+      awaitsSecret: this.#awaitsSecret || undefined,
       since: this.#since,
       ...this.#space.told,
       provisionedBytes: this.#state === 'running' ? this.log.capacityBytes : undefined,
@@ -161,6 +163,7 @@ export class HostedPool {
   #become(state: Pool['state'], reason?: string): void {
     if (state !== this.#state) this.#since = clock.now();
     this.#state = state;
+    if (state !== 'inaccessible') this.#awaitsSecret = false;
     if (state !== 'running') this.#isFollowed = false;
     this.#reason = reason;
     this.#tell();
@@ -376,10 +379,20 @@ export class HostedPool {
       () => {
         if (this.#state === 'running') void this.#look();
         // Storage that went away is tried again: a mount comes back without anybody telling us.
-        else if (this.#state === 'inaccessible') this.#trying ??= this.alone(() => this.#tryAgain());
+        else this.tryAgain();
       },
       false,
     );
+  }
+
+  /** What its process was given at its start has changed: the next start, or try, makes another one. */
+  renewProcess(): void {
+    if ('abandon' in this.#pool) this.#pool.close();
+  }
+
+  /** Tries to get at storage that is away, unless that is under way. */
+  tryAgain(): void {
+    if (this.#state === 'inaccessible') this.#trying ??= this.alone(() => this.#tryAgain());
   }
 
   async #tryAgain(): Promise<void> {
@@ -407,6 +420,7 @@ export class HostedPool {
   #lost(error: unknown): void {
     if (this.#state === 'inactive') return;
     if (isStowageError(error, 'pool-inaccessible') && 'abandon' in this.#pool) this.#pool.abandon(error);
+    this.#awaitsSecret = isStowageError(error, 'secret-missing');
     this.#become('inaccessible', toStowageError(error).message);
     this.#keepLooking();
   }

@@ -13,6 +13,7 @@ import type { BackendRegistry } from '../backends/registry.ts';
 import type { PlacedPool, PlacedVolume } from '../domains/references.ts';
 import { locate } from '../host/mounts.ts';
 import { AgentState } from '../state.ts';
+import { givenSecret } from './given-secret.ts';
 import { HostedPool } from './hosted-pool.ts';
 import { OpenPool } from './open-pool.ts';
 import type { PoolOperations } from './operations.ts';
@@ -31,6 +32,8 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   readonly #state: AgentState;
   readonly #backends: BackendRegistry;
   readonly #pools = new Map<string, HostedPool>();
+  /** By the UUIDs of pools; in memory only. */
+  readonly #secrets = new Map<string, string>();
   /** Pools that are on record and cannot be had: nothing can be done with them but to undefine them. */
   readonly #broken = new Map<string, Pool>();
   /** One definition after the other: two at once could share a directory. */
@@ -109,15 +112,18 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
         agentId: this.#state.agentId,
         stateDirectory: this.#state.directory,
         imageDirectories: this.directories(),
+        secret: this.#secrets.get(definition.uuid),
       }));
     return new OpenPool(backend.open(definition, this.#services(definition)));
   }
 
-  #services({ uuid }: PoolDefinition): HostServices {
+  #services(definition: PoolDefinition): HostServices {
+    const { uuid } = definition;
     return {
       agentId: this.#state.agentId,
       stateDirectory: () => AgentState.poolDirectory(this.#state.directory, uuid),
       imageDirectories: () => this.directories(),
+      secret: () => givenSecret(definition, this.#secrets.get(uuid)),
     };
   }
 
@@ -397,9 +403,14 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     });
   }
 
-  start(name: string): Promise<Pool> {
+  /** With the secret that its source names, which is kept until the pool is stopped. */
+  start(name: string, secret?: string): Promise<Pool> {
     return this.#alone(name, async (pool) => {
       if (pool.state !== 'inaccessible') pool.requireInactive();
+      if (secret !== undefined) {
+        this.#secrets.set(pool.definition.uuid, secret);
+        pool.renewProcess();
+      }
       const fitted = pool.state === 'inactive' ? await this.#fitted(pool) : pool;
       await fitted.start();
       await this.#state.savePool(fitted.definition, true);
@@ -412,9 +423,19 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     return this.#alone(name, async (pool) => {
       // What was being started for somebody is stopped when that start has ended.
       if (!cancelled || pool.state !== 'inactive') await pool.stop();
+      this.#secrets.delete(pool.definition.uuid);
       await this.#state.savePool(pool.definition, false);
       return pool.describe();
     });
+  }
+
+  /** Gives a pool the secret that it waits for; it is tried again at once. */
+  giveSecret(name: string, secret: string): void {
+    const pool = this.#get(name);
+    if (!pool.describe().awaitsSecret) return;
+    this.#secrets.set(pool.definition.uuid, secret);
+    pool.renewProcess();
+    pool.tryAgain();
   }
 
   delete(name: string): Promise<void> {

@@ -7,6 +7,8 @@ export interface WorkerSettings {
   agentId: string;
   stateDirectory: string;
   imageDirectories: string[];
+  /** Of the pool's source; absent where it has none, or the agent was not given it. */
+  secret?: string;
 }
 
 /** To the process of a pool. `object` 0 is the pool; others are what answers gave out. */

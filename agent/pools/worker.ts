@@ -8,6 +8,7 @@ import { BYTES_FD } from '../host/own-process.ts';
 import type { Image } from '../images/image.ts';
 import { AgentState } from '../state.ts';
 import { ByteChannel } from './byte-channel.ts';
+import { givenSecret } from './given-secret.ts';
 import { OpenPool } from './open-pool.ts';
 import type { OpenedStage, OpenedVolume } from './operations.ts';
 import {
@@ -126,12 +127,13 @@ class Objects {
 }
 
 async function openPool(settings: WorkerSettings): Promise<OpenPool> {
-  const { definition, agentId, stateDirectory, imageDirectories } = settings;
+  const { definition, agentId, stateDirectory, imageDirectories, secret } = settings;
   const backends = await loadBackends(process.env.STOWAGE_BACKEND_DIR);
   const driver = backends.get(definition.type).open(definition, {
     agentId,
     stateDirectory: () => AgentState.poolDirectory(stateDirectory, definition.uuid),
     imageDirectories: () => imageDirectories,
+    secret: () => givenSecret(definition, secret),
   });
   return new OpenPool(driver);
 }

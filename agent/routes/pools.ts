@@ -5,6 +5,7 @@ import {
   definePoolSchema,
   poolLimitsBody,
   poolParams,
+  poolSecretBody,
 } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { HostAgent } from '../host-agent.ts';
@@ -38,7 +39,15 @@ export function poolRoutes(http: AgentHttp, agent: HostAgent): void {
     (request) =>
       pools.build(request.params.pool, request.body?.overwrite, request.body?.ifAny).then(() => ({})),
   );
-  http.post('/v1/pools/:pool/start', params, (request) => pools.start(request.params.pool));
+  http.post(
+    '/v1/pools/:pool/start',
+    { schema: { params: poolParams, body: poolSecretBody.nullish() } },
+    (request) => pools.start(request.params.pool, request.body?.secret),
+  );
+  http.post('/v1/pools/:pool/secret', { schema: { params: poolParams, body: poolSecretBody } }, (request) => {
+    pools.giveSecret(request.params.pool, request.body.secret);
+    return {};
+  });
   http.post('/v1/pools/:pool/stop', params, async (request) => {
     // What was received stays; nothing is written any more.
     await agent.sinks.close(request.params.pool);

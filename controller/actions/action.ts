@@ -9,6 +9,7 @@ import type { Inventory } from '../inventory/inventory.ts';
 import type { Leases } from '../jobs/leases.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { Uploads } from '../jobs/uploads.ts';
+import type { Secrets } from '../secrets/secrets.ts';
 
 /** What actions work with. */
 export interface Services {
@@ -17,6 +18,7 @@ export interface Services {
   inventory: Inventory;
   jobs: JobRunner;
   leases: Leases;
+  secrets: Secrets;
   tokens: Tokens;
   uploads: Uploads;
 }

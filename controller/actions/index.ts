@@ -7,6 +7,7 @@ import { fleetActions } from './fleet.ts';
 import { hostActions } from './hosts.ts';
 import { jobActions } from './jobs.ts';
 import { poolActions } from './pools.ts';
+import { secretActions } from './secrets.ts';
 import { snapshotActions } from './snapshots.ts';
 import { tokenActions } from './tokens.ts';
 import { trashActions } from './trash.ts';
@@ -30,6 +31,7 @@ export const ACTIONS: ReadonlyMap<string, Action> = byName([
   ...jobActions,
   ...auditActions,
   ...tokenActions,
+  ...secretActions,
 ]);
 
 function byName(actions: readonly Action[]): Map<string, Action> {

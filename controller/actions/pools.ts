@@ -13,6 +13,7 @@ import {
   poolLimitsBody,
 } from '../../shared/protocol/agent.ts';
 import { type FleetPool, fleetPoolSchema } from '../../shared/protocol/api.ts';
+import { isStowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import type { Place } from '../auth/principal.ts';
 import { type Action, defineAction, type Services } from './action.ts';
@@ -40,6 +41,22 @@ const limitsText = ({ warningPercent, criticalPercent, provisionedPercent }: Poo
 
 const wordsOf = ({ type, target }: Pick<PoolDefinition, 'type' | 'target'>): string =>
   `${type} ${target.path ?? ''}`.trim();
+
+/** What a pool logs in to its storage with, for its start. */
+async function secretFor(
+  { secrets }: Services,
+  host: string,
+  { name, source: { auth } }: Pick<PoolDefinition, 'name' | 'source'>,
+): Promise<{ secret: string } | undefined> {
+  if (!auth) return undefined;
+  try {
+    return { secret: (await secrets.valueFor(auth, host, name)).value };
+  } catch (error) {
+    // Whether it can do without, such as by a keyring of its host, the agent knows.
+    if (!isStowageError(error, 'secret-not-found')) throw error;
+    return undefined;
+  }
+}
 
 const list = defineAction({
   name: 'pool.list',
@@ -138,7 +155,10 @@ const create = defineAction({
     const path = agentPath(pool.name);
     try {
       if (build) await agent.send(`${path}/build`, { method: 'POST', json: { overwrite, ifAny: true } });
-      if (start) pool = await agent.json(poolSchema, `${path}/start`, { method: 'POST' });
+      if (start) {
+        const json = await secretFor(services, host, pool);
+        pool = await agent.json(poolSchema, `${path}/start`, { method: 'POST', json });
+      }
     } catch (error) {
       await agent.send(path, { method: 'DELETE' }).catch(() => undefined);
       throw error;
@@ -243,7 +263,13 @@ function lifeAction(what: 'start' | 'stop' | 'refresh', summary: string): Action
     async run(services, { host, pool }) {
       const agent = await services.fleet.client(host);
       const path = `${agentPath(pool)}/${what}`;
-      return shown(services, host, await agent.json(poolSchema, path, { method: 'POST', patient: true }));
+      // What the agent itself says that it needs.
+      const json =
+        what === 'start'
+          ? await secretFor(services, host, await agent.json(poolSchema, agentPath(pool)))
+          : undefined;
+      const options = { method: 'POST', json, patient: true };
+      return shown(services, host, await agent.json(poolSchema, path, options));
     },
   });
 }

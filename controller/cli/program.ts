@@ -9,6 +9,7 @@ import { hostCommand } from './hosts.ts';
 import { jobCommand } from './jobs.ts';
 import { outputOptions, useOutput } from './output.ts';
 import { poolCommand } from './pools.ts';
+import { secretCommand } from './secrets.ts';
 import { statusCommand } from './status.ts';
 import { tokenCommand } from './tokens.ts';
 import { trashCommand } from './trash.ts';
@@ -44,6 +45,7 @@ export function makeProgram(): Command {
     jobCommand(),
     auditCommand(),
     tokenCommand(),
+    secretCommand(),
     xmlCommand(),
     completionCommand(),
   ])

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { networkInterfaces } from 'node:os';
 import pLimit from 'p-limit';
+import type { Pool } from '../../shared/conf/pool.ts';
 import type { AgentInfo } from '../../shared/protocol/agent.ts';
 import type { FleetTotals, Host } from '../../shared/protocol/api.ts';
 import { formatToken } from '../../shared/protocol/link.ts';
@@ -62,6 +63,8 @@ export class Fleet {
   onReachable: (host: string) => void = () => undefined;
   /** Called when a host that has come back holds transfers. */
   onTransfers: (host: string) => void = () => undefined;
+  /** Called, once that is known, when a pool of a host waits for its secret. */
+  onAwaitsSecret: (host: string, pool: Pool) => void = () => undefined;
 
   constructor(parts: {
     store: Store;
@@ -106,6 +109,7 @@ export class Fleet {
         onEvent: async (event) => {
           if (event.type === 'holds-transfers') this.onTransfers(host.name);
           else await this.#inventory.apply(host, event);
+          if (event.type === 'pool' && event.pool.awaitsSecret) this.onAwaitsSecret(host.name, event.pool);
         },
         known: () => this.#inventory.stateKnownOf(host.id),
       },

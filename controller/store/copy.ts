@@ -19,6 +19,7 @@ const TABLES = [
   'job_hosts',
   'leases',
   'lease_tokens',
+  'secrets',
   'tokens',
   'events',
   'audit',

@@ -19,6 +19,7 @@ export interface Database {
   job_hosts: JobHostsTable;
   leases: LeasesTable;
   lease_tokens: LeaseTokensTable;
+  secrets: SecretsTable;
   tokens: TokensTable;
   events: EventsTable;
   audit: AuditTable;
@@ -224,6 +225,18 @@ interface EventsTable {
   name: string | null;
 }
 
+interface SecretsTable {
+  id: string;
+  kind: string;
+  usage: string;
+  description: string | null;
+  /** JSON. */
+  scopes: string;
+  /** The value, sealed with a key that is not in the store. */
+  sealed: string;
+  changed_at: number;
+}
+
 interface AuditTable {
   seq: number;
   at: number;
@@ -250,5 +263,6 @@ export type VolumeRow = Selectable<VolumesTable>;
 export type DomainRow = Selectable<DomainsTable>;
 export type JobRow = Selectable<JobsTable>;
 export type LeaseRow = Selectable<LeasesTable>;
+export type SecretRow = Selectable<SecretsTable>;
 export type TokenRow = Selectable<TokensTable>;
 export type EventRow = Selectable<EventsTable>;

@@ -13,6 +13,7 @@ import { HostReader, HostWriter } from './repositories/hosts.ts';
 import { JobReader, JobWriter } from './repositories/jobs.ts';
 import { LeaseReader, LeaseWriter } from './repositories/leases.ts';
 import { PoolReader, PoolWriter } from './repositories/pools.ts';
+import { SecretReader, SecretWriter } from './repositories/secrets.ts';
 import { TokenReader, TokenWriter } from './repositories/tokens.ts';
 import { VolumeReader, VolumeWriter } from './repositories/volumes.ts';
 import type { Database } from './schema.ts';
@@ -30,6 +31,7 @@ export interface Transaction {
   readonly jobs: JobWriter;
   readonly leases: LeaseWriter;
   readonly pools: PoolWriter;
+  readonly secrets: SecretWriter;
   readonly tokens: TokenWriter;
   readonly volumes: VolumeWriter;
 }
@@ -46,6 +48,7 @@ export class Store {
   readonly jobs: JobReader;
   readonly leases: LeaseReader;
   readonly pools: PoolReader;
+  readonly secrets: SecretReader;
   readonly tokens: TokenReader;
   readonly volumes: VolumeReader;
 
@@ -59,6 +62,7 @@ export class Store {
     this.jobs = new JobReader(db);
     this.leases = new LeaseReader(db);
     this.pools = new PoolReader(db);
+    this.secrets = new SecretReader(db);
     this.tokens = new TokenReader(db);
     this.volumes = new VolumeReader(db);
   }
@@ -86,6 +90,7 @@ function writersOn(db: Kysely<Database>): Transaction {
     jobs: new JobWriter(db),
     leases: new LeaseWriter(db),
     pools: new PoolWriter(db),
+    secrets: new SecretWriter(db),
     tokens: new TokenWriter(db),
     volumes: new VolumeWriter(db),
   };

@@ -73,6 +73,8 @@ export const buildPoolSchema = z.object({
 });
 /** Absent: the usual limits. */
 export const poolLimitsBody = z.object({ limits: poolLimitsSchema.optional() });
+/** The value of the secret that the source of a pool names. */
+export const poolSecretBody = z.object({ secret: z.string().min(1).max(4096) });
 export const createVolumeSchema = newVolumeSchema;
 /** `etag`: delete only this state of the volume. */
 export const deleteQuery = z.object({

@@ -45,6 +45,24 @@ export const tokenSchema = z.object({
 });
 export type Token = z.infer<typeof tokenSchema>;
 
+/** As libvirt's `<usage type='…'>`. */
+export const SECRET_KINDS = ['iscsi', 'ceph'] as const;
+export const secretKindSchema = z.enum(SECRET_KINDS);
+export type SecretKind = z.infer<typeof secretKindSchema>;
+
+/** A password or key of storage. Its value is never told. */
+export const secretSchema = z.object({
+  id: z.string(),
+  kind: secretKindSchema,
+  /** By which pools name it. */
+  usage: z.string(),
+  description: z.string().optional(),
+  /** Which hosts and pools may have it. */
+  scopes: z.array(scopeSchema),
+  changedAt: z.number(),
+});
+export type Secret = z.infer<typeof secretSchema>;
+
 export const hostStateSchema = z.enum(['connecting', 'reachable', 'unreachable']);
 
 /** How the controller reaches a host's agent. */

@@ -38,6 +38,7 @@ async function poolAt(path: string) {
       agentId: 'agent',
       stateDirectory: async () => state,
       imageDirectories: () => [],
+      secret: () => '',
     }),
   );
   await pool.start();

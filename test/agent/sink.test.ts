@@ -36,6 +36,7 @@ async function poolIn(path: string): Promise<TestPool> {
       agentId: 'agent',
       stateDirectory: async () => state,
       imageDirectories: () => [],
+      secret: () => '',
     }),
   );
   const volumes = new Map<string, Volume>();

@@ -19,7 +19,12 @@ async function openPool(path: string) {
   mkdirSync(join(path, 'pool'), { recursive: true });
   const state = join(path, 'state');
   mkdirSync(state, { recursive: true });
-  const host = { agentId: 'agent', stateDirectory: async () => state, imageDirectories: () => [] };
+  const host = {
+    agentId: 'agent',
+    stateDirectory: async () => state,
+    imageDirectories: () => [],
+    secret: () => '',
+  };
   const pool = new OpenPool(dirBackend.open(definition, host));
   await pool.start();
   return { pool, file: join(state, 'trash.log'), [Symbol.asyncDispose]: () => pool.stop() };

@@ -110,7 +110,12 @@ if (isRoot) {
         configOptions: [{ name: 'keyring', value: keyring }],
       });
       rbdBackend.check(definition);
-      const host = { agentId, stateDirectory: async () => state, imageDirectories: () => [] };
+      const host = {
+        agentId,
+        stateDirectory: async () => state,
+        imageDirectories: () => [],
+        secret: () => '',
+      };
       const pool = new OpenPool(rbdBackend.open(definition, host));
       await pool.start();
       return { pool, at, [Symbol.asyncDispose]: () => pool.stop().catch(() => pool.close()) };

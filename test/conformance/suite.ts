@@ -80,6 +80,7 @@ async function openRoom(
       agentId,
       stateDirectory: async () => state,
       imageDirectories: () => [],
+      secret: () => '',
     }),
   );
   const seen = new Map<string, Volume>();

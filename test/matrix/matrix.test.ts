@@ -51,7 +51,12 @@ async function open(name: string, backend: Backend, definition: Record<string, u
     ...definition,
   });
   backend.check(complete);
-  const services = { agentId: 'matrix', stateDirectory: async () => state, imageDirectories: () => [] };
+  const services = {
+    agentId: 'matrix',
+    stateDirectory: async () => state,
+    imageDirectories: () => [],
+    secret: () => '',
+  };
   const pool = new OpenPool(backend.open(complete, services));
   await pool.start();
   ends.push(() => pool.stop());

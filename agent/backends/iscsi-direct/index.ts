@@ -26,7 +26,9 @@ export const iscsiDirectBackend: Backend = {
   },
 
   check(definition) {
-    refuseSourceBut(definition, ['hosts', 'devices', 'initiatorIqn']);
+    refuseSourceBut(definition, ['hosts', 'devices', 'initiatorIqn', 'auth']);
+    if (definition.source.auth && definition.source.auth.type !== 'chap')
+      throw new StowageError('invalid-argument', "a target of iSCSI is logged in to by auth type 'chap'");
     const { hosts, devices, initiatorIqn } = definition.source;
     if (hosts.length !== 1 || devices.length !== 1 || !initiatorIqn)
       throw new StowageError(
@@ -50,7 +52,9 @@ export const iscsiDirectBackend: Backend = {
   open(definition, host) {
     const { hosts, devices, initiatorIqn = '' } = definition.source;
     const [server] = hosts;
-    const address = { portal: portalText(server!), iqn: devices[0]!.path, initiator: initiatorIqn };
+    const { auth } = definition.source;
+    const login = auth && (() => ({ user: auth.username, password: host.secret() }));
+    const address = { portal: portalText(server!), iqn: devices[0]!.path, initiator: initiatorIqn, login };
     return new UnitPool(new Target(address), host);
   },
 };

@@ -10,7 +10,8 @@ export interface TargetAddress {
   portal: string;
   iqn: string;
   initiator: string;
-  login?: Login;
+  /** Asked for at each login. */
+  login?(): Login;
 }
 
 /** The units of one iSCSI target, reached without the kernel of this host. They are made on the target. */
@@ -32,7 +33,7 @@ export class Target implements DeviceStorage {
     if (session?.isUsable) return session;
     if (this.#session === before) {
       const { portal, initiator, iqn, login } = this.#address;
-      this.#session = Session.open(portal, initiator, iqn, login);
+      this.#session = Session.open(portal, initiator, iqn, login?.());
       this.#session.catch(() => undefined);
       await session?.[Symbol.asyncDispose]();
     }

@@ -11,6 +11,8 @@ export interface ClusterOptions {
   namespace?: string;
   /** Without `client.`. */
   user?: string;
+  /** Gives its key; absent where a keyring of the host has it. */
+  key?(): string;
   /** `host:port`, or none where the host's configuration of Ceph tells. */
   monitors: readonly string[];
   /** For the client, as in its configuration. */
@@ -68,6 +70,7 @@ export class Cluster implements AsyncDisposable {
       set('rbd_mtime_update_interval', '1');
       if (monitors.length > 0) set('mon_host', monitors.join(','));
       for (const { name, value } of options.options) set(name, value);
+      if (options.key) set('key', options.key());
       checked(await rados.connect(cluster), 'connecting to the cluster');
       const io = cell();
       const opened = await rados.openPool(cluster, pool, io.buffer);

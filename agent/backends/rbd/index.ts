@@ -68,7 +68,10 @@ export const rbdBackend: Backend = {
       const host = name.includes(':') ? `[${name}]` : name;
       return port ? `${host}:${port}` : host;
     });
-    const options = { pool, namespace, user: source.auth?.username, monitors, options: configOptions };
+    // A keyring of the host, where one is given, holds the key.
+    const hasKeyring = configOptions.some(({ name }) => name === 'keyring');
+    const key = source.auth && !hasKeyring ? () => host.secret() : undefined;
+    const options = { pool, namespace, user: source.auth?.username, key, monitors, options: configOptions };
     const owner = createHash('sha256').update(`${host.agentId} ${uuid}`).digest('hex').slice(0, 12);
     const storage = new RbdPool(options, owner, refreshAllocation !== 'capacity');
     return new BlockPool(storage, host, uuid);

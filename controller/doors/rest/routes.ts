@@ -107,6 +107,10 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/api/v1/audit/verify', action: 'audit.verify' },
   { method: 'GET', path: '/api/v1/audit/export', action: 'audit.export' },
 
+  { method: 'GET', path: '/api/v1/secrets', action: 'secret.list' },
+  { method: 'POST', path: '/api/v1/secrets', action: 'secret.define', status: 201 },
+  { method: 'DELETE', path: '/api/v1/secrets/:secret', action: 'secret.delete' },
+
   { method: 'GET', path: '/api/v1/tokens', action: 'token.list' },
   { method: 'POST', path: '/api/v1/tokens', action: 'token.create', status: 201 },
   { method: 'DELETE', path: '/api/v1/tokens/:token', action: 'token.revoke' },
