@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
 import type { PoolForecast, PoolLimits } from '../../shared/conf/pool-usage.ts';
+import type { TrashedVolume } from '../../shared/conf/trash.ts';
 import type { Volume } from '../../shared/conf/volume.ts';
 import type { AgentEvent } from '../../shared/protocol/agent.ts';
 import { clock, sleep, type Timer } from '../../shared/util/clock.ts';
@@ -59,6 +60,8 @@ export class HostedPool {
   #since = clock.now();
   readonly #trash: Kept<Trash>;
   #trashSizes = { volumeCount: 0, allocationBytes: 0 };
+  /** What is in the trash as far as was last seen, also while the pool does not run. */
+  trashed: readonly TrashedVolume[] = [];
   /** Whether a start has told what is there, and nothing has ended since: changes are news then. */
   #isFollowed = false;
   /** The volumes that a start under way has told. */
@@ -129,9 +132,9 @@ export class HostedPool {
     this.#tell();
   }
 
-  /** As {@link PoolSpace.promise}, of a pool that runs. */
-  promise(capacityBytes: number): Disposable {
-    const limits = this.#state === 'running' ? this.definition.limits : undefined;
+  /** As {@link PoolSpace.promise}, of a pool that runs. What was begun before is never refused. */
+  promise(capacityBytes: number, isBegun = false): Disposable {
+    const limits = this.#state === 'running' && !isBegun ? this.definition.limits : undefined;
     return this.#space.promise(capacityBytes, this.log.capacityBytes, limits);
   }
 
@@ -150,7 +153,8 @@ export class HostedPool {
     }
   }
 
-  #noteTrash({ sizes }: Trash): void {
+  #noteTrash({ sizes, volumes }: Trash): void {
+    this.trashed = volumes;
     if (isDeepStrictEqual(sizes, this.#trashSizes)) return;
     this.#trashSizes = sizes;
     this.#tell();
@@ -267,7 +271,7 @@ export class HostedPool {
     await this.overlays();
     // A record of the trash that cannot be read keeps no volume from being used: who asks for the trash is told.
     const trash = await this.#trash.get().catch(() => undefined);
-    if (trash) this.#trashSizes = trash.sizes;
+    this.trashed = trash?.volumes ?? [];
     this.#started = new Map();
     try {
       await this.#unlessGivenUp(this.#pool.start());
@@ -279,6 +283,7 @@ export class HostedPool {
     const space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
     this.#space.see(space, this.log.capacityBytes, this.definition.limits);
     this.#become('running');
+    if (this.trashed.length > 0) void this.trash((trash, pool) => trash.list(pool)).catch(() => undefined);
     this.#keepLooking();
     if (this.log.volumes.size > MANY_VOLUMES) void releaseMemory().catch(() => undefined);
   }

@@ -17,6 +17,10 @@ function isNews(before: Volume | undefined, after: Volume): boolean {
   return !isDeepStrictEqual(one, other);
 }
 
+/** Whether a fingerprint is that of before a replacement. Where files are known by nothing but their names both have the same one. */
+const isFormer = ({ formerly, fingerprint: now }: Identity, fingerprint: string): boolean =>
+  formerly?.fingerprint === fingerprint && now !== fingerprint;
+
 /**
  * What is in a pool, by name, and which volume has which id. Ids are random and stay with their volume: under another name,
  * over a restart, and while its storage is away. A new volume of an old name is another volume.
@@ -80,7 +84,7 @@ export class IndexOfVolumes {
   /** The format that a volume has on record under another name, under one that was taken from it, or as it was before. */
   formatOf(name: string, fingerprint: string): VolumeFormat | undefined {
     const formerly = this.#identities.get(name)?.formerly;
-    if (formerly?.fingerprint === fingerprint) return formerly.format;
+    if (formerly && isFormer(this.#identities.get(name)!, fingerprint)) return formerly.format;
     const other = this.otherName(name, fingerprint);
     const record = other === undefined ? this.#displaced.get(fingerprint) : this.#identities.get(other);
     return record?.fingerprint === fingerprint ? record.format : undefined;
@@ -127,7 +131,7 @@ export class IndexOfVolumes {
     const format = found.format === 'unknown' ? undefined : found.format;
     let identity = this.#identities.get(name);
     let saved: Promise<void> = Promise.resolve();
-    if (identity && identity.formerly?.fingerprint === fingerprint) {
+    if (identity?.formerly && isFormer(identity, fingerprint)) {
       // It was not replaced.
       identity = { id: identity.id, ...identity.formerly };
       saved = this.identify(name, identity);

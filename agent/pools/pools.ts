@@ -25,6 +25,8 @@ import { within } from './within.ts';
 
 /** Longest that something which concerns all pools waits for one of them. */
 const PATIENCE_MS = 3_000;
+/** Told at once of what may be deleted. */
+const MOST_EXPIRED = 1000;
 const NIL = '00000000-0000-0000-0000-000000000000';
 
 /** The pools of this host. Emits `event` with an {@link AgentEvent} for each difference, whoever made it. */
@@ -233,6 +235,9 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
           else
             for (const volume of log.volumes.values())
               if (volume.backingStore) yield [volume.name, placed(volume)];
+          // What is in the trash may come back, and stands on the same then.
+          for (const { volume, id } of pool.trashed)
+            if (volume.backingStore) yield [`${volume.name} (${id} in the trash)`, placed(volume)];
         },
       });
     }
@@ -387,7 +392,14 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     this.#get(name).cancelStart();
     return this.#alone(name, async (pool) => {
       // Storage that is away lets a pool go: what is on it stays.
-      if (pool.state === 'inaccessible') await pool.stop();
+      const wasAway = pool.state === 'inaccessible';
+      if (wasAway) await pool.stop();
+      const [kept] = pool.trashed;
+      if (kept && !wasAway)
+        throw new StowageError(
+          'pool-not-empty',
+          `volumes are in the trash of pool '${name}', such as ${kept.volume.name}: restore or delete them first`,
+        );
       pool.requireInactive();
       await gone();
       await pool.close();
@@ -459,17 +471,21 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     return this.#get(name).trash(work);
   }
 
-  /** What lies in the trash of a pool that runs longer than it was to be kept. */
+  /** What lies in the trash of a pool that runs longer than it was to be kept, the first of it. */
   async expired(): Promise<{ pool: string; trashed: TrashedVolume }[]> {
     const all: { pool: string; trashed: TrashedVolume }[] = [];
-    for (const [name, pool] of this.#pools) {
-      if (pool.state !== 'running' || pool.describe().trash === undefined) continue;
-      const listed = pool.trash((trash, operations) => trash.list(operations));
-      // Storage that is away keeps what it has.
-      const there = await within(PATIENCE_MS, listed, `pool '${name}'`).catch(() => []);
-      for (const trashed of there) if (trashed.keepUntil <= clock.now()) all.push({ pool: name, trashed });
-    }
-    return all;
+    const running = [...this.#pools].filter(
+      ([, pool]) => pool.state === 'running' && pool.describe().trash !== undefined,
+    );
+    await Promise.all(
+      running.map(async ([name, pool]) => {
+        const listed = pool.trash((trash, operations) => trash.list(operations));
+        // Storage that is away keeps what it has.
+        const there = await within(PATIENCE_MS, listed, `pool '${name}'`).catch(() => []);
+        for (const trashed of there) if (trashed.keepUntil <= clock.now()) all.push({ pool: name, trashed });
+      }),
+    );
+    return all.sort((one, other) => one.trashed.keepUntil - other.trashed.keepUntil).slice(0, MOST_EXPIRED);
   }
 
   /** What lies in a running pool and is no volume, with the volumes that stand on it. */
@@ -491,8 +507,8 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   }
 
   /** As {@link HostedPool.promise}: of a volume that a pool gets, or of what one grows by. */
-  promise(name: string, capacityBytes: number): Disposable {
-    return this.#get(name).promise(capacityBytes);
+  promise(name: string, capacityBytes: number, isBegun = false): Disposable {
+    return this.#get(name).promise(capacityBytes, isBegun);
   }
 
   async refresh(name: string): Promise<Pool> {

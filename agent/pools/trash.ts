@@ -13,13 +13,15 @@ export interface TrashRequest {
 
 /**
  * The trash of one pool: which volumes it has taken aside, what they were, and until when they are kept, in a file. The record comes
- * before the volume goes, and goes after it is back or deleted: a kill leaves at most a record of nothing, which is dropped when the
- * trash is next looked at.
+ * before the volume goes, and goes after it is back or deleted: a kill leaves at most a record of nothing. A record goes with its
+ * volume only: that nothing is there may mean that another storage is.
  */
 export class Trash implements AsyncDisposable {
   readonly #records: RecordLog<TrashedVolume>;
   /** What is on its way in or out. */
   readonly #busy = new Set<string>();
+  /** Records of nothing, as far as was last seen. */
+  #absent: ReadonlySet<string> = new Set();
 
   private constructor(records: RecordLog<TrashedVolume>) {
     this.#records = records;
@@ -30,11 +32,19 @@ export class Trash implements AsyncDisposable {
     return new Trash(await RecordLog.open(path, trashedVolumeSchema));
   }
 
+  /** What is in it as far as was last seen, the oldest first. */
+  get volumes(): TrashedVolume[] {
+    return [...this.#records.entries()]
+      .map(([, trashed]) => trashed)
+      .filter(({ id }) => !this.#absent.has(id))
+      .sort((one, other) => one.trashedAt - other.trashedAt || (one.id < other.id ? -1 : 1));
+  }
+
   /** How many volumes, and what they took when they came. */
   get sizes(): { volumeCount: number; allocationBytes: number } {
-    let allocationBytes = 0;
-    for (const [, { volume }] of this.#records.entries()) allocationBytes += volume.allocationBytes;
-    return { volumeCount: this.#records.size, allocationBytes };
+    const { volumes } = this;
+    const allocationBytes = volumes.reduce((sum, { volume }) => sum + volume.allocationBytes, 0);
+    return { volumeCount: volumes.length, allocationBytes };
   }
 
   /** Takes a volume aside. Throws as {@link PoolOperations.trash} does; the volume is as before then. */
@@ -43,36 +53,35 @@ export class Trash implements AsyncDisposable {
     const id = clock.uuid().replaceAll('-', '').slice(-12);
     const trashed: TrashedVolume = { id, volume, trashedAt: clock.now(), keepUntil, by };
     return this.#alone(id, async () => {
-      await this.#records.set(id, trashed);
       try {
+        await this.#records.set(id, trashed);
         await pool.trash(name, id, volume.etag);
       } catch (error) {
-        // Where it cannot be told whether it went, the record stays until that can be told.
+        // Where it cannot be told whether it went, the record stays.
         const there = await pool.trashed().catch(() => [id]);
-        if (!there.includes(id)) await this.#records.delete(id);
+        if (!there.includes(id)) await this.#records.delete(id).catch(() => undefined);
         throw error;
       }
       return trashed;
     });
   }
 
-  /** All that is in it, the oldest first. What has no record is not told: somebody else knows what it was. */
+  /** Looks at what is in it. What has no record is not told: somebody else knows what it was. Throws where the storage is away. */
   async list(pool: PoolOperations): Promise<TrashedVolume[]> {
-    const before = new Set([...this.#records.entries()].map(([id]) => id));
+    const before = [...this.#records.entries()].map(([id]) => id);
+    if (before.length === 0) return [];
     const there = new Set(await pool.trashed());
-    for (const id of before) if (!there.has(id) && !this.#busy.has(id)) await this.#records.delete(id);
-    return [...this.#records.entries()]
-      .map(([, trashed]) => trashed)
-      .filter(({ id }) => there.has(id))
-      .sort((one, other) => one.trashedAt - other.trashedAt);
+    // What came meanwhile was not looked for.
+    this.#absent = new Set(before.filter((id) => !there.has(id) && !this.#busy.has(id)));
+    return this.volumes;
   }
 
   /** Gives a volume its name again, or another one. Throws `volume-not-found`, `volume-exists`. */
   async restore(pool: PoolOperations, id: string, name?: string): Promise<Volume> {
     return this.#alone(id, async () => {
-      const { volume } = this.#find(id);
+      const { volume } = this.find(id);
       const restored = await pool.restore(id, name ?? volume.name, volume);
-      await this.#records.delete(id);
+      await this.#forget(id);
       return restored;
     });
   }
@@ -80,9 +89,16 @@ export class Trash implements AsyncDisposable {
   /** Deletes what is in it for ever. Throws `volume-not-found`. Repeatable after an error. */
   async purge(pool: PoolOperations, id: string): Promise<void> {
     await this.#alone(id, async () => {
-      this.#find(id);
+      this.find(id);
       await pool.purge(id);
-      await this.#records.delete(id);
+      await this.#forget(id);
+    });
+  }
+
+  /** It is done: where the record cannot be written any more, it is one of nothing. */
+  async #forget(id: string): Promise<void> {
+    await this.#records.delete(id).catch(() => {
+      this.#absent = new Set([...this.#absent, id]);
     });
   }
 
@@ -90,12 +106,8 @@ export class Trash implements AsyncDisposable {
     return this.#records.get(id) !== undefined;
   }
 
-  /** The name that a volume gets when it is restored. Throws `volume-not-found`. */
-  nameOf(id: string): string {
-    return this.#find(id).volume.name;
-  }
-
-  #find(id: string): TrashedVolume {
+  /** Throws `volume-not-found`. */
+  find(id: string): TrashedVolume {
     const found = this.#records.get(id);
     if (!found) throw new StowageError('volume-not-found', `nothing in the trash has the id ${id}`);
     return found;

@@ -34,20 +34,24 @@ export class UsageHistory implements AsyncDisposable {
   async add(now: number, { allocationBytes, metadata }: Space): Promise<void> {
     const times = this.#times();
     const [before, last] = times.slice(-2);
-    // A clock that was set back begins anew.
-    for (const at of times) if (at > now || at < now - KEPT_MS) await this.#log.delete(String(at));
     if (last !== undefined && last <= now && now - last < STEP_MS) return;
     const used = { data: allocationBytes, metadata: metadata?.allocationBytes };
     const isSame = (at: number | undefined): boolean => {
       const then = at === undefined ? undefined : this.#log.get(String(at));
       return then?.data === used.data && then.metadata === used.metadata;
     };
+    const isFlat = times.length > 1 && isSame(last) && isSame(before);
     await this.#log.set(String(now), used);
-    if (times.length > 1 && isSame(last) && isSame(before)) await this.#log.delete(String(last));
+    if (isFlat) await this.#log.delete(String(last));
+    // The newest of those that are too old holds up to the oldest that is not. A clock that was set back begins anew.
+    const old = times.filter((at) => at < now - KEPT_MS).slice(0, -1);
+    for (const at of [...old, ...times.filter((time) => time > now)]) await this.#log.delete(String(at));
   }
 
   forecast({ allocationBytes, availableBytes, metadata }: Space): PoolForecast {
-    const used = this.#times().flatMap((at) => ({ at, ...this.#log.get(String(at))! }));
+    const times = this.#times();
+    const begin = (times.at(-1) ?? 0) - KEPT_MS;
+    const used = times.map((at) => ({ ...this.#log.get(String(at))!, at: Math.max(at, begin) }));
     const data = used.map(({ at, data: bytes }) => ({ at, bytes }));
     const notes = used.flatMap(({ at, metadata: bytes }) => (bytes === undefined ? [] : [{ at, bytes }]));
     return {

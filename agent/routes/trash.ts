@@ -3,6 +3,7 @@ import {
   restoreBody,
   trashBody,
   trashParams,
+  trashQuery,
   volumeParams,
 } from '../../shared/protocol/agent.ts';
 import type { HostAgent } from '../host-agent.ts';
@@ -25,8 +26,18 @@ export function trashRoutes(http: AgentHttp, agent: HostAgent): void {
         ),
       ),
   );
-  http.get('/v1/pools/:pool/trash', { schema: { params: poolParams } }, (request) =>
-    pools.trash(request.params.pool, (trash, pool) => trash.list(pool)),
+  http.get(
+    '/v1/pools/:pool/trash',
+    { schema: { params: poolParams, querystring: trashQuery } },
+    async (request) => {
+      const { after, limit } = request.query;
+      const all = await pools.trash(request.params.pool, (trash, pool) => trash.list(pool));
+      const from = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
+      return all.slice(from, from + limit);
+    },
+  );
+  http.get('/v1/pools/:pool/trash/:id', params, (request) =>
+    pools.trash(request.params.pool, async (trash) => trash.find(request.params.id)),
   );
   http.get('/v1/pools/:pool/orphans', { schema: { params: poolParams } }, (request) =>
     agent.orphans(request.params.pool),
@@ -38,9 +49,13 @@ export function trashRoutes(http: AgentHttp, agent: HostAgent): void {
     (request) => {
       const { pool: name, id } = request.params;
       return pools.trash(name, (trash, pool) => {
-        const volume = request.body.name ?? trash.nameOf(id);
+        const { volume: was } = trash.find(id);
+        const volume = request.body.name ?? was.name;
         const target = { params: { pool: name, volume }, headers: request.headers };
-        return change(target, 'being restored', () => trash.restore(pool, id, volume));
+        return change(target, 'being restored', async () => {
+          using _promise = pools.promise(name, was.capacityBytes);
+          return await trash.restore(pool, id, volume);
+        });
       });
     },
   );

@@ -9,7 +9,7 @@ export class Sinks {
   readonly #pools: Pools;
   readonly #open = new Map<string, Promise<Sink | undefined>>();
   /** Of those that are open: what their volumes will have. */
-  readonly #promises = new Map<string, Disposable | undefined>();
+  readonly #promises = new Map<string, Disposable>();
 
   constructor(pools: Pools) {
     this.#pools = pools;
@@ -29,7 +29,7 @@ export class Sinks {
         this.#promises.set(spec.id, promise);
         return opened;
       } catch (error) {
-        promise?.[Symbol.dispose]();
+        promise[Symbol.dispose]();
         throw error;
       }
     });
@@ -37,19 +37,22 @@ export class Sinks {
   }
 
   /** Counts what the volume will have while the transfer is open. Throws `pool-overcommitted`; what was begun before goes on. */
-  async #promise(spec: TransferSpec, pool: PoolOperations): Promise<Disposable | undefined> {
-    const { capacityBytes = 0, parts, replace } = spec;
-    const sizeBytes = parts.reduce((sum, part) => sum + part.sizeBytes, 0);
-    const before = replace ? this.#pools.volumes(spec.pool).get(spec.volume)?.capacityBytes : 0;
-    const more = Math.max(capacityBytes, sizeBytes) - (before ?? 0);
+  async #promise(spec: TransferSpec, pool: PoolOperations): Promise<Disposable> {
     try {
-      return this.#pools.promise(spec.pool, Math.max(0, more));
+      return this.#pools.promise(spec.pool, this.#newBytes(spec));
     } catch (error) {
       const [begun] = await pool.stages(spec.id);
       await begun?.[Symbol.asyncDispose]();
       if (!begun) throw error;
-      return undefined;
+      return this.#pools.promise(spec.pool, this.#newBytes(spec), true);
     }
+  }
+
+  /** What the volumes of its pool will have more together. */
+  #newBytes({ pool, volume, capacityBytes = 0, parts, replace }: TransferSpec): number {
+    const sizeBytes = parts.reduce((sum, part) => sum + part.sizeBytes, 0);
+    const before = replace ? this.#pools.volumes(pool).get(volume)?.capacityBytes : 0;
+    return Math.max(0, Math.max(capacityBytes, sizeBytes) - (before ?? 0));
   }
 
   #forget(id: string): void {
@@ -62,7 +65,10 @@ export class Sinks {
   async find(id: string): Promise<Sink> {
     const sink = await this.#once(id, async () => {
       const stage = await this.#find(id);
-      return stage && Sink.open(stage);
+      if (!stage) return undefined;
+      const sink = await Sink.open(stage);
+      this.#promises.set(id, this.#pools.promise(sink.spec.pool, this.#newBytes(sink.spec), true));
+      return sink;
     });
     if (!sink) throw new StowageError('transfer-not-found', `this host has no transfer ${id}`);
     return sink;

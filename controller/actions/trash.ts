@@ -2,7 +2,6 @@ import { z } from 'zod';
 import { type TrashedVolume, trashedVolumeSchema, trashIdSchema } from '../../shared/conf/trash.ts';
 import { volumeSchema } from '../../shared/conf/volume.ts';
 import { fleetVolumeSchema } from '../../shared/protocol/api.ts';
-import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { defineAction, type Services } from './action.ts';
 import { poolAddress } from './addresses.ts';
@@ -14,29 +13,30 @@ const trashAddress = poolAddress.extend({ id: trashIdSchema });
 const agentPath = ({ pool }: PoolAddress, id = ''): string =>
   `/v1/pools/${encodeURIComponent(pool)}/trash${id && `/${id}`}`;
 
-async function listOf({ fleet }: Services, address: PoolAddress): Promise<TrashedVolume[]> {
-  const agent = await fleet.client(address.host);
-  return agent.json(z.array(trashedVolumeSchema), agentPath(address));
-}
-
 /** Throws `volume-not-found`. */
 async function find(
-  services: Services,
+  { fleet }: Services,
   { id, ...address }: z.infer<typeof trashAddress>,
 ): Promise<TrashedVolume> {
-  const found = (await listOf(services, address)).find((trashed) => trashed.id === id);
-  if (!found)
-    throw new StowageError('volume-not-found', `nothing in the trash of ${address.pool} has the id ${id}`);
-  return found;
+  const agent = await fleet.client(address.host);
+  return agent.json(trashedVolumeSchema, agentPath(address, id));
 }
 
 const list = defineAction({
   name: 'trash.list',
-  summary: 'The volumes in the trash of a pool, the oldest first.',
+  summary: 'The volumes in the trash of a pool, the oldest first, a page at a time.',
   role: 'viewer',
-  input: poolAddress,
+  input: poolAddress.extend({
+    limit: z.number().int().min(1).max(1000).default(1000),
+    /** The last id of the page before. */
+    after: trashIdSchema.optional(),
+  }),
   answer: z.array(trashedVolumeSchema),
-  run: listOf,
+  async run({ fleet }, { limit, after, ...address }) {
+    const agent = await fleet.client(address.host);
+    const query = `?limit=${limit}${after === undefined ? '' : `&after=${after}`}`;
+    return agent.json(z.array(trashedVolumeSchema), `${agentPath(address)}${query}`);
+  },
 });
 
 const restore = defineAction({

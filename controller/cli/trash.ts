@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import type { TrashedVolume } from '../../shared/conf/trash.ts';
 import type { FleetPool, FleetVolume } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
-import { StowageError } from '../../shared/util/errors.ts';
+import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
@@ -31,7 +31,7 @@ const TRASHED: Listing<Row> = {
 };
 
 async function trashOf(place: string): Promise<Row[]> {
-  const all = await callJson<TrashedVolume[]>(`${poolPath(poolReference(place))}/trash`);
+  const all = await callPages<TrashedVolume>(`${poolPath(poolReference(place))}/trash`, {}, ({ id }) => id);
   return all.map((trashed) => ({ ...trashed, place }));
 }
 
@@ -82,11 +82,23 @@ async function empty(place: string, ids: readonly string[], options: EmptyOption
   );
   const names = chosen.map(({ volume }) => volume.name).join(' ');
   if (chosen.length > 0) await confirm(`Delete for ever: ${names}?`, options);
-  for (const { id } of chosen)
-    await send(`${poolPath(poolReference(place))}/trash/${id}`, { method: 'DELETE' });
-  await show({ deleted: chosen.map(({ id }) => id) }, () =>
-    chosen.length > 0 ? `deleted for ever: ${printable(names)}` : 'nothing was to be deleted',
-  );
+  const deleted: TrashedVolume[] = [];
+  const errors: unknown[] = [];
+  for (const each of chosen)
+    try {
+      await send(`${poolPath(poolReference(place))}/trash/${each.id}`, { method: 'DELETE' });
+      deleted.push(each);
+    } catch (error) {
+      // The others are tried all the same; the first error is the answer.
+      if (errors.length > 0) process.stderr.write(`stowage: ${printable(toStowageError(error).message)}\n`);
+      errors.push(error);
+    }
+  const done = deleted.map(({ volume }) => volume.name).join(' ');
+  if (errors.length === 0 || deleted.length > 0)
+    await show({ deleted: deleted.map(({ id }) => id) }, () =>
+      deleted.length > 0 ? `deleted for ever: ${printable(done)}` : 'nothing was to be deleted',
+    );
+  if (errors.length > 0) throw errors[0];
 }
 
 export function trashCommand(): Command {

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { expiredSchema, heldTransferSchema, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import type { AgentClient } from '../hosts/agent-client.ts';
 import type { Fleet } from '../hosts/fleet.ts';
@@ -30,6 +31,7 @@ export class Collector {
   readonly #awaited = new Set<string>();
   /** The host that was looked at last. */
   #last = '';
+  #isLooking = false;
 
   constructor(parts: { store: Store; fleet: Fleet; audit: AuditTrail }) {
     this.#store = parts.store;
@@ -44,11 +46,24 @@ export class Collector {
 
   /** A part of the hosts each time, so that all have been looked at after a round. */
   async #goOn(): Promise<void> {
+    if (this.#isLooking) return;
+    this.#isLooking = true;
+    try {
+      await this.#lookAtSome();
+    } finally {
+      this.#isLooking = false;
+    }
+  }
+
+  async #lookAtSome(): Promise<void> {
     const { reachable = 0 } = (await this.#fleet.totals([])).byState;
     const limit = Math.ceil((reachable * STEP_MS) / ROUND_MS);
     const hosts = await this.#fleet.list({ state: 'reachable', after: this.#last, limit });
-    for (const { name } of hosts) await this.collect(name);
-    this.#last = hosts.length < limit ? '' : (hosts.at(-1)?.name ?? '');
+    for (const { name } of hosts) {
+      this.#last = name;
+      await this.collect(name);
+    }
+    if (hosts.length < limit) this.#last = '';
   }
 
   /** Looks, in a moment, at a host that has come back and holds transfers. */
@@ -78,7 +93,11 @@ export class Collector {
 
   async #collect(host: string): Promise<void> {
     const agent = await this.#fleet.client(host);
-    await this.#emptyTrash(host, agent);
+    // Neither keeps the other from being done.
+    await Promise.allSettled([this.#dropTransfers(host, agent), this.#emptyTrash(host, agent)]);
+  }
+
+  async #dropTransfers(host: string, agent: AgentClient): Promise<void> {
     const transfers = await agent.json(z.array(heldTransferSchema), '/v1/transfers');
     if (transfers.length === 0) return;
     const jobs = await this.#store.jobs.unended();
@@ -99,12 +118,23 @@ export class Collector {
     await this.#audit.append({ ...record, outcome: 'done' });
   }
 
-  /** One after the other, each on record: what cannot be deleted now keeps nothing else. */
+  /** One after the other, each on record, for a while: what cannot be deleted now keeps nothing else. */
   async #emptyTrash(host: string, agent: AgentClient): Promise<void> {
-    const expired = await agent.json(expiredSchema, '/v1/trash/expired');
-    for (const { pool, trashed } of expired.slice(0, MOST_EXPIRED)) {
-      // It is the controller's clock that counts.
-      if (trashed.keepUntil > clock.now()) continue;
+    const stop = new AbortController();
+    using _timer = clock.after(
+      EMPTYING_MS,
+      () => stop.abort(new StowageError('cancelled', 'it takes too long')),
+      false,
+    );
+    const { signal } = stop;
+    const expired = await agent.json(expiredSchema, '/v1/trash/expired', { signal });
+    // It is the controller's clock that counts.
+    const over = expired.filter(({ trashed }) => trashed.keepUntil <= clock.now());
+    // What cannot go shall not come first each time.
+    const first = Math.floor(clock.random() * over.length);
+    const chosen = [...over.slice(first), ...over.slice(0, first)].slice(0, MOST_A_LOOK);
+    for (const { pool, trashed } of chosen) {
+      if (signal.aborted) return;
       const record = {
         actor: 'controller',
         source: 'controller',
@@ -113,22 +143,19 @@ export class Collector {
         detail: `${trashed.id}, which was ${trashed.volume.name}, kept as long as asked for`,
       };
       await this.#audit.append({ ...record, outcome: 'begun' });
-      const outcome = await agent
-        .send(`/v1/pools/${encodeURIComponent(pool)}/trash/${trashed.id}`, {
-          method: 'DELETE',
-          patient: true,
-        })
-        .then(
-          () => 'done' as const,
-          () => 'failed' as const,
-        );
+      const path = `/v1/pools/${encodeURIComponent(pool)}/trash/${trashed.id}`;
+      const outcome = await agent.send(path, { method: 'DELETE', patient: true, signal }).then(
+        () => 'done' as const,
+        () => 'failed' as const,
+      );
       await this.#audit.append({ ...record, outcome });
     }
   }
 }
 
-/** What an agent says may be deleted, at most so much in one look. */
-const MOST_EXPIRED = 1000;
+/** Of what an agent says may be deleted: so much in one look, which takes so long. */
+const MOST_A_LOOK = 100;
+const EMPTYING_MS = 60_000;
 
 /** An upload's notes are its spec; a migration's hold one. */
 function transferIdOf(notes: { spec?: unknown }): string | undefined {

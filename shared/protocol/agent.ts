@@ -83,7 +83,12 @@ export const deleteQuery = z.object({
   deleteSnapshots: z.stringbool().default(false),
 });
 /** Into the trash, with its snapshots. */
-export const trashBody = z.object({ keepUntil: z.number(), by: z.string().max(256).optional() });
+export const trashBody = trashedVolumeSchema.pick({ keepUntil: true, by: true });
+/** A page of what lies in a trash, behind the id that was the last of the page before. */
+export const trashQuery = z.object({
+  after: trashIdSchema.optional(),
+  limit: z.coerce.number().int().min(1).max(1000).default(1000),
+});
 export const trashParams = poolParams.extend({ id: trashIdSchema });
 export const restoreBody = z.object({ name: nameSchema.optional() });
 export const expiredSchema = z.array(z.object({ pool: nameSchema, trashed: trashedVolumeSchema }));

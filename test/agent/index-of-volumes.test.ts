@@ -52,3 +52,18 @@ test('a volume that was to be replaced when the agent was killed is what it was,
     assert.equal(index.ofTransfer('second'), 'v');
   }
 });
+
+test('where files are known by their names alone, what replaced a volume is the new one', () => {
+  const id = randomUUID();
+  const record: Identity = {
+    id,
+    fingerprint: 'name:v',
+    format: 'qcow2',
+    transfer: 'second',
+    formerly: { fingerprint: 'name:v', format: 'raw', transfer: 'first' },
+  };
+  const index = new IndexOfVolumes(records([['v', record]]), () => randomUUID());
+  assert.equal(index.formatOf('v', 'name:v'), undefined);
+  assert.equal(index.put(found('name:v', 'qcow2')).news?.format, 'qcow2');
+  assert.equal(index.ofTransfer('second'), 'v');
+});

@@ -92,8 +92,11 @@ describe('how a pool fills up', () => {
       const { data: later, metadata } = history.forecast(space(75));
       assert.ok(later!.bytesPerDay > 0 && metadata!.bytesPerDay > 0);
       assert.ok(metadata!.fullAt! > later!.to);
+      // What is too old holds up to the oldest that is not: a pool that rests keeps its forecast.
       await history.add(199 * STEP + 8 * DAY, space(75));
-      assert.equal(history.forecast(space(75)).data, undefined, 'all before is too old');
+      await history.add(200 * STEP + 8 * DAY, space(75));
+      const { data: rested } = history.forecast(space(75));
+      assert.deepEqual([rested?.bytesPerDay, rested!.to - rested!.from], [0, 7 * DAY]);
     }
     assert.ok(readFileSync(path, 'utf8').split('\n').length < 1000);
   });

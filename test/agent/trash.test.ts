@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { dirBackend } from '../../agent/backends/dir/index.ts';
@@ -92,6 +92,54 @@ test('a kill before or after the volume goes leaves the volume, in its place or 
   // Killed after it was restored, before its record went.
   await pool.restore(only!.id, 'v', only!.volume);
   assert.deepEqual(await trash.list(pool), []);
+});
+
+test('records stay while other storage, or none, is in the place of the pool, and while a volume comes in', async () => {
+  await using room = scratch();
+  await using opened = await openPool(room.path);
+  const { pool, file } = opened;
+  await pool.create(volume('v'));
+  await pool.create(volume('w'));
+  await using trash = await Trash.open(file);
+  const { id } = await trash.add(pool, 'v', week);
+  // An empty directory, as of an unmounted disk: an error, and no empty trash.
+  renameSync(join(room.path, 'pool'), join(room.path, 'aside'));
+  mkdirSync(join(room.path, 'pool'));
+  await assert.rejects(trash.list(pool), { code: 'pool-inaccessible' });
+  rmdirSync(join(room.path, 'pool'));
+  renameSync(join(room.path, 'aside'), join(room.path, 'pool'));
+  // Other storage of the same kind.
+  const other = Object.assign(Object.create(pool), { trashed: async () => [] });
+  assert.deepEqual(await trash.list(other), []);
+  assert.equal((await trash.list(pool))[0]?.id, id);
+  // A look that began before a volume came is late.
+  const late = Promise.withResolvers<string[]>();
+  const slow = Object.assign(Object.create(pool), { trashed: () => late.promise });
+  const listing = trash.list(slow);
+  const second = await trash.add(pool, 'w', week);
+  late.resolve([id]);
+  assert.deepEqual((await listing).map((each) => each.id).sort(), [id, second.id].sort());
+  assert.equal((await trash.list(pool)).length, 2);
+});
+
+test('after a kill between the two names of a restore there are no two volumes of one file', async () => {
+  await using room = scratch();
+  await using opened = await openPool(room.path);
+  const { pool, file } = opened;
+  const { id: volumeId } = await pool.create(volume('v'));
+  await using trash = await Trash.open(file);
+  const { id } = await trash.add(pool, 'v', week);
+  const kept = join(room.path, 'pool/.stowage/kept', id);
+  linkSync(kept, join(room.path, 'pool/v'));
+  await assert.rejects(trash.restore(pool, id, 'w'), { code: 'volume-exists' });
+  assert.ok(!existsSync(join(room.path, 'pool/w')) && !existsSync(kept));
+  assert.equal((await pool.look('v')).capacityBytes, 1 << 20);
+  assert.deepEqual(await trash.list(pool), []);
+  // With the same name the restore is finished.
+  const again = await trash.add(pool, 'v', week);
+  linkSync(join(room.path, 'pool/.stowage/kept', again.id), join(room.path, 'pool/v'));
+  assert.equal((await trash.restore(pool, again.id)).id, again.volume.id);
+  assert.ok(volumeId);
 });
 
 test('storage that cannot tell what is in the trash makes no record go', async () => {

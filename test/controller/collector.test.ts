@@ -68,6 +68,17 @@ test('a host whose clock is ahead gets nothing deleted before its time', async (
   assert.deepEqual(room.records, []);
 });
 
+test('what cannot go hides nothing that can', async () => {
+  const stuck = Array.from({ length: 150 }, (_, index) => trashed(index.toString(16).padStart(12, '0'), 1));
+  using room = collectorOf(
+    [...stuck, trashed('cccccccccccc', 1)],
+    stuck.map((each) => each.trashed.id),
+  );
+  for (let look = 0; look < 30 && !room.asked.some((path) => path.endsWith('cccccccccccc')); look++)
+    await room.collector.collect('alpha');
+  assert.ok(room.asked.some((path) => path.endsWith('cccccccccccc')));
+});
+
 test('an agent that makes up addresses gets none of them asked for', async () => {
   using room = collectorOf([trashed('../../volumes/good', 1)]);
   await room.collector.collect('alpha');

@@ -1,5 +1,5 @@
 import { lstatSync, type Stats } from 'node:fs';
-import { lstat, readdir, readlink, rename, statfs } from 'node:fs/promises';
+import { lstat, readdir, readlink, rename, statfs, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { ZodError } from 'zod';
 import type {
@@ -180,11 +180,11 @@ export class FilePool implements PoolDriver {
     const attached = await this.#storage.attach();
     try {
       await this.#refuseEntries();
+      await this.#place.removeAll();
     } catch (error) {
       if (attached) await this.#storage.detach().catch(() => undefined);
       throw error;
     }
-    await this.#place.removeAll();
     await this.#note.forget();
     await this.#storage.detach();
     await this.#storage.remove();
@@ -367,10 +367,28 @@ export class FilePool implements PoolDriver {
 
   async restore(id: string, name: string, identify: Identify): Promise<void> {
     const kept = this.#place.kept(id);
+    await this.#requireStorage();
     if (!(await exists(kept)))
       throw new StowageError('volume-not-found', `${id} is not in the trash of the pool any more`);
+    const back = await this.#otherName(kept);
+    if (back !== undefined && back !== name) {
+      await unlink(kept);
+      throw new StowageError('volume-exists', `it is back already, as '${back}'`);
+    }
+    if (back === undefined) await this.#refuseExisting(name);
     await this.#publish(kept, name, identify);
     await syncDirectory(dirname(kept));
+  }
+
+  /** The name in the pool of a file that has another one: a kill left both. */
+  async #otherName(kept: string): Promise<string | undefined> {
+    const { ino, dev, nlink } = await lstat(kept);
+    if (nlink < 2) return undefined;
+    for (const name of await readdir(this.#path)) {
+      const there = statOf(join(this.#path, name), name);
+      if (there?.isFile() && Number(there.ino) === ino && Number(there.dev) === dev) return name;
+    }
+    return undefined;
   }
 
   async purge(id: string): Promise<void> {
@@ -378,8 +396,12 @@ export class FilePool implements PoolDriver {
     if (await exists(kept)) await this.#place.remove(kept);
   }
 
-  trashed(): Promise<string[]> {
-    return this.#place.keptIds();
+  async trashed(): Promise<string[]> {
+    await this.#requireStorage();
+    const ids = await this.#place.keptIds();
+    // It may have gone meanwhile.
+    await this.#requireStorage();
+    return ids;
   }
 
   async *orphans(): AsyncGenerator<FoundOrphan> {
