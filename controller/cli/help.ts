@@ -50,7 +50,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'pool find-sources': ['pool find-sources alpha logical'],
   'pool list': ['pool list', 'pool list alpha --sort -available'],
   'pool show': ['pool show alpha/data'],
-  'secret define': ['secret define iscsi nas1 --for alpha/data < password'],
+  'secret define': ['secret define iscsi nas1 --for alpha/data'],
   'secret list': ['secret list'],
   'secret delete': ['secret delete 7c0f0a5e-9d5e-4f0a-8f0c-3f3d1a2b4c5d --yes'],
   'pool orphans': ['pool orphans alpha/data', 'pool orphans alpha/data --sort -allocation'],

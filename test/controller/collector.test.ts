@@ -52,12 +52,16 @@ function collectorOf(expired: unknown[], refused: readonly string[] = []) {
 test('what was kept as long as asked for is deleted, each on record, and a refusal keeps no other', async () => {
   using room = collectorOf([trashed('aaaaaaaaaaaa', 1), trashed('bbbbbbbbbbbb', 1)], ['aaaaaaaaaaaa']);
   await room.collector.collect('alpha');
-  assert.deepEqual(room.asked, ['/v1/pools/data/trash/aaaaaaaaaaaa', '/v1/pools/data/trash/bbbbbbbbbbbb']);
-  assert.deepEqual(room.records, [
+  // Which of them comes first is chance.
+  assert.deepEqual(room.asked.sort(), [
+    '/v1/pools/data/trash/aaaaaaaaaaaa',
+    '/v1/pools/data/trash/bbbbbbbbbbbb',
+  ]);
+  assert.deepEqual(room.records.sort(), [
     'trash.purge alpha/data begun aaaaaaaaaaaa',
-    'trash.purge alpha/data failed aaaaaaaaaaaa',
     'trash.purge alpha/data begun bbbbbbbbbbbb',
     'trash.purge alpha/data done bbbbbbbbbbbb',
+    'trash.purge alpha/data failed aaaaaaaaaaaa',
   ]);
 });
 
