@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
@@ -8,6 +8,7 @@ import { rbdBackend } from '../../agent/backends/rbd/index.ts';
 import { OpenPool } from '../../agent/pools/open-pool.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import type { NewVolume } from '../../shared/conf/volume.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import { type CephCluster, startCeph } from '../support/ceph.ts';
 import { isRoot, scratch } from '../support/scratch.ts';
 import { runBackendSuite } from './suite.ts';
@@ -144,6 +145,44 @@ if (isRoot) {
           await assert.rejects(work(), { code: 'pool-inaccessible' });
         assert.deepEqual(volumes, [], 'nothing is told to be gone');
       }
+    });
+
+    test('the key of a user may be given instead of a keyring, and a wrong one is refused', async () => {
+      cluster ??= startCeph(room.path);
+      const { monitor, keyring } = await cluster;
+      const [, key = ''] = /\[client\.admin\]\s+key = (\S+)/.exec(readFileSync(keyring, 'utf8')) ?? [];
+      const definition = poolDefinitionSchema.parse({
+        name: 'p',
+        uuid: randomUUID(),
+        type: 'rbd',
+        source: {
+          hosts: [monitor],
+          name: 'rbd',
+          auth: { type: 'ceph', username: 'admin', secret: { usage: 'cluster' } },
+        },
+      });
+      rbdBackend.check(definition);
+      const state = join(room.path, `state-${++grounds}`);
+      mkdirSync(state);
+      const openWith = (secret: () => string): OpenPool =>
+        new OpenPool(
+          rbdBackend.open(definition, {
+            agentId: 'agent',
+            stateDirectory: async () => state,
+            imageDirectories: () => [],
+            secret,
+          }),
+        );
+      const wrong = openWith(() => Buffer.alloc(28, 1).toString('base64'));
+      await assert.rejects(wrong.start(), (error: Error) => !error.message.includes('AQEB'));
+      const missing = openWith(() => {
+        throw new StowageError('secret-missing', 'not given');
+      });
+      await assert.rejects(missing.start(), { code: 'secret-missing' });
+      const pool = openWith(() => key);
+      await pool.start();
+      assert.ok((await pool.space()).capacityBytes > 0);
+      await pool.stop();
     });
 
     test('an image whose header is gone is damaged, not absent', async () => {
