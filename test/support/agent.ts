@@ -36,6 +36,10 @@ export class TestAgent implements AsyncDisposable {
     }
   }
 
+  get pid(): number {
+    return this.#process!.pid!;
+  }
+
   async kill(): Promise<void> {
     const child = this.#process!;
     if (child.exitCode !== null || child.signalCode !== null) return;
