@@ -267,8 +267,11 @@ export interface PoolDriver {
    * restart. In one step. As {@link remove} with `mark`; with {@link restore}, {@link purge} and {@link trashed}, or none of them.
    */
   trash?(volume: FoundVolume, id: string, mark?: string): Promise<void>;
-  /** Gives what was taken out a name, in one step. Throws `volume-exists`, `volume-not-found`. */
-  restore?(id: string, name: string, identify: Identify): Promise<void>;
+  /**
+   * Gives what was taken out a name, in one step. `isBack` tells of a name whether it is on record for that volume: a kill in the middle
+   * of an earlier restore may have left both. Throws `volume-exists`, `volume-not-found`.
+   */
+  restore?(id: string, name: string, identify: Identify, isBack: (name: string) => boolean): Promise<void>;
   /** Deletes what was taken out. Repeatable. */
   purge?(id: string): Promise<void>;
   /** The ids of all that this agent has taken out and that is there still. */

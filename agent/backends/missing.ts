@@ -1,4 +1,5 @@
 import { access, constants } from 'node:fs/promises';
+import { isStowageError } from '../../shared/util/errors.ts';
 import { exists } from '../host/files.ts';
 import { run } from '../host/run.ts';
 
@@ -16,8 +17,14 @@ export async function missingTool(
   debianPackage: string,
   args = ['--version'],
 ): Promise<Missing | undefined> {
-  const result = await run(tool, args).catch(() => undefined);
-  return result ? undefined : { reason: `${tool}: not found`, remedy: install(debianPackage) };
+  try {
+    await run(tool, args);
+    return undefined;
+  } catch (error) {
+    if (isStowageError(error, 'tool-missing') || (error as NodeJS.ErrnoException).code === 'ENOENT')
+      return { reason: `${tool}: not found`, remedy: install(debianPackage) };
+    return { reason: `${tool}: ${error instanceof Error ? error.message : String(error)}` };
+  }
 }
 
 /** A helper of mount(8) or mkfs(8), which must not be started to look for it. */

@@ -1,3 +1,5 @@
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
 import pLimit from 'p-limit';
 import { z } from 'zod';
 import { type NodeDevice, type NodeDeviceKind, nodeDeviceKindSchema } from '../../shared/conf/node-device.ts';
@@ -120,10 +122,21 @@ export async function blockDevices(): Promise<BlockDevice[]> {
   });
 }
 
+const canRead = async (path: string): Promise<boolean> => {
+  try {
+    await using _file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
 /** By the first bytes of a device. What cannot be told is not empty. */
 async function contentOf({ name, holds }: BlockDevice): Promise<Partial<BlockDevice>> {
-  const { status, stdout } = await run('blkid', ['--probe', '--output', 'export', '--', name]);
-  if (status === 2 && stdout.trim() === '') return {};
+  const { status, stdout, stderr } = await run('blkid', ['--probe', '--output', 'export', '--', name]);
+  // It says nothing, with the same status, of a device that it cannot open.
+  const isRead = stderr.trim() === '' && (await canRead(name));
+  if (status === 2 && stdout.trim() === '' && isRead) return {};
   const tags = new Map(stdout.split('\n').map((line) => line.split('=') as [string, string]));
   const content = { fstype: tags.get('TYPE'), pttype: tags.get('PTTYPE') };
   const words = wordsOf(content);

@@ -12,11 +12,8 @@ const PARTS = 24;
 /** What was seen for a shorter time tells no rate. */
 const SHORTEST_MS = 3600_000;
 
-/** Two-sided 95 % quantiles of Student's t, by degrees of freedom. */
-const T95 = [
-  12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131,
-  2.12, 2.11, 2.101, 2.093, 2.086, 2.08, 2.074,
-];
+/** The two-sided 95 % quantile of Student's t with {@link PARTS} - 2 degrees of freedom. */
+const T95 = 2.074;
 
 /**
  * The rate at which something fills up, by least squares over the means of {@link PARTS} equal parts of the time that was seen, with
@@ -40,7 +37,7 @@ export function forecast(samples: readonly Sample[], capacityBytes: number): For
     (sum, { at, bytes }) => sum + (bytes - meanBytes - slope * (at - meanAt)) ** 2,
     0,
   );
-  const error = Math.sqrt(residuals / (count - 2) / squares) * (T95[count - 3] ?? T95.at(-1)!);
+  const error = Math.sqrt(residuals / (count - 2) / squares) * T95;
   const fullAt = (rate: number): number | undefined => {
     const at = last.at + Math.max(0, capacityBytes - last.bytes) / rate;
     // Farther away than a date can be.

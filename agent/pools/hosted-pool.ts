@@ -31,6 +31,8 @@ const LOOK_MS = 100;
 /** A first look at so many leaves much behind that nobody needs. */
 const MANY_VOLUMES = 20_000;
 
+const NO_TRASH = { volumeCount: 0, allocationBytes: 0 };
+
 /** What a pool has of its agent. */
 export interface PoolHost {
   emit(event: AgentEvent): void;
@@ -56,12 +58,10 @@ export class HostedPool {
   #isKnown = true;
   #state: Pool['state'] = 'inactive';
   #reason: string | undefined;
-  #awaitsSecret = false;
+  #awaitsSecret: Pool['awaitsSecret'];
   #since = clock.now();
   readonly #trash: Kept<Trash>;
-  #trashSizes = { volumeCount: 0, allocationBytes: 0 };
-  /** What is in the trash as far as was last seen, also while the pool does not run. */
-  trashed: readonly TrashedVolume[] = [];
+  #trashSizes = NO_TRASH;
   /** Whether a start has told what is there, and nothing has ended since: changes are news then. */
   #isFollowed = false;
   /** The volumes that a start under way has told. */
@@ -85,7 +85,7 @@ export class HostedPool {
     this.#host = host;
     const inState = (name: string) => async () => join(await host.stateDirectory(), name);
     this.#overlays = new Overlays(inState('overlays.log'));
-    this.#space = new PoolSpace(host.makesVolumes, inState('usage.log'));
+    this.#space = new PoolSpace(host.makesVolumes, () => this.log.capacityBytes, inState('usage.log'));
     this.#trash = new Kept(inState('trash.log'), Trash.open);
     pool.on('change', (change) => this.#changed(change));
     pool.on('failed', (error) => this.#lost(error));
@@ -117,10 +117,9 @@ export class HostedPool {
       ...this.definition,
       state: this.#state,
       reason: this.#reason,
-      awaitsSecret: this.#awaitsSecret || undefined,
+      awaitsSecret: this.#awaitsSecret,
       since: this.#since,
       ...this.#space.told,
-      provisionedBytes: this.#state === 'running' ? this.log.capacityBytes : undefined,
       trash: this.#trashSizes.volumeCount > 0 ? this.#trashSizes : undefined,
     };
   }
@@ -132,10 +131,10 @@ export class HostedPool {
     this.#tell();
   }
 
-  /** As {@link PoolSpace.promise}, of a pool that runs. What was begun before is never refused. */
-  promise(capacityBytes: number, isBegun = false): Disposable {
+  /** As {@link PoolSpace.reserve}, of a pool that runs. What was begun before is never refused. */
+  reserve(capacityBytes: number, isBegun = false): Disposable {
     const limits = this.#state === 'running' && !isBegun ? this.definition.limits : undefined;
-    return this.#space.promise(capacityBytes, this.log.capacityBytes, limits);
+    return this.#space.reserve(capacityBytes, limits);
   }
 
   forecast(): Promise<PoolForecast> {
@@ -153,8 +152,12 @@ export class HostedPool {
     }
   }
 
-  #noteTrash({ sizes, volumes }: Trash): void {
-    this.trashed = volumes;
+  /** What is in the trash as far as was last seen, also while the pool does not run. Throws where that cannot be read. */
+  async trashed(): Promise<readonly TrashedVolume[]> {
+    return (await this.#trash.get()).volumes;
+  }
+
+  #noteTrash({ sizes }: Trash): void {
     if (isDeepStrictEqual(sizes, this.#trashSizes)) return;
     this.#trashSizes = sizes;
     this.#tell();
@@ -167,7 +170,7 @@ export class HostedPool {
   #become(state: Pool['state'], reason?: string): void {
     if (state !== this.#state) this.#since = clock.now();
     this.#state = state;
-    if (state !== 'inaccessible') this.#awaitsSecret = false;
+    if (state !== 'inaccessible') this.#awaitsSecret = undefined;
     if (state !== 'running') this.#isFollowed = false;
     this.#reason = reason;
     this.#tell();
@@ -249,11 +252,14 @@ export class HostedPool {
 
   /** Throws as its storage does; the pool is as before then. */
   async start(): Promise<void> {
+    const wasAway = this.#state === 'inaccessible';
     this.#become('building');
     try {
       await this.#start();
     } catch (error) {
-      this.#become('inactive');
+      // One that shall run goes on being tried.
+      if (wasAway) this.#lost(error);
+      else this.#become('inactive');
       throw error;
     }
   }
@@ -271,7 +277,7 @@ export class HostedPool {
     await this.overlays();
     // A record of the trash that cannot be read keeps no volume from being used: who asks for the trash is told.
     const trash = await this.#trash.get().catch(() => undefined);
-    this.trashed = trash?.volumes ?? [];
+    this.#trashSizes = trash?.sizes ?? NO_TRASH;
     this.#started = new Map();
     try {
       await this.#unlessGivenUp(this.#pool.start());
@@ -281,9 +287,10 @@ export class HostedPool {
       this.#started = undefined;
     }
     const space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
-    this.#space.see(space, this.log.capacityBytes, this.definition.limits);
+    this.#space.see(space, this.definition.limits);
     this.#become('running');
-    if (this.trashed.length > 0) void this.trash((trash, pool) => trash.list(pool)).catch(() => undefined);
+    if (this.#trashSizes.volumeCount > 0)
+      void this.trash((trash, pool) => trash.list(pool)).catch(() => undefined);
     this.#keepLooking();
     if (this.log.volumes.size > MANY_VOLUMES) void releaseMemory().catch(() => undefined);
   }
@@ -384,20 +391,27 @@ export class HostedPool {
       () => {
         if (this.#state === 'running') void this.#look();
         // Storage that went away is tried again: a mount comes back without anybody telling us.
-        else this.tryAgain();
+        else this.#tryOrAsk();
       },
       false,
     );
   }
 
-  /** What its process was given at its start has changed: the next start, or try, makes another one. */
-  renewProcess(): void {
-    if ('abandon' in this.#pool) this.#pool.close();
+  /** What its process was given at its start has changed: another one is made. Settles when the old one has ended. */
+  async renewProcess(): Promise<void> {
+    if ('renew' in this.#pool) await within(SILENCE_MS, this.#pool.renew(), `pool '${this.definition.name}'`);
   }
 
-  /** Tries to get at storage that is away, unless that is under way. */
-  tryAgain(): void {
-    if (this.#state === 'inaccessible') this.#trying ??= this.alone(() => this.#tryAgain());
+  /** Tries to get at storage that is away. Only for {@link alone}. */
+  retry(): Promise<void> {
+    return this.#tryAgain();
+  }
+
+  /** A pool without its secret asks for it again: a login that was refused is not tried a second time. */
+  #tryOrAsk(): void {
+    if (this.#state !== 'inaccessible') return;
+    if (this.#awaitsSecret) this.#tell();
+    else this.#trying ??= this.alone(() => this.#tryAgain());
   }
 
   async #tryAgain(): Promise<void> {
@@ -415,7 +429,7 @@ export class HostedPool {
     try {
       const space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
       if (this.#state !== 'running') return;
-      if (this.#space.see(space, this.log.capacityBytes, this.definition.limits)) this.#tell();
+      if (this.#space.see(space, this.definition.limits)) this.#tell();
     } catch (error) {
       if (this.#state === 'running') this.#lost(error);
     }
@@ -425,7 +439,9 @@ export class HostedPool {
   #lost(error: unknown): void {
     if (this.#state === 'inactive') return;
     if (isStowageError(error, 'pool-inaccessible') && 'abandon' in this.#pool) this.#pool.abandon(error);
-    this.#awaitsSecret = isStowageError(error, 'secret-missing');
+    if (isStowageError(error, 'secret-missing')) this.#awaitsSecret = 'missing';
+    else if (isStowageError(error, 'secret-refused')) this.#awaitsSecret = 'refused';
+    else this.#awaitsSecret = undefined;
     this.#become('inaccessible', toStowageError(error).message);
     this.#keepLooking();
   }

@@ -10,11 +10,13 @@ export class Kept<T extends AsyncDisposable> {
   }
 
   get(): Promise<T> {
-    this.#opened ??= this.#path().then(this.#open);
-    this.#opened.catch(() => {
-      this.#opened = undefined;
+    if (this.#opened) return this.#opened;
+    const opened = this.#path().then(this.#open);
+    this.#opened = opened;
+    opened.catch(() => {
+      if (this.#opened === opened) this.#opened = undefined;
     });
-    return this.#opened;
+    return opened;
   }
 
   async close(): Promise<void> {

@@ -473,9 +473,9 @@ export class OpenPool
   }
 
   restore(id: string, name: string, was: Pick<Volume, 'id' | 'format'>): Promise<Volume> {
-    return this.#make(name, () =>
-      this.#method('restore')(id, name, this.#identifying(name, { id: was.id, format: was.format })),
-    );
+    const identify = this.#identifying(name, { id: was.id, format: was.format });
+    const isBack = (other: string): boolean => this.#seen.identity(other)?.id === was.id;
+    return this.#make(name, () => this.#method('restore')(id, name, identify, isBack));
   }
 
   async purge(id: string): Promise<void> {

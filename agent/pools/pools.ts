@@ -222,6 +222,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
         backingStore: volume.backingStore?.path,
       });
       const stopped = pool.state === 'running' ? undefined : await pool.overlays();
+      const trashed = await pool.trashed();
       places.push({
         name,
         directory: traits.target === 'exclusive' ? definition.target.path : undefined,
@@ -236,7 +237,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
             for (const volume of log.volumes.values())
               if (volume.backingStore) yield [volume.name, placed(volume)];
           // What is in the trash may come back, and stands on the same then.
-          for (const { volume, id } of pool.trashed)
+          for (const { volume, id } of trashed)
             if (volume.backingStore) yield [`${volume.name} (${id} in the trash)`, placed(volume)];
         },
       });
@@ -373,6 +374,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
         this.#checkDefinition(definition);
         await this.#check(definition);
         await this.#state.savePool(definition, false);
+        this.#secrets.delete(uuid);
         await before.close();
         const pool = this.#host(definition);
         this.emit('event', { type: 'pool', pool: pool.describe() });
@@ -394,14 +396,15 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       // Storage that is away lets a pool go: what is on it stays.
       const wasAway = pool.state === 'inaccessible';
       if (wasAway) await pool.stop();
-      const [kept] = pool.trashed;
-      if (kept && !wasAway)
+      const [kept] = wasAway ? [] : await pool.trashed();
+      if (kept)
         throw new StowageError(
           'pool-not-empty',
           `volumes are in the trash of pool '${name}', such as ${kept.volume.name}: restore or delete them first`,
         );
       pool.requireInactive();
       await gone();
+      this.#secrets.delete(pool.definition.uuid);
       await pool.close();
     });
   }
@@ -415,16 +418,20 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     });
   }
 
-  /** With the secret that its source names, which is kept until the pool is stopped. */
+  /** With the secret that its source names, which is kept while it runs, or shall run. */
   start(name: string, secret?: string): Promise<Pool> {
     return this.#alone(name, async (pool) => {
       if (pool.state !== 'inaccessible') pool.requireInactive();
+      const { uuid } = pool.definition;
       if (secret !== undefined) {
-        this.#secrets.set(pool.definition.uuid, secret);
-        pool.renewProcess();
+        this.#secrets.set(uuid, secret);
+        await pool.renewProcess();
       }
       const fitted = pool.state === 'inactive' ? await this.#fitted(pool) : pool;
-      await fitted.start();
+      await fitted.start().catch((error) => {
+        if (fitted.state === 'inactive') this.#secrets.delete(uuid);
+        throw error;
+      });
       await this.#state.savePool(fitted.definition, true);
       return fitted.describe();
     });
@@ -441,13 +448,15 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     });
   }
 
-  /** Gives a pool the secret that it waits for; it is tried again at once. */
-  giveSecret(name: string, secret: string): void {
-    const pool = this.#get(name);
-    if (!pool.describe().awaitsSecret) return;
-    this.#secrets.set(pool.definition.uuid, secret);
-    pool.renewProcess();
-    pool.tryAgain();
+  /** Gives a pool the secret that it waits for; it is tried again at once, but not with what was refused. */
+  giveSecret(name: string, secret: string): Promise<void> {
+    return this.#alone(name, async (pool) => {
+      const { awaitsSecret, uuid } = pool.describe();
+      if (!awaitsSecret || (awaitsSecret === 'refused' && this.#secrets.get(uuid) === secret)) return;
+      this.#secrets.set(uuid, secret);
+      await pool.renewProcess();
+      await pool.retry();
+    });
   }
 
   delete(name: string): Promise<void> {
@@ -506,9 +515,9 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     return this.#get(name).forecast();
   }
 
-  /** As {@link HostedPool.promise}: of a volume that a pool gets, or of what one grows by. */
-  promise(name: string, capacityBytes: number, isBegun = false): Disposable {
-    return this.#get(name).promise(capacityBytes, isBegun);
+  /** As {@link HostedPool.reserve}: of a volume that a pool gets, or of what one grows by. */
+  reserve(name: string, capacityBytes: number, isBegun = false): Disposable {
+    return this.#get(name).reserve(capacityBytes, isBegun);
   }
 
   async refresh(name: string): Promise<Pool> {

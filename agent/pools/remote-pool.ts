@@ -201,6 +201,13 @@ export class RemotePool
     });
   }
 
+  /** Ends the process; the next call makes another one. Settles when it has ended. */
+  async renew(): Promise<void> {
+    const worker = this.#worker;
+    this.abandon(new StowageError('pool-inactive', 'the pool is being started anew'));
+    await worker?.ended;
+  }
+
   close(): void {
     this.#worker?.kill();
     this.#worker?.forget();

@@ -44,10 +44,9 @@ export function poolRoutes(http: AgentHttp, agent: HostAgent): void {
     { schema: { params: poolParams, body: poolSecretBody.nullish() } },
     (request) => pools.start(request.params.pool, request.body?.secret),
   );
-  http.post('/v1/pools/:pool/secret', { schema: { params: poolParams, body: poolSecretBody } }, (request) => {
-    pools.giveSecret(request.params.pool, request.body.secret);
-    return {};
-  });
+  http.post('/v1/pools/:pool/secret', { schema: { params: poolParams, body: poolSecretBody } }, (request) =>
+    pools.giveSecret(request.params.pool, request.body.secret).then(() => ({})),
+  );
   http.post('/v1/pools/:pool/stop', params, async (request) => {
     // What was received stays; nothing is written any more.
     await agent.sinks.close(request.params.pool);

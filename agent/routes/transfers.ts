@@ -185,10 +185,13 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpSe
     await agent.endPull(transfer);
     const sink = await sinks.find(transfer);
     const { pool, volume, representation } = sink.spec;
-    using _reader = use.read(`${pool}/${volume}`, 'being compared');
-    await using opened = await (await pools.operations(pool)).open(volume, representation);
     const stop = new AbortController();
-    const seeded = seed(sink, opened, AbortSignal.any([abortSignal(request), stop.signal]));
+    const work = async (): Promise<number> => {
+      using _reader = use.read(`${pool}/${volume}`, 'being compared');
+      await using opened = await (await pools.operations(pool)).open(volume, representation);
+      return await seed(sink, opened, AbortSignal.any([abortSignal(request), stop.signal]));
+    };
+    const seeded = work();
     // What comes next for this transfer waits for its end.
     const pull = { stop, relayed: new RelayedStreams(), ended: seeded.catch(() => undefined) };
     agent.pulls.set(transfer, pull);

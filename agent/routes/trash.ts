@@ -1,3 +1,4 @@
+import type { TrashedVolume } from '../../shared/conf/trash.ts';
 import {
   poolParams,
   restoreBody,
@@ -32,8 +33,10 @@ export function trashRoutes(http: AgentHttp, agent: HostAgent): void {
     async (request) => {
       const { after, limit } = request.query;
       const all = await pools.trash(request.params.pool, (trash, pool) => trash.list(pool));
-      const from = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
-      return all.slice(from, from + limit);
+      const [at = 0, id = ''] = after?.split('-') ?? [];
+      const isBehind = (each: TrashedVolume): boolean =>
+        each.trashedAt > Number(at) || (each.trashedAt === Number(at) && each.id > id);
+      return all.filter((each) => after === undefined || isBehind(each)).slice(0, limit);
     },
   );
   http.get('/v1/pools/:pool/trash/:id', params, (request) =>
@@ -53,7 +56,7 @@ export function trashRoutes(http: AgentHttp, agent: HostAgent): void {
         const volume = request.body.name ?? was.name;
         const target = { params: { pool: name, volume }, headers: request.headers };
         return change(target, 'being restored', async () => {
-          using _promise = pools.promise(name, was.capacityBytes);
+          using _reserved = pools.reserve(name, was.capacityBytes);
           return await trash.restore(pool, id, volume);
         });
       });

@@ -88,7 +88,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
         headers: request.headers,
       };
       return change(target, 'being created', async (pool) => {
-        using _promise = pools.promise(request.params.pool, request.body.capacityBytes);
+        using _reserved = pools.reserve(request.params.pool, request.body.capacityBytes);
         return await pool.create(request.body, abortSignal(request));
       });
     },
@@ -125,7 +125,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
       (request.body.shrink ? destroy : change)(request, 'being resized', async (operations) => {
         const { pool, volume } = request.params;
         const { capacityBytes, shrink } = request.body;
-        using _promise = pools.promise(pool, Math.max(0, capacityBytes - capacityOf(pool, volume)));
+        using _reserved = pools.reserve(pool, Math.max(0, capacityBytes - capacityOf(pool, volume)));
         return await operations.resize(volume, capacityBytes, shrink, abortSignal(request));
       }),
   );
@@ -150,7 +150,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
       };
       return await change(target, 'being created', async (operations) => {
         const { pool, volume } = request.params;
-        using _promise = pools.promise(pool, capacityOf(pool, volume));
+        using _reserved = pools.reserve(pool, capacityOf(pool, volume));
         return await operations.clone(volume, request.body.name, abortSignal(request));
       });
     },

@@ -9,7 +9,7 @@ export class Sinks {
   readonly #pools: Pools;
   readonly #open = new Map<string, Promise<Sink | undefined>>();
   /** Of those that are open: what their volumes will have. */
-  readonly #promises = new Map<string, Disposable>();
+  readonly #reservations = new Map<string, Disposable>();
 
   constructor(pools: Pools) {
     this.#pools = pools;
@@ -23,13 +23,13 @@ export class Sinks {
   async begin(spec: TransferSpec): Promise<Sink> {
     const pool = await this.#pools.operations(spec.pool);
     const sink = await this.#once(spec.id, async () => {
-      const promise = await this.#promise(spec, pool);
+      const reserved = await this.#reserve(spec, pool);
       try {
         const opened = await Sink.open(await pool.stage(spec));
-        this.#promises.set(spec.id, promise);
+        this.#reservations.set(spec.id, reserved);
         return opened;
       } catch (error) {
-        promise[Symbol.dispose]();
+        reserved[Symbol.dispose]();
         throw error;
       }
     });
@@ -37,14 +37,14 @@ export class Sinks {
   }
 
   /** Counts what the volume will have while the transfer is open. Throws `pool-overcommitted`; what was begun before goes on. */
-  async #promise(spec: TransferSpec, pool: PoolOperations): Promise<Disposable> {
+  async #reserve(spec: TransferSpec, pool: PoolOperations): Promise<Disposable> {
     try {
-      return this.#pools.promise(spec.pool, this.#newBytes(spec));
+      return this.#pools.reserve(spec.pool, this.#newBytes(spec));
     } catch (error) {
       const [begun] = await pool.stages(spec.id);
       await begun?.[Symbol.asyncDispose]();
       if (!begun) throw error;
-      return this.#pools.promise(spec.pool, this.#newBytes(spec), true);
+      return this.#pools.reserve(spec.pool, this.#newBytes(spec), true);
     }
   }
 
@@ -57,8 +57,8 @@ export class Sinks {
 
   #forget(id: string): void {
     this.#open.delete(id);
-    this.#promises.get(id)?.[Symbol.dispose]();
-    this.#promises.delete(id);
+    this.#reservations.get(id)?.[Symbol.dispose]();
+    this.#reservations.delete(id);
   }
 
   /** A transfer, in whichever pool it is. Throws `transfer-not-found`. */
@@ -66,9 +66,8 @@ export class Sinks {
     const sink = await this.#once(id, async () => {
       const stage = await this.#find(id);
       if (!stage) return undefined;
-      const sink = await Sink.open(stage);
-      this.#promises.set(id, this.#pools.promise(sink.spec.pool, this.#newBytes(sink.spec), true));
-      return sink;
+      this.#reservations.set(id, this.#pools.reserve(stage.spec.pool, this.#newBytes(stage.spec), true));
+      return Sink.open(stage);
     });
     if (!sink) throw new StowageError('transfer-not-found', `this host has no transfer ${id}`);
     return sink;

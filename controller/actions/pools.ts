@@ -42,15 +42,18 @@ const limitsText = ({ warningPercent, criticalPercent, provisionedPercent }: Poo
 const wordsOf = ({ type, target }: Pick<PoolDefinition, 'type' | 'target'>): string =>
   `${type} ${target.path ?? ''}`.trim();
 
-/** What a pool logs in to its storage with, for its start. */
+/** What a pool logs in to its storage with, for its start; which secret that is goes on record. */
 async function secretFor(
   { secrets }: Services,
-  host: string,
-  { name, source: { auth } }: Pick<PoolDefinition, 'name' | 'source'>,
+  { host, pool }: { host: string; pool: string },
+  { source: { auth } }: Pick<PoolDefinition, 'source'>,
+  note: (text: string) => void,
 ): Promise<{ secret: string } | undefined> {
   if (!auth) return undefined;
   try {
-    return { secret: (await secrets.valueFor(auth, host, name)).value };
+    const { value, usage } = await secrets.valueFor(auth, host, pool);
+    note(`with the secret ${usage}`);
+    return { secret: value };
   } catch (error) {
     // Whether it can do without, such as by a keyring of its host, the agent knows.
     if (!isStowageError(error, 'secret-not-found')) throw error;
@@ -149,14 +152,14 @@ const create = defineAction({
     target: `${host}/${definition.name}`,
     detail: overwrite ? `${wordsOf(definition)}, what is there is overwritten` : wordsOf(definition),
   }),
-  async run(services, { host, build, overwrite, start, ...definition }) {
+  async run(services, { host, build, overwrite, start, ...definition }, { note }) {
     const agent = await services.fleet.client(host);
     let pool = await agent.json(poolSchema, '/v1/pools', { method: 'POST', json: definition });
     const path = agentPath(pool.name);
     try {
       if (build) await agent.send(`${path}/build`, { method: 'POST', json: { overwrite, ifAny: true } });
       if (start) {
-        const json = await secretFor(services, host, pool);
+        const json = await secretFor(services, { host, pool: pool.name }, pool, note);
         pool = await agent.json(poolSchema, `${path}/start`, { method: 'POST', json });
       }
     } catch (error) {
@@ -260,13 +263,13 @@ function lifeAction(what: 'start' | 'stop' | 'refresh', summary: string): Action
     async plan({ leases }, { host, pool }) {
       if (what === 'stop') await leases.refuseHeld(`${host}/${pool}`);
     },
-    async run(services, { host, pool }) {
+    async run(services, { host, pool }, { note }) {
       const agent = await services.fleet.client(host);
       const path = `${agentPath(pool)}/${what}`;
       // What the agent itself says that it needs.
       const json =
         what === 'start'
-          ? await secretFor(services, host, await agent.json(poolSchema, agentPath(pool)))
+          ? await secretFor(services, { host, pool }, await agent.json(poolSchema, agentPath(pool)), note)
           : undefined;
       const options = { method: 'POST', json, patient: true };
       return shown(services, host, await agent.json(poolSchema, path, options));

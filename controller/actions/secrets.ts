@@ -22,7 +22,7 @@ const define = defineAction({
     /** By which pools name it, such as in `<secret usage='…'/>`. */
     usage: z.string().min(1).max(1024),
     /** A new one when absent; for documents that name a secret by its UUID. */
-    id: z.guid().optional(),
+    id: z.guid().toLowerCase().optional(),
     description: z.string().max(1024).optional(),
     scopes: z.array(scopeSchema).min(1, 'for which hosts is it? HOST, HOST/POOL or @LABEL').max(100),
     value: z.string().min(1).max(4096),
@@ -41,7 +41,7 @@ const remove = defineAction({
   summary: 'Forgets a secret; pools that run with it go on until they are stopped.',
   role: 'admin',
   audited: true,
-  input: z.object({ secret: z.guid() }),
+  input: z.object({ secret: z.guid().toLowerCase() }),
   answer: 'nothing',
   places: () => [{}],
   record: ({ secret }) => ({ target: `secret ${secret}` }),

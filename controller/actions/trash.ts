@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { type TrashedVolume, trashedVolumeSchema, trashIdSchema } from '../../shared/conf/trash.ts';
 import { volumeSchema } from '../../shared/conf/volume.ts';
+import { trashPlaceSchema } from '../../shared/protocol/agent.ts';
 import { fleetVolumeSchema } from '../../shared/protocol/api.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { defineAction, type Services } from './action.ts';
@@ -28,8 +29,8 @@ const list = defineAction({
   role: 'viewer',
   input: poolAddress.extend({
     limit: z.number().int().min(1).max(1000).default(1000),
-    /** The last id of the page before. */
-    after: trashIdSchema.optional(),
+    /** `TRASHEDAT-ID` of the last of the page before. */
+    after: trashPlaceSchema.optional(),
   }),
   answer: z.array(trashedVolumeSchema),
   async run({ fleet }, { limit, after, ...address }) {

@@ -31,7 +31,11 @@ const TRASHED: Listing<Row> = {
 };
 
 async function trashOf(place: string): Promise<Row[]> {
-  const all = await callPages<TrashedVolume>(`${poolPath(poolReference(place))}/trash`, {}, ({ id }) => id);
+  const all = await callPages<TrashedVolume>(
+    `${poolPath(poolReference(place))}/trash`,
+    {},
+    ({ trashedAt, id }) => `${trashedAt}-${id}`,
+  );
   return all.map((trashed) => ({ ...trashed, place }));
 }
 
@@ -41,18 +45,22 @@ async function listed(place: string | undefined): Promise<Row[]> {
   if (pool !== undefined) return trashOf(place!);
   const pools = await callPages<FleetPool>('/pools', { host }, (row) => `${row.host}/${row.name}`);
   const rows: Row[] = [];
+  let failure: unknown;
   for (const each of pools) {
     if (!each.trash) continue;
     const at = `${each.host}/${each.name}`;
     try {
       rows.push(...(await trashOf(at)));
     } catch (error) {
+      failure ??= error;
       // What one host cannot tell keeps nobody from the others.
       process.stderr.write(
         `stowage: ${printable(at)}: ${printable(String(error instanceof Error ? error.message : error))}\n`,
       );
     }
   }
+  // Whoever reads the list shall know that it is not whole.
+  if (failure !== undefined) process.exitCode = 1;
   return rows;
 }
 

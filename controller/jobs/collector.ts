@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { expiredSchema, heldTransferSchema, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
-import { StowageError } from '../../shared/util/errors.ts';
+import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import type { AgentClient } from '../hosts/agent-client.ts';
 import type { Fleet } from '../hosts/fleet.ts';
@@ -144,11 +144,13 @@ export class Collector {
       };
       await this.#audit.append({ ...record, outcome: 'begun' });
       const path = `/v1/pools/${encodeURIComponent(pool)}/trash/${trashed.id}`;
-      const outcome = await agent.send(path, { method: 'DELETE', patient: true, signal }).then(
-        () => 'done' as const,
-        () => 'failed' as const,
+      // One that was begun is not cut: what becomes of it must be known. An agent that does not answer ends with its link.
+      const failure = await agent.send(path, { method: 'DELETE' }).then(
+        () => undefined,
+        (error) => toStowageError(error).message,
       );
-      await this.#audit.append({ ...record, outcome });
+      if (failure === undefined) await this.#audit.append({ ...record, outcome: 'done' });
+      else await this.#audit.append({ ...record, outcome: 'failed', detail: `${record.detail}: ${failure}` });
     }
   }
 }

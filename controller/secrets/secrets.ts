@@ -14,6 +14,9 @@ const KINDS: Record<NonNullable<Auth['type']>, SecretKind> = { chap: 'iscsi', ce
 
 const shown = ({ sealed: _, ...secret }: SealedSecret): Secret => secret;
 
+/** What a value is sealed with: who may have it cannot be changed without the key. */
+const labelOf = ({ id, kind, usage, scopes }: Secret): string => JSON.stringify([id, kind, usage, scopes]);
+
 /** Passwords and keys of storage. A value comes in, and goes to the hosts that may have it; nobody is shown it. */
 export class Secrets {
   readonly #store: Store;
@@ -38,11 +41,14 @@ export class Secrets {
     return this.#store.transaction(async ({ secrets }) => {
       const before = await secrets.byUsage(kind, usage);
       const owner = id === undefined ? undefined : await secrets.byId(id);
-      if ((before && id !== undefined && before.id !== id) || (owner && owner.usage !== usage))
+      if (
+        (before && id !== undefined && before.id !== id) ||
+        (owner && (owner.usage !== usage || owner.kind !== kind))
+      )
         throw new StowageError('invalid-argument', 'another secret has this id, or this usage');
       const own = before?.id ?? id ?? clock.uuid();
       const secret = { id: own, kind, usage, description, scopes, changedAt: clock.now() };
-      await secrets.put({ ...secret, sealed: this.#sealing.seal(value, own) });
+      await secrets.put({ ...secret, sealed: this.#sealing.seal(value, labelOf(secret)) });
       return secret;
     });
   }
@@ -61,19 +67,19 @@ export class Secrets {
     { type, secret }: Auth,
     host: string,
     pool: string,
-  ): Promise<{ value: string; usage: string }> {
+  ): Promise<{ value: string; usage: string; changedAt: number }> {
     const { secrets } = this.#store;
     const kind = type && KINDS[type];
     const found =
       'uuid' in secret
-        ? await secrets.byId(secret.uuid)
+        ? await secrets.byId(secret.uuid.toLowerCase())
         : kind && (await secrets.byUsage(kind, secret.usage));
     const words = 'uuid' in secret ? secret.uuid : `${kind ?? ''} ${secret.usage}`.trim();
     if (!found || (kind !== undefined && found.kind !== kind))
       throw new StowageError('secret-not-found', `there is no secret ${words}; see: stowage secret define`);
-    const { id, scopes, usage, sealed } = found;
+    const { scopes, usage, sealed, changedAt } = found;
     if (!mayTouch({ ...CONTROLLER, scopes, labels: this.#labels }, { host, pool }, 'act'))
       throw new StowageError('forbidden', `the secret ${words} is not for pool ${host}/${pool}`);
-    return { value: this.#sealing.open(sealed, id), usage: `${found.kind} ${usage}` };
+    return { value: this.#sealing.open(sealed, labelOf(found)), usage: `${found.kind} ${usage}`, changedAt };
   }
 }

@@ -11,7 +11,7 @@ export const orphanSchema = z.object({
   /** Last change, ms since the epoch. */
   modifiedAt: z.number().optional(),
   allocationBytes: z.number().optional(),
-  /** What refers to it: volumes that stand on it, domains that have it as a disk. */
+  /** What refers to a file: volumes that stand on it, domains that have it as a disk. Of a device that is not told. */
   users: z.array(z.string()).default([]),
 });
 export type Orphan = z.output<typeof orphanSchema>;

@@ -53,8 +53,8 @@ export const poolSchema = poolDefinitionSchema.extend({
   state: poolStateSchema,
   /** Why the pool is inaccessible. */
   reason: z.string().optional(),
-  /** It goes on once it is given the secret that its source names. */
-  awaitsSecret: z.boolean().optional(),
+  /** It goes on once it is given the secret that its source names: it has none, or what it has was refused. */
+  awaitsSecret: z.enum(['missing', 'refused']).optional(),
   /** When the state began, ms since the epoch. */
   since: z.number().optional(),
   capacityBytes: z.number(),

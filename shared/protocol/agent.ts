@@ -84,9 +84,12 @@ export const deleteQuery = z.object({
 });
 /** Into the trash, with its snapshots. */
 export const trashBody = trashedVolumeSchema.pick({ keepUntil: true, by: true });
-/** A page of what lies in a trash, behind the id that was the last of the page before. */
+/** A page of what lies in a trash, behind `TRASHEDAT-ID` of the last of the page before. */
+export const trashPlaceSchema = z
+  .string()
+  .regex(/^\d{1,16}-[0-9a-f]{12}$/, 'is TRASHEDAT-ID of the last row');
 export const trashQuery = z.object({
-  after: trashIdSchema.optional(),
+  after: trashPlaceSchema.optional(),
   limit: z.coerce.number().int().min(1).max(1000).default(1000),
 });
 export const trashParams = poolParams.extend({ id: trashIdSchema });

@@ -43,6 +43,7 @@ export const ERRORS = {
   'pool-inaccessible': 503,
   'pool-active': 409,
   'secret-missing': 409,
+  'secret-refused': 502,
   'pool-not-empty': 409,
   'pool-overcommitted': 409,
   'host-in-use': 409,

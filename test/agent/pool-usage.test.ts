@@ -150,7 +150,7 @@ describe('what the volumes of a pool may have together', () => {
     const operations = await pools.operations('p');
     const size = Math.floor(capacityBytes / 4.5 / GIB) * GIB;
     const create = async (name: string): Promise<void> => {
-      using _promise = pools.promise('p', size);
+      using _reserved = pools.reserve('p', size);
       await operations.create({ name, capacityBytes: size, format: 'qcow2', preallocate: false });
     };
     const results = await Promise.allSettled(Array.from({ length: 12 }, (_, index) => create(`v${index}`)));

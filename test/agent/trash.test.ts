@@ -126,20 +126,51 @@ test('after a kill between the two names of a restore there are no two volumes o
   await using room = scratch();
   await using opened = await openPool(room.path);
   const { pool, file } = opened;
-  const { id: volumeId } = await pool.create(volume('v'));
+  await pool.create(volume('v'));
   await using trash = await Trash.open(file);
-  const { id } = await trash.add(pool, 'v', week);
-  const kept = join(room.path, 'pool/.stowage/kept', id);
-  linkSync(kept, join(room.path, 'pool/v'));
-  await assert.rejects(trash.restore(pool, id, 'w'), { code: 'volume-exists' });
-  assert.ok(!existsSync(join(room.path, 'pool/w')) && !existsSync(kept));
-  assert.equal((await pool.look('v')).capacityBytes, 1 << 20);
+  /** As a kill leaves it: the file has its name, which is on record for it, and the one in the trash still. */
+  const killed = async (): Promise<{ id: string; kept: string }> => {
+    const { id, volume: was } = await trash.add(pool, 'v', week);
+    const kept = join(room.path, 'pool/.stowage/kept', id);
+    await pool.restore(id, 'v', was);
+    linkSync(join(room.path, 'pool/v'), kept);
+    return { id, kept };
+  };
+  const other = await killed();
+  await assert.rejects(trash.restore(pool, other.id, 'w'), { code: 'volume-exists' });
+  assert.ok(!existsSync(join(room.path, 'pool/w')) && !existsSync(other.kept));
   assert.deepEqual(await trash.list(pool), []);
   // With the same name the restore is finished.
-  const again = await trash.add(pool, 'v', week);
-  linkSync(join(room.path, 'pool/.stowage/kept', again.id), join(room.path, 'pool/v'));
-  assert.equal((await trash.restore(pool, again.id)).id, again.volume.id);
-  assert.ok(volumeId);
+  const same = await killed();
+  assert.equal((await trash.restore(pool, same.id)).name, 'v');
+  assert.ok(!existsSync(same.kept));
+});
+
+test('a volume in the trash that somebody has linked elsewhere comes back', async () => {
+  await using room = scratch();
+  await using opened = await openPool(room.path);
+  const { pool, file } = opened;
+  const { id: volumeId } = await pool.create(volume('v'));
+  linkSync(join(room.path, 'pool/v'), join(room.path, 'pool/link'));
+  await pool.refresh();
+  await using trash = await Trash.open(file);
+  const { id } = await trash.add(pool, 'v', week);
+  assert.equal((await trash.restore(pool, id, 'back')).id, volumeId);
+});
+
+test('nothing is deleted from the trash while the storage is away', async () => {
+  await using room = scratch();
+  await using opened = await openPool(room.path);
+  const { pool, file } = opened;
+  await pool.create(volume('v'));
+  await using trash = await Trash.open(file);
+  const { id } = await trash.add(pool, 'v', week);
+  renameSync(join(room.path, 'pool'), join(room.path, 'aside'));
+  mkdirSync(join(room.path, 'pool'));
+  await assert.rejects(trash.purge(pool, id), { code: 'pool-inaccessible' });
+  rmdirSync(join(room.path, 'pool'));
+  renameSync(join(room.path, 'aside'), join(room.path, 'pool'));
+  assert.equal((await trash.list(pool)).length, 1);
 });
 
 test('storage that cannot tell what is in the trash makes no record go', async () => {

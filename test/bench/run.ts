@@ -4,7 +4,19 @@ import { spawn } from 'node:child_process';
  * `npm run bench [-- NAME …]`: runs benchmarks side by side with the tools people use today, by hand, as root. Everything
  * happens in a network namespace made for it.
  */
-const ALL = ['fleet', 'scale', 'migrate', 'moves', 'transfer', 'clone', 'agent', 'list', 'upload', 'rounds', 'xml'];
+const ALL = [
+  'fleet',
+  'scale',
+  'migrate',
+  'moves',
+  'transfer',
+  'clone',
+  'agent',
+  'list',
+  'upload',
+  'rounds',
+  'xml',
+];
 const names = process.argv.slice(2);
 for (const name of names.length > 0 ? names : ALL) {
   if (!ALL.includes(name)) throw new Error(`there is no benchmark '${name}'; there are ${ALL.join(', ')}`);

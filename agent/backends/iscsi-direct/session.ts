@@ -40,6 +40,8 @@ export interface Login {
   password: string;
 }
 
+const REFUSED = 'refuses the login';
+
 interface CommandOptions {
   /** That something about the unit is new is passed over so often. */
   attentions?: number;
@@ -81,10 +83,13 @@ export class Session implements AsyncDisposable {
       if (login) library.setLogin(context, login.user, login.password);
       for (const [call, what] of [
         [() => library.connect(context, portal), 'does not answer'],
-        [() => library.login(context), 'refuses the login'],
+        [() => library.login(context), REFUSED],
       ] as const)
         if ((await call()) !== 0)
-          throw new StowageError('pool-inaccessible', `iscsi: ${session.#what} ${what}: ${session.#words()}`);
+          throw new StowageError(
+            login && what === REFUSED ? 'secret-refused' : 'pool-inaccessible',
+            `iscsi: ${session.#what} ${what}: ${session.#words()}`,
+          );
       return session;
     } catch (error) {
       library.destroy(context);

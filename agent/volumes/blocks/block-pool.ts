@@ -170,6 +170,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   }
 
   async restore(id: string, name: string, identify: Identify): Promise<void> {
+    this.storage.checkName(name);
     const hidden = this.#hidden.of('kept', id);
     const [device] = await this.storage.devices(hidden);
     if (!device) throw new StowageError('volume-not-found', `${id} is not in the trash of the pool any more`);

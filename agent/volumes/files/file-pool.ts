@@ -365,12 +365,17 @@ export class FilePool implements PoolDriver {
     await syncDirectory(this.#path);
   }
 
-  async restore(id: string, name: string, identify: Identify): Promise<void> {
+  async restore(
+    id: string,
+    name: string,
+    identify: Identify,
+    isBack: (name: string) => boolean,
+  ): Promise<void> {
     const kept = this.#place.kept(id);
     await this.#requireStorage();
     if (!(await exists(kept)))
       throw new StowageError('volume-not-found', `${id} is not in the trash of the pool any more`);
-    const back = await this.#otherName(kept);
+    const back = await this.#otherName(kept, isBack);
     if (back !== undefined && back !== name) {
       await unlink(kept);
       throw new StowageError('volume-exists', `it is back already, as '${back}'`);
@@ -380,11 +385,11 @@ export class FilePool implements PoolDriver {
     await syncDirectory(dirname(kept));
   }
 
-  /** The name in the pool of a file that has another one: a kill left both. */
-  async #otherName(kept: string): Promise<string | undefined> {
+  /** The name that a restore before a kill has given a file. Another link to it is a volume of its own. */
+  async #otherName(kept: string, isBack: (name: string) => boolean): Promise<string | undefined> {
     const { ino, dev, nlink } = await lstat(kept);
     if (nlink < 2) return undefined;
-    for (const name of await readdir(this.#path)) {
+    for (const name of (await readdir(this.#path)).filter(isBack)) {
       const there = statOf(join(this.#path, name), name);
       if (there?.isFile() && Number(there.ino) === ino && Number(there.dev) === dev) return name;
     }
@@ -392,8 +397,10 @@ export class FilePool implements PoolDriver {
   }
 
   async purge(id: string): Promise<void> {
+    await this.#requireStorage();
     const kept = this.#place.kept(id);
     if (await exists(kept)) await this.#place.remove(kept);
+    else await this.#requireStorage();
   }
 
   async trashed(): Promise<string[]> {
