@@ -45,6 +45,14 @@ export async function writeZeros(file: FileHandle, offset: number, length: numbe
   }
 }
 
+/** The names in a directory; none where there is no such directory. */
+export async function entriesIfExists(directory: string): Promise<string[]> {
+  return readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
+    return [];
+  });
+}
+
 export function isZero(bytes: Uint8Array): boolean {
   for (let done = 0; done < bytes.length; done += ZEROS.length) {
     const part = bytes.subarray(done, done + ZEROS.length);

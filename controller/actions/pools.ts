@@ -3,7 +3,7 @@ import { formatCapabilities } from '../../shared/conf/capabilities-xml.ts';
 import { orphanSchema } from '../../shared/conf/orphan.ts';
 import { type Pool, type PoolDefinition, poolDefinitionSchema, poolSchema } from '../../shared/conf/pool.ts';
 import { documentOf } from '../../shared/conf/pool-document.ts';
-import { type PoolLimits, poolForecastSchema } from '../../shared/conf/pool-usage.ts';
+import { limitsText, poolForecastSchema } from '../../shared/conf/pool-usage.ts';
 import { parsePool } from '../../shared/conf/pool-xml.ts';
 import { formatSources, foundSourceSchema } from '../../shared/conf/sources-xml.ts';
 import {
@@ -29,15 +29,6 @@ async function shown({ inventory }: Services, host: string, pool: Pool): Promise
 }
 
 const agentPath = (pool: string): string => `/v1/pools/${encodeURIComponent(pool)}`;
-
-const limitsText = ({ warningPercent, criticalPercent, provisionedPercent }: PoolLimits): string =>
-  [
-    `warning at ${warningPercent} %`,
-    `critical at ${criticalPercent} %`,
-    provisionedPercent === undefined ? '' : `volumes of at most ${provisionedPercent} %`,
-  ]
-    .filter(Boolean)
-    .join(', ');
 
 const wordsOf = ({ type, target }: Pick<PoolDefinition, 'type' | 'target'>): string =>
   `${type} ${target.path ?? ''}`.trim();

@@ -3,8 +3,8 @@ import type { Orphan } from '../../shared/conf/orphan.ts';
 import {
   DEFAULT_LIMITS,
   type Forecast,
+  limitsText,
   type PoolForecast,
-  type PoolLimits,
 } from '../../shared/conf/pool-usage.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { FleetPool } from '../../shared/protocol/api.ts';
@@ -87,11 +87,6 @@ function forecastText(forecast: Forecast | undefined): string | undefined {
   if (fullAt === undefined) return `${rate}, not full before ${days(fullAtEarliest)} days`;
   const latest = fullAtLatest === undefined ? 'never' : days(fullAtLatest);
   return `${rate}, full in ${days(fullAt)} days (${days(fullAtEarliest)} to ${latest})`;
-}
-
-function limitsText({ warningPercent, criticalPercent, provisionedPercent }: PoolLimits): string {
-  const volumes = provisionedPercent === undefined ? '' : `, volumes of at most ${provisionedPercent} %`;
-  return `warning at ${warningPercent} %, critical at ${criticalPercent} %${volumes}`;
 }
 
 function describe(pool: FleetPool & { forecast?: PoolForecast }): string {

@@ -1,5 +1,7 @@
-import { readdir, readFile, readlink, realpath } from 'node:fs/promises';
+import { readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
+import { entriesIfExists } from '../../host/files.ts';
+import { attributeAt } from '../../host/sysfs.ts';
 
 const SYS_BLOCK = '/sys/class/block';
 
@@ -12,29 +14,11 @@ export interface HostDisk {
   wwid?: string;
 }
 
-async function textOf(path: string): Promise<string | undefined> {
-  try {
-    return (await readFile(path, 'utf8')).trim();
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    // A disk that is being taken away: EINVAL, ENXIO, ENODEV. One that has no such attribute: ENOENT.
-    if (code === 'ENOENT' || code === 'EINVAL' || code === 'ENXIO' || code === 'ENODEV') return undefined;
-    throw error;
-  }
-}
-
-async function entriesOf(directory: string): Promise<string[]> {
-  return readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error;
-    return [];
-  });
-}
-
 /** undefined where it is gone. */
 export async function hostDisk(kernelName: string): Promise<HostDisk | undefined> {
-  const sectors = await textOf(join(SYS_BLOCK, kernelName, 'size'));
+  const sectors = await attributeAt(join(SYS_BLOCK, kernelName, 'size'));
   if (sectors === undefined) return undefined;
-  const wwid = await textOf(join(SYS_BLOCK, kernelName, 'device/wwid'));
+  const wwid = await attributeAt(join(SYS_BLOCK, kernelName, 'device/wwid'));
   return { kernelName, sizeBytes: Number(sectors) * 512, wwid: wwid?.replaceAll(/\s+/g, ' ') };
 }
 
@@ -48,10 +32,10 @@ export interface ScsiUnit extends HostDisk {
 export async function scsiUnits(host: string): Promise<ScsiUnit[]> {
   const number = host.replace(/^host/, '');
   const found: ScsiUnit[] = [];
-  for (const address of await entriesOf('/sys/bus/scsi/devices')) {
+  for (const address of await entriesIfExists('/sys/bus/scsi/devices')) {
     const [, of, below = '', lun] = /^(\d+):(\d+:\d+:(\d+))$/.exec(address) ?? [];
     if (of !== number) continue;
-    const [kernelName] = await entriesOf(join('/sys/bus/scsi/devices', address, 'block'));
+    const [kernelName] = await entriesIfExists(join('/sys/bus/scsi/devices', address, 'block'));
     // A tape, an enclosure, or a disk without a medium.
     const disk = kernelName === undefined ? undefined : await hostDisk(kernelName);
     if (disk && disk.sizeBytes > 0) found.push({ ...disk, address: below, lun: Number(lun) });
@@ -62,7 +46,7 @@ export async function scsiUnits(host: string): Promise<ScsiUnit[]> {
 /** The name in a directory of udev's, such as `/dev/disk/by-path`, that leads to each disk: the same after every start. */
 export async function stablePaths(directory: string): Promise<Map<string, string>> {
   const paths = new Map<string, string>();
-  for (const name of (await entriesOf(directory)).sort()) {
+  for (const name of (await entriesIfExists(directory)).sort()) {
     const path = join(directory, name);
     // It may have gone meanwhile, or lead to a partition.
     const node = await realpath(path).catch(() => undefined);
@@ -76,12 +60,15 @@ export async function stablePaths(directory: string): Promise<Map<string, string
 /** Multipath devices: their names in /dev/mapper, and what the device-mapper knows them by. */
 export async function multipathDevices(): Promise<(HostDisk & { name: string })[]> {
   const found: (HostDisk & { name: string })[] = [];
-  for (const kernelName of await entriesOf(SYS_BLOCK)) {
+  for (const kernelName of await entriesIfExists(SYS_BLOCK)) {
     const uuid = kernelName.startsWith('dm-')
-      ? await textOf(join(SYS_BLOCK, kernelName, 'dm/uuid'))
+      ? await attributeAt(join(SYS_BLOCK, kernelName, 'dm/uuid'))
       : undefined;
     if (!uuid?.startsWith('mpath-')) continue;
-    const [disk, name] = [await hostDisk(kernelName), await textOf(join(SYS_BLOCK, kernelName, 'dm/name'))];
+    const [disk, name] = [
+      await hostDisk(kernelName),
+      await attributeAt(join(SYS_BLOCK, kernelName, 'dm/name')),
+    ];
     if (disk && name !== undefined) found.push({ ...disk, name, wwid: uuid });
   }
   return found;
@@ -90,9 +77,9 @@ export async function multipathDevices(): Promise<(HostDisk & { name: string })[
 /** The SCSI host of each iSCSI session, by the name of its target. */
 export async function iscsiSessions(): Promise<{ target: string; host: string }[]> {
   const found: { target: string; host: string }[] = [];
-  for (const session of await entriesOf('/sys/class/iscsi_session')) {
+  for (const session of await entriesIfExists('/sys/class/iscsi_session')) {
     const directory = join('/sys/class/iscsi_session', session);
-    const target = await textOf(join(directory, 'targetname'));
+    const target = await attributeAt(join(directory, 'targetname'));
     // …/host3/session1/iscsi_session/session1
     const [, host] = /\/(host\d+)\/session\d+\//.exec(await readlink(directory)) ?? [];
     if (target !== undefined && host !== undefined) found.push({ target, host });

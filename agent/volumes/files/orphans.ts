@@ -3,7 +3,7 @@ import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Turns } from '../../../shared/util/turns.ts';
 import type { FoundOrphan } from '../../backends/backend.ts';
-import { allocatedBytes } from '../../host/files.ts';
+import { allocatedBytes, entriesIfExists } from '../../host/files.ts';
 import { PRIVATE, type PrivateDirectory } from './private-directory.ts';
 
 /** What tools and kernels make in any directory for themselves. */
@@ -36,13 +36,6 @@ async function orphan(path: string, what: (stat: Stats) => string): Promise<Foun
   }
 }
 
-async function entriesOf(directory: string): Promise<string[]> {
-  return readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
-    return [];
-  });
-}
-
 /**
  * What lies in the directory of a pool beside its volumes, which `isVolume` knows, and beside what `place` works on: hidden and special
  * files, directories that are no volumes, and what this agent and others left in their private directories.
@@ -60,13 +53,13 @@ export async function* orphansIn(
     if (found) yield found;
   }
   const root = join(pool, PRIVATE);
-  const agents = (await entriesOf(join(root, 'hosts'))).map((agentId) => ({
+  const agents = (await entriesIfExists(join(root, 'hosts'))).map((agentId) => ({
     agentId,
     directory: join(root, 'hosts', agentId),
   }));
   for (const { agentId, directory } of [{ agentId: undefined, directory: root }, ...agents])
     for (const [kind, what] of Object.entries(LEFT))
-      for (const name of await entriesOf(join(directory, kind))) {
+      for (const name of await entriesIfExists(join(directory, kind))) {
         const path = join(directory, kind, name);
         const isOurs = directory === place.path;
         // A transfer of ours is nobody's only when no job knows it: its controller sees to that.

@@ -5,7 +5,7 @@ import { volumeFormatSchema } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import type { IdentityStore } from '../../backends/backend.ts';
-import { exists, removeIfExists, replaceFile, syncDirectory } from '../../host/files.ts';
+import { entriesIfExists, exists, removeIfExists, replaceFile, syncDirectory } from '../../host/files.ts';
 import { lockFile } from '../../host/lock.ts';
 import { openIdentities } from '../identities.ts';
 
@@ -114,15 +114,15 @@ export class PrivateDirectory {
    * has volumes in the trash.
    */
   async removeAll(): Promise<void> {
-    const agents = (await readdir(join(this.#root, 'hosts')).catch(absent)).map((name) => `hosts/${name}`);
+    const agents = (await entriesIfExists(join(this.#root, 'hosts'))).map((name) => `hosts/${name}`);
     for (const directory of ['.', ...agents]) {
-      const [kept] = await readdir(join(this.#root, directory, 'kept')).catch(absent);
+      const [kept] = await entriesIfExists(join(this.#root, directory, 'kept'));
       if (kept !== undefined)
         throw new StowageError('pool-not-empty', `volumes are in the trash of the pool, such as ${kept}`);
     }
-    for (const agent of await readdir(join(this.#root, 'hosts')).catch(absent)) {
+    for (const agent of await entriesIfExists(join(this.#root, 'hosts'))) {
       const stages = join(this.#root, 'hosts', agent, 'stages');
-      if (join(this.#root, 'hosts', agent) !== this.path && (await readdir(stages).catch(absent)).length > 0)
+      if (join(this.#root, 'hosts', agent) !== this.path && (await entriesIfExists(stages)).length > 0)
         throw new StowageError('pool-not-empty', 'another host has a transfer to this pool under way');
     }
     await this.release();
@@ -149,7 +149,7 @@ export class PrivateDirectory {
   }
 
   keptIds(): Promise<string[]> {
-    return readdir(join(this.path, 'kept')).catch(absent);
+    return entriesIfExists(join(this.path, 'kept'));
   }
 
   /** A name for what is to be overwritten before it goes, also after a kill. */
@@ -201,11 +201,6 @@ export class PrivateDirectory {
 
 function unlessThere(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'EEXIST') throw error;
-}
-
-function absent(error: NodeJS.ErrnoException): string[] {
-  if (error.code !== 'ENOENT') throw error;
-  return [];
 }
 
 /** Whether an open file is the one that has the name now. */
