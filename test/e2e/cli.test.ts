@@ -151,7 +151,7 @@ describe('the command line', () => {
       'invalid-argument',
       ...['vol', 'clone', 'local/default/small', 'other/pool/v'],
     );
-    assert.match(words, /vol migrate local\/default\/small other\/pool\/v --keep-source/);
+    assert.match(words, /vol copy local\/default\/small other\/pool\/v/);
   });
 
   /** Types `keys` at the terminal on which the command runs. */
