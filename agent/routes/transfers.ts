@@ -270,7 +270,11 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpSe
       let commit = commits.get(transfer);
       if (!commit) {
         const writer = use.write(`${pool}/${volume}`, 'being put in place');
-        commit = sink.commit(request.body.digest).finally(() => {
+        const work = async (): ReturnType<Sink['commit']> => {
+          using _growth = await sinks.reserveGrowth(sink);
+          return await sink.commit(request.body.digest);
+        };
+        commit = work().finally(() => {
           writer[Symbol.dispose]();
           commits.delete(transfer);
         });

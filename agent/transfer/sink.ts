@@ -36,6 +36,14 @@ export class Sink {
     return this.#images?.digests ?? new ChunkDigests(new ChunkMap(this.spec.parts, this.spec.digest));
   }
 
+  /** What the image that arrived says of its capacity; undefined for content, and before all of it is there. */
+  async capacityBytes(): Promise<number | undefined> {
+    const { representation, format } = this.spec;
+    if (!this.#images?.digests.complete || representation !== 'image' || !isImageFormat(format))
+      return undefined;
+    return (await IMAGE_FORMATS[format].facts(this.#images.first)).capacityBytes;
+  }
+
   /** Last change, ms since the epoch. */
   get touchedAt(): number {
     return this.#images?.touchedAt ?? this.#stage.touchedAt;

@@ -48,6 +48,16 @@ export class Sinks {
     }
   }
 
+  /**
+   * Counts, until it is disposed, what an image that has arrived may grow to beyond its bytes. Throws `pool-overcommitted`: it is not
+   * to become a volume then.
+   */
+  async reserveGrowth(sink: Sink): Promise<Disposable> {
+    const { spec } = sink;
+    const capacityBytes = Math.max(spec.capacityBytes ?? 0, (await sink.capacityBytes()) ?? 0);
+    return this.#pools.reserve(spec.pool, this.#newBytes({ ...spec, capacityBytes }) - this.#newBytes(spec));
+  }
+
   /** What the volumes of its pool will have more together. */
   #newBytes({ pool, volume, capacityBytes = 0, parts, replace }: TransferSpec): number {
     const sizeBytes = parts.reduce((sum, part) => sum + part.sizeBytes, 0);

@@ -40,6 +40,10 @@ export class StagedImages implements AsyncDisposable {
     this.#journal = journal;
   }
 
+  get first(): Image {
+    return this.#images[0]!;
+  }
+
   /**
    * Takes up what is in the images by their journal. Chunks not on record may have been half written before; they are
    * emptied again. Chunks that a crash of the host may have lost are read and compared with their record.

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,6 +10,7 @@ import { forecast } from '../../agent/pools/forecast.ts';
 import { Pools } from '../../agent/pools/pools.ts';
 import { UsageHistory } from '../../agent/pools/usage-history.ts';
 import { AgentState } from '../../agent/state.ts';
+import { Sinks } from '../../agent/transfer/sinks.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { documentOf } from '../../shared/conf/pool-document.ts';
 import { parsePool } from '../../shared/conf/pool-xml.ts';
@@ -160,6 +162,46 @@ describe('what the volumes of a pool may have together', () => {
     assert.equal(pools.get('p').provisionedBytes, 4 * size);
     await pools.setLimits('p', undefined);
     await create('one-more');
+    await pools.stop('p');
+    await pools.close();
+  });
+
+  test('an image that is small and may grow large does not become a volume', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    mkdirSync(path);
+    await using state = await AgentState.open(join(room.path, 'state'));
+    const pools = await Pools.open(state, await loadBackends(undefined));
+    await pools.define(
+      poolDefinitionSchema.parse({ name: 'p', uuid: randomUUID(), type: 'dir', target: { path } }),
+    );
+    const { capacityBytes } = await pools.start('p');
+    await pools.setLimits('p', { warningPercent: 80, criticalPercent: 95, provisionedPercent: 100 });
+    const file = join(room.path, 'image');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', file, String(4 * capacityBytes)]);
+    const bytes = readFileSync(file);
+    const sinks = new Sinks(pools);
+    const sink = await sinks.begin({
+      id: randomUUID(),
+      pool: 'p',
+      volume: 'v',
+      format: 'qcow2',
+      representation: 'image',
+      parts: [{ name: '', sizeBytes: bytes.length, dense: false }],
+      replace: false,
+      allowUsed: false,
+      digest: 'gmac',
+    });
+    const chunk = Buffer.from(bytes);
+    const digest = await sink.digests.map.digestOf(chunk);
+    const data = { bytes: chunk, ranges: [{ start: 0, end: chunk.length }] };
+    await sink.write({ index: 0, digest, verified: Promise.resolve(), data });
+    await assert.rejects(sinks.reserveGrowth(sink), { code: 'pool-overcommitted' });
+    await pools.setLimits('p', undefined);
+    {
+      using _growth = await sinks.reserveGrowth(sink);
+    }
+    await sinks.drop(sink.spec.id);
     await pools.stop('p');
     await pools.close();
   });
