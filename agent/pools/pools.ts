@@ -13,12 +13,12 @@ import type { BackendRegistry } from '../backends/registry.ts';
 import type { PlacedPool, PlacedVolume } from '../domains/references.ts';
 import { locate } from '../host/mounts.ts';
 import { AgentState } from '../state.ts';
+import { checkDefinition, checkOnHost } from './definition-checks.ts';
 import { givenSecret } from './given-secret.ts';
 import { HostedPool } from './hosted-pool.ts';
 import { OpenPool } from './open-pool.ts';
 import type { PoolOperations } from './operations.ts';
 import { RemotePool } from './remote-pool.ts';
-import { refuseSystemDirectory } from './system-directories.ts';
 import type { Trash } from './trash.ts';
 import { pagesOf } from './volume-log.ts';
 import { within } from './within.ts';
@@ -300,64 +300,16 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   define(definition: Omit<PoolDefinition, 'uuid'> & { uuid?: string }): Promise<Pool> {
     return this.#define(async () => {
       const { name } = definition;
-      this.#checkDefinition(definition);
+      checkDefinition(this.#backends.get(definition.type), definition);
       if (this.#pools.has(name) || this.#broken.has(name))
         throw new StowageError('pool-exists', `this host has a pool '${name}' already`);
       const complete = { ...definition, uuid: definition.uuid ?? clock.uuid() };
-      await this.#check(complete);
+      await checkOnHost(this.#backends, complete, this.list());
       await this.#state.savePool(complete, false);
       const pool = this.#host(complete);
       this.emit('event', { type: 'pool', pool: pool.describe() });
       return pool.describe();
     });
-  }
-
-  /** Throws for a definition that no pool of its type can have here. */
-  #checkDefinition(definition: Omit<PoolDefinition, 'uuid'>): void {
-    const { type, target } = definition;
-    const backend = this.#backends.get(type);
-    const known: readonly string[] = backend.traits.options ?? [];
-    const options = { ...definition, label: target.permissions?.label };
-    for (const part of ['cow', 'refreshAllocation', 'mountOptions', 'configOptions', 'label'] as const)
-      if (options[part] !== undefined && !known.includes(part))
-        throw new StowageError('not-supported', `pools of type '${type}' cannot have ${WORDS[part]} here`);
-    backend.check({ uuid: NIL, ...definition });
-  }
-
-  /** Throws for a definition that no pool of this host can have now. */
-  async #check(definition: PoolDefinition): Promise<void> {
-    const { type, uuid, name, target } = definition;
-    const backend = this.#backends.get(type);
-    const missing = await this.#backends.probe(backend);
-    if (missing) {
-      const { reason, remedy } = missing;
-      const words = remedy === undefined ? reason : `${reason}; ${remedy}`;
-      throw new StowageError('not-supported', `pools of type '${type}' do not work on this host: ${words}`);
-    }
-    for (const { definition: other } of this.#pools.values())
-      if (other.uuid === uuid && other.name !== name)
-        throw new StowageError(
-          'pool-exists',
-          `operation failed: pool '${other.name}' is already defined with uuid ${uuid}`,
-        );
-    if (backend.traits.target === 'exclusive' && target.path !== undefined) {
-      refuseSystemDirectory(target.path);
-      this.#refuseSharedTarget(target.path, name);
-    }
-  }
-
-  #refuseSharedTarget(path: string, own: string): void {
-    const { path: real } = locate(path);
-    for (const { name, target, type } of this.list()) {
-      if (name === own || target.path === undefined) continue;
-      if (this.#pools.has(name) && this.#backends.get(type).traits.target !== 'exclusive') continue;
-      const { path: other } = locate(target.path);
-      if (`${real}/`.startsWith(`${other}/`) || `${other}/`.startsWith(`${real}/`))
-        throw new StowageError(
-          'pool-exists',
-          `the directory overlaps that of pool '${name}', ${target.path}`,
-        );
-    }
   }
 
   /** Replaces the definition of a stopped pool, which keeps its name and its UUID. What it held stays where it is. */
@@ -371,8 +323,8 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
             'pool-exists',
             `operation failed: pool '${name}' already exists with uuid ${before.definition.uuid}`,
           );
-        this.#checkDefinition(definition);
-        await this.#check(definition);
+        checkDefinition(this.#backends.get(definition.type), definition);
+        await checkOnHost(this.#backends, definition, this.list());
         await this.#state.savePool(definition, false);
         this.#secrets.delete(uuid);
         await before.close();
@@ -526,14 +478,6 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     return pool.describe();
   }
 }
-
-const WORDS = {
-  cow: '<features>',
-  refreshAllocation: '<refresh>',
-  mountOptions: 'mount options',
-  configOptions: 'options of the cluster',
-  label: 'a <label>',
-};
 
 /** Whether the storage of a pool may stop answering. */
 function needsProcess({ traits }: Backend, { target: { path } }: PoolDefinition): boolean {
