@@ -7,10 +7,10 @@ const SLACK_PERCENT = 2;
 /** What is in use, in percent: of the data as df(1) counts it, or of the metadata where that is fuller. */
 export function usedPercent({ allocationBytes, availableBytes, metadata }: Space): number {
   const all = allocationBytes + availableBytes;
-  const data = all > 0 ? allocationBytes / all : 0;
-  const notes =
+  const ofData = all > 0 ? allocationBytes / all : 0;
+  const ofMetadata =
     metadata && metadata.capacityBytes > 0 ? metadata.allocationBytes / metadata.capacityBytes : 0;
-  return 100 * Math.max(data, notes);
+  return 100 * Math.max(ofData, ofMetadata);
 }
 
 /** How full a pool counts as, that was `before` so far. */

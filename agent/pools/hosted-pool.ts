@@ -402,19 +402,15 @@ export class HostedPool {
     if ('renew' in this.#pool) await within(SILENCE_MS, this.#pool.renew(), `pool '${this.definition.name}'`);
   }
 
-  /** Tries to get at storage that is away. Only for {@link alone}. */
-  retry(): Promise<void> {
-    return this.#tryAgain();
-  }
-
   /** A pool without its secret asks for it again: a login that was refused is not tried a second time. */
   #tryOrAsk(): void {
     if (this.#state !== 'inaccessible') return;
     if (this.#awaitsSecret) this.#tell();
-    else this.#trying ??= this.alone(() => this.#tryAgain());
+    else this.#trying ??= this.alone(() => this.retry());
   }
 
-  async #tryAgain(): Promise<void> {
+  /** Tries to get at storage that is away. Only for {@link alone}. */
+  async retry(): Promise<void> {
     try {
       if (this.#state === 'inaccessible') await this.#start();
     } catch (error) {

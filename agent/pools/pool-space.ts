@@ -19,7 +19,7 @@ export class PoolSpace {
   /** Of all volumes together. */
   readonly #volumesBytes: () => number;
   #isSeen = false;
-  /** When it was seen last. */
+  /** As it was told when it was seen last. */
   #before: Told | undefined;
   #fill: PoolFill | undefined;
   /** What is being made will have so much. */

@@ -52,11 +52,13 @@ export class UsageHistory implements AsyncDisposable {
     const times = this.#times();
     const begin = (times.at(-1) ?? 0) - KEPT_MS;
     const used = times.map((at) => ({ ...this.#log.get(String(at))!, at: Math.max(at, begin) }));
-    const data = used.map(({ at, data: bytes }) => ({ at, bytes }));
-    const notes = used.flatMap(({ at, metadata: bytes }) => (bytes === undefined ? [] : [{ at, bytes }]));
+    const dataUsed = used.map(({ at, data: bytes }) => ({ at, bytes }));
+    const metadataUsed = used.flatMap(({ at, metadata: bytes }) =>
+      bytes === undefined ? [] : [{ at, bytes }],
+    );
     return {
-      data: forecast(data, allocationBytes + availableBytes),
-      metadata: metadata && forecast(notes, metadata.capacityBytes),
+      data: forecast(dataUsed, allocationBytes + availableBytes),
+      metadata: metadata && forecast(metadataUsed, metadata.capacityBytes),
     };
   }
 
