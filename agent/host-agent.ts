@@ -118,15 +118,13 @@ export class HostAgent {
   async orphans(pool: string): Promise<Orphan[]> {
     const orphans = await this.pools.orphans(pool);
     if (orphans.length === 0) return orphans;
-    const domains = await this.domains.list();
+    const users = new Map<string, Set<string>>();
+    for (const { name, images } of await this.domains.list())
+      for (const { path } of images)
+        if (path !== undefined) users.set(path, (users.get(path) ?? new Set()).add(`domain ${name}`));
     return orphans.map((orphan) => ({
       ...orphan,
-      users: [
-        ...orphan.users,
-        ...domains
-          .filter(({ images }) => images.some(({ path }) => path === orphan.path))
-          .map(({ name }) => `domain ${name}`),
-      ],
+      users: [...orphan.users, ...(users.get(orphan.path) ?? [])],
     }));
   }
 

@@ -276,8 +276,11 @@ export interface PoolDriver {
   purge?(id: string): Promise<void>;
   /** The ids of all that this agent has taken out and that is there still. */
   trashed?(): Promise<string[]>;
-  /** What lies in the pool and is no volume, nor worked on by this agent now. Nothing is opened or changed. */
-  orphans?(): AsyncIterable<FoundOrphan>;
+  /**
+   * What lies in the pool and is no volume, nor worked on by this agent now. Nothing is changed, and no volume opened: `isVolume` tells
+   * which names volumes had when they were last looked at.
+   */
+  orphans?(isVolume: (name: string) => boolean): AsyncIterable<FoundOrphan>;
   /** Throws `shrink-refused` for a smaller capacity without `shrink`. */
   resize?(volume: FoundVolume, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void>;
   /** A full copy, sharing blocks where the storage can. */

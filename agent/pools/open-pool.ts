@@ -488,7 +488,8 @@ export class OpenPool
 
   async orphans(): Promise<FoundOrphan[]> {
     const all: FoundOrphan[] = [];
-    for await (const found of this.#driver.orphans?.() ?? []) {
+    const isVolume = (name: string): boolean => this.#seen.get(name) !== undefined;
+    for await (const found of this.#driver.orphans?.(isVolume) ?? []) {
       all.push(found);
       if (all.length === MOST_ORPHANS) break;
     }

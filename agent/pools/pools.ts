@@ -457,9 +457,12 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     if (found.length === 0) return [];
     const standing = new Map<string, string[]>();
     for (const { name: pool, overlays } of await this.places())
-      for (const [volume, { backingStore }] of overlays())
-        if (backingStore !== undefined)
-          standing.set(backingStore, [...(standing.get(backingStore) ?? []), `volume ${pool}/${volume}`]);
+      for (const [volume, { backingStore }] of overlays()) {
+        if (backingStore === undefined) continue;
+        const users = standing.get(backingStore) ?? [];
+        users.push(`volume ${pool}/${volume}`);
+        standing.set(backingStore, users);
+      }
     return found.map(({ trashId: _, ...orphan }) => ({ ...orphan, users: standing.get(orphan.path) ?? [] }));
   }
 

@@ -10,6 +10,7 @@ export const orphanSchema = z.object({
   agentId: z.string().optional(),
   /** Last change, ms since the epoch. */
   modifiedAt: z.number().optional(),
+  /** Absent for a directory that has too many entries to count, or that cannot be read. */
   allocationBytes: z.number().optional(),
   /** What refers to a file: volumes that stand on it, domains that have it as a disk. Of a device that is not told. */
   users: z.array(z.string()).default([]),

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { loadBackends } from '../../agent/backends/registry.ts';
@@ -30,7 +30,7 @@ test('what is no volume is told with what is known of it, and stays; volumes and
   await operations.create({ ...volume, name: 'ct', format: 'ploop' });
   await operations.create({ ...volume, name: 'gone' });
   const trashed = await pools.trash('p', (trash, pool) => trash.add(pool, 'gone', { keepUntil: 0 }));
-  await operations.stage({
+  await using _stage = await operations.stage({
     id: randomUUID(),
     pool: 'p',
     volume: 'coming',
@@ -74,6 +74,13 @@ test('what is no volume is told with what is known of it, and stays; volumes and
   assert.ok(named('half').allocationBytes! >= 100_000);
   assert.ok(Math.abs(named('half').modifiedAt! - Date.now()) < 60_000);
   assert.equal((await pools.trash('p', (trash, pool) => trash.list(pool)))[0]?.id, trashed.id);
+  // A tree of more entries than are counted has no size here; everything else is told as before.
+  const large = join(path, 'large');
+  mkdirSync(large);
+  for (let index = 0; index <= 20_000; index++) linkSync(join(path, '.base'), join(large, `${index}`));
+  const again = await pools.orphans('p');
+  assert.equal(again.length, found.length + 1);
+  assert.equal(again.find((orphan) => orphan.path === large)!.allocationBytes, undefined);
   await pools.stop('p');
   await pools.close();
 });

@@ -411,9 +411,10 @@ export class FilePool implements PoolDriver {
     return ids;
   }
 
-  async *orphans(): AsyncGenerator<FoundOrphan> {
+  async *orphans(isVolume: (name: string) => boolean): AsyncGenerator<FoundOrphan> {
     await this.#requireStorage();
     yield* orphansIn(this.#path, this.#place, async (name) => {
+      if (isVolume(name)) return true;
       const found = await describeEntry(this.#path, name, undefined, this.#storage);
       return found !== undefined;
     });

@@ -1,13 +1,16 @@
 import type { Stats } from 'node:fs';
-import { lstat, readdir } from 'node:fs/promises';
+import { lstat, opendir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Turns } from '../../../shared/util/turns.ts';
 import type { FoundOrphan } from '../../backends/backend.ts';
-import { allocatedBytes, entriesIfExists } from '../../host/files.ts';
+import { entriesIfExists } from '../../host/files.ts';
 import { PRIVATE, type PrivateDirectory } from './private-directory.ts';
 
 /** What tools and kernels make in any directory for themselves. */
 const ORDINARY = new Set([PRIVATE, 'lost+found', '.snapshots', '.trashcan', '.glusterfs']);
+
+/** Entries of directories that are counted for one answer: a second or two. */
+const MOST_COUNTED = 20_000;
 
 /** In the private directory of an agent: what lies there, by the directory that it lies in. */
 const LEFT: Record<string, string> = {
@@ -24,15 +27,40 @@ function kindOf(stat: Stats): string {
   return 'a special file, which is no volume';
 }
 
-/** undefined for what has gone meanwhile. */
-async function orphan(path: string, what: (stat: Stats) => string): Promise<FoundOrphan | undefined> {
-  try {
-    const stat = await lstat(path);
-    const allocationBytes = stat.isDirectory() ? await allocatedBytes(path) : stat.blocks * 512;
-    return { path, what: what(stat), modifiedAt: Math.round(stat.mtimeMs), allocationBytes };
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    return undefined;
+/** Gone meanwhile, or not ours to read. */
+const isUnreadable = (error: unknown): boolean =>
+  ['ENOENT', 'ENOTDIR', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '');
+
+/** Looks at what lies there. All the trees of one of these together are counted up to a limit. */
+class Survey {
+  #left = MOST_COUNTED;
+
+  /** undefined for what has gone meanwhile. */
+  async look(path: string, what: (stat: Stats) => string): Promise<FoundOrphan | undefined> {
+    try {
+      const stat = await lstat(path);
+      const allocationBytes = stat.isDirectory() ? await this.#count(path) : stat.blocks * 512;
+      return { path, what: what(stat), modifiedAt: Math.round(stat.mtimeMs), allocationBytes };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      return undefined;
+    }
+  }
+
+  /** The allocation of a tree; undefined where it is too large to count, changes meanwhile, or may not be read. */
+  async #count(directory: string): Promise<number | undefined> {
+    let sum = 0;
+    try {
+      for await (const entry of await opendir(directory, { recursive: true })) {
+        if (this.#left === 0) return undefined;
+        this.#left--;
+        sum += (await lstat(join(entry.parentPath, entry.name))).blocks * 512;
+      }
+    } catch (error) {
+      if (isUnreadable(error)) return undefined;
+      throw error;
+    }
+    return sum;
   }
 }
 
@@ -46,10 +74,11 @@ export async function* orphansIn(
   isVolume: (name: string) => Promise<boolean>,
 ): AsyncGenerator<FoundOrphan> {
   const turns = new Turns();
+  const survey = new Survey();
   for (const name of await readdir(pool)) {
     if (turns.due) await turns.next();
     if (ORDINARY.has(name) || (!name.startsWith('.') && (await isVolume(name)))) continue;
-    const found = await orphan(join(pool, name), kindOf);
+    const found = await survey.look(join(pool, name), kindOf);
     if (found) yield found;
   }
   const root = join(pool, PRIVATE);
@@ -64,7 +93,7 @@ export async function* orphansIn(
         const isOurs = directory === place.path;
         // A transfer of ours is nobody's only when no job knows it: its controller sees to that.
         if (isOurs && (place.isUsed(name) || kind === 'stages')) continue;
-        const found = await orphan(path, () => what);
+        const found = await survey.look(path, () => what);
         if (found) yield { ...found, agentId, trashId: isOurs && kind === 'kept' ? name : undefined };
       }
 }
