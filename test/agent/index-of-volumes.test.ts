@@ -29,15 +29,18 @@ const found = (fingerprint: string, format: FoundVolume['format']): FoundVolume 
   stamp: 'stamp',
 });
 
+/** On record while one transfer replaces what another one brought. */
+const replaced = (id: string, before: string, after: string): Identity => ({
+  id,
+  fingerprint: after,
+  format: 'qcow2',
+  transfer: 'second',
+  formerly: { fingerprint: before, format: 'raw', transfer: 'first' },
+});
+
 test('a volume that was to be replaced when the agent was killed is what it was, or the new one, under one id', () => {
   const id = randomUUID();
-  const record: Identity = {
-    id,
-    fingerprint: 'new',
-    format: 'qcow2',
-    transfer: 'second',
-    formerly: { fingerprint: 'old', format: 'raw', transfer: 'first' },
-  };
+  const record = replaced(id, 'old', 'new');
   {
     const index = new IndexOfVolumes(records([['v', record]]), () => randomUUID());
     // A guest may have written the header of another format into it.
@@ -55,13 +58,7 @@ test('a volume that was to be replaced when the agent was killed is what it was,
 
 test('where files are known by their names alone, what replaced a volume is the new one', () => {
   const id = randomUUID();
-  const record: Identity = {
-    id,
-    fingerprint: 'name:v',
-    format: 'qcow2',
-    transfer: 'second',
-    formerly: { fingerprint: 'name:v', format: 'raw', transfer: 'first' },
-  };
+  const record = replaced(id, 'name:v', 'name:v');
   const index = new IndexOfVolumes(records([['v', record]]), () => randomUUID());
   assert.equal(index.formatOf('v', 'name:v'), undefined);
   assert.equal(index.put(found('name:v', 'qcow2')).news?.format, 'qcow2');

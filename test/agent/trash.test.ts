@@ -36,6 +36,20 @@ const volume = (name: string) => ({
   format: 'raw' as const,
   preallocate: false,
 });
+/** An empty directory lies in the place of the pool, as of an unmounted disk, until this is disposed of. */
+function unmounted(path: string): Disposable {
+  const pool = join(path, 'pool');
+  const aside = join(path, 'aside');
+  renameSync(pool, aside);
+  mkdirSync(pool);
+  return {
+    [Symbol.dispose]() {
+      rmdirSync(pool);
+      renameSync(aside, pool);
+    },
+  };
+}
+
 const week = { keepUntil: Date.now() + 7 * 86_400_000, by: 'ann' };
 
 test('a volume comes back with its id, under its name, also after a restart', async () => {
@@ -102,12 +116,10 @@ test('records stay while other storage, or none, is in the place of the pool, an
   await pool.create(volume('w'));
   await using trash = await Trash.open(file);
   const { id } = await trash.add(pool, 'v', week);
-  // An empty directory, as of an unmounted disk: an error, and no empty trash.
-  renameSync(join(room.path, 'pool'), join(room.path, 'aside'));
-  mkdirSync(join(room.path, 'pool'));
-  await assert.rejects(trash.list(pool), { code: 'pool-inaccessible' });
-  rmdirSync(join(room.path, 'pool'));
-  renameSync(join(room.path, 'aside'), join(room.path, 'pool'));
+  {
+    using _away = unmounted(room.path);
+    await assert.rejects(trash.list(pool), { code: 'pool-inaccessible' }, 'an error, and no empty trash');
+  }
   // Other storage of the same kind.
   const other = Object.assign(Object.create(pool), { trashed: async () => [] });
   assert.deepEqual(await trash.list(other), []);
@@ -165,11 +177,10 @@ test('nothing is deleted from the trash while the storage is away', async () => 
   await pool.create(volume('v'));
   await using trash = await Trash.open(file);
   const { id } = await trash.add(pool, 'v', week);
-  renameSync(join(room.path, 'pool'), join(room.path, 'aside'));
-  mkdirSync(join(room.path, 'pool'));
-  await assert.rejects(trash.purge(pool, id), { code: 'pool-inaccessible' });
-  rmdirSync(join(room.path, 'pool'));
-  renameSync(join(room.path, 'aside'), join(room.path, 'pool'));
+  {
+    using _away = unmounted(room.path);
+    await assert.rejects(trash.purge(pool, id), { code: 'pool-inaccessible' });
+  }
   assert.equal((await trash.list(pool)).length, 1);
 });
 
