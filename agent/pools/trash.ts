@@ -34,17 +34,24 @@ export class Trash implements AsyncDisposable {
 
   /** What is in it as far as was last seen, the oldest first. */
   get volumes(): TrashedVolume[] {
-    return [...this.#records.entries()]
-      .map(([, trashed]) => trashed)
-      .filter(({ id }) => !this.#absent.has(id))
-      .sort((one, other) => one.trashedAt - other.trashedAt || (one.id < other.id ? -1 : 1));
+    return [...this.#present()].sort(
+      (one, other) => one.trashedAt - other.trashedAt || (one.id < other.id ? -1 : 1),
+    );
   }
 
   /** How many volumes, and what they took when they came. */
   get sizes(): { volumeCount: number; allocationBytes: number } {
-    const { volumes } = this;
-    const allocationBytes = volumes.reduce((sum, { volume }) => sum + volume.allocationBytes, 0);
-    return { volumeCount: volumes.length, allocationBytes };
+    let volumeCount = 0;
+    let allocationBytes = 0;
+    for (const { volume } of this.#present()) {
+      volumeCount++;
+      allocationBytes += volume.allocationBytes;
+    }
+    return { volumeCount, allocationBytes };
+  }
+
+  *#present(): Generator<TrashedVolume> {
+    for (const [id, trashed] of this.#records.entries()) if (!this.#absent.has(id)) yield trashed;
   }
 
   /** Takes a volume aside. Throws as {@link PoolOperations.trash} does; the volume is as before then. */
