@@ -1,14 +1,21 @@
 import { z } from 'zod';
 import { wipeVolumeSchema } from '../../shared/protocol/agent.ts';
 import { jobSchema } from '../../shared/protocol/api.ts';
-import { isStowageError, StowageError } from '../../shared/util/errors.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema, splitReference } from '../../shared/util/names.ts';
 import { clone } from '../jobs/kinds/clone.ts';
 import { migrate, migrateParamsSchema } from '../jobs/kinds/migrate.ts';
 import { wipe } from '../jobs/kinds/wipe.ts';
-import { defineAction, type Services } from './action.ts';
+import { defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
-import { allowUsedField, listed, referenceOf, usersInTheWay, type VolumeAddress } from './volume.ts';
+import {
+  allowUsedField,
+  listed,
+  referenceOf,
+  usersInTheWay,
+  type VolumeAddress,
+  volumeIfKnown,
+} from './volume.ts';
 
 const wipeAction = defineAction({
   name: 'volume.wipe',
@@ -59,18 +66,6 @@ function destinationOf(target: string, volume: string): VolumeAddress {
   return { host, pool, volume: name };
 }
 
-/** Of a volume that need not be there. */
-async function usersOf(services: Services, address: VolumeAddress, allowUsed: boolean): Promise<string> {
-  const isThere = await services.inventory.volume(address).then(
-    () => true,
-    (error) => {
-      if (!isStowageError(error, 'volume-not-found')) throw error;
-      return false;
-    },
-  );
-  return isThere ? usersInTheWay(services, address, allowUsed) : '';
-}
-
 const migrateAction = defineAction({
   name: 'volume.migrate',
   summary: 'Begins a job that moves or copies a volume to another pool, straight from host to host.',
@@ -101,7 +96,8 @@ const migrateAction = defineAction({
     await services.inventory.pool(to.host, to.pool);
     // Of a move the source goes away, by a refresh the target is replaced.
     const taken = input.keepSource ? (input.refresh ? to : undefined) : input;
-    const users = taken ? await usersOf(services, taken, input.allowUsed) : '';
+    const isThere = taken && (await volumeIfKnown(services, taken));
+    const users = isThere ? await usersInTheWay(services, taken, input.allowUsed) : '';
     return { to: referenceOf(to), users };
   },
   record: ({ keepSource, refresh, format }, { to, users }) => ({

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Volume } from '../../shared/conf/volume.ts';
 import type { FleetVolume } from '../../shared/protocol/api.ts';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
+import { isStowageError } from '../../shared/util/errors.ts';
 import { type AgentClient, agentVolumePath } from '../hosts/agent-client.ts';
 import type { Services } from './action.ts';
 import type { volumeAddress } from './addresses.ts';
@@ -24,6 +25,17 @@ export async function shown(
 ): Promise<FleetVolume> {
   await inventory.shows({ host, pool, volume: volume.name }, volume.etag);
   return { host, pool, ...volume };
+}
+
+/** What the inventory knows of a volume, which need not be there. */
+export async function volumeIfKnown(
+  { inventory }: Services,
+  address: VolumeAddress,
+): Promise<FleetVolume | undefined> {
+  return inventory.volume(address).catch((error) => {
+    if (!isStowageError(error, 'volume-not-found')) throw error;
+    return undefined;
+  });
 }
 
 /** Runs a short change of a volume under a lease of its own, held until the agent has answered. Throws `volume-in-use`. */

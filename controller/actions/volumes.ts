@@ -26,6 +26,7 @@ import {
   shown,
   usersInTheWay,
   type VolumeAddress,
+  volumeIfKnown,
 } from './volume.ts';
 
 /** What is told beside what was done. */
@@ -209,9 +210,10 @@ const resize = defineAction({
   }),
   async run(services, { allowUsed, capacityBytes, shrink, delta, ...address }, { principal }) {
     const path = agentVolumePath(address);
-    const { capacityBytes: known } = await services.inventory.volume(address);
-    const more = shrink ? 0 : delta ? capacityBytes : capacityBytes - known;
-    const warnings = await overcommitment(services, address, more);
+    // The host may know one that is not known here yet: then it grows without a warning.
+    const before = await volumeIfKnown(services, address);
+    const more = delta ? capacityBytes : capacityBytes - (before?.capacityBytes ?? capacityBytes);
+    const warnings = await overcommitment(services, address, shrink ? 0 : more);
     const volume = await changeVolume(
       services,
       address,

@@ -98,6 +98,33 @@ describe('the command line', () => {
     );
   });
 
+  test('warns of volumes that may outgrow their pool', async () => {
+    const { capacityBytes } = await controller.api<{ capacityBytes: number }>('/hosts/local/pools/default');
+    const { status, stderr } = await controller.cli(
+      ...['vol', 'create', 'local/default/huge', '--capacity', String(capacityBytes)],
+    );
+    assert.equal(status, 0);
+    assert.match(stderr, /^warning: the volumes of pool local\/default may grow to .* together, it has /);
+    const { stderr: grown } = await controller.cli('vol', 'resize', 'local/default/small', '+1M');
+    assert.match(grown, /^warning: the volumes of pool local\/default may grow to /);
+    const { stderr: shrunk } = await controller.cli(
+      ...['vol', 'resize', 'local/default/small', '1M', '--shrink'],
+    );
+    assert.equal(shrunk, '');
+    await controller.cliOk('vol', 'delete', 'local/default/huge');
+  });
+
+  test('grows a volume that somebody has put there this moment', async () => {
+    const { target } = await controller.api<{ target: { path: string } }>('/hosts/local/pools/default');
+    writeFileSync(join(target.path, 'fresh'), Buffer.alloc(MIB));
+    const grown = await controller.api<{ capacityBytes: number }>(
+      '/hosts/local/pools/default/volumes/fresh/resize',
+      { capacityBytes: 2 * MIB },
+    );
+    assert.equal(grown.capacityBytes, 2 * MIB);
+    await controller.cliOk('vol', 'delete', 'local/default/fresh');
+  });
+
   test('deletes several volumes, and names those that it cannot', async () => {
     for (const name of ['one', 'two'])
       await controller.cliOk('vol', 'create', `local/default/${name}`, '--capacity', '1M');
