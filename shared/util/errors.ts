@@ -101,10 +101,10 @@ export class StowageError extends Error {
   }
 }
 
-export function isStowageError(error: unknown, code?: ErrorCode): error is StowageError {
-  return (
-    error instanceof Error && BRAND in error && (code === undefined || (error as StowageError).code === code)
-  );
+/** Whether it is one of ours, with one of these codes where some are given. */
+export function isStowageError(error: unknown, ...codes: ErrorCode[]): error is StowageError {
+  const isOurs = error instanceof Error && BRAND in error;
+  return isOurs && (codes.length === 0 || codes.includes((error as StowageError).code));
 }
 
 /** An RFC 9457 problem body. `code` is the extension member programs match on. */

@@ -98,7 +98,7 @@ export class RbdPool implements MakingStorage {
       return await this.#facts(cluster, listed);
     } catch (error) {
       // Its header may be gone, or it may be being removed: the directory of the pool names it still.
-      if (!isStowageError(error, 'io-error') && !isStowageError(error, 'volume-not-found')) throw error;
+      if (!isStowageError(error, 'io-error', 'volume-not-found')) throw error;
       return damaged(listed, this.#pathOf(listed.name), error);
     }
   }

@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Finding, Representation, Snapshot, WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
-import { cut, type ErrorCode, isStowageError, StowageError } from '../../../shared/util/errors.ts';
+import { cut, isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { Revert } from '../../../shared/util/revert.ts';
 import type {
   Found,
@@ -348,9 +348,8 @@ function stampOf(device: Device): string {
 /** Whether an error tells of the bytes of one volume. */
 function isDamage(error: unknown): error is Error {
   return (
-    ['invalid-image', 'volume-damaged', 'io-error'].some((code) =>
-      isStowageError(error, code as ErrorCode),
-    ) || (error as NodeJS.ErrnoException).code === 'EIO'
+    isStowageError(error, 'invalid-image', 'volume-damaged', 'io-error') ||
+    (error as NodeJS.ErrnoException).code === 'EIO'
   );
 }
 

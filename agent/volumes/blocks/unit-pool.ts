@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import pLimit from 'p-limit';
 import type { WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
@@ -15,7 +16,7 @@ import { UnitWrites } from './unit-writes.ts';
 export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
   #writes: UnitWrites | undefined;
   /** What begins to write to a unit does so one after the other: each sees those before. */
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #alone = pLimit(1);
   readonly #wiping = new Set<string>();
 
   override async start(): Promise<void> {
@@ -64,12 +65,6 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
     } finally {
       this.#wiping.delete(name);
     }
-  }
-
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#last.then(work, work);
-    this.#last = done.catch(() => undefined);
-    return done;
   }
 
   /** Throws `volume-in-use` while a transfer or a wipe of a unit is not over. */

@@ -119,8 +119,8 @@ async function seed(context: Context): Promise<void> {
   await sink
     .send(`/v1/transfers/${spec.id}/seed`, { method: 'POST', signal: context.signal, patient: true })
     .catch((error) => {
-      const codes: ErrorCode[] = ['volume-damaged', 'volume-not-found', 'invalid-image', 'not-supported'];
-      if (!codes.some((code) => isStowageError(error, code))) throw error;
+      if (!isStowageError(error, 'volume-damaged', 'volume-not-found', 'invalid-image', 'not-supported'))
+        throw error;
     });
 }
 
