@@ -71,8 +71,11 @@ export class ReadSnapshots {
       }
       const image = await RbdImage.open(cluster, id, 'read', snapshot);
       const close = async (): Promise<void> => {
-        await image.close();
-        await this.#remove(cluster, id, snapshot);
+        try {
+          await image.close();
+        } finally {
+          await this.#remove(cluster, id, snapshot);
+        }
       };
       return {
         sizeBytes: image.sizeBytes,
