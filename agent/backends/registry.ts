@@ -6,6 +6,7 @@ import { volumeFormatSchema } from '../../shared/conf/volume.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { type Backend, CONTRACT_VERSION } from './backend.ts';
+import { btrfsBackend } from './btrfs/index.ts';
 import { dirBackend } from './dir/index.ts';
 import { diskBackend } from './disk/index.ts';
 import { fsBackend } from './fs/index.ts';
@@ -122,6 +123,7 @@ export async function loadBackends(directory: string | undefined): Promise<Backe
     dirBackend,
     fsBackend,
     netfsBackend,
+    btrfsBackend,
     diskBackend,
     logicalBackend,
     iscsiBackend,

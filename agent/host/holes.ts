@@ -1,7 +1,6 @@
 import { fstatSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { getSystemErrorMap } from 'node:util';
-import { libc } from './libc.ts';
+import { libc, systemError } from './libc.ts';
 
 export interface DataRange {
   offset: number;
@@ -83,9 +82,4 @@ export async function preallocate(file: FileHandle, length: number): Promise<boo
     throw systemError(errno, 'fallocate');
   }
   return true;
-}
-
-function systemError(errno: number, call: string): Error {
-  const [code = `E${errno}`, message = 'unknown error'] = getSystemErrorMap().get(-errno) ?? [];
-  return Object.assign(new Error(`${code}: ${message}, ${call}`), { code, errno: -errno, syscall: call });
 }

@@ -1,3 +1,4 @@
+import { getSystemErrorMap } from 'node:util';
 import { errno, loadLibrary, nativeMissingReason } from './native.ts';
 
 /** The few C library calls that Node does not offer. Every user has a fallback for a host without them. */
@@ -8,11 +9,13 @@ export interface Libc {
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   /** flock(2); 0 on success. */
   flock(fd: number, operation: number): number;
+  /** renameat2(2); 0 on success. */
+  renameat2(fromDirectory: number, from: string, toDirectory: number, to: string, flags: number): number;
   /** inotify_add_watch(2); the watch, or -1. */
   inotifyAddWatch(fd: number, path: string, mask: number): number;
   /** statx(2) into a buffer of 256 bytes; 0 on success. */
   statx(directory: number, path: string, flags: number, mask: number, buffer: Uint8Array): number;
-  /** ioctl(2) with a pointer to a structure, on a thread of its own; 0 on success. */
+  /** ioctl(2) with a pointer to a structure, on a thread of its own; -1 on error. */
   ioctl(fd: number, request: number, argument: Uint8Array): Promise<number>;
   /** errno of the last of these calls that failed, but for ioctl. */
   errno(): number;
@@ -27,6 +30,7 @@ function loadLibc(): Libc | undefined {
     lseek: sync('int64_t lseek(int fd, int64_t offset, int whence)'),
     fallocate: sync('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
     flock: sync('int flock(int fd, int operation)'),
+    renameat2: sync('int renameat2(int from, const char *old, int to, const char *name, uint32_t flags)'),
     inotifyAddWatch: sync('int inotify_add_watch(int fd, const char *path, uint32_t mask)'),
     statx: sync('int statx(int dirfd, const char *path, int flags, uint32_t mask, void *buffer)'),
     ioctl: library.async('int ioctl(int fd, uint64_t request, void *argument)') as Libc['ioctl'],
@@ -37,3 +41,9 @@ function loadLibc(): Libc | undefined {
 /** The C library, or undefined with {@link libcMissingReason} saying why. */
 export const libc: Libc | undefined = loadLibc();
 export const libcMissingReason: string | undefined = nativeMissingReason;
+
+/** The error of a call that failed, as Node makes them. */
+export function systemError(errno: number, call: string): Error {
+  const [code = `E${errno}`, message = 'unknown error'] = getSystemErrorMap().get(-errno) ?? [];
+  return Object.assign(new Error(`${code}: ${message}, ${call}`), { code, errno: -errno, syscall: call });
+}

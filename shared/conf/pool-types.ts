@@ -9,6 +9,8 @@ export interface PoolType {
   defaultFormat?: string;
   /** Formats that pools can have here and that libvirt does not know. */
   ownFormats?: readonly string[];
+  /** Of ours: libvirt does not know the type. */
+  isOwn?: true;
   /** Has no `<target>`: its volumes are reached over the network. */
   untargeted?: true;
   /** Where the volumes are when the definition does not say, or whatever it says. */
@@ -20,7 +22,7 @@ const beside = (directory: string, fixed: boolean) => ({
   fixed,
 });
 
-/** The types of libvirt, in the order of its own list. */
+/** The types of libvirt, in the order of its own list, and behind them ours. */
 export const POOL_TYPES = {
   dir: { source: [] },
   fs: {
@@ -67,6 +69,7 @@ export const POOL_TYPES = {
   gluster: { source: ['host', 'network', 'name', 'dir'], untargeted: true },
   zfs: { source: ['name', 'device'], targetPath: beside('/dev/zvol', true) },
   vstorage: { source: ['name'] },
+  btrfs: { source: [], isOwn: true },
 } as const satisfies Record<string, PoolType>;
 
 export type PoolTypeName = keyof typeof POOL_TYPES;

@@ -35,6 +35,7 @@ export const FORMATS_OF: Partial<Record<PoolTypeName, Formats>> = {
   netfs: IMAGES,
   gluster: IMAGES,
   vstorage: IMAGES,
+  btrfs: IMAGES,
   rbd: IMAGES,
   sheepdog: IMAGES,
   disk: { names: PARTITION_FORMATS, default: 'none' },

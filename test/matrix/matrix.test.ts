@@ -4,6 +4,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import type { Backend } from '../../agent/backends/backend.ts';
+import { btrfsBackend } from '../../agent/backends/btrfs/index.ts';
 import { dirBackend } from '../../agent/backends/dir/index.ts';
 import { glusterBackend } from '../../agent/backends/gluster/index.ts';
 import { iscsiDirectBackend } from '../../agent/backends/iscsi-direct/index.ts';
@@ -80,6 +81,14 @@ const PLACES: Record<string, () => Promise<Place>> = {
       mkdirSync(join(target, 'pool'));
       return open('xfs', dirBackend, { target: { path: join(target, 'pool') } });
     },
+    btrfs: async () => {
+      const target = join(room.path, 'btrfs');
+      mkdirSync(target);
+      const mounted = mountFileSystem('btrfs', 512, target);
+      ends.push(() => mounted[Symbol.asyncDispose]());
+      mkdirSync(join(target, 'pool'));
+      return open('btrfs', btrfsBackend, { target: { path: join(target, 'pool') } });
+    },
     netfs: async () => {
       const { address } = await gluster();
       return open('netfs', netfsBackend, {
@@ -133,7 +142,7 @@ const ELSEWHERE: Record<string, string> = {
   scsi: 'needs a kernel of its own',
   vstorage: 'a directory whose mount is a stand-in: the same files as dir',
   zfs: 'needs a kernel of its own',
-  ...(!isRoot && { netfs: 'needs root', gluster: 'needs root', rbd: 'needs root' }),
+  ...(!isRoot && { btrfs: 'needs root', netfs: 'needs root', gluster: 'needs root', rbd: 'needs root' }),
 };
 
 test('every backend has a place, or a reason for none', async () => {

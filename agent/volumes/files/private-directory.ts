@@ -1,12 +1,12 @@
-import { type FileHandle, lstat, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { volumeFormatSchema } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
-import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
 import type { IdentityStore } from '../../backends/backend.ts';
 import { entriesIfExists, exists, removeIfExists, replaceFile, syncDirectory } from '../../host/files.ts';
-import { lockFile } from '../../host/lock.ts';
+import { HeldLock } from '../../host/held-lock.ts';
 import { openIdentities } from '../identities.ts';
 
 /** The pool's private directory in the pool. What begins with a dot is never listed. */
@@ -37,7 +37,7 @@ export class PrivateDirectory {
   readonly path: string;
   /** Entries of `new`, `trash` and `stages` that this process works on. */
   readonly #used = new Set<string>();
-  #lock: FileHandle | undefined;
+  readonly #lock = new HeldLock();
 
   constructor(pool: string, agent: string | undefined) {
     this.#pool = pool;
@@ -57,27 +57,17 @@ export class PrivateDirectory {
   }
 
   /** Keeps other agents of this host out, until {@link release}. Throws `pool-inaccessible`. False where this held it before. */
-  async lock(): Promise<boolean> {
-    const path = join(this.path, 'lock');
-    if (this.#lock && (await isOpenAt(path, this.#lock))) return false;
-    await this.release();
-    this.#lock = await lockFile(path, '').catch((error) => {
-      if (isStowageError(error, 'volume-in-use'))
-        throw new StowageError('pool-inaccessible', `another agent works in ${this.#pool}`);
-      throw error;
-    });
-    return true;
+  lock(): Promise<boolean> {
+    return this.#lock.take(join(this.path, 'lock'), this.#pool);
   }
 
-  async release(): Promise<void> {
-    const lock = this.#lock;
-    this.#lock = undefined;
-    await lock?.close();
+  release(): Promise<void> {
+    return this.#lock.release();
   }
 
   /** Whether what is there now is what was there when it was locked. */
-  async isSame(): Promise<boolean> {
-    return this.#lock === undefined || isOpenAt(join(this.path, 'lock'), this.#lock);
+  isSame(): Promise<boolean> {
+    return this.#lock.isAt(join(this.path, 'lock'));
   }
 
   /** Which storage this is; undefined where it was never a pool of ours. */
@@ -201,15 +191,4 @@ export class PrivateDirectory {
 
 function unlessThere(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'EEXIST') throw error;
-}
-
-/** Whether an open file is the one that has the name now. */
-async function isOpenAt(path: string, file: FileHandle): Promise<boolean> {
-  const [open, there] = await Promise.all([
-    file.stat(),
-    stat(path).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
-    }),
-  ]);
-  return there?.ino === open.ino && there.dev === open.dev;
 }

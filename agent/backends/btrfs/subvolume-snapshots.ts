@@ -1,0 +1,99 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Snapshot } from '../../../shared/conf/volume.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
+import { entriesIfExists, syncDirectory } from '../../host/files.ts';
+import { exchange } from '../../host/rename.ts';
+import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storage.ts';
+import { btrfs } from './btrfs.ts';
+import { setVolumeId } from './volume-id.ts';
+
+const ID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$/;
+
+/** Snapshots of subvolumes. A volume takes them along under every name, as they are kept by its id. */
+export class SubvolumeSnapshots implements DeviceSnapshots {
+  readonly #pool: string;
+  /** `snapshots/ID` in it holds the snapshots of a volume, `switches/ID` what the volume is to become, or was. */
+  readonly #own: string;
+
+  /** `pool` is the directory of the volumes, `own` one that nobody else works in. */
+  constructor(pool: string, own: string) {
+    this.#pool = pool;
+    this.#own = own;
+  }
+
+  get #all(): string {
+    return join(this.#own, 'snapshots');
+  }
+
+  get #switches(): string {
+    return join(this.#own, 'switches');
+  }
+
+  #of(uid: string): string {
+    return join(this.#all, uid);
+  }
+
+  async ids(uid: string): Promise<string[]> {
+    return entriesIfExists(this.#of(uid));
+  }
+
+  async list({ uid }: Device): Promise<Snapshot[]> {
+    // What a snapshot alone takes is told only with quotas, which cost more than they tell.
+    return (await this.ids(uid)).map((id) => ({ id, current: false, allocationBytes: 0 }));
+  }
+
+  async #require({ uid }: Device, id: string): Promise<string> {
+    if (!(await this.ids(uid)).includes(id))
+      throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
+    return join(this.#of(uid), id);
+  }
+
+  async create(device: Device, id: string): Promise<void> {
+    if (!ID.test(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
+    if ((await this.ids(device.uid)).includes(id))
+      throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
+    const directory = this.#of(device.uid);
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await btrfs('subvolume', 'snapshot', '-r', '--', join(this.#pool, device.name), join(directory, id));
+    await syncDirectory(directory);
+    await syncDirectory(this.#all);
+  }
+
+  async switch(device: Device, id: string): Promise<void> {
+    const snapshot = await this.#require(device, id);
+    const next = join(this.#switches, device.uid);
+    await mkdir(this.#switches, { recursive: true, mode: 0o700 });
+    await this.removeSwitches(device.uid);
+    await btrfs('subvolume', 'snapshot', '--', snapshot, next);
+    await setVolumeId(next, device.uid);
+    exchange(next, join(this.#pool, device.name));
+    await syncDirectory(this.#pool);
+    await syncDirectory(this.#switches);
+    await this.removeSwitches(device.uid);
+  }
+
+  async delete(device: Device, id: string): Promise<void> {
+    await remove(await this.#require(device, id));
+  }
+
+  /** What a switch before a kill has left: what a volume was to become, or what it was. Of one volume, or of all. */
+  async removeSwitches(uid?: string): Promise<void> {
+    for (const name of await entriesIfExists(this.#switches))
+      if (uid === undefined || name === uid) await remove(join(this.#switches, name));
+  }
+
+  /** Those of one volume, which is not there any more. */
+  async removeAll(uid: string): Promise<void> {
+    for (const id of await this.ids(uid)) await remove(join(this.#of(uid), id));
+    await rm(this.#of(uid), { recursive: true, force: true });
+  }
+
+  /** Those of all volumes that are not there any more: a kill may have kept them from going with theirs. */
+  async removeUnused(isVolume: (uid: string) => boolean): Promise<void> {
+    for (const uid of await entriesIfExists(this.#all)) if (!isVolume(uid)) await this.removeAll(uid);
+  }
+}
+
+const remove = async (path: string): Promise<void> =>
+  void (await btrfs('subvolume', 'delete', '--commit-after', '--', path));

@@ -1,0 +1,217 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { btrfsBackend } from '../../agent/backends/btrfs/index.ts';
+import { OpenPool } from '../../agent/pools/open-pool.ts';
+import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
+import { newVolumeSchema } from '../../shared/conf/volume.ts';
+import { isRoot, mountFileSystem, scratch } from '../support/scratch.ts';
+import { runBackendSuite } from './suite.ts';
+
+const btrfs = (...args: string[]): void =>
+  void execFileSync('btrfs', ['subvolume', ...args], { stdio: 'pipe' });
+
+/** The directory of the pool of this test. */
+let target = '';
+
+if (isRoot)
+  runBackendSuite({
+    name: 'btrfs on a loop device',
+    backend: btrfsBackend,
+    skip: [
+      {
+        tests: ['storage that is in use is not let go of, and the pool goes on'],
+        reason: 'a directory is let go of whatever is open in it',
+      },
+    ],
+    overwrite(name, bytes) {
+      const fd = openSync(join(target, name, 'disk.raw'), 'r+');
+      writeSync(fd, bytes);
+      closeSync(fd);
+    },
+    ground(path, sizeMiB) {
+      const mountPoint = join(path, 'mounted');
+      mkdirSync(mountPoint);
+      const mounted = mountFileSystem('btrfs', Math.max(sizeMiB, 128), mountPoint);
+      target = join(mountPoint, 'pool');
+      btrfs('create', target);
+      const at = (...names: string[]): string => join(target, ...names);
+      return {
+        definition: { target: { path: target } },
+        outside: {
+          make(name, bytes) {
+            btrfs('create', at(name));
+            writeFileSync(at(name, 'disk.raw'), bytes);
+          },
+          change: (name) => appendFileSync(at(name, 'disk.raw'), Buffer.alloc(4096, 1)),
+          rename: (from, to) => renameSync(at(from), at(to)),
+          remove: (name) => btrfs('delete', at(name)),
+        },
+        away: () => renameSync(target, `${target}-elsewhere`),
+        back: () => renameSync(`${target}-elsewhere`, target),
+        [Symbol.asyncDispose]: () => mounted[Symbol.asyncDispose](),
+      };
+    },
+  });
+
+/** A started pool on a file system of its own, with one volume that went back to its snapshot `s`. */
+async function poolWithHistory() {
+  const room = scratch();
+  const mountPoint = join(room.path, 'mounted');
+  mkdirSync(mountPoint);
+  const mounted = mountFileSystem('btrfs', 128, mountPoint);
+  const path = join(mountPoint, 'pool');
+  const definition = poolDefinitionSchema.parse({
+    ...{ name: 'b', uuid: randomUUID(), type: 'btrfs' },
+    target: { path },
+  });
+  const services = {
+    agentId: 'a',
+    stateDirectory: async () => room.path,
+    imageDirectories: () => [],
+    secret: () => '',
+  };
+  const pool = new OpenPool(btrfsBackend.open(definition, services));
+  await pool.build();
+  await pool.start();
+  const { id } = await pool.create(newVolumeSchema.parse({ name: 'v', capacityBytes: 1 << 20 }));
+  writeFileSync(join(path, 'v/disk.raw'), Buffer.alloc(1 << 20, 1));
+  await pool.createSnapshot('v', 's');
+  writeFileSync(join(path, 'v/disk.raw'), Buffer.alloc(1 << 20, 2));
+  await pool.switchSnapshot('v', 's');
+  return {
+    pool,
+    path,
+    id,
+    async [Symbol.asyncDispose]() {
+      await pool.stop().catch(() => pool.close());
+      await mounted[Symbol.asyncDispose]();
+      await room[Symbol.asyncDispose]();
+    },
+  };
+}
+
+describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
+  test('a volume that went back stays the same volume, also over a restart and out of the trash, with its snapshots', async () => {
+    await using room = await poolWithHistory();
+    const { pool, path, id } = room;
+    await pool.stop();
+    await pool.start();
+    assert.equal((await pool.look('v')).id, id);
+    assert.equal(readFileSync(join(path, 'v/disk.raw'))[0], 1);
+    const { etag, format } = await pool.look('v');
+    const trashId = randomUUID();
+    await pool.trash('v', trashId, etag);
+    await pool.stop();
+    await pool.start();
+    const back = await pool.restore(trashId, 'w', { id, format });
+    assert.equal(back.id, id);
+    assert.deepEqual(
+      (await pool.listSnapshots('w')).map((snapshot) => snapshot.id),
+      ['s'],
+    );
+  });
+
+  test('what it is copied to is another volume, also where somebody else copies it', async () => {
+    await using room = await poolWithHistory();
+    const { pool, path, id } = room;
+    await pool.clone('v', 'ours');
+    btrfs('snapshot', join(path, 'v'), join(path, 'theirs'));
+    await pool.refresh();
+    const ids = new Set();
+    for (const name of ['v', 'ours', 'theirs']) ids.add((await pool.look(name)).id);
+    assert.equal(ids.size, 3);
+    assert.ok(ids.has(id));
+    assert.deepEqual(await pool.listSnapshots('ours'), []);
+    await pool.remove('theirs');
+    await pool.remove('ours');
+    assert.equal((await pool.listSnapshots('v')).length, 1, 'the snapshots stay with the volume');
+  });
+
+  test('a kill at any step of a switch leaves the volume as it was, or as it is to be', async () => {
+    await using room = await poolWithHistory();
+    const { pool, path, id } = room;
+    const next = join(path, '.stowage/switches', subvolumeId(join(path, '.stowage/snapshots')));
+    const snapshot = join(path, '.stowage/snapshots', subvolumeId(join(path, '.stowage/snapshots')), 's');
+    for (const exchanged of [false, true]) {
+      await pool.stop();
+      // As far as the agent may have come.
+      btrfs('snapshot', snapshot, next);
+      if (exchanged) {
+        writeFileSync(
+          join(next, '.stowage-id'),
+          `${subvolumeId(join(path, '.stowage/snapshots'))} ${uuidOf(next)}\n`,
+        );
+        renameSync(join(path, 'v'), join(path, 'old'));
+        renameSync(next, join(path, 'v'));
+        renameSync(join(path, 'old'), next);
+      }
+      await pool.start();
+      assert.equal((await pool.look('v')).id, id, exchanged ? 'after the exchange' : 'before it');
+      assert.deepEqual(readdirSync(join(path, '.stowage/switches')), []);
+      assert.equal((await pool.listSnapshots('v')).length, 1);
+    }
+  });
+
+  test('snapshots of a volume that a kill let go alone are removed at the next start', async () => {
+    await using room = await poolWithHistory();
+    const { pool, path } = room;
+    await pool.stop();
+    btrfs('delete', join(path, 'v'));
+    await pool.start();
+    assert.deepEqual(readdirSync(join(path, '.stowage/snapshots')), []);
+    await pool.stop();
+    await pool.delete();
+    assert.equal(existsSync(path), false);
+  });
+
+  test('snapshots of Proxmox VE beside a volume are no volumes, and keep it from being removed', async () => {
+    await using room = await poolWithHistory();
+    const { pool, path } = room;
+    btrfs('snapshot', '-r', join(path, 'v'), join(path, 'v@before'));
+    await pool.refresh();
+    await assert.rejects(pool.look('v@before'), { code: 'volume-not-found' });
+    await assert.rejects(pool.remove('v', { deleteSnapshots: true }), { code: 'volume-has-snapshots' });
+    await assert.rejects(pool.clone('v', 'v@x'), { code: 'invalid-name' });
+  });
+
+  test('a directory that is not on btrfs is told', async () => {
+    await using room = scratch();
+    const definition = poolDefinitionSchema.parse({
+      ...{ name: 'b', uuid: randomUUID(), type: 'btrfs' },
+      target: { path: join(room.path, 'pool') },
+    });
+    const services = {
+      agentId: 'a',
+      stateDirectory: async () => room.path,
+      imageDirectories: () => [],
+      secret: () => '',
+    };
+    const pool = new OpenPool(btrfsBackend.open(definition, services));
+    await assert.rejects(pool.build(), { code: 'invalid-argument' });
+    mkdirSync(join(room.path, 'pool'));
+    await assert.rejects(pool.start(), { code: 'pool-inaccessible' });
+    assert.deepEqual(readdirSync(join(room.path, 'pool')), [], 'nothing is left there');
+  });
+});
+
+/** The one id in the directory of snapshots. */
+const subvolumeId = (directory: string): string => readdirSync(directory)[0]!;
+
+const uuidOf = (path: string): string =>
+  /\n\s*UUID:\s*(\S+)/.exec(execFileSync('btrfs', ['subvolume', 'show', path], { encoding: 'utf8' }))?.[1] ??
+  '';
