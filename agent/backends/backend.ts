@@ -9,6 +9,7 @@ import type {
   Representation,
   Snapshot,
   Volume,
+  VolumeEncryption,
   VolumeFormat,
   WipeAlgorithm,
 } from '../../shared/conf/volume.ts';
@@ -111,8 +112,13 @@ export interface Space {
   metadata?: MetadataSpace;
 }
 
+/** What a new volume shall be, and what it is encrypted with. */
+export type WantedVolume = NewVolume & { passphrase?: string };
+
 /** A volume as it was found. Its id is the core's. */
 export interface FoundVolume extends Omit<Volume, 'id' | 'etag'> {
+  /** What opens an encrypted one: given for one call, and kept nowhere. */
+  passphrase?: string;
   /** The same for one volume under every name and after every change, another for a new one of the same name. */
   fingerprint: string;
   /** Changes whenever the stored bytes may have changed. */
@@ -156,6 +162,8 @@ export interface IdentifiedState {
   format?: VolumeFormat;
   /** The transfer that made them. */
   transfer?: string;
+  /** Which secret opens them, where they are encrypted. */
+  secret?: string;
 }
 
 export interface IdentityStore extends AsyncDisposable {
@@ -186,6 +194,8 @@ export interface StageSpec {
   parts: readonly Part[];
   capacityBytes?: number;
   replace: boolean;
+  /** Of what content is made into. */
+  encryption?: VolumeEncryption;
   /** What is replaced must stay as it is until {@link Stage.publish}. */
   refresh?: boolean;
 }
@@ -207,9 +217,10 @@ export interface Stage extends AsyncDisposable {
   journal(): Promise<Image>;
   /**
    * Makes of the received parts what will be the volume: checks it, converts content into a container, makes it durable.
-   * May be repeated. From here on only {@link publish} is left to do; `note` is kept for that. Throws `invalid-image`.
+   * May be repeated. From here on only {@link publish} is left to do; `note` is kept for that. `passphrase` is what content is
+   * encrypted with. Throws `invalid-image`.
    */
-  seal(note: string, signal?: AbortSignal): Promise<void>;
+  seal(note: string, passphrase: string | undefined, signal?: AbortSignal): Promise<void>;
   /**
    * Gives the volume its name, in one step that a kill leaves done or not done. Repeatable until {@link drop}. `identify`
    * is called with its fingerprint before the name is there, and awaited. Throws `volume-exists`.
@@ -259,7 +270,7 @@ export interface PoolDriver {
   watch?(changed: (names: readonly string[] | undefined) => void): Disposable;
 
   /** Throws `volume-exists`, `no-space`. */
-  create?(volume: NewVolume, identify: Identify, signal?: AbortSignal): Promise<void>;
+  create?(volume: WantedVolume, identify: Identify, signal?: AbortSignal): Promise<void>;
   /** With `mark`, only that state of the volume, else `volume-changed`. */
   remove?(volume: FoundVolume, mark?: string): Promise<void>;
   /**

@@ -1,6 +1,7 @@
 /** How containers and packed files begin, or what stands at an offset of theirs. */
 const SIGNATURES: readonly { name: string; at?: number; bytes: string }[] = [
   { name: 'qcow2', bytes: 'QFI\xfb' },
+  { name: 'luks', bytes: 'LUKS\xba\xbe\0\x01' },
   { name: 'vmdk', bytes: 'KDMV' },
   { name: 'vmdk', bytes: '# Disk DescriptorFile' },
   { name: 'vdi', at: 64, bytes: '\x7f\x10\xda\xbe' },

@@ -1,15 +1,9 @@
-import type {
-  Finding,
-  NewVolume,
-  Snapshot,
-  Volume,
-  VolumeFormat,
-  WipeAlgorithm,
-} from '../../shared/conf/volume.ts';
+import type { Finding, Snapshot, Volume, VolumeFormat, WipeAlgorithm } from '../../shared/conf/volume.ts';
 import type { Part } from '../../shared/transfer/chunks.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
+import type { WantedVolume } from '../backends/backend.ts';
 import type { Image } from '../images/image.ts';
 
 /** Throws `shrink-refused` where a capacity is smaller than that of a volume, unless that was asked for. */
@@ -25,7 +19,7 @@ export function refuseShrink(nowBytes: number, capacityBytes: number, shrink: bo
 export interface FormatFacts
   extends Pick<
     Volume,
-    'capacityBytes' | 'snapshotCount' | 'backingStore' | 'compat' | 'clusterBytes' | 'features'
+    'capacityBytes' | 'snapshotCount' | 'backingStore' | 'compat' | 'clusterBytes' | 'features' | 'encryption'
   > {}
 
 /** Snapshots inside one volume. Ids are the format's own: GUIDs for ploop, names for qcow2. */
@@ -49,17 +43,25 @@ export interface FormatDriver<T> {
   readonly name: VolumeFormat;
   facts(volume: T): Promise<FormatFacts>;
   /** Lays an empty volume into an image that was just made, or makes the directory. */
-  create(volume: T, wanted: NewVolume, signal?: AbortSignal): Promise<void>;
+  create(volume: T, wanted: WantedVolume, signal?: AbortSignal): Promise<void>;
   /** Raises the capacity; lower only with `shrink` and where the format can, else `shrink-refused`. */
-  resize(volume: T, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void>;
+  resize(
+    volume: T,
+    capacityBytes: number,
+    shrink: boolean,
+    options?: { signal?: AbortSignal; passphrase?: string },
+  ): Promise<void>;
   /** Makes a received image a volume: the last check of the whole, missing metadata written. Throws `invalid-image`. */
   adopt(volume: T): Promise<void>;
   /** What a stored image must not be: called with its first bytes as soon as they are there. Throws `invalid-image`. */
   inspect(head: Buffer, part: Part, parts: readonly Part[]): void;
-  /** What the guest sees. Closing it closes what it opened, not `volume`. */
-  openContent(volume: T, openBacking: OpenBacking): Promise<Source>;
+  /**
+   * What the guest sees. Closing it closes what it opened, not `volume`. Throws `secret-missing` and `secret-refused` for one that is
+   * encrypted, where `passphrase` is absent and where it is wrong.
+   */
+  openContent(volume: T, openBacking: OpenBacking, passphrase?: string): Promise<Source>;
   /** Makes a volume of a raw image, in what `create` would begin with. */
-  fromContent(content: Image, volume: T, wanted: NewVolume, signal?: AbortSignal): Promise<void>;
+  fromContent(content: Image, volume: T, wanted: WantedVolume, signal?: AbortSignal): Promise<void>;
   /** What is wrong with it. With `repair` what can be mended is mended; else nothing is changed. */
   check?(volume: T, repair: boolean, signal?: AbortSignal): Promise<Finding[]>;
   readonly snapshots?: SnapshotDriver<T>;
@@ -69,6 +71,8 @@ export interface FormatDriver<T> {
 export interface ImageFormat extends FormatDriver<Image> {
   /** Whether an empty volume of this capacity is nothing but zeros of that size. */
   readonly plain: boolean;
+  /** Its capacity is what its image has room for: nothing inside says it. */
+  readonly sizedByImage: boolean;
   /** What an image of a capacity takes at most: the room that it needs where it cannot grow. */
   mostBytes(capacityBytes: number, options?: Pick<FormatFacts, 'clusterBytes' | 'features'>): number;
 }

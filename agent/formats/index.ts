@@ -1,12 +1,14 @@
 import type { VolumeFormat } from '../../shared/conf/volume.ts';
 import type { DirectoryFormat, ImageFormat } from './format.ts';
+import { isLuks } from './luks/header.ts';
+import { luks } from './luks/index.ts';
 import { ploop } from './ploop/driver.ts';
 import { isQcow2 } from './qcow2/header.ts';
 import { qcow2 } from './qcow2/index.ts';
 import { raw } from './raw.ts';
 
 /** Formats whose volumes are images. */
-export const IMAGE_FORMATS = { raw, qcow2 } satisfies Record<string, ImageFormat>;
+export const IMAGE_FORMATS = { raw, qcow2, luks } satisfies Record<string, ImageFormat>;
 /** Formats whose volumes are directories. */
 export const DIRECTORY_FORMATS = { ploop } satisfies Record<string, DirectoryFormat>;
 
@@ -23,5 +25,6 @@ export function imageFormatNamed(name: string | undefined): ImageFormatName | un
 
 /** The format that an image of unknown origin has, by its first bytes. */
 export function probeFormat(head: Buffer): ImageFormatName {
-  return isQcow2(head) ? 'qcow2' : 'raw';
+  if (isQcow2(head)) return 'qcow2';
+  return isLuks(head) ? 'luks' : 'raw';
 }

@@ -8,6 +8,7 @@ const STEP = 1 << 20;
 export const raw: ImageFormat = {
   name: 'raw',
   plain: true,
+  sizedByImage: true,
 
   mostBytes: (capacityBytes) => capacityBytes,
 

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { clock } from '../../shared/util/clock.ts';
 import { cut, StowageError } from '../../shared/util/errors.ts';
+import { secretFile } from './secret-file.ts';
 
 const OUTPUT_LIMIT = 4 << 20;
 /** Without any progress for so long a tool is ended: what it waits for does not come. */
@@ -25,6 +26,8 @@ export interface RunOptions {
   env?: Record<string, string>;
   /** What it reads; absent: nothing. */
   input?: string;
+  /** What it reads as the file /dev/stdin, from memory and without a name; instead of `input`. */
+  secret?: string;
   /** Directory that relative names start from. */
   cwd?: string;
   /** Bounds for a tool that reads what somebody else may have made. */
@@ -94,8 +97,9 @@ export async function run(tool: string, args: string[], options: RunOptions = {}
   const command = limits
     ? ['prlimit', `--as=${limits.memoryBytes}`, `--cpu=${limits.cpuSeconds}`, '--', tool, ...args]
     : [tool, ...args];
+  await using secret = options.secret === undefined ? undefined : await secretFile(options.secret);
   const child = spawn(command[0]!, command.slice(1), {
-    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    stdio: [secret?.fd ?? (options.input === undefined ? 'ignore' : 'pipe'), 'pipe', 'pipe'],
     detached: true,
     cwd: options.cwd,
     env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', ...options.env },

@@ -82,6 +82,10 @@ export class FileImage implements Image {
     return `/proc/${process.pid}/fd/${this.handle.fd}`;
   }
 
+  async refreshSize(): Promise<void> {
+    if (!this.#block) this.#sizeBytes = (await this.handle.stat()).size;
+  }
+
   get directory(): string {
     return dirname(this.#path);
   }

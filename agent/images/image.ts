@@ -9,6 +9,8 @@ export type Extent = SourceExtent;
 export interface Image extends Source, AsyncDisposable {
   /** A name by which tools of this host open the same bytes for as long as this is open; absent where there is none. */
   readonly toolPath?: string;
+  /** Learns which size a tool has given it. Absent where none could. */
+  refreshSize?(): Promise<void>;
   /** Where relative names in it start from. */
   readonly directory?: string;
   /** Where nothing was written it may hold anything: what shall read as zeros must be zeroed. Absent: it reads as zeros. */

@@ -152,6 +152,7 @@ export class IndexOfVolumes {
     const volume: Volume = {
       id: identity.id,
       ...facts,
+      encryption: facts.encryption && { ...facts.encryption, secret: identity.secret },
       etag: `${identity.id}-${found.damaged ? 'damaged' : mark}`,
     };
     const before = this.#entries.get(name)?.volume;

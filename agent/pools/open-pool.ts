@@ -1,10 +1,11 @@
 import { EventEmitter } from 'node:events';
 import type {
   Finding,
-  NewVolume,
   Representation,
   Snapshot,
   Volume,
+  VolumeEncryption,
+  VolumeFormat,
   WipeAlgorithm,
 } from '../../shared/conf/volume.ts';
 import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/agent.ts';
@@ -19,6 +20,7 @@ import type {
   PoolDriver,
   Space,
   Stage,
+  WantedVolume,
 } from '../backends/backend.ts';
 import { IndexOfVolumes } from './index-of-volumes.ts';
 import type { OpenedStage, OpenedVolume, PoolChange, PoolOperations } from './operations.ts';
@@ -359,16 +361,26 @@ export class OpenPool
   // ---- changing ----
 
   /** Puts a new volume on record before it has its name. */
-  #identifying(name: string, more: { id?: string; format: Volume['format']; transfer?: string }): Identify {
+  #identifying(
+    name: string,
+    more: { id?: string; format: Volume['format']; transfer?: string; encryption?: VolumeEncryption },
+  ): Identify {
     return async (fingerprint) => {
       const format = more.format === 'unknown' ? undefined : more.format;
       const id = more.id ?? this.#seen.newId(fingerprint);
       const before = this.#seen.identity(name);
       const formerly =
         before?.id === id
-          ? { fingerprint: before.fingerprint, format: before.format, transfer: before.transfer }
+          ? {
+              fingerprint: before.fingerprint,
+              format: before.format,
+              transfer: before.transfer,
+              secret: before.secret,
+            }
           : undefined;
-      await this.#seen.identify(name, { id, fingerprint, formerly, format, transfer: more.transfer });
+      const { transfer, encryption } = more;
+      const now = { id, fingerprint, format, transfer, secret: encryption?.secret };
+      await this.#seen.identify(name, { ...now, formerly });
     };
   }
 
@@ -422,17 +434,18 @@ export class OpenPool
     if (!isNew) await this.#seen.restore(name, before);
   }
 
-  async create(volume: NewVolume, signal?: AbortSignal): Promise<Volume> {
-    const { name, format } = volume;
+  async create(volume: WantedVolume, signal?: AbortSignal): Promise<Volume> {
+    const { name, format, encryption } = volume;
+    refuseEncryption(format, encryption, true);
     return this.#make(name, () =>
-      this.#method('create')(volume, this.#identifying(name, { format }), signal),
+      this.#method('create')(volume, this.#identifying(name, { format, encryption }), signal),
     );
   }
 
   async clone(name: string, target: string, signal?: AbortSignal): Promise<Volume> {
     const source = await this.#ready(name);
-    const { etag } = this.#seen.get(name)!;
-    const identify = this.#identifying(target, { format: source.format });
+    const { etag, encryption } = this.#seen.get(name)!;
+    const identify = this.#identifying(target, { format: source.format, encryption });
     return this.#make(target, () =>
       this.#method('clone')(
         source,
@@ -472,8 +485,9 @@ export class OpenPool
     await this.#change(name, () => this.#method('trash')(found, id, found.mark));
   }
 
-  restore(id: string, name: string, was: Pick<Volume, 'id' | 'format'>): Promise<Volume> {
-    const identify = this.#identifying(name, { id: was.id, format: was.format });
+  restore(id: string, name: string, was: Pick<Volume, 'id' | 'format' | 'encryption'>): Promise<Volume> {
+    const { format, encryption } = was;
+    const identify = this.#identifying(name, { id: was.id, format, encryption });
     const isBack = (other: string): boolean => this.#seen.identity(other)?.id === was.id;
     return this.#make(name, () => this.#method('restore')(id, name, identify, isBack));
   }
@@ -496,16 +510,28 @@ export class OpenPool
     return all;
   }
 
-  async resize(name: string, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<Volume> {
-    const found = await this.#sound(name);
+  async resize(
+    name: string,
+    capacityBytes: number,
+    shrink: boolean,
+    passphrase?: string,
+    signal?: AbortSignal,
+  ): Promise<Volume> {
+    const found = { ...(await this.#sound(name)), passphrase };
     await this.#change(name, () => this.#method('resize')(found, capacityBytes, shrink, signal));
     return this.#seen.get(name)!;
   }
 
-  async wipe(name: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<Volume> {
-    const found = await this.#sound(name);
+  async wipe(
+    name: string,
+    algorithm: WipeAlgorithm,
+    passphrase?: string,
+    signal?: AbortSignal,
+  ): Promise<Volume> {
+    const found = { ...(await this.#sound(name)), passphrase };
+    const { id, encryption } = this.#seen.get(name)!;
     // A volume that is replaced by an empty one of the same name is the same volume.
-    const identify = this.#identifying(name, { id: this.#seen.get(name)!.id, format: found.format });
+    const identify = this.#identifying(name, { id, format: found.format, encryption });
     return this.#make(name, () => this.#method('wipe')(found, algorithm, identify, signal));
   }
 
@@ -535,13 +561,18 @@ export class OpenPool
 
   // ---- moving bytes ----
 
-  async open(name: string, as: Representation, signal?: AbortSignal): Promise<OpenedVolume> {
-    const found = await this.#ready(name);
-    const { id: volumeId, etag, capacityBytes, format } = this.#seen.get(name)!;
+  async open(
+    name: string,
+    as: Representation,
+    passphrase?: string,
+    signal?: AbortSignal,
+  ): Promise<OpenedVolume> {
+    const found = { ...(await this.#ready(name)), passphrase };
+    const { id: volumeId, etag, capacityBytes, format, encryption } = this.#seen.get(name)!;
     if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
     const opened = await this.#method('open')(found, as, signal);
     return {
-      layout: { parts: [...opened.parts], format, capacityBytes, volumeId, etag },
+      layout: { parts: [...opened.parts], format, capacityBytes, volumeId, etag, encryption },
       sources: opened.sources,
       checkUnchanged: async () => {
         const now = await this.look(name).catch((error) => {
@@ -556,6 +587,7 @@ export class OpenPool
   async stage(spec: TransferSpec): Promise<OpenedStage> {
     if (this.#seen.ofTransfer(spec.id) !== undefined && (await this.stages(spec.id)).length === 0)
       throw new StowageError('job-state', 'this transfer was committed before');
+    refuseEncryption(spec.format, spec.encryption, spec.representation === 'content');
     const there = spec.replace ? await this.#lookAt(spec.volume) : undefined;
     if (there && there.snapshotCount > 0)
       throw new StowageError(
@@ -583,14 +615,14 @@ export class OpenPool
 
   #opened(stage: Stage): OpenedStage {
     const spec = transferSpecSchema.parse(JSON.parse(stage.spec));
-    const { volume: name, format, id: transfer } = spec;
+    const { volume: name, format, id: transfer, encryption } = spec;
     const publish = async (): Promise<Volume> => {
       const before = this.#seen.identity(name);
       // An upload over a volume is a new state of that volume; taken up after a kill, it is so still.
       const kept = spec.replace || before?.transfer === transfer ? before?.id : undefined;
       const id = spec.volumeId ?? kept;
       const volume = await this.#make(name, () =>
-        stage.publish(this.#identifying(name, { id, format, transfer })),
+        stage.publish(this.#identifying(name, { id, format, transfer, encryption })),
       );
       await stage.drop();
       return volume;
@@ -608,7 +640,7 @@ export class OpenPool
       },
       images: () => stage.images(),
       journal: () => stage.journal(),
-      seal: (note, signal) => stage.seal(note, signal),
+      seal: (note, passphrase, signal) => stage.seal(note, passphrase, signal),
       publish,
       drop: () => stage.drop(),
       [Symbol.asyncDispose]: () => stage[Symbol.asyncDispose](),
@@ -618,3 +650,15 @@ export class OpenPool
 
 const changed = (name: string): StowageError =>
   new StowageError('volume-in-use', `volume '${name}' was changed by somebody else while it was read`);
+
+/** Throws `invalid-argument` for a format that cannot be encrypted, or cannot be otherwise. */
+function refuseEncryption(
+  format: VolumeFormat,
+  encryption: VolumeEncryption | undefined,
+  isMade: boolean,
+): void {
+  if (isMade && format === 'luks' && !encryption)
+    throw new StowageError('invalid-argument', 'a luks volume is encrypted: say with which secret');
+  if (encryption && format !== 'luks' && format !== 'qcow2')
+    throw new StowageError('invalid-argument', `a ${format} volume is not encrypted here: luks or qcow2 is`);
+}

@@ -1,14 +1,7 @@
-import type {
-  Finding,
-  NewVolume,
-  Representation,
-  Snapshot,
-  Volume,
-  WipeAlgorithm,
-} from '../../shared/conf/volume.ts';
+import type { Finding, Representation, Snapshot, Volume, WipeAlgorithm } from '../../shared/conf/volume.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { OpenedSource } from '../../shared/transfer/source.ts';
-import type { FoundOrphan, Space } from '../backends/backend.ts';
+import type { FoundOrphan, Space, WantedVolume } from '../backends/backend.ts';
 import type { Image } from '../images/image.ts';
 
 /** Something that changed in a pool, whoever changed it. */
@@ -34,7 +27,7 @@ export interface OpenedStage extends AsyncDisposable {
   readonly touchedAt: number;
   images(): Promise<readonly Image[]>;
   journal(): Promise<Image>;
-  seal(note: string, signal?: AbortSignal): Promise<void>;
+  seal(note: string, passphrase?: string, signal?: AbortSignal): Promise<void>;
   /** Gives the volume its name and forgets the stage. Repeatable. */
   publish(): Promise<Volume>;
   drop(): Promise<void>;
@@ -56,7 +49,8 @@ export interface PoolOperations {
   /** Looks at one volume anew. Throws `volume-not-found`. */
   look(name: string): Promise<Volume>;
 
-  create(volume: NewVolume, signal?: AbortSignal): Promise<Volume>;
+  /** `passphrase` is what an encrypted volume is made, or opened, with. Throws `secret-missing`, `secret-refused`. */
+  create(volume: WantedVolume, signal?: AbortSignal): Promise<Volume>;
   /** Throws `volume-has-snapshots` for a volume that has some, unless they are to go with it. */
   remove(name: string, options?: { etag?: string; deleteSnapshots?: boolean }): Promise<void>;
   /** Takes a volume aside under an id, with its snapshots, when it is the state of `etag`; see {@link PoolDriver.trash}. */
@@ -68,16 +62,22 @@ export interface PoolOperations {
   trashed(): Promise<string[]>;
   /** What lies in the pool and is no volume. */
   orphans(): Promise<FoundOrphan[]>;
-  resize(name: string, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<Volume>;
+  resize(
+    name: string,
+    capacityBytes: number,
+    shrink: boolean,
+    passphrase?: string,
+    signal?: AbortSignal,
+  ): Promise<Volume>;
   clone(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
-  wipe(name: string, algorithm: WipeAlgorithm, signal?: AbortSignal): Promise<Volume>;
+  wipe(name: string, algorithm: WipeAlgorithm, passphrase?: string, signal?: AbortSignal): Promise<Volume>;
   listSnapshots(name: string): Promise<Snapshot[]>;
   createSnapshot(name: string, id?: string): Promise<string>;
   switchSnapshot(name: string, id: string): Promise<void>;
   deleteSnapshot(name: string, id: string, signal?: AbortSignal): Promise<void>;
   check(name: string, repair: boolean, signal?: AbortSignal): Promise<Finding[]>;
 
-  open(name: string, as: Representation, signal?: AbortSignal): Promise<OpenedVolume>;
+  open(name: string, as: Representation, passphrase?: string, signal?: AbortSignal): Promise<OpenedVolume>;
   /** Begins the stage of a transfer, the same one again for the same id. Throws `job-state` when it was committed before. */
   stage(spec: TransferSpec): Promise<OpenedStage>;
   /** The stage of a transfer, or all. */

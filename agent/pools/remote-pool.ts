@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { Representation, Volume } from '../../shared/conf/volume.ts';
+import type { Volume } from '../../shared/conf/volume.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { SourceExtent } from '../../shared/transfer/source.ts';
 import { type ErrorCode, StowageError } from '../../shared/util/errors.ts';
@@ -264,14 +264,14 @@ export class RemotePool
   orphans() {
     return this.#call<Awaited<ReturnType<PoolOperations['orphans']>>>('orphans', []);
   }
-  resize(...[name, capacityBytes, shrink, signal]: Parameters<PoolOperations['resize']>) {
-    return this.#call<Volume>('resize', [name, capacityBytes, shrink], signal);
+  resize(...[name, capacityBytes, shrink, passphrase, signal]: Parameters<PoolOperations['resize']>) {
+    return this.#call<Volume>('resize', [name, capacityBytes, shrink, passphrase], signal);
   }
   clone(...[name, target, signal]: Parameters<PoolOperations['clone']>) {
     return this.#call<Volume>('clone', [name, target], signal);
   }
-  wipe(...[name, algorithm, signal]: Parameters<PoolOperations['wipe']>) {
-    return this.#call<Volume>('wipe', [name, algorithm], signal);
+  wipe(...[name, algorithm, passphrase, signal]: Parameters<PoolOperations['wipe']>) {
+    return this.#call<Volume>('wipe', [name, algorithm, passphrase], signal);
   }
   listSnapshots(name: string) {
     return this.#call<Awaited<ReturnType<PoolOperations['listSnapshots']>>>('listSnapshots', [name]);
@@ -295,9 +295,9 @@ export class RemotePool
     return this.#call<void>('dropStage', [id]);
   }
 
-  async open(name: string, as: Representation, signal?: AbortSignal): Promise<OpenedVolume> {
+  async open(...[name, as, passphrase, signal]: Parameters<PoolOperations['open']>): Promise<OpenedVolume> {
     const worker = await this.#running();
-    const { handle, facts } = await worker.call<RemoteHandle>(0, 'open', [name, as], signal);
+    const { handle, facts } = await worker.call<RemoteHandle>(0, 'open', [name, as, passphrase], signal);
     const { layout, sources } = facts as { layout: Layout; sources: RemoteHandle[] };
     return {
       layout,
@@ -341,8 +341,8 @@ function remoteStage(worker: Worker, { handle, facts }: RemoteHandle): OpenedSta
     async journal() {
       return remoteImage(worker, await worker.call<RemoteHandle>(handle, 'journal', []));
     },
-    async seal(text, signal) {
-      await worker.call(handle, 'seal', [text], signal ?? new AbortController().signal);
+    async seal(text, passphrase, signal) {
+      await worker.call(handle, 'seal', [text, passphrase], signal ?? new AbortController().signal);
       Object.assign(state, { sealed: true, note: text });
     },
     publish: () => worker.call(handle, 'publish', []),

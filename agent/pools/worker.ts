@@ -113,7 +113,7 @@ class Objects {
       {
         images: async () => (await stage.images()).map(give),
         journal: async () => give(await stage.journal()),
-        seal: (note: string, signal?: AbortSignal) => stage.seal(note, signal),
+        seal: (...args: Parameters<OpenedStage['seal']>) => stage.seal(...args),
         publish: () => stage.publish(),
         drop: () => stage.drop(),
         close: async () => {

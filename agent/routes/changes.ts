@@ -1,4 +1,4 @@
-import { ALLOW_USED_HEADER, FENCE_HEADER } from '../../shared/protocol/agent.ts';
+import { ALLOW_USED_HEADER, FENCE_HEADER, PASSPHRASE_HEADER } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { HostAgent } from '../host-agent.ts';
 import type { PoolOperations } from '../pools/operations.ts';
@@ -15,6 +15,12 @@ export async function checkFence(
   if (typeof token !== 'string' || !/^\d{1,15}$/.test(token))
     throw new StowageError('invalid-argument', `${FENCE_HEADER} must be a number`);
   await agent.state.fence(`${pool}/${volume}`, Number(token));
+}
+
+/** What the encrypted volume of a request is opened, or made, with. */
+export function passphraseIn(headers: Record<string, unknown>): string | undefined {
+  const value = headers[PASSPHRASE_HEADER];
+  return typeof value === 'string' ? Buffer.from(value, 'base64').toString('utf8') : undefined;
 }
 
 interface VolumeRequest {

@@ -30,7 +30,7 @@ import { listenAnywhere, SourceDoor } from '../transfer/door.ts';
 import { seed } from '../transfer/seed.ts';
 import { openSideDoor } from '../transfer/side-door.ts';
 import { Sink } from '../transfer/sink.ts';
-import { checkFence } from './changes.ts';
+import { checkFence, passphraseIn } from './changes.ts';
 
 const PROGRESS_MS = 200;
 /** Of those who dial a sink, strangers among them. */
@@ -188,7 +188,9 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpSe
     const stop = new AbortController();
     const work = async (): Promise<number> => {
       using _reader = use.read(`${pool}/${volume}`, 'being compared');
-      await using opened = await (await pools.operations(pool)).open(volume, representation);
+      const operations = await pools.operations(pool);
+      const passphrase = passphraseIn(request.headers);
+      await using opened = await operations.open(volume, representation, passphrase);
       return await seed(sink, opened, AbortSignal.any([abortSignal(request), stop.signal]));
     };
     const seeded = work();
@@ -272,7 +274,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpSe
         const writer = use.write(`${pool}/${volume}`, 'being put in place');
         const work = async (): ReturnType<Sink['commit']> => {
           using _growth = await sinks.reserveGrowth(sink);
-          return await sink.commit(request.body.digest);
+          return await sink.commit(request.body.digest, passphraseIn(request.headers));
         };
         commit = work().finally(() => {
           writer[Symbol.dispose]();
@@ -298,7 +300,9 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpSe
     await using opening = new AsyncDisposableStack();
     const reader = use.read(`${pool}/${volume}`, 'being sent to another host');
     opening.use(reader);
-    const source = opening.use(await (await pools.operations(pool)).open(volume, representation, signal));
+    const operations = await pools.operations(pool);
+    const passphrase = passphraseIn(request.headers);
+    const source = opening.use(await operations.open(volume, representation, passphrase, signal));
     const lines = new JsonLines();
     const outgoing = new Outgoing(source, digest, limitBytesPerSecond, (root) =>
       lines.write({ sent: { digest: root } }),

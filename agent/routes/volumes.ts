@@ -22,7 +22,7 @@ import { StowageError } from '../../shared/util/errors.ts';
 import type { HostAgent } from '../host-agent.ts';
 import { type AgentHttp, abortSignal } from '../http.ts';
 import type { OpenedVolume, PoolOperations } from '../pools/operations.ts';
-import { changes } from './changes.ts';
+import { changes, passphraseIn } from './changes.ts';
 
 const STEP = 1 << 20;
 
@@ -89,7 +89,8 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
       };
       return change(target, 'being created', async (pool) => {
         using _reserved = pools.reserve(request.params.pool, request.body.capacityBytes);
-        return await pool.create(request.body, abortSignal(request));
+        const wanted = { ...request.body, passphrase: passphraseIn(request.headers) };
+        return await pool.create(wanted, abortSignal(request));
       });
     },
   );
@@ -126,7 +127,8 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
         const { pool, volume } = request.params;
         const { capacityBytes, shrink } = request.body;
         using _reserved = pools.reserve(pool, Math.max(0, capacityBytes - capacityOf(pool, volume)));
-        return await operations.resize(volume, capacityBytes, shrink, abortSignal(request));
+        const passphrase = passphraseIn(request.headers);
+        return await operations.resize(volume, capacityBytes, shrink, passphrase, abortSignal(request));
       }),
   );
 
@@ -135,7 +137,12 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     { schema: { ...params, body: wipeVolumeSchema } },
     (request) =>
       destroy(request, 'being wiped', (pool) =>
-        pool.wipe(request.params.volume, request.body.algorithm, abortSignal(request)),
+        pool.wipe(
+          request.params.volume,
+          request.body.algorithm,
+          passphraseIn(request.headers),
+          abortSignal(request),
+        ),
       ),
   );
 
@@ -201,7 +208,8 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
 
   http.get('/v1/pools/:pool/volumes/:volume/layout', reading, async (request) => {
     const { pool, volume } = request.params;
-    await using opened = await (await pools.operations(pool)).open(volume, request.query.as);
+    const operations = await pools.operations(pool);
+    await using opened = await operations.open(volume, request.query.as, passphraseIn(request.headers));
     return opened.layout;
   });
 
@@ -209,12 +217,13 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
   const open = async (request: {
     params: { pool: string; volume: string };
     query: { as: 'image' | 'content' };
+    headers: Record<string, unknown>;
   }): Promise<OpenedVolume> => {
     const { pool, volume } = request.params;
     const operations = await pools.operations(pool);
     const reader = use.read(`${pool}/${volume}`, 'being read');
     try {
-      const opened = await operations.open(volume, request.query.as);
+      const opened = await operations.open(volume, request.query.as, passphraseIn(request.headers));
       return {
         layout: opened.layout,
         sources: opened.sources,

@@ -65,10 +65,14 @@ export class Sink {
 
   /**
    * Makes the complete transfer a volume: checks the digest, lets the format check the image, publishes it under its name
-   * in one step. Repeatable after a kill. Throws `digest-mismatch`, `invalid-image`, `volume-exists`.
+   * in one step. `passphrase` is what content is encrypted with. Repeatable after a kill. Throws `digest-mismatch`, `invalid-image`, `volume-exists`.
    */
-  commit(digest: string | undefined, signal?: AbortSignal): Promise<{ volume: Volume; digest: string }> {
-    this.#committing ??= this.#commit(digest, signal).finally(() => {
+  commit(
+    digest: string | undefined,
+    passphrase?: string,
+    signal?: AbortSignal,
+  ): Promise<{ volume: Volume; digest: string }> {
+    this.#committing ??= this.#commit(digest, passphrase, signal).finally(() => {
       this.#committing = undefined;
     });
     return this.#committing;
@@ -76,11 +80,12 @@ export class Sink {
 
   async #commit(
     digest: string | undefined,
-    signal?: AbortSignal,
+    passphrase: string | undefined,
+    signal: AbortSignal | undefined,
   ): Promise<{ volume: Volume; digest: string }> {
     if (!this.#stage.sealed) {
       const root = await this.#complete(digest);
-      await this.#stage.seal(root, signal);
+      await this.#stage.seal(root, passphrase, signal);
       await this.#images?.[Symbol.asyncDispose]();
       this.#images = undefined;
     }

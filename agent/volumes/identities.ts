@@ -7,6 +7,7 @@ const stateSchema = z.object({
   fingerprint: z.string(),
   format: volumeFormatSchema.optional(),
   transfer: z.string().optional(),
+  secret: z.string().optional(),
 });
 
 const identitySchema = stateSchema.extend({

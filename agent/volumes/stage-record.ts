@@ -1,7 +1,7 @@
 import { lstat, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { volumeFormatSchema } from '../../shared/conf/volume.ts';
+import { encryptionSchema, volumeFormatSchema } from '../../shared/conf/volume.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { StageSpec } from '../backends/backend.ts';
 import { readIfExists, replaceFile } from '../host/files.ts';
@@ -17,6 +17,7 @@ const stateSchema = z.object({
     parts: z.array(partSchema),
     capacityBytes: z.number().optional(),
     replace: z.boolean(),
+    encryption: encryptionSchema.optional(),
   }),
   text: z.string(),
   /** The device that was made for it, by what tells it from every other. */

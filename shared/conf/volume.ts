@@ -4,7 +4,7 @@ import { QCOW2_FEATURES } from './image-formats.ts';
 import { permissionsSchema } from './permissions.ts';
 
 /** Formats of volumes that can be made. */
-export const volumeFormatSchema = z.enum(['raw', 'qcow2', 'ploop']);
+export const volumeFormatSchema = z.enum(['raw', 'qcow2', 'ploop', 'luks']);
 export type VolumeFormat = z.infer<typeof volumeFormatSchema>;
 
 /** `image`: the stored container, byte for byte. `content`: what the guest sees, whatever the container. */
@@ -13,6 +13,13 @@ export type Representation = z.infer<typeof representationSchema>;
 
 export const capacitySchema = z.number().int().positive().max(Number.MAX_SAFE_INTEGER);
 
+/** With LUKS, and a passphrase that is the secret of this id; absent where nobody has said which. */
+export const encryptionSchema = z.object({
+  format: z.literal('luks'),
+  secret: z.guid().optional(),
+});
+export type VolumeEncryption = z.infer<typeof encryptionSchema>;
+
 /** What a new volume shall be. */
 export const newVolumeSchema = z.object({
   name: nameSchema,
@@ -20,6 +27,8 @@ export const newVolumeSchema = z.object({
   format: volumeFormatSchema.default('raw'),
   /** raw: reserve all blocks; ploop: give each cluster its place; qcow2: write the metadata. */
   preallocate: z.boolean().default(false),
+  /** Of luks, which always is, and of qcow2. */
+  encryption: encryptionSchema.optional(),
   /** Of its file; what is absent is the agent's own, for its owner only. */
   permissions: permissionsSchema.optional(),
   qcow2: z
@@ -75,6 +84,8 @@ export const volumeSchema = z.object({
   compat: z.enum(['0.10', '1.1']).optional(),
   clusterBytes: z.number().optional(),
   features: z.array(z.enum(QCOW2_FEATURES)).optional(),
+  /** Of luks, and of qcow2 that is encrypted. */
+  encryption: encryptionSchema.optional(),
   snapshotCount: z.number().int().nonnegative(),
   /** Changes whenever the stored bytes may have changed. */
   etag: z.string().max(200),

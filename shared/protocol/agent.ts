@@ -4,6 +4,7 @@ import { poolLimitsSchema } from '../conf/pool-usage.ts';
 import { trashedVolumeSchema, trashIdSchema } from '../conf/trash.ts';
 import {
   capacitySchema,
+  encryptionSchema,
   newVolumeSchema,
   representationSchema,
   volumeFormatSchema,
@@ -15,13 +16,16 @@ import { nameSchema } from '../util/names.ts';
 import { domainKeySchema, hostDomainSchema } from './domains.ts';
 
 /** Raised when a change would make an older peer misunderstand; peers of another number refuse each other. */
-export const PROTOCOL_VERSION = 7;
+export const PROTOCOL_VERSION = 8;
 
 /** Carries the lease's rising token; the agent refuses one lower than it has seen for the volume. */
 export const FENCE_HEADER = 'stowage-fence';
 
 /** Present when a volume may be changed though domains use it: who asked for the change said so. */
 export const ALLOW_USED_HEADER = 'stowage-allow-used';
+
+/** Carries, base64, the passphrase of the encrypted volume that the request reads or makes. */
+export const PASSPHRASE_HEADER = 'stowage-passphrase';
 
 /** Protocol that a stream is upgraded to when it carries the opaque bytes of a relayed transfer. */
 export const RELAY_UPGRADE = 'stowage-relay';
@@ -138,6 +142,8 @@ export const transferSpecSchema = z.object({
   capacityBytes: capacitySchema.optional(),
   /** Whether a volume of this name may be replaced at the end. */
   replace: z.boolean().default(false),
+  /** Of what it becomes: content is encrypted at the end. */
+  encryption: encryptionSchema.optional(),
   /** It begins with what that volume holds, which must stay as it is until the end: see the route `seed`. */
   refresh: z.boolean().optional(),
   /** Replace it also while domains use it: these go on with what is not there any more. */
@@ -154,6 +160,7 @@ export const layoutSchema = transferSpecSchema.pick({ parts: true }).extend({
   capacityBytes: z.number(),
   volumeId: z.uuid(),
   etag: z.string(),
+  encryption: encryptionSchema.optional(),
 });
 export type Layout = z.infer<typeof layoutSchema>;
 

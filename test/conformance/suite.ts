@@ -161,8 +161,8 @@ const isUnchanged = (opened: OpenedVolume): Promise<boolean> =>
     },
   );
 
-async function contentOf(pool: OpenPool, name: string): Promise<Buffer> {
-  await using opened = await pool.open(name, 'content');
+async function contentOf(pool: OpenPool, name: string, passphrase?: string): Promise<Buffer> {
+  await using opened = await pool.open(name, 'content', passphrase);
   const [source] = opened.sources;
   const bytes = Buffer.alloc(source!.sizeBytes);
   await source!.read(bytes, 0);
@@ -191,6 +191,8 @@ function abortedAt(nth: number): AbortSignal {
 export function runBackendSuite(suite: Suite): void {
   const { backend } = suite;
   const traits = suite.traits ?? backend.traits;
+  // Keys take seconds to make and to open: what is encrypted has a test of its own.
+  const formats = traits.formats.filter((format) => format !== 'luks');
   const names = new Set<string>();
 
   const it = (
@@ -229,7 +231,7 @@ export function runBackendSuite(suite: Suite): void {
       assert.ok(space.capacityBytes > 0 && space.availableBytes <= space.capacityBytes);
     });
 
-    for (const format of traits.formats) {
+    for (const format of formats) {
       it(`a volume of format ${format} is made, found, and kept`, { feature: 'create' }, async (room) => {
         const made = await room.pool.create(wanted('v', format));
         assert.equal(made.format, format);
@@ -320,7 +322,7 @@ export function runBackendSuite(suite: Suite): void {
         // Before anything is written, and in the middle.
         for (const check of [1, 3]) {
           await pool
-            .wipe('v', 'random', abortedAt(check))
+            .wipe('v', 'random', undefined, abortedAt(check))
             .catch((error) => assert.match(error.message, /enough/));
           const after = await pool.look('v');
           assert.equal(after.id, id);
@@ -372,7 +374,7 @@ export function runBackendSuite(suite: Suite): void {
       assert.notEqual((await pool.create(wanted('v', 'raw'))).id, id);
     });
 
-    for (const format of traits.formats.filter((each) => traits.rawSnapshots || each !== 'raw')) {
+    for (const format of formats.filter((each) => traits.rawSnapshots || each !== 'raw')) {
       it(`a volume of format ${format} goes back to what a snapshot kept`, { feature: 'snapshot' }, async ({
         pool,
       }) => {
@@ -411,6 +413,57 @@ export function runBackendSuite(suite: Suite): void {
         await assert.rejects(pool.look('v'), { code: 'volume-not-found' });
       });
     }
+
+    it('what an encrypted volume holds comes out with its secret only', {
+      feature: 'create',
+      also: 'transfer',
+      trait: ({ formats }) => formats.includes('luks'),
+      why: 'none of its volumes are encrypted',
+    }, async (room) => {
+      const { pool } = room;
+      const bytes = Buffer.concat([randomBytes(MIB), Buffer.alloc(MIB)]);
+      const encryption = { format: 'luks' as const, secret: randomUUID() };
+      await assert.rejects(pool.create({ ...wanted('v', 'luks'), passphrase: 'one' }), {
+        code: 'invalid-argument',
+      });
+      await assert.rejects(pool.create({ ...wanted('v', 'raw'), encryption, passphrase: 'one' }), {
+        code: 'invalid-argument',
+      });
+      await assert.rejects(pool.create({ ...wanted('v', 'luks'), encryption }), { code: 'secret-missing' });
+      const sink = await Sink.open(
+        await pool.stage(transfer('v', bytes.length, { format: 'luks', encryption })),
+      );
+      await put(sink, bytes);
+      await assert.rejects(sink.commit(undefined), { code: 'secret-missing' });
+      const { volume } = await sink.commit(undefined, 'one');
+      assert.deepEqual(volume.encryption, encryption);
+      assert.ok(volume.capacityBytes >= bytes.length);
+      assert.ok((await contentOf(pool, 'v', 'one')).subarray(0, bytes.length).equals(bytes));
+      await assert.rejects(contentOf(pool, 'v', 'two'), { code: 'secret-refused' });
+      await assert.rejects(contentOf(pool, 'v'), { code: 'secret-missing' });
+      {
+        await using opened = await pool.open('v', 'image');
+        const stored = Buffer.alloc(opened.sources[0]!.sizeBytes);
+        await opened.sources[0]!.read(stored, 0);
+        assert.equal(stored.indexOf(bytes.subarray(0, 64)), -1, 'it is not encrypted');
+      }
+      const grown = await pool.resize('v', volume.capacityBytes + 4 * MIB, false, 'one');
+      assert.ok(grown.capacityBytes >= volume.capacityBytes + 4 * MIB);
+      await pool.clone('v', 'w');
+      const again = await room.reopen();
+      await using _again = again;
+      assert.deepEqual(again.seen.get('v')?.encryption, encryption);
+      assert.deepEqual(again.seen.get('w')?.encryption, encryption);
+      assert.ok((await contentOf(again.pool, 'w', 'one')).subarray(0, bytes.length).equals(bytes));
+      await again.pool.wipe('v', 'zero', 'one');
+      assert.deepEqual((await again.pool.look('v')).encryption, encryption);
+      assert.ok(!(await contentOf(again.pool, 'v', 'one')).subarray(0, MIB).equals(bytes.subarray(0, MIB)));
+      if (suite.slow) return;
+      const inside = { ...wanted('q', 'qcow2'), encryption, passphrase: 'one' };
+      assert.deepEqual((await again.pool.create(inside)).encryption, encryption);
+      await again.pool.resize('q', 8 * MIB, false, 'one');
+      assert.ok((await contentOf(again.pool, 'q', 'one')).equals(Buffer.alloc(8 * MIB)));
+    });
 
     it('a volume in the trash is none, also after a restart, and comes back as the same volume', {
       feature: 'trash',
@@ -600,7 +653,7 @@ export function runBackendSuite(suite: Suite): void {
       trait: ({ volumes }) => volumes === 'file',
       why: 'its volumes have no holes',
     }, async ({ pool }) => {
-      for (const format of traits.formats.filter((each) => each !== 'ploop')) {
+      for (const format of formats.filter((each) => each !== 'ploop')) {
         await pool.create(wanted(format, format, 32 * MIB));
         const before = await pool.look(format);
         const after = await pool.wipe(format, 'zero');

@@ -61,7 +61,9 @@ async function open(name: string, backend: Backend, definition: Record<string, u
   const pool = new OpenPool(backend.open(complete, services));
   await pool.start();
   ends.push(() => pool.stop());
-  return { pool, formats: backend.traits.formats, grainBytes: 2 * MIB };
+  // What is encrypted has no holes; the conformance suites move it.
+  const formats = backend.traits.formats.filter((format) => format !== 'luks');
+  return { pool, formats, grainBytes: 2 * MIB };
 }
 
 /** How a pool of each kind comes to be on this machine. Those that need a kernel of their own are tried in test hosts. */

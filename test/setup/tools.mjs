@@ -20,6 +20,7 @@ const TOOLS = {
   'mkfs.ext4': 'e2fsprogs',
   'mkfs.xfs': 'xfsprogs',
   'mkfs.btrfs': 'btrfs-progs',
+  cryptsetup: 'cryptsetup-bin',
   sudo: 'sudo',
   sshfs: 'sshfs',
   glusterd: 'glusterfs-server',

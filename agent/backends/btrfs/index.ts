@@ -11,7 +11,7 @@ export const btrfsBackend: Backend = {
   contract: CONTRACT_VERSION,
   traits: {
     volumes: 'file',
-    formats: ['raw', 'qcow2'],
+    formats: ['raw', 'qcow2', 'luks'],
     target: 'exclusive',
     shared: false,
     mayHang: false,

@@ -14,7 +14,7 @@ export const glusterBackend: Backend = {
   contract: CONTRACT_VERSION,
   traits: {
     volumes: 'network',
-    formats: ['raw', 'qcow2'],
+    formats: ['raw', 'qcow2', 'luks'],
     target: 'none',
     shared: true,
     mayHang: true,

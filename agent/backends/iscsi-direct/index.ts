@@ -18,7 +18,7 @@ export const iscsiDirectBackend: Backend = {
   contract: CONTRACT_VERSION,
   traits: {
     volumes: 'network',
-    formats: ['raw', 'qcow2'],
+    formats: ['raw', 'qcow2', 'luks'],
     target: 'none',
     shared: true,
     mayHang: true,

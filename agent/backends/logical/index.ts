@@ -16,7 +16,7 @@ const SOURCE = new RegExp(`^(${NAME})(?:/(${NAME}))?$`);
 
 const TRAITS: Traits = {
   volumes: 'block',
-  formats: ['raw', 'qcow2'],
+  formats: ['raw', 'qcow2', 'luks'],
   target: 'common',
   shared: false,
   // Below it there may be iSCSI, or multipath that waits for ever for a path.

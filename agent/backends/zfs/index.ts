@@ -14,7 +14,7 @@ export const zfsBackend: Backend = {
   contract: CONTRACT_VERSION,
   traits: {
     volumes: 'block',
-    formats: ['raw', 'qcow2'],
+    formats: ['raw', 'qcow2', 'luks'],
     target: 'common',
     shared: false,
     mayHang: true,

@@ -13,6 +13,9 @@ const MOST_TABLE_BYTES = 4 << 20;
 /** The largest first table that is read: 512 MiB of it would map more than a volume may have. */
 const MOST_L1_BYTES = 32 << 20;
 
+/** Reads bytes at an offset of an encrypted image, decrypted. */
+export type Decrypt = (buffer: Uint8Array, offset: number) => Promise<void>;
+
 /** Where a run of bytes of the guest comes from. */
 type Place =
   | { kind: 'data'; offset: number }
@@ -30,12 +33,20 @@ export class Qcow2Content implements Source {
   readonly #header: Qcow2Header;
   readonly #l1: BigUint64Array;
   readonly #below: Source | undefined;
+  readonly #decrypt: Decrypt | undefined;
   readonly #tables = new Map<bigint, Buffer>();
   readonly #clusterBytes: number;
   /** Entries of one table of the second level, each 8 bytes, or 16 with subclusters. */
   readonly #l2Entries: number;
 
-  private constructor(image: Image, header: Qcow2Header, l1: BigUint64Array, below: Source | undefined) {
+  private constructor(
+    image: Image,
+    header: Qcow2Header,
+    l1: BigUint64Array,
+    below: Source | undefined,
+    decrypt: Decrypt | undefined,
+  ) {
+    this.#decrypt = decrypt;
     this.#image = image;
     this.#header = header;
     this.#l1 = l1;
@@ -46,7 +57,12 @@ export class Qcow2Content implements Source {
   }
 
   /** `below` is closed with this, `image` is not. */
-  static async open(image: Image, header: Qcow2Header, below: Source | undefined): Promise<Qcow2Content> {
+  static async open(
+    image: Image,
+    header: Qcow2Header,
+    below: Source | undefined,
+    decrypt?: Decrypt,
+  ): Promise<Qcow2Content> {
     const bytes = Buffer.alloc(header.l1Entries * 8);
     if (bytes.length > MOST_L1_BYTES || header.l1Offset + bytes.length > image.sizeBytes)
       throw new StowageError('invalid-image', 'the first table of the image lies outside of it');
@@ -54,7 +70,7 @@ export class Qcow2Content implements Source {
     const l1 = BigUint64Array.from({ length: header.l1Entries }, (_, index) =>
       bytes.readBigUInt64BE(index * 8),
     );
-    return new Qcow2Content(image, header, l1, below);
+    return new Qcow2Content(image, header, l1, below, decrypt);
   }
 
   async #table(offset: bigint): Promise<Buffer> {
@@ -171,7 +187,8 @@ export class Qcow2Content implements Source {
   }
 
   async #readFrom(place: Place, part: Uint8Array, at: number): Promise<void> {
-    if (place.kind === 'data') await this.#image.read(part, place.offset);
+    if (place.kind === 'data' && this.#decrypt) await this.#decrypt(part, place.offset);
+    else if (place.kind === 'data') await this.#image.read(part, place.offset);
     else if (place.kind === 'compressed') {
       const within = at % this.#clusterBytes;
       part.set((await this.#inflate(place)).subarray(within, within + part.length));

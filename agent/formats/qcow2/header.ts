@@ -13,6 +13,9 @@ const INCOMPATIBLE = {
 const KNOWN = 0x1fn;
 const LAZY_REFCOUNTS = 1n;
 const BACKING_FORMAT = 0xe2792aca;
+const ENCRYPTION_HEADER = 0x0537be77;
+/** How the field of the header says that an extension tells of the encryption. */
+const CRYPT_LUKS = 2;
 /** More than this a header is not read: names of backing files end within the first cluster, at the most 2 MiB. */
 const HEAD_BYTES = 4096;
 const LONG_HEAD_BYTES = 64 << 10;
@@ -27,6 +30,8 @@ export interface Qcow2Header {
   externalData: boolean;
   corrupt: boolean;
   encrypted: boolean;
+  /** Where its LUKS header is. */
+  luksOffset: number | undefined;
   /** Compressed clusters hold zstd, not deflate. */
   zstd: boolean;
   extendedL2: boolean;
@@ -43,15 +48,22 @@ function refuse(why: string): never {
   throw new StowageError('invalid-image', `not a usable qcow2 image: ${why}`);
 }
 
-/** The format of the backing file, in the extensions between the header and the name of that file. */
-function backingFormat(head: Buffer, start: number, end: number): string | undefined {
+/** What an extension holds, of those between the header and the name of the backing file. */
+function extension(head: Buffer, wanted: number, start: number, end: number): Buffer | undefined {
   for (let at = start; at + 8 <= end; ) {
     const [type, length] = [head.readUInt32BE(at), head.readUInt32BE(at + 4)];
     if (type === 0 || at + 8 + length > end) return undefined;
-    if (type === BACKING_FORMAT) return head.toString('latin1', at + 8, at + 8 + length);
+    if (type === wanted) return head.subarray(at + 8, at + 8 + length);
     at += 8 + Math.ceil(length / 8) * 8;
   }
   return undefined;
+}
+
+function luksOffsetIn(content: Buffer | undefined): number | undefined {
+  if (!content || content.length < 16) return refuse('it does not say where its LUKS header is');
+  const offset = content.readBigUInt64BE(0);
+  if (offset > BigInt(Number.MAX_SAFE_INTEGER)) refuse('its LUKS header lies outside of it');
+  return Number(offset);
 }
 
 /** Reads a qcow2 header, big-endian. Throws `invalid-image` for what is not sound, or lies beyond `head`. */
@@ -78,6 +90,8 @@ export function parseQcow2Header(head: Buffer): Qcow2Header {
   if (l1Entries < Number(capacity) / mappedBytes) refuse('its first table is too small for its capacity');
   const headerBytes = long ? head.readUInt32BE(100) : 72;
   const extensionsEnd = backingOffset === 0 ? Math.min(head.length, 1 << clusterBits) : backingOffset;
+  const extensionAt = (wanted: number) => extension(head, wanted, headerBytes, extensionsEnd);
+  const crypt = head.readUInt32BE(32);
   return {
     version,
     capacityBytes: Number(capacity),
@@ -87,13 +101,14 @@ export function parseQcow2Header(head: Buffer): Qcow2Header {
         ? undefined
         : {
             path: head.toString('utf8', backingOffset, backingOffset + backingLength),
-            format: backingFormat(head, headerBytes, extensionsEnd),
+            format: extensionAt(BACKING_FORMAT)?.toString('latin1'),
           },
     snapshotCount: head.readUInt32BE(60),
     snapshotsOffset: Number(head.readBigUInt64BE(64)),
     externalData: (incompatible & INCOMPATIBLE.dataFile) !== 0n,
     corrupt: (incompatible & INCOMPATIBLE.corrupt) !== 0n,
-    encrypted: head.readUInt32BE(32) !== 0,
+    encrypted: crypt !== 0,
+    luksOffset: crypt === CRYPT_LUKS ? luksOffsetIn(extensionAt(ENCRYPTION_HEADER)) : undefined,
     zstd: (incompatible & INCOMPATIBLE.compression) !== 0n && headerBytes > 104 && head[104] === 1,
     extendedL2,
     lazyRefcounts: long && (head.readBigUInt64BE(80) & LAZY_REFCOUNTS) !== 0n,
@@ -122,12 +137,13 @@ export async function readQcow2Header(image: Readable): Promise<Qcow2Header> {
 }
 
 export function factsOf(header: Qcow2Header): FormatFacts {
-  const { version, clusterBits, capacityBytes, snapshotCount, backingStore } = header;
+  const { version, clusterBits, capacityBytes, snapshotCount, backingStore, luksOffset } = header;
   return {
     capacityBytes,
     snapshotCount,
     backingStore,
     compat: version === 2 ? '0.10' : '1.1',
+    encryption: luksOffset === undefined ? undefined : { format: 'luks' },
     clusterBytes: 1 << clusterBits,
     features:
       version === 2

@@ -1,15 +1,25 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import { qemuImgCommands } from '../../../shared/conf/qemu-img.ts';
-import type { Finding, NewVolume } from '../../../shared/conf/volume.ts';
+import type { Finding } from '../../../shared/conf/volume.ts';
 import type { Source } from '../../../shared/transfer/source.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { type RunOptions, run, runOk, UNTRUSTED } from '../../host/run.ts';
 import type { Image } from '../../images/image.ts';
-import { serveImage } from '../../images/nbd-server.ts';
 import { type ImageFormat, type OpenBacking, refuseShrink } from '../format.ts';
-import { Qcow2Content } from './content.ts';
+import { readDecrypted } from '../luks/cipher.ts';
+import { readLuksHeader } from '../luks/header.ts';
+import { unlock } from '../luks/master-key.ts';
+import {
+  createArguments,
+  ENCRYPTED_QCOW2,
+  encryptedTarget,
+  escaped,
+  named,
+  passphraseOf,
+  type ToolName,
+} from '../qemu-tool.ts';
+import { type Decrypt, Qcow2Content } from './content.ts';
 import {
   factsOf,
   isQcow2,
@@ -24,41 +34,6 @@ import { type Qcow2Snapshot, readSnapshots } from './snapshots.ts';
 /** No chain is longer; one that leads back to itself is. */
 const LONGEST_CHAIN = 64;
 
-/** qemu reads a comma as the end of a value, and two as one. */
-const escaped = (value: string): string => value.replaceAll(',', ',,');
-
-/** How qemu-img opens an image: as an operand, and as options of its node. */
-interface ToolName {
-  operand: string;
-  options: string;
-}
-
-/** What qemu-img may add to an image at once where that can grow: tables. */
-const MOST_GROWTH = 1 << 30;
-
-/** Runs `work` with a name by which qemu-img opens an image, to read or to change. */
-async function named<T>(
-  image: Image,
-  change: 'read' | 'change',
-  work: (name: ToolName) => Promise<T>,
-): Promise<T> {
-  const { toolPath } = image;
-  if (toolPath !== undefined)
-    return work({ operand: toolPath, options: `file.filename=${escaped(toolPath)}` });
-  const grows = change === 'change' && image.setSize !== undefined;
-  await using served = await serveImage(image, grows ? MOST_GROWTH : 0);
-  const { socket } = served;
-  try {
-    return await work({
-      operand: `nbd+unix:///?socket=${socket}`,
-      options: `file.driver=nbd,file.server.type=unix,file.server.path=${escaped(socket)}`,
-    });
-  } catch (error) {
-    // What the storage said tells more than what qemu-img makes of it.
-    throw served.failure ?? error;
-  }
-}
-
 /**
  * How qemu-img is told of an image: always with its format, so that it never guesses, by a descriptor that we opened
  * ourselves, and with its backing file by its whole path, as a relative one would start from the descriptor.
@@ -66,9 +41,9 @@ async function named<T>(
 function imageOptions(
   name: ToolName,
   image: Image,
-  { backingStore }: Pick<Qcow2Header, 'backingStore'>,
+  { backingStore, encrypted }: Pick<Qcow2Header, 'backingStore' | 'encrypted'>,
 ): string {
-  const options = ['driver=qcow2', name.options];
+  const options = ['driver=qcow2', name.options, ...(encrypted ? ENCRYPTED_QCOW2.options : [])];
   if (backingStore && image.directory !== undefined && !/^\w+:/.test(backingStore.path)) {
     const path = resolve(image.directory, backingStore.path);
     options.push(
@@ -84,11 +59,16 @@ async function qemuImg(
   image: Image,
   command: string,
   args: (image: string) => string[],
-  options: RunOptions = {},
+  options: RunOptions & { passphrase?: string } = {},
 ): Promise<string> {
   const header = await readQcow2Header(image);
+  const secret = header.encrypted ? passphraseOf(options) : undefined;
+  const key = header.encrypted ? ENCRYPTED_QCOW2.arguments : [];
   const { stdout } = await named(image, 'change', (name) =>
-    runOk('qemu-img', [command, '--image-opts', ...args(imageOptions(name, image, header))], options),
+    runOk('qemu-img', [command, ...key, '--image-opts', ...args(imageOptions(name, image, header))], {
+      ...options,
+      secret,
+    }),
   );
   await image.flush();
   return stdout;
@@ -110,31 +90,6 @@ async function snapshotNamed(image: Image, name: string): Promise<{ id: string; 
   return found;
 }
 
-/** The arguments of `qemu-img create` for a volume at `path`. */
-function createArguments(path: string, volume: NewVolume): string[] {
-  const { capacityBytes, preallocate, qcow2: options } = volume;
-  const [create = []] = qemuImgCommands(
-    {
-      document: {
-        type: 'file',
-        name: volume.name,
-        capacityBytes: BigInt(capacityBytes),
-        // The metadata is written, the blocks are not reserved.
-        allocationBytes: 0n,
-        target: {
-          path,
-          format: 'qcow2',
-          compat: options?.compat,
-          clusterBytes: options?.clusterBytes === undefined ? undefined : BigInt(options.clusterBytes),
-          features: options?.features,
-        },
-      },
-    },
-    { preallocateMetadata: preallocate },
-  );
-  return create;
-}
-
 const checkSchema = z.object({
   'check-errors': z.number().default(0),
   corruptions: z.number().default(0),
@@ -147,6 +102,7 @@ const checkSchema = z.object({
 export const qcow2: ImageFormat = {
   name: 'qcow2',
   plain: false,
+  sizedByImage: false,
 
   mostBytes: (capacityBytes, options) =>
     qcow2Bytes(capacityBytes, {
@@ -157,17 +113,18 @@ export const qcow2: ImageFormat = {
   facts: async (image) => factsOf(await readQcow2Header(image)),
 
   async create(image, volume, signal) {
+    const secret = volume.encryption && passphraseOf(volume);
     await named(image, 'change', ({ operand }) =>
-      runOk('qemu-img', createArguments(operand, volume), { signal }),
+      runOk('qemu-img', createArguments(operand, volume), { signal, secret }),
     );
     await image.flush();
   },
 
-  async resize(image, capacityBytes, shrink, signal) {
+  async resize(image, capacityBytes, shrink, { signal, passphrase } = {}) {
     const header = await readQcow2Header(image);
     refuseShrink(header.capacityBytes, capacityBytes, shrink);
     const args = (name: string) => [...(shrink ? ['--shrink'] : []), '-q', name, String(capacityBytes)];
-    await qemuImg(image, 'resize', args, { signal });
+    await qemuImg(image, 'resize', args, { signal, passphrase });
   },
 
   inspect(head) {
@@ -178,18 +135,29 @@ export const qcow2: ImageFormat = {
     refuseReferences(await readQcow2Header(image));
   },
 
-  openContent: (image, openBacking) => openContent(image, openBacking, 0),
+  openContent: (image, openBacking, passphrase) => openContent(image, openBacking, passphrase, 0),
 
   async fromContent(content, image, volume, signal) {
     await qcow2.create(image, volume, signal);
-    const args = ['convert', '-n', '-f', 'raw', '-O', 'qcow2'];
+    const secret = volume.encryption && passphraseOf(volume);
     await named(content, 'read', (from) =>
-      named(image, 'change', (to) => runOk('qemu-img', [...args, from.operand, to.operand], { signal })),
+      named(image, 'change', (to) => {
+        const ends =
+          secret === undefined
+            ? ['-O', 'qcow2', from.operand, to.operand]
+            : encryptedTarget('qcow2', from, to);
+        return runOk('qemu-img', ['convert', '-n', '-f', 'raw', ...ends], { signal, secret });
+      }),
     );
     await image.flush();
   },
 
   async check(image, repair, signal): Promise<Finding[]> {
+    if ((await readQcow2Header(image)).encrypted)
+      throw new StowageError(
+        'not-supported',
+        'encrypted qcow2 images are not checked here; see: qemu-img check',
+      );
     const look = async (...mend: string[]): Promise<z.output<typeof checkSchema>> => {
       const header = await readQcow2Header(image);
       const { status, stdout, stderr } = await named(image, 'change', (name) =>
@@ -270,10 +238,14 @@ export const qcow2: ImageFormat = {
   },
 };
 
-async function openContent(image: Image, openBacking: OpenBacking, depth: number): Promise<Source> {
+async function openContent(
+  image: Image,
+  openBacking: OpenBacking,
+  passphrase: string | undefined,
+  depth: number,
+): Promise<Source> {
   const header = await readQcow2Header(image);
-  if (header.encrypted)
-    throw new StowageError('not-supported', 'the content of an encrypted image cannot be read');
+  const decrypt = header.encrypted ? await decryption(image, header, passphrase) : undefined;
   if (header.externalData)
     throw new StowageError(
       'not-supported',
@@ -285,7 +257,7 @@ async function openContent(image: Image, openBacking: OpenBacking, depth: number
       'its chain of backing files leads back to itself, or is too long',
     );
   const { backingStore } = header;
-  if (!backingStore) return Qcow2Content.open(image, header, undefined);
+  if (!backingStore) return Qcow2Content.open(image, header, undefined, decrypt);
   const below = await openBacking({
     ...backingStore,
     path: image.directory === undefined ? backingStore.path : resolve(image.directory, backingStore.path),
@@ -296,12 +268,13 @@ async function openContent(image: Image, openBacking: OpenBacking, depth: number
       await source.close();
       await below.close();
     };
-    return await Qcow2Content.open(image, header, {
+    const whole = {
       sizeBytes: source.sizeBytes,
-      extents: (from, to) => source.extents(from, to),
-      read: (buffer, offset) => source.read(buffer, offset),
+      extents: (from: number, to: number) => source.extents(from, to),
+      read: (buffer: Uint8Array, offset: number) => source.read(buffer, offset),
       close,
-    });
+    };
+    return await Qcow2Content.open(image, header, whole, decrypt);
   } catch (error) {
     await below.close();
     throw error;
@@ -318,7 +291,8 @@ async function contentOf(
   const head = Buffer.alloc(4);
   await below.read(head, 0);
   const known = format ?? (isQcow2(head) ? 'qcow2' : 'raw');
-  if (known === 'qcow2') return openContent(below, openBacking, depth + 1);
+  // What it is encrypted with is not on record anywhere.
+  if (known === 'qcow2') return openContent(below, openBacking, undefined, depth + 1);
   if (known === 'raw')
     return {
       sizeBytes: below.sizeBytes,
@@ -330,4 +304,25 @@ async function contentOf(
     'not-supported',
     `the content of a backing file of format '${known}' cannot be read`,
   );
+}
+
+/** How the clusters of an encrypted image are read. Throws `not-supported` for qcow2's own encryption of before LUKS. */
+async function decryption(
+  image: Image,
+  { luksOffset }: Qcow2Header,
+  passphrase: string | undefined,
+): Promise<Decrypt> {
+  if (luksOffset === undefined)
+    throw new StowageError(
+      'not-supported',
+      'it is encrypted in the old way of qcow2, which is not secure; convert it with qemu-img',
+    );
+  const key = await unlock(
+    image,
+    await readLuksHeader(image, luksOffset),
+    passphraseOf({ passphrase }),
+    luksOffset,
+  );
+  // Sectors are counted from the beginning of the image.
+  return (buffer, offset) => readDecrypted(image, key, 0, buffer, offset);
 }

@@ -10,6 +10,7 @@ import type {
   PoolDriver,
   Stage,
   StageSpec,
+  WantedVolume,
 } from '../../backends/backend.ts';
 import { type ImageFormat, refuseShrink } from '../../formats/format.ts';
 import { isImageFormat } from '../../formats/index.ts';
@@ -110,7 +111,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     }
   }
 
-  async create(volume: NewVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
+  async create(volume: WantedVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
     const { capacityBytes, permissions, preallocate, qcow2 } = volume;
     const driver = imageFormat(volume.format);
     if (permissions && !this.storage.setPermissions)
@@ -218,10 +219,12 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     const device = await this.device(volume);
     const driver = imageFormat(volume.format);
     refuseShrink(volume.capacityBytes, capacityBytes, shrink);
-    if (!driver.plain) return this.#resizeInside(device, driver, volume, capacityBytes, signal);
-    if (capacityBytes >= device.sizeBytes) return this.#grow(device, capacityBytes, signal);
+    if (!driver.sizedByImage) return this.#resizeInside(device, driver, volume, capacityBytes, signal);
+    // What is before the content, such as a header, stays as it is.
+    const sizeBytes = device.sizeBytes + capacityBytes - volume.capacityBytes;
+    if (sizeBytes >= device.sizeBytes) return this.#grow(device, sizeBytes, signal);
     refuseLoss(device);
-    await this.storage.shrink(device, capacityBytes);
+    await this.storage.shrink(device, sizeBytes);
   }
 
   async #grow(device: Device, sizeBytes: number, signal?: AbortSignal): Promise<void> {
@@ -244,7 +247,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     if (sizeBytes > device.sizeBytes) await this.#grow(device, sizeBytes, signal);
     const [grown = device] = await this.storage.devices(device.name);
     await using image = await this.storage.open(grown, 'write');
-    await driver.resize(image, capacityBytes, false, signal);
+    await driver.resize(image, capacityBytes, false, { signal, passphrase: volume.passphrase });
   }
 
   // ---- moving bytes ----

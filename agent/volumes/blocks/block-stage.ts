@@ -120,13 +120,13 @@ export class BlockStage extends DeviceStage implements Stage {
     return this.#storage.open(device, 'write');
   }
 
-  async seal(note: string, signal?: AbortSignal): Promise<void> {
+  async seal(note: string, passphrase: string | undefined, signal?: AbortSignal): Promise<void> {
     if (this.sealed) return;
     const image = await this.image();
     // Behind the last byte that arrived there is what was there before.
     if (!this.#storage.readsAsZeros) await zeroFrom(image, this.record.spec.parts[0]!.sizeBytes, { signal });
     await image.flush();
-    if (this.#isConverted) await this.#convert(image, signal);
+    if (this.#isConverted) await this.#convert(image, passphrase, signal);
     else if (!this.#driver.plain) await this.#adopt(image, signal);
     await this.closeImage();
     const object = await this.#required(this.#objectName);
@@ -145,9 +145,13 @@ export class BlockStage extends DeviceStage implements Stage {
   }
 
   /** Makes an image of the content that arrived, in a device of its own. */
-  async #convert(content: Image, signal: AbortSignal | undefined): Promise<void> {
-    const { volume: name, format, parts, capacityBytes: wanted = 0 } = this.record.spec;
-    const capacityBytes = Math.max(wanted, parts[0]!.sizeBytes);
+  async #convert(
+    content: Image,
+    passphrase: string | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { volume: name, format, parts, capacityBytes: size = 0, encryption } = this.record.spec;
+    const capacityBytes = Math.max(size, parts[0]!.sizeBytes);
     const driver = this.#driver;
     await removeDevice(this.#storage, this.#objectName);
     await this.#storage.create(this.#objectName, driver.mostBytes(capacityBytes), false);
@@ -155,7 +159,8 @@ export class BlockStage extends DeviceStage implements Stage {
     await using image = await this.#storage.open(object, 'write');
     if (!this.#storage.readsAsZeros) await zeroFrom(image, 0, { signal });
     const arrived = firstBytes(content, parts[0]!.sizeBytes);
-    await driver.fromContent(arrived, image, { name, capacityBytes, format, preallocate: false }, signal);
+    const wanted = { name, capacityBytes, format, preallocate: false, encryption, passphrase };
+    await driver.fromContent(arrived, image, wanted, signal);
     await image.flush();
   }
 

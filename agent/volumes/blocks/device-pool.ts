@@ -17,9 +17,11 @@ import type {
   Stage,
 } from '../../backends/backend.ts';
 import { IMAGE_FORMATS, type ImageFormatName, isImageFormat, probeFormat } from '../../formats/index.ts';
+import { passphraseOf } from '../../formats/qemu-tool.ts';
 import { overwrite, refuseTrim } from '../../formats/wipe.ts';
 import { exists } from '../../host/files.ts';
 import type { Image } from '../../images/image.ts';
+import { emptyOf } from '../empty.ts';
 import { openIdentities } from '../identities.ts';
 import { StorageNote } from '../storage-note.ts';
 import { type Device, type DeviceStorage, refuseLoss, refuseOpen } from './device-storage.ts';
@@ -195,6 +197,7 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     await using image = await this.storage.open(device, 'write');
     signal?.throwIfAborted();
     // What is refused leaves the volume as it is.
+    if (volume.encryption) passphraseOf(volume);
     if (algorithm === 'trim') refuseTrim(image);
     try {
       await overwrite(image, algorithm, signal);
@@ -312,7 +315,7 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     const image = await this.storage.open(device, 'read');
     await using revert = new Revert();
     revert.push(() => image.close());
-    const source = as === 'image' ? image : await driver.openContent(image, refuseBacking);
+    const source = as === 'image' ? image : await driver.openContent(image, refuseBacking, volume.passphrase);
     revert.commit();
     return {
       parts: [{ name: '', sizeBytes: source.sizeBytes, dense: false }],
@@ -357,11 +360,6 @@ async function probe(image: Image): Promise<ImageFormatName> {
   const head = Buffer.alloc(Math.min(4096, image.sizeBytes));
   await image.read(head, 0);
   return probeFormat(head);
-}
-
-/** What a volume was made with, for an empty one in its place. */
-function emptyOf({ name, capacityBytes, compat, clusterBytes, features = [] }: FoundVolume) {
-  return { name, capacityBytes, preallocate: false, qcow2: { compat, clusterBytes, features } };
 }
 
 async function refuseBacking(): Promise<never> {

@@ -76,7 +76,7 @@ export class InPlaceStage extends DeviceStage implements Stage {
     return this.#place.storage.open(device, 'write');
   }
 
-  async seal(note: string, signal?: AbortSignal): Promise<void> {
+  async seal(note: string, _passphrase: string | undefined, signal?: AbortSignal): Promise<void> {
     if (this.sealed) return;
     const { parts, representation, format } = this.record.spec;
     const image = await this.image();

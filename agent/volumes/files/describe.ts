@@ -6,6 +6,8 @@ import { cut, toStowageError } from '../../../shared/util/errors.ts';
 import type { FoundVolume, Known } from '../../backends/backend.ts';
 import type { FormatFacts } from '../../formats/format.ts';
 import { DIRECTORY_FORMATS, type ImageFormatName, probeFormat } from '../../formats/index.ts';
+import { parseLuksHeader } from '../../formats/luks/header.ts';
+import { factsOfLuks } from '../../formats/luks/index.ts';
 import { BASE_IMAGE, DESCRIPTOR } from '../../formats/ploop/descriptor.ts';
 import { factsOf, parseQcow2Header, qcow2HeadBytes } from '../../formats/qcow2/header.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
@@ -88,6 +90,7 @@ function headOf(path: string, size: bigint): Buffer {
 
 function factsOfFile(format: ImageFormatName, size: bigint, head: () => Buffer): FormatFacts {
   if (format === 'raw') return { capacityBytes: Number(size), snapshotCount: 0 };
+  if (format === 'luks') return factsOfLuks(parseLuksHeader(head()).payloadOffset, Number(size));
   return factsOf(parseQcow2Header(head()));
 }
 

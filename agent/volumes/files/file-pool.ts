@@ -2,13 +2,7 @@ import { lstatSync, type Stats } from 'node:fs';
 import { lstat, readdir, readlink, rename, statfs, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { ZodError } from 'zod';
-import type {
-  Finding,
-  NewVolume,
-  Representation,
-  Snapshot,
-  WipeAlgorithm,
-} from '../../../shared/conf/volume.ts';
+import type { Finding, Representation, Snapshot, WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { Revert } from '../../../shared/util/revert.ts';
@@ -26,6 +20,7 @@ import type {
   Space,
   Stage,
   StageSpec,
+  WantedVolume,
 } from '../../backends/backend.ts';
 import type { FormatDriver, OpenBacking } from '../../formats/format.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
@@ -309,7 +304,7 @@ export class FilePool implements PoolDriver {
       throw new StowageError('volume-exists', `the pool has a volume '${name}' already`);
   }
 
-  async create(volume: NewVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
+  async create(volume: WantedVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
     const { name, format, capacityBytes } = volume;
     await this.#refuseExisting(name);
     await using scratch = this.#place.scratch();
@@ -422,7 +417,7 @@ export class FilePool implements PoolDriver {
 
   resize(volume: FoundVolume, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void> {
     return this.#with(volume, 'write', (driver, opened) =>
-      driver.resize(opened, capacityBytes, shrink, signal),
+      driver.resize(opened, capacityBytes, shrink, { signal, passphrase: volume.passphrase }),
     );
   }
 
@@ -512,7 +507,7 @@ export class FilePool implements PoolDriver {
       if (image) opened.push(image);
       const content =
         image && isImageFormat(format)
-          ? await IMAGE_FORMATS[format].openContent(image, this.#openBacking)
+          ? await IMAGE_FORMATS[format].openContent(image, this.#openBacking, volume.passphrase)
           : await this.#held(volume.name, (held) =>
               DIRECTORY_FORMATS.ploop.openContent(held, this.#openBacking),
             );

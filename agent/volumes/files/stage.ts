@@ -105,11 +105,11 @@ export class FileStage extends RecordedStage implements Stage {
     }
   }
 
-  async seal(note: string, signal?: AbortSignal): Promise<void> {
+  async seal(note: string, passphrase: string | undefined, signal?: AbortSignal): Promise<void> {
     if (this.sealed) return;
     for (const image of (await this.images()) as FileImage[]) await image.flush();
     await this.#closeImages();
-    await this.#build(signal);
+    await this.#build(passphrase, signal);
     const object = await lstat(this.#object, { bigint: true });
     await syncDirectory(this.#directory);
     await this.record.seal(note, fingerprintOf(object, this.record.spec.volume, this.#pool));
@@ -117,9 +117,9 @@ export class FileStage extends RecordedStage implements Stage {
     if (this.#received !== this.#object) await rm(this.#received, { force: true });
   }
 
-  async #build(signal: AbortSignal | undefined): Promise<void> {
+  async #build(passphrase: string | undefined, signal: AbortSignal | undefined): Promise<void> {
     const { spec } = this.record;
-    const { volume: name, format, representation, parts, capacityBytes = 0 } = spec;
+    const { volume: name, format, representation, parts, capacityBytes = 0, encryption } = spec;
     if (representation === 'image') {
       if (!isImageFormat(format)) return DIRECTORY_FORMATS[format].adopt(this.#object);
       await using image = await FileImage.open(this.#object, 'write');
@@ -135,7 +135,7 @@ export class FileStage extends RecordedStage implements Stage {
     const wanted = {
       name,
       capacityBytes: Math.max(capacityBytes, parts[0]!.sizeBytes),
-      format,
+      ...{ format, encryption, passphrase },
       preallocate: false,
     };
     await using content = await FileImage.open(this.#received, 'read');

@@ -3,7 +3,7 @@ import type { Traits } from '../../backends/backend.ts';
 /** What every pool can do whose volumes are files in a directory. */
 export const FILE_TRAITS: Traits = {
   volumes: 'file',
-  formats: ['raw', 'qcow2', 'ploop'],
+  formats: ['raw', 'qcow2', 'ploop', 'luks'],
   target: 'exclusive',
   shared: false,
   mayHang: false,

@@ -7,6 +7,7 @@ import { IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
 import { overwrite } from '../../formats/wipe.ts';
 import { syncDirectory } from '../../host/files.ts';
 import { FileImage } from '../../images/file-image.ts';
+import { emptyOf } from '../empty.ts';
 import { type FileSystemTraits, fingerprintOf } from './describe.ts';
 import type { PrivateDirectory } from './private-directory.ts';
 
@@ -33,7 +34,7 @@ export async function wipeByReplacing(
   identify: Identify,
   signal?: AbortSignal,
 ): Promise<void> {
-  const { name, format, capacityBytes, compat, clusterBytes, features = [], backingStore } = volume;
+  const { name, format, backingStore } = volume;
   if (!isImageFormat(format)) throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
   if (backingStore)
     throw new StowageError(
@@ -45,9 +46,7 @@ export async function wipeByReplacing(
   await using fresh = place.scratch();
   {
     await using image = await FileImage.open(fresh.path, 'create');
-    const qcow2 = { compat, clusterBytes, features };
-    const empty = { name, capacityBytes, format, preallocate: false, qcow2 };
-    await IMAGE_FORMATS[format].create(image, empty, signal);
+    await IMAGE_FORMATS[format].create(image, { ...emptyOf(volume), format }, signal);
     await image.handle.chown(uid, gid);
     await image.handle.chmod(mode & 0o777);
     await image.flush();
