@@ -72,10 +72,10 @@ export async function startController(options: ControllerOptions): Promise<Contr
   await labels.load();
   const fleet = new Fleet({ store, events, inventory: inventoryWriter, webSockets, labels, payload });
   const leases = new Leases(store, owner);
-  const jobs = new JobRunner({ store, events, fleet, inventory, audit, owner, jobsPerHost });
-  const uploads = new Uploads({ store, fleet, inventory, leases, jobs, owner });
-  const tokens = new Tokens(store, labels);
   const secrets = new Secrets(store, labels, dataDirectory);
+  const jobs = new JobRunner({ store, events, fleet, inventory, audit, secrets, owner, jobsPerHost });
+  const uploads = new Uploads({ store, fleet, inventory, leases, jobs, secrets, owner });
+  const tokens = new Tokens(store, labels);
   const services: Services = { audit, fleet, inventory, jobs, leases, secrets, tokens, uploads };
   const doors: Doors = {
     services,

@@ -17,6 +17,11 @@ function isNews(before: Volume | undefined, after: Volume): boolean {
   return !isDeepStrictEqual(one, other);
 }
 
+/** What is put on record of a volume that is new here. An empty file says nothing yet: who makes one may write its header next. */
+function formatToRecord({ format, capacityBytes }: FoundVolume): VolumeFormat | undefined {
+  return format === 'unknown' || (format === 'raw' && capacityBytes === 0) ? undefined : format;
+}
+
 /** Whether a fingerprint is that of before a replacement. Where files are known by nothing but their names both have the same one. */
 const isFormer = ({ formerly, fingerprint: now }: Identity, fingerprint: string): boolean =>
   formerly?.fingerprint === fingerprint && now !== fingerprint;
@@ -128,7 +133,7 @@ export class IndexOfVolumes {
   put(found: FoundVolume, movedFrom?: string): { news: Volume | undefined; saved: Promise<void> } {
     const { fingerprint, mark, stamp, ...facts } = found;
     const { name } = found;
-    const format = found.format === 'unknown' ? undefined : found.format;
+    const format = formatToRecord(found);
     let identity = this.#identities.get(name);
     let saved: Promise<void> = Promise.resolve();
     if (identity?.formerly && isFormer(identity, fingerprint)) {

@@ -16,7 +16,7 @@ import { agentVolumePath } from '../hosts/agent-client.ts';
 import { readFirstLine, readLines } from '../hosts/answers.ts';
 import { type ByteStream, defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
-import { referenceOf } from './volume.ts';
+import { passphraseToRead, referenceOf } from './volume.ts';
 
 const TICKET_MS = 24 * 3600_000;
 /** A line that says nothing, so that a proxy does not take silence for the end. */
@@ -46,7 +46,9 @@ const download = defineAction({
   input: volumeAddress.extend(representationQuery.shape),
   answer: 'bytes',
   record: ({ as }) => ({ detail: as }),
-  async run({ fleet, leases }, { as, ...address }, { principal, signal }) {
+  async run(services, { as, ...address }, { principal, signal }) {
+    const { fleet, leases } = services;
+    const passphrase = await passphraseToRead(services, address, as, principal);
     const { host, pool, volume } = address;
     const agent = await fleet.client(host);
     const addresses = await fleet.addresses(host);
@@ -70,6 +72,7 @@ const download = defineAction({
     try {
       const layout = await agent.json(layoutSchema, `${agentVolumePath(address)}/layout?as=${as}`, {
         signal: block.signal,
+        passphrase,
         patient: true,
       });
       const ticket = newTicket();
@@ -77,7 +80,9 @@ const download = defineAction({
         ...{ transfer, pool, volume, ticket, representation: as },
         expiresAt: clock.now() + TICKET_MS,
       };
-      const door = await agent.stream('/v1/sends', { method: 'POST', json: send, signal: block.signal });
+      const door = await agent.stream('/v1/sends', {
+        ...{ method: 'POST', json: send, passphrase, signal: block.signal },
+      });
       // The agent ends its answer with the link, or when the volume cannot be read on.
       door.once('close', () => ended ?? lines.body.destroy());
       const first = await readFirstLine(door, (line) => {

@@ -3,7 +3,7 @@ import { extentsQuery, layoutSchema, representationQuery } from '../../shared/pr
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { type ByteStream, type Call, defineAction, type Services } from './action.ts';
 import { volumeAddress } from './addresses.ts';
-import { referenceOf, type VolumeAddress } from './volume.ts';
+import { passphraseToRead, referenceOf, type VolumeAddress } from './volume.ts';
 
 /** What an agent says of the bytes that it sends. */
 const PASSED_ON = ['content-length', 'content-range', 'accept-ranges', 'etag'] as const;
@@ -14,7 +14,7 @@ async function passOn(
   address: VolumeAddress,
   agentPath: string,
   { principal, signal }: Call,
-  request: { method?: string; headers?: Record<string, string> } = {},
+  request: { method?: string; headers?: Record<string, string>; passphrase?: string } = {},
 ): Promise<ByteStream> {
   const agent = await fleet.client(address.host);
   const holder = `download by ${principal.name}`;
@@ -52,12 +52,13 @@ const download = defineAction({
   }),
   answer: 'bytes',
   record: ({ as, range }) => ({ detail: range === undefined ? as : `${as}, ${range}` }),
-  run(services, { as, range, ifRange, head, ...address }, call) {
+  async run(services, { as, range, ifRange, head, ...address }, call) {
     const headers: Record<string, string> = {};
     if (range !== undefined) headers.range = range;
     if (ifRange !== undefined) headers['if-range'] = ifRange;
     const path = `${agentVolumePath(address)}/data?as=${as}`;
-    return passOn(services, address, path, call, { method: head ? 'HEAD' : 'GET', headers });
+    const passphrase = await passphraseToRead(services, address, as, call.principal);
+    return passOn(services, address, path, call, { method: head ? 'HEAD' : 'GET', headers, passphrase });
   },
 });
 
@@ -69,9 +70,10 @@ const extents = defineAction({
   input: volumeAddress.extend(extentsQuery.shape),
   answer: 'bytes',
   record: ({ as, from }) => ({ detail: from === 0 ? as : `${as}, from chunk ${from}` }),
-  run(services, { as, etag, from, ...address }, call) {
+  async run(services, { as, etag, from, ...address }, call) {
     const query = new URLSearchParams({ as, from: String(from), ...(etag !== undefined && { etag }) });
-    return passOn(services, address, `${agentVolumePath(address)}/extents?${query}`, call);
+    const passphrase = await passphraseToRead(services, address, as, call.principal);
+    return passOn(services, address, `${agentVolumePath(address)}/extents?${query}`, call, { passphrase });
   },
 });
 
@@ -81,9 +83,11 @@ const layout = defineAction({
   role: 'viewer',
   input: volumeAddress.extend(representationQuery.shape),
   answer: layoutSchema,
-  async run({ fleet }, { as, ...address }) {
-    const agent = await fleet.client(address.host);
-    return agent.json(layoutSchema, `${agentVolumePath(address)}/layout?as=${as}`, { patient: true });
+  async run(services, { as, ...address }, { principal }) {
+    const agent = await services.fleet.client(address.host);
+    const passphrase = await passphraseToRead(services, address, as, principal);
+    const path = `${agentVolumePath(address)}/layout?as=${as}`;
+    return agent.json(layoutSchema, path, { passphrase, patient: true });
   },
 });
 

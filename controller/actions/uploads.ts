@@ -5,10 +5,11 @@ import { fleetVolumeSchema, uploadSchema } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { type Call, defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
-import { allowUsedField, listed } from './volume.ts';
+import { allowUsedField, listed, secretField, secretNamed } from './volume.ts';
 
 const wanted = volumeAddress.extend({
   ...allowUsedField,
+  ...secretField,
   format: volumeFormatSchema.optional(),
   as: representationSchema.default('image'),
   sizeBytes: z.number().int().positive().max(Number.MAX_SAFE_INTEGER),
@@ -31,15 +32,13 @@ const begin = defineAction({
   answer: uploadSchema,
   record: (input) => ({ detail: wordsOf(input) }),
   async run(
-    { uploads },
-    { format, as: representation, sizeBytes, allowUsed, ...address },
+    services,
+    { format, as: representation, sizeBytes, allowUsed, secret: named, ...address },
     { principal, note },
   ) {
-    const upload = await uploads.begin(
-      address,
-      { format, representation, sizeBytes, allowUsed },
-      principal.name,
-    );
+    const secret = await secretNamed(services, named, address);
+    const asked = { format, representation, sizeBytes, allowUsed, secret };
+    const upload = await services.uploads.begin(address, asked, principal.name);
     note(`job ${upload.job}`);
     return upload;
   },
@@ -56,9 +55,15 @@ const putBytes = defineAction({
   record: ({ offset, ...input }) => ({
     detail: listed(wordsOf(input), offset > 0 ? `from byte ${offset}` : ''),
   }),
-  async run({ uploads }, { offset, format, as: representation, sizeBytes, allowUsed, ...address }, call) {
+  async run(
+    services,
+    { offset, format, as: representation, sizeBytes, allowUsed, secret: named, ...address },
+    call,
+  ) {
+    const { uploads } = services;
     const { host, pool } = address;
-    const asked = { format, representation, sizeBytes, allowUsed };
+    const secret = await secretNamed(services, named, address);
+    const asked = { format, representation, sizeBytes, allowUsed, secret };
     const upload = await uploads.begin(address, asked, call.principal.name);
     call.note(`job ${upload.job}`);
     const status = await uploads.receiveBytes(host, upload, offset, bytesOf(call));

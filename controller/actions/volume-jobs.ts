@@ -12,6 +12,8 @@ import {
   allowUsedField,
   listed,
   referenceOf,
+  secretField,
+  secretNamed,
   usersInTheWay,
   type VolumeAddress,
   volumeIfKnown,
@@ -72,7 +74,8 @@ const migrateAction = defineAction({
   role: 'operator',
   audited: true,
   input: volumeAddress.extend({
-    ...migrateParamsSchema.omit({ source: true, target: true }).shape,
+    ...migrateParamsSchema.omit({ source: true, target: true, secret: true }).shape,
+    ...secretField,
     /** `HOST/POOL`, or `HOST/POOL/VOLUME` for another name. */
     target: z.string().max(800),
   }),
@@ -98,19 +101,20 @@ const migrateAction = defineAction({
     const taken = input.keepSource ? (input.refresh ? to : undefined) : input;
     const isThere = taken && (await volumeIfKnown(services, taken));
     const users = isThere ? await usersInTheWay(services, taken, input.allowUsed) : '';
-    return { to: referenceOf(to), users };
+    return { to: referenceOf(to), users, secret: await secretNamed(services, input.secret, to) };
   },
-  record: ({ keepSource, refresh, format }, { to, users }) => ({
+  record: ({ keepSource, refresh, format, secret }, { to, users }) => ({
     detail: listed(
       `${keepSource ? 'copied' : 'moved'} to ${to}`,
       refresh ? 'what is there is brought up to date' : '',
       format ? `as ${format}` : '',
+      secret ? `encrypted with the secret ${secret}` : '',
       users,
     ),
   }),
-  async run({ jobs }, { host, pool, volume, target: _, ...options }, { principal, note }, { to }) {
+  async run({ jobs }, { host, pool, volume, target: _, ...options }, { principal, note }, { to, secret }) {
     const source = referenceOf({ host, pool, volume });
-    const job = await jobs.submit(migrate, { source, target: to, ...options }, principal.name);
+    const job = await jobs.submit(migrate, { source, target: to, ...options, secret }, principal.name);
     note(`job ${job.id}`);
     return job;
   },

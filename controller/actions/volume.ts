@@ -1,8 +1,9 @@
 import { z } from 'zod';
-import type { Volume } from '../../shared/conf/volume.ts';
+import type { Representation, Volume } from '../../shared/conf/volume.ts';
 import type { FleetVolume } from '../../shared/protocol/api.ts';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
-import { isStowageError } from '../../shared/util/errors.ts';
+import { isStowageError, StowageError } from '../../shared/util/errors.ts';
+import { includesRole, type Principal } from '../auth/principal.ts';
 import { type AgentClient, agentVolumePath } from '../hosts/agent-client.ts';
 import type { Services } from './action.ts';
 import type { volumeAddress } from './addresses.ts';
@@ -67,4 +68,36 @@ export async function usersInTheWay(
   const users = await agent.json(z.array(volumeUserSchema), `${agentVolumePath(address)}/users`);
   const names = users.map(({ domain, target }) => `${domain} (${target})`);
   return names.length > 0 ? `although used by ${names.join(', ')}` : 'although it might be used';
+}
+
+/** With what a new volume is to be encrypted: the id, or the usage, of a secret of the kind `volume`. */
+export const secretField = { secret: z.string().min(1).max(1024).optional() };
+
+/** Its id. Throws `secret-not-found`, and `forbidden` where it is not for the pool. */
+export async function secretNamed(
+  { secrets }: Services,
+  named: string | undefined,
+  place: { host: string; pool: string },
+): Promise<string | undefined> {
+  return named === undefined ? undefined : secrets.volumeSecret(named, place);
+}
+
+/**
+ * What a volume is opened with to read it so; undefined where it is not encrypted. Throws `forbidden` for who may only look: what
+ * somebody encrypted is for those who work with it.
+ */
+export async function passphraseToRead(
+  { inventory, secrets }: Services,
+  address: VolumeAddress,
+  as: Representation,
+  principal: Principal,
+): Promise<string | undefined> {
+  const volume = as === 'content' ? await inventory.find(address) : undefined;
+  if (!volume?.encryption) return undefined;
+  if (!includesRole(principal.role, 'operator'))
+    throw new StowageError(
+      'forbidden',
+      `what the encrypted volume ${referenceOf(address)} holds is for operators; as image it comes as it is stored`,
+    );
+  return secrets.passphraseOf(volume);
 }

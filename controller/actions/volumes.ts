@@ -23,6 +23,8 @@ import {
   changeVolume,
   listed,
   referenceOf,
+  secretField,
+  secretNamed,
   shown,
   usersInTheWay,
   type VolumeAddress,
@@ -108,24 +110,31 @@ const create = defineAction({
   summary: "A new volume, from fields or from libvirt's document.",
   role: 'operator',
   audited: true,
-  input: newVolumeSchema.extend({ host: nameSchema, pool: nameSchema }),
+  input: newVolumeSchema
+    .omit({ encryption: true })
+    .extend({ host: nameSchema, pool: nameSchema, ...secretField }),
   answer: warned,
   async document({ inventory }, { xml, host, pool }) {
     const { type } = await inventory.pool(String(host), String(pool));
     return newVolumeOf(parseVolume(xml, { pool: isPoolType(type) ? type : 'dir' }));
   },
-  record: ({ host, pool, name, format, capacityBytes }) => ({
+  record: ({ host, pool, name, format, capacityBytes, secret }) => ({
     target: referenceOf({ host, pool, volume: name }),
-    detail: `${format}, ${capacityBytes} bytes`,
+    detail: listed(`${format}, ${capacityBytes} bytes`, secret ? `encrypted with the secret ${secret}` : ''),
   }),
-  async run(services, { host, pool, ...wanted }, { principal }) {
-    const address = { host, pool, volume: wanted.name };
+  async run(services, { host, pool, secret: named, ...asked }, { principal }) {
+    const address = { host, pool, volume: asked.name };
+    const secret = await secretNamed(services, named, address);
+    const encryption = secret === undefined ? undefined : { format: 'luks' as const, secret };
+    const passphrase = await services.secrets.passphraseOf({ ...address, path: '', encryption });
+    const wanted = { ...asked, encryption };
     const warnings = await overcommitment(services, address, wanted.capacityBytes);
     const volume = await changeVolume(services, address, `create by ${principal.name}`, (agent, fence) =>
       agent.json(volumeSchema, `/v1/pools/${encodeURIComponent(pool)}/volumes`, {
         method: 'POST',
         json: wanted,
         fence,
+        passphrase,
         patient: true,
       }),
     );
@@ -220,10 +229,14 @@ const resize = defineAction({
       `resize by ${principal.name}`,
       async (agent, fence) => {
         // Nobody else changes it meanwhile.
-        const before = delta ? (await agent.json(volumeSchema, path)).capacityBytes : 0;
-        const json = { capacityBytes: before + (delta && shrink ? -capacityBytes : capacityBytes), shrink };
+        const now = await agent.json(volumeSchema, path);
+        const base = delta ? now.capacityBytes : 0;
+        const json = { capacityBytes: base + (delta && shrink ? -capacityBytes : capacityBytes), shrink };
+        // A luks image tells its size without its key.
+        const isInside = now.encryption && now.format === 'qcow2';
+        const passphrase = isInside ? await services.secrets.passphraseOf({ ...address, ...now }) : undefined;
         return agent.json(volumeSchema, `${path}/resize`, {
-          ...{ method: 'POST', json, fence, allowUsed, patient: true },
+          ...{ method: 'POST', json, fence, allowUsed, passphrase, patient: true },
         });
       },
     );

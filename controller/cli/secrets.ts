@@ -56,7 +56,9 @@ export function secretCommand(): Command {
     .action((options: ListOptions) => showList(SECRETS, () => callJson<Secret[]>('/secrets'), options));
   secret
     .command('delete <id>')
-    .description('forget a secret; pools that run with it go on until they are stopped')
+    .description(
+      'forget a secret; pools that run with it go on until they are stopped, volumes encrypted with it cannot be opened',
+    )
     .addOption(yesOption())
     .action(async (id: string, options: Confirmation) => {
       await confirm(`Forget the secret ${id}?`, options);

@@ -79,6 +79,7 @@ export async function uploadVolume(
     ...options
   }: {
     format?: string;
+    secret?: string;
     as: Representation;
     allowUsed?: boolean;
     throughController?: boolean;

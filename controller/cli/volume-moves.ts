@@ -6,7 +6,7 @@ import { callJson } from './client.ts';
 import { watchJob } from './jobs.ts';
 import { show } from './output.ts';
 import { volumePath, volumeReference } from './references.ts';
-import { allowUsedOption, formatOption } from './volume-options.ts';
+import { allowUsedOption, formatOption, secretOption } from './volume-options.ts';
 
 /** Waits for a job unless told not to, and says how it went. */
 export async function finish(job: Job, wait: boolean, words: string): Promise<void> {
@@ -22,6 +22,7 @@ export async function finish(job: Job, wait: boolean, words: string): Promise<vo
 interface MoveOptions {
   allowUsed?: boolean;
   format?: string;
+  secret?: string;
   limit?: string;
   digest: string;
   wait: boolean;
@@ -31,10 +32,10 @@ async function move(
   source: string,
   target: string,
   how: { keepSource: boolean; refresh: boolean },
-  { allowUsed, format, limit, digest, wait }: MoveOptions,
+  { allowUsed, format, secret, limit, digest, wait }: MoveOptions,
 ): Promise<void> {
   const limitBytesPerSecond = limit === undefined ? undefined : parseSize(limit.replace(/\/s$/, ''));
-  const json = { target, ...how, digest, format, limitBytesPerSecond, allowUsed: Boolean(allowUsed) };
+  const json = { target, ...how, digest, format, secret, limitBytesPerSecond, allowUsed: Boolean(allowUsed) };
   const path = `${volumePath(volumeReference(source))}/migrate`;
   const job = await callJson<Job>(path, { method: 'POST', json });
   await finish(job, wait, `${source} ${how.keepSource ? 'copied' : 'moved'} to ${target}`);
@@ -44,6 +45,7 @@ const moveOptions = (command: Command): Command =>
   command
     .addOption(allowUsedOption())
     .addOption(formatOption('container format at the target'))
+    .addOption(secretOption())
     .option('--limit <rate>', 'bytes a second, such as 50M')
     .addOption(
       new Option('--digest <algorithm>', 'how what arrives is checked')

@@ -1,4 +1,5 @@
 import { Option } from 'commander';
+import { volumeFormatSchema } from '../../shared/conf/volume.ts';
 
 /** Options that several commands about volumes have. */
 export const allowUsedOption = (): Option =>
@@ -8,4 +9,10 @@ export const usedQuery = ({ allowUsed }: { allowUsed?: boolean }): string =>
   allowUsed ? '?allowUsed=true' : '';
 
 export const formatOption = (text: string): Option =>
-  new Option('--format <format>', text).choices(['raw', 'qcow2', 'ploop']);
+  new Option('--format <format>', text).choices(volumeFormatSchema.options);
+
+export const secretOption = (): Option =>
+  new Option(
+    '--secret <secret>',
+    'encrypt it, luks or qcow2, with this secret of the kind volume: its id or usage',
+  );

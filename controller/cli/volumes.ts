@@ -16,7 +16,7 @@ import { spanOf } from './times.ts';
 import { downloadVolume, uploadVolume } from './transfers.ts';
 import { volumeListCommand } from './volume-list.ts';
 import { copyCommand, finish, migrateCommand } from './volume-moves.ts';
-import { allowUsedOption, formatOption, usedQuery } from './volume-options.ts';
+import { allowUsedOption, formatOption, secretOption, usedQuery } from './volume-options.ts';
 import { readDocument } from './xml.ts';
 
 const asOption = () =>
@@ -39,6 +39,10 @@ function describe(volume: VolumeDetails): string {
     ['id', volume.id],
     ['type', volume.type],
     ['format', volume.format],
+    [
+      'encrypted',
+      volume.encryption && `with the secret ${volume.encryption.secret ?? `of usage ${volume.path}`}`,
+    ],
     ['path', volume.path],
     ['capacity', `${formatBytes(volume.capacityBytes)} (${volume.capacityBytes} bytes)`],
     ['allocation', `${formatBytes(volume.allocationBytes)} (${volume.allocationBytes} bytes)`],
@@ -76,6 +80,7 @@ interface DownloadOptions {
 interface UploadOptions extends Confirmation {
   throughController?: boolean;
   format?: string;
+  secret?: string;
   as: 'image' | 'content';
   allowUsed?: boolean;
 }
@@ -85,13 +90,14 @@ interface CreateOptions {
   format?: string;
   preallocate?: boolean;
   ploopVersion?: string;
+  secret?: string;
   xml?: string;
 }
 
 /** Where a new volume goes, and what is asked for. */
 async function newVolume(
   text: string,
-  { capacity, format, preallocate, ploopVersion, xml }: CreateOptions,
+  { capacity, format, preallocate, ploopVersion, secret, xml }: CreateOptions,
 ): Promise<{ place: PoolReference; body: { xml: string } | { json: unknown } }> {
   if (xml !== undefined) return { place: poolReference(text), body: { xml: await readDocument(xml) } };
   const place = volumeReference(text);
@@ -101,6 +107,7 @@ async function newVolume(
     name: place.volume,
     capacityBytes: parseSize(capacity),
     format,
+    secret,
     preallocate: Boolean(preallocate),
     ploop: ploopVersion ? { version: Number(ploopVersion) } : undefined,
   };
@@ -178,6 +185,7 @@ export function volCommand(): Command {
     .description("a new volume, by options or from libvirt's document")
     .option('--capacity <size>', 'such as 10G')
     .addOption(formatOption('container format; raw when not given'))
+    .addOption(secretOption())
     .option('--preallocate', 'reserve the place now')
     .addOption(new Option('--ploop-version <number>', 'version of the ploop image').choices(['1', '2']))
     .addOption(
@@ -186,6 +194,7 @@ export function volCommand(): Command {
         'format',
         'preallocate',
         'ploopVersion',
+        'secret',
       ]),
     )
     .action(async (text: string, options: CreateOptions) => {
@@ -308,6 +317,7 @@ export function volCommand(): Command {
     .description('send a local file; goes on where an interrupted upload stopped')
     .addOption(yesOption())
     .addOption(formatOption('container format of a new volume'))
+    .addOption(secretOption())
     .addOption(asOption())
     .addOption(allowUsedOption())
     .addOption(throughOption())

@@ -2,7 +2,12 @@ import { type ClientRequest, type IncomingMessage, request } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { z } from 'zod';
-import { ALLOW_USED_HEADER, FENCE_HEADER, RELAY_UPGRADE } from '../../shared/protocol/agent.ts';
+import {
+  ALLOW_USED_HEADER,
+  FENCE_HEADER,
+  PASSPHRASE_HEADER,
+  RELAY_UPGRADE,
+} from '../../shared/protocol/agent.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { parseJson } from '../../shared/util/json.ts';
@@ -21,6 +26,8 @@ export interface AgentRequest {
   headers?: Record<string, string>;
   /** Lease token of the volume that the request changes. */
   fence?: number;
+  /** What the encrypted volume of the request is opened, or made, with. */
+  passphrase?: string;
   /** The volume may be changed though domains use it. */
   allowUsed?: boolean;
   signal?: AbortSignal;
@@ -61,6 +68,8 @@ export class AgentClient {
     };
     if (options.fence !== undefined) headers[FENCE_HEADER] = String(options.fence);
     if (options.allowUsed) headers[ALLOW_USED_HEADER] = 'yes';
+    if (options.passphrase !== undefined)
+      headers[PASSPHRASE_HEADER] = Buffer.from(options.passphrase).toString('base64');
     if (options.json !== undefined) headers['content-type'] = 'application/json';
     if (options.body) headers['content-type'] = options.body.type;
     stream.on('error', () => stream.destroy());

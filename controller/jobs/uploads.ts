@@ -4,6 +4,7 @@ import {
   type Representation,
   representationSchema,
   type Volume,
+  type VolumeEncryption,
   type VolumeFormat,
   volumeFormatSchema,
   volumeSchema,
@@ -21,6 +22,7 @@ import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Inventory, VolumePlace } from '../inventory/inventory.ts';
+import type { Secrets } from '../secrets/secrets.ts';
 import type { Store } from '../store/store.ts';
 import type { JobKind } from './job.ts';
 import type { Leases } from './leases.ts';
@@ -39,6 +41,8 @@ const uploadParamsSchema = z.object({
   format: volumeFormatSchema,
   representation: representationSchema,
   sizeBytes: z.number().int().positive(),
+  /** Id of the secret that it is encrypted with. */
+  secret: z.guid().optional(),
 });
 type UploadParams = z.infer<typeof uploadParamsSchema>;
 
@@ -55,6 +59,8 @@ export interface UploadRequest {
   format?: VolumeFormat;
   representation: Representation;
   sizeBytes: number;
+  /** Id of the secret that the volume is, or is to be, encrypted with. */
+  secret?: string;
   /** Replace a volume also while domains use it. */
   allowUsed: boolean;
 }
@@ -66,6 +72,7 @@ export class Uploads {
   readonly #inventory: Inventory;
   readonly #leases: Leases;
   readonly #jobs: JobRunner;
+  readonly #secrets: Secrets;
   readonly #owner: string;
   /** When progress of an upload was noted last. */
   readonly #told = new Map<number, number>();
@@ -76,9 +83,11 @@ export class Uploads {
     inventory: Inventory;
     leases: Leases;
     jobs: JobRunner;
+    secrets: Secrets;
     owner: string;
   }) {
     this.#owner = parts.owner;
+    this.#secrets = parts.secrets;
     this.#store = parts.store;
     this.#fleet = parts.fleet;
     this.#inventory = parts.inventory;
@@ -110,6 +119,7 @@ export class Uploads {
       format,
       representation: request.representation,
       sizeBytes: request.sizeBytes,
+      secret: request.secret,
     };
     const active = await this.#store.jobs.uploadTo(reference);
     if (active && active.createdBy === actor && JSON.stringify(active.params) === JSON.stringify(params)) {
@@ -140,6 +150,7 @@ export class Uploads {
         existing && existing.capacityBytes > 0 && format !== 'ploop' ? existing.capacityBytes : undefined,
       replace: existing !== undefined,
       allowUsed: request.allowUsed,
+      encryption: encryptionFor(format, request, existing),
       formatAssumed: request.format === undefined,
       digest: 'gmac',
     };
@@ -269,7 +280,13 @@ export class Uploads {
       const { volume } = await agent.json(
         z.object({ volume: volumeSchema }),
         `/v1/transfers/${spec.id}/commit`,
-        { method: 'POST', json: { digest }, fence, patient: true },
+        {
+          method: 'POST',
+          json: { digest },
+          fence,
+          passphrase: await this.#passphrase(host, spec),
+          patient: true,
+        },
       );
       return volume;
     } catch (error) {
@@ -279,6 +296,12 @@ export class Uploads {
       if (!passing) await this.cancel(host, upload, error);
       throw error;
     }
+  }
+
+  /** What content is encrypted with at its end. */
+  async #passphrase(host: string, { pool, representation, encryption }: TransferSpec) {
+    if (representation === 'image') return undefined;
+    return this.#secrets.passphraseOf({ host, pool, path: '', encryption });
   }
 
   /** Gives an upload up. Throws `job-state` when its volume is being put in place; a host that is away learns later. */
@@ -319,4 +342,14 @@ export class Uploads {
         () => undefined,
       );
   }
+}
+
+/** As asked for, or as what it replaces is encrypted. */
+function encryptionFor(
+  format: VolumeFormat,
+  { secret }: UploadRequest,
+  existing: Volume | undefined,
+): VolumeEncryption | undefined {
+  if (secret !== undefined) return { format: 'luks', secret };
+  return existing?.format === format ? existing.encryption : undefined;
 }

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Auth } from '../../shared/conf/pool-source.ts';
-import type { Secret, SecretKind } from '../../shared/protocol/api.ts';
+import type { FleetVolume, Secret, SecretKind } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { HostLabels } from '../auth/host-labels.ts';
@@ -16,6 +16,20 @@ const shown = ({ sealed: _, ...secret }: SealedSecret): Secret => secret;
 
 /** What a value is sealed with: who may have it cannot be changed without the key. */
 const labelOf = ({ id, kind, usage, scopes }: Secret): string => JSON.stringify([id, kind, usage, scopes]);
+
+interface Place {
+  host: string;
+  pool: string;
+}
+
+interface Value {
+  value: string;
+  usage: string;
+  changedAt: number;
+}
+
+/** What tells which secret opens a volume. */
+type EncryptedVolume = Pick<FleetVolume, 'host' | 'pool' | 'path' | 'encryption'>;
 
 /** Passwords and keys of storage. A value comes in, and goes to the hosts that may have it; nobody is shown it. */
 export class Secrets {
@@ -63,23 +77,56 @@ export class Secrets {
    * The value that a pool logs in with. Throws `secret-not-found`, and `forbidden` where the secret is not for that pool: an agent
    * names what it wants, and could name any.
    */
-  async valueFor(
-    { type, secret }: Auth,
-    host: string,
-    pool: string,
-  ): Promise<{ value: string; usage: string; changedAt: number }> {
-    const { secrets } = this.#store;
+  async valueFor({ type, secret }: Auth, host: string, pool: string): Promise<Value> {
     const kind = type && KINDS[type];
     const found =
-      'uuid' in secret
-        ? await secrets.byId(secret.uuid.toLowerCase())
-        : kind && (await secrets.byUsage(kind, secret.usage));
+      'uuid' in secret ? await this.#byId(secret.uuid) : kind && (await this.#byUsage(kind, secret.usage));
     const words = 'uuid' in secret ? secret.uuid : `${kind ?? ''} ${secret.usage}`.trim();
-    if (!found || (kind !== undefined && found.kind !== kind))
+    return this.#open(kind === undefined || found?.kind === kind ? found : undefined, words, { host, pool });
+  }
+
+  /**
+   * The id of what volumes in a pool are encrypted with, by its id or its usage. Throws `secret-not-found`, and `forbidden` where it
+   * is not for that pool.
+   */
+  async volumeSecret(named: string, place: Place): Promise<string> {
+    const found = (await this.#byUsage('volume', named)) ?? (await this.#byId(named));
+    this.#require(found?.kind === 'volume' ? found : undefined, named, place);
+    return found!.id;
+  }
+
+  /**
+   * The passphrase of a volume, which is on record with it, or else whose usage is its path; undefined for one that is not encrypted.
+   * Throws as {@link volumeSecret} does.
+   */
+  async passphraseOf(volume: EncryptedVolume | undefined): Promise<string | undefined> {
+    if (!volume?.encryption) return undefined;
+    const { secret } = volume.encryption;
+    const found =
+      secret === undefined ? await this.#byUsage('volume', volume.path) : await this.#byId(secret);
+    const isOne = found?.kind === 'volume';
+    return this.#open(isOne ? found : undefined, secret ?? `volume ${volume.path}`, volume).value;
+  }
+
+  #byId(id: string): Promise<SealedSecret | undefined> {
+    return this.#store.secrets.byId(id.toLowerCase());
+  }
+
+  #byUsage(kind: SecretKind, usage: string): Promise<SealedSecret | undefined> {
+    return this.#store.secrets.byUsage(kind, usage);
+  }
+
+  #require(found: SealedSecret | undefined, words: string, { host, pool }: Place): SealedSecret {
+    if (!found)
       throw new StowageError('secret-not-found', `there is no secret ${words}; see: stowage secret define`);
-    const { scopes, usage, sealed, changedAt } = found;
-    if (!mayTouch({ ...CONTROLLER, scopes, labels: this.#labels }, { host, pool }, 'act'))
+    if (!mayTouch({ ...CONTROLLER, scopes: found.scopes, labels: this.#labels }, { host, pool }, 'act'))
       throw new StowageError('forbidden', `the secret ${words} is not for pool ${host}/${pool}`);
-    return { value: this.#sealing.open(sealed, labelOf(found)), usage: `${found.kind} ${usage}`, changedAt };
+    return found;
+  }
+
+  #open(found: SealedSecret | undefined, words: string, place: Place): Value {
+    const secret = this.#require(found, words, place);
+    const { usage, sealed, changedAt, kind } = secret;
+    return { value: this.#sealing.open(sealed, labelOf(secret)), usage: `${kind} ${usage}`, changedAt };
   }
 }

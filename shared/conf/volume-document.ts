@@ -1,6 +1,7 @@
 import { StowageError } from '../util/errors.ts';
 import { type NewVolume, type Volume, volumeFormatSchema } from './volume.ts';
 import type { VolumeDocument } from './volume-xml.ts';
+import type { Encryption } from './xml/encryption.ts';
 
 const refuse = (what: string): StowageError =>
   new StowageError('not-supported', `a new volume cannot have ${what} here yet`);
@@ -10,13 +11,16 @@ const refuse = (what: string): StowageError =>
  * is where the document does not say it, has its blocks reserved; key and path are the pool's to give. What is asked
  * beyond that is refused with `not-supported`: nothing that somebody wrote down is left out in silence.
  */
-export function newVolumeOf(document: VolumeDocument): Omit<NewVolume, 'ploop'> {
+export function newVolumeOf(
+  document: VolumeDocument,
+): Omit<NewVolume, 'ploop' | 'encryption'> & { secret?: string } {
   const { type, name, capacityBytes, allocationBytes, target, backingStore } = document;
   if (type !== 'file' && type !== 'ploop') throw refuse(`the type '${type}'`);
-  const { data: format } = volumeFormatSchema.safeParse(type === 'ploop' ? 'ploop' : target.format);
-  if (!format) throw refuse(`the format '${target.format}'`);
+  const { data: container } = volumeFormatSchema.safeParse(type === 'ploop' ? 'ploop' : target.format);
+  if (!container) throw refuse(`the format '${target.format}'`);
+  const secret = target.encryption && secretOf(target.encryption);
+  const format = secret !== undefined && container === 'raw' ? 'luks' : container;
   const beyond = {
-    encryption: target.encryption,
     'a backing store': backingStore,
     '<nocow>': target.nocow,
     'a label': target.permissions?.label,
@@ -32,6 +36,7 @@ export function newVolumeOf(document: VolumeDocument): Omit<NewVolume, 'ploop'> 
     format,
     preallocate: format === 'raw' && allocationBytes >= capacityBytes,
     permissions: target.permissions,
+    secret,
     qcow2:
       format === 'qcow2'
         ? {
@@ -41,6 +46,26 @@ export function newVolumeOf(document: VolumeDocument): Omit<NewVolume, 'ploop'> 
           }
         : undefined,
   };
+}
+
+/** The id, or the usage, of the one secret of an encryption that can be made here. */
+function secretOf({ format, engine, secrets, cipher, ivgen }: Encryption): string {
+  const [secret] = secrets;
+  if (format !== 'luks' || engine === 'librbd') throw refuse(`the encryption '${engine ?? format}'`);
+  if (!secret || secrets.length > 1) throw refuse(`${secrets.length} secrets`);
+  const isUsual =
+    (!cipher || (cipher.name === 'aes' && cipher.sizeBits === 256 && (cipher.mode ?? 'xts') === 'xts')) &&
+    (cipher?.hash ?? 'sha256') === 'sha256' &&
+    (ivgen?.name ?? 'plain64') === 'plain64';
+  if (!isUsual) throw refuse('another cipher than aes-256-xts-plain64 with sha256');
+  return 'uuid' in secret ? secret.uuid : secret.usage;
+}
+
+/** As libvirt tells of it: with a secret where that is known. */
+function encryptionOf({ encryption }: Volume): Encryption | undefined {
+  if (!encryption) return undefined;
+  const { format, secret } = encryption;
+  return { format, secrets: secret === undefined ? [] : [{ uuid: secret }] };
 }
 
 /** The document of a volume as its host sees it. */
@@ -54,7 +79,8 @@ export function documentOfVolume(volume: Volume): VolumeDocument {
     allocationBytes: BigInt(volume.allocationBytes),
     target: {
       path,
-      format: format === 'unknown' ? undefined : format,
+      format: format === 'unknown' ? undefined : format === 'luks' ? 'raw' : format,
+      encryption: encryptionOf(volume),
       permissions,
       timestamps,
       compat,

@@ -46,7 +46,7 @@ export const tokenSchema = z.object({
 export type Token = z.infer<typeof tokenSchema>;
 
 /** As libvirt's `<usage type='…'>`. */
-export const SECRET_KINDS = ['iscsi', 'ceph'] as const;
+export const SECRET_KINDS = ['iscsi', 'ceph', 'volume'] as const;
 export const secretKindSchema = z.enum(SECRET_KINDS);
 export type SecretKind = z.infer<typeof secretKindSchema>;
 
@@ -54,7 +54,7 @@ export type SecretKind = z.infer<typeof secretKindSchema>;
 export const secretSchema = z.object({
   id: z.string(),
   kind: secretKindSchema,
-  /** By which pools name it. */
+  /** By which pools name it; of a volume its path, or any text. */
   usage: z.string(),
   description: z.string().optional(),
   /** Which hosts and pools may have it. */

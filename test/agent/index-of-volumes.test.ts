@@ -64,3 +64,12 @@ test('where files are known by their names alone, what replaced a volume is the 
   assert.equal(index.put(found('name:v', 'qcow2')).news?.format, 'qcow2');
   assert.equal(index.ofTransfer('second'), 'v');
 });
+
+test('what is put on record of an empty file waits until it holds something', () => {
+  const index = new IndexOfVolumes(records([]), () => randomUUID());
+  const empty = { ...found('one', 'raw'), capacityBytes: 0 };
+  const { id } = index.put(empty).news!;
+  assert.equal(index.known('v')?.format, undefined);
+  assert.equal(index.put({ ...found('one', 'qcow2'), stamp: 'later' }).news?.format, 'qcow2');
+  assert.deepEqual(index.identity('v'), { id, fingerprint: 'one', format: 'qcow2' });
+});

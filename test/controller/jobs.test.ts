@@ -8,6 +8,7 @@ import type { Fleet } from '../../controller/hosts/fleet.ts';
 import type { Inventory } from '../../controller/inventory/inventory.ts';
 import type { JobKind } from '../../controller/jobs/job.ts';
 import { JobRunner } from '../../controller/jobs/runner.ts';
+import type { Secrets } from '../../controller/secrets/secrets.ts';
 import { Store } from '../../controller/store/store.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { until } from '../support/controller.ts';
@@ -57,14 +58,15 @@ function runnerOn(
 ) {
   const events = new EventLog(store);
   const audit = new AuditTrail(store, directory);
-  // No step of these jobs asks for either.
-  const nobody = {} as Fleet & Inventory;
+  // No step of these jobs asks for any of them.
+  const nobody = {} as Fleet & Inventory & Secrets;
   const runner = new JobRunner({
     store,
     events,
     audit,
     fleet: nobody,
     inventory: nobody,
+    secrets: nobody,
     owner,
     jobsPerHost,
   });

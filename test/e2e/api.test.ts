@@ -152,7 +152,12 @@ describe('what is answered', () => {
       ['POST', path, { name: 'x' }, /capacityBytes: is missing/],
       ['POST', path, { name: 'x', capacityBytes: 'much' }, /capacityBytes: must be a number/],
       ['POST', path, { name: 'x', capacityBytes: 1.5 }, /capacityBytes: must be a whole number/],
-      ['POST', path, { name: 'x', capacityBytes: 1, format: 'vdi' }, /format: must be raw, qcow2 or ploop/],
+      [
+        'POST',
+        path,
+        { name: 'x', capacityBytes: 1, format: 'vdi' },
+        /format: must be raw, qcow2, ploop or luks/,
+      ],
       ['POST', path, { name: '../x', capacityBytes: 1 }, /name: the name is refused/],
       ['GET', '/volumes?limit=many', undefined, /limit: must be a number/],
       ['GET', '/volumes?id=7', undefined, /id: must be a UUID/],

@@ -1,5 +1,11 @@
 import { z } from 'zod';
-import { type Volume, volumeFormatSchema, volumeSchema } from '../../../shared/conf/volume.ts';
+import {
+  type Representation,
+  type Volume,
+  type VolumeEncryption,
+  volumeFormatSchema,
+  volumeSchema,
+} from '../../../shared/conf/volume.ts';
 import {
   type Layout,
   layoutSchema,
@@ -34,6 +40,8 @@ export const migrateParamsSchema = z.object({
   allowUsed: z.boolean().default(false),
   /** Format at the target; the source's own when absent. */
   format: volumeFormatSchema.optional(),
+  /** Id of the secret that the target is encrypted with. */
+  secret: z.guid().optional(),
   limitBytesPerSecond: z.number().positive().optional(),
   /** How the chunks are digested on their way. */
   digest: z.enum(DIGEST_ALGORITHMS).default('gmac'),
@@ -75,13 +83,17 @@ async function plan(context: Context): Promise<void> {
   const before = await replaced(context);
   // Of one that cannot be read nothing is known.
   const format = context.params.format ?? (before?.format === 'unknown' ? undefined : before?.format);
-  const layoutAs = async (as: string): Promise<Layout> => {
+  const layoutAs = async (as: Representation): Promise<Layout> => {
     const path = `${agentVolumePath(from)}/layout?as=${as}`;
-    return agent.json(layoutSchema, path, { signal: context.signal, patient: true });
+    const passphrase = await toRead(context, source, as);
+    return agent.json(layoutSchema, path, { signal: context.signal, passphrase, patient: true });
   };
   let layout = await layoutAs('image');
-  const representation =
-    format === undefined || format === layout.format ? ('image' as const) : ('content' as const);
+  const { secret } = context.params;
+  // Encrypted anew, or as what it replaces is; what stays as it is keeps its key.
+  const wanted: VolumeEncryption | undefined = secret ? { format: 'luks', secret } : before?.encryption;
+  const isSame = format === undefined || format === layout.format;
+  const representation = isSame && (!wanted || (!secret && layout.encryption)) ? 'image' : 'content';
   if (representation === 'content') layout = await layoutAs('content');
   context.notes.spec = {
     id: clock.uuid(),
@@ -90,6 +102,7 @@ async function plan(context: Context): Promise<void> {
     volumeId: keepSource || (await isTaken(context, layout.volumeId)) ? undefined : layout.volumeId,
     format: format ?? layout.format,
     representation,
+    encryption: representation === 'image' ? layout.encryption : wanted,
     parts: layout.parts,
     capacityBytes: layout.capacityBytes,
     replace: before !== undefined,
@@ -98,6 +111,11 @@ async function plan(context: Context): Promise<void> {
     digest: context.params.digest,
   };
   await context.save();
+}
+
+/** What a volume is opened with, when it is to be read so. */
+async function toRead(context: Context, volume: string, as: Representation): Promise<string | undefined> {
+  return as === 'content' ? context.passphrase(volume) : undefined;
 }
 
 /** The volume that a refresh brings up to date; undefined where it is the first copy. */
@@ -115,9 +133,13 @@ async function replaced({ agent, params }: Context): Promise<Volume | undefined>
 async function seed(context: Context): Promise<void> {
   const { spec } = context.notes;
   if (!spec?.refresh) return;
-  const sink = await context.agent(place(context.params.target).host);
+  const { target } = context.params;
+  const sink = await context.agent(place(target).host);
+  const passphrase = await toRead(context, target, spec.representation);
   await sink
-    .send(`/v1/transfers/${spec.id}/seed`, { method: 'POST', signal: context.signal, patient: true })
+    .send(`/v1/transfers/${spec.id}/seed`, {
+      ...{ method: 'POST', signal: context.signal, passphrase, patient: true },
+    })
     .catch((error) => {
       if (!isStowageError(error, 'volume-damaged', 'volume-not-found', 'invalid-image', 'not-supported'))
         throw error;
@@ -155,7 +177,10 @@ async function transfer(context: Context): Promise<void> {
   };
   // Ends with this attempt, and with it the door.
   using block = new BlockSignal(context.signal);
-  const door = await sender.stream('/v1/sends', { method: 'POST', json: send, signal: block.signal });
+  const passphrase = await toRead(context, source, spec!.representation);
+  const door = await sender.stream('/v1/sends', {
+    ...{ method: 'POST', json: send, passphrase, signal: block.signal },
+  });
   const line = await readFirstLine(door, (more) => {
     const { data } = refusedSchema.safeParse(more);
     if (data)
@@ -207,13 +232,23 @@ async function refuseUsed(context: Context): Promise<void> {
   await agent.send(`${agentVolumePath(from)}/refuse-used`, { method: 'POST', signal: context.signal });
 }
 
+/** What content is encrypted with at the target. */
+async function toSeal(context: Context, spec: TransferSpec): Promise<string | undefined> {
+  const { secret } = spec.encryption ?? {};
+  if (spec.representation === 'image' || secret === undefined) return undefined;
+  return context.passphraseBy(secret, place(context.params.target));
+}
+
 async function commit(context: Context, again = true): Promise<void> {
   const { spec, digest } = context.notes;
   const agent = await context.agent(place(context.params.target).host);
   const fence = await context.fence(context.params.target);
   const path = `/v1/transfers/${spec!.id}/commit`;
   try {
-    await agent.send(path, { method: 'POST', json: { digest }, fence, signal: context.halt, patient: true });
+    const passphrase = await toSeal(context, spec!);
+    await agent.send(path, {
+      ...{ method: 'POST', json: { digest }, fence, passphrase, signal: context.halt, patient: true },
+    });
   } catch (error) {
     if (!again || !isStowageError(error, 'upload-offset')) throw error;
     // The sink was killed between its last answer and its last fdatasync: what it lost is sent again.

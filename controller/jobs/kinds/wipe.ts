@@ -25,10 +25,12 @@ export const wipe: JobKind<WipeParams, Record<string, never>> = {
         const { host, path } = agentPlace(volume);
         const agent = await context.agent(host);
         const fence = await context.fence(volume);
+        const passphrase = await context.passphrase(volume);
         await agent.send(`${path}/wipe`, {
           method: 'POST',
           json: { algorithm },
           fence,
+          passphrase,
           allowUsed,
           signal: context.signal,
           patient: true,

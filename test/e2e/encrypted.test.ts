@@ -1,0 +1,238 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { FleetVolume, HostDetails, Secret } from '../../shared/protocol/api.ts';
+import { TestController, until } from '../support/controller.ts';
+import { scratch } from '../support/scratch.ts';
+
+const MIB = 1 << 20;
+const PASSPHRASE = 'opens-volumes-4711';
+const OTHER = 'opens-others-0815';
+
+describe('encrypted volumes', () => {
+  const room = scratch();
+  const at = (name: string): string => join(room.path, name);
+  const content = Buffer.concat([randomBytes(3 * MIB), Buffer.alloc(MIB)]);
+  let controller: TestController;
+  let secret: Secret;
+
+  before(async () => {
+    controller = await TestController.start(at('controller'), []);
+    await until('the local host is there', async () =>
+      (await controller.cliOk('host', 'list')).includes('reachable'),
+    );
+    await controller.cliOk('pool', 'create-as', 'local', 'other', 'dir', '--target', at('other'), '--build');
+    writeFileSync(at('file'), content);
+    secret = define('disks', PASSPHRASE, 'local');
+    define('elsewhere', OTHER, 'local/nowhere');
+  });
+  after(async () => {
+    await controller?.[Symbol.asyncDispose]();
+    await room[Symbol.asyncDispose]();
+  });
+
+  function define(usage: string, value: string, place: string): Secret {
+    const args = ['secret', 'define', 'volume', usage, '--for', place, '-o', 'json'];
+    const { stdout, stderr } = spawnSync(process.execPath, ['controller/cli/stowage.ts', ...args], {
+      input: `${value}\n`,
+      encoding: 'utf8',
+      env: { ...process.env, STOWAGE_URL: controller.url, STOWAGE_TOKEN: controller.token },
+    });
+    assert.equal(stderr, '');
+    return JSON.parse(stdout);
+  }
+  const volume = (reference: string): Promise<FleetVolume> => {
+    const [host, pool, name] = reference.split('/');
+    return controller.api(`/hosts/${host}/pools/${pool}/volumes/${name}`);
+  };
+  let downloads = 0;
+  async function downloaded(reference: string, ...more: string[]): Promise<Buffer> {
+    const path = at(`down-${++downloads}`);
+    await controller.cliOk('vol', 'download', reference, path, ...more);
+    return readFileSync(path);
+  }
+  const holds = async (reference: string): Promise<void> =>
+    assert.ok((await downloaded(reference, '--as', 'content')).subarray(0, content.length).equals(content));
+
+  test('content goes into one and comes out, by each way; stored it is not to be read', async () => {
+    await controller.cliOk(
+      ...['vol', 'upload', at('file'), 'local/default/doc', '--as', 'content'],
+      ...['--format', 'luks', '--secret', 'disks'],
+    );
+    const { format, encryption } = await volume('local/default/doc');
+    assert.deepEqual([format, encryption], ['luks', { format: 'luks', secret: secret.id }]);
+    await holds('local/default/doc');
+    const through = await downloaded('local/default/doc', '--as', 'content', '--through-controller');
+    assert.ok(through.subarray(0, content.length).equals(content));
+    const stored = await downloaded('local/default/doc');
+    assert.equal(stored.toString('latin1', 0, 4), 'LUKS');
+    assert.equal(stored.indexOf(content.subarray(0, 64)), -1);
+    assert.match(
+      await controller.cliOk('vol', 'show', 'local/default/doc'),
+      new RegExp(`encrypted +with the secret ${secret.id}`),
+    );
+  });
+
+  test('one is made empty, grows, and is wiped, in qcow2 too', async () => {
+    for (const format of ['luks', 'qcow2']) {
+      const name = `local/default/empty-${format}`;
+      await controller.cliOk(
+        'vol',
+        'create',
+        name,
+        '--capacity',
+        '4M',
+        '--format',
+        format,
+        '--secret',
+        secret.id,
+      );
+      await controller.cliOk('vol', 'resize', name, '+4M');
+      assert.equal((await volume(name)).capacityBytes, 8 * MIB);
+      await controller.cliOk('vol', 'wipe', name, '--yes');
+      assert.deepEqual((await volume(name)).encryption, { format: 'luks', secret: secret.id });
+      assert.equal((await downloaded(name, '--as', 'content')).length, 8 * MIB);
+    }
+  });
+
+  test('moved and cloned it keeps its key; into another format it is opened, and encrypted anew', async () => {
+    await controller.cliOk('vol', 'clone', 'local/default/doc', 'twin');
+    await controller.cliOk('vol', 'migrate', 'local/default/twin', 'local/other');
+    assert.equal((await volume('local/other/twin')).encryption?.secret, secret.id);
+    await holds('local/other/twin');
+    await controller.cliOk('vol', 'copy', 'local/other/twin', 'local/default/plain', '--format', 'raw');
+    assert.equal((await volume('local/default/plain')).encryption, undefined);
+    await holds('local/default/plain');
+    await controller.cliOk(
+      'vol',
+      'copy',
+      'local/default/plain',
+      'local/other/inside',
+      '--format',
+      'qcow2',
+      '--secret',
+      'disks',
+    );
+    assert.deepEqual((await volume('local/other/inside')).encryption, { format: 'luks', secret: secret.id });
+    await holds('local/other/inside');
+    // Also where only the encryption is another.
+    await controller.cliOk('vol', 'create', 'local/default/bare', '--capacity', '4M', '--format', 'qcow2');
+    await controller.cliOk('vol', 'copy', 'local/default/bare', 'local/other/sealed', '--secret', 'disks');
+    assert.equal((await volume('local/other/sealed')).encryption?.secret, secret.id);
+    await controller.cliOk('vol', 'copy', '--refresh', 'local/default/plain', 'local/other/inside');
+    assert.equal((await volume('local/other/inside')).encryption?.secret, secret.id);
+    await holds('local/other/inside');
+  });
+
+  test('out of the trash, and after a restart of its agent, it is opened as before', async () => {
+    await controller.cliOk('vol', 'delete', '--trash', 'local/other/twin');
+    const [trashed] = await controller.api<{ id: string }[]>('/hosts/local/pools/other/trash');
+    const { agent } = await controller.api<HostDetails>('/hosts/local');
+    process.kill(agent!.pid, 'SIGKILL');
+    await until('the agent is back', async () => {
+      const { agent: now } = await controller.api<HostDetails>('/hosts/local');
+      return now !== undefined && now.pid !== agent!.pid;
+    });
+    await controller.cliOk('trash', 'restore', `local/other/${trashed!.id}`);
+    await holds('local/other/twin');
+  });
+
+  test('a document makes one, and tells of it as libvirt does', async () => {
+    const document = `<volume><name>written</name><capacity unit='MiB'>4</capacity><target><format type='raw'/><encryption format='luks'><secret type='passphrase' uuid='${secret.id}'/></encryption></target></volume>`;
+    writeFileSync(at('v.xml'), document);
+    await controller.cliOk('vol', 'create', 'local/default', '--xml', at('v.xml'));
+    assert.equal((await volume('local/default/written')).format, 'luks');
+    const told = await controller.cliOk('vol', 'dumpxml', 'local/default/written');
+    assert.match(told, /<format type='raw'\/>/);
+    assert.match(
+      told,
+      new RegExp(`<encryption format='luks'>\\s*<secret type='passphrase' uuid='${secret.id}'/>`),
+    );
+    writeFileSync(
+      at('odd.xml'),
+      document.replace('</encryption>', "<cipher name='serpent' size='256'/></encryption>"),
+    );
+    await controller.cliRefused('not-supported', 'vol', 'create', 'local/default', '--xml', at('odd.xml'));
+  });
+
+  test('one that somebody else made is opened with the secret whose usage is its path', async () => {
+    const { target } = await controller.api<{ target: { path: string } }>('/hosts/local/pools/default');
+    const path = join(target.path, 'found');
+    writeFileSync(at('key'), OTHER);
+    const options = ['-f', 'luks', '-o', 'key-secret=s,iter-time=50', path, '2M'];
+    execFileSync('qemu-img', ['create', '-q', '--object', `secret,id=s,file=${at('key')}`, ...options]);
+    await controller.cliOk('pool', 'refresh', 'local/default');
+    assert.deepEqual((await volume('local/default/found')).encryption, { format: 'luks' });
+    await controller.cliRefused(
+      ...(['secret-not-found', 'vol', 'download', 'local/default/found', at('no')] as const),
+      ...['--as', 'content'],
+    );
+    define(path, OTHER, 'local');
+    assert.equal((await downloaded('local/default/found', '--as', 'content')).length, 2 * MIB);
+    define(path, 'wrong', 'local');
+    await controller.cliRefused(
+      ...(['secret-refused', 'vol', 'download', 'local/default/found', at('no')] as const),
+      ...['--as', 'content'],
+    );
+  });
+
+  test('what cannot be is refused at once, and what one may not know is not told', async () => {
+    const create = (code: string, ...more: string[]) =>
+      controller.cliRefused(code, 'vol', 'create', 'local/default/no', '--capacity', '1M', ...more);
+    await create('invalid-argument', '--format', 'luks');
+    await create('invalid-argument', '--secret', 'disks');
+    await create('secret-not-found', '--format', 'luks', '--secret', 'nothing');
+    await create('secret-not-found', '--format', 'luks', '--secret', randomUUID());
+    await create('forbidden', '--format', 'luks', '--secret', 'elsewhere');
+    await controller.cliRefused(
+      'forbidden',
+      'vol',
+      'copy',
+      'local/default/doc',
+      'local/other/x',
+      '--secret',
+      'elsewhere',
+    );
+    await controller.cliRefused('volume-not-found', 'vol', 'show', 'local/default/no');
+    const viewer = (await controller.cliOk('token', 'create', 'viewer', '--role', 'viewer')).trim();
+    for (const more of [[], ['--through-controller']]) {
+      const read = await controller.cliAs(
+        viewer,
+        'vol',
+        'download',
+        'local/default/doc',
+        at('seen'),
+        '--as',
+        'content',
+        ...more,
+      );
+      assert.match(read.stderr, /\[forbidden\]/);
+    }
+    const range = await controller.fetch('/hosts/local/pools/default/volumes/doc/data?as=content', {
+      token: viewer,
+    });
+    assert.equal(range.status, 403);
+  });
+
+  test('the passphrase is nowhere but sealed', async () => {
+    const told = [
+      await controller.cliOk('audit', 'export'),
+      await controller.cliOk('job', 'list', '-o', 'json'),
+      controller.log,
+    ];
+    assert.match(told[0]!, /encrypted with the secret disks/);
+    const files = readdirSync(controller.directory, { recursive: true, withFileTypes: true }).flatMap(
+      (entry) => {
+        const path = join(entry.parentPath, entry.name);
+        return entry.isFile() && statSync(path).size < 64 * MIB ? [readFileSync(path)] : [];
+      },
+    );
+    for (const value of [PASSPHRASE, OTHER, Buffer.from(PASSPHRASE).toString('base64')]) {
+      assert.ok(!told.join('\n').includes(value));
+      for (const bytes of files) assert.ok(!bytes.includes(value));
+    }
+  });
+});
