@@ -207,6 +207,10 @@ describe('documents of pools and volumes', () => {
       ["<target><format type='vmdk'/></target>", 'not-supported'],
       [
         "<target><format type='raw'/><encryption format='luks'><secret type='passphrase' usage='u'/></encryption></target>",
+        'secret-not-found',
+      ],
+      [
+        "<target><format type='qcow2'/><encryption format='qcow'><secret type='passphrase' usage='u'/></encryption></target>",
         'not-supported',
       ],
       [
