@@ -28,6 +28,8 @@ interface Options {
   /** Empty disks of so many MiB. */
   disksMiB?: number[];
   memoryMiB?: number;
+  /** Takes the power from the host when it settles, unless that has ended; what it had not made durable is lost. */
+  losePower?(ended: AbortSignal): Promise<void>;
   /** Which kernel: User-Mode Linux, or Debian's with ZFS in a machine that QEMU emulates, which takes longer. */
   kernel?: 'uml' | 'zfs';
 }
@@ -124,17 +126,19 @@ function zfsMachine(share: string, disks: string[], memoryMiB: number): Start {
 
 /**
  * Starts a host with a Linux kernel of its own, which sees this checkout under /checkout and has no network, runs a shell script in
- * it as root, and switches it off. Gives the script's status and output; files that it writes to /share are in `share`.
+ * it as root, and switches it off. Gives the script's status, undefined where it lost power, and its output; files that it writes
+ * to /share are in `share`. Disks are there again for the next host with the same `share`.
  */
-async function runInTestHost(
+export async function runInTestHost(
   share: string,
   script: string,
-  { disksMiB = [], memoryMiB, kernel = 'uml' }: Options,
-): Promise<{ status: number; output: string }> {
+  { disksMiB = [], memoryMiB, losePower, kernel = 'uml' }: Options,
+): Promise<{ status: number | undefined; output: string }> {
   writeFileSync(join(share, 'job'), script);
+  for (const name of ['status', 'output', 'root.cow']) rmSync(join(share, name), { force: true });
   const disks = disksMiB.map((sizeMiB, index) => {
     const path = join(share, `disk${index + 1}`);
-    writeFileSync(path, '');
+    if (!existsSync(path)) writeFileSync(path, '');
     truncateSync(path, sizeMiB << 20);
     return path;
   });
@@ -163,11 +167,18 @@ async function runInTestHost(
     }
   };
   const timer = setTimeout(kill, PATIENCE_MS);
+  let isPowerLost = false;
+  const ended = new AbortController();
+  void losePower?.(ended.signal).then(() => {
+    isPowerLost = !ended.signal.aborted;
+    kill();
+  });
   process.once('exit', kill);
   // A test run that is stopped leaves no guest behind.
   const stopped = (): void => process.exit(143);
   process.once('SIGTERM', stopped);
   await new Promise((done) => child.once('close', done));
+  ended.abort();
   clearTimeout(timer);
   process.off('exit', kill);
   process.off('SIGTERM', stopped);
@@ -179,8 +190,16 @@ async function runInTestHost(
     return existsSync(path) ? readFileSync(path, 'utf8') : '';
   };
   const output = read('output');
+  if (isPowerLost) return { status: undefined, output };
   if (read('status') === '') throw new Error(`the test host did not finish:\n${console}\n${output}`);
   return { status: Number(read('status')), output };
+}
+
+/** A script that runs a file of this checkout with Node in a test host, where {@link inTestHost} is true. */
+export function nodeInTestHost(url: string, env: Record<string, string> = {}): string {
+  const file = relative(CHECKOUT, fileURLToPath(url));
+  const words = Object.entries({ ...env, STOWAGE_TEST_HOST: '1' }).map(([name, value]) => `${name}=${value}`);
+  return `env ${words.join(' ')} /checkout/${relative(CHECKOUT, process.execPath)} --disable-warning=ExperimentalWarning ${file}`;
 }
 
 /**
