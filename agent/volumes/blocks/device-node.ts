@@ -61,10 +61,15 @@ export async function nodeFacts(
   return { mark, permissions };
 }
 
-/** Its mark, once what somebody wrote and the kernel still holds back is on the device. */
+/**
+ * Its mark, once what somebody wrote and the kernel still holds back is on the device. Of one that takes no writes its mark as it is:
+ * it can be read all the same, and what comes to it later changes the mark.
+ */
 export async function settledNodeMark(path: string, number: DeviceNumber): Promise<string | undefined> {
   await using image = await FileImage.open(path, 'read', 'block');
-  await image.flush();
+  await image.flush().catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EIO' && error.code !== 'ENOSPC') throw error;
+  });
   return writeMark(number.major, number.minor);
 }
 
