@@ -26,6 +26,7 @@ import { Leases } from './jobs/leases.ts';
 import { JobRunner } from './jobs/runner.ts';
 import { Uploads } from './jobs/uploads.ts';
 import { SecretGiver } from './secrets/giver.ts';
+import { Passphrases } from './secrets/passphrases.ts';
 import { Secrets } from './secrets/secrets.ts';
 import { controllerId } from './store/controller-id.ts';
 import { openStore } from './store/store.ts';
@@ -73,10 +74,13 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const fleet = new Fleet({ store, events, inventory: inventoryWriter, webSockets, labels, payload });
   const leases = new Leases(store, owner);
   const secrets = new Secrets(store, labels, dataDirectory);
-  const jobs = new JobRunner({ store, events, fleet, inventory, audit, secrets, owner, jobsPerHost });
-  const uploads = new Uploads({ store, fleet, inventory, leases, jobs, secrets, owner });
+  const passphrases = new Passphrases(secrets, fleet);
+  const jobs = new JobRunner({ store, events, fleet, inventory, audit, passphrases, owner, jobsPerHost });
+  const uploads = new Uploads({ store, fleet, inventory, leases, jobs, passphrases, owner });
   const tokens = new Tokens(store, labels);
-  const services: Services = { audit, fleet, inventory, jobs, leases, secrets, tokens, uploads };
+  const services: Services = {
+    ...{ audit, fleet, inventory, jobs, leases, secrets, passphrases, tokens, uploads },
+  };
   const doors: Doors = {
     services,
     gate: new Gate(tokens, audit),

@@ -5,7 +5,6 @@ import type { MetadataSpace } from '../../shared/conf/pool-usage.ts';
 import type { FoundSource } from '../../shared/conf/sources-xml.ts';
 import type {
   Finding,
-  NewVolume,
   Representation,
   Snapshot,
   Volume,
@@ -15,6 +14,7 @@ import type {
 } from '../../shared/conf/volume.ts';
 import type { Part } from '../../shared/transfer/chunks.ts';
 import type { Source } from '../../shared/transfer/source.ts';
+import type { WantedVolume } from '../formats/format.ts';
 import type { Image } from '../images/image.ts';
 import type { Missing } from './missing.ts';
 
@@ -111,9 +111,6 @@ export interface Space {
   /** Of storage that runs full of its own notes, too. */
   metadata?: MetadataSpace;
 }
-
-/** What a new volume shall be, and what it is encrypted with. */
-export type WantedVolume = NewVolume & { passphrase?: string };
 
 /** A volume as it was found. Its id is the core's. */
 export interface FoundVolume extends Omit<Volume, 'id' | 'etag'> {

@@ -1,10 +1,19 @@
-import type { Finding, Snapshot, Volume, VolumeFormat, WipeAlgorithm } from '../../shared/conf/volume.ts';
+import type {
+  Finding,
+  NewVolume,
+  Snapshot,
+  Volume,
+  VolumeFormat,
+  WipeAlgorithm,
+} from '../../shared/conf/volume.ts';
 import type { Part } from '../../shared/transfer/chunks.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
-import type { WantedVolume } from '../backends/backend.ts';
 import type { Image } from '../images/image.ts';
+
+/** What a new volume shall be, and what it is encrypted with. */
+export type WantedVolume = NewVolume & { passphrase?: string };
 
 /** Throws `shrink-refused` where a capacity is smaller than that of a volume, unless that was asked for. */
 export function refuseShrink(nowBytes: number, capacityBytes: number, shrink: boolean): void {
@@ -60,6 +69,8 @@ export interface FormatDriver<T> {
    * encrypted, where `passphrase` is absent and where it is wrong.
    */
   openContent(volume: T, openBacking: OpenBacking, passphrase?: string): Promise<Source>;
+  /** Throws `secret-missing` and `secret-refused` as {@link openContent} does. Absent: its volumes are never encrypted. */
+  unlock?(volume: T, passphrase: string | undefined): Promise<void>;
   /** Makes a volume of a raw image, in what `create` would begin with. */
   fromContent(content: Image, volume: T, wanted: WantedVolume, signal?: AbortSignal): Promise<void>;
   /** What is wrong with it. With `repair` what can be mended is mended; else nothing is changed. */
@@ -74,7 +85,10 @@ export interface ImageFormat extends FormatDriver<Image> {
   /** Its capacity is what its image has room for: nothing inside says it. */
   readonly sizedByImage: boolean;
   /** What an image of a capacity takes at most: the room that it needs where it cannot grow. */
-  mostBytes(capacityBytes: number, options?: Pick<FormatFacts, 'clusterBytes' | 'features'>): number;
+  mostBytes(
+    capacityBytes: number,
+    options?: Pick<FormatFacts, 'clusterBytes' | 'features' | 'encryption'>,
+  ): number;
 }
 
 /** A format whose volumes are directories. */

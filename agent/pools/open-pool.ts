@@ -20,8 +20,8 @@ import type {
   PoolDriver,
   Space,
   Stage,
-  WantedVolume,
 } from '../backends/backend.ts';
+import type { WantedVolume } from '../formats/format.ts';
 import { IndexOfVolumes } from './index-of-volumes.ts';
 import type { OpenedStage, OpenedVolume, PoolChange, PoolOperations } from './operations.ts';
 

@@ -1,7 +1,8 @@
 import type { Finding, Representation, Snapshot, Volume, WipeAlgorithm } from '../../shared/conf/volume.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { OpenedSource } from '../../shared/transfer/source.ts';
-import type { FoundOrphan, Space, WantedVolume } from '../backends/backend.ts';
+import type { FoundOrphan, Space } from '../backends/backend.ts';
+import type { WantedVolume } from '../formats/format.ts';
 import type { Image } from '../images/image.ts';
 
 /** Something that changed in a pool, whoever changed it. */

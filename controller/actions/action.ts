@@ -9,6 +9,7 @@ import type { Inventory } from '../inventory/inventory.ts';
 import type { Leases } from '../jobs/leases.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { Uploads } from '../jobs/uploads.ts';
+import type { Passphrases } from '../secrets/passphrases.ts';
 import type { Secrets } from '../secrets/secrets.ts';
 
 /** What actions work with. */
@@ -19,6 +20,7 @@ export interface Services {
   jobs: JobRunner;
   leases: Leases;
   secrets: Secrets;
+  passphrases: Passphrases;
   tokens: Tokens;
   uploads: Uploads;
 }

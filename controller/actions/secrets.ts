@@ -19,13 +19,15 @@ const define = defineAction({
   audited: true,
   input: z.object({
     kind: secretKindSchema,
-    /** By which pools name it, such as in `<secret usage='…'/>`. */
+    /** By which documents name it, such as in `<secret usage='…'/>`; of a volume its path, or any text. */
     usage: z.string().min(1).max(1024),
     /** A new one when absent; for documents that name a secret by its UUID. */
     id: z.guid().toLowerCase().optional(),
     description: z.string().max(1024).optional(),
     scopes: z.array(scopeSchema).min(1, 'for which hosts is it? HOST, HOST/POOL or @LABEL').max(100),
     value: z.string().min(1).max(4096),
+    /** Give one of volumes another value, although volumes may be encrypted with the one that it has. */
+    replace: z.boolean().default(false),
   }),
   answer: secretSchema,
   places: () => [{}],
@@ -38,7 +40,8 @@ const define = defineAction({
 
 const remove = defineAction({
   name: 'secret.delete',
-  summary: 'Forgets a secret; pools that run with it go on until they are stopped.',
+  summary:
+    'Forgets a secret; pools that run with it go on until they are stopped, volumes encrypted with it cannot be opened.',
   role: 'admin',
   audited: true,
   input: z.object({ secret: z.guid().toLowerCase() }),

@@ -15,8 +15,12 @@ const wanted = volumeAddress.extend({
   sizeBytes: z.number().int().positive().max(Number.MAX_SAFE_INTEGER),
 });
 
-const wordsOf = ({ sizeBytes, allowUsed }: z.output<typeof wanted>): string =>
-  listed(`${sizeBytes} bytes`, allowUsed ? 'also over what domains use' : '');
+const wordsOf = ({ sizeBytes, allowUsed, secret }: z.output<typeof wanted>): string =>
+  listed(
+    `${sizeBytes} bytes`,
+    secret ? `encrypted with the secret ${secret}` : '',
+    allowUsed ? 'also over what domains use' : '',
+  );
 
 function bytesOf({ body }: Call): NonNullable<Call['body']> {
   if (!body) throw new StowageError('invalid-argument', 'the bytes of the volume are missing');

@@ -87,17 +87,16 @@ export async function secretNamed(
  * somebody encrypted is for those who work with it.
  */
 export async function passphraseToRead(
-  { inventory, secrets }: Services,
+  { passphrases }: Services,
   address: VolumeAddress,
   as: Representation,
   principal: Principal,
 ): Promise<string | undefined> {
-  const volume = as === 'content' ? await inventory.find(address) : undefined;
-  if (!volume?.encryption) return undefined;
-  if (!includesRole(principal.role, 'operator'))
+  const passphrase = as === 'content' ? await passphrases.of(referenceOf(address)) : undefined;
+  if (passphrase !== undefined && !includesRole(principal.role, 'operator'))
     throw new StowageError(
       'forbidden',
       `what the encrypted volume ${referenceOf(address)} holds is for operators; as image it comes as it is stored`,
     );
-  return secrets.passphraseOf(volume);
+  return passphrase;
 }

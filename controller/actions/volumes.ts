@@ -13,6 +13,7 @@ import { resizeVolumeSchema } from '../../shared/protocol/agent.ts';
 import { fleetVolumeSchema, volumeDetailsSchema } from '../../shared/protocol/api.ts';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
 import { clock } from '../../shared/util/clock.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
@@ -110,9 +111,7 @@ const create = defineAction({
   summary: "A new volume, from fields or from libvirt's document.",
   role: 'operator',
   audited: true,
-  input: newVolumeSchema
-    .omit({ encryption: true })
-    .extend({ host: nameSchema, pool: nameSchema, ...secretField }),
+  input: newVolumeSchema.extend({ host: nameSchema, pool: nameSchema, ...secretField }),
   answer: warned,
   async document({ inventory }, { xml, host, pool }) {
     const { type } = await inventory.pool(String(host), String(pool));
@@ -124,9 +123,11 @@ const create = defineAction({
   }),
   async run(services, { host, pool, secret: named, ...asked }, { principal }) {
     const address = { host, pool, volume: asked.name };
-    const secret = await secretNamed(services, named, address);
+    const secret = await secretNamed(services, named ?? asked.encryption?.secret, address);
+    if (asked.encryption && secret === undefined)
+      throw new StowageError('invalid-argument', 'an encrypted volume needs a secret: say which');
     const encryption = secret === undefined ? undefined : { format: 'luks' as const, secret };
-    const passphrase = await services.secrets.passphraseOf({ ...address, path: '', encryption });
+    const passphrase = await services.passphrases.toMake(encryption, referenceOf(address));
     const wanted = { ...asked, encryption };
     const warnings = await overcommitment(services, address, wanted.capacityBytes);
     const volume = await changeVolume(services, address, `create by ${principal.name}`, (agent, fence) =>

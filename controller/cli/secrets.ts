@@ -43,10 +43,18 @@ export function secretCommand(): Command {
     )
     .addOption(new Option('--id <uuid>', 'for documents that name it by its UUID'))
     .option('--description <text>', 'what it is for')
+    .option(
+      '--replace',
+      'give one of volumes another value: what is encrypted with the old one is lost with it',
+    )
     .action(
-      async (kind: string, usage: string, options: { for: string[]; id?: string; description?: string }) => {
-        const { id, description } = options;
-        const json = { kind, usage, id, description, scopes: options.for, value: await readValue() };
+      async (
+        kind: string,
+        usage: string,
+        options: { for: string[]; id?: string; description?: string; replace?: boolean },
+      ) => {
+        const { id, description, replace } = options;
+        const json = { kind, usage, id, description, replace, scopes: options.for, value: await readValue() };
         const made = await callJson<Secret>('/secrets', { method: 'POST', json });
         await show(made, () => `secret ${made.id} is kept for ${printable(made.scopes.join(', '))}`);
       },
@@ -61,7 +69,10 @@ export function secretCommand(): Command {
     )
     .addOption(yesOption())
     .action(async (id: string, options: Confirmation) => {
-      await confirm(`Forget the secret ${id}?`, options);
+      await confirm(
+        `Forget the secret ${id}? Volumes that are encrypted with it cannot be opened any more.`,
+        options,
+      );
       await send(`/secrets/${encodeURIComponent(id)}`, { method: 'DELETE' });
       await show({ deleted: id }, () => `secret ${printable(id)} is forgotten`);
     });

@@ -1,11 +1,10 @@
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
-import { splitReference } from '../../shared/util/names.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Inventory } from '../inventory/inventory.ts';
-import type { Secrets } from '../secrets/secrets.ts';
+import type { Passphrases } from '../secrets/passphrases.ts';
 import type { Change } from '../store/repositories/events.ts';
 import { hostsOf, type JobChanges, type JobRecord, type Turn } from '../store/repositories/jobs.ts';
 import type { Store, Transaction } from '../store/store.ts';
@@ -34,7 +33,7 @@ export interface RunParts {
   fleet: Fleet;
   inventory: Inventory;
   audit: AuditTrail;
-  secrets: Secrets;
+  passphrases: Passphrases;
   /** The id of this controller. */
   owner: string;
   /** So many jobs work on a host at a time. */
@@ -160,7 +159,7 @@ export class JobRun {
 
   #context(signal: AbortSignal, notes?: object): JobContext<never, never> & { flush(): Promise<void> } {
     const job = this.#job;
-    const { fleet, inventory, audit, secrets } = this.#parts;
+    const { fleet, inventory, audit, passphrases } = this.#parts;
     let pending: JobChanges | undefined;
     let last = 0;
     let claims = 0;
@@ -191,12 +190,7 @@ export class JobRun {
         if (token === undefined) throw new StowageError('fence-stale', `the job holds no lease on ${volume}`);
         return token;
       },
-      passphrase: async (reference: string) => {
-        const [host = '', pool = '', volume = ''] = splitReference(reference);
-        return secrets.passphraseOf(await inventory.find({ host, pool, volume }));
-      },
-      passphraseBy: (secret: string, { host, pool }: { host: string; pool: string }) =>
-        secrets.passphraseOf({ host, pool, path: '', encryption: { format: 'luks', secret } }),
+      passphrases,
       addresses: (host: string) => fleet.addresses(host),
       claim: (host: string, text: string) => {
         if (++claims > MOST_CLAIMS) return;

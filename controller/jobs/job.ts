@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import type { ErrorCode } from '../../shared/util/errors.ts';
 import type { AgentClient } from '../hosts/agent-client.ts';
 import type { Inventory } from '../inventory/inventory.ts';
+import type { Passphrases } from '../secrets/passphrases.ts';
 import type { LeaseMode } from '../store/repositories/leases.ts';
 
 /** What a step works with. */
@@ -19,10 +20,7 @@ export interface JobContext<Params, Notes> {
   agent(host: string): Promise<AgentClient>;
   /** Under which addresses the controller itself knows a host; what its agent says of that does not count. */
   addresses(host: string): Promise<string[]>;
-  /** What opens a volume, `host/pool/volume`, as the inventory knows it; undefined where it is not encrypted. */
-  passphrase(volume: string): Promise<string | undefined>;
-  /** What opens a volume of a pool that is, or is to be, encrypted with a secret. */
-  passphraseBy(secret: string, place: { host: string; pool: string }): Promise<string | undefined>;
+  readonly passphrases: Passphrases;
   /** The fencing token of the lease that the job holds on a volume. */
   fence(volume: string): Promise<number>;
   /** Puts on record what the agent of a host claims to have seen; beyond a number of claims nothing. */

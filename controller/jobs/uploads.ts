@@ -4,7 +4,6 @@ import {
   type Representation,
   representationSchema,
   type Volume,
-  type VolumeEncryption,
   type VolumeFormat,
   volumeFormatSchema,
   volumeSchema,
@@ -22,7 +21,7 @@ import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Inventory, VolumePlace } from '../inventory/inventory.ts';
-import type { Secrets } from '../secrets/secrets.ts';
+import { encryptionFor, type Passphrases } from '../secrets/passphrases.ts';
 import type { Store } from '../store/store.ts';
 import type { JobKind } from './job.ts';
 import type { Leases } from './leases.ts';
@@ -32,6 +31,8 @@ import type { JobRunner } from './runner.ts';
 const FINAL: ReadonlySet<string> = new Set(['invalid-image', 'too-large', 'no-space']);
 /** An upload that nobody continued for so long is given up, and its bytes with it. */
 const IDLE_MS = 24 * 3600_000;
+/** What keeps an upload from being encrypted now. */
+const WITHOUT_SECRET = ['secret-not-found', 'secret-missing', 'forbidden'] as const;
 /** Between two tries to note that one is done. */
 const AGAIN_MS = 2000;
 
@@ -72,7 +73,7 @@ export class Uploads {
   readonly #inventory: Inventory;
   readonly #leases: Leases;
   readonly #jobs: JobRunner;
-  readonly #secrets: Secrets;
+  readonly #passphrases: Passphrases;
   readonly #owner: string;
   /** When progress of an upload was noted last. */
   readonly #told = new Map<number, number>();
@@ -83,11 +84,11 @@ export class Uploads {
     inventory: Inventory;
     leases: Leases;
     jobs: JobRunner;
-    secrets: Secrets;
+    passphrases: Passphrases;
     owner: string;
   }) {
     this.#owner = parts.owner;
-    this.#secrets = parts.secrets;
+    this.#passphrases = parts.passphrases;
     this.#store = parts.store;
     this.#fleet = parts.fleet;
     this.#inventory = parts.inventory;
@@ -150,7 +151,7 @@ export class Uploads {
         existing && existing.capacityBytes > 0 && format !== 'ploop' ? existing.capacityBytes : undefined,
       replace: existing !== undefined,
       allowUsed: request.allowUsed,
-      encryption: encryptionFor(format, request, existing),
+      encryption: encryptionFor(format, request.secret, existing),
       formatAssumed: request.format === undefined,
       digest: 'gmac',
     };
@@ -178,6 +179,8 @@ export class Uploads {
   async #open(job: number, host: string, spec: TransferSpec): Promise<Upload> {
     const agent = await this.#fleet.client(host);
     const fence = await this.#fence(job, host, spec);
+    // What it cannot be encrypted with at its end is told before the first byte.
+    await this.#passphrase(host, spec);
     const status = await agent.json(transferStatusSchema, '/v1/transfers', {
       method: 'POST',
       json: spec,
@@ -291,17 +294,17 @@ export class Uploads {
       return volume;
     } catch (error) {
       const passing =
-        error instanceof StowageError &&
-        ['host-unreachable', 'stream-cut', 'volume-in-use'].includes(error.code);
+        // With its secret it can be put in place later.
+        isStowageError(error, 'host-unreachable', 'stream-cut', 'volume-in-use', ...WITHOUT_SECRET);
       if (!passing) await this.cancel(host, upload, error);
       throw error;
     }
   }
 
   /** What content is encrypted with at its end. */
-  async #passphrase(host: string, { pool, representation, encryption }: TransferSpec) {
+  async #passphrase(host: string, { pool, volume, representation, encryption }: TransferSpec) {
     if (representation === 'image') return undefined;
-    return this.#secrets.passphraseOf({ host, pool, path: '', encryption });
+    return this.#passphrases.toMake(encryption, `${host}/${pool}/${volume}`);
   }
 
   /** Gives an upload up. Throws `job-state` when its volume is being put in place; a host that is away learns later. */
@@ -342,14 +345,4 @@ export class Uploads {
         () => undefined,
       );
   }
-}
-
-/** As asked for, or as what it replaces is encrypted. */
-function encryptionFor(
-  format: VolumeFormat,
-  { secret }: UploadRequest,
-  existing: Volume | undefined,
-): VolumeEncryption | undefined {
-  if (secret !== undefined) return { format: 'luks', secret };
-  return existing?.format === format ? existing.encryption : undefined;
 }

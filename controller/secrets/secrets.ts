@@ -17,6 +17,8 @@ const shown = ({ sealed: _, ...secret }: SealedSecret): Secret => secret;
 /** What a value is sealed with: who may have it cannot be changed without the key. */
 const labelOf = ({ id, kind, usage, scopes }: Secret): string => JSON.stringify([id, kind, usage, scopes]);
 
+type NewSecret = Omit<Secret, 'id' | 'changedAt'> & { id?: string; replace?: boolean };
+
 interface Place {
   host: string;
   pool: string;
@@ -47,11 +49,11 @@ export class Secrets {
     return (await this.#store.secrets.all()).map(shown);
   }
 
-  /** A new one, or a new value, description and scopes for the one of the same kind and usage, which keeps its id. */
-  async define(
-    { kind, usage, description, scopes, id }: Omit<Secret, 'id' | 'changedAt'> & { id?: string },
-    value: string,
-  ): Promise<Secret> {
+  /**
+   * A new one, or a new value, description and scopes for the one of the same kind and usage, which keeps its id. Throws
+   * `secret-exists` for one of volumes, unless it is to be replaced.
+   */
+  async define({ kind, usage, description, scopes, id, replace }: NewSecret, value: string): Promise<Secret> {
     return this.#store.transaction(async ({ secrets }) => {
       const before = await secrets.byUsage(kind, usage);
       const owner = id === undefined ? undefined : await secrets.byId(id);
@@ -60,6 +62,11 @@ export class Secrets {
         (owner && (owner.usage !== usage || owner.kind !== kind))
       )
         throw new StowageError('invalid-argument', 'another secret has this id, or this usage');
+      if (before && kind === 'volume' && !replace)
+        throw new StowageError(
+          'secret-exists',
+          `there is a secret volume ${usage}: what is encrypted with it could not be opened with another value`,
+        );
       const own = before?.id ?? id ?? clock.uuid();
       const secret = { id: own, kind, usage, description, scopes, changedAt: clock.now() };
       await secrets.put({ ...secret, sealed: this.#sealing.seal(value, labelOf(secret)) });
@@ -90,22 +97,28 @@ export class Secrets {
    * is not for that pool.
    */
   async volumeSecret(named: string, place: Place): Promise<string> {
-    const found = (await this.#byUsage('volume', named)) ?? (await this.#byId(named));
-    this.#require(found?.kind === 'volume' ? found : undefined, named, place);
-    return found!.id;
+    const byId = await this.#byId(named);
+    const found = byId?.kind === 'volume' ? byId : await this.#byUsage('volume', named);
+    return this.#require(found, named, place).id;
   }
 
   /**
    * The passphrase of a volume, which is on record with it, or else whose usage is its path; undefined for one that is not encrypted.
    * Throws as {@link volumeSecret} does.
    */
-  async passphraseOf(volume: EncryptedVolume | undefined): Promise<string | undefined> {
-    if (!volume?.encryption) return undefined;
+  async passphraseOf(volume: EncryptedVolume): Promise<string | undefined> {
+    if (!volume.encryption) return undefined;
     const { secret } = volume.encryption;
     const found =
       secret === undefined ? await this.#byUsage('volume', volume.path) : await this.#byId(secret);
-    const isOne = found?.kind === 'volume';
-    return this.#open(isOne ? found : undefined, secret ?? `volume ${volume.path}`, volume).value;
+    const isOfVolumes = found?.kind === 'volume';
+    return this.#open(isOfVolumes ? found : undefined, secret ?? `volume ${volume.path}`, volume).value;
+  }
+
+  /** The passphrase that a secret of volumes is, for a volume in a pool. Throws as {@link volumeSecret} does. */
+  async passphraseBy(id: string, place: Place): Promise<string> {
+    const found = await this.#byId(id);
+    return this.#open(found?.kind === 'volume' ? found : undefined, id, place).value;
   }
 
   #byId(id: string): Promise<SealedSecret | undefined> {

@@ -18,6 +18,8 @@ export interface QemuImgOptions {
   input?: QemuImgVolume;
   /** Write the metadata now, and reserve the blocks where the allocation is as large as the capacity. */
   preallocateMetadata?: boolean;
+  /** How long it may take to make the key of an encrypted volume from its passphrase; qemu's 2000 when absent. */
+  keyMs?: number;
 }
 
 /** qemu-img reads a comma as the end of a value, and two as one. */
@@ -62,7 +64,7 @@ function refuseEncryption(format: string, { format: encryption, secrets }: Encry
 }
 
 /** `key-secret=…`, with what else the encryption says; inside qcow2 each begins with `encrypt.` */
-function encryptionOptions(volume: QemuImgVolume, format: string): string[] {
+function encryptionOptions(volume: QemuImgVolume, format: string, keyMs: number | undefined): string[] {
   const { encryption } = volume.document.target;
   if (!encryption) return [];
   const prefix = format === 'qcow2' ? 'encrypt.' : '';
@@ -74,6 +76,7 @@ function encryptionOptions(volume: QemuImgVolume, format: string): string[] {
     'hash-alg': cipher?.hash,
     'ivgen-alg': ivgen?.name,
     'ivgen-hash-alg': ivgen?.hash,
+    'iter-time': keyMs === undefined ? undefined : String(keyMs),
   };
   const options = Object.entries(given).flatMap(([name, value]) =>
     value === undefined ? [] : [`${prefix}${name}=${escaped(value)}`],
@@ -96,7 +99,11 @@ function featureOptions({ features = [] }: VolumeDocument['target'], compat: str
 function optionsOf(
   volume: QemuImgVolume,
   format: string,
-  { backingFormat, preallocate }: { backingFormat: string | undefined; preallocate: boolean },
+  {
+    backingFormat,
+    preallocate,
+    keyMs,
+  }: { backingFormat: string | undefined; preallocate: boolean; keyMs: number | undefined },
 ): string[] {
   const { target, capacityBytes, allocationBytes } = volume.document;
   const qcow2 = format === 'qcow2';
@@ -104,7 +111,7 @@ function optionsOf(
   const compat = target.compat ?? '1.1';
   const options = [
     ...(backingFormat === undefined ? [] : [`backing_fmt=${backingFormat}`]),
-    ...encryptionOptions(volume, format),
+    ...encryptionOptions(volume, format, keyMs),
     ...(preallocate ? [`preallocation=${capacityBytes > allocationBytes ? 'metadata' : 'falloc'}`] : []),
     ...(target.nocow ? ['nocow=on'] : []),
     ...(qcow2 ? [`compat=${compat}`] : []),
@@ -130,7 +137,7 @@ function imageOptions(volume: QemuImgVolume): string {
  * two, for `convert` cannot make an encrypted image. Throws `invalid-xml` in libvirt's words for what cannot be made.
  */
 export function qemuImgCommands(volume: QemuImgVolume, options: QemuImgOptions = {}): string[][] {
-  const { input, preallocateMetadata: preallocate = false } = options;
+  const { input, preallocateMetadata: preallocate = false, keyMs } = options;
   const { target, backingStore, capacityBytes } = volume.document;
   const format = formatOf(volume);
   if (preallocate && format !== 'qcow2')
@@ -148,6 +155,7 @@ export function qemuImgCommands(volume: QemuImgVolume, options: QemuImgOptions =
   const written = optionsOf(volume, format, {
     backingFormat: backing && (backing.format ?? 'raw'),
     preallocate,
+    keyMs,
   });
   const path = pathOf(volume);
   // In KiB, rounded up; that of what it stands on where nothing is said.

@@ -34,7 +34,7 @@ export function newVolumeOf(
     name,
     capacityBytes: Number(capacityBytes),
     format,
-    preallocate: format === 'raw' && allocationBytes >= capacityBytes,
+    preallocate: (format === 'raw' || format === 'luks') && allocationBytes >= capacityBytes,
     permissions: target.permissions,
     secret,
     qcow2:
@@ -52,12 +52,13 @@ export function newVolumeOf(
 function secretOf({ format, engine, secrets, cipher, ivgen }: Encryption): string {
   const [secret] = secrets;
   if (format !== 'luks' || engine === 'librbd') throw refuse(`the encryption '${engine ?? format}'`);
-  if (!secret || secrets.length > 1) throw refuse(`${secrets.length} secrets`);
-  const isUsual =
+  if (!secret || secrets.length > 1)
+    throw new StowageError('invalid-argument', 'an encrypted volume has one secret: say which');
+  const isDefaultCipher =
     (!cipher || (cipher.name === 'aes' && cipher.sizeBits === 256 && (cipher.mode ?? 'xts') === 'xts')) &&
     (cipher?.hash ?? 'sha256') === 'sha256' &&
     (ivgen?.name ?? 'plain64') === 'plain64';
-  if (!isUsual) throw refuse('another cipher than aes-256-xts-plain64 with sha256');
+  if (!isDefaultCipher) throw refuse('another cipher than aes-256-xts-plain64 with sha256');
   return 'uuid' in secret ? secret.uuid : secret.usage;
 }
 

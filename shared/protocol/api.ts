@@ -54,7 +54,7 @@ export type SecretKind = z.infer<typeof secretKindSchema>;
 export const secretSchema = z.object({
   id: z.string(),
   kind: secretKindSchema,
-  /** By which pools name it; of a volume its path, or any text. */
+  /** By which documents name it; of a volume its path, or any text. */
   usage: z.string(),
   description: z.string().optional(),
   /** Which hosts and pools may have it. */

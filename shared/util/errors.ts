@@ -22,6 +22,7 @@ export const ERRORS = {
   'job-not-found': 404,
   'token-not-found': 404,
   'secret-not-found': 404,
+  'secret-exists': 409,
   'transfer-not-found': 404,
   'route-not-found': 404,
   'host-exists': 409,

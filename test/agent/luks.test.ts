@@ -116,6 +116,31 @@ describe('LUKS', () => {
     }
   });
 
+  test('what nobody wrote is zeros by each way of reading, also where the image was grown', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'v');
+    await using image = await FileImage.open(path, 'create');
+    await luks.create(image, wanted('luks'));
+    await luks.resize(image, 12 * MIB, false);
+    const { payloadOffset } = parseLuksHeader(readFileSync(path));
+    // A sector of it in the middle of nothing.
+    await image.write(randomBytes(512), payloadOffset + 5 * MIB);
+    const source = await luks.openContent(image, nothingBelow, 'correct horse');
+    const whole = Buffer.alloc(source.sizeBytes);
+    await source.read(whole, 0);
+    const byExtents = Buffer.alloc(source.sizeBytes);
+    for await (const { offset, length } of source.extents(0, source.sizeBytes))
+      await source.read(byExtents.subarray(offset, offset + length), offset);
+    assert.ok(whole.equals(byExtents));
+    assert.ok(whole.subarray(8 * MIB).every((byte) => byte === 0));
+    const [before, within] = [5 * MIB - (1 << 16), 5 * MIB + 100];
+    assert.ok(whole.subarray(0, before).every((byte) => byte === 0));
+    const odd = Buffer.alloc(1000);
+    await source.read(odd, within);
+    assert.ok(odd.equals(whole.subarray(within, within + 1000)));
+    assert.ok(odd.subarray(0, 412).some((byte) => byte !== 0));
+  });
+
   test('a cipher that is not known here is told, and a lying header is no header', async () => {
     await using room = scratch();
     const path = join(room.path, 'old');
@@ -134,6 +159,7 @@ describe('LUKS', () => {
     for (const [at, value] of [
       [108, 0],
       [108, 1 << 20],
+      [108, 48],
       [164, 0],
       [164, 0xffff_ffff],
       [212, 0xffff_ffff],

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import {
   appendFileSync,
   closeSync,
@@ -13,7 +14,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { btrfsBackend } from '../../agent/backends/btrfs/index.ts';
 import { OpenPool } from '../../agent/pools/open-pool.ts';
@@ -167,13 +168,31 @@ describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
     }
   });
 
-  test('snapshots of a volume that a kill let go alone are removed at the next start', async () => {
+  test('snapshots stay where a volume is moved elsewhere, and go with it also when a kill comes in between', async () => {
     await using room = await poolWithHistory();
     const { pool, path } = room;
     await pool.stop();
-    btrfs('delete', join(path, 'v'));
+    const elsewhere = join(path, '../elsewhere');
+    renameSync(join(path, 'v'), elsewhere);
     await pool.start();
-    assert.deepEqual(readdirSync(join(path, '.stowage/snapshots')), []);
+    await assert.rejects(pool.look('v'), { code: 'volume-not-found' });
+    await pool.stop();
+    await assert.rejects(pool.delete(), { code: 'pool-not-empty' });
+    renameSync(elsewhere, join(path, 'v'));
+    await pool.start();
+    assert.equal((await pool.listSnapshots('v')).length, 1);
+    // A removal as far as a kill may have let it come.
+    const kept = join(path, '.stowage/snapshots', subvolumeId(join(path, '.stowage/snapshots')));
+    const removals = join(path, '.stowage/removals');
+    for (const isGone of [false, true]) {
+      await pool.stop();
+      mkdirSync(removals, { recursive: true });
+      renameSync(kept, join(removals, basename(kept)));
+      if (isGone) btrfs('delete', join(path, 'v'));
+      await pool.start();
+      if (!isGone) assert.equal((await pool.listSnapshots('v')).length, 1);
+    }
+    assert.deepEqual(readdirSync(removals), []);
     await pool.stop();
     await pool.delete();
     assert.equal(existsSync(path), false);
@@ -187,6 +206,27 @@ describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
     await assert.rejects(pool.look('v@before'), { code: 'volume-not-found' });
     await assert.rejects(pool.remove('v', { deleteSnapshots: true }), { code: 'volume-has-snapshots' });
     await assert.rejects(pool.clone('v', 'v@x'), { code: 'invalid-name' });
+  });
+
+  test('a volume that a process has open does not go back, nor away, under its hands', async () => {
+    await using room = await poolWithHistory();
+    const { pool, path } = room;
+    const child = spawn('sleep', ['60'], {
+      stdio: [openSync(join(path, 'v/disk.raw'), 'r+'), 'ignore', 'ignore'],
+    });
+    await once(child, 'spawn');
+    try {
+      for (const work of [
+        () => pool.switchSnapshot('v', 's'),
+        () => pool.resize('v', 512, true),
+        () => pool.remove('v', { deleteSnapshots: true }),
+      ])
+        await assert.rejects(work(), { code: 'volume-in-use' });
+    } finally {
+      child.kill();
+      await once(child, 'exit');
+    }
+    await pool.switchSnapshot('v', 's');
   });
 
   test('a directory that is not on btrfs is told', async () => {

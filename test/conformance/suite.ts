@@ -455,14 +455,39 @@ export function runBackendSuite(suite: Suite): void {
       assert.deepEqual(again.seen.get('v')?.encryption, encryption);
       assert.deepEqual(again.seen.get('w')?.encryption, encryption);
       assert.ok((await contentOf(again.pool, 'w', 'one')).subarray(0, bytes.length).equals(bytes));
+      await assert.rejects(again.pool.wipe('v', 'zero', 'two'), { code: 'secret-refused' });
+      await assert.rejects(again.pool.wipe('v', 'zero'), { code: 'secret-missing' });
+      assert.ok((await contentOf(again.pool, 'v', 'one')).subarray(0, bytes.length).equals(bytes));
       await again.pool.wipe('v', 'zero', 'one');
       assert.deepEqual((await again.pool.look('v')).encryption, encryption);
       assert.ok(!(await contentOf(again.pool, 'v', 'one')).subarray(0, MIB).equals(bytes.subarray(0, MIB)));
       if (suite.slow) return;
       const inside = { ...wanted('q', 'qcow2'), encryption, passphrase: 'one' };
       assert.deepEqual((await again.pool.create(inside)).encryption, encryption);
+      await assert.rejects(again.pool.resize('q', 8 * MIB, false, 'two'), { code: 'secret-refused' });
       await again.pool.resize('q', 8 * MIB, false, 'one');
       assert.ok((await contentOf(again.pool, 'q', 'one')).equals(Buffer.alloc(8 * MIB)));
+      if (!traits.rawSnapshots)
+        await assert.rejects(again.pool.createSnapshot('q'), { code: 'not-supported' });
+      // Full of what takes room: also where a device has no more than it needs.
+      const full = randomBytes(8 * MIB);
+      const format = 'qcow2' as const;
+      const dense = await Sink.open(
+        await again.pool.stage(transfer('d', full.length, { format, encryption })),
+      );
+      await put(dense, full);
+      await dense.commit(undefined, 'one');
+      assert.ok((await contentOf(again.pool, 'd', 'one')).equals(full));
+      // Stored bytes are what they are.
+      await again.pool.create(wanted('plain', 'qcow2'));
+      await using opened = await again.pool.open('plain', 'image');
+      const image = Buffer.alloc(opened.sources[0]!.sizeBytes);
+      await opened.sources[0]!.read(image, 0);
+      const stored = transfer('s', image.length, { format, encryption, representation: 'image' });
+      const plain = await Sink.open(await again.pool.stage(stored));
+      await put(plain, image);
+      await assert.rejects(plain.commit(undefined, 'one'), { code: 'invalid-image' });
+      await plain.abort();
     });
 
     it('a volume in the trash is none, also after a restart, and comes back as the same volume', {

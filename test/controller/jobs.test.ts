@@ -8,7 +8,7 @@ import type { Fleet } from '../../controller/hosts/fleet.ts';
 import type { Inventory } from '../../controller/inventory/inventory.ts';
 import type { JobKind } from '../../controller/jobs/job.ts';
 import { JobRunner } from '../../controller/jobs/runner.ts';
-import type { Secrets } from '../../controller/secrets/secrets.ts';
+import type { Passphrases } from '../../controller/secrets/passphrases.ts';
 import { Store } from '../../controller/store/store.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { until } from '../support/controller.ts';
@@ -59,14 +59,14 @@ function runnerOn(
   const events = new EventLog(store);
   const audit = new AuditTrail(store, directory);
   // No step of these jobs asks for any of them.
-  const nobody = {} as Fleet & Inventory & Secrets;
+  const nobody = {} as Fleet & Inventory & Passphrases;
   const runner = new JobRunner({
     store,
     events,
     audit,
     fleet: nobody,
     inventory: nobody,
-    secrets: nobody,
+    passphrases: nobody,
     owner,
     jobsPerHost,
   });

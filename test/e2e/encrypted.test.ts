@@ -34,8 +34,8 @@ describe('encrypted volumes', () => {
     await room[Symbol.asyncDispose]();
   });
 
-  function define(usage: string, value: string, place: string): Secret {
-    const args = ['secret', 'define', 'volume', usage, '--for', place, '-o', 'json'];
+  function define(usage: string, value: string, place: string, ...more: string[]): Secret {
+    const args = ['secret', 'define', 'volume', usage, '--for', place, '-o', 'json', ...more];
     const { stdout, stderr } = spawnSync(process.execPath, ['controller/cli/stowage.ts', ...args], {
       input: `${value}\n`,
       encoding: 'utf8',
@@ -172,7 +172,12 @@ describe('encrypted volumes', () => {
     );
     define(path, OTHER, 'local');
     assert.equal((await downloaded('local/default/found', '--as', 'content')).length, 2 * MIB);
-    define(path, 'wrong', 'local');
+    assert.throws(() => define(path, 'wrong', 'local'), /secret-exists/);
+    // Also over it.
+    await controller.cliOk('vol', 'upload', at('file'), 'local/default/found', '--as', 'content', '--yes');
+    assert.equal((await volume('local/default/found')).format, 'luks');
+    await holds('local/default/found');
+    define(path, 'wrong', 'local', '--replace');
     await controller.cliRefused(
       ...(['secret-refused', 'vol', 'download', 'local/default/found', at('no')] as const),
       ...['--as', 'content'],
@@ -197,6 +202,17 @@ describe('encrypted volumes', () => {
       'elsewhere',
     );
     await controller.cliRefused('volume-not-found', 'vol', 'show', 'local/default/no');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', at('plain.qcow2'), '2M']);
+    await controller.cliRefused(
+      ...(['invalid-image', 'vol', 'upload', at('plain.qcow2'), 'local/default/no'] as const),
+      ...['--format', 'qcow2', '--secret', 'disks'],
+    );
+    const told = { name: 'told', capacityBytes: MIB, format: 'qcow2' };
+    const made = await controller.api<FleetVolume>('/hosts/local/pools/default/volumes', {
+      ...told,
+      encryption: { format: 'luks', secret: secret.id },
+    });
+    assert.deepEqual(made.encryption, { format: 'luks', secret: secret.id });
     const viewer = (await controller.cliOk('token', 'create', 'viewer', '--role', 'viewer')).trim();
     for (const more of [[], ['--through-controller']]) {
       const read = await controller.cliAs(
@@ -215,6 +231,33 @@ describe('encrypted volumes', () => {
       token: viewer,
     });
     assert.equal(range.status, 403);
+  });
+
+  test('a copy whose secret is gone is brought up to date with another one', async () => {
+    const old = define('old', OTHER, 'local');
+    await controller.cliOk(
+      ...['vol', 'copy', 'local/default/plain', 'local/other/again', '--format', 'luks', '--secret', 'old'],
+    );
+    await controller.cliOk('secret', 'delete', old.id, '--yes');
+    await controller.cliRefused(
+      'secret-not-found',
+      'vol',
+      'copy',
+      '--refresh',
+      'local/default/plain',
+      'local/other/again',
+    );
+    await controller.cliOk(
+      'vol',
+      'copy',
+      '--refresh',
+      'local/default/plain',
+      'local/other/again',
+      '--secret',
+      'disks',
+    );
+    assert.equal((await volume('local/other/again')).encryption?.secret, secret.id);
+    await holds('local/other/again');
   });
 
   test('the passphrase is nowhere but sealed', async () => {

@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Snapshot } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
@@ -28,6 +28,11 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
 
   get #switches(): string {
     return join(this.#own, 'switches');
+  }
+
+  /** `ID` in it holds the snapshots of a volume that is being removed. */
+  get #removals(): string {
+    return join(this.#own, 'removals');
   }
 
   #of(uid: string): string {
@@ -83,15 +88,36 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
       if (uid === undefined || name === uid) await remove(join(this.#switches, name));
   }
 
-  /** Those of one volume, which is not there any more. */
-  async removeAll(uid: string): Promise<void> {
-    for (const id of await this.ids(uid)) await remove(join(this.#of(uid), id));
-    await rm(this.#of(uid), { recursive: true, force: true });
+  /** Before a volume is removed: they go with it, also when a kill comes in between. */
+  async removing(uid: string): Promise<void> {
+    if ((await this.ids(uid)).length === 0) return;
+    await mkdir(this.#removals, { recursive: true, mode: 0o700 });
+    await rename(this.#of(uid), join(this.#removals, uid));
+    await syncDirectory(this.#removals);
+    await syncDirectory(this.#all);
   }
 
-  /** Those of all volumes that are not there any more: a kill may have kept them from going with theirs. */
-  async removeUnused(isVolume: (uid: string) => boolean): Promise<void> {
-    for (const uid of await entriesIfExists(this.#all)) if (!isVolume(uid)) await this.removeAll(uid);
+  /** After it was removed. */
+  async removed(uid: string): Promise<void> {
+    const directory = join(this.#removals, uid);
+    for (const id of await entriesIfExists(directory)) await remove(join(directory, id));
+    await rm(directory, { recursive: true, force: true });
+  }
+
+  /** Of removals that a kill has cut: those of volumes that are there still come back, the others go. */
+  async finishRemovals(isThere: (uid: string) => boolean): Promise<void> {
+    for (const uid of await entriesIfExists(this.#removals))
+      if (isThere(uid)) await rename(join(this.#removals, uid), this.#of(uid));
+      else await this.removed(uid);
+  }
+
+  /** Throws `pool-not-empty` while there is one, such as of a volume that somebody has moved elsewhere. */
+  async refuseAny(): Promise<void> {
+    for (const uid of await entriesIfExists(this.#all)) {
+      const [id] = await this.ids(uid);
+      if (id !== undefined)
+        throw new StowageError('pool-not-empty', `there is a snapshot still, ${join(this.#of(uid), id)}`);
+    }
   }
 }
 

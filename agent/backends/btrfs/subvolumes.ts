@@ -8,6 +8,7 @@ import { IMAGE_FORMATS, type ImageFormatName } from '../../formats/index.ts';
 import { exists, makeDirectory, setPermissions, syncDirectory, writeZeros } from '../../host/files.ts';
 import { HeldLock } from '../../host/held-lock.ts';
 import { preallocate } from '../../host/holes.ts';
+import { isFileOpen } from '../../host/open-files.ts';
 import { renameToNew } from '../../host/rename.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
@@ -27,8 +28,8 @@ const AT_ONCE = 16;
 const imageName = (format: ImageFormatName): string => `disk.${format}`;
 
 /**
- * A directory on btrfs whose subvolumes are the volumes: each has one image in it, and that alone. Snapshots that Proxmox VE made
- * of a volume, `NAME@ID` beside it, are no volumes.
+ * A directory on btrfs whose subvolumes are the volumes: each has one image in it, and that alone. What has an `@` in its name is
+ * none: Proxmox VE names snapshots so, `NAME@ID`.
  */
 export class Subvolumes implements MakingStorage {
   readonly type = 'file';
@@ -73,8 +74,8 @@ export class Subvolumes implements MakingStorage {
     if (!isNew) return;
     // Nobody works on it yet: what a kill has left goes now.
     await this.snapshots.removeSwitches();
-    const used = new Set((await this.devices()).map(({ uid }) => uid));
-    await this.snapshots.removeUnused((uid) => used.has(uid));
+    const there = new Set((await this.devices()).map(({ uid }) => uid));
+    await this.snapshots.finishRemovals((uid) => there.has(uid));
   }
 
   async detach(): Promise<void> {
@@ -90,7 +91,8 @@ export class Subvolumes implements MakingStorage {
         `${this.name} still holds ${more.length + 1} entries, such as '${entry}'`,
       );
     await this.snapshots.removeSwitches();
-    await this.snapshots.removeUnused(() => false);
+    await this.snapshots.finishRemovals(() => false);
+    await this.snapshots.refuseAny();
     await rm(this.#at(PRIVATE), { recursive: true, force: true });
     if ((await lstat(this.name)).ino === FIRST_INODE)
       await btrfs('subvolume', 'delete', '--commit-after', '--', this.name);
@@ -131,25 +133,24 @@ export class Subvolumes implements MakingStorage {
   async devices(name?: string): Promise<Device[]> {
     await this.space();
     const limit = pLimit(AT_ONCE);
-    const names = await readdir(this.name);
-    const isSnapshot = (entry: string): boolean => names.includes(entry.slice(0, entry.indexOf('@')));
-    const found = name === undefined ? names.filter((entry) => entry !== PRIVATE) : [name];
-    const volumes = found.filter((entry) => !entry.includes('@') || !isSnapshot(entry));
-    const devices = await Promise.all(volumes.map((entry) => limit(() => this.#device(entry, names))));
+    const names = name === undefined ? await readdir(this.name) : [name];
+    const volumes = names.filter((entry) => entry !== PRIVATE && !entry.includes('@'));
+    const isOne = name !== undefined;
+    const devices = await Promise.all(volumes.map((entry) => limit(() => this.#device(entry, isOne))));
     return devices.filter((device) => device !== undefined);
   }
 
-  /** undefined for what is no volume, and for one that has gone. `names`: all that is beside it. */
-  async #device(name: string, names: readonly string[]): Promise<Device | undefined> {
+  /** undefined for what is no volume, and for one that has gone. `thorough`: also who has it open. */
+  async #device(name: string, thorough: boolean): Promise<Device | undefined> {
     try {
-      return await this.#facts(name, names);
+      return await this.#facts(name, thorough);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       return undefined;
     }
   }
 
-  async #facts(name: string, names: readonly string[]): Promise<Device | undefined> {
+  async #facts(name: string, thorough: boolean): Promise<Device | undefined> {
     const path = this.#at(name);
     const root = await lstat(path);
     if (!root.isDirectory() || root.ino !== FIRST_INODE) return undefined;
@@ -171,8 +172,8 @@ export class Subvolumes implements MakingStorage {
         `${stat.mtimeNs.toString(36)}.${stat.size.toString(36)}.${stat.birthtimeNs.toString(36)}.${(await subvolumeOf(path)).slice(0, 8)}`,
       sizeBytes: Number(stat?.size ?? 0),
       allocationBytes: Number(stat?.blocks ?? 0) * 512,
-      open: false,
-      dependants: names.filter((other) => other.startsWith(`${name}@`)),
+      open: thorough && (await isFileOpen(image)),
+      dependants: [],
       snapshotCount: (await this.snapshots.ids(uid)).length,
       permissions: stat && permissionsOf(stat),
       damaged: damageOf(stat, another),
@@ -229,6 +230,7 @@ export class Subvolumes implements MakingStorage {
   }
 
   async rename(from: string, to: string): Promise<void> {
+    await this.#refuseOthersSnapshots(from);
     try {
       renameToNew(this.#at(from), this.#at(to));
     } catch (error) {
@@ -241,8 +243,20 @@ export class Subvolumes implements MakingStorage {
   async remove(name: string): Promise<void> {
     const [device] = await this.devices(name);
     if (!device) throw new StowageError('volume-not-found', `${this.name} holds no volume '${name}'`);
+    await this.#refuseOthersSnapshots(name);
+    await this.snapshots.removing(device.uid);
     await btrfs('subvolume', 'delete', '--commit-after', '--', this.#at(name));
-    await this.snapshots.removeAll(device.uid);
+    await this.snapshots.removed(device.uid);
+  }
+
+  /** Throws `volume-has-snapshots` where another program has snapshots of a volume beside it: they are of its name. */
+  async #refuseOthersSnapshots(name: string): Promise<void> {
+    const [other] = (await readdir(this.name)).filter((entry) => entry.startsWith(`${name}@`));
+    if (other !== undefined)
+      throw new StowageError(
+        'volume-has-snapshots',
+        `volume '${name}' has a snapshot of another program, ${other}; delete it first`,
+      );
   }
 
   async clone(device: Device, name: string): Promise<void> {

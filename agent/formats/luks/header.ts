@@ -7,8 +7,10 @@ const SLOTS = 8;
 const SLOT_ACTIVE = 0x00ac71f3;
 /** LUKS counts in these, whatever the disk has. */
 export const SECTOR = 512;
-/** No header asks for more work than this: a lying one would keep the host busy for hours. */
-const MOST_ITERATIONS = 50_000_000;
+/** As much as the headers of qemu and cryptsetup take at most. */
+export const MOST_HEADER_BYTES = 2 << 20;
+/** A header that asks for more rounds, of all its slots together, is refused: a lying one would keep the host busy for hours. */
+const MOST_ITERATIONS = 100_000_000;
 
 /** One place in which the master key lies, locked by a passphrase. */
 export interface KeySlot {
@@ -53,7 +55,8 @@ function iterationsAt(head: Buffer, at: number): number {
 export function parseLuksHeader(head: Buffer): LuksHeader {
   if (head.length < LUKS_HEADER_BYTES || !isLuks(head)) refuse('it is none, or too short');
   const keyBytes = head.readUInt32BE(108);
-  if (keyBytes === 0 || keyBytes > 64) refuse(`a key of ${keyBytes} bytes is out of range`);
+  // XTS has two keys, each of 128 or of 256 bits.
+  if (keyBytes !== 32 && keyBytes !== 64) refuse(`a key of ${keyBytes} bytes is not of AES in XTS mode`);
   const slots: KeySlot[] = [];
   for (let index = 0; index < SLOTS; index++) {
     const at = 208 + index * 48;
@@ -67,6 +70,9 @@ export function parseLuksHeader(head: Buffer): LuksHeader {
       stripes,
     });
   }
+  const masterIterations = iterationsAt(head, 164);
+  const total = slots.reduce((sum, { iterations }) => sum + iterations + masterIterations, 0);
+  if (total > MOST_ITERATIONS) refuse(`${total} iterations are out of range`);
   return {
     cipher: text(head, 8),
     mode: text(head, 40),
@@ -76,7 +82,7 @@ export function parseLuksHeader(head: Buffer): LuksHeader {
     masterKey: {
       digest: head.subarray(112, 132),
       salt: head.subarray(132, 164),
-      iterations: iterationsAt(head, 164),
+      iterations: masterIterations,
     },
     slots,
   };

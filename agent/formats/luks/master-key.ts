@@ -1,10 +1,19 @@
 import { createHash, pbkdf2, timingSafeEqual } from 'node:crypto';
 import { promisify } from 'node:util';
+import pLimit from 'p-limit';
+import { clock, type Timer } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { decryptSectors } from './cipher.ts';
 import type { KeySlot, LuksHeader } from './header.ts';
 
 const derive = promisify(pbkdf2);
+/** One at a time: each keeps a thread busy that reads and writes of files need, too. */
+const alone = pLimit(1);
+/** So long after it was last used a key is known: one download opens its volume several times. */
+const KNOWN_MS = 30_000;
+const MOST_KNOWN = 64;
+/** By a digest of the header and the passphrase. */
+const known = new Map<string, { key: Buffer; forget: Timer }>();
 const DIGEST_BYTES = 20;
 
 function xor(target: Buffer, other: Buffer): void {
@@ -44,7 +53,7 @@ interface Readable {
 
 /**
  * The key that the content is encrypted with, from the first slot that the passphrase opens. `offset` is where the header
- * begins in the image. Takes seconds, on other threads: a guess shall be expensive. Throws `secret-refused` where the
+ * begins in the image. Takes seconds, on another thread: a guess shall be expensive. The key is known for half a minute then. Throws `secret-refused` where the
  * passphrase opens none, `not-supported` for ciphers other than AES in XTS mode.
  */
 export async function unlock(
@@ -59,15 +68,33 @@ export async function unlock(
       'not-supported',
       `what is encrypted with ${cipher}-${mode} and ${hash} cannot be read here, but with aes-xts-plain64`,
     );
-  for (const slot of header.slots) {
-    const key = await openSlot(image, header, slot, passphrase, offset);
-    const digest = await derive(key, masterKey.salt, masterKey.iterations, DIGEST_BYTES, hash);
-    if (timingSafeEqual(digest, masterKey.digest)) return key;
-  }
-  throw new StowageError(
-    'secret-refused',
-    'the secret of the volume does not open it: it is encrypted with another one',
-  );
+  const name = nameOf(header, passphrase);
+  return alone(async () => {
+    const before = known.get(name)?.key;
+    if (before) return remember(name, before);
+    for (const slot of header.slots) {
+      const key = await openSlot(image, header, slot, passphrase, offset);
+      const digest = await derive(key, masterKey.salt, masterKey.iterations, DIGEST_BYTES, hash);
+      if (timingSafeEqual(digest, masterKey.digest)) return remember(name, key);
+    }
+    throw new StowageError(
+      'secret-refused',
+      'the secret of the volume does not open it: it is encrypted with another one',
+    );
+  });
+}
+
+function nameOf({ masterKey, slots }: LuksHeader, passphrase: string): string {
+  const hash = createHash('sha256').update(masterKey.digest).update(masterKey.salt);
+  for (const { salt, offset, iterations } of slots) hash.update(salt).update(`${offset} ${iterations} `);
+  return hash.update(passphrase).digest('base64');
+}
+
+function remember(name: string, key: Buffer): Buffer {
+  known.get(name)?.forget.stop();
+  if (known.size >= MOST_KNOWN && !known.has(name)) known.clear();
+  known.set(name, { key, forget: clock.after(KNOWN_MS, () => known.delete(name), false) });
+  return key;
 }
 
 async function openSlot(

@@ -8,16 +8,16 @@ import { type RunOptions, run, runOk, UNTRUSTED } from '../../host/run.ts';
 import type { Image } from '../../images/image.ts';
 import { type ImageFormat, type OpenBacking, refuseShrink } from '../format.ts';
 import { readDecrypted } from '../luks/cipher.ts';
-import { readLuksHeader } from '../luks/header.ts';
+import { MOST_HEADER_BYTES, readLuksHeader } from '../luks/header.ts';
 import { unlock } from '../luks/master-key.ts';
 import {
-  createArguments,
+  createEmpty,
   ENCRYPTED_QCOW2,
   encryptedTarget,
   escaped,
-  named,
   passphraseOf,
   type ToolName,
+  withToolName,
 } from '../qemu-tool.ts';
 import { type Decrypt, Qcow2Content } from './content.ts';
 import {
@@ -64,7 +64,7 @@ async function qemuImg(
   const header = await readQcow2Header(image);
   const secret = header.encrypted ? passphraseOf(options) : undefined;
   const key = header.encrypted ? ENCRYPTED_QCOW2.arguments : [];
-  const { stdout } = await named(image, 'change', (name) =>
+  const { stdout } = await withToolName(image, 'change', (name) =>
     runOk('qemu-img', [command, ...key, '--image-opts', ...args(imageOptions(name, image, header))], {
       ...options,
       secret,
@@ -108,23 +108,24 @@ export const qcow2: ImageFormat = {
     qcow2Bytes(capacityBytes, {
       clusterBytes: options?.clusterBytes,
       extendedL2: options?.features?.includes('extended_l2'),
+      headerBytes: options?.encryption ? MOST_HEADER_BYTES : 0,
     }),
 
   facts: async (image) => factsOf(await readQcow2Header(image)),
 
-  async create(image, volume, signal) {
-    const secret = volume.encryption && passphraseOf(volume);
-    await named(image, 'change', ({ operand }) =>
-      runOk('qemu-img', createArguments(operand, volume), { signal, secret }),
-    );
-    await image.flush();
-  },
+  create: createEmpty,
 
   async resize(image, capacityBytes, shrink, { signal, passphrase } = {}) {
     const header = await readQcow2Header(image);
     refuseShrink(header.capacityBytes, capacityBytes, shrink);
+    await qcow2.unlock?.(image, passphrase);
     const args = (name: string) => [...(shrink ? ['--shrink'] : []), '-q', name, String(capacityBytes)];
     await qemuImg(image, 'resize', args, { signal, passphrase });
+  },
+
+  async unlock(image, passphrase) {
+    const header = await readQcow2Header(image);
+    if (header.encrypted) await decryption(image, header, passphrase);
   },
 
   inspect(head) {
@@ -138,10 +139,10 @@ export const qcow2: ImageFormat = {
   openContent: (image, openBacking, passphrase) => openContent(image, openBacking, passphrase, 0),
 
   async fromContent(content, image, volume, signal) {
-    await qcow2.create(image, volume, signal);
+    await createEmpty(image, volume, signal);
     const secret = volume.encryption && passphraseOf(volume);
-    await named(content, 'read', (from) =>
-      named(image, 'change', (to) => {
+    await withToolName(content, 'read', (from) =>
+      withToolName(image, 'change', (to) => {
         const ends =
           secret === undefined
             ? ['-O', 'qcow2', from.operand, to.operand]
@@ -153,14 +154,10 @@ export const qcow2: ImageFormat = {
   },
 
   async check(image, repair, signal): Promise<Finding[]> {
-    if ((await readQcow2Header(image)).encrypted)
-      throw new StowageError(
-        'not-supported',
-        'encrypted qcow2 images are not checked here; see: qemu-img check',
-      );
+    refuseEncrypted(await readQcow2Header(image), 'checked');
     const look = async (...mend: string[]): Promise<z.output<typeof checkSchema>> => {
       const header = await readQcow2Header(image);
-      const { status, stdout, stderr } = await named(image, 'change', (name) =>
+      const { status, stdout, stderr } = await withToolName(image, 'change', (name) =>
         run(
           'qemu-img',
           ['check', '--output=json', ...mend, '--image-opts', imageOptions(name, image, header)],
@@ -220,17 +217,20 @@ export const qcow2: ImageFormat = {
       }));
     },
     async create(image, name = `snapshot-${clock.now()}`) {
+      refuseEncrypted(await readQcow2Header(image), 'given snapshots');
       if ((await snapshotsOf(image)).some((snapshot) => snapshot.name === name))
         throw new StowageError('snapshot-exists', `the snapshot ${name} exists already`);
       await qemuImg(image, 'snapshot', (options) => ['-q', '-c', name, options]);
       return name;
     },
     async switch(image, name) {
+      refuseEncrypted(await readQcow2Header(image), 'given snapshots');
       // By its id: that is looked for first.
       const { id } = await snapshotNamed(image, name);
       await qemuImg(image, 'snapshot', (options) => ['-q', '-a', id, options]);
     },
     async delete(image, name, signal) {
+      refuseEncrypted(await readQcow2Header(image), 'given snapshots');
       // By its name: only names are looked for.
       await snapshotNamed(image, name);
       await qemuImg(image, 'snapshot', (options) => ['-q', '-d', name, options], { signal });
@@ -304,6 +304,12 @@ async function contentOf(
     'not-supported',
     `the content of a backing file of format '${known}' cannot be read`,
   );
+}
+
+/** For what qemu-img would need the key for, and nobody gives it. */
+function refuseEncrypted({ encrypted }: Qcow2Header, what: string): void {
+  if (encrypted)
+    throw new StowageError('not-supported', `encrypted qcow2 images are not ${what} here; see: qemu-img`);
 }
 
 /** How the clusters of an encrypted image are read. Throws `not-supported` for qcow2's own encryption of before LUKS. */

@@ -10,9 +10,8 @@ import type {
   PoolDriver,
   Stage,
   StageSpec,
-  WantedVolume,
 } from '../../backends/backend.ts';
-import { type ImageFormat, refuseShrink } from '../../formats/format.ts';
+import { type ImageFormat, refuseShrink, type WantedVolume } from '../../formats/format.ts';
 import { isImageFormat } from '../../formats/index.ts';
 import { copyToNew } from '../../images/copy.ts';
 import type { Image } from '../../images/image.ts';
@@ -112,12 +111,14 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   }
 
   async create(volume: WantedVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
-    const { capacityBytes, permissions, preallocate, qcow2 } = volume;
+    const { capacityBytes, permissions, preallocate, qcow2, encryption } = volume;
     const driver = imageFormat(volume.format);
     if (permissions && !this.storage.setPermissions)
       throw new StowageError('not-supported', 'volumes of this storage have no owner and no mode');
-    const sizeBytes = driver.mostBytes(capacityBytes, qcow2);
-    const reserve = preallocate && driver.plain;
+    const sizeBytes = driver.mostBytes(capacityBytes, { ...qcow2, encryption });
+    const reserve = preallocate && driver.sizedByImage;
+    if (reserve && !driver.plain && !this.storage.reserves)
+      throw new StowageError('not-supported', `room cannot be reserved for a ${driver.name} volume here`);
     const { availableBytes } = reserve ? await this.space() : { availableBytes: sizeBytes };
     if (sizeBytes > availableBytes)
       throw new StowageError(
@@ -244,6 +245,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
       throw new StowageError('not-supported', `a ${driver.name} image in a device is not made smaller`);
     refuseOpen(device);
     const sizeBytes = driver.mostBytes(capacityBytes, volume);
+    await this.refuseWrongKey(device, volume);
     if (sizeBytes > device.sizeBytes) await this.#grow(device, sizeBytes, signal);
     const [grown = device] = await this.storage.devices(device.name);
     await using image = await this.storage.open(grown, 'write');

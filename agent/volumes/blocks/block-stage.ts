@@ -6,6 +6,7 @@ import type { Identify, Stage, StageSpec } from '../../backends/backend.ts';
 import type { Image } from '../../images/image.ts';
 import { firstBytes } from '../../images/window.ts';
 import { zeroFrom } from '../../images/zeros.ts';
+import { refusePlain } from '../refuse-plain.ts';
 import { StageRecord } from '../stage-record.ts';
 import { DeviceStage } from './device-stage.ts';
 import { type Device, type MakingStorage, refuseReplacement } from './device-storage.ts';
@@ -154,7 +155,7 @@ export class BlockStage extends DeviceStage implements Stage {
     const capacityBytes = Math.max(size, parts[0]!.sizeBytes);
     const driver = this.#driver;
     await removeDevice(this.#storage, this.#objectName);
-    await this.#storage.create(this.#objectName, driver.mostBytes(capacityBytes), false);
+    await this.#storage.create(this.#objectName, driver.mostBytes(capacityBytes, { encryption }), false);
     const object = await this.#required(this.#objectName);
     await using image = await this.#storage.open(object, 'write');
     if (!this.#storage.readsAsZeros) await zeroFrom(image, 0, { signal });
@@ -169,6 +170,7 @@ export class BlockStage extends DeviceStage implements Stage {
     const driver = this.#driver;
     await driver.adopt(image);
     const facts = await driver.facts(image);
+    refusePlain(this.record.spec, facts);
     const needed = driver.mostBytes(facts.capacityBytes, facts);
     const device = await this.#required(this.#receivedName);
     if (needed <= device.sizeBytes) return;

@@ -17,7 +17,6 @@ import type {
   Stage,
 } from '../../backends/backend.ts';
 import { IMAGE_FORMATS, type ImageFormatName, isImageFormat, probeFormat } from '../../formats/index.ts';
-import { passphraseOf } from '../../formats/qemu-tool.ts';
 import { overwrite, refuseTrim } from '../../formats/wipe.ts';
 import { exists } from '../../host/files.ts';
 import type { Image } from '../../images/image.ts';
@@ -189,15 +188,15 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     const device = await this.device(volume);
     refuseLoss(device);
     const driver = imageFormat(volume.format);
-    if (!driver.plain && volume.snapshotCount > 0)
+    if (volume.snapshotCount > 0)
       throw new StowageError(
         'volume-has-snapshots',
         'a volume with snapshots is not wiped; delete them first',
       );
+    await this.refuseWrongKey(device, volume);
     await using image = await this.storage.open(device, 'write');
     signal?.throwIfAborted();
     // What is refused leaves the volume as it is.
-    if (volume.encryption) passphraseOf(volume);
     if (algorithm === 'trim') refuseTrim(image);
     try {
       await overwrite(image, algorithm, signal);
@@ -205,6 +204,16 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
       // Whatever came of it, an empty volume is there again.
       if (!driver.plain) await driver.create(image, { ...emptyOf(volume), format: driver.name });
     }
+  }
+
+  /** Throws `secret-missing` and `secret-refused` before anything of an encrypted volume is changed. */
+  protected async refuseWrongKey(
+    device: Device,
+    { format, encryption, passphrase }: FoundVolume,
+  ): Promise<void> {
+    if (!encryption) return;
+    await using image = await this.storage.open(device, 'read');
+    await imageFormat(format).unlock?.(image, passphrase);
   }
 
   // ---- snapshots ----

@@ -3,6 +3,7 @@ import { StowageError } from '../../../shared/util/errors.ts';
 import type { Identify, Stage, StageSpec } from '../../backends/backend.ts';
 import type { Image } from '../../images/image.ts';
 import { zeroFrom } from '../../images/zeros.ts';
+import { refusePlain } from '../refuse-plain.ts';
 import { StageRecord } from '../stage-record.ts';
 import { DeviceStage } from './device-stage.ts';
 import { type Device, type DeviceStorage, refuseOpen } from './device-storage.ts';
@@ -82,7 +83,10 @@ export class InPlaceStage extends DeviceStage implements Stage {
     const image = await this.image();
     // Behind the last byte that arrived there is what was there before.
     await zeroFrom(image, parts[0]!.sizeBytes, { signal });
-    if (representation === 'image') await imageFormat(format).adopt(image);
+    if (representation === 'image') {
+      await imageFormat(format).adopt(image);
+      refusePlain(this.record.spec, await imageFormat(format).facts(image));
+    }
     await image.flush();
     const device = await this.#device();
     if (format !== 'raw') await this.#place.storage.setFormat?.(device, imageFormat(format).name);

@@ -20,9 +20,8 @@ import type {
   Space,
   Stage,
   StageSpec,
-  WantedVolume,
 } from '../../backends/backend.ts';
-import type { FormatDriver, OpenBacking } from '../../formats/format.ts';
+import type { FormatDriver, OpenBacking, WantedVolume } from '../../formats/format.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
 import { exists, setPermissions, syncDirectory, writeZeros } from '../../host/files.ts';
 import { preallocate } from '../../host/holes.ts';
@@ -314,6 +313,9 @@ export class FilePool implements PoolDriver {
       await using image = await FileImage.open(scratch.path, 'create');
       if (driver.plain) await this.#size(image, capacityBytes, volume.preallocate);
       await driver.create(image, volume, signal);
+      // What is not written yet is noise: there is nothing to be lost.
+      if (volume.preallocate && driver.sizedByImage && !driver.plain)
+        await preallocate(image.handle, image.sizeBytes);
     }
     if (volume.permissions) await setPermissions(scratch.path, volume.permissions);
     await this.#publish(scratch.path, name, identify);

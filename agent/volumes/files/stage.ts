@@ -7,6 +7,7 @@ import { exists, syncDirectory } from '../../host/files.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
 import { RecordedStage } from '../recorded-stage.ts';
+import { refusePlain } from '../refuse-plain.ts';
 import { StageRecord } from '../stage-record.ts';
 import { type FileSystemTraits, fingerprintOf } from './describe.ts';
 import type { PrivateDirectory } from './private-directory.ts';
@@ -125,6 +126,7 @@ export class FileStage extends RecordedStage implements Stage {
       await using image = await FileImage.open(this.#object, 'write');
       await IMAGE_FORMATS[format].adopt(image);
       const facts = await IMAGE_FORMATS[format].facts(image);
+      refusePlain(spec, facts);
       // An upload over a larger volume leaves it its capacity.
       if (IMAGE_FORMATS[format].plain && capacityBytes > facts.capacityBytes)
         await IMAGE_FORMATS[format].resize(image, capacityBytes, false);
@@ -135,7 +137,9 @@ export class FileStage extends RecordedStage implements Stage {
     const wanted = {
       name,
       capacityBytes: Math.max(capacityBytes, parts[0]!.sizeBytes),
-      ...{ format, encryption, passphrase },
+      format,
+      encryption,
+      passphrase,
       preallocate: false,
     };
     await using content = await FileImage.open(this.#received, 'read');

@@ -42,6 +42,10 @@ export async function wipeByReplacing(
       'a volume that stands on another one is not wiped: it would show that one',
     );
   const path = join(pool.path, name);
+  if (volume.encryption) {
+    await using image = await FileImage.open(path, 'read');
+    await IMAGE_FORMATS[format].unlock?.(image, volume.passphrase);
+  }
   const { mode, uid, gid } = await lstat(path);
   await using fresh = place.scratch();
   {

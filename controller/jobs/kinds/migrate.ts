@@ -2,7 +2,6 @@ import { z } from 'zod';
 import {
   type Representation,
   type Volume,
-  type VolumeEncryption,
   volumeFormatSchema,
   volumeSchema,
 } from '../../../shared/conf/volume.ts';
@@ -23,6 +22,7 @@ import { ERRORS, type ErrorCode, isStowageError, StowageError } from '../../../s
 import { splitReference } from '../../../shared/util/names.ts';
 import { agentVolumePath } from '../../hosts/agent-client.ts';
 import { readFirstLine, readLines } from '../../hosts/answers.ts';
+import { encryptionFor } from '../../secrets/passphrases.ts';
 import type { JobContext, JobKind } from '../job.ts';
 import { Relay } from './relay.ts';
 
@@ -85,13 +85,13 @@ async function plan(context: Context): Promise<void> {
   const format = context.params.format ?? (before?.format === 'unknown' ? undefined : before?.format);
   const layoutAs = async (as: Representation): Promise<Layout> => {
     const path = `${agentVolumePath(from)}/layout?as=${as}`;
-    const passphrase = await toRead(context, source, as);
+    const passphrase = await passphraseToRead(context, source, as);
     return agent.json(layoutSchema, path, { signal: context.signal, passphrase, patient: true });
   };
   let layout = await layoutAs('image');
   const { secret } = context.params;
   // Encrypted anew, or as what it replaces is; what stays as it is keeps its key.
-  const wanted: VolumeEncryption | undefined = secret ? { format: 'luks', secret } : before?.encryption;
+  const wanted = encryptionFor(format ?? layout.format, secret, before);
   const isSame = format === undefined || format === layout.format;
   const representation = isSame && (!wanted || (!secret && layout.encryption)) ? 'image' : 'content';
   if (representation === 'content') layout = await layoutAs('content');
@@ -114,8 +114,12 @@ async function plan(context: Context): Promise<void> {
 }
 
 /** What a volume is opened with, when it is to be read so. */
-async function toRead(context: Context, volume: string, as: Representation): Promise<string | undefined> {
-  return as === 'content' ? context.passphrase(volume) : undefined;
+async function passphraseToRead(
+  context: Context,
+  volume: string,
+  as: Representation,
+): Promise<string | undefined> {
+  return as === 'content' ? context.passphrases.of(volume) : undefined;
 }
 
 /** The volume that a refresh brings up to date; undefined where it is the first copy. */
@@ -129,25 +133,41 @@ async function replaced({ agent, params }: Context): Promise<Volume | undefined>
   });
 }
 
-/** Lets the sink begin with what it has. What cannot be read of that is fetched as everything else is. */
+/** What keeps a volume from being read: what cannot be compared is fetched as everything else is. */
+const UNREADABLE = [
+  'volume-damaged',
+  'volume-not-found',
+  'invalid-image',
+  'not-supported',
+  'secret-missing',
+  'secret-refused',
+  'secret-not-found',
+  'forbidden',
+] as const satisfies ErrorCode[];
+
+/** Lets the sink begin with what it has. */
 async function seed(context: Context): Promise<void> {
   const { spec } = context.notes;
   if (!spec?.refresh) return;
   const { target } = context.params;
   const sink = await context.agent(place(target).host);
-  const passphrase = await toRead(context, target, spec.representation);
-  await sink
-    .send(`/v1/transfers/${spec.id}/seed`, {
-      ...{ method: 'POST', signal: context.signal, passphrase, patient: true },
-    })
-    .catch((error) => {
-      if (!isStowageError(error, 'volume-damaged', 'volume-not-found', 'invalid-image', 'not-supported'))
-        throw error;
+  try {
+    const passphrase = await passphraseToRead(context, target, spec.representation);
+    await sink.send(`/v1/transfers/${spec.id}/seed`, {
+      method: 'POST',
+      signal: context.signal,
+      passphrase,
+      patient: true,
     });
+  } catch (error) {
+    if (!isStowageError(error, ...UNREADABLE)) throw error;
+  }
 }
 
 async function prepare(context: Context): Promise<void> {
   const { target } = context.params;
+  // What it cannot be encrypted with at its end is told before the first byte.
+  await passphraseToSeal(context, context.notes.spec!);
   const agent = await context.agent(place(target).host);
   const fence = await context.fence(target);
   await agent.send('/v1/transfers', {
@@ -177,7 +197,7 @@ async function transfer(context: Context): Promise<void> {
   };
   // Ends with this attempt, and with it the door.
   using block = new BlockSignal(context.signal);
-  const passphrase = await toRead(context, source, spec!.representation);
+  const passphrase = await passphraseToRead(context, source, spec!.representation);
   const door = await sender.stream('/v1/sends', {
     ...{ method: 'POST', json: send, passphrase, signal: block.signal },
   });
@@ -233,10 +253,9 @@ async function refuseUsed(context: Context): Promise<void> {
 }
 
 /** What content is encrypted with at the target. */
-async function toSeal(context: Context, spec: TransferSpec): Promise<string | undefined> {
-  const { secret } = spec.encryption ?? {};
-  if (spec.representation === 'image' || secret === undefined) return undefined;
-  return context.passphraseBy(secret, place(context.params.target));
+async function passphraseToSeal(context: Context, spec: TransferSpec): Promise<string | undefined> {
+  if (spec.representation === 'image') return undefined;
+  return context.passphrases.toMake(spec.encryption, context.params.target);
 }
 
 async function commit(context: Context, again = true): Promise<void> {
@@ -245,7 +264,7 @@ async function commit(context: Context, again = true): Promise<void> {
   const fence = await context.fence(context.params.target);
   const path = `/v1/transfers/${spec!.id}/commit`;
   try {
-    const passphrase = await toSeal(context, spec!);
+    const passphrase = await passphraseToSeal(context, spec!);
     await agent.send(path, {
       ...{ method: 'POST', json: { digest }, fence, passphrase, signal: context.halt, patient: true },
     });

@@ -25,7 +25,7 @@ export const wipe: JobKind<WipeParams, Record<string, never>> = {
         const { host, path } = agentPlace(volume);
         const agent = await context.agent(host);
         const fence = await context.fence(volume);
-        const passphrase = await context.passphrase(volume);
+        const passphrase = await context.passphrases.of(volume);
         await agent.send(`${path}/wipe`, {
           method: 'POST',
           json: { algorithm },
