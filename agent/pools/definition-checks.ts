@@ -5,7 +5,8 @@ import type { BackendRegistry } from '../backends/registry.ts';
 import { locate } from '../host/mounts.ts';
 import { refuseSystemDirectory } from './system-directories.ts';
 
-const NIL = '00000000-0000-0000-0000-000000000000';
+/** The UUID of what has none. */
+export const NIL = '00000000-0000-0000-0000-000000000000';
 
 const WORDS = {
   cow: '<features>',

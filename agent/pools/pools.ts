@@ -13,7 +13,7 @@ import type { BackendRegistry } from '../backends/registry.ts';
 import type { PlacedPool, PlacedVolume } from '../domains/references.ts';
 import { locate } from '../host/mounts.ts';
 import { AgentState } from '../state.ts';
-import { checkDefinition, checkOnHost } from './definition-checks.ts';
+import { checkDefinition, checkOnHost, NIL } from './definition-checks.ts';
 import { givenSecret } from './given-secret.ts';
 import { HostedPool } from './hosted-pool.ts';
 import { OpenPool } from './open-pool.ts';
@@ -27,7 +27,6 @@ import { within } from './within.ts';
 const PATIENCE_MS = 3_000;
 /** Told at once of what may be deleted. */
 const MOST_EXPIRED = 1000;
-const NIL = '00000000-0000-0000-0000-000000000000';
 
 /** The pools of this host. Emits `event` with an {@link AgentEvent} for each difference, whoever made it. */
 export class Pools extends EventEmitter<{ event: [AgentEvent] }> {

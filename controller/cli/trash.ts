@@ -12,6 +12,9 @@ import { callPages } from './pages.ts';
 import { poolPath, poolReference, volumeReference } from './references.ts';
 import { timeOf } from './times.ts';
 
+/** Named one by one. */
+const MOST_NAMES = 20;
+
 type Row = TrashedVolume & { place: string };
 
 const TRASHED: Listing<Row> = {
@@ -79,17 +82,18 @@ async function empty(place: string, ids: readonly string[], options: EmptyOption
       'what is to be deleted? Give ids, or one of --expired, --before and --all',
     );
   const trashed = await trashOf(place);
-  const missing = ids.find((id) => !trashed.some((each) => each.id === id));
+  const wanted = new Set(ids);
+  const there = new Set(trashed.map(({ id }) => id));
+  const missing = ids.find((id) => !there.has(id));
   if (missing !== undefined)
     throw new StowageError('volume-not-found', `nothing in the trash of ${place} has the id ${missing}`);
   const now = clock.now();
   const limit = before === undefined ? undefined : timeOf(before);
   const chosen = trashed.filter(
     ({ id, trashedAt, keepUntil }) =>
-      all || ids.includes(id) || (expired && keepUntil <= now) || (limit !== undefined && trashedAt < limit),
+      all || wanted.has(id) || (expired && keepUntil <= now) || (limit !== undefined && trashedAt < limit),
   );
-  const names = chosen.map(({ volume }) => volume.name).join(' ');
-  if (chosen.length > 0) await confirm(`Delete for ever: ${names}?`, options);
+  if (chosen.length > 0) await confirm(`Delete for ever: ${namesOf(chosen)}?`, options);
   const deleted: TrashedVolume[] = [];
   const errors: unknown[] = [];
   for (const each of chosen)
@@ -101,12 +105,18 @@ async function empty(place: string, ids: readonly string[], options: EmptyOption
       if (errors.length > 0) process.stderr.write(`stowage: ${printable(toStowageError(error).message)}\n`);
       errors.push(error);
     }
-  const done = deleted.map(({ volume }) => volume.name).join(' ');
   if (errors.length === 0 || deleted.length > 0)
     await show({ deleted: deleted.map(({ id }) => id) }, () =>
-      deleted.length > 0 ? `deleted for ever: ${printable(done)}` : 'nothing was to be deleted',
+      deleted.length > 0 ? `deleted for ever: ${printable(namesOf(deleted))}` : 'nothing was to be deleted',
     );
   if (errors.length > 0) throw errors[0];
+}
+
+/** The first of many names, and how many more there are. */
+function namesOf(trashed: readonly TrashedVolume[]): string {
+  const names = trashed.slice(0, MOST_NAMES).map(({ volume }) => volume.name);
+  const more = trashed.length - names.length;
+  return `${names.join(' ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
 
 export function trashCommand(): Command {
