@@ -177,6 +177,8 @@ export interface OpenVolume extends AsyncDisposable {
   readonly parts: readonly Part[];
   /** One for each part. */
   readonly sources: readonly Source[];
+  /** So many of its snapshots are not in what is read. Absent: none. */
+  readonly snapshotsLeft?: number;
   /** Whether the volume was changed since it was opened, where its storage knows better than by its mark. */
   isChanged?(): Promise<boolean>;
 }

@@ -572,7 +572,15 @@ export class OpenPool
     if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
     const opened = await this.#method('open')(found, as, signal);
     return {
-      layout: { parts: [...opened.parts], format, capacityBytes, volumeId, etag, encryption },
+      layout: {
+        parts: [...opened.parts],
+        format,
+        capacityBytes,
+        volumeId,
+        etag,
+        encryption,
+        snapshotsLeft: opened.snapshotsLeft,
+      },
       sources: opened.sources,
       checkUnchanged: async () => {
         const now = await this.look(name).catch((error) => {

@@ -25,7 +25,10 @@ const define = defineAction({
     id: z.guid().toLowerCase().optional(),
     description: z.string().max(1024).optional(),
     scopes: z.array(scopeSchema).min(1, 'for which hosts is it? HOST, HOST/POOL or @LABEL').max(100),
-    value: z.string().min(1).max(4096),
+    value: z
+      .string()
+      .min(1)
+      .refine((value) => Buffer.byteLength(value) <= 4096, 'has more than 4096 bytes'),
     /** Give one of volumes another value, although volumes may be encrypted with the one that it has. */
     replace: z.boolean().default(false),
   }),

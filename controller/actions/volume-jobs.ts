@@ -103,11 +103,12 @@ const migrateAction = defineAction({
     const users = isThere ? await usersInTheWay(services, taken, input.allowUsed) : '';
     return { to: referenceOf(to), users, secret: await secretNamed(services, input.secret, to) };
   },
-  record: ({ keepSource, refresh, format, secret }, { to, users }) => ({
+  record: ({ keepSource, refresh, format, secret, deleteSnapshots }, { to, users }) => ({
     detail: listed(
       `${keepSource ? 'copied' : 'moved'} to ${to}`,
       refresh ? 'what is there is brought up to date' : '',
       format ? `as ${format}` : '',
+      deleteSnapshots ? 'also with snapshots that stay behind' : '',
       secret ? `encrypted with the secret ${secret}` : '',
       users,
     ),

@@ -1,4 +1,5 @@
-import { text } from 'node:stream/consumers';
+import { isUtf8 } from 'node:buffer';
+import { buffer } from 'node:stream/consumers';
 import { Command, Option } from 'commander';
 import { SECRET_KINDS, type Secret } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -25,7 +26,13 @@ const collect = (value: string, before: string[]): string[] => [...before, value
 async function readValue(): Promise<string> {
   if (process.stdin.isTTY)
     throw new StowageError('invalid-argument', 'the value comes by standard input, such as: … < FILE');
-  const value = (await text(process.stdin)).replace(/\r?\n$/, '');
+  const bytes = await buffer(process.stdin);
+  if (!isUtf8(bytes))
+    throw new StowageError(
+      'invalid-argument',
+      'the value is no text in UTF-8: what is no text can be given as base64',
+    );
+  const value = bytes.toString('utf8').replace(/\r?\n$/, '');
   if (value === '') throw new StowageError('invalid-argument', 'standard input is empty');
   return value;
 }

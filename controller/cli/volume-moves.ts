@@ -31,7 +31,7 @@ interface MoveOptions {
 async function move(
   source: string,
   target: string,
-  how: { keepSource: boolean; refresh: boolean },
+  how: { keepSource: boolean; refresh: boolean; deleteSnapshots?: boolean },
   { allowUsed, format, secret, limit, digest, wait }: MoveOptions,
 ): Promise<void> {
   const limitBytesPerSecond = limit === undefined ? undefined : parseSize(limit.replace(/\/s$/, ''));
@@ -59,9 +59,18 @@ export function migrateCommand(): Command {
     new Command('migrate')
       .arguments('<host/pool/vol> <host/pool[/vol]>')
       .description('move a volume to another pool, straight from host to host')
-      .option('--keep-source', 'copy instead of move; the same as vol copy'),
-  ).action((source: string, target: string, options: MoveOptions & { keepSource?: boolean }) =>
-    move(source, target, { keepSource: Boolean(options.keepSource), refresh: false }, options),
+      .option('--keep-source', 'copy instead of move; the same as vol copy')
+      .option('--delete-snapshots', 'also where it has snapshots that do not travel: they go with it'),
+  ).action(
+    (
+      source: string,
+      target: string,
+      {
+        keepSource,
+        deleteSnapshots,
+        ...options
+      }: MoveOptions & { keepSource?: boolean; deleteSnapshots?: boolean },
+    ) => move(source, target, { keepSource: Boolean(keepSource), refresh: false, deleteSnapshots }, options),
   );
 }
 

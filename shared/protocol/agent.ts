@@ -161,6 +161,8 @@ export const layoutSchema = transferSpecSchema.pick({ parts: true }).extend({
   volumeId: z.uuid(),
   etag: z.string(),
   encryption: encryptionSchema.optional(),
+  /** So many of its snapshots are not in what is read. */
+  snapshotsLeft: z.number().int().nonnegative().optional(),
 });
 export type Layout = z.infer<typeof layoutSchema>;
 

@@ -154,8 +154,9 @@ describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
       btrfs('snapshot', snapshot, next);
       if (exchanged) {
         writeFileSync(
-          join(next, '.stowage-id'),
-          `${subvolumeId(join(path, '.stowage/snapshots'))} ${uuidOf(next)}\n`,
+          join(path, '.stowage/ids', uuidOf(next)),
+          `${subvolumeId(join(path, '.stowage/snapshots'))}
+`,
         );
         renameSync(join(path, 'v'), join(path, 'old'));
         renameSync(next, join(path, 'v'));
@@ -227,6 +228,23 @@ describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
       await once(child, 'exit');
     }
     await pool.switchSnapshot('v', 's');
+  });
+
+  test('what somebody writes beside the image of a volume says nothing of it', async () => {
+    await using room = await poolWithHistory();
+    const { pool, path, id } = room;
+    btrfs('create', join(path, 'theirs'));
+    writeFileSync(join(path, 'theirs/disk.raw'), Buffer.alloc(4096));
+    const uid = subvolumeId(join(path, '.stowage/snapshots'));
+    writeFileSync(join(path, 'theirs/.stowage-id'), `${uid} ${uuidOf(join(path, 'theirs'))}\n`);
+    btrfs('create', join(path, 'odd'));
+    execFileSync('mkfifo', [join(path, 'odd/disk.raw')]);
+    await pool.refresh();
+    assert.notEqual((await pool.look('theirs')).id, id);
+    assert.deepEqual(await pool.listSnapshots('theirs'), []);
+    assert.match((await pool.look('odd')).damaged ?? '', /no regular file/);
+    await pool.remove('theirs');
+    assert.equal((await pool.listSnapshots('v')).length, 1);
   });
 
   test('a directory that is not on btrfs is told', async () => {

@@ -260,6 +260,62 @@ describe('encrypted volumes', () => {
     await holds('local/other/again');
   });
 
+  test('a copy keeps its own key; nothing moves to where nobody could open it; a value that is no text is no secret', async () => {
+    define('narrow', OTHER, 'local/default');
+    const name = 'local/default/narrow';
+    await controller.cliOk(
+      'vol',
+      'create',
+      name,
+      '--capacity',
+      '4M',
+      '--format',
+      'luks',
+      '--secret',
+      'narrow',
+    );
+    await controller.cliRefused('forbidden', 'vol', 'migrate', name, 'local/other');
+    assert.equal((await volume(name)).name, 'narrow');
+    await controller.cliOk('vol', 'copy', name, 'local/other/wide', '--secret', 'disks');
+    await controller.cliOk('vol', 'copy', '--refresh', name, 'local/other/wide');
+    assert.equal((await volume('local/other/wide')).encryption?.secret, secret.id);
+    await downloaded('local/other/wide', '--as', 'content');
+    const { status, stderr } = spawnSync(
+      ...([
+        process.execPath,
+        ['controller/cli/stowage.ts', 'secret', 'define', 'volume', 'odd', '--for', 'local'],
+      ] as const),
+      {
+        input: Buffer.alloc(8, 0xff),
+        encoding: 'utf8',
+        env: { ...process.env, STOWAGE_URL: controller.url, STOWAGE_TOKEN: controller.token },
+      },
+    );
+    assert.equal(status, 2);
+    assert.match(stderr, /UTF-8/);
+  });
+
+  test('a move that would lose snapshots is refused, unless that is asked for', async () => {
+    await controller.cliOk('vol', 'create', 'local/default/kept', '--capacity', '4M', '--format', 'qcow2');
+    await controller.cliOk('vol', 'snapshot', 'create', 'local/default/kept', 'one');
+    const move = ['vol', 'migrate', 'local/default/kept', 'local/other', '--format', 'raw'] as const;
+    await controller.cliRefused('volume-has-snapshots', ...move);
+    assert.equal((await volume('local/default/kept')).snapshotCount, 1);
+    // In its own format they are a part of it.
+    await controller.cliOk('vol', 'migrate', 'local/default/kept', 'local/other/moved');
+    assert.equal((await volume('local/other/moved')).snapshotCount, 1);
+    await controller.cliOk(
+      'vol',
+      'migrate',
+      'local/other/moved',
+      'local/default',
+      '--format',
+      'raw',
+      '--delete-snapshots',
+    );
+    assert.equal((await volume('local/default/moved')).format, 'raw');
+  });
+
   test('the passphrase is nowhere but sealed', async () => {
     const told = [
       await controller.cliOk('audit', 'export'),

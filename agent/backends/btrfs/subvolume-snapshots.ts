@@ -5,8 +5,8 @@ import { StowageError } from '../../../shared/util/errors.ts';
 import { entriesIfExists, syncDirectory } from '../../host/files.ts';
 import { exchange } from '../../host/rename.ts';
 import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storage.ts';
-import { btrfs } from './btrfs.ts';
-import { setVolumeId } from './volume-id.ts';
+import { btrfs, subvolumeOf } from './btrfs.ts';
+import type { VolumeIds } from './volume-ids.ts';
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$/;
 
@@ -15,9 +15,11 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
   readonly #pool: string;
   /** `snapshots/ID` in it holds the snapshots of a volume, `switches/ID` what the volume is to become, or was. */
   readonly #own: string;
+  readonly #ids: VolumeIds;
 
   /** `pool` is the directory of the volumes, `own` one that nobody else works in. */
-  constructor(pool: string, own: string) {
+  constructor(pool: string, own: string, ids: VolumeIds) {
+    this.#ids = ids;
     this.#pool = pool;
     this.#own = own;
   }
@@ -71,11 +73,12 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
     await mkdir(this.#switches, { recursive: true, mode: 0o700 });
     await this.removeSwitches(device.uid);
     await btrfs('subvolume', 'snapshot', '--', snapshot, next);
-    await setVolumeId(next, device.uid);
+    await this.#ids.set(next, device.uid);
     exchange(next, join(this.#pool, device.name));
     await syncDirectory(this.#pool);
     await syncDirectory(this.#switches);
-    await this.removeSwitches(device.uid);
+    // It has gone back: what it was before goes at the next start, where it cannot go now.
+    await this.removeSwitches(device.uid).catch(() => undefined);
   }
 
   async delete(device: Device, id: string): Promise<void> {
@@ -85,7 +88,14 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
   /** What a switch before a kill has left: what a volume was to become, or what it was. Of one volume, or of all. */
   async removeSwitches(uid?: string): Promise<void> {
     for (const name of await entriesIfExists(this.#switches))
-      if (uid === undefined || name === uid) await remove(join(this.#switches, name));
+      if (uid === undefined || name === uid) await this.#removeState(join(this.#switches, name));
+  }
+
+  /** With the record of which volume it was a state of. */
+  async #removeState(path: string): Promise<void> {
+    const subvolume = await subvolumeOf(path);
+    await remove(path);
+    await this.#ids.forget(subvolume);
   }
 
   /** Before a volume is removed: they go with it, also when a kill comes in between. */

@@ -8,6 +8,7 @@ import { IMAGE_FORMATS, type ImageFormatName } from '../../formats/index.ts';
 import { exists, makeDirectory, setPermissions, syncDirectory, writeZeros } from '../../host/files.ts';
 import { HeldLock } from '../../host/held-lock.ts';
 import { preallocate } from '../../host/holes.ts';
+import { sourceMountedAt } from '../../host/mounts.ts';
 import { isFileOpen } from '../../host/open-files.ts';
 import { renameToNew } from '../../host/rename.ts';
 import { FileImage } from '../../images/file-image.ts';
@@ -16,7 +17,7 @@ import type { Device, DeviceMode, MakingStorage } from '../../volumes/blocks/dev
 import type { Space } from '../backend.ts';
 import { btrfs, FIRST_INODE, fileSystemOf, subvolumeOf } from './btrfs.ts';
 import { SubvolumeSnapshots } from './subvolume-snapshots.ts';
-import { volumeIdOf } from './volume-id.ts';
+import { VolumeIds } from './volume-ids.ts';
 
 const FORMATS = Object.keys(IMAGE_FORMATS) as ImageFormatName[];
 /** Beside the volumes, what is the pool's own. */
@@ -38,13 +39,15 @@ export class Subvolumes implements MakingStorage {
   readonly name: string;
   readonly snapshots: SubvolumeSnapshots;
   readonly #permissions: Permissions | undefined;
+  readonly #ids: VolumeIds;
   readonly #lock = new HeldLock();
   #id: string | undefined;
 
   constructor(path: string, permissions: Permissions | undefined) {
     this.name = path;
     this.#permissions = permissions;
-    this.snapshots = new SubvolumeSnapshots(path, this.#at(PRIVATE));
+    this.#ids = new VolumeIds(this.#at(join(PRIVATE, 'ids')));
+    this.snapshots = new SubvolumeSnapshots(path, this.#at(PRIVATE), this.#ids);
   }
 
   #at(name: string): string {
@@ -73,7 +76,7 @@ export class Subvolumes implements MakingStorage {
     this.#id = id;
     if (!isNew) return;
     // Nobody works on it yet: what a kill has left goes now.
-    await this.snapshots.removeSwitches();
+    await this.snapshots.removeSwitches().catch(() => undefined);
     const there = new Set((await this.devices()).map(({ uid }) => uid));
     await this.snapshots.finishRemovals((uid) => there.has(uid));
   }
@@ -94,6 +97,8 @@ export class Subvolumes implements MakingStorage {
     await this.snapshots.finishRemovals(() => false);
     await this.snapshots.refuseAny();
     await rm(this.#at(PRIVATE), { recursive: true, force: true });
+    // What is mounted by others stays as it is.
+    if (sourceMountedAt(this.name) !== undefined) return;
     if ((await lstat(this.name)).ino === FIRST_INODE)
       await btrfs('subvolume', 'delete', '--commit-after', '--', this.name);
     else await rmdir(this.name);
@@ -154,11 +159,11 @@ export class Subvolumes implements MakingStorage {
     const path = this.#at(name);
     const root = await lstat(path);
     if (!root.isDirectory() || root.ino !== FIRST_INODE) return undefined;
-    const uid = await volumeIdOf(path);
     const entries = new Set(await readdir(path));
     const [format, another] = FORMATS.filter((each) => entries.has(imageName(each)));
     // What has a name of the pool's own may not have its image yet.
     if (!format && !name.startsWith('.')) return undefined;
+    const uid = await this.#ids.of(path);
     const image = join(path, imageName(format ?? 'raw'));
     const stat = format && (await lstat(image, { bigint: true }));
     return {
@@ -244,8 +249,10 @@ export class Subvolumes implements MakingStorage {
     const [device] = await this.devices(name);
     if (!device) throw new StowageError('volume-not-found', `${this.name} holds no volume '${name}'`);
     await this.#refuseOthersSnapshots(name);
+    const subvolume = await subvolumeOf(this.#at(name));
     await this.snapshots.removing(device.uid);
     await btrfs('subvolume', 'delete', '--commit-after', '--', this.#at(name));
+    await this.#ids.forget(subvolume);
     await this.snapshots.removed(device.uid);
   }
 

@@ -10,7 +10,7 @@ export const SECTOR = 512;
 /** As much as the headers of qemu and cryptsetup take at most. */
 export const MOST_HEADER_BYTES = 2 << 20;
 /** A header that asks for more rounds, of all its slots together, is refused: a lying one would keep the host busy for hours. */
-const MOST_ITERATIONS = 100_000_000;
+const MOST_ITERATIONS = 60_000_000;
 
 /** One place in which the master key lies, locked by a passphrase. */
 export interface KeySlot {

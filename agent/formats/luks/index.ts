@@ -77,7 +77,7 @@ export const luks: ImageFormat = {
   async resize(image, capacityBytes, shrink) {
     const { payloadOffset } = await readLuksHeader(image);
     refuseShrink(image.sizeBytes - payloadOffset, capacityBytes, shrink);
-    await image.setSize?.(payloadOffset + capacityBytes);
+    await image.setSize?.(payloadOffset + Math.ceil(capacityBytes / SECTOR) * SECTOR);
     await image.flush();
   },
 
@@ -92,6 +92,7 @@ export const luks: ImageFormat = {
 
   async openContent(image, _openBacking, passphrase) {
     const header = await readLuksHeader(image);
+    factsOfLuks(header.payloadOffset, image.sizeBytes);
     const key = await unlock(image, header, passphraseOf({ passphrase }));
     return new LuksContent(image, key, header.payloadOffset);
   },

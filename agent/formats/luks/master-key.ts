@@ -12,8 +12,8 @@ const alone = pLimit(1);
 /** So long after it was last used a key is known: one download opens its volume several times. */
 const KNOWN_MS = 30_000;
 const MOST_KNOWN = 64;
-/** By a digest of the header and the passphrase. */
-const known = new Map<string, { key: Buffer; forget: Timer }>();
+/** By a digest of the header and the passphrase; no key where that opens nothing. */
+const known = new Map<string, { key?: Buffer; forget: Timer }>();
 const DIGEST_BYTES = 20;
 
 function xor(target: Buffer, other: Buffer): void {
@@ -70,17 +70,14 @@ export async function unlock(
     );
   const name = nameOf(header, passphrase);
   return alone(async () => {
-    const before = known.get(name)?.key;
-    if (before) return remember(name, before);
+    const before = known.get(name);
+    if (before) return remember(name, before.key);
     for (const slot of header.slots) {
       const key = await openSlot(image, header, slot, passphrase, offset);
       const digest = await derive(key, masterKey.salt, masterKey.iterations, DIGEST_BYTES, hash);
       if (timingSafeEqual(digest, masterKey.digest)) return remember(name, key);
     }
-    throw new StowageError(
-      'secret-refused',
-      'the secret of the volume does not open it: it is encrypted with another one',
-    );
+    return remember(name, undefined);
   });
 }
 
@@ -90,11 +87,16 @@ function nameOf({ masterKey, slots }: LuksHeader, passphrase: string): string {
   return hash.update(passphrase).digest('base64');
 }
 
-function remember(name: string, key: Buffer): Buffer {
+/** Throws `secret-refused` where it is known that there is no key. */
+function remember(name: string, key: Buffer | undefined): Buffer {
   known.get(name)?.forget.stop();
   if (known.size >= MOST_KNOWN && !known.has(name)) known.clear();
   known.set(name, { key, forget: clock.after(KNOWN_MS, () => known.delete(name), false) });
-  return key;
+  if (key) return key;
+  throw new StowageError(
+    'secret-refused',
+    'the secret of the volume does not open it: it is encrypted with another one',
+  );
 }
 
 async function openSlot(

@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Identify, Stage, StageSpec } from '../../backends/backend.ts';
+import { overwrite } from '../../formats/wipe.ts';
 import type { Image } from '../../images/image.ts';
 import { firstBytes } from '../../images/window.ts';
 import { zeroFrom } from '../../images/zeros.ts';
@@ -136,7 +137,18 @@ export class BlockStage extends DeviceStage implements Stage {
       await this.#storage.setFormat?.(object, this.#driver.name);
     await this.record.seal(note, object.uid);
     // Only now may the received bytes go: a kill before this line makes the object again from them.
-    if (this.#isConverted) await removeDevice(this.#storage, this.#receivedName);
+    if (this.#isConverted) await this.#removeReceived(signal);
+  }
+
+  /** What arrived as it is, and is encrypted now, is written over. */
+  async #removeReceived(signal: AbortSignal | undefined): Promise<void> {
+    const received = await this.#named(this.#receivedName);
+    if (!received) return;
+    if (this.record.spec.encryption) {
+      await using image = await this.#storage.open(received, 'write');
+      await overwrite(image, 'zero', signal);
+    }
+    await this.#storage.remove(received.name);
   }
 
   async #required(name: string): Promise<Device> {
@@ -171,6 +183,7 @@ export class BlockStage extends DeviceStage implements Stage {
     await driver.adopt(image);
     const facts = await driver.facts(image);
     refusePlain(this.record.spec, facts);
+    if (driver.sizedByImage) return;
     const needed = driver.mostBytes(facts.capacityBytes, facts);
     const device = await this.#required(this.#receivedName);
     if (needed <= device.sizeBytes) return;

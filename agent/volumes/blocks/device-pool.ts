@@ -329,6 +329,8 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     return {
       parts: [{ name: '', sizeBytes: source.sizeBytes, dense: false }],
       sources: [source],
+      // Those of the storage stay there; those in an image are a part of it.
+      snapshotsLeft: as === 'image' ? device.snapshotCount : volume.snapshotCount,
       isChanged: image.isChanged && (() => image.isChanged!()),
       async [Symbol.asyncDispose]() {
         if (source !== image) await source.close();

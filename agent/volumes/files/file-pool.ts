@@ -516,7 +516,12 @@ export class FilePool implements PoolDriver {
       opened.push(content);
       revert.commit();
       const parts = [{ name: '', sizeBytes: content.sizeBytes, dense: false }];
-      return { parts, sources: [content], [Symbol.asyncDispose]: close };
+      return {
+        parts,
+        sources: [content],
+        snapshotsLeft: volume.snapshotCount,
+        [Symbol.asyncDispose]: close,
+      };
     } catch (error) {
       throw nameVolume(error, name);
     }

@@ -12,6 +12,7 @@ import { StageRecord } from '../stage-record.ts';
 import { type FileSystemTraits, fingerprintOf } from './describe.ts';
 import type { PrivateDirectory } from './private-directory.ts';
 import { placeNew, replace } from './publish.ts';
+import { wipeInPlace } from './wiping.ts';
 
 /** Where the volume will be, and where it is until then. */
 export interface StagePlace extends FileSystemTraits {
@@ -115,7 +116,11 @@ export class FileStage extends RecordedStage implements Stage {
     await syncDirectory(this.#directory);
     await this.record.seal(note, fingerprintOf(object, this.record.spec.volume, this.#pool));
     // Only now may the received bytes go: a kill before this line builds again from them.
-    if (this.#received !== this.#object) await rm(this.#received, { force: true });
+    if (this.#received === this.#object) return;
+    // What arrived as it is, and is encrypted now, is written over.
+    if (this.record.spec.encryption && (await exists(this.#received)))
+      await wipeInPlace(this.#received, 'zero', signal);
+    await rm(this.#received, { force: true });
   }
 
   async #build(passphrase: string | undefined, signal: AbortSignal | undefined): Promise<void> {

@@ -38,6 +38,8 @@ export const migrateParamsSchema = z.object({
   refresh: z.boolean().default(false),
   /** Move the volume although domains use it, which then have to be pointed at the new one. */
   allowUsed: z.boolean().default(false),
+  /** Move the volume although it has snapshots that do not travel: they go with the source. */
+  deleteSnapshots: z.boolean().default(false),
   /** Format at the target; the source's own when absent. */
   format: volumeFormatSchema.optional(),
   /** Id of the secret that the target is encrypted with. */
@@ -93,8 +95,10 @@ async function plan(context: Context): Promise<void> {
   // Encrypted anew, or as what it replaces is; what stays as it is keeps its key.
   const wanted = encryptionFor(format ?? layout.format, secret, before);
   const isSame = format === undefined || format === layout.format;
-  const representation = isSame && (!wanted || (!secret && layout.encryption)) ? 'image' : 'content';
+  const isSameKey = wanted === undefined || (layout.encryption && wanted.secret === layout.encryption.secret);
+  const representation = isSame && isSameKey ? 'image' : 'content';
   if (representation === 'content') layout = await layoutAs('content');
+  refuseLoss(context, layout);
   context.notes.spec = {
     id: clock.uuid(),
     pool: to.pool,
@@ -111,6 +115,15 @@ async function plan(context: Context): Promise<void> {
     digest: context.params.digest,
   };
   await context.save();
+}
+
+/** Throws `volume-has-snapshots` where a move would lose snapshots, unless that was asked for. */
+function refuseLoss({ params }: Context, { snapshotsLeft = 0 }: Layout): void {
+  if (params.keepSource || params.deleteSnapshots || snapshotsLeft === 0) return;
+  throw new StowageError(
+    'volume-has-snapshots',
+    `'${params.source}' has ${snapshotsLeft} snapshots, which stay behind and would be deleted with it: copy it, or say that they may go`,
+  );
 }
 
 /** What a volume is opened with, when it is to be read so. */
@@ -166,8 +179,9 @@ async function seed(context: Context): Promise<void> {
 
 async function prepare(context: Context): Promise<void> {
   const { target } = context.params;
-  // What it cannot be encrypted with at its end is told before the first byte.
+  // What it cannot be encrypted with, or opened there, is told before the first byte.
   await passphraseToSeal(context, context.notes.spec!);
+  await refuseStranded(context, context.notes.spec!);
   const agent = await context.agent(place(target).host);
   const fence = await context.fence(target);
   await agent.send('/v1/transfers', {
@@ -250,6 +264,15 @@ async function refuseUsed(context: Context): Promise<void> {
   const from = place(source);
   const agent = await context.agent(from.host);
   await agent.send(`${agentVolumePath(from)}/refuse-used`, { method: 'POST', signal: context.signal });
+}
+
+/** Throws `forbidden` for a volume that keeps its key, whose secret is not for the target: nobody could open it there. */
+async function refuseStranded({ passphrases, params }: Context, spec: TransferSpec): Promise<void> {
+  if (spec.representation === 'content' || spec.encryption?.secret === undefined) return;
+  await passphrases.toMake(spec.encryption, params.target).catch((error) => {
+    // Whose secret is kept elsewhere is opened elsewhere.
+    if (!isStowageError(error, 'secret-not-found')) throw error;
+  });
 }
 
 /** What content is encrypted with at the target. */
