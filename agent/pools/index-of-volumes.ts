@@ -114,6 +114,12 @@ export class IndexOfVolumes {
     await this.#identities.set(name, identity);
   }
 
+  /** Puts on record which secret opens a volume. Settles when it is durable. */
+  async setSecret(name: string, secret: string): Promise<void> {
+    const identity = this.#identities.get(name);
+    if (identity) await this.identify(name, { ...identity, secret });
+  }
+
   /** Puts back what was on record of a name. */
   async restore(name: string, identity: Identity | undefined): Promise<void> {
     if (this.#identities.get(name) === identity) return;

@@ -522,6 +522,15 @@ export class OpenPool
     return this.#seen.get(name)!;
   }
 
+  async setSecret(name: string, secret: string, passphrase: string | undefined): Promise<Volume> {
+    if (!(await this.look(name)).encryption)
+      throw new StowageError('invalid-argument', `volume '${name}' is not encrypted`);
+    const opened = await this.open(name, 'content', passphrase);
+    await opened[Symbol.asyncDispose]();
+    await this.#seen.setSecret(name, secret);
+    return this.look(name);
+  }
+
   async wipe(
     name: string,
     algorithm: WipeAlgorithm,

@@ -71,6 +71,8 @@ export interface PoolOperations {
     signal?: AbortSignal,
   ): Promise<Volume>;
   clone(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
+  /** Puts on record which secret opens an encrypted volume, once its passphrase has. Throws as {@link open} does. */
+  setSecret(name: string, secret: string, passphrase: string | undefined): Promise<Volume>;
   wipe(name: string, algorithm: WipeAlgorithm, passphrase?: string, signal?: AbortSignal): Promise<Volume>;
   listSnapshots(name: string): Promise<Snapshot[]>;
   createSnapshot(name: string, id?: string): Promise<string>;

@@ -270,6 +270,9 @@ export class RemotePool
   clone(...[name, target, signal]: Parameters<PoolOperations['clone']>) {
     return this.#call<Volume>('clone', [name, target], signal);
   }
+  setSecret(...args: Parameters<PoolOperations['setSecret']>) {
+    return this.#call<Volume>('setSecret', args);
+  }
   wipe(...[name, algorithm, passphrase, signal]: Parameters<PoolOperations['wipe']>) {
     return this.#call<Volume>('wipe', [name, algorithm, passphrase], signal);
   }

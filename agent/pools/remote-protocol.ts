@@ -55,6 +55,7 @@ export const PLAIN_METHODS = [
   'orphans',
   'resize',
   'clone',
+  'setSecret',
   'wipe',
   'listSnapshots',
   'createSnapshot',

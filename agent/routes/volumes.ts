@@ -11,6 +11,7 @@ import {
   resizeVolumeSchema,
   snapshotBodySchema,
   volumeParams,
+  volumeSecretSchema,
   volumesQuery,
   wipeVolumeSchema,
 } from '../../shared/protocol/agent.ts';
@@ -130,6 +131,15 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
         const passphrase = passphraseIn(request.headers);
         return await operations.resize(volume, capacityBytes, shrink, passphrase, abortSignal(request));
       }),
+  );
+
+  http.put(
+    '/v1/pools/:pool/volumes/:volume/secret',
+    { schema: { ...params, body: volumeSecretSchema } },
+    (request) =>
+      change(request, 'being opened', (pool) =>
+        pool.setSecret(request.params.volume, request.body.secret, passphraseIn(request.headers)),
+      ),
   );
 
   http.post(

@@ -245,6 +245,26 @@ const resize = defineAction({
   },
 });
 
+const setSecret = defineAction({
+  name: 'volume.set-secret',
+  summary: 'Puts on record which secret opens an encrypted volume, once it has.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend({ secret: secretField.secret.unwrap() }),
+  answer: fleetVolumeSchema,
+  record: ({ secret }) => ({ detail: `the secret ${secret}` }),
+  async run(services, { secret: named, ...address }, { principal }) {
+    const secret = await services.secrets.volumeSecret(named, address);
+    const passphrase = await services.secrets.passphraseBy(secret, address);
+    const volume = await changeVolume(services, address, `open by ${principal.name}`, (agent, fence) =>
+      agent.json(volumeSchema, `${agentVolumePath(address)}/secret`, {
+        ...{ method: 'PUT', json: { secret }, fence, passphrase, patient: true },
+      }),
+    );
+    return shown(services, address, volume);
+  },
+});
+
 const checkPath = (address: VolumeAddress): string => `${agentVolumePath(address)}/check`;
 
 const check = defineAction({
@@ -282,4 +302,4 @@ const repair = defineAction({
     ),
 });
 
-export const volumeActions = [list, show, document, create, remove, trash, resize, check, repair];
+export const volumeActions = [list, show, document, create, remove, trash, resize, setSecret, check, repair];

@@ -2,7 +2,7 @@ import { Command, Option } from 'commander';
 import type { TrashedVolume } from '../../shared/conf/trash.ts';
 import { type Finding, type Volume, WIPE_ALGORITHMS } from '../../shared/conf/volume.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
-import type { Job, VolumeDetails } from '../../shared/protocol/api.ts';
+import type { FleetVolume, Job, VolumeDetails } from '../../shared/protocol/api.ts';
 import type { VolumeUser } from '../../shared/protocol/domains.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
@@ -211,6 +211,14 @@ export function volCommand(): Command {
       async (text: string) =>
         await show(await callJson<VolumeDetails>(volumePath(volumeReference(text))), describe),
     );
+  vol
+    .command('set-secret <host/pool/vol> <secret>')
+    .description('open an encrypted volume with a secret of the kind volume, and from now on')
+    .action(async (text: string, secret: string) => {
+      const path = `${volumePath(volumeReference(text))}/secret`;
+      const volume = await callJson<FleetVolume>(path, { method: 'PUT', json: { secret } });
+      await show(volume, () => `${text} is opened with the secret ${printable(secret)}`);
+    });
   vol
     .command('resize <host/pool/vol> <capacity>')
     .description('change the capacity: 20G is the new one, +5G so much more')

@@ -105,6 +105,8 @@ export const resizeVolumeSchema = z.object({
 });
 export const checkVolumeSchema = z.object({ repair: z.boolean().default(false) });
 export const cloneVolumeSchema = z.object({ name: nameSchema });
+/** Which secret opens a volume: its passphrase comes beside it. */
+export const volumeSecretSchema = z.object({ secret: z.guid() });
 export const wipeVolumeSchema = z.object({ algorithm: wipeAlgorithmSchema });
 export const snapshotBodySchema = z.object({ id: z.string().max(64).optional() });
 export const representationQuery = z.object({ as: representationSchema.default('image') });

@@ -177,7 +177,13 @@ describe('encrypted volumes', () => {
     await controller.cliOk('vol', 'upload', at('file'), 'local/default/found', '--as', 'content', '--yes');
     assert.equal((await volume('local/default/found')).format, 'luks');
     await holds('local/default/found');
-    define(path, 'wrong', 'local', '--replace');
+    // Known by another name, too.
+    await controller.cliRefused('secret-refused', 'vol', 'set-secret', 'local/default/found', 'disks');
+    const named = define('named', OTHER, 'local');
+    await controller.cliOk('vol', 'set-secret', 'local/default/found', 'named');
+    assert.equal((await volume('local/default/found')).encryption?.secret, named.id);
+    await controller.cliRefused('invalid-argument', 'vol', 'set-secret', 'local/default/bare', 'named');
+    define('named', 'wrong', 'local', '--replace');
     await controller.cliRefused(
       ...(['secret-refused', 'vol', 'download', 'local/default/found', at('no')] as const),
       ...['--as', 'content'],

@@ -61,6 +61,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'POST', path: `${pool}/trash/:id/restore`, action: 'trash.restore' },
   { method: 'DELETE', path: `${pool}/trash/:id`, action: 'trash.purge' },
   { method: 'POST', path: `${volume}/resize`, action: 'volume.resize' },
+  { method: 'PUT', path: `${volume}/secret`, action: 'volume.set-secret' },
   { method: 'POST', path: `${volume}/check`, action: 'volume.check' },
   { method: 'POST', path: `${volume}/repair`, action: 'volume.repair' },
   { method: 'POST', path: `${volume}/wipe`, action: 'volume.wipe', status: 202 },
