@@ -295,6 +295,8 @@ export interface PoolDriver {
   resize?(volume: FoundVolume, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void>;
   /** A full copy, sharing blocks where the storage can. */
   clone?(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void>;
+  /** {@link wipe} takes damaged volumes, too: they become empty ones of their format, as large as there is room for. */
+  readonly wipesDamaged?: boolean;
   /** Overwrites all content; capacity, format and what the format was made with stay. A cancel leaves a sound volume. */
   wipe?(
     volume: FoundVolume,

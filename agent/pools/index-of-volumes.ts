@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Volume, VolumeFormat } from '../../shared/conf/volume.ts';
+import type { Volume, VolumeEncryption, VolumeFormat } from '../../shared/conf/volume.ts';
 import type { FoundVolume, Identity, IdentityStore, Known } from '../backends/backend.ts';
 
 interface Entry {
@@ -20,6 +20,15 @@ function isNews(before: Volume | undefined, after: Volume): boolean {
 /** What is put on record of a volume that is new here. An empty file says nothing yet: who makes one may write its header next. */
 function formatToRecord({ format, capacityBytes }: FoundVolume): VolumeFormat | undefined {
   return format === 'unknown' || (format === 'raw' && capacityBytes === 0) ? undefined : format;
+}
+
+/** With the secret that is on record; what is on record is all that is known of a damaged one. */
+function encryptionOf(
+  { encryption, damaged }: FoundVolume,
+  { secret }: Identity,
+): VolumeEncryption | undefined {
+  if (encryption) return { ...encryption, secret };
+  return damaged !== undefined && secret !== undefined ? { format: 'luks', secret } : undefined;
 }
 
 /** Whether a fingerprint is that of before a replacement. Where files are known by nothing but their names both have the same one. */
@@ -163,7 +172,7 @@ export class IndexOfVolumes {
     const volume: Volume = {
       id: identity.id,
       ...facts,
-      encryption: facts.encryption && { ...facts.encryption, secret: identity.secret },
+      encryption: encryptionOf(found, identity),
       etag: `${identity.id}-${found.damaged ? 'damaged' : mark}`,
     };
     const before = this.#entries.get(name)?.volume;

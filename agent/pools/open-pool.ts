@@ -39,7 +39,7 @@ const MOST_ORPHANS = 10_000;
 
 type Method = Exclude<
   keyof PoolDriver,
-  'watch' | 'list' | 'look' | 'space' | 'identities' | 'start' | 'stop'
+  'watch' | 'list' | 'look' | 'space' | 'identities' | 'start' | 'stop' | 'wipesDamaged'
 >;
 
 /**
@@ -537,8 +537,9 @@ export class OpenPool
     passphrase?: string,
     signal?: AbortSignal,
   ): Promise<Volume> {
-    const found = { ...(await this.#sound(name)), passphrase };
+    const whole = this.#driver.wipesDamaged ? await this.#find(name) : await this.#sound(name);
     const { id, encryption } = this.#seen.get(name)!;
+    const found = { ...whole, encryption, passphrase };
     // A volume that is replaced by an empty one of the same name is the same volume.
     const identify = this.#identifying(name, { id, format: found.format, encryption });
     return this.#make(name, () => this.#method('wipe')(found, algorithm, identify, signal));

@@ -247,6 +247,29 @@ describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
     assert.equal((await pool.listSnapshots('v')).length, 1);
   });
 
+  test('what a wipe has left that was killed can be wiped again', async () => {
+    await using room = await poolWithHistory();
+    const { pool, path } = room;
+    const encryption = { format: 'luks' as const, secret: randomUUID() };
+    for (const format of ['qcow2', 'luks'] as const) {
+      const asked = newVolumeSchema.parse({ name: format, capacityBytes: 8 << 20, format, encryption });
+      const { id } = await pool.create({ ...asked, passphrase: 'one' });
+      const fd = openSync(join(path, format, `disk.${format}`), 'r+');
+      writeSync(fd, Buffer.alloc(4096));
+      closeSync(fd);
+      const torn = await pool.look(format);
+      assert.notEqual(torn.damaged, undefined);
+      assert.deepEqual(torn.encryption, encryption);
+      await assert.rejects(pool.wipe(format, 'zero'), { code: 'secret-missing' });
+      const whole = await pool.wipe(format, 'zero', 'one');
+      assert.equal(whole.damaged, undefined);
+      assert.equal(whole.id, id);
+      assert.deepEqual(whole.encryption, encryption);
+      assert.ok(whole.capacityBytes > 0);
+      await using _opened = await pool.open(format, 'content', 'one');
+    }
+  });
+
   test('a directory that is not on btrfs is told', async () => {
     await using room = scratch();
     const definition = poolDefinitionSchema.parse({

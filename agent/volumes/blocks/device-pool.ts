@@ -16,7 +16,9 @@ import type {
   Space,
   Stage,
 } from '../../backends/backend.ts';
+import type { ImageFormat } from '../../formats/format.ts';
 import { IMAGE_FORMATS, type ImageFormatName, isImageFormat, probeFormat } from '../../formats/index.ts';
+import { passphraseOf } from '../../formats/qemu-tool.ts';
 import { overwrite, refuseTrim } from '../../formats/wipe.ts';
 import { exists } from '../../host/files.ts';
 import type { Image } from '../../images/image.ts';
@@ -26,6 +28,7 @@ import { StorageNote } from '../storage-note.ts';
 import { type Device, type DeviceStorage, refuseLoss, refuseOpen } from './device-storage.ts';
 import { imageFormat } from './image-format.ts';
 
+const MIB = 1 << 20;
 /** The mark of a device of which it cannot be told what was written to it. */
 const INACTIVE = 'inactive';
 
@@ -179,6 +182,8 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     return device;
   }
 
+  readonly wipesDamaged = true;
+
   async wipe(
     volume: FoundVolume,
     algorithm: WipeAlgorithm,
@@ -196,22 +201,27 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     await this.refuseWrongKey(device, volume);
     await using image = await this.storage.open(device, 'write');
     signal?.throwIfAborted();
+    // Its capacity was in the bytes that are damaged.
+    const capacityBytes =
+      volume.damaged === undefined ? volume.capacityBytes : roomFor(driver, device, volume);
+    const whole = { ...volume, capacityBytes };
+    if (volume.encryption) passphraseOf(volume);
     // What is refused leaves the volume as it is.
     if (algorithm === 'trim') refuseTrim(image);
     try {
       await overwrite(image, algorithm, signal);
     } finally {
       // Whatever came of it, an empty volume is there again.
-      if (!driver.plain) await driver.create(image, { ...emptyOf(volume), format: driver.name });
+      if (!driver.plain) await driver.create(image, { ...emptyOf(whole), format: driver.name });
     }
   }
 
   /** Throws `secret-missing` and `secret-refused` before anything of an encrypted volume is changed. */
   protected async refuseWrongKey(
     device: Device,
-    { format, encryption, passphrase }: FoundVolume,
+    { format, encryption, passphrase, damaged }: FoundVolume,
   ): Promise<void> {
-    if (!encryption) return;
+    if (!encryption || damaged !== undefined) return;
     await using image = await this.storage.open(device, 'read');
     await imageFormat(format).unlock?.(image, passphrase);
   }
@@ -357,6 +367,18 @@ function stampOf(device: Device): string {
     owner,
     group,
   ]);
+}
+
+/** The largest capacity, in MiB, of an image of a format that a device has room for. */
+function roomFor(driver: ImageFormat, { sizeBytes }: Device, volume: FoundVolume): number {
+  let [fits, not] = [0, Math.ceil(sizeBytes / MIB) + 1];
+  while (not - fits > 1) {
+    const half = Math.floor((fits + not) / 2);
+    if (driver.mostBytes(half * MIB, volume) <= sizeBytes) fits = half;
+    else not = half;
+  }
+  // A file has what it needs, and can grow: it becomes as large as it is.
+  return Math.max(1, fits === 0 ? Math.ceil(sizeBytes / MIB) : fits) * MIB;
 }
 
 /** Whether an error tells of the bytes of one volume. */
