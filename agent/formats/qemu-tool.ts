@@ -14,7 +14,7 @@ export interface ToolName {
 /** What qemu-img may add to an image at once where that can grow: tables. */
 const MOST_GROWTH = 1 << 30;
 /** Where qemu-img finds a passphrase: see the option `secret` of `run`. */
-const SECRET_FILE = '/dev/stdin';
+const SECRET_FILE = '/proc/self/fd/0';
 const SECRET = ['--object', `secret,id=key,file=${SECRET_FILE}`];
 
 /**

@@ -26,7 +26,7 @@ export interface RunOptions {
   env?: Record<string, string>;
   /** What it reads; absent: nothing. */
   input?: string;
-  /** What it reads as the file /dev/stdin, from memory and without a name; instead of `input`. */
+  /** What it reads as the file /proc/self/fd/0, from memory and without a name; instead of `input`. */
   secret?: string;
   /** Directory that relative names start from. */
   cwd?: string;
