@@ -47,6 +47,9 @@ const volume = (name: string): Promise<VolumeDetails> =>
   controller.api<VolumeDetails>(`/hosts/local/pools/default/volumes/${name}`);
 const stored = (name: string): Buffer => readFileSync(join(room.path, 'data/pools/default', name));
 
+/** So many MiB that take their time to be sent, whatever else the machine does. */
+const manyBytes = (sizeMiB: number): Buffer => Buffer.alloc(sizeMiB * MIB, randomBytes(MIB));
+
 /** Whether so much of an upload is on its host. */
 async function hasArrived(name: string, bytes: number): Promise<boolean> {
   const found = await controller.fetch(`/hosts/local/pools/default/volumes/${name}/upload`);
@@ -167,7 +170,7 @@ describe('a client that reaches the host', () => {
 
   test('goes on with an upload whose agent was killed', async () => {
     const large = file('large');
-    writeFileSync(large, randomBytes(256 * MIB));
+    writeFileSync(large, manyBytes(1024));
     const upload = controller.cli('vol', 'upload', large, 'local/default/large');
     await until('some of it has arrived', () => hasArrived('large', 16 * MIB));
     const { agent } = await controller.api<{ agent: { pid: number } }>('/hosts/local');
@@ -182,7 +185,7 @@ describe('a client that reaches the host', () => {
 
   test('is told when its file changes while it is sent, and nothing becomes the volume', async () => {
     const changing = file('changing');
-    writeFileSync(changing, randomBytes(384 * MIB));
+    writeFileSync(changing, manyBytes(1024));
     const upload = controller.cli('vol', 'upload', changing, 'local/default/changing');
     await until('some of it has arrived', () => hasArrived('changing', MIB));
     appendFileSync(changing, 'more');
