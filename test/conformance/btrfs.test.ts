@@ -247,6 +247,17 @@ describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
     assert.equal((await pool.listSnapshots('v')).length, 1);
   });
 
+  test('a volume that cannot be removed keeps its snapshots', async () => {
+    await using room = await poolWithHistory();
+    const { pool, path } = room;
+    btrfs('create', join(path, 'v/inside'));
+    await assert.rejects(pool.remove('v', { deleteSnapshots: true }), { code: 'tool-failed' });
+    assert.equal((await pool.listSnapshots('v')).length, 1);
+    btrfs('delete', join(path, 'v/inside'));
+    await pool.remove('v', { deleteSnapshots: true });
+    assert.deepEqual(readdirSync(join(path, '.stowage/removals')), []);
+  });
+
   test('what a wipe has left that was killed can be wiped again', async () => {
     await using room = await poolWithHistory();
     const { pool, path } = room;

@@ -2,7 +2,7 @@ import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Snapshot } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
-import { entriesIfExists, syncDirectory } from '../../host/files.ts';
+import { entriesIfExists, exists, syncDirectory } from '../../host/files.ts';
 import { exchange } from '../../host/rename.ts';
 import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storage.ts';
 import { btrfs, subvolumeOf } from './btrfs.ts';
@@ -107,6 +107,13 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
     await syncDirectory(this.#all);
   }
 
+  /** After it could not be removed: they are its snapshots again. */
+  async staying(uid: string): Promise<void> {
+    if (!(await exists(join(this.#removals, uid))) || (await exists(this.#of(uid)))) return;
+    await rename(join(this.#removals, uid), this.#of(uid));
+    await syncDirectory(this.#all);
+  }
+
   /** After it was removed. */
   async removed(uid: string): Promise<void> {
     const directory = join(this.#removals, uid);
@@ -117,7 +124,7 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
   /** Of removals that a kill has cut: those of volumes that are there still come back, the others go. */
   async finishRemovals(isThere: (uid: string) => boolean): Promise<void> {
     for (const uid of await entriesIfExists(this.#removals))
-      if (isThere(uid)) await rename(join(this.#removals, uid), this.#of(uid));
+      if (isThere(uid)) await this.staying(uid);
       else await this.removed(uid);
   }
 

@@ -251,7 +251,12 @@ export class Subvolumes implements MakingStorage {
     await this.#refuseOthersSnapshots(name);
     const subvolume = await subvolumeOf(this.#at(name));
     await this.snapshots.removing(device.uid);
-    await btrfs('subvolume', 'delete', '--commit-after', '--', this.#at(name));
+    try {
+      await btrfs('subvolume', 'delete', '--commit-after', '--', this.#at(name));
+    } catch (error) {
+      await this.snapshots.staying(device.uid);
+      throw error;
+    }
     await this.#ids.forget(subvolume);
     await this.snapshots.removed(device.uid);
   }

@@ -266,9 +266,9 @@ async function refuseUsed(context: Context): Promise<void> {
   await agent.send(`${agentVolumePath(from)}/refuse-used`, { method: 'POST', signal: context.signal });
 }
 
-/** Throws `forbidden` for a volume that keeps its key, whose secret is not for the target: nobody could open it there. */
+/** Throws `forbidden` for a volume that would go, with its key, to where its secret is not for: nobody could open it any more. */
 async function refuseStranded({ passphrases, params }: Context, spec: TransferSpec): Promise<void> {
-  if (spec.representation === 'content' || spec.encryption?.secret === undefined) return;
+  if (params.keepSource || spec.representation === 'content' || spec.encryption?.secret === undefined) return;
   await passphrases.toMake(spec.encryption, params.target).catch((error) => {
     // Whose secret is kept elsewhere is opened elsewhere.
     if (!isStowageError(error, 'secret-not-found')) throw error;
