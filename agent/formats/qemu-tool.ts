@@ -22,7 +22,7 @@ const SECRET = ['--object', `secret,id=key,file=${SECRET_FILE}`];
  * PBKDF2 on a machine of 2024, where OWASP asks for 600,000; opening the volume takes as long.
  */
 const KEY_MS = 500;
-const MOST_TRIES = 10;
+const MOST_TRIES = 100;
 
 /** qemu reads a comma as the end of a value, and two as one. */
 export const escaped = (value: string): string => value.replaceAll(',', ',,');
