@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs';
-import { workerData } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import SqliteDatabase from 'better-sqlite3';
 import { clock } from '../../../shared/util/clock.ts';
 
@@ -22,3 +22,6 @@ clock.every(CHECKPOINT_MS, () => {
     // A full disk, or a log that is not there yet: nothing is lost, and the next one tries again.
   }
 });
+
+// Whoever ends this thread asks first whether it has begun.
+parentPort?.on('message', () => parentPort?.postMessage('begun'));

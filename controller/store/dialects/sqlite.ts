@@ -78,7 +78,7 @@ class WritingDriver extends SqliteDriver {
 
   /** The last that closes moves all of the log into the database. */
   override async destroy(): Promise<void> {
-    await this.#checkpoints.terminate();
+    await endThread(this.#checkpoints);
     await super.destroy();
   }
 }
@@ -98,4 +98,16 @@ class WritingDialect extends SqliteDialect {
   override createDriver(): SqliteDriver {
     return new WritingDriver(this.#config, this.#checkpoints);
   }
+}
+
+/** Ends a thread. One that is ended while it loads the library of SQLite takes the whole process along: it is let begin first. */
+async function endThread(thread: Worker): Promise<void> {
+  if (thread.threadId !== -1) {
+    const begun = Promise.withResolvers<void>();
+    for (const event of ['message', 'error', 'exit']) thread.once(event, () => begun.resolve());
+    thread.ref();
+    thread.postMessage('begun?');
+    await begun.promise;
+  }
+  await thread.terminate();
 }
