@@ -15,7 +15,6 @@ const SUBVOLUME_INFO_BYTES = 504;
 
 /** What btrfs says, and which error that is. */
 const ERRORS: readonly [RegExp, ErrorCode][] = [
-  [/No such file or directory/i, 'volume-not-found'],
   [/File exists/i, 'volume-exists'],
   [/No space left|Disk quota exceeded/i, 'no-space'],
   [/Read-only file system/i, 'io-error'],

@@ -313,9 +313,9 @@ export class FilePool implements PoolDriver {
       await using image = await FileImage.open(scratch.path, 'create');
       if (driver.plain) await this.#size(image, capacityBytes, volume.preallocate);
       await driver.create(image, volume, signal);
-      // What is not written yet is noise: there is nothing to be lost.
+      // Behind its header nothing is written yet.
       if (volume.preallocate && driver.sizedByImage && !driver.plain)
-        await preallocate(image.handle, image.sizeBytes);
+        await this.#reserve(image, image.sizeBytes - capacityBytes, image.sizeBytes);
     }
     if (volume.permissions) await setPermissions(scratch.path, volume.permissions);
     await this.#publish(scratch.path, name, identify);
@@ -329,9 +329,14 @@ export class FilePool implements PoolDriver {
           'no-space',
           `the volume needs ${capacityBytes} bytes, the pool has ${availableBytes} left`,
         );
-      if (!(await preallocate(image.handle, capacityBytes))) await writeZeros(image.handle, 0, capacityBytes);
+      await this.#reserve(image, 0, capacityBytes);
     }
     await image.setSize(capacityBytes);
+  }
+
+  /** Blocks for a whole file; where the file system cannot reserve them, what is there from `from` on is written as zeros. */
+  async #reserve({ handle }: FileImage, from: number, sizeBytes: number): Promise<void> {
+    if (!(await preallocate(handle, sizeBytes))) await writeZeros(handle, from, sizeBytes - from);
   }
 
   /** The identity is on record before the name is there, and both are durable afterwards. */
