@@ -1,6 +1,7 @@
 import { nativeMissingReason } from '../../host/native.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut, targetOf } from '../../volumes/definition.ts';
+import { MAKING_FEATURES } from '../../volumes/making-features.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 import { missingTool } from '../missing.ts';
 import { Subvolumes } from './subvolumes.ts';
@@ -16,19 +17,7 @@ export const btrfsBackend: Backend = {
     shared: false,
     mayHang: false,
     rawSnapshots: true,
-    features: {
-      build: ['current'],
-      create: ['current'],
-      delete: ['current'],
-      trash: ['current'],
-      resize: ['current'],
-      shrink: ['current'],
-      clone: ['current'],
-      wipe: ['current'],
-      snapshot: ['current'],
-      transfer: ['current'],
-      repair: ['current'],
-    },
+    features: { build: ['current'], ...MAKING_FEATURES },
   },
 
   check(definition) {

@@ -3,6 +3,7 @@ import { StowageError } from '../../../shared/util/errors.ts';
 import { runOk } from '../../host/run.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
+import { MAKING_FEATURES } from '../../volumes/making-features.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 import { missingLibrary, missingTool } from '../missing.ts';
 import { gfapi } from './gfapi.ts';
@@ -18,18 +19,7 @@ export const glusterBackend: Backend = {
     target: 'none',
     shared: true,
     mayHang: true,
-    features: {
-      create: ['current'],
-      delete: ['current'],
-      trash: ['current'],
-      resize: ['current'],
-      shrink: ['current'],
-      clone: ['current'],
-      wipe: ['current'],
-      snapshot: ['current'],
-      transfer: ['current'],
-      repair: ['current'],
-    },
+    features: MAKING_FEATURES,
   },
 
   check(definition) {

@@ -5,6 +5,7 @@ import { exists } from '../../host/files.ts';
 import { run } from '../../host/run.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
+import { MAKING_FEATURES } from '../../volumes/making-features.ts';
 import { type Backend, CONTRACT_VERSION, type Traits } from '../backend.ts';
 import { missingModule, missingTool } from '../missing.ts';
 import { report } from './lvm.ts';
@@ -21,20 +22,7 @@ const TRAITS: Traits = {
   shared: false,
   // Below it there may be iSCSI, or multipath that waits for ever for a path.
   mayHang: true,
-  features: {
-    build: ['current'],
-    create: ['current'],
-    delete: ['current'],
-    trash: ['current'],
-    resize: ['current'],
-    shrink: ['current'],
-    clone: ['current'],
-    wipe: ['current'],
-    transfer: ['current'],
-    repair: ['current'],
-    // Inside of qcow2 images; of the storage in a thin pool.
-    snapshot: ['current'],
-  },
+  features: { build: ['current'], ...MAKING_FEATURES },
 };
 const THIN_TRAITS: Traits = { ...TRAITS, rawSnapshots: true };
 

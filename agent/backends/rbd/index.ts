@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
+import { MAKING_FEATURES } from '../../volumes/making-features.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 import { missingLibrary } from '../missing.ts';
 import { ceph } from './librbd.ts';
@@ -35,18 +36,7 @@ export const rbdBackend: Backend = {
     mayHang: true,
     rawSnapshots: true,
     options: ['configOptions', 'refreshAllocation'],
-    features: {
-      create: ['current'],
-      delete: ['current'],
-      trash: ['current'],
-      resize: ['current'],
-      shrink: ['current'],
-      clone: ['current'],
-      wipe: ['current'],
-      snapshot: ['current'],
-      transfer: ['current'],
-      repair: ['current'],
-    },
+    features: MAKING_FEATURES,
   },
 
   check(definition) {

@@ -3,6 +3,7 @@ import { StowageError } from '../../../shared/util/errors.ts';
 import { run } from '../../host/run.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
+import { MAKING_FEATURES } from '../../volumes/making-features.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 import { missingModule, missingTool } from '../missing.ts';
 import { zfs } from './zfs.ts';
@@ -19,19 +20,7 @@ export const zfsBackend: Backend = {
     shared: false,
     mayHang: true,
     rawSnapshots: true,
-    features: {
-      build: ['current'],
-      create: ['current'],
-      delete: ['current'],
-      trash: ['current'],
-      resize: ['current'],
-      shrink: ['current'],
-      clone: ['current'],
-      wipe: ['current'],
-      snapshot: ['current'],
-      transfer: ['current'],
-      repair: ['current'],
-    },
+    features: { build: ['current'], ...MAKING_FEATURES },
   },
 
   check(definition) {
