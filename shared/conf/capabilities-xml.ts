@@ -35,7 +35,7 @@ export function formatCapabilities(backends: readonly RegisteredBackend[]): stri
   const xml = new XmlWriter();
   xml.element('storagepoolCapabilities', {}, () => {
     for (const [name, type] of Object.entries(POOL_TYPES) as [PoolTypeName, PoolType][]) {
-      if (type.isOwn) continue;
+      if (type.beyondLibvirt) continue;
       const backend = backends.find((registered) => registered.type === name);
       const known = volumeFormatsOf(name);
       const volumes =

@@ -10,7 +10,7 @@ export interface PoolType {
   /** Formats that pools can have here and that libvirt does not know. */
   ownFormats?: readonly string[];
   /** Of ours: libvirt does not know the type. */
-  isOwn?: true;
+  beyondLibvirt?: true;
   /** Has no `<target>`: its volumes are reached over the network. */
   untargeted?: true;
   /** Where the volumes are when the definition does not say, or whatever it says. */
@@ -69,7 +69,7 @@ export const POOL_TYPES = {
   gluster: { source: ['host', 'network', 'name', 'dir'], untargeted: true },
   zfs: { source: ['name', 'device'], targetPath: beside('/dev/zvol', true) },
   vstorage: { source: ['name'] },
-  btrfs: { source: [], isOwn: true },
+  btrfs: { source: [], beyondLibvirt: true },
 } as const satisfies Record<string, PoolType>;
 
 export type PoolTypeName = keyof typeof POOL_TYPES;

@@ -34,13 +34,16 @@ describe('encrypted volumes', () => {
     await room[Symbol.asyncDispose]();
   });
 
-  function define(usage: string, value: string, place: string, ...more: string[]): Secret {
-    const args = ['secret', 'define', 'volume', usage, '--for', place, '-o', 'json', ...more];
-    const { stdout, stderr } = spawnSync(process.execPath, ['controller/cli/stowage.ts', ...args], {
-      input: `${value}\n`,
+  /** Runs a command with a value on its standard input. */
+  const withInput = (input: string | Buffer, ...args: string[]) =>
+    spawnSync(process.execPath, ['controller/cli/stowage.ts', ...args], {
+      input,
       encoding: 'utf8',
       env: { ...process.env, STOWAGE_URL: controller.url, STOWAGE_TOKEN: controller.token },
     });
+  function define(usage: string, value: string, place: string, ...more: string[]): Secret {
+    const args = ['secret', 'define', 'volume', usage, '--for', place, '-o', 'json', ...more];
+    const { stdout, stderr } = withInput(`${value}\n`, ...args);
     assert.equal(stderr, '');
     return JSON.parse(stdout);
   }
@@ -286,17 +289,8 @@ describe('encrypted volumes', () => {
     await controller.cliOk('vol', 'copy', '--refresh', name, 'local/other/wide');
     assert.equal((await volume('local/other/wide')).encryption?.secret, secret.id);
     await downloaded('local/other/wide', '--as', 'content');
-    const { status, stderr } = spawnSync(
-      ...([
-        process.execPath,
-        ['controller/cli/stowage.ts', 'secret', 'define', 'volume', 'odd', '--for', 'local'],
-      ] as const),
-      {
-        input: Buffer.alloc(8, 0xff),
-        encoding: 'utf8',
-        env: { ...process.env, STOWAGE_URL: controller.url, STOWAGE_TOKEN: controller.token },
-      },
-    );
+    const odd = ['secret', 'define', 'volume', 'odd', '--for', 'local'];
+    const { status, stderr } = withInput(Buffer.alloc(8, 0xff), ...odd);
     assert.equal(status, 2);
     assert.match(stderr, /UTF-8/);
   });

@@ -1,4 +1,5 @@
 import type { Traits } from '../../backends/backend.ts';
+import { MAKING_FEATURES } from '../making-features.ts';
 
 /** What every pool can do whose volumes are files in a directory. */
 export const FILE_TRAITS: Traits = {
@@ -7,17 +8,5 @@ export const FILE_TRAITS: Traits = {
   target: 'exclusive',
   shared: false,
   mayHang: false,
-  features: {
-    build: ['current'],
-    create: ['current'],
-    delete: ['current'],
-    trash: ['current'],
-    resize: ['current'],
-    shrink: ['current'],
-    clone: ['current'],
-    wipe: ['current'],
-    snapshot: ['current'],
-    transfer: ['current'],
-    repair: ['current'],
-  },
+  features: { build: ['current'], ...MAKING_FEATURES },
 };
