@@ -232,13 +232,16 @@ export class OpenPool
     if (gone.length > 0) this.emit('change', { volumes: [], gone });
   }
 
-  /** Notes what was found, and tells of what is news once its ids are durable. */
-  async #take(all: FoundVolume[]): Promise<void> {
+  /** Notes what was found, and tells of what is news once its ids are durable. Gives what is still there. */
+  async #take(all: FoundVolume[]): Promise<FoundVolume[]> {
     const index = this.#seen;
     const volumes: Volume[] = [];
     const saved: Promise<void>[] = [];
+    const taken: FoundVolume[] = [];
     for (const each of all) {
       const found = await this.#asOnRecord(each);
+      if (!found) continue;
+      taken.push(found);
       const put = index.put(found, await this.#movedFrom(found));
       saved.push(put.saved);
       if (put.news) volumes.push(put.news);
@@ -248,17 +251,24 @@ export class OpenPool
       if (error.code !== 'ENOSPC' && error.code !== 'EDQUOT' && error.code !== 'EROFS') throw error;
     });
     if (volumes.length > 0) this.emit('change', { volumes, gone: [] });
+    return taken;
   }
 
   /**
    * A volume that is on record under another name has the format that is on record: a guest may have written a header of
-   * another one into it.
+   * another one into it. Undefined where it has gone meanwhile.
    */
-  async #asOnRecord(found: FoundVolume): Promise<FoundVolume> {
+  async #asOnRecord(found: FoundVolume): Promise<FoundVolume | undefined> {
     const { name, fingerprint } = found;
     const format = this.#seen.formatOf(name, fingerprint);
     if (format === undefined || format === found.format) return found;
-    return (await this.#driver.look(name, { fingerprint, format })) ?? found;
+    try {
+      return await this.#driver.look(name, { fingerprint, format });
+    } catch (error) {
+      // A link took its place.
+      if (isStowageError(error, 'path-escapes-pool')) return undefined;
+      throw error;
+    }
   }
 
   /** The name that a volume had before, when it has it no more: a link to the same file is another volume. */
@@ -287,17 +297,21 @@ export class OpenPool
   async #lookAtEach(names: string[]): Promise<void> {
     // What is there first: what is gone under one name may be there under another.
     const gone: string[] = [];
-    for (const name of names) {
-      if (!this.#index) return;
-      try {
-        if (!(await this.#lookAt(name, { keepGone: true }))) gone.push(name);
-      } catch (error) {
-        // A link took its place. What cannot be looked at concerns nobody else.
-        if (isStowageError(error, 'path-escapes-pool')) this.#vanished(name);
-        else if (!isStowageError(error, 'volume-damaged')) throw error;
-      }
+    for (const name of names) if (!(await this.#lookAtChanged(name, true))) gone.push(name);
+    for (const name of gone) await this.#lookAtChanged(name, false);
+  }
+
+  /** As {@link #lookAt}; what cannot be looked at concerns no other volume. False where nothing has the name. */
+  async #lookAtChanged(name: string, keepGone: boolean): Promise<boolean> {
+    if (!this.#index) return true;
+    try {
+      return (await this.#lookAt(name, { keepGone })) !== undefined;
+    } catch (error) {
+      // A link took its place.
+      if (isStowageError(error, 'path-escapes-pool')) this.#vanished(name);
+      else if (!isStowageError(error, 'volume-damaged')) throw error;
+      return true;
     }
-    for (const name of gone) if (this.#index) await this.#lookAt(name);
   }
 
   /**
@@ -321,9 +335,9 @@ export class OpenPool
       if (this.#making.has(name) && !asMaker) return this.#seen.found(name);
       // What was seen may be from before the name was given to another volume.
       if (stale && !asMaker) continue;
-      if (found) await this.#take([found]);
-      else if (!keepGone) this.#vanished(name);
-      return found;
+      const [taken] = found ? await this.#take([found]) : [];
+      if (!taken && !keepGone) this.#vanished(name);
+      return taken;
     }
   }
 

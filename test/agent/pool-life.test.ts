@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, renameSync, rmdirSync, symlinkSync } from 'node:fs';
+import { mkdirSync, renameSync, rmdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { AgentEvent } from '../../shared/protocol/agent.ts';
@@ -88,6 +88,34 @@ describe('the life of a pool', () => {
     // It is watched where it is now.
     await operations.create(volume('w'));
     assert.deepEqual([...pools.volumes('p').keys()].sort(), ['v', 'w']);
+  });
+
+  test('a volume that goes and comes back as a link, between two looks, harms no other', async () => {
+    await using room = scratch();
+    await using host = await poolsIn(join(room.path, 'state'));
+    const { pools } = host;
+    const path = join(room.path, 'pool');
+    mkdirSync(path);
+    await pools.define(definition({ type: 'dir', target: { path } }));
+    await pools.start('p');
+    const operations = await pools.operations('p');
+    for (const name of ['a', 'b', 'c']) await operations.create(volume(name));
+    let swapped = false;
+    const states: string[] = [];
+    pools.on('event', (event) => {
+      if (event.type === 'pool') states.push(event.pool.state);
+      if (swapped || event.type !== 'volumes' || !event.gone.some(({ name }) => name === 'a')) return;
+      symlinkSync('/etc/hostname', join(path, 'b'));
+      swapped = true;
+    });
+    for (const name of ['a', 'b']) rmSync(join(path, name));
+    await until('both to be gone', () => !pools.volumes('p').has('b'));
+    assert.ok(swapped);
+    assert.deepEqual(
+      states.filter((state) => state !== 'running'),
+      [],
+    );
+    assert.deepEqual([...pools.volumes('p').keys()], ['c']);
   });
 
   test('a start that hangs is stopped, and its pool can be undefined', async () => {
