@@ -8,6 +8,7 @@ import { removeIfExists } from './host/files.ts';
 import { releaseMemory } from './host/memory.ts';
 import { HostAgent } from './host-agent.ts';
 import { createHttp } from './http.ts';
+import { attributeRoutes } from './routes/attributes.ts';
 import { domainRoutes } from './routes/domains.ts';
 import { eventRoutes } from './routes/events.ts';
 import { hostRoutes } from './routes/host.ts';
@@ -30,6 +31,7 @@ export async function createAgent(
   poolRoutes(http, agent);
   domainRoutes(http, agent);
   volumeRoutes(http, agent);
+  attributeRoutes(http, agent);
   trashRoutes(http, agent);
   transferRoutes(http, agent, server);
   await http.ready();

@@ -8,6 +8,7 @@ import type {
   Representation,
   Snapshot,
   Volume,
+  VolumeAttributes,
   VolumeEncryption,
   VolumeFormat,
   WipeAlgorithm,
@@ -29,9 +30,14 @@ export type Feature =
   | 'create'
   | 'delete'
   | 'trash'
+  | 'rename'
   | 'resize'
   | 'shrink'
   | 'clone'
+  /** It can be made a base, which takes no write. */
+  | 'base'
+  /** Clones can stand on it. */
+  | 'link'
   | 'wipe'
   | 'snapshot'
   | 'transfer'
@@ -146,8 +152,10 @@ export type Found = FoundVolume | { name: string; unchanged: true };
 export type FoundOrphan = Omit<Orphan, 'users'> & { trashId?: string };
 
 /** Where the core keeps, durably, which volume has which id. */
-export interface Identity extends IdentifiedState {
+export interface Identity extends IdentifiedState, VolumeAttributes {
   id: string;
+  /** The id of the base that it stands on. */
+  parentId?: string;
   /** Before it was replaced; a kill may have kept that from happening. */
   formerly?: IdentifiedState;
 }
@@ -295,6 +303,17 @@ export interface PoolDriver {
   resize?(volume: FoundVolume, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void>;
   /** A full copy, sharing blocks where the storage can. */
   clone?(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void>;
+  /** Gives a volume another name, in one step; its snapshots stay with it. Throws `volume-exists`. */
+  rename?(volume: FoundVolume, target: string, identify: Identify): Promise<void>;
+  /**
+   * Makes a base of a volume, or a volume of a base again. A base takes no write from anybody, as far as its storage can see to that.
+   * Repeatable. Throws `volume-has-clones` for a base that others stand on, where the storage knows.
+   */
+  setBase?(volume: FoundVolume, isBase: boolean): Promise<void>;
+  /** Of all linked clones; absent: each has that of its base. */
+  readonly linkedFormat?: VolumeFormat;
+  /** A new volume that stands on a base: it begins with what that holds, and takes room for what differs. */
+  cloneLinked?(base: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void>;
   /** {@link wipe} takes damaged volumes, too: they become empty ones of their format, as large as there is room for. */
   readonly wipesDamaged?: boolean;
   /** Overwrites all content; capacity, format and what the format was made with stay. A cancel leaves a sound volume. */

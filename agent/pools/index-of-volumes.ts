@@ -123,10 +123,15 @@ export class IndexOfVolumes {
     await this.#identities.set(name, identity);
   }
 
-  /** Puts on record which secret opens a volume. Settles when it is durable. */
-  async setSecret(name: string, secret: string): Promise<void> {
+  /** Puts on record what is kept of a volume beside its storage. Settles when it is durable. */
+  async keep(name: string, kept: Partial<Pick<Identity, 'secret' | 'notes' | 'isProtected'>>): Promise<void> {
     const identity = this.#identities.get(name);
-    if (identity) await this.identify(name, { ...identity, secret });
+    if (identity) await this.identify(name, { ...identity, ...kept });
+  }
+
+  /** The names of the volumes that stand on the one of an id. */
+  clonesOf(id: string): string[] {
+    return [...this.#entries.values()].flatMap(({ volume }) => (volume.parentId === id ? [volume.name] : []));
   }
 
   /** Puts back what was on record of a name. */
@@ -153,7 +158,8 @@ export class IndexOfVolumes {
     let saved: Promise<void> = Promise.resolve();
     if (identity?.formerly && isFormer(identity, fingerprint)) {
       // It was not replaced.
-      identity = { id: identity.id, ...identity.formerly };
+      const { formerly, transfer: _transfer, secret: _secret, ...kept } = identity;
+      identity = { ...kept, ...formerly };
       saved = this.identify(name, identity);
     } else if (identity?.fingerprint !== fingerprint) {
       const moved = movedFrom === undefined ? undefined : this.#identities.get(movedFrom);
@@ -173,6 +179,9 @@ export class IndexOfVolumes {
       id: identity.id,
       ...facts,
       encryption: encryptionOf(found, identity),
+      parentId: identity.parentId,
+      notes: identity.notes,
+      isProtected: identity.isProtected,
       etag: `${identity.id}-${found.damaged ? 'damaged' : mark}`,
     };
     const before = this.#entries.get(name)?.volume;

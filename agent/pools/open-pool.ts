@@ -4,8 +4,7 @@ import type {
   Representation,
   Snapshot,
   Volume,
-  VolumeEncryption,
-  VolumeFormat,
+  VolumeAttributes,
   WipeAlgorithm,
 } from '../../shared/conf/volume.ts';
 import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/agent.ts';
@@ -23,7 +22,8 @@ import type {
 } from '../backends/backend.ts';
 import type { WantedVolume } from '../formats/format.ts';
 import { IndexOfVolumes } from './index-of-volumes.ts';
-import type { OpenedStage, OpenedVolume, PoolChange, PoolOperations } from './operations.ts';
+import type { KnownVolume, OpenedStage, OpenedVolume, PoolChange, PoolOperations } from './operations.ts';
+import { refuseBase, refuseClones, refuseEncryption, refuseProtected } from './refusals.ts';
 
 /** Names that changed wait so long for others: many changes come at once. */
 const WATCH_DELAY_MS = 150;
@@ -377,7 +377,8 @@ export class OpenPool
   /** Puts a new volume on record before it has its name. */
   #identifying(
     name: string,
-    more: { id?: string; format: Volume['format']; transfer?: string; encryption?: VolumeEncryption },
+    more: Pick<Volume, 'format' | 'encryption' | 'parentId'> &
+      VolumeAttributes & { id?: string; transfer?: string },
   ): Identify {
     return async (fingerprint) => {
       const format = more.format === 'unknown' ? undefined : more.format;
@@ -392,9 +393,11 @@ export class OpenPool
               secret: before.secret,
             }
           : undefined;
-      const { transfer, encryption } = more;
+      const { transfer, encryption, parentId } = more;
+      // A new state of a volume keeps what people said of that.
+      const { notes, isProtected } = before?.id === id ? before : more;
       const now = { id, fingerprint, format, transfer, secret: encryption?.secret };
-      await this.#seen.identify(name, { ...now, formerly });
+      await this.#seen.identify(name, { ...now, parentId, notes, isProtected, formerly });
     };
   }
 
@@ -474,11 +477,71 @@ export class OpenPool
     );
   }
 
+  async cloneLinked(name: string, target: string, signal?: AbortSignal): Promise<Volume> {
+    const base = await this.#sound(name);
+    const { id, isBase, encryption } = this.#seen.get(name)!;
+    const clone = this.#method('cloneLinked');
+    if (!isBase)
+      throw new StowageError(
+        'invalid-argument',
+        `volume '${name}' is no base: what stands on it would change with it; make it a base first`,
+      );
+    const format = this.#driver.linkedFormat ?? base.format;
+    const identify = this.#identifying(target, { format, encryption, parentId: id });
+    return this.#make(target, () => clone(base, target, identify, signal));
+  }
+
+  async setBase(name: string, isBase: boolean): Promise<Volume> {
+    const found = await this.#sound(name);
+    if (!isBase) this.#refuseClones(name);
+    await this.#change(name, () => this.#method('setBase')(found, isBase));
+    return this.#seen.get(name)!;
+  }
+
+  async rename(name: string, target: string): Promise<Volume> {
+    const found = await this.#find(name);
+    this.#refuseClones(name);
+    const record = this.#seen.identity(name)!;
+    const volume = await this.#make(target, () =>
+      this.#method('rename')(found, target, (fingerprint) =>
+        this.#seen.identify(target, { ...record, fingerprint }),
+      ),
+    );
+    await this.#lookAt(name);
+    return volume;
+  }
+
+  async setAttributes(name: string, { notes, isProtected }: VolumeAttributes): Promise<Volume> {
+    await this.#find(name);
+    await this.#seen.keep(name, {
+      ...(notes !== undefined && { notes: notes || undefined }),
+      ...(isProtected !== undefined && { isProtected: isProtected || undefined }),
+    });
+    return this.look(name);
+  }
+
+  #refuseClones(name: string): void {
+    const volume = this.#seen.get(name)!;
+    if (volume.isBase) refuseClones(volume, this.#seen.clonesOf(volume.id));
+  }
+
+  /** Throws for a volume that must not go away. */
+  #refuseTaking(name: string): void {
+    refuseProtected(this.#seen.get(name)!);
+    this.#refuseClones(name);
+  }
+
+  /** Throws for a volume whose content must not change. */
+  #refuseChanging(name: string): void {
+    refuseBase(this.#seen.get(name)!);
+  }
+
   async remove(
     name: string,
     { etag, deleteSnapshots }: { etag?: string; deleteSnapshots?: boolean } = {},
   ): Promise<void> {
     const found = await this.#find(name);
+    this.#refuseTaking(name);
     if (found.snapshotCount > 0 && !deleteSnapshots)
       throw new StowageError(
         'volume-has-snapshots',
@@ -494,14 +557,14 @@ export class OpenPool
 
   async trash(name: string, id: string, etag: string): Promise<void> {
     const found = await this.#find(name);
+    this.#refuseTaking(name);
     if (this.#seen.get(name)?.etag !== etag)
       throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
     await this.#change(name, () => this.#method('trash')(found, id, found.mark));
   }
 
-  restore(id: string, name: string, was: Pick<Volume, 'id' | 'format' | 'encryption'>): Promise<Volume> {
-    const { format, encryption } = was;
-    const identify = this.#identifying(name, { id: was.id, format, encryption });
+  restore(id: string, name: string, was: KnownVolume): Promise<Volume> {
+    const identify = this.#identifying(name, was);
     const isBack = (other: string): boolean => this.#seen.identity(other)?.id === was.id;
     return this.#make(name, () => this.#method('restore')(id, name, identify, isBack));
   }
@@ -532,6 +595,7 @@ export class OpenPool
     signal?: AbortSignal,
   ): Promise<Volume> {
     const found = { ...(await this.#sound(name)), passphrase };
+    this.#refuseChanging(name);
     await this.#change(name, () => this.#method('resize')(found, capacityBytes, shrink, signal));
     return this.#seen.get(name)!;
   }
@@ -541,7 +605,7 @@ export class OpenPool
       throw new StowageError('invalid-argument', `volume '${name}' is not encrypted`);
     const opened = await this.open(name, 'content', passphrase);
     await opened[Symbol.asyncDispose]();
-    await this.#seen.setSecret(name, secret);
+    await this.#seen.keep(name, { secret });
     return this.look(name);
   }
 
@@ -552,6 +616,8 @@ export class OpenPool
     signal?: AbortSignal,
   ): Promise<Volume> {
     const whole = this.#driver.wipesDamaged ? await this.#find(name) : await this.#sound(name);
+    refuseProtected(this.#seen.get(name)!);
+    this.#refuseChanging(name);
     const { id, encryption } = this.#seen.get(name)!;
     const found = { ...whole, encryption, passphrase };
     // A volume that is replaced by an empty one of the same name is the same volume.
@@ -565,21 +631,25 @@ export class OpenPool
 
   async createSnapshot(name: string, id?: string): Promise<string> {
     const found = await this.#sound(name);
+    this.#refuseChanging(name);
     return this.#change(name, () => this.#method('createSnapshot')(found, id));
   }
 
   async switchSnapshot(name: string, id: string): Promise<void> {
     const found = await this.#sound(name);
+    this.#refuseChanging(name);
     await this.#change(name, () => this.#method('switchSnapshot')(found, id));
   }
 
   async deleteSnapshot(name: string, id: string, signal?: AbortSignal): Promise<void> {
     const found = await this.#sound(name);
+    this.#refuseChanging(name);
     await this.#change(name, () => this.#method('deleteSnapshot')(found, id, signal));
   }
 
   async check(name: string, repair: boolean, signal?: AbortSignal): Promise<Finding[]> {
     const found = await this.#find(name);
+    if (repair) this.#refuseChanging(name);
     return this.#change(name, () => this.#method('check')(found, repair, signal));
   }
 
@@ -592,7 +662,15 @@ export class OpenPool
     signal?: AbortSignal,
   ): Promise<OpenedVolume> {
     const found = { ...(await this.#ready(name)), passphrase };
-    const { id: volumeId, etag, capacityBytes, format, encryption } = this.#seen.get(name)!;
+    const {
+      id: volumeId,
+      etag,
+      capacityBytes,
+      format,
+      encryption,
+      notes,
+      backingStore,
+    } = this.#seen.get(name)!;
     if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
     const opened = await this.#method('open')(found, as, signal);
     return {
@@ -603,6 +681,8 @@ export class OpenPool
         volumeId,
         etag,
         encryption,
+        notes,
+        isOverlay: (format === 'qcow2' && backingStore !== undefined) || undefined,
         snapshotsLeft: opened.snapshotsLeft,
       },
       sources: opened.sources,
@@ -621,6 +701,10 @@ export class OpenPool
       throw new StowageError('job-state', 'this transfer was committed before');
     refuseEncryption(spec.format, spec.encryption, spec.representation === 'content');
     const there = spec.replace ? await this.#lookAt(spec.volume) : undefined;
+    if (there) {
+      refuseProtected(this.#seen.get(spec.volume)!);
+      this.#refuseChanging(spec.volume);
+    }
     if (there && there.snapshotCount > 0)
       throw new StowageError(
         'volume-has-snapshots',
@@ -647,14 +731,14 @@ export class OpenPool
 
   #opened(stage: Stage): OpenedStage {
     const spec = transferSpecSchema.parse(JSON.parse(stage.spec));
-    const { volume: name, format, id: transfer, encryption } = spec;
+    const { volume: name, format, id: transfer, encryption, notes } = spec;
     const publish = async (): Promise<Volume> => {
       const before = this.#seen.identity(name);
       // An upload over a volume is a new state of that volume; taken up after a kill, it is so still.
       const kept = spec.replace || before?.transfer === transfer ? before?.id : undefined;
       const id = spec.volumeId ?? kept;
       const volume = await this.#make(name, () =>
-        stage.publish(this.#identifying(name, { id, format, transfer, encryption })),
+        stage.publish(this.#identifying(name, { id, format, transfer, encryption, notes })),
       );
       await stage.drop();
       return volume;
@@ -682,15 +766,3 @@ export class OpenPool
 
 const changed = (name: string): StowageError =>
   new StowageError('volume-in-use', `volume '${name}' was changed by somebody else while it was read`);
-
-/** Throws `invalid-argument` for a format that cannot be encrypted, or cannot be otherwise. */
-function refuseEncryption(
-  format: VolumeFormat,
-  encryption: VolumeEncryption | undefined,
-  isMade: boolean,
-): void {
-  if (isMade && format === 'luks' && !encryption)
-    throw new StowageError('invalid-argument', 'a luks volume is encrypted: say with which secret');
-  if (encryption && format !== 'luks' && format !== 'qcow2')
-    throw new StowageError('invalid-argument', `a ${format} volume is not encrypted here: luks or qcow2 is`);
-}

@@ -1,9 +1,19 @@
-import type { Finding, Representation, Snapshot, Volume, WipeAlgorithm } from '../../shared/conf/volume.ts';
+import type {
+  Finding,
+  Representation,
+  Snapshot,
+  Volume,
+  VolumeAttributes,
+  WipeAlgorithm,
+} from '../../shared/conf/volume.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { OpenedSource } from '../../shared/transfer/source.ts';
 import type { FoundOrphan, Space } from '../backends/backend.ts';
 import type { WantedVolume } from '../formats/format.ts';
 import type { Image } from '../images/image.ts';
+
+/** What is on record of a volume that is not in its pool now. */
+export type KnownVolume = Pick<Volume, 'id' | 'format' | 'encryption' | 'parentId' | 'notes'>;
 
 /** Something that changed in a pool, whoever changed it. */
 export interface PoolChange {
@@ -57,7 +67,7 @@ export interface PoolOperations {
   /** Takes a volume aside under an id, with its snapshots, when it is the state of `etag`; see {@link PoolDriver.trash}. */
   trash(name: string, id: string, etag: string): Promise<void>;
   /** Gives what was taken aside a name; it is the same volume as `was`. Throws `volume-exists`, `volume-not-found`. */
-  restore(id: string, name: string, was: Pick<Volume, 'id' | 'format'>): Promise<Volume>;
+  restore(id: string, name: string, was: KnownVolume): Promise<Volume>;
   purge(id: string): Promise<void>;
   /** The ids of what was taken aside. */
   trashed(): Promise<string[]>;
@@ -70,7 +80,16 @@ export interface PoolOperations {
     passphrase?: string,
     signal?: AbortSignal,
   ): Promise<Volume>;
+  /** A full copy. */
   clone(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
+  /** A new volume that stands on a base. Throws `invalid-argument` where the source is none. */
+  cloneLinked(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
+  /** See {@link PoolDriver.setBase}. Throws `volume-has-clones` for a base that volumes of the pool stand on. Repeatable. */
+  setBase(name: string, isBase: boolean): Promise<Volume>;
+  /** It is the same volume under its new name. Throws `volume-exists`, `volume-has-clones`. */
+  rename(name: string, target: string): Promise<Volume>;
+  /** What is absent stays as it is; empty notes are none. */
+  setAttributes(name: string, attributes: VolumeAttributes): Promise<Volume>;
   /** Puts on record which secret opens an encrypted volume, once its passphrase has. Throws as {@link open} does. */
   setSecret(name: string, secret: string, passphrase: string | undefined): Promise<Volume>;
   wipe(name: string, algorithm: WipeAlgorithm, passphrase?: string, signal?: AbortSignal): Promise<Volume>;

@@ -270,6 +270,18 @@ export class RemotePool
   clone(...[name, target, signal]: Parameters<PoolOperations['clone']>) {
     return this.#call<Volume>('clone', [name, target], signal);
   }
+  cloneLinked(...[name, target, signal]: Parameters<PoolOperations['cloneLinked']>) {
+    return this.#call<Volume>('cloneLinked', [name, target], signal);
+  }
+  setBase(...args: Parameters<PoolOperations['setBase']>) {
+    return this.#call<Volume>('setBase', args);
+  }
+  rename(...args: Parameters<PoolOperations['rename']>) {
+    return this.#call<Volume>('rename', args);
+  }
+  setAttributes(...args: Parameters<PoolOperations['setAttributes']>) {
+    return this.#call<Volume>('setAttributes', args);
+  }
   setSecret(...args: Parameters<PoolOperations['setSecret']>) {
     return this.#call<Volume>('setSecret', args);
   }

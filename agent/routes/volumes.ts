@@ -107,7 +107,8 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
 
   /** Throws `volume-used`: for whoever is about to take the volume away by steps of their own. */
   http.post('/v1/pools/:pool/volumes/:volume/refuse-used', { schema: params }, async (request) => {
-    await agent.domains.refuseUsed(request.params.pool, request.params.volume);
+    const { pool, volume } = request.params;
+    await agent.domains.refuseUsed(pool, volume);
     return {};
   });
 
@@ -167,8 +168,11 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
       };
       return await change(target, 'being created', async (operations) => {
         const { pool, volume } = request.params;
+        const { name, linked } = request.body;
         using _reserved = pools.reserve(pool, capacityOf(pool, volume));
-        return await operations.clone(volume, request.body.name, abortSignal(request));
+        return linked
+          ? await operations.cloneLinked(volume, name, abortSignal(request))
+          : await operations.clone(volume, name, abortSignal(request));
       });
     },
   );

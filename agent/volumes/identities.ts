@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { volumeFormatSchema } from '../../shared/conf/volume.ts';
+import { volumeAttributesSchema, volumeFormatSchema } from '../../shared/conf/volume.ts';
 import type { Identity } from '../backends/backend.ts';
 import { RecordLog } from '../host/record-log.ts';
 
@@ -12,6 +12,8 @@ const stateSchema = z.object({
 
 const identitySchema = stateSchema.extend({
   id: z.uuid(),
+  parentId: z.uuid().optional(),
+  ...volumeAttributesSchema.shape,
   // Records of before kept the fingerprint alone.
   formerly: z.union([z.string().transform((fingerprint) => ({ fingerprint })), stateSchema]).optional(),
 }) satisfies z.ZodType<Identity>;

@@ -5,11 +5,18 @@ export const MAKING_FEATURES: Traits['features'] = {
   create: ['current'],
   delete: ['current'],
   trash: ['current'],
+  rename: ['current', 'base'],
   resize: ['current'],
   shrink: ['current'],
-  clone: ['current'],
+  clone: ['current', 'base'],
   wipe: ['current'],
   snapshot: ['current'],
   transfer: ['current'],
   repair: ['current'],
+};
+
+/** What those can do beside where clones share what they begin with. */
+export const BASE_FEATURES: Traits['features'] = {
+  base: ['current'],
+  link: ['base'],
 };

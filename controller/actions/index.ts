@@ -1,4 +1,5 @@
 import type { Action } from './action.ts';
+import { attributeActions } from './attributes.ts';
 import { auditActions } from './audit.ts';
 import { directActions } from './direct.ts';
 import { domainActions } from './domains.ts';
@@ -21,6 +22,7 @@ export const ACTIONS: ReadonlyMap<string, Action> = byName([
   ...hostActions,
   ...poolActions,
   ...volumeActions,
+  ...attributeActions,
   ...snapshotActions,
   ...trashActions,
   ...volumeJobActions,

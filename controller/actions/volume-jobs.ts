@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import { wipeVolumeSchema } from '../../shared/protocol/agent.ts';
+import { cloneVolumeSchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
 import { jobSchema } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { nameSchema, splitReference } from '../../shared/util/names.ts';
+import { splitReference } from '../../shared/util/names.ts';
 import { clone } from '../jobs/kinds/clone.ts';
 import { migrate, migrateParamsSchema } from '../jobs/kinds/migrate.ts';
 import { wipe } from '../jobs/kinds/wipe.ts';
@@ -12,6 +12,7 @@ import {
   allowUsedField,
   listed,
   referenceOf,
+  refuseTaking,
   secretField,
   secretNamed,
   usersInTheWay,
@@ -28,6 +29,7 @@ const wipeAction = defineAction({
   answer: jobSchema,
   async plan(services, input) {
     await services.inventory.volume(input);
+    await refuseTaking(services, input);
     return usersInTheWay(services, input, input.allowUsed);
   },
   record: ({ algorithm }, users) => ({ detail: listed(algorithm, users) }),
@@ -44,17 +46,21 @@ const wipeAction = defineAction({
 
 const cloneAction = defineAction({
   name: 'volume.clone',
-  summary: 'Begins a job that makes a full copy of a volume in the same pool.',
+  summary: 'Begins a job that makes a full copy of a volume in the same pool, or a linked clone of a base.',
   role: 'operator',
   audited: true,
-  input: volumeAddress.extend({ name: nameSchema }),
+  input: volumeAddress.extend(cloneVolumeSchema.shape),
   answer: jobSchema,
-  plan: async ({ inventory }, input) => void (await inventory.volume(input)),
-  record: ({ name }) => ({ detail: `to ${name}` }),
-  async run({ jobs }, { name, ...address }, { principal, note }) {
+  async plan({ inventory }, input) {
+    const { isBase } = await inventory.volume(input);
+    if (input.linked && !isBase)
+      throw new StowageError('invalid-argument', `'${referenceOf(input)}' is no base; make it one first`);
+  },
+  record: ({ name, linked }) => ({ detail: listed(`to ${name}`, linked ? 'linked' : '') }),
+  async run({ jobs }, { name, linked, ...address }, { principal, note }) {
     const source = referenceOf(address);
     const target = referenceOf({ ...address, volume: name });
-    const job = await jobs.submit(clone, { source, target }, principal.name);
+    const job = await jobs.submit(clone, { source, target, linked }, principal.name);
     note(`job ${job.id}`);
     return job;
   },
@@ -96,6 +102,7 @@ const migrateAction = defineAction({
     if (input.refresh && !input.keepSource)
       throw new StowageError('invalid-argument', 'a refresh is of a copy: it keeps its source');
     await services.inventory.volume(input);
+    if (!input.keepSource) await refuseTaking(services, input);
     await services.inventory.pool(to.host, to.pool);
     // Of a move the source goes away, by a refresh the target is replaced.
     const taken = input.keepSource ? (input.refresh ? to : undefined) : input;

@@ -10,6 +10,9 @@ import type { volumeAddress } from './addresses.ts';
 
 export type VolumeAddress = z.infer<typeof volumeAddress>;
 
+/** So many linked clones are named where they are in the way. */
+const MOST_NAMED = 20;
+
 /** Go ahead although domains use the volume; their names are put on record. */
 export const allowUsedField = { allowUsed: z.boolean().default(false) };
 
@@ -68,6 +71,27 @@ export async function usersInTheWay(
   const users = await agent.json(z.array(volumeUserSchema), `${agentVolumePath(address)}/users`);
   const names = users.map(({ domain, target }) => `${domain} (${target})`);
   return names.length > 0 ? `although used by ${names.join(', ')}` : 'although it might be used';
+}
+
+/**
+ * Before a volume, or all that it holds, goes away. Throws `volume-protected`, and `volume-has-clones`, naming them, for a base that linked clones
+ * stand on, on whatever host.
+ */
+export async function refuseTaking(services: Services, address: VolumeAddress): Promise<void> {
+  const volume = await volumeIfKnown(services, address);
+  if (volume?.isProtected)
+    throw new StowageError(
+      'volume-protected',
+      `volume '${referenceOf(address)}' is protected: it stays until 'vol set --protected off'`,
+    );
+  if (!volume?.isBase) return;
+  const clones = await services.inventory.clonesOf(volume.id, MOST_NAMED + 1);
+  if (clones.length === 0) return;
+  const names = clones.slice(0, MOST_NAMED).map(({ host, pool, name }) => `${host}/${pool}/${name}`);
+  throw new StowageError(
+    'volume-has-clones',
+    `linked clones stand on '${referenceOf(address)}': ${names.join(', ')}${clones.length > MOST_NAMED ? ' and others' : ''}`,
+  );
 }
 
 /** With what a new volume is to be encrypted: the id, or the usage, of a secret of the kind `volume`. */

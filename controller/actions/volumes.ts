@@ -10,7 +10,7 @@ import {
 import { documentOfVolume, newVolumeOf } from '../../shared/conf/volume-document.ts';
 import { formatVolume, parseVolume } from '../../shared/conf/volume-xml.ts';
 import { resizeVolumeSchema } from '../../shared/protocol/agent.ts';
-import { fleetVolumeSchema, volumeDetailsSchema } from '../../shared/protocol/api.ts';
+import { type FleetVolume, fleetVolumeSchema, volumeDetailsSchema } from '../../shared/protocol/api.ts';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -24,6 +24,7 @@ import {
   changeVolume,
   listed,
   referenceOf,
+  refuseTaking,
   secretField,
   secretNamed,
   shown,
@@ -31,6 +32,9 @@ import {
   type VolumeAddress,
   volumeIfKnown,
 } from './volume.ts';
+
+/** As many are named of a base. */
+const MOST_CLONES = 1000;
 
 /** What is told beside what was done. */
 const warned = fleetVolumeSchema.extend({ warnings: z.array(z.string()).optional() });
@@ -89,8 +93,14 @@ const show = defineAction({
     const volume = await inventory.volume(address);
     const agent = await fleet.client(address.host);
     const users = agent.json(z.array(volumeUserSchema), `${agentVolumePath(address)}/users`);
+    const placeOf = ({ host, pool, name }: FleetVolume) => referenceOf({ host, pool, volume: name });
+    const { parentId } = volume;
+    const [parent] = parentId === undefined ? [] : await inventory.withId(parentId, 1);
+    const clones = volume.isBase ? await inventory.clonesOf(volume.id, MOST_CLONES) : [];
     return {
       ...volume,
+      parent: parent && placeOf(parent),
+      clones: clones.map(placeOf),
       heldBy: await leases.holders(referenceOf(address)),
       users: await users.catch(() => inventory.usersOf(address)),
     };
@@ -150,7 +160,10 @@ const remove = defineAction({
   audited: true,
   input: volumeAddress.extend({ ...allowUsedField, deleteSnapshots: z.boolean().default(false) }),
   answer: 'nothing',
-  plan: (services, input) => usersInTheWay(services, input, input.allowUsed),
+  async plan(services, input) {
+    await refuseTaking(services, input);
+    return usersInTheWay(services, input, input.allowUsed);
+  },
   record: ({ deleteSnapshots }, users) => ({
     detail: listed(deleteSnapshots ? 'with its snapshots' : '', users),
   }),
@@ -183,7 +196,10 @@ const trash = defineAction({
       .default(7 * 86_400),
   }),
   answer: trashedVolumeSchema,
-  plan: (services, input) => usersInTheWay(services, input, input.allowUsed),
+  async plan(services, input) {
+    await refuseTaking(services, input);
+    return usersInTheWay(services, input, input.allowUsed);
+  },
   record: ({ keepSeconds }, users) => ({ detail: listed(`kept for ${keepSeconds} s`, users) }),
   async run(services, { allowUsed, keepSeconds, ...address }, { principal, note }) {
     const json = { keepUntil: clock.now() + keepSeconds * 1000, by: principal.name };

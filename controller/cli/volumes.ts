@@ -6,6 +6,7 @@ import type { FleetVolume, Job, VolumeDetails } from '../../shared/protocol/api.
 import type { VolumeUser } from '../../shared/protocol/domains.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
+import { attributeCommands } from './attributes.ts';
 import { callJson, callText, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { table } from './listing.ts';
@@ -48,6 +49,11 @@ function describe(volume: VolumeDetails): string {
     ['allocation', `${formatBytes(volume.allocationBytes)} (${volume.allocationBytes} bytes)`],
     ['snapshots', volume.snapshotCount],
     ['backing store', volume.backingStore?.path],
+    ['base', volume.isBase ? 'yes, it takes no write' : undefined],
+    ['linked clones', volume.clones.join(' ')],
+    ['linked clone of', volume.parent ?? volume.parentId],
+    ['protected', volume.isProtected ? 'yes' : undefined],
+    ['notes', volume.notes],
     ['damaged', volume.damaged],
     ['in use by', volume.heldBy.join('; ')],
     ['used by', volume.users ? volume.users.map(userText).join('; ') : 'not known now'],
@@ -249,12 +255,13 @@ export function volCommand(): Command {
   vol
     .command('clone <host/pool/vol> <target>')
     .description('a full copy in the same pool; its name, or as HOST/POOL/NAME')
+    .option('--linked', 'a clone that stands on its source, which is a base, and takes room for what differs')
     .option('--no-wait', 'do not wait for the end')
-    .action(async (text: string, target: string, options: { wait: boolean }) => {
+    .action(async (text: string, target: string, options: { wait: boolean; linked?: boolean }) => {
       const name = cloneName(text, target);
       const job = await callJson<Job>(`${volumePath(volumeReference(text))}/clone`, {
         method: 'POST',
-        json: { name },
+        json: { name, linked: Boolean(options.linked) },
       });
       await finish(
         job,
@@ -351,6 +358,7 @@ export function volCommand(): Command {
     .action(async (reference: string) => {
       process.stdout.write(await callText(volumePath(volumeReference(reference)), { accept: XML_TYPE }));
     });
+  for (const command of attributeCommands()) vol.addCommand(command);
   vol.addCommand(migrateCommand());
   vol.addCommand(copyCommand());
   vol.addCommand(snapshotCommand());

@@ -154,6 +154,11 @@ export class Inventory {
     return this.#store.volumes.list({ id, limit });
   }
 
+  /** The linked clones of the volume of an id, at most `limit`. */
+  clonesOf(parentId: string, limit: number): Promise<FleetVolume[]> {
+    return this.#store.volumes.list({ parentId, limit });
+  }
+
   /** Throws `host-not-found` for a host that there is not. */
   async domains(filter: DomainFilter): Promise<FleetDomain[]> {
     if (filter.host !== undefined) await this.#knownHost(filter.host);

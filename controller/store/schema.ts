@@ -102,6 +102,7 @@ interface VolumesTable {
   damaged: string | null;
   /** When its content last changed, as its storage tells; null where that tells nothing. */
   modified_at: number | null;
+  parent_id: string | null;
   /** The whole volume, JSON. */
   details: string;
 }

@@ -62,6 +62,14 @@ export const VOLUME_TYPES = ['file', 'block', 'dir', 'network', 'netdir', 'ploop
 /** A time of a file as libvirt writes it: seconds since the epoch, with nanoseconds behind a dot unless they are 0. */
 const timeSchema = z.string().regex(/^\d+(\.\d{9})?$/);
 
+/** What people keep with a volume. */
+export const volumeAttributesSchema = z.object({
+  notes: z.string().max(8192).optional(),
+  /** It is not deleted, wiped, replaced or moved away while it is so. */
+  isProtected: z.boolean().optional(),
+});
+export type VolumeAttributes = z.infer<typeof volumeAttributesSchema>;
+
 /** A volume as its host sees it now: all that libvirt's document says, and what Stowage keeps beside it. */
 export const volumeSchema = z.object({
   /** Random, never used again, kept through renames and migrations. */
@@ -86,6 +94,11 @@ export const volumeSchema = z.object({
   features: z.array(z.enum(QCOW2_FEATURES)).optional(),
   /** Of luks, and of qcow2 that is encrypted. */
   encryption: encryptionSchema.optional(),
+  /** Its storage takes no write to it: linked clones may stand on it. */
+  isBase: z.boolean().optional(),
+  /** The id of the base that it was cloned from and stands on. */
+  parentId: z.uuid().optional(),
+  ...volumeAttributesSchema.shape,
   snapshotCount: z.number().int().nonnegative(),
   /** Changes whenever the stored bytes may have changed. */
   etag: z.string().max(200),

@@ -7,6 +7,7 @@ import {
   encryptionSchema,
   newVolumeSchema,
   representationSchema,
+  volumeAttributesSchema,
   volumeFormatSchema,
   volumeSchema,
   wipeAlgorithmSchema,
@@ -16,7 +17,7 @@ import { nameSchema } from '../util/names.ts';
 import { domainKeySchema, hostDomainSchema } from './domains.ts';
 
 /** Raised when a change would make an older peer misunderstand; peers of another number refuse each other. */
-export const PROTOCOL_VERSION = 8;
+export const PROTOCOL_VERSION = 9;
 
 /** Carries the lease's rising token; the agent refuses one lower than it has seen for the volume. */
 export const FENCE_HEADER = 'stowage-fence';
@@ -104,7 +105,12 @@ export const resizeVolumeSchema = z.object({
   shrink: z.boolean().default(false),
 });
 export const checkVolumeSchema = z.object({ repair: z.boolean().default(false) });
-export const cloneVolumeSchema = z.object({ name: nameSchema });
+/** `linked`: it stands on its source, which is a base; else it is a full copy. */
+export const cloneVolumeSchema = z.object({ name: nameSchema, linked: z.boolean().default(false) });
+export const renameVolumeSchema = z.object({ name: nameSchema });
+export const baseVolumeSchema = z.object({ isBase: z.boolean() });
+/** What is absent stays as it is; empty notes are none. */
+export const attributesBody = volumeAttributesSchema;
 /** Which secret opens a volume: its passphrase comes beside it. */
 export const volumeSecretSchema = z.object({ secret: z.guid() });
 export const wipeVolumeSchema = z.object({ algorithm: wipeAlgorithmSchema });
@@ -146,6 +152,8 @@ export const transferSpecSchema = z.object({
   replace: z.boolean().default(false),
   /** Of what it becomes: content is encrypted at the end. */
   encryption: encryptionSchema.optional(),
+  /** Of a new volume. */
+  notes: volumeAttributesSchema.shape.notes,
   /** It begins with what that volume holds, which must stay as it is until the end: see the route `seed`. */
   refresh: z.boolean().optional(),
   /** Replace it also while domains use it: these go on with what is not there any more. */
@@ -163,6 +171,9 @@ export const layoutSchema = transferSpecSchema.pick({ parts: true }).extend({
   volumeId: z.uuid(),
   etag: z.string(),
   encryption: encryptionSchema.optional(),
+  notes: volumeAttributesSchema.shape.notes,
+  /** Its image holds only what differs from the one that it stands on. */
+  isOverlay: z.boolean().optional(),
   /** So many of its snapshots are not in what is read. */
   snapshotsLeft: z.number().int().nonnegative().optional(),
 });

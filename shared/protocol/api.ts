@@ -113,6 +113,10 @@ export const fleetVolumeSchema = volumeSchema.extend({ host: nameSchema, pool: n
 export type FleetVolume = z.infer<typeof fleetVolumeSchema>;
 
 export const volumeDetailsSchema = fleetVolumeSchema.extend({
+  /** `host/pool/volume` of the base that it stands on, where that is known. */
+  parent: z.string().optional(),
+  /** `host/pool/volume` of the linked clones that stand on it, at most 1000. */
+  clones: z.array(z.string()),
   /** What holds a lease on it now, in words. */
   heldBy: z.array(z.string()),
   /** The domains that use it; while the host cannot be asked, as it told last; absent where it has told nothing yet. */

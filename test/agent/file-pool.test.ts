@@ -7,6 +7,7 @@ import {
   mkdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -17,9 +18,10 @@ import { qcow2 } from '../../agent/formats/qcow2/index.ts';
 import { locate } from '../../agent/host/mounts.ts';
 import { FileImage } from '../../agent/images/file-image.ts';
 import { OpenPool } from '../../agent/pools/open-pool.ts';
+import { openIdentities } from '../../agent/volumes/identities.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { until } from '../support/controller.ts';
-import { scratch } from '../support/scratch.ts';
+import { isRoot, scratch } from '../support/scratch.ts';
 
 const MIB = 1 << 20;
 
@@ -105,6 +107,77 @@ describe('a pool of files', () => {
       renameSync(join(path, from), join(path, to));
     await pool.start();
     assert.deepEqual([(await pool.look('a')).id, (await pool.look('b')).id], [b.id, a.id]);
+  });
+
+  test('a rename that was killed at any step leaves one volume with its id, under one of the names', async () => {
+    for (const isRenamed of [false, true]) {
+      await using room = scratch();
+      const path = join(room.path, 'pool');
+      await using opened = await poolAt(path);
+      const { pool } = opened;
+      const { id } = await pool.create(volume('a'));
+      await pool.setAttributes('a', { notes: 'mine' });
+      await pool.stop();
+      const log = join(path, '.stowage', 'identities.log');
+      const identities = await openIdentities(log);
+      await identities.set('b', { ...identities.get('a')! });
+      await identities[Symbol.asyncDispose]();
+      if (isRenamed) renameSync(join(path, 'a'), join(path, 'b'));
+      await pool.start();
+      const [there, gone] = isRenamed ? ['b', 'a'] : ['a', 'b'];
+      assert.equal((await pool.look(there)).id, id);
+      assert.equal((await pool.look(there)).notes, 'mine');
+      await assert.rejects(pool.look(gone), { code: 'volume-not-found' });
+      await pool.stop();
+      const after = await openIdentities(log);
+      assert.deepEqual(
+        [...after.entries()].map(([name]) => name),
+        [there],
+      );
+      await after[Symbol.asyncDispose]();
+      await pool.start();
+    }
+  });
+
+  test('where files cannot be renamed without replacing, a rename that was killed is done again', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    const { pool } = opened;
+    const { id } = await pool.create(volume('a'));
+    await pool.stop();
+    linkSync(join(path, 'a'), join(path, 'b'));
+    await pool.start();
+    await pool.rename('a', 'b');
+    assert.equal((await pool.look('b')).id, id);
+    assert.ok(!existsSync(join(path, 'a')));
+  });
+
+  test('root does not write to a base, nor take it away, and Stowage does', {
+    skip: isRoot ? false : 'only root sets the flag of files that nobody changes',
+  }, async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    const { pool } = opened;
+    await pool.create(volume('a'));
+    await pool.setBase('a', true);
+    const base = join(path, 'a');
+    for (const change of [
+      () => writeFileSync(base, 'x'),
+      () => rmSync(base),
+      () => renameSync(base, `${base}2`),
+    ])
+      assert.throws(change, { code: 'EPERM' });
+    // A kill may have come between the two steps.
+    execFileSync('chattr', ['-i', base]);
+    assert.equal((await pool.look('a')).isBase, true);
+    await pool.setBase('a', true);
+    assert.match(execFileSync('lsattr', [base], { encoding: 'utf8' }), /i/);
+    await pool.rename('a', 'b');
+    assert.match(execFileSync('lsattr', [join(path, 'b')], { encoding: 'utf8' }), /i/);
+    await pool.remove('b');
+    assert.ok(!existsSync(join(path, 'b')));
   });
 
   test('what is no volume is not replaced by one', async () => {

@@ -13,6 +13,7 @@ import type { NewVolume, Volume, VolumeFormat } from '../../shared/conf/volume.t
 import type { TransferSpec } from '../../shared/protocol/agent.ts';
 import { CHUNK_BYTES, ChunkMap } from '../../shared/transfer/chunks.ts';
 import { scratch } from '../support/scratch.ts';
+import { attributeTests } from './attributes.ts';
 
 const MIB = 1 << 20;
 
@@ -56,7 +57,9 @@ export interface Suite {
 }
 
 /** A started pool, and everything it has told. */
-interface Room extends AsyncDisposable {
+export interface Room extends AsyncDisposable {
+  /** What is in it ends with the process. */
+  inMemory: boolean;
   pool: OpenPool;
   ground: Ground;
   seen: Map<string, Volume>;
@@ -66,6 +69,14 @@ interface Room extends AsyncDisposable {
   /** The same storage, opened beside this by the agent of another host. */
   elsewhere(): Promise<Room>;
 }
+
+/** Declares a test: what the backend must be able to do for it, and what it does in a new pool. */
+export type It = (
+  name: string,
+  needs: { feature?: Feature; also?: Feature; trait?: (traits: Traits) => boolean; why?: string },
+  work: (room: Room) => Promise<void>,
+  sizeMiB?: number,
+) => void;
 
 async function openRoom(
   suite: Suite,
@@ -92,6 +103,7 @@ async function openRoom(
   });
   await pool.start();
   return {
+    inMemory: suite.inMemory === true,
     pool,
     ground,
     seen,
@@ -195,15 +207,10 @@ export function runBackendSuite(suite: Suite): void {
   const formats = traits.formats.filter((format) => format !== 'luks');
   const names = new Set<string>();
 
-  const it = (
-    name: string,
-    needs: { feature?: Feature; also?: Feature; trait?: (traits: Traits) => boolean; why?: string },
-    work: (room: Room) => Promise<void>,
-    sizeMiB = 64,
-  ): void => {
+  const it: It = (name, needs, work, sizeMiB = 64) => {
     names.add(name);
     const given = suite.skip?.find(({ tests }) => tests.includes(name))?.reason;
-    const tried = suite.slow && /qcow2/.test(name) && !/grows|content goes|goes back/.test(name);
+    const tried = suite.slow && /qcow2|^notes/.test(name) && !/grows|content goes|goes back/.test(name);
     const slow = tried ? 'tried on faster storage: it is the same for all of it' : undefined;
     const lacks = [needs.feature, needs.also].find((feature) => feature && !traits.features[feature]);
     const lacking = lacks && `it cannot ${lacks}`;
@@ -741,6 +748,17 @@ export function runBackendSuite(suite: Suite): void {
       await pool.create(wanted('v', 'raw'));
       await pool.refresh();
       assert.deepEqual([...seen.keys()], ['v']);
+    });
+
+    attributeTests(it, {
+      async fill({ pool }, name, bytes) {
+        const spec = transfer(name, bytes.length, { replace: true });
+        const sink = await Sink.open(await pool.stage(spec));
+        await put(sink, bytes);
+        return (await sink.commit(undefined)).volume;
+      },
+      contentOf: ({ pool }, name) => contentOf(pool, name),
+      replace: ({ pool }, name) => pool.stage(transfer(name, MIB, { replace: true })),
     });
 
     const onUnits = (name: string, work: (room: Room, unit: string) => Promise<void>): void =>

@@ -8,7 +8,16 @@ import { join } from 'node:path';
 /** A directory of the test's own, gone when the scope ends. */
 export function scratch(): AsyncDisposable & { path: string } {
   const path = mkdtempSync(join(tmpdir(), 'stowage-test-'));
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+  const remove = () => rm(path, { recursive: true, force: true });
+  return {
+    path,
+    [Symbol.asyncDispose]: () =>
+      remove().catch(() => {
+        // Bases are files that nobody takes away.
+        execFileSync('chattr', ['-R', '-f', '-i', path]);
+        return remove();
+      }),
+  };
 }
 
 export async function sha256(path: string): Promise<string> {

@@ -12,6 +12,8 @@ const FS_INFO_BYTES = 1024;
 /** _IOR(0x94, 60, struct btrfs_ioctl_get_subvol_info_args) */
 const SUBVOLUME_INFO = 0x81f8_943c;
 const SUBVOLUME_INFO_BYTES = 504;
+/** BTRFS_ROOT_SUBVOL_RDONLY */
+const SUBVOLUME_READ_ONLY = 1n;
 
 /** What btrfs says, and which error that is. */
 const ERRORS: readonly [RegExp, ErrorCode][] = [
@@ -54,10 +56,17 @@ export async function fileSystemOf(path: string): Promise<string | undefined> {
   return answer && uuid(answer.subarray(16, 32));
 }
 
-/** The UUID of the subvolume that a directory is in. It never changes, and a snapshot has one of its own. Throws `ENOENT`. */
-export async function subvolumeOf(path: string): Promise<string> {
+/**
+ * The subvolume that a directory is in: its UUID, which never changes, and which no snapshot of it has; and whether nobody writes to
+ * it. Throws `ENOENT`.
+ */
+export async function subvolumeAt(path: string): Promise<{ id: string; readOnly: boolean }> {
   const answer = await ask(path, SUBVOLUME_INFO, SUBVOLUME_INFO_BYTES);
   if (!answer)
     throw new StowageError('io-error', `${path}: the file system does not say which subvolume it is`);
-  return uuid(answer.subarray(296, 312));
+  const flags = answer.readBigUInt64LE(288);
+  return { id: uuid(answer.subarray(296, 312)), readOnly: (flags & SUBVOLUME_READ_ONLY) !== 0n };
 }
+
+/** The UUID of the subvolume that a directory is in. Throws `ENOENT`. */
+export const subvolumeOf = async (path: string): Promise<string> => (await subvolumeAt(path)).id;

@@ -15,7 +15,7 @@ import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
 import type { Device, DeviceMode, MakingStorage } from '../../volumes/blocks/device-storage.ts';
 import type { Space } from '../backend.ts';
-import { btrfs, FIRST_INODE, fileSystemOf, subvolumeOf } from './btrfs.ts';
+import { btrfs, FIRST_INODE, fileSystemOf, subvolumeAt, subvolumeOf } from './btrfs.ts';
 import { SubvolumeSnapshots } from './subvolume-snapshots.ts';
 import { VolumeIds } from './volume-ids.ts';
 
@@ -164,6 +164,7 @@ export class Subvolumes implements MakingStorage {
     // What has a name of the pool's own may not have its image yet.
     if (!format && !name.startsWith('.')) return undefined;
     const uid = await this.#ids.of(path);
+    const subvolume = await subvolumeAt(path);
     const image = join(path, imageName(format ?? 'raw'));
     const stat = format && (await lstat(image, { bigint: true }));
     return {
@@ -174,12 +175,13 @@ export class Subvolumes implements MakingStorage {
       // As that of a file; going back to a snapshot makes it another one.
       mark:
         stat &&
-        `${stat.mtimeNs.toString(36)}.${stat.size.toString(36)}.${stat.birthtimeNs.toString(36)}.${(await subvolumeOf(path)).slice(0, 8)}`,
+        `${stat.mtimeNs.toString(36)}.${stat.size.toString(36)}.${stat.birthtimeNs.toString(36)}.${subvolume.id.slice(0, 8)}`,
       sizeBytes: Number(stat?.size ?? 0),
       allocationBytes: Number(stat?.blocks ?? 0) * 512,
       open: thorough && (await isFileOpen(image)),
       dependants: [],
       snapshotCount: (await this.snapshots.ids(uid)).length,
+      isBase: subvolume.readOnly,
       permissions: stat && permissionsOf(stat),
       damaged: damageOf(stat, another),
     };
@@ -269,6 +271,15 @@ export class Subvolumes implements MakingStorage {
         'volume-has-snapshots',
         `volume '${name}' has a snapshot of another program, ${other}; delete it first`,
       );
+  }
+
+  cloneLinked(base: Device, name: string): Promise<void> {
+    return this.clone(base, name);
+  }
+
+  async setBase({ name }: Device, isBase: boolean): Promise<void> {
+    await btrfs('property', 'set', '-t', 'subvol', '--', this.#at(name), 'ro', String(isBase));
+    await btrfs('filesystem', 'sync', '--', this.name);
   }
 
   async clone(device: Device, name: string): Promise<void> {

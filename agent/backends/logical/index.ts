@@ -5,7 +5,7 @@ import { exists } from '../../host/files.ts';
 import { run } from '../../host/run.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
-import { MAKING_FEATURES } from '../../volumes/making-features.ts';
+import { BASE_FEATURES, MAKING_FEATURES } from '../../volumes/making-features.ts';
 import { type Backend, CONTRACT_VERSION, type Traits } from '../backend.ts';
 import { missingModule, missingTool } from '../missing.ts';
 import { report } from './lvm.ts';
@@ -24,7 +24,11 @@ const TRAITS: Traits = {
   mayHang: true,
   features: { build: ['current'], ...MAKING_FEATURES },
 };
-const THIN_TRAITS: Traits = { ...TRAITS, rawSnapshots: true };
+const THIN_TRAITS: Traits = {
+  ...TRAITS,
+  rawSnapshots: true,
+  features: { ...TRAITS.features, ...BASE_FEATURES },
+};
 
 /** The group, and the thin pool in it. */
 function partsOf({ source, name }: PoolDefinition): { group: string; pool?: string } {

@@ -171,10 +171,13 @@ export class ThinPool extends VolumeGroup {
     ]);
   }
 
+  /** It shares its blocks with what it was cloned from, and lives on without that. */
   async clone(device: Device, name: string): Promise<void> {
     await lvm('lvcreate', [
       '--yes',
       '--snapshot',
+      '--permission',
+      'rw',
       '--setactivationskip',
       'n',
       '--name',
@@ -182,6 +185,16 @@ export class ThinPool extends VolumeGroup {
       '--',
       `${this.name}/${device.name}`,
     ]);
+  }
+
+  cloneLinked(base: Device, name: string): Promise<void> {
+    return this.clone(base, name);
+  }
+
+  async setBase({ name, isBase: now = false }: Device, isBase: boolean): Promise<void> {
+    // LVM fails where there is nothing to change.
+    if (isBase !== now)
+      await lvm('lvchange', ['--permission', isBase ? 'r' : 'rw', '--', `${this.name}/${name}`]);
   }
 
   override async remove(name: string): Promise<void> {

@@ -109,6 +109,12 @@ function bind() {
     descendants: wait(rbd, 'int rbd_list_descendants(uint64_t image, void *images, void *count)'),
     freeDescendants: now(rbd, 'void rbd_linked_image_spec_list_cleanup(void *images, size_t count)'),
     isProtected: wait(rbd, 'int rbd_snap_is_protected(uint64_t image, const char *name, void *isProtected)'),
+    protectSnapshot: wait(rbd, 'int rbd_snap_protect(uint64_t image, const char *name)'),
+    unprotectSnapshot: wait(rbd, 'int rbd_snap_unprotect(uint64_t image, const char *name)'),
+    cloneImage: wait(
+      rbd,
+      'int rbd_clone3(uint64_t fromIo, const char *from, const char *snapshot, uint64_t toIo, const char *to, uint64_t options)',
+    ),
     removeSnapshot: wait(rbd, 'int rbd_snap_remove(uint64_t image, const char *name)'),
     rollback: wait(rbd, 'int rbd_snap_rollback(uint64_t image, const char *name)'),
   };

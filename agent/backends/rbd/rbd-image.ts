@@ -212,6 +212,16 @@ export class RbdImage implements Image {
     return found.readInt32LE() !== 0;
   }
 
+  /** From now on clones can stand on a snapshot, and it cannot be removed. */
+  async protectSnapshot(name: string): Promise<void> {
+    await this.#call(`protecting the snapshot '${name}'`, ceph().protectSnapshot, name);
+  }
+
+  /** Throws `volume-in-use` while clones stand on it. */
+  async unprotectSnapshot(name: string): Promise<void> {
+    await this.#call(`letting go of the snapshot '${name}'`, ceph().unprotectSnapshot, name);
+  }
+
   async removeSnapshot(name: string): Promise<void> {
     await this.#call(`removing the snapshot '${name}'`, ceph().removeSnapshot, name);
   }

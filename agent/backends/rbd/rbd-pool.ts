@@ -14,7 +14,7 @@ import { Cluster, type ClusterOptions } from './cluster.ts';
 import { ceph, checked } from './librbd.ts';
 import { cell } from './memory.ts';
 import { RbdImage } from './rbd-image.ts';
-import { CHANGED, isVisible, RbdSnapshots } from './rbd-snapshots.ts';
+import { CHANGED, isVisible, OF_BASE, RbdSnapshots } from './rbd-snapshots.ts';
 import { ReadSnapshots } from './read-snapshots.ts';
 
 /** Where an image keeps what it holds. */
@@ -127,6 +127,7 @@ export class RbdPool implements MakingStorage {
       open: watchers > 0,
       dependants: [],
       snapshotCount: snapshots.filter(isVisible).length,
+      isBase: snapshots.includes(OF_BASE),
       backingStore: parent === undefined ? undefined : { path: parent, format: 'raw' },
     };
   }
@@ -146,18 +147,43 @@ export class RbdPool implements MakingStorage {
     return RbdImage.open(cluster, uid, mode === 'write' ? 'write' : 'read');
   }
 
-  async create(name: string, sizeBytes: number): Promise<void> {
+  create(name: string, sizeBytes: number): Promise<void> {
+    return this.#make(name, (io, options) => ceph().createImage(io, name, sizeBytes, options));
+  }
+
+  cloneLinked({ name: base }: Device, name: string): Promise<void> {
+    return this.#make(name, (io, options) => ceph().cloneImage(io, base, OF_BASE, io, name, options));
+  }
+
+  async #make(name: string, make: (io: bigint, options: bigint) => Promise<number>): Promise<void> {
     const cluster = await this.#cluster();
     const options = cell();
     ceph().newOptions(options.buffer);
     try {
-      const made = await cluster.use((io) => ceph().createImage(io, name, sizeBytes, options.value));
-      checked(made, `making the image '${name}'`);
+      checked(await cluster.use((io) => make(io, options.value)), `making the image '${name}'`);
     } finally {
       ceph().freeOptions(options.value);
     }
     // Whoever writes to it tells of it within a second, and not, as is usual, once a minute.
     await this.#named(name, (image) => image.setMetadata('conf_rbd_mtime_update_interval', '1'));
+  }
+
+  async setBase({ uid, name, isBase: now = false }: Device, isBase: boolean): Promise<void> {
+    await this.#with(uid, 'write', async (image) => {
+      if (isBase && !now) await image.createSnapshot(OF_BASE);
+      const isProtected = (isBase || now) && (await image.isProtected(OF_BASE));
+      if (isBase && !isProtected) await image.protectSnapshot(OF_BASE);
+      if (!isBase && now) await this.#removeBase(name, image, isProtected);
+    });
+  }
+
+  async #removeBase(name: string, image: RbdImage, isProtected: boolean): Promise<void> {
+    if (isProtected)
+      await image.unprotectSnapshot(OF_BASE).catch((error) => {
+        if (!isStowageError(error, 'volume-in-use')) throw error;
+        throw new StowageError('volume-has-clones', `other images stand on '${name}'`);
+      });
+    await image.removeSnapshot(OF_BASE);
   }
 
   async #named<T>(name: string, work: (image: RbdImage) => Promise<T>): Promise<T> {
@@ -208,13 +234,15 @@ export class RbdPool implements MakingStorage {
         'volume-has-snapshots',
         `other images were cloned of '${name}': ${clones.slice(0, 5).join(', ')}`,
       );
-    for (const snapshot of snapshots)
+    for (const snapshot of snapshots.filter((each) => each !== OF_BASE))
       if (await image.isProtected(snapshot))
         throw new StowageError(
           'volume-has-snapshots',
           `the snapshot '${snapshot}' of '${name}' is protected: clones may stand on it; 'rbd snap unprotect' it first`,
         );
-    for (const snapshot of snapshots) await image.removeSnapshot(snapshot);
+    for (const snapshot of snapshots)
+      if (snapshot === OF_BASE) await this.#removeBase(name, image, await image.isProtected(snapshot));
+      else await image.removeSnapshot(snapshot);
   }
 }
 

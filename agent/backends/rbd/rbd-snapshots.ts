@@ -7,8 +7,11 @@ import type { RbdImage } from './rbd-image.ts';
 /** What tells that an image went back to a snapshot. */
 export const CHANGED = 'stowage.changed';
 
-/** Snapshots that a volume is only read by are not shown. */
-export const isVisible = (name: string): boolean => !name.startsWith('.stowage.');
+/** The snapshot that clones of a base stand on, as Proxmox VE names it. */
+export const OF_BASE = '__base__';
+
+/** Snapshots that a volume is only read by are not shown, nor what makes a base of it. */
+export const isVisible = (name: string): boolean => !name.startsWith('.stowage.') && name !== OF_BASE;
 
 type With = <T>(device: Device, mode: 'read' | 'write', work: (image: RbdImage) => Promise<T>) => Promise<T>;
 

@@ -10,6 +10,8 @@ export const FAULTY = [
   'look',
   'create',
   'remove',
+  'rename',
+  'base',
   'resize',
   'clone',
   'wipe',

@@ -19,9 +19,12 @@ export const testBackend: Backend = {
     features: {
       create: ['current'],
       delete: ['current'],
+      rename: ['current', 'base'],
       resize: ['current'],
       shrink: ['current'],
-      clone: ['current'],
+      clone: ['current', 'base'],
+      base: ['current'],
+      link: ['base'],
       wipe: ['current'],
       transfer: ['current'],
     },

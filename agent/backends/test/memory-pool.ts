@@ -27,6 +27,7 @@ const BATCH = 1000;
 interface MemoryVolume {
   fingerprint: string;
   pages: Pages;
+  isBase?: boolean;
 }
 
 class MemoryIdentities extends Map<string, Identity> implements Omit<IdentityStore, 'set' | 'delete'> {
@@ -144,7 +145,7 @@ export class MemoryPool implements PoolDriver {
   #describe(name: string): FoundVolume | undefined {
     const volume = this.#volumes.get(name);
     if (!volume) return undefined;
-    const { pages, fingerprint } = volume;
+    const { pages, fingerprint, isBase } = volume;
     const mark = `${pages.changes}`;
     return {
       name,
@@ -153,10 +154,11 @@ export class MemoryPool implements PoolDriver {
       path: `${this.#directory}/${name}`,
       capacityBytes: pages.sizeBytes,
       allocationBytes: pages.allocationBytes,
+      isBase: isBase || undefined,
       snapshotCount: 0,
       fingerprint,
       mark,
-      stamp: `${mark}.${pages.sizeBytes}`,
+      stamp: `${mark}.${pages.sizeBytes}.${isBase}`,
     };
   }
 
@@ -206,6 +208,25 @@ export class MemoryPool implements PoolDriver {
     await this.#faults.at('clone');
     this.#refuseExisting(target);
     await this.#place(target, this.#get(name).pages.copy(), identify);
+  }
+
+  async cloneLinked(base: FoundVolume, target: string, identify: Identify): Promise<void> {
+    await this.clone(base, target, identify);
+  }
+
+  async setBase({ name }: FoundVolume, isBase: boolean): Promise<void> {
+    await this.#faults.at('base');
+    this.#get(name).isBase = isBase;
+  }
+
+  async rename({ name }: FoundVolume, target: string, identify: Identify): Promise<void> {
+    await this.#faults.at('rename');
+    this.#refuseExisting(target);
+    const volume = this.#get(name);
+    await identify(volume.fingerprint);
+    this.#refuseExisting(target);
+    this.#volumes.set(target, volume);
+    this.#volumes.delete(name);
   }
 
   async wipe(

@@ -5,6 +5,11 @@ import { type Dataset, zfs } from './zfs.ts';
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$/;
 
+/** The snapshot that makes a base of a volume; no snapshot that people see. */
+export const OF_BASE = '@__base__';
+
+export const isOfBase = (name: string): boolean => name.endsWith(OF_BASE);
+
 /** Snapshots of datasets, oldest first. */
 export class ZfsSnapshots implements DeviceSnapshots {
   readonly #at: (name: string) => string;
@@ -25,7 +30,7 @@ export class ZfsSnapshots implements DeviceSnapshots {
   async #all(device: Device): Promise<{ id: string; usedBytes: number }[]> {
     const prefix = `${this.#at(device.name)}@`;
     return (await this.#of(device.name))
-      .filter(({ name }) => name.startsWith(prefix))
+      .filter(({ name }) => name.startsWith(prefix) && !isOfBase(name))
       .map(({ name, used }) => ({ id: name.slice(prefix.length), usedBytes: Number(used) }));
   }
 

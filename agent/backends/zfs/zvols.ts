@@ -23,7 +23,7 @@ import {
 } from '../../volumes/blocks/device-storage.ts';
 import type { Space } from '../backend.ts';
 import { CHANGED, type Dataset, datasets, FORMAT, zfs } from './zfs.ts';
-import { ZfsSnapshots } from './zfs-snapshots.ts';
+import { isOfBase, OF_BASE, ZfsSnapshots } from './zfs-snapshots.ts';
 
 /** A size is a whole number of these, whatever the size of a volume's blocks. */
 const ROUND = 128 << 10;
@@ -155,7 +155,8 @@ export class Zvols implements MakingStorage {
     const path = `/dev/zvol/${row.name}`;
     const number = await nodeNumber(path);
     const { mark, permissions } = await nodeFacts(path, number);
-    const snapshots = rows.filter((other) => other.name.startsWith(`${row.name}@`));
+    const taken = rows.filter((other) => other.name.startsWith(`${row.name}@`));
+    const snapshots = taken.filter((other) => !isOfBase(other.name));
     const clones = rows.filter((other) => other.origin?.startsWith(`${row.name}@`));
     return {
       name,
@@ -171,6 +172,7 @@ export class Zvols implements MakingStorage {
       open: thorough && (await isInUse(path)),
       dependants: clones.map((clone) => clone.name),
       snapshotCount: snapshots.length,
+      isBase: taken.length > snapshots.length,
       backingStore: row.origin === undefined ? undefined : { path: `/dev/zvol/${row.origin}`, format: 'raw' },
     };
   }
@@ -231,6 +233,24 @@ export class Zvols implements MakingStorage {
     await this.activate(to).catch((error) => {
       if (!isStowageError(error, 'io-error')) throw error;
     });
+  }
+
+  /** As Proxmox VE does it: clones stand on a snapshot of that name. */
+  async setBase({ name, isBase: now = false }: Device, isBase: boolean): Promise<void> {
+    const snapshot = `${this.#at(name)}${OF_BASE}`;
+    if (isBase) await zfs('zfs', 'set', 'readonly=on', this.#at(name));
+    if (isBase && !now) await zfs('zfs', 'snapshot', snapshot);
+    if (!isBase && now)
+      await zfs('zfs', 'destroy', snapshot).catch((error) => {
+        if (!isStowageError(error, 'volume-has-snapshots')) throw error;
+        throw new StowageError('volume-has-clones', `other volumes stand on '${name}'`);
+      });
+    if (!isBase) await zfs('zfs', 'set', 'readonly=off', this.#at(name));
+  }
+
+  async cloneLinked({ name: base }: Device, name: string): Promise<void> {
+    await zfs('zfs', 'clone', `${this.#at(base)}${OF_BASE}`, this.#at(name));
+    await this.activate(name);
   }
 
   async remove(name: string): Promise<void> {

@@ -149,6 +149,29 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     });
   }
 
+  async cloneLinked(base: FoundVolume, target: string, identify: Identify): Promise<void> {
+    const { storage } = this;
+    if (!storage.cloneLinked) throw unsupported('linked clones');
+    const device = await this.device(base);
+    const wanted = { name: target, format: imageFormat(base.format).name };
+    await this.#make(wanted, identify, (hidden) => storage.cloneLinked!(device, hidden));
+  }
+
+  async setBase(volume: FoundVolume, isBase: boolean): Promise<void> {
+    if (!this.storage.setBase) throw unsupported('bases');
+    const device = await this.device(volume);
+    refuseOpen(device);
+    await this.storage.setBase(device, isBase);
+  }
+
+  async rename(volume: FoundVolume, target: string, identify: Identify): Promise<void> {
+    await this.#refuseExisting(target);
+    const device = await this.device(volume);
+    refuseOpen(device);
+    await identify(device.uid);
+    await this.storage.rename(volume.name, target);
+  }
+
   async remove(volume: FoundVolume, mark?: string): Promise<void> {
     await this.#refuseTaking(volume, mark);
     await this.storage.remove(volume.name);

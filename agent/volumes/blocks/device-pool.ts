@@ -122,7 +122,7 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     });
     if (!content) return undefined;
     const { name, uid, path, mark = INACTIVE, sizeBytes, allocationBytes } = device;
-    const { snapshotCount = 0, permissions, backingStore } = device;
+    const { snapshotCount = 0, permissions, backingStore, isBase } = device;
     return {
       name,
       type: this.storage.type,
@@ -133,6 +133,7 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
       snapshotCount,
       permissions,
       backingStore,
+      isBase: isBase || undefined,
       damaged: device.damaged,
       fingerprint: uid,
       mark,
@@ -352,8 +353,17 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
 
 /** Changes with anything that a look at a device would tell. */
 function stampOf(device: Device): string {
-  const { mark, sizeBytes, allocationBytes, snapshotCount, backingStore, damaged, format, permissions } =
-    device;
+  const {
+    mark,
+    sizeBytes,
+    allocationBytes,
+    snapshotCount,
+    backingStore,
+    damaged,
+    format,
+    permissions,
+    isBase,
+  } = device;
   const { mode, owner, group } = permissions ?? {};
   return JSON.stringify([
     mark,
@@ -363,6 +373,7 @@ function stampOf(device: Device): string {
     backingStore?.path,
     damaged,
     format,
+    isBase,
     mode,
     owner,
     group,

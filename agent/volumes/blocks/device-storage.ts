@@ -29,6 +29,8 @@ export interface Device {
   /** Snapshots of its own, which are no devices. */
   snapshotCount?: number;
   permissions?: Permissions;
+  /** Its storage takes no write to it. */
+  isBase?: boolean;
   /** Why it cannot be used. */
   damaged?: string;
 }
@@ -99,6 +101,10 @@ export interface MakingStorage extends DeviceStorage {
   rename(from: string, to: string): Promise<void>;
   /** Throws `volume-in-use` while it is open, `volume-has-snapshots` while others stand on it. Takes its snapshots along. */
   remove(name: string): Promise<void>;
+  /** Makes a base of a device, or a device of a base; repeatable. Absent: it has no bases, and no linked clones. */
+  setBase?(device: Device, isBase: boolean): Promise<void>;
+  /** A new device that can be written to, and stands on a base. */
+  cloneLinked?(base: Device, name: string): Promise<void>;
   /** A new device with what one holds, sharing its blocks, which lives on without it. Absent: the bytes are copied. */
   clone?(device: Device, name: string): Promise<void>;
 }

@@ -10,6 +10,7 @@ import { parseLuksHeader } from '../../formats/luks/header.ts';
 import { factsOfLuks } from '../../formats/luks/index.ts';
 import { BASE_IMAGE, DESCRIPTOR } from '../../formats/ploop/descriptor.ts';
 import { factsOf, parseQcow2Header, qcow2HeadBytes } from '../../formats/qcow2/header.ts';
+import { isBaseMode } from './base.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
 import { stampOf } from './stamps.ts';
 
@@ -109,6 +110,7 @@ export function describeFile(
   const file = {
     ...common(name, path, stat, traits),
     type: 'file' as const,
+    isBase: isBaseMode(stat.mode) || undefined,
     allocationBytes: Number(stat.blocks) * 512,
     // Servers may tell whole seconds only, and a kernel's clock for files has steps of milliseconds.
     mark: `${stat.mtimeNs.toString(36)}.${stat.size.toString(36)}`,

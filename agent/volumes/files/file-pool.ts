@@ -23,6 +23,7 @@ import type {
 } from '../../backends/backend.ts';
 import type { FormatDriver, OpenBacking, WantedVolume } from '../../formats/format.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
+import { createOverlay } from '../../formats/qcow2/overlay.ts';
 import { exists, setPermissions, syncDirectory, writeZeros } from '../../host/files.ts';
 import { preallocate } from '../../host/holes.ts';
 import { locate } from '../../host/mounts.ts';
@@ -30,11 +31,12 @@ import { copyFileFast } from '../../images/copy.ts';
 import { FileImage } from '../../images/file-image.ts';
 import { StageRecord } from '../stage-record.ts';
 import { StorageNote } from '../storage-note.ts';
+import { freeBase, setFileBase } from './base.ts';
 import { describeEntry, type FileSystemTraits, fingerprintOf } from './describe.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
 import { orphansIn } from './orphans.ts';
 import { PrivateDirectory } from './private-directory.ts';
-import { placeNew } from './publish.ts';
+import { isSameFile, placeNew, renameNew } from './publish.ts';
 import { FileStage, type StagePlace } from './stage.ts';
 import { StampReader } from './stamps.ts';
 import { watchDirectory } from './watch.ts';
@@ -352,11 +354,54 @@ export class FilePool implements PoolDriver {
   }
 
   /** Throws `volume-changed` where it is not the state of `mark`, `volume-mounted` while a guest has it. */
-  async #refuseTaking({ name, format, fingerprint }: FoundVolume, mark: string | undefined): Promise<void> {
+  async #refuseTaking(
+    { name, format, fingerprint, isBase }: FoundVolume,
+    mark: string | undefined,
+  ): Promise<void> {
     const known = { fingerprint, format: format === 'unknown' ? undefined : format };
     if (mark !== undefined && (await this.look(name, known))?.mark !== mark)
       throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
     if (format === 'ploop') await this.#held(name, (held) => DIRECTORY_FORMATS.ploop.refuseMounted(held));
+    if (isBase) await freeBase(join(this.#path, name));
+  }
+
+  async rename(volume: FoundVolume, target: string, identify: Identify): Promise<void> {
+    const [from, to] = [join(this.#path, volume.name), join(this.#path, target)];
+    if (!(await isSameFile(from, to))) await this.#refuseExisting(target);
+    await this.#refuseTaking(volume, undefined);
+    try {
+      await identify(fingerprintOf(await lstat(from, { bigint: true }), target, this.#storage));
+      await renameNew(from, to, target);
+      await syncDirectory(this.#path);
+    } finally {
+      if (volume.isBase) await setFileBase((await exists(to)) ? to : from, true);
+    }
+  }
+
+  async setBase({ name, format }: FoundVolume, isBase: boolean): Promise<void> {
+    if (!isImageFormat(format))
+      throw new StowageError('not-supported', `a ${format} volume is not made a base`);
+    await setFileBase(join(this.#path, name), isBase);
+  }
+
+  readonly linkedFormat = 'qcow2';
+
+  async cloneLinked(
+    { name, format, capacityBytes, encryption }: FoundVolume,
+    target: string,
+    identify: Identify,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    if ((format !== 'raw' && format !== 'qcow2') || encryption)
+      throw new StowageError(
+        'not-supported',
+        `no linked clone stands on ${encryption ? 'an encrypted' : `a ${format}`} volume in a file; make a full copy`,
+      );
+    await this.#refuseExisting(target);
+    await using scratch = this.#place.scratch();
+    await using image = await FileImage.open(scratch.path, 'create');
+    await createOverlay(image, capacityBytes, { path: name, format }, signal);
+    await this.#publish(scratch.path, target, identify);
   }
 
   async trash(volume: FoundVolume, id: string, mark?: string): Promise<void> {

@@ -1,6 +1,7 @@
 import { link, lstat, rename, unlink } from 'node:fs/promises';
 import { StowageError } from '../../../shared/util/errors.ts';
-import { exists } from '../../host/files.ts';
+import { exists, statIfExists } from '../../host/files.ts';
+import { renameToNew } from '../../host/rename.ts';
 import type { PrivateDirectory } from './private-directory.ts';
 
 const taken = (name: string): StowageError =>
@@ -30,6 +31,30 @@ export async function placeNew(object: string, target: string, name: string): Pr
   // A directory cannot be linked: rename replaces nothing but an empty directory of that name.
   if (await exists(target)) throw taken(name);
   await rename(object, target);
+}
+
+/** Systems and file systems that cannot rename without replacing. */
+const NO_RENAME_TO_NEW = new Set(['EINVAL', 'ENOSYS', 'tool-missing']);
+
+/**
+ * Gives what is at one path another name, in one step where the file system can. Elsewhere a kill may leave a file with both names,
+ * and the next try ends that. Throws `volume-exists`.
+ */
+export async function renameNew(from: string, to: string, name: string): Promise<void> {
+  try {
+    renameToNew(from, to);
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && !(await isSameFile(from, to))) throw taken(name);
+    if (code !== 'EEXIST' && !NO_RENAME_TO_NEW.has(code)) throw error;
+    await placeNew(from, to, name);
+  }
+}
+
+/** Whether two paths are names of one file. */
+export async function isSameFile(one: string, other: string): Promise<boolean> {
+  const [first, second] = await Promise.all([one, other].map(statIfExists));
+  return first !== undefined && first.ino === second?.ino && first.dev === second.dev;
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { Traits } from '../../backends/backend.ts';
-import { MAKING_FEATURES } from '../making-features.ts';
+import { BASE_FEATURES, MAKING_FEATURES } from '../making-features.ts';
 
 /** What every pool can do whose volumes are files in a directory. */
 export const FILE_TRAITS: Traits = {
@@ -8,5 +8,5 @@ export const FILE_TRAITS: Traits = {
   target: 'exclusive',
   shared: false,
   mayHang: false,
-  features: { build: ['current'], ...MAKING_FEATURES },
+  features: { build: ['current'], ...MAKING_FEATURES, ...BASE_FEATURES },
 };

@@ -1,6 +1,6 @@
 import { DEVICE_CHANGES } from '../../../shared/protocol/domains.ts';
 
-type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
+type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
 /** Where an action is in the REST API. What its path names, and what stands in its query or its body, is its input. */
 export interface Route {
@@ -61,6 +61,9 @@ export const ROUTES: readonly Route[] = [
   { method: 'POST', path: `${pool}/trash/:id/restore`, action: 'trash.restore' },
   { method: 'DELETE', path: `${pool}/trash/:id`, action: 'trash.purge' },
   { method: 'POST', path: `${volume}/resize`, action: 'volume.resize' },
+  { method: 'POST', path: `${volume}/rename`, action: 'volume.rename' },
+  { method: 'PUT', path: `${volume}/base`, action: 'volume.set-base' },
+  { method: 'PATCH', path: `${volume}/attributes`, action: 'volume.set-attributes' },
   { method: 'PUT', path: `${volume}/secret`, action: 'volume.set-secret' },
   { method: 'POST', path: `${volume}/check`, action: 'volume.check' },
   { method: 'POST', path: `${volume}/repair`, action: 'volume.repair' },

@@ -3,10 +3,15 @@ import { StowageError } from '../../../shared/util/errors.ts';
 import { agentPlace } from '../../hosts/agent-client.ts';
 import type { JobKind } from '../job.ts';
 
-const cloneParamsSchema = z.object({ source: z.string(), target: z.string() });
+const cloneParamsSchema = z.object({
+  source: z.string(),
+  target: z.string(),
+  /** It stands on its source, which is a base. */
+  linked: z.boolean().default(false),
+});
 type CloneParams = z.infer<typeof cloneParamsSchema>;
 
-/** A full copy in the same pool, made by its agent. */
+/** A full copy in the same pool, or a linked clone, made by its agent. */
 export const clone: JobKind<CloneParams, { begun: boolean }> = {
   kind: 'clone',
   params: cloneParamsSchema,
@@ -45,7 +50,7 @@ export const clone: JobKind<CloneParams, { begun: boolean }> = {
         await agent
           .send(`${source.path}/clone`, {
             method: 'POST',
-            json: { name: target.name },
+            json: { name: target.name, linked: context.params.linked },
             fence,
             signal: context.signal,
             patient: true,

@@ -94,7 +94,8 @@ async function plan(context: Context): Promise<void> {
   const { secret } = context.params;
   // Encrypted anew, or as what it replaces is; what stays as it is keeps its key.
   const wanted = encryptionFor(format ?? layout.format, secret, before);
-  const isSame = format === undefined || format === layout.format;
+  // An image that stands on another one would be of no use alone.
+  const isSame = !layout.isOverlay && (format === undefined || format === layout.format);
   const isSameKey = wanted === undefined || (layout.encryption && wanted.secret === layout.encryption.secret);
   const representation = isSame && isSameKey ? 'image' : 'content';
   if (representation === 'content') layout = await layoutAs('content');
@@ -107,6 +108,7 @@ async function plan(context: Context): Promise<void> {
     format: format ?? layout.format,
     representation,
     encryption: representation === 'image' ? layout.encryption : wanted,
+    notes: keepSource ? undefined : layout.notes,
     parts: layout.parts,
     capacityBytes: layout.capacityBytes,
     replace: before !== undefined,

@@ -7,6 +7,7 @@ import { claimsAndEvents } from './0005-claims-and-events.ts';
 import { domainsAndSearch } from './0006-domains-and-search.ts';
 import { poolUsage } from './0007-pool-usage.ts';
 import { secrets } from './0008-secrets.ts';
+import { linkedClones } from './0009-linked-clones.ts';
 
 /**
  * In order; a name once released never changes. A migration runs on stores of any age: it knows the tables only as they were when it
@@ -21,4 +22,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0006-domains-and-search': domainsAndSearch,
   '0007-pool-usage': poolUsage,
   '0008-secrets': secrets,
+  '0009-linked-clones': linkedClones,
 };

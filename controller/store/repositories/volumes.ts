@@ -10,6 +10,8 @@ export interface VolumeFilter {
   pool?: string;
   name?: string;
   id?: string;
+  /** Linked clones of the volume of this id. */
+  parentId?: string;
   format?: string;
   /** A part of the name; letters of ASCII in either case. */
   search?: string;
@@ -189,6 +191,7 @@ export class VolumeReader {
     if (filter.pool !== undefined) query = query.where('volumes.pool', '=', filter.pool);
     if (filter.name !== undefined) query = query.where('volumes.name', '=', filter.name);
     if (filter.id !== undefined) query = query.where('volumes.id', '=', filter.id);
+    if (filter.parentId !== undefined) query = query.where('volumes.parent_id', '=', filter.parentId);
     if (filter.format !== undefined) query = query.where('volumes.format', '=', filter.format);
     const { scopes = [] } = filter;
     if (scopes.length > 0)
@@ -281,6 +284,7 @@ export class VolumeWriter extends VolumeReader {
             etag: ref('excluded.etag'),
             damaged: ref('excluded.damaged'),
             modified_at: ref('excluded.modified_at'),
+            parent_id: ref('excluded.parent_id'),
             details: ref('excluded.details'),
           }))
           .whereRef('volumes.details', 'is distinct from', 'excluded.details'),
@@ -369,6 +373,7 @@ function rowOf(hostId: string, host: string, pool: string, volume: Volume): Volu
     etag: volume.etag,
     damaged: volume.damaged ?? null,
     modified_at: modifiedAt(volume),
+    parent_id: volume.parentId ?? null,
     details: JSON.stringify(volume),
   };
 }

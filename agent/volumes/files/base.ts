@@ -1,0 +1,28 @@
+import { setImmutable } from '../../host/immutable.ts';
+import { FileImage } from '../../images/file-image.ts';
+
+const WRITE_BITS = 0o222;
+const OWNER_WRITES = 0o200;
+
+/** Whether the mode of a file says that nobody writes to it: such a volume is a base. */
+export const isBaseMode = (mode: bigint): boolean => (Number(mode) & WRITE_BITS) === 0;
+
+/**
+ * Makes a file one that nobody writes to, or one that its owner does. Where the file system can, root does not write to a base
+ * either, until {@link freeBase}. What says that it is a base is its mode: the last thing that is set, and the first that goes.
+ */
+export async function setFileBase(path: string, isBase: boolean): Promise<void> {
+  await using image = await FileImage.open(path, 'read');
+  const { handle } = image;
+  await setImmutable(handle, false);
+  const { mode } = await handle.stat();
+  await handle.chmod(isBase ? mode & ~WRITE_BITS & 0o7777 : (mode & 0o7777) | OWNER_WRITES);
+  await handle.sync();
+  if (isBase) await setImmutable(handle, true);
+}
+
+/** Lets a base be renamed and taken away. Its mode says still that it is one. */
+export async function freeBase(path: string): Promise<void> {
+  await using image = await FileImage.open(path, 'read');
+  await setImmutable(image.handle, false);
+}

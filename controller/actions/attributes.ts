@@ -1,0 +1,82 @@
+import { volumeAttributesSchema, volumeSchema } from '../../shared/conf/volume.ts';
+import { baseVolumeSchema, renameVolumeSchema } from '../../shared/protocol/agent.ts';
+import { fleetVolumeSchema } from '../../shared/protocol/api.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import { agentVolumePath } from '../hosts/agent-client.ts';
+import { defineAction } from './action.ts';
+import { volumeAddress } from './addresses.ts';
+import { allowUsedField, changeVolume, listed, referenceOf, shown, usersInTheWay } from './volume.ts';
+
+const rename = defineAction({
+  name: 'volume.rename',
+  summary: 'Gives a volume another name in its pool; it is the same volume.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend({ ...allowUsedField, ...renameVolumeSchema.shape }),
+  answer: fleetVolumeSchema,
+  plan: (services, input) => usersInTheWay(services, input, input.allowUsed),
+  record: ({ name }, users) => ({ detail: listed(`to ${name}`, users) }),
+  async run(services, { allowUsed, name, ...address }, { principal }) {
+    const target = { ...address, volume: name };
+    if (name === address.volume) throw new StowageError('invalid-argument', 'it has this name already');
+    const holder = `rename by ${principal.name}`;
+    await using _target = await services.leases.acquire({
+      volume: referenceOf(target),
+      mode: 'write',
+      holder,
+    });
+    const renamed = await changeVolume(services, address, holder, (agent, fence) =>
+      agent.json(volumeSchema, `${agentVolumePath(address)}/rename`, {
+        ...{ method: 'POST', json: { name }, fence, allowUsed, patient: true },
+      }),
+    );
+    await services.inventory.shows(address, undefined);
+    return shown(services, target, renamed);
+  },
+});
+
+const setBase = defineAction({
+  name: 'volume.set-base',
+  summary: 'Makes a base of a volume, which takes no write and has linked clones; or a volume of a base.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend({ ...allowUsedField, ...baseVolumeSchema.shape }),
+  answer: fleetVolumeSchema,
+  plan: async (services, input) => (input.isBase ? usersInTheWay(services, input, input.allowUsed) : ''),
+  record: ({ isBase }, users) => ({
+    detail: listed(isBase ? 'takes no write any more' : 'takes writes again', users),
+  }),
+  async run(services, { allowUsed, isBase, ...address }, { principal }) {
+    const volume = await changeVolume(services, address, `change by ${principal.name}`, (agent, fence) =>
+      agent.json(volumeSchema, `${agentVolumePath(address)}/base`, {
+        ...{ method: 'PUT', json: { isBase }, fence, allowUsed, patient: true },
+      }),
+    );
+    return shown(services, address, volume);
+  },
+});
+
+const setAttributes = defineAction({
+  name: 'volume.set-attributes',
+  summary: 'Changes the notes of a volume, and whether it is protected; what is not named stays.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend(volumeAttributesSchema.shape),
+  answer: fleetVolumeSchema,
+  record: ({ notes, isProtected }) => ({
+    detail: listed(
+      notes === undefined ? '' : notes === '' ? 'no notes' : `notes of ${notes.length} characters`,
+      isProtected === undefined ? '' : isProtected ? 'protected' : 'not protected',
+    ),
+  }),
+  async run(services, { notes, isProtected, ...address }, { principal }) {
+    const volume = await changeVolume(services, address, `change by ${principal.name}`, (agent, fence) =>
+      agent.json(volumeSchema, `${agentVolumePath(address)}/attributes`, {
+        ...{ method: 'PATCH', json: { notes, isProtected }, fence, patient: true },
+      }),
+    );
+    return shown(services, address, volume);
+  },
+});
+
+export const attributeActions = [rename, setBase, setAttributes];

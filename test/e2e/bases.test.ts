@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { FleetVolume, VolumeDetails } from '../../shared/protocol/api.ts';
+import { TestController, until } from '../support/controller.ts';
+import { scratch } from '../support/scratch.ts';
+
+const MIB = 1 << 20;
+
+describe('bases, linked clones and what is kept with a volume', () => {
+  const room = scratch();
+  const at = (name: string): string => join(room.path, name);
+  const content = randomBytes(3 * MIB);
+  let controller: TestController;
+  const show = async (name: string): Promise<VolumeDetails> =>
+    JSON.parse(await controller.cliOk('vol', 'show', `local/p/${name}`, '-o', 'json'));
+  const upload = (name: string): Promise<string> =>
+    controller.cliOk('vol', 'upload', at('file'), `local/p/${name}`);
+
+  before(async () => {
+    controller = await TestController.start(at('controller'), []);
+    await until('the local host is there', async () =>
+      (await controller.cliOk('host', 'list')).includes('reachable'),
+    );
+    for (const pool of ['p', 'other'])
+      await controller.cliOk('pool', 'create-as', 'local', pool, 'dir', '--target', at(pool), '--build');
+    writeFileSync(at('file'), content);
+  });
+  after(async () => {
+    await controller?.[Symbol.asyncDispose]();
+    await room[Symbol.asyncDispose]();
+  });
+
+  test('a base and its linked clones, from the command line', async () => {
+    await upload('debian');
+    await controller.cliRefused('invalid-argument', 'vol', 'clone', '--linked', 'local/p/debian', 'web');
+    await controller.cliOk('vol', 'base', 'local/p/debian');
+    await controller.cliOk('vol', 'clone', '--linked', 'local/p/debian', 'web');
+    const [base, web] = [await show('debian'), await show('web')];
+    assert.equal(base.isBase, true);
+    assert.deepEqual(base.clones, ['local/p/web']);
+    assert.equal(web.parent, 'local/p/debian');
+    assert.ok(web.allocationBytes < MIB, 'it takes no room for what it shares');
+    for (const [...words] of [
+      ['vol', 'delete', 'local/p/debian', '--yes'],
+      ['vol', 'delete', 'local/p/debian', '--yes', '--allow-used'],
+      ['vol', 'delete', 'local/p/debian', '--yes', '--trash'],
+      ['vol', 'migrate', 'local/p/debian', 'local/other'],
+      ['vol', 'wipe', 'local/p/debian', '--yes'],
+      ['vol', 'base', '--undo', 'local/p/debian'],
+    ])
+      assert.match(await controller.cliRefused('volume-has-clones', ...words), /web/);
+    for (const [...words] of [
+      ['vol', 'resize', 'local/p/debian', '8M'],
+      ['vol', 'upload', at('file'), 'local/p/debian', '--yes', '--allow-used'],
+    ])
+      await controller.cliRefused('volume-is-base', ...words);
+    await controller.cliOk('vol', 'download', '--as', 'content', 'local/p/web', at('out'));
+    assert.ok(readFileSync(at('out')).subarray(0, content.length).equals(content));
+  });
+
+  test('a linked clone that is moved stands on nothing, and its base is free', async () => {
+    await controller.cliOk('vol', 'set', 'local/p/web', '--notes', 'the shop');
+    await controller.cliOk('vol', 'migrate', 'local/p/web', 'local/other');
+    const moved = await controller.api<FleetVolume>('/hosts/local/pools/other/volumes/web');
+    assert.equal(moved.backingStore, undefined);
+    assert.equal(moved.parentId, undefined);
+    assert.equal(moved.notes, 'the shop');
+    await controller.cliOk('vol', 'download', '--as', 'content', 'local/other/web', at('moved'));
+    assert.ok(readFileSync(at('moved')).subarray(0, content.length).equals(content));
+    await controller.cliOk('vol', 'base', '--undo', 'local/p/debian');
+    await controller.cliOk('vol', 'resize', 'local/p/debian', '8M');
+  });
+
+  test('a clone in the trash keeps its base, and stands on it when it is back', async () => {
+    await upload('b');
+    await controller.cliOk('vol', 'base', 'local/p/b');
+    await controller.cliOk('vol', 'clone', '--linked', 'local/p/b', 'c');
+    await controller.cliOk('vol', 'delete', 'local/p/c', '--trash');
+    assert.match(
+      await controller.cliRefused('volume-used', 'vol', 'delete', 'local/p/b', '--yes'),
+      /c \(\w+ in the trash\), which stands on it/,
+    );
+    const [row] = JSON.parse(await controller.cliOk('trash', 'list', 'local/p', '-o', 'json'));
+    await controller.cliOk('trash', 'restore', `local/p/${row.id}`);
+    assert.equal((await show('c')).parent, 'local/p/b');
+    await controller.cliRefused('volume-has-clones', 'vol', 'delete', 'local/p/b', '--yes');
+    await controller.cliOk('vol', 'delete', 'local/p/c', '--yes');
+    await controller.cliOk('vol', 'delete', 'local/p/b', '--yes');
+  });
+
+  test('a protected volume stays, and is on record who took that off', async () => {
+    await upload('precious');
+    await controller.cliOk('vol', 'set', 'local/p/precious', '--protected', 'on');
+    for (const [...words] of [
+      ['vol', 'delete', 'local/p/precious', '--yes', '--allow-used'],
+      ['vol', 'delete', 'local/p/precious', '--trash'],
+      ['vol', 'wipe', 'local/p/precious', '--yes'],
+      ['vol', 'upload', at('file'), 'local/p/precious', '--yes'],
+      ['vol', 'migrate', 'local/p/precious', 'local/other'],
+    ])
+      await controller.cliRefused('volume-protected', ...words);
+    await controller.cliOk('vol', 'rename', 'local/p/precious', 'gold');
+    assert.equal((await show('gold')).isProtected, true, 'also under another name');
+    await controller.cliOk('vol', 'set', 'local/p/gold', '--protected', 'off');
+    await controller.cliOk('vol', 'delete', 'local/p/gold', '--yes');
+    assert.match(
+      await controller.cliOk('audit', 'list'),
+      /volume.set-attributes +local\/p\/gold +done +not protected/,
+    );
+  });
+
+  test('a name that is taken, or that a domain finds its image by, is not given away', async () => {
+    await upload('one');
+    await upload('two');
+    await controller.cliRefused('volume-exists', 'vol', 'rename', 'local/p/one', 'two');
+    await controller.cliRefused('invalid-argument', 'vol', 'rename', 'local/p/one', 'one');
+    await controller.cliRefused('invalid-argument', 'vol', 'rename', 'local/p/one', '../x');
+    await controller.cliRefused('volume-not-found', 'vol', 'rename', 'local/p/none', 'three');
+  });
+
+  test('a viewer changes none of it', async () => {
+    const token = (await controller.cliOk('token', 'create', 'looks', '--role', 'viewer')).match(
+      /stow_\S+/,
+    )![0];
+    for (const words of [
+      ['vol', 'rename', 'local/p/one', 'x'],
+      ['vol', 'base', 'local/p/one'],
+      ['vol', 'set', 'local/p/one', '--protected', 'on'],
+    ]) {
+      const { status, stderr } = await controller.cliAs(token, ...words);
+      assert.notEqual(status, 0);
+      assert.match(stderr, /\[forbidden\]/);
+    }
+  });
+});
