@@ -16,9 +16,11 @@ import { FleetEvents } from './events/fleet-events.ts';
 import { agentPayload } from './hosts/bundle.ts';
 import { Fleet } from './hosts/fleet.ts';
 import { WebSocketLinks } from './hosts/websocket-links.ts';
+import { DiskNumbers } from './inventory/disk-numbers.ts';
 import { Inventory } from './inventory/inventory.ts';
 import { InventoryWriter } from './inventory/inventory-writer.ts';
 import { Collector } from './jobs/collector.ts';
+import { base } from './jobs/kinds/base.ts';
 import { clone } from './jobs/kinds/clone.ts';
 import { migrate } from './jobs/kinds/migrate.ts';
 import { wipe } from './jobs/kinds/wipe.ts';
@@ -78,8 +80,10 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const jobs = new JobRunner({ store, events, fleet, inventory, audit, passphrases, owner, jobsPerHost });
   const uploads = new Uploads({ store, fleet, inventory, leases, jobs, passphrases, owner });
   const tokens = new Tokens(store, labels);
+  const diskNumbers = new DiskNumbers(store, fleet);
   const services: Services = {
     ...{ audit, fleet, inventory, jobs, leases, secrets, passphrases, tokens, uploads },
+    diskNumbers,
   };
   const doors: Doors = {
     services,
@@ -92,6 +96,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
   jobs.register(migrate);
   jobs.register(clone);
   jobs.register(wipe);
+  jobs.register(base);
   const collector = new Collector({ store, fleet, audit });
   fleet.onReachable = (host) => {
     logger.info({ host }, 'host reachable');

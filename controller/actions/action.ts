@@ -5,6 +5,7 @@ import type { AuditTrail } from '../audit/trail.ts';
 import type { Place, Principal } from '../auth/principal.ts';
 import type { Tokens } from '../auth/tokens.ts';
 import type { Fleet } from '../hosts/fleet.ts';
+import type { DiskNumbers } from '../inventory/disk-numbers.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { Leases } from '../jobs/leases.ts';
 import type { JobRunner } from '../jobs/runner.ts';
@@ -15,6 +16,7 @@ import type { Secrets } from '../secrets/secrets.ts';
 /** What actions work with. */
 export interface Services {
   audit: AuditTrail;
+  diskNumbers: DiskNumbers;
   fleet: Fleet;
   inventory: Inventory;
   jobs: JobRunner;

@@ -6,6 +6,7 @@ import { domainActions } from './domains.ts';
 import { downloadActions } from './downloads.ts';
 import { fleetActions } from './fleet.ts';
 import { hostActions } from './hosts.ts';
+import { imageActions } from './images.ts';
 import { jobActions } from './jobs.ts';
 import { poolActions } from './pools.ts';
 import { secretActions } from './secrets.ts';
@@ -23,6 +24,7 @@ export const ACTIONS: ReadonlyMap<string, Action> = byName([
   ...poolActions,
   ...volumeActions,
   ...attributeActions,
+  ...imageActions,
   ...snapshotActions,
   ...trashActions,
   ...volumeJobActions,

@@ -13,6 +13,8 @@ const wanted = volumeAddress.extend({
   format: volumeFormatSchema.optional(),
   as: representationSchema.default('image'),
   sizeBytes: z.number().int().positive().max(Number.MAX_SAFE_INTEGER),
+  /** It shall become a new volume, and take the place of none. */
+  onlyNew: z.boolean().default(false),
 });
 
 const wordsOf = ({ sizeBytes, allowUsed, secret }: z.output<typeof wanted>): string =>
@@ -37,11 +39,11 @@ const begin = defineAction({
   record: (input) => ({ detail: wordsOf(input) }),
   async run(
     services,
-    { format, as: representation, sizeBytes, allowUsed, secret: named, ...address },
+    { format, as: representation, sizeBytes, onlyNew, allowUsed, secret: named, ...address },
     { principal, note },
   ) {
     const secret = await secretNamed(services, named, address);
-    const asked = { format, representation, sizeBytes, allowUsed, secret };
+    const asked = { format, representation, sizeBytes, onlyNew, allowUsed, secret };
     const upload = await services.uploads.begin(address, asked, principal.name);
     note(`job ${upload.job}`);
     return upload;
@@ -61,13 +63,13 @@ const putBytes = defineAction({
   }),
   async run(
     services,
-    { offset, format, as: representation, sizeBytes, allowUsed, secret: named, ...address },
+    { offset, format, as: representation, sizeBytes, onlyNew, allowUsed, secret: named, ...address },
     call,
   ) {
     const { uploads } = services;
     const { host, pool } = address;
     const secret = await secretNamed(services, named, address);
-    const asked = { format, representation, sizeBytes, allowUsed, secret };
+    const asked = { format, representation, sizeBytes, onlyNew, allowUsed, secret };
     const upload = await uploads.begin(address, asked, call.principal.name);
     call.note(`job ${upload.job}`);
     const status = await uploads.receiveBytes(host, upload, offset, bytesOf(call));

@@ -27,7 +27,7 @@ export async function shown(
   { host, pool }: { host: string; pool: string },
   volume: Volume,
 ): Promise<FleetVolume> {
-  await inventory.shows({ host, pool, volume: volume.name }, volume.etag);
+  await inventory.shows({ host, pool, volume: volume.name }, volume);
   return { host, pool, ...volume };
 }
 

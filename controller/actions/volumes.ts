@@ -116,12 +116,40 @@ const document = defineAction({
   run: async ({ inventory }, address) => formatVolume(documentOfVolume(await inventory.volume(address))),
 });
 
+const newVolumeInput = newVolumeSchema.extend({ host: nameSchema, pool: nameSchema, ...secretField });
+
+/** Throws `volume-exists`, and `volume-in-use` while somebody works under the name. */
+export async function createVolume(
+  services: Services,
+  { host, pool, secret: named, ...asked }: z.output<typeof newVolumeInput>,
+  by: string,
+): Promise<z.output<typeof warned>> {
+  const address = { host, pool, volume: asked.name };
+  const secret = await secretNamed(services, named ?? asked.encryption?.secret, address);
+  if (asked.encryption && secret === undefined)
+    throw new StowageError('invalid-argument', 'an encrypted volume needs a secret: say which');
+  const encryption = secret === undefined ? undefined : { format: 'luks' as const, secret };
+  const passphrase = await services.passphrases.toMake(encryption, referenceOf(address));
+  const wanted = { ...asked, encryption };
+  const warnings = await overcommitment(services, address, wanted.capacityBytes);
+  const volume = await changeVolume(services, address, `create by ${by}`, (agent, fence) =>
+    agent.json(volumeSchema, `/v1/pools/${encodeURIComponent(pool)}/volumes`, {
+      method: 'POST',
+      json: wanted,
+      fence,
+      passphrase,
+      patient: true,
+    }),
+  );
+  return { ...(await shown(services, address, volume)), warnings };
+}
+
 const create = defineAction({
   name: 'volume.create',
   summary: "A new volume, from fields or from libvirt's document.",
   role: 'operator',
   audited: true,
-  input: newVolumeSchema.extend({ host: nameSchema, pool: nameSchema, ...secretField }),
+  input: newVolumeInput,
   answer: warned,
   async document({ inventory }, { xml, host, pool }) {
     const { type } = await inventory.pool(String(host), String(pool));
@@ -131,27 +159,25 @@ const create = defineAction({
     target: referenceOf({ host, pool, volume: name }),
     detail: listed(`${format}, ${capacityBytes} bytes`, secret ? `encrypted with the secret ${secret}` : ''),
   }),
-  async run(services, { host, pool, secret: named, ...asked }, { principal }) {
-    const address = { host, pool, volume: asked.name };
-    const secret = await secretNamed(services, named ?? asked.encryption?.secret, address);
-    if (asked.encryption && secret === undefined)
-      throw new StowageError('invalid-argument', 'an encrypted volume needs a secret: say which');
-    const encryption = secret === undefined ? undefined : { format: 'luks' as const, secret };
-    const passphrase = await services.passphrases.toMake(encryption, referenceOf(address));
-    const wanted = { ...asked, encryption };
-    const warnings = await overcommitment(services, address, wanted.capacityBytes);
-    const volume = await changeVolume(services, address, `create by ${principal.name}`, (agent, fence) =>
-      agent.json(volumeSchema, `/v1/pools/${encodeURIComponent(pool)}/volumes`, {
-        method: 'POST',
-        json: wanted,
-        fence,
-        passphrase,
-        patient: true,
-      }),
-    );
-    return { ...(await shown(services, address, volume)), warnings };
-  },
+  run: (services, input, { principal }) => createVolume(services, input, principal.name),
 });
+
+export async function deleteVolume(
+  services: Services,
+  address: VolumeAddress,
+  { allowUsed, deleteSnapshots }: { allowUsed: boolean; deleteSnapshots: boolean },
+  by: string,
+): Promise<void> {
+  await changeVolume(services, address, `delete by ${by}`, (agent, fence) =>
+    agent.send(`${agentVolumePath(address)}?deleteSnapshots=${deleteSnapshots}`, {
+      method: 'DELETE',
+      fence,
+      allowUsed,
+      patient: true,
+    }),
+  );
+  await services.inventory.shows(address, undefined);
+}
 
 const remove = defineAction({
   name: 'volume.delete',
@@ -167,17 +193,8 @@ const remove = defineAction({
   record: ({ deleteSnapshots }, users) => ({
     detail: listed(deleteSnapshots ? 'with its snapshots' : '', users),
   }),
-  async run(services, { allowUsed, deleteSnapshots, ...address }, { principal }) {
-    await changeVolume(services, address, `delete by ${principal.name}`, (agent, fence) =>
-      agent.send(`${agentVolumePath(address)}?deleteSnapshots=${deleteSnapshots}`, {
-        method: 'DELETE',
-        fence,
-        allowUsed,
-        patient: true,
-      }),
-    );
-    await services.inventory.shows(address, undefined);
-  },
+  run: (services, { allowUsed, deleteSnapshots, ...address }, { principal }) =>
+    deleteVolume(services, address, { allowUsed, deleteSnapshots }, principal.name),
 });
 
 const trash = defineAction({

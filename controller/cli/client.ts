@@ -104,8 +104,8 @@ export interface CallOptions {
   xml?: string;
   /** What the answer shall be; JSON when absent. */
   accept?: string;
-  /** Bytes to send, of a content type. */
-  upload?: { type: string; body: AsyncIterable<Uint8Array> };
+  /** Bytes to send, of a content type; so many, where that is known. */
+  upload?: { type: string; body: AsyncIterable<Uint8Array>; sizeBytes?: number };
   signal?: AbortSignal;
 }
 
@@ -158,7 +158,8 @@ export async function call(path: string, options: CallOptions = {}): Promise<Inc
   const { type, body } = bodyOf(options);
   const headers: Record<string, string | number> = { authorization: `Bearer ${token}` };
   if (type !== undefined) headers['content-type'] = type;
-  if (typeof body === 'string') headers['content-length'] = Buffer.byteLength(body);
+  const length = typeof body === 'string' ? Buffer.byteLength(body) : options.upload?.sizeBytes;
+  if (length !== undefined) headers['content-length'] = length;
   if (options.accept) headers.accept = options.accept;
   const method = options.method ?? (options.upload ? 'PUT' : 'GET');
   const begin = target.protocol === 'https:' ? httpsRequest : httpRequest;

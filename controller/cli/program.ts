@@ -6,9 +6,11 @@ import { completeCommand, completionCommand } from './completion.ts';
 import { domainCommand } from './domains.ts';
 import { addHelp } from './help.ts';
 import { hostCommand } from './hosts.ts';
+import { imageCommand } from './images.ts';
 import { jobCommand } from './jobs.ts';
 import { outputOptions, useOutput } from './output.ts';
 import { poolCommand } from './pools.ts';
+import { pvesmCommand } from './pvesm/index.ts';
 import { secretCommand } from './secrets.ts';
 import { statusCommand } from './status.ts';
 import { tokenCommand } from './tokens.ts';
@@ -41,11 +43,13 @@ export function makeProgram(): Command {
     poolCommand(),
     volCommand(),
     trashCommand(),
+    imageCommand(),
     domainCommand(),
     jobCommand(),
     auditCommand(),
     tokenCommand(),
     secretCommand(),
+    pvesmCommand(),
     xmlCommand(),
     completionCommand(),
   ])

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Pool, poolDefinitionSchema } from '../../shared/conf/pool.ts';
+import type { Volume } from '../../shared/conf/volume.ts';
 import type { FleetDomain, FleetPool, FleetTotals, FleetVolume } from '../../shared/protocol/api.ts';
 import type { DomainKey, VolumeUser } from '../../shared/protocol/domains.ts';
 import { clock } from '../../shared/util/clock.ts';
@@ -20,6 +21,13 @@ export interface VolumePlace {
   volume: string;
 }
 
+/** What of a volume somebody may have asked to be changed. */
+function stateOf(volume: Volume | undefined): unknown {
+  if (!volume) return undefined;
+  const { etag, capacityBytes, isBase, parentId, isProtected, notes, encryption } = volume;
+  return [etag, capacityBytes, isBase, parentId, isProtected, notes, encryption?.secret];
+}
+
 /** What is where, as the agents last told: a replica, from which nothing is ever decided without asking the agent. */
 export class Inventory {
   readonly #store: Store;
@@ -34,11 +42,12 @@ export class Inventory {
    * Settles when the inventory shows what an agent has just answered, or after a moment: only what agents tell in order is
    * written, and the telling may come after the answer.
    */
-  async shows({ host, pool, volume }: VolumePlace, etag: string | undefined): Promise<void> {
+  async shows({ host, pool, volume }: VolumePlace, now: Volume | undefined): Promise<void> {
     await this.#until(
       (change) =>
         change.type === 'volume' && change.host === host && change.pool === pool && change.volume === volume,
-      async () => (await this.#store.volumes.find(host, pool, volume))?.etag === etag,
+      async () =>
+        isDeepStrictEqual(stateOf(await this.#store.volumes.find(host, pool, volume)), stateOf(now)),
     );
   }
 
@@ -152,6 +161,11 @@ export class Inventory {
   /** The volumes that say that they have an id, at most `limit`. */
   withId(id: string, limit: number): Promise<FleetVolume[]> {
     return this.#store.volumes.list({ id, limit });
+  }
+
+  /** The names of volumes by their ids, of those that are known. */
+  namesOf(ids: readonly string[]): Promise<Map<string, string>> {
+    return this.#store.volumes.namesByIds(ids);
   }
 
   /** The linked clones of the volume of an id, at most `limit`. */

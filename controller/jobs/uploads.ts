@@ -64,6 +64,8 @@ export interface UploadRequest {
   secret?: string;
   /** Replace a volume also while domains use it. */
   allowUsed: boolean;
+  /** It must not take the place of a volume. */
+  onlyNew: boolean;
 }
 
 /** Uploads through the controller. Each is a job that stays until it is complete, cancelled or forgotten by its client. */
@@ -99,9 +101,10 @@ export class Uploads {
   /** The upload under way to a volume. Throws `transfer-not-found`. */
   async find({ host, pool, volume }: VolumePlace): Promise<Upload> {
     const row = await this.#store.jobs.uploadTo(`${host}/${pool}/${volume}`);
-    if (!row)
+    // One that is just being begun is none yet.
+    const spec = transferSpecSchema.safeParse(row?.notes).data;
+    if (!row || !spec)
       throw new StowageError('transfer-not-found', `no upload to '${host}/${pool}/${volume}' is under way`);
-    const spec = transferSpecSchema.parse(row.notes);
     const agent = await this.#fleet.client(host);
     const status = await agent.json(transferStatusSchema, `/v1/transfers/${spec.id}`);
     return { job: row.id, spec, status };
@@ -114,6 +117,8 @@ export class Uploads {
   async begin(target: VolumePlace, request: UploadRequest, actor: string): Promise<Upload> {
     const reference = `${target.host}/${target.pool}/${target.volume}`;
     const existing = await this.#inventory.find(target);
+    if (existing && request.onlyNew)
+      throw new StowageError('volume-exists', `there is a volume '${reference}' already`);
     const format = request.format ?? (existing?.format as VolumeFormat | undefined) ?? 'raw';
     const params = {
       volume: reference,
@@ -262,7 +267,7 @@ export class Uploads {
     const volume = await this.#commit(host, upload, digest);
     // From here on it is the volume, whatever can be noted of that now.
     const { pool } = upload.spec;
-    await this.#inventory.shows({ host, pool, volume: volume.name }, volume.etag).catch(() => undefined);
+    await this.#inventory.shows({ host, pool, volume: volume.name }, volume).catch(() => undefined);
     await this.#done(upload.job);
     return volume;
   }

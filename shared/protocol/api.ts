@@ -124,6 +124,30 @@ export const volumeDetailsSchema = fleetVolumeSchema.extend({
 });
 export type VolumeDetails = z.infer<typeof volumeDetailsSchema>;
 
+/** A volume as Proxmox VE's `list_images` and `list_volumes` tell of it. */
+export const imageSchema = z.object({
+  /** `POOL:NAME`; a linked clone is named with its base where its storage does so. */
+  volid: z.string(),
+  content: z.enum(['images', 'rootdir', 'iso', 'vztmpl', 'backup', 'snippets', 'import']),
+  host: nameSchema,
+  pool: nameSchema,
+  name: z.string(),
+  id: z.uuid(),
+  /** The guest that owns it, by its name. */
+  vmid: z.number().int().optional(),
+  format: z.string(),
+  sizeBytes: z.number(),
+  usedBytes: z.number(),
+  /** Name of the base that it stands on. */
+  parent: z.string().optional(),
+  /** ms since the epoch; absent where its storage does not tell. */
+  createdAt: z.number().optional(),
+  isBase: z.boolean(),
+  isProtected: z.boolean(),
+  notes: z.string().optional(),
+});
+export type Image = z.infer<typeof imageSchema>;
+
 /** `uses`: the volumes that it uses; absent while that is not known. */
 export const fleetDomainSchema = domainSchema.extend({
   host: nameSchema,

@@ -33,7 +33,7 @@ async function act(agent: TestAgent, below: (limit: number) => number): Promise<
   const [name, other, format] = [NAMES[below(5)]!, NAMES[below(5)]!, FORMATS[below(3)]!];
   const volume = `/pools/p/volumes/${name}`;
   const capacityBytes = (8 + below(24)) * MIB;
-  switch (below(8)) {
+  switch (below(12)) {
     case 0:
     case 1:
       await agent.call('POST', '/pools/p/volumes', { name, format, capacityBytes });
@@ -56,6 +56,16 @@ async function act(agent: TestAgent, below: (limit: number) => number): Promise<
     }
     case 6:
       await agent.call('POST', `${volume}/wipe`, {});
+      return;
+    case 7:
+      await agent.call('POST', `${volume}/rename`, { name: other });
+      return;
+    case 8:
+      await agent.call('PUT', `${volume}/base`, { isBase: below(3) > 0 });
+      return;
+    case 9:
+    case 10:
+      await agent.call('POST', `${volume}/clone`, { name: other, linked: true });
       return;
     default: {
       const id = randomUUID();
@@ -98,8 +108,17 @@ test('an agent that is killed at any moment leaves sound volumes, their ids, and
       assert.notEqual(pool.state, 'inaccessible', `${what}: ${pool.reason}`);
       return pool.state === 'running';
     });
-    for (const volume of await agent.ok<Volume[]>('GET', '/pools/p/volumes')) {
+    const all = await agent.ok<Volume[]>('GET', '/pools/p/volumes');
+    const ids = new Set(all.map(({ id }) => id));
+    assert.equal(ids.size, all.length, `${what}: an id is there twice`);
+    for (const volume of all) {
       assert.equal(volume.damaged, undefined, `${what}: ${volume.name}`);
+      assert.ok(
+        volume.parentId === undefined || ids.has(volume.parentId),
+        `${what}: ${volume.name} has no base`,
+      );
+      if (volume.backingStore) await agent.ok('GET', `/pools/p/volumes/${volume.name}/data?as=content`);
+      if (volume.isBase) continue;
       if (volume.format === 'raw') continue;
       const findings = await agent.ok<Finding[]>('POST', `/pools/p/volumes/${volume.name}/check`, {});
       // A mark that a killed change left is taken back by the next one.

@@ -67,6 +67,28 @@ export class AuditReader {
     return query;
   }
 
+  /** Targets and details of the records since a time, ms since the epoch, that have a text in them, which has no wildcards. */
+  async *mentioning(text: string, since: number): AsyncGenerator<string[]> {
+    const first = await this.db
+      .selectFrom('audit')
+      .select('seq')
+      .where('at', '>=', since)
+      .orderBy('at')
+      .limit(1)
+      .executeTakeFirst();
+    const end = (await this.last())?.seq ?? 0;
+    for (let from = first?.seq ?? end + 1; from <= end; from += WALKED) {
+      const rows = await this.db
+        .selectFrom('audit')
+        .select(['target', 'detail'])
+        .where('seq', '>=', from)
+        .where('seq', '<', from + WALKED)
+        .where((eb) => eb.or([eb('target', 'like', `%${text}%`), eb('detail', 'like', `%${text}%`)]))
+        .execute();
+      yield rows.map(({ target, detail }) => `${target} ${detail}`);
+    }
+  }
+
   async last(): Promise<Pick<AuditRecord, 'seq' | 'hash'> | undefined> {
     return this.db
       .selectFrom('audit')

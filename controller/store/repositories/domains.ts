@@ -15,6 +15,9 @@ export interface DomainFilter {
   after?: DomainPlace;
 }
 
+/** Hosts whose domains are looked through before others get a turn. */
+const HOSTS = 100;
+
 /** Most rows of one statement. */
 const ROWS = 500;
 
@@ -56,6 +59,31 @@ export class DomainReader {
       .limit(limit)
       .execute();
     return rows.map(domainOf);
+  }
+
+  /** The documents of the domains that have a text in them, which has no wildcards. */
+  async *mentioning(text: string): AsyncGenerator<string[]> {
+    for (let after = ''; ; ) {
+      const hosts = await this.db
+        .selectFrom('domains')
+        .select('host')
+        .distinct()
+        .where('host', '>', after)
+        .orderBy('host')
+        .limit(HOSTS)
+        .execute();
+      const last = hosts.at(-1)?.host;
+      if (last === undefined) return;
+      const rows = await this.db
+        .selectFrom('domains')
+        .select('details')
+        .where('host', '>', after)
+        .where('host', '<=', last)
+        .where('details', 'like', `%${text}%`)
+        .execute();
+      yield rows.map(({ details }) => details);
+      after = last;
+    }
   }
 
   /** The one of this name and UUID; of those without one, the one of this name. */

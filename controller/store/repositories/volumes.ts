@@ -219,6 +219,20 @@ export class VolumeReader {
     return found;
   }
 
+  /** Of those that are known, each once. */
+  async namesByIds(ids: readonly string[]): Promise<Map<string, string>> {
+    const names = new Map<string, string>();
+    for (let from = 0; from < ids.length; from += NAMES) {
+      const rows = await this.db
+        .selectFrom('volumes')
+        .select(['id', 'name'])
+        .where('id', 'in', ids.slice(from, from + NAMES))
+        .execute();
+      for (const { id, name } of rows) names.set(id, name);
+    }
+    return names;
+  }
+
   async namesOf(hostId: string, pool: string): Promise<string[]> {
     const rows = await this.db
       .selectFrom('volumes')

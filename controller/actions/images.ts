@@ -1,0 +1,257 @@
+import { z } from 'zod';
+import { volumeFormatSchema, volumeSchema } from '../../shared/conf/volume.ts';
+import {
+  type FleetPool,
+  type FleetVolume,
+  type Image,
+  imageSchema,
+  jobSchema,
+} from '../../shared/protocol/api.ts';
+import { namingOf, pveVolume, volumeNameOf } from '../../shared/pve/images.ts';
+import { baseName, diskName } from '../../shared/pve/volume-names.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import { nameSchema } from '../../shared/util/names.ts';
+import { agentVolumePath } from '../hosts/agent-client.ts';
+import { base } from '../jobs/kinds/base.ts';
+import { defineAction, type Services } from './action.ts';
+import { pageFields, poolAddress, volumeAddress } from './addresses.ts';
+import {
+  allowUsedField,
+  changeVolume,
+  listed,
+  referenceOf,
+  refuseTaking,
+  shown,
+  usersInTheWay,
+} from './volume.ts';
+import { createVolume, deleteVolume } from './volumes.ts';
+
+const KIB = 1024;
+const formatSchema = volumeFormatSchema.exclude(['luks', 'ploop']);
+const vmidSchema = z.number().int().min(100).max(999_999_999);
+
+type PoolOf = (volume: { host: string; pool: string }) => Promise<FleetPool>;
+
+/** Looks a pool up once. */
+function poolsOf({ inventory }: Services): PoolOf {
+  const known = new Map<string, Promise<FleetPool>>();
+  return ({ host, pool }) => {
+    const key = `${host}/${pool}`;
+    const found = known.get(key) ?? inventory.pool(host, pool);
+    known.set(key, found);
+    return found;
+  };
+}
+
+/** The images among volumes, in their order. */
+async function imagesOf(
+  { inventory }: Services,
+  volumes: readonly FleetVolume[],
+  poolOf: PoolOf,
+): Promise<Image[]> {
+  const parents = await inventory.namesOf(volumes.flatMap(({ parentId }) => parentId ?? []));
+  const images: Image[] = [];
+  for (const volume of volumes) {
+    const { host, pool, name, id, format, capacityBytes, allocationBytes, timestamps, notes } = volume;
+    const naming = namingOf(await poolOf(volume));
+    const parsed = pveVolume(naming, name);
+    if (!parsed) continue;
+    const parent = volume.parentId === undefined ? undefined : parents.get(volume.parentId);
+    const born = timestamps?.btime ?? timestamps?.ctime;
+    images.push({
+      volid: `${pool}:${volumeNameOf(naming, parsed, parent)}`,
+      content: parsed.content,
+      ...{ host, pool, name, id, format, parent, notes },
+      vmid: parsed.vmid,
+      sizeBytes: capacityBytes,
+      usedBytes: allocationBytes,
+      createdAt: born === undefined ? undefined : Math.floor(Number(born) * 1000),
+      isBase: volume.isBase === true,
+      isProtected: volume.isProtected === true,
+    });
+  }
+  return images;
+}
+
+/** Throws `invalid-name` for a volume that Proxmox VE would not know as an image. */
+async function imageOf(services: Services, volume: FleetVolume): Promise<Image> {
+  const [image] = await imagesOf(services, [volume], poolsOf(services));
+  if (image) return image;
+  throw new StowageError('invalid-name', `'${volume.name}' is no name of an image in Proxmox VE`);
+}
+
+const list = defineAction({
+  name: 'image.list',
+  summary: 'The images of guests, and what else Proxmox VE keeps, by host, pool and name, a page at a time.',
+  role: 'viewer',
+  input: z.object({
+    host: nameSchema.optional(),
+    pool: nameSchema.optional(),
+    vmid: vmidSchema.optional(),
+    /** Only these; then nothing is asked of the guest. */
+    volids: z.array(z.string().max(1024)).max(1000).optional(),
+    content: imageSchema.shape.content.optional(),
+    ...pageFields,
+    /** The last `host/pool/name` of the page before. */
+    after: z.string().max(800).optional(),
+  }),
+  answer: z.array(imageSchema),
+  places: ({ host, pool }) => (host === undefined ? [] : [{ host, pool }]),
+  async run(services, { host, pool, vmid, volids, content, limit, after }, { principal }) {
+    const poolOf = poolsOf(services);
+    const wanted = volids && new Set(volids);
+    const isWanted = (image: Image): boolean =>
+      (wanted ? wanted.has(image.volid) : vmid === undefined || image.vmid === vmid) &&
+      (content === undefined || image.content === content);
+    // Of a guest the index of names leads to them.
+    const search = wanted || vmid === undefined ? undefined : `-${vmid}-`;
+    const filter = { host, pool, search, scopes: principal.scopes, limit };
+    const found: Image[] = [];
+    for (let from = after; found.length < limit; ) {
+      const page = await services.inventory.volumes({ ...filter, after: from });
+      found.push(...(await imagesOf(services, page, poolOf)).filter(isWanted));
+      const last = page.at(-1);
+      if (page.length < limit || !last) break;
+      from = `${last.host}/${last.pool}/${last.name}`;
+    }
+    return found.slice(0, limit);
+  },
+});
+
+const allocate = defineAction({
+  name: 'image.allocate',
+  summary: 'Makes a new image for a guest, under the name given or the next free one.',
+  role: 'operator',
+  audited: true,
+  input: poolAddress.extend({
+    vmid: vmidSchema,
+    name: nameSchema.optional(),
+    /** Rounded up to KiB, and to what the storage needs. */
+    sizeBytes: z
+      .number()
+      .int()
+      .positive()
+      .max(Number.MAX_SAFE_INTEGER - KIB),
+    /** As the name says, else raw. */
+    format: formatSchema.optional(),
+  }),
+  answer: imageSchema,
+  async plan(services, { host, pool, vmid, name, format }) {
+    const naming = namingOf(await services.inventory.knownPool(host, pool));
+    if (name === undefined) return { naming, format: format ?? ('raw' as const) };
+    const parsed = pveVolume(naming, name);
+    if (parsed?.vmid !== vmid || parsed.isBase)
+      throw new StowageError('invalid-name', `'${name}' is not the name of an image of guest ${vmid} there`);
+    const named = formatSchema.safeParse(parsed.format).data;
+    if (named === undefined)
+      throw new StowageError('not-supported', `no volumes of format ${parsed.format} are made here`);
+    // On devices names tell little: qcow2 may lie in any of them.
+    const isTold = naming === 'dir' || named !== 'raw';
+    if (isTold && format !== undefined && format !== named)
+      throw new StowageError(
+        'invalid-argument',
+        `'${name}' is the name of a ${named} image, not of a ${format} one`,
+      );
+    return { naming, format: isTold ? named : (format ?? named) };
+  },
+  record: ({ vmid, name, sizeBytes }) => ({
+    detail: listed(`for guest ${vmid}`, name ?? '', `${sizeBytes} bytes`),
+  }),
+  async run(services, { host, pool, vmid, name: given, sizeBytes }, call, { naming, format }) {
+    const capacityBytes = Math.ceil(sizeBytes / KIB) * KIB;
+    const make = (name: string): Promise<FleetVolume> =>
+      createVolume(
+        services,
+        { host, pool, name, capacityBytes, format, preallocate: false },
+        call.principal.name,
+      );
+    const volume =
+      given === undefined
+        ? await services.diskNumbers.with({ host, pool }, vmid, (number) =>
+            make(diskName(naming, { vmid, number, format })),
+          )
+        : await make(given);
+    call.note(volume.name);
+    return imageOf(services, volume);
+  },
+});
+
+const free = defineAction({
+  name: 'image.free',
+  summary: 'Deletes an image of a guest.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend({ ...allowUsedField, deleteSnapshots: z.boolean().default(false) }),
+  answer: 'nothing',
+  async plan(services, input) {
+    await imageOf(services, await services.inventory.volume(input));
+    await refuseTaking(services, input);
+    return usersInTheWay(services, input, input.allowUsed);
+  },
+  record: ({ deleteSnapshots }, users) => ({
+    detail: listed(deleteSnapshots ? 'with its snapshots' : '', users),
+  }),
+  run: (services, { allowUsed, deleteSnapshots, ...address }, { principal }) =>
+    deleteVolume(services, address, { allowUsed, deleteSnapshots }, principal.name),
+});
+
+const createBase = defineAction({
+  name: 'image.create-base',
+  summary:
+    'Begins a job that makes a base of an image: it takes no write any more, and is called base- and not vm-.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend(allowUsedField),
+  answer: jobSchema,
+  async plan(services, input) {
+    const { name } = await imageOf(services, await services.inventory.volume(input));
+    const target = { ...input, volume: baseName(name) };
+    return { target, users: await usersInTheWay(services, input, input.allowUsed) };
+  },
+  record: (_input, { target, users }) => ({ detail: listed(`as ${target.volume}`, users) }),
+  async run(services, { allowUsed, ...address }, { principal, note }, { target }) {
+    const job = await services.jobs.submit(
+      base,
+      { source: referenceOf(address), target: referenceOf(target), allowUsed },
+      principal.name,
+    );
+    note(`job ${job.id}`);
+    return job;
+  },
+});
+
+const clone = defineAction({
+  name: 'image.clone',
+  summary: 'Makes a linked clone of a base for a guest, in the same pool.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend({ vmid: vmidSchema }),
+  answer: imageSchema,
+  async plan(services, input) {
+    const volume = await services.inventory.volume(input);
+    await imageOf(services, volume);
+    if (!volume.isBase)
+      throw new StowageError(
+        'invalid-argument',
+        `'${referenceOf(input)}' is no base; make one of it first, or a full copy: vol clone`,
+      );
+    return namingOf(await services.inventory.pool(input.host, input.pool));
+  },
+  record: ({ vmid }) => ({ detail: `for guest ${vmid}` }),
+  async run(services, { vmid, ...address }, { principal, note }, naming) {
+    const format = naming === 'dir' ? 'qcow2' : 'raw';
+    const volume = await services.diskNumbers.with(address, vmid, async (number) => {
+      const target = { ...address, volume: diskName(naming, { vmid, number, format }) };
+      const made = await changeVolume(services, target, `clone by ${principal.name}`, (agent, fence) =>
+        agent.json(volumeSchema, `${agentVolumePath(address)}/clone`, {
+          ...{ method: 'POST', json: { name: target.volume, linked: true }, fence, patient: true },
+        }),
+      );
+      return shown(services, target, made);
+    });
+    note(volume.name);
+    return imageOf(services, volume);
+  },
+});
+
+export const imageActions = [list, allocate, free, createBase, clone];

@@ -1,0 +1,134 @@
+import { Command, Option } from 'commander';
+import { type Image, imageSchema, type Job } from '../../shared/protocol/api.ts';
+import { parseVmid } from '../../shared/pve/volume-names.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import { splitReference } from '../../shared/util/names.ts';
+import { formatBytes, parseSize } from '../../shared/util/units.ts';
+import { callJson, send } from './client.ts';
+import { type Confirmation, confirm, yesOption } from './confirm.ts';
+import { bytesColumn, type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
+import { printable, show } from './output.ts';
+import { callPages } from './pages.ts';
+import { poolPath, poolReference, type VolumeReference, volumeReference } from './references.ts';
+import { finish } from './volume-moves.ts';
+import { allowUsedOption, formatOption } from './volume-options.ts';
+
+const referenceOf = ({ host, pool, name }: Image): string => `${host}/${pool}/${name}`;
+
+const IMAGES: Listing<Image> = {
+  name: referenceOf,
+  columns: [
+    { name: 'IMAGE', value: referenceOf },
+    { name: 'GUEST', value: ({ vmid }) => vmid },
+    { name: 'FORMAT', value: ({ format }) => format },
+    bytesColumn('SIZE', ({ sizeBytes }) => sizeBytes),
+    bytesColumn('USED', ({ usedBytes }) => usedBytes),
+    { name: 'PARENT', value: ({ parent }) => parent },
+    { name: 'BASE', value: ({ isBase }) => (isBase ? '*' : undefined) },
+    { name: 'PROTECTED', value: ({ isProtected }) => (isProtected ? '*' : undefined), wide: true },
+    { name: 'CONTENT', value: ({ content }) => content, wide: true },
+    { name: 'VOLID', value: ({ volid }) => volid, wide: true },
+    { ...timeColumn<Image>('CREATED', ({ createdAt }) => createdAt), wide: true },
+    { name: 'NOTES', value: ({ notes }) => notes, wide: true },
+  ],
+};
+
+interface ImageListOptions extends ListOptions {
+  vmid?: string;
+  content?: string;
+}
+
+/** Images of the fleet, of a host or of a pool, as the controller lists them. */
+export function listImages(
+  { host, pool }: { host?: string; pool?: string },
+  { vmid, content }: Pick<ImageListOptions, 'vmid' | 'content'>,
+): Promise<Image[]> {
+  const query = { host, pool, vmid: vmid === undefined ? undefined : parseVmid(vmid), content };
+  return callPages('/images', query, referenceOf);
+}
+
+const imagesPath = (place: { host: string; pool: string }): string => `${poolPath(place)}/images`;
+const imagePath = ({ volume, ...place }: VolumeReference): string =>
+  `${imagesPath(place)}/${encodeURIComponent(volume)}`;
+
+/** Makes an image of so many bytes. */
+export function allocateImage(
+  place: { host: string; pool: string },
+  json: { vmid: number; name?: string; format?: string; sizeBytes: number },
+): Promise<Image> {
+  return callJson<Image>(imagesPath(place), { method: 'POST', json });
+}
+
+export function freeImage(
+  place: VolumeReference,
+  options: { deleteSnapshots?: boolean; allowUsed?: boolean },
+): Promise<void> {
+  const query = new URLSearchParams(options.allowUsed ? { allowUsed: 'true' } : {});
+  if (options.deleteSnapshots) query.set('deleteSnapshots', 'true');
+  return send(`${imagePath(place)}?${query}`, { method: 'DELETE' });
+}
+
+export function imageCommand(): Command {
+  const image = new Command('image').description('disks of guests, by the names and rules of Proxmox VE');
+  listOptions(image.command('list [host[/pool]]'), { followed: true })
+    .description('the images of guests in the fleet, on a host or in a pool')
+    .option('--vmid <number>', 'only those of a guest')
+    .addOption(
+      new Option('--content <kind>', 'only what is of this kind').choices(imageSchema.shape.content.options),
+    )
+    .action((place: string | undefined, options: ImageListOptions) => {
+      const [host, pool, more] = place === undefined ? [] : splitReference(place);
+      if (more !== undefined)
+        throw new StowageError('invalid-argument', `'${place}' is not HOST or HOST/POOL`);
+      return showList(IMAGES, () => listImages({ host, pool }, options), options);
+    });
+  image
+    .command('alloc <host/pool> <vmid> <size>')
+    .description('make an image for a guest, by the next free name that nothing refers to')
+    .option('--name <name>', 'by this name, which must be one of the guest')
+    .addOption(formatOption('raw when not given'))
+    .action(async (text: string, vmid: string, size: string, options: { name?: string; format?: string }) => {
+      const { name, format } = options;
+      const wanted = { vmid: parseVmid(vmid), sizeBytes: parseSize(size), name, format };
+      const made = await allocateImage(poolReference(text), wanted);
+      await show(
+        made,
+        () => `${printable(referenceOf(made))}: ${made.format}, ${formatBytes(made.sizeBytes)}`,
+      );
+    });
+  image
+    .command('free <host/pool/image>')
+    .description('delete an image of a guest; a base only when no linked clone stands on it')
+    .option('--delete-snapshots', 'and its snapshots')
+    .addOption(allowUsedOption())
+    .addOption(yesOption())
+    .action(
+      async (text: string, options: Confirmation & { deleteSnapshots?: boolean; allowUsed?: boolean }) => {
+        const reference = volumeReference(text);
+        await confirm(`Delete ${text}?`, options);
+        await freeImage(reference, options);
+        await show({ deleted: text }, () => `${printable(text)} deleted`);
+      },
+    );
+  image
+    .command('base <host/pool/image>')
+    .description('make a base of an image: it is called base- and takes no write any more')
+    .addOption(allowUsedOption())
+    .option('--no-wait', 'do not wait for the end')
+    .action(async (text: string, options: { wait: boolean; allowUsed?: boolean }) => {
+      const query = options.allowUsed ? '?allowUsed=true' : '';
+      const job = await callJson<Job>(`${imagePath(volumeReference(text))}/base${query}`, { method: 'POST' });
+      await finish(job, options.wait, `${text} is the base ${job.target}`);
+    });
+  image
+    .command('clone <host/pool/base> <vmid>')
+    .description('make a linked clone of a base for a guest')
+    .action(async (text: string, vmid: string) => {
+      const json = { vmid: parseVmid(vmid) };
+      const made = await callJson<Image>(`${imagePath(volumeReference(text))}/clone`, {
+        ...{ method: 'POST', json },
+      });
+      await show(made, () => `${printable(referenceOf(made))} stands on ${printable(text)}`);
+    });
+  return image;
+}

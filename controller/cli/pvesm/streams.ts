@@ -1,0 +1,143 @@
+import { createReadStream, createWriteStream } from 'node:fs';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import type { FleetVolume, Upload } from '../../../shared/protocol/api.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
+import { call, callJson, send } from '../client.ts';
+import { type VolumeReference, volumePath } from '../references.ts';
+
+/** The size of what follows, little-endian. */
+const HEADER_BYTES = 8;
+/** Formats of Proxmox VE's streams, as far as they are made and read here, and how the bytes behind the header are meant. */
+const STREAMS = {
+  'raw+size': { as: 'content', format: 'raw' },
+  'qcow2+size': { as: 'image', format: 'qcow2' },
+} as const;
+/** The others that Proxmox VE has. */
+const OTHERS = ['tar+size', 'vmdk+size', 'zfs', 'btrfs'];
+
+export type StreamFormat = keyof typeof STREAMS;
+
+/** Throws `not-supported` for a format that Proxmox VE has and that is not made here, `invalid-argument` for any other. */
+export function streamFormat(text: string): StreamFormat {
+  if (text in STREAMS) return text as StreamFormat;
+  if (OTHERS.includes(text))
+    throw new StowageError(
+      'not-supported',
+      `streams of format ${text} are not made or read here: ${Object.keys(STREAMS).join(', ')}`,
+    );
+  throw new StowageError('invalid-argument', `there is no stream format '${text.slice(0, 40)}'`);
+}
+
+async function* framed(sizeBytes: number, body: Readable): AsyncGenerator<Buffer> {
+  const header = Buffer.alloc(HEADER_BYTES);
+  header.writeBigUInt64LE(BigInt(sizeBytes));
+  yield header;
+  let sent = 0;
+  for await (const piece of body) {
+    sent += (piece as Buffer).length;
+    yield piece as Buffer;
+  }
+  if (sent !== sizeBytes)
+    throw new StowageError('stream-cut', `${sent} of ${sizeBytes} bytes came from the controller`);
+}
+
+/** Writes a volume as a stream of Proxmox VE to a file, or for `-` to standard output. */
+export async function exportVolume(
+  reference: VolumeReference,
+  format: StreamFormat,
+  path: string,
+): Promise<void> {
+  if (STREAMS[format].as === 'image') {
+    const { format: stored, backingStore } = await callJson<FleetVolume>(volumePath(reference));
+    if (stored !== STREAMS[format].format)
+      throw new StowageError('invalid-argument', `cannot export a ${stored} volume as ${format}`);
+    if (backingStore)
+      throw new StowageError('invalid-argument', `a linked clone is exported whole: raw+size, not ${format}`);
+  }
+  const body = await call(`${volumePath(reference)}/data?as=${STREAMS[format].as}`);
+  const sizeBytes = Number(body.headers['content-length']);
+  if (!Number.isSafeInteger(sizeBytes))
+    throw new StowageError('stream-corrupt', 'the controller does not say how many bytes come');
+  const target = path === '-' ? process.stdout : createWriteStream(path, { flags: 'wx', mode: 0o600 });
+  await pipeline(framed(sizeBytes, body), target, { end: path !== '-' });
+}
+
+/** What is read, piece by piece, so that its header can be taken first. */
+class Stream {
+  readonly #pieces: AsyncIterator<Buffer>;
+  #left: Buffer<ArrayBufferLike> = Buffer.alloc(0);
+
+  constructor(source: Readable) {
+    this.#pieces = source[Symbol.asyncIterator]();
+  }
+
+  async header(): Promise<number> {
+    while (this.#left.length < HEADER_BYTES) {
+      const { value, done } = await this.#pieces.next();
+      if (done) throw new StowageError('stream-cut', 'the stream ends before its size');
+      this.#left = Buffer.concat([this.#left, value]);
+    }
+    const size = this.#left.readBigUInt64LE();
+    this.#left = this.#left.subarray(HEADER_BYTES);
+    if (size === 0n || size > BigInt(Number.MAX_SAFE_INTEGER))
+      throw new StowageError('stream-corrupt', `the stream says that ${size} bytes follow`);
+    return Number(size);
+  }
+
+  /** Exactly so many bytes. Throws `stream-cut` for fewer, `stream-corrupt` for more. */
+  async *body(sizeBytes: number): AsyncGenerator<Buffer> {
+    let left = sizeBytes;
+    for (let piece = this.#left; ; ) {
+      if (piece.length > left)
+        throw new StowageError(
+          'stream-corrupt',
+          `the stream goes on behind the ${sizeBytes} bytes that it says`,
+        );
+      left -= piece.length;
+      // The last piece makes the volume: it is given out when nothing comes behind it.
+      const { value, done } = await this.#pieces.next();
+      if (done && left > 0)
+        throw new StowageError('stream-cut', `the stream ends ${left} bytes before its end of ${sizeBytes}`);
+      if (left === 0 && value && value.length > 0)
+        throw new StowageError(
+          'stream-corrupt',
+          `the stream goes on behind the ${sizeBytes} bytes that it says`,
+        );
+      if (piece.length > 0) yield piece;
+      if (done) return;
+      piece = value;
+    }
+  }
+}
+
+/**
+ * Makes a volume of a stream of Proxmox VE, from a file or for `-` from standard input. `instead` may give an image, made for so many bytes,
+ * that the content goes into. What does not come whole leaves nothing.
+ */
+export async function importVolume(
+  reference: VolumeReference,
+  format: StreamFormat,
+  path: string,
+  instead: (sizeBytes: number) => Promise<VolumeReference | undefined>,
+): Promise<FleetVolume> {
+  const stream = new Stream(path === '-' ? process.stdin : createReadStream(path));
+  const sizeBytes = await stream.header();
+  const made = await instead(sizeBytes);
+  const target = volumePath(made ?? reference);
+  const { as, format: container } = STREAMS[format];
+  const onlyNew = made === undefined;
+  try {
+    // From now on it can be given up, however soon the stream ends.
+    const json = { format: container, as, sizeBytes, onlyNew };
+    await callJson<Upload>(`${target}/upload`, { method: 'POST', json });
+    const query = `format=${container}&as=${as}&onlyNew=${onlyNew}`;
+    return await callJson<FleetVolume>(`${target}/data?${query}`, {
+      upload: { type: 'application/octet-stream', body: stream.body(sizeBytes), sizeBytes },
+    });
+  } catch (error) {
+    await send(`${target}/upload`, { method: 'DELETE' }).catch(() => undefined);
+    if (made) await send(target, { method: 'DELETE' }).catch(() => undefined);
+    throw error;
+  }
+}

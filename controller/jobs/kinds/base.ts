@@ -1,0 +1,74 @@
+import { z } from 'zod';
+import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
+import { agentPlace } from '../../hosts/agent-client.ts';
+import type { JobContext, JobKind } from '../job.ts';
+
+const baseParamsSchema = z.object({
+  source: z.string(),
+  /** What it is called once it is a base, in the same pool. */
+  target: z.string(),
+  /** Also while domains use the volume. */
+  allowUsed: z.boolean().default(false),
+});
+type BaseParams = z.infer<typeof baseParamsSchema>;
+type Context = JobContext<BaseParams, { renaming: boolean }>;
+
+async function refuseTaken(context: Context): Promise<void> {
+  const { target } = context.params;
+  const { host, path } = agentPlace(target);
+  const agent = await context.agent(host);
+  const taken = await agent.send(path).then(
+    () => true,
+    (error) => {
+      if (!isStowageError(error, 'volume-not-found')) throw error;
+      return false;
+    },
+  );
+  if (taken) throw new StowageError('volume-exists', `there is a volume '${target}' already`);
+}
+
+async function makeBase(context: Context): Promise<void> {
+  const { source, allowUsed } = context.params;
+  const { host, path } = agentPlace(source);
+  const agent = await context.agent(host);
+  const fence = await context.fence(source);
+  await agent.send(`${path}/base`, {
+    ...{ method: 'PUT', json: { isBase: true }, fence, allowUsed, patient: true },
+  });
+}
+
+async function rename(context: Context): Promise<void> {
+  const { source, target, allowUsed } = context.params;
+  const from = agentPlace(source);
+  const to = agentPlace(target);
+  const agent = await context.agent(from.host);
+  const fence = await context.fence(source);
+  const { renaming } = context.notes;
+  context.notes.renaming = true;
+  await context.save();
+  try {
+    await agent.send(`${from.path}/rename`, {
+      ...{ method: 'POST', json: { name: to.name }, fence, allowUsed, patient: true },
+    });
+  } catch (error) {
+    // Under our leases only we can have renamed it, in a run that was killed before it heard of its success.
+    if (!renaming || !isStowageError(error, 'volume-not-found')) throw error;
+    await agent.send(to.path);
+  }
+}
+
+/** Makes a base of a volume and gives it the name of one. A kill leaves one that goes on: it takes no write from the first step on. */
+export const base: JobKind<BaseParams, { renaming: boolean }> = {
+  kind: 'base',
+  params: baseParamsSchema,
+  places: ({ source, target }) => ({ source, target }),
+  leases: ({ source, target }) => [
+    { volume: source, mode: 'write' },
+    { volume: target, mode: 'write' },
+  ],
+  steps: [
+    { name: 'check', run: refuseTaken },
+    { name: 'make-base', run: makeBase },
+    { name: 'rename', run: rename },
+  ],
+};

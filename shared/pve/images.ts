@@ -1,0 +1,72 @@
+import type { PoolDefinition } from '../conf/pool.ts';
+import { isStowageError } from '../util/errors.ts';
+import {
+  formatVolumeName,
+  guestOf,
+  type PveContent,
+  type PveNaming,
+  type PveVolumeName,
+  parseVolumeName,
+} from './volume-names.ts';
+
+const FILES: readonly PoolDefinition['type'][] = ['dir', 'fs', 'netfs', 'vstorage', 'gluster'];
+
+/** How Proxmox VE would name the volumes of a pool. Kinds that it does not have are named as thin volumes are. */
+export function namingOf({ type, source }: Pick<PoolDefinition, 'type' | 'source'>): PveNaming {
+  if (FILES.includes(type)) return 'dir';
+  if (type === 'logical') return source.name?.includes('/') ? 'lvmthin' : 'lvm';
+  if (type === 'zfs') return 'zfspool';
+  return type === 'rbd' ? 'rbd' : 'lvmthin';
+}
+
+/** The type of the storage that a pool would be in Proxmox VE; that of the pool where it has none such. */
+export function typeOf({ type, source }: Pick<PoolDefinition, 'type' | 'source'>): string {
+  switch (type) {
+    case 'logical':
+      return namingOf({ type, source });
+    case 'zfs':
+      return 'zfspool';
+    case 'gluster':
+      return 'glusterfs';
+    case 'iscsi-direct':
+      return 'iscsidirect';
+    case 'netfs':
+      return source.format === 'cifs' ? 'cifs' : source.format === 'glusterfs' ? 'glusterfs' : 'nfs';
+    case 'fs':
+    case 'vstorage':
+      return 'dir';
+    default:
+      return type;
+  }
+}
+
+/** Contents of a directory that lie in directories of their own in Proxmox VE, and beside each other in a pool. */
+const CONTENTS: readonly PveContent[] = ['iso', 'backup', 'vztmpl'];
+
+function parsed(naming: PveNaming, volname: string): PveVolumeName | undefined {
+  try {
+    return parseVolumeName(naming, volname);
+  } catch (error) {
+    if (!isStowageError(error, 'invalid-name')) throw error;
+    return undefined;
+  }
+}
+
+/** What a volume of a pool is to Proxmox VE; undefined where it is nothing to it. */
+export function pveVolume(naming: PveNaming, name: string): PveVolumeName | undefined {
+  if (naming !== 'dir') return parsed(naming, name);
+  const vmid = guestOf(name);
+  if (vmid !== undefined) return parsed(naming, `${vmid}/${name}`);
+  for (const content of CONTENTS) {
+    const found = parsed(naming, `${content}/${name}`);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+/** The name by which Proxmox VE knows a volume of a pool, with that of the base that it stands on. */
+export function volumeNameOf(naming: PveNaming, volume: PveVolumeName, parent: string | undefined): string {
+  const vmid = parent === undefined ? undefined : guestOf(parent);
+  const base = parent === undefined || vmid === undefined ? undefined : { name: parent, vmid };
+  return formatVolumeName(naming, { ...volume, base });
+}

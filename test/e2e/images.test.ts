@@ -1,0 +1,342 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Image, JobDetails } from '../../shared/protocol/api.ts';
+import { TestController, until } from '../support/controller.ts';
+import { startHost, type TestHost } from '../support/hosts.ts';
+import { isRoot, scratch } from '../support/scratch.ts';
+
+const MIB = 1 << 20;
+const RACES = Number(process.env.STOWAGE_CLONE_RACES ?? 15);
+
+describe('images of guests, by the rules of Proxmox VE', () => {
+  const room = scratch();
+  const guests = join(room.path, 'guests');
+  let controller: TestController;
+  const images = (query = ''): Promise<Image[]> => controller.api<Image[]>(`/images${query}`);
+  const names = async (query?: string): Promise<string[]> => (await images(query)).map(({ name }) => name);
+  const allocate = (vmid: number, json: object = {}, pool = 'hosts/local/pools/default'): Promise<Image> =>
+    controller.api<Image>(`/${pool}/images`, { vmid, sizeBytes: 4 * MIB, ...json });
+
+  before(async () => {
+    mkdirSync(join(guests, 'etc/pve/qemu-server'), { recursive: true });
+    controller = await TestController.start(join(room.path, 'data'), [], { STOWAGE_GUESTS_ROOT: guests });
+    await until('the local host is there', async () =>
+      (await controller.cliOk('host', 'list')).includes('reachable'),
+    );
+  });
+  after(async () => {
+    await controller?.[Symbol.asyncDispose]();
+    await room[Symbol.asyncDispose]();
+  });
+
+  test('an image has the next name, the size that was asked for at least, and what list_images tells', async () => {
+    const first = await allocate(100, { format: 'qcow2', sizeBytes: 4 * MIB + 1 });
+    assert.equal(first.name, 'vm-100-disk-0.qcow2');
+    assert.equal(first.volid, 'default:100/vm-100-disk-0.qcow2');
+    assert.equal(first.sizeBytes, 4 * MIB + 1024);
+    assert.ok(Math.abs(first.createdAt! - Date.now()) < 60_000);
+    assert.equal((await allocate(100)).name, 'vm-100-disk-1.raw');
+    assert.equal((await allocate(100, { name: 'vm-100-cloudinit.qcow2' })).format, 'qcow2');
+    assert.equal((await allocate(1001)).name, 'vm-1001-disk-0.raw', 'another guest, another count');
+    assert.deepEqual(await names('?vmid=100'), [
+      'vm-100-cloudinit.qcow2',
+      'vm-100-disk-0.qcow2',
+      'vm-100-disk-1.raw',
+    ]);
+    // The list of ids wins over the guest.
+    assert.deepEqual(
+      await names(`?vmid=100&volids=${encodeURIComponent('default:1001/vm-1001-disk-0.raw')}`),
+      ['vm-1001-disk-0.raw'],
+    );
+    assert.deepEqual(await names('?vmid=100&limit=1&after=local/default/vm-100-disk-0.qcow2'), [
+      'vm-100-disk-1.raw',
+    ]);
+  });
+
+  test('what is no image of the guest is refused before anything is made', async () => {
+    const before = await names();
+    for (const [code, json] of [
+      ['invalid-name', { vmid: 100, name: 'vm-101-disk-0.raw' }],
+      ['invalid-name', { vmid: 100, name: 'base-100-disk-7.raw' }],
+      ['invalid-name', { vmid: 100, name: 'web' }],
+      ['invalid-argument', { vmid: 100, name: 'vm-100-disk-7.qcow2', format: 'raw' }],
+      ['not-supported', { vmid: 100, name: 'vm-100-disk-7.vmdk' }],
+      ['invalid-argument', { vmid: 99 }],
+      ['invalid-argument', { vmid: 100, sizeBytes: 0 }],
+      ['volume-exists', { vmid: 100, name: 'vm-100-disk-1.raw' }],
+    ] as const) {
+      const answer = await controller.fetch('/hosts/local/pools/default/images', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ sizeBytes: MIB, ...json }),
+      });
+      assert.equal(((await answer.json()) as { code: string }).code, code, JSON.stringify(json));
+    }
+    assert.deepEqual(await names(), before);
+  });
+
+  test('a number that anything may still mean a disk by is not given again', async () => {
+    assert.equal((await allocate(110)).name, 'vm-110-disk-0.raw');
+    // Deleted: the trail remembers it. In the trash: it may come back. In a guest's configuration: it is waited for.
+    await controller.cliOk('image', 'free', 'local/default/vm-110-disk-0.raw', '--yes');
+    assert.equal((await allocate(110)).name, 'vm-110-disk-1.raw');
+    await controller.cliOk('vol', 'rename', 'local/default/vm-110-disk-1.raw', 'vm-110-disk-3.raw');
+    await controller.cliOk('vol', 'delete', 'local/default/vm-110-disk-3.raw', '--trash');
+    writeFileSync(
+      join(guests, 'etc/pve/storage.cfg'),
+      `dir: default\n\tpath ${join(room.path, 'data/pools/default')}\n\tcontent images\n`,
+    );
+    writeFileSync(
+      join(guests, 'etc/pve/qemu-server/110.conf'),
+      'name: web\nscsi0: default:110/vm-110-disk-2.raw,size=4M\n',
+    );
+    await until('the guest is known', async () =>
+      (await controller.cliOk('domain', 'list', '--columns', 'domain')).includes('110'),
+    );
+    assert.equal((await allocate(110)).name, 'vm-110-disk-4.raw');
+  });
+
+  test('a base and its clones, from the command line and by volume ids', async () => {
+    const content = randomBytes(2 * MIB);
+    writeFileSync(join(room.path, 'disk'), content);
+    await controller.cliOk('vol', 'upload', join(room.path, 'disk'), 'local/default/vm-900-disk-0.raw');
+    assert.match(
+      await controller.cliRefused(
+        'invalid-argument',
+        'image',
+        'clone',
+        'local/default/vm-900-disk-0.raw',
+        '901',
+      ),
+      /is no base/,
+    );
+    await controller.cliOk('image', 'base', 'local/default/vm-900-disk-0.raw');
+    for (const vmid of ['901', '902'])
+      await controller.cliOk('image', 'clone', 'local/default/base-900-disk-0.raw', vmid);
+    const clone = (await images('?vmid=901'))[0]!;
+    assert.equal(clone.volid, 'default:900/base-900-disk-0.raw/901/vm-901-disk-0.qcow2');
+    assert.equal(clone.parent, 'base-900-disk-0.raw');
+    const refused = await controller.cliRefused(
+      'volume-has-clones',
+      ...['image', 'free', 'local/default/base-900-disk-0.raw', '--yes'],
+    );
+    assert.match(refused, /vm-901-disk-0.qcow2, local\/default\/vm-902-disk-0.qcow2/);
+    await controller.cliRefused('invalid-name', 'image', 'base', 'local/default/base-900-disk-0.raw');
+    await controller.cliOk('pvesm', 'export', clone.volid, 'raw+size', join(room.path, 'stream'));
+    const stream = readFileSync(join(room.path, 'stream'));
+    assert.equal(Number(stream.readBigUInt64LE()), 2 * MIB);
+    assert.ok(stream.subarray(8).equals(content));
+    for (const vmid of ['901', '902'])
+      await controller.cliOk('image', 'free', `local/default/vm-${vmid}-disk-0.qcow2`, '--yes');
+    await controller.cliOk('image', 'free', 'local/default/base-900-disk-0.raw', '--yes');
+  });
+
+  test('what pvesm prints, and how it fails', async () => {
+    await allocate(120, { name: 'vm-120-disk-0.qcow2', sizeBytes: 8 * MIB });
+    writeFileSync(join(room.path, 'cd'), randomBytes(2048));
+    await controller.cliOk('vol', 'upload', join(room.path, 'cd'), 'local/default/tools.iso');
+    assert.match(
+      await controller.cliOk('pvesm', 'status'),
+      /^Name +Type +Status +Total +Used +Available +%\ndefault +dir +active +\d+ +\d+ +\d+ +\d+\.\d\d%\n$/,
+    );
+    assert.equal(
+      await controller.cliOk('pvesm', 'list', 'default', '--vmid', '120'),
+      'Volid                           Format  Type         Size VMID\n' +
+        'default:120/vm-120-disk-0.qcow2 qcow2   images    8388608 120\n',
+    );
+    assert.match(
+      await controller.cliOk('pvesm', 'list', 'default', '--content', 'iso'),
+      /default:iso\/tools.iso +raw +iso +2048\n/,
+    );
+    assert.equal(
+      await controller.cliOk('pvesm', 'path', 'default:120/vm-120-disk-0.qcow2'),
+      `${join(room.path, 'data/pools/default')}/vm-120-disk-0.qcow2\n`,
+    );
+    assert.equal(
+      await controller.cliOk('pvesm', 'alloc', 'default', '121', '', '4096'),
+      "successfully created 'default:121/vm-121-disk-0.raw'\n",
+    );
+    assert.equal(
+      await controller.cliOk('pvesm', 'free', 'default:121/vm-121-disk-0.raw'),
+      "Removed volume 'default:121/vm-121-disk-0.raw'\n",
+    );
+    for (const [words, ...args] of [
+      [/^storage 'nosuch' does not exist\n$/, 'list', 'nosuch'],
+      [/no name of a volume/, 'path', 'default:vm-1'],
+      [/no volume id/, 'free', 'vm-100-disk-0'],
+      [/has no volume/, 'free', 'default:120/vm-120-disk-9.raw'],
+      [/not made or read here/, 'export', 'default:120/vm-120-disk-0.qcow2', 'zfs', '-'],
+      [/cannot export/, 'export', 'default:iso/tools.iso', 'qcow2+size', '-'],
+    ] as [RegExp, ...string[]][]) {
+      const { status, stdout, stderr } = await controller.cli('pvesm', ...args);
+      assert.deepEqual([status, stdout], [255, ''], args.join(' '));
+      assert.match(stderr, words);
+    }
+  });
+
+  test('a stream that was cut, or that lies about its size, makes nothing', async () => {
+    const content = randomBytes(MIB);
+    const header = Buffer.alloc(8);
+    header.writeBigUInt64LE(BigInt(MIB));
+    const whole = Buffer.concat([header, content]);
+    const path = join(room.path, 'in');
+    const imported = (...more: string[]) =>
+      controller.cli('pvesm', 'import', 'default:130/vm-130-disk-0.raw', 'raw+size', path, ...more);
+    for (const bytes of [
+      whole.subarray(0, 4),
+      whole.subarray(0, 8),
+      whole.subarray(0, -1),
+      Buffer.concat([whole, content]),
+    ]) {
+      writeFileSync(path, bytes);
+      for (const more of [[], ['--allow-rename', '1']]) assert.equal((await imported(...more)).status, 255);
+    }
+    assert.deepEqual(await names('?vmid=130'), []);
+    writeFileSync(path, whole);
+    assert.match((await imported()).stdout, /successfully imported 'default:130\/vm-130-disk-0.raw'/);
+    // One that is there is not written over, and lends its name to nobody.
+    assert.equal((await imported()).status, 255);
+    for (const bytes of [whole.subarray(0, -1), Buffer.concat([whole, content])]) {
+      writeFileSync(path, bytes);
+      assert.equal((await imported('--allow-rename', '1')).status, 255);
+    }
+    assert.deepEqual(await names('?vmid=130'), ['vm-130-disk-0.raw']);
+    writeFileSync(path, whole);
+    const { stdout } = await imported('--allow-rename', '1');
+    const [, name] = /default:130\/(vm-130-disk-\d+.raw)/.exec(stdout) ?? [];
+    assert.notEqual(name, 'vm-130-disk-0.raw');
+    const data = await controller.fetch(`/hosts/local/pools/default/volumes/${name}/data`);
+    assert.ok(Buffer.from(await data.arrayBuffer()).equals(content));
+  });
+
+  test('a controller that is killed while it makes a base goes on, and makes it', async () => {
+    for (let round = 0; round < 4; round++) {
+      const name = `vm-14${round}-disk-0.raw`;
+      await allocate(Number(`14${round}`), { name });
+      const job = await controller.api<JobDetails>(`/hosts/local/pools/default/images/${name}/base`, {});
+      await sleep(round * 8);
+      await controller.kill();
+      await controller.restart();
+      await until('the base is made', async () => {
+        const { state, error } = await controller.api<JobDetails>(`/jobs/${job.id}`);
+        assert.notEqual(state, 'failed', JSON.stringify(error));
+        return state === 'done';
+      });
+      const [image, ...more] = await until('it is listed', async () => {
+        const found = await images(`?vmid=14${round}`);
+        return found[0]?.isBase && found;
+      });
+      assert.equal(image!.name, `base-14${round}-disk-0.raw`);
+      assert.deepEqual(more, []);
+    }
+  });
+
+  test(`of a clone and a free of one base at once one wins, ${RACES} times, and no clone stands on nothing`, async () => {
+    for (let round = 0; round < RACES; round++) {
+      const name = `vm-150-disk-${round}.raw`;
+      await allocate(150, { name, sizeBytes: MIB });
+      const base = `base-150-disk-${round}.raw`;
+      const path = '/hosts/local/pools/default/volumes';
+      await controller.api(`${path}/${name}/rename`, { name: base });
+      await controller.api(`${path}/${base}/base`, { isBase: true }, 'PUT');
+      const at = `/hosts/local/pools/default/images/${base}`;
+      const clone = async () =>
+        controller.fetch(`${at}/clone`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify({ vmid: 151 }),
+        });
+      const free = () => controller.fetch(at, { method: 'DELETE' });
+      const [cloned, freed] = await Promise.all(
+        round % 2 === 0
+          ? [clone(), sleep(Math.random() * 4).then(free)]
+          : [sleep(Math.random() * 4).then(clone), free()],
+      );
+      const isThere = (await names('?vmid=150')).includes(base);
+      assert.equal(isThere, !freed.ok, `round ${round}`);
+      if (!cloned.ok) continue;
+      assert.ok(isThere, `round ${round}: its base is gone`);
+      const made = (await cloned.json()) as Image;
+      assert.ok((await controller.fetch(`${path}/${made.name}/data?as=content`)).ok, `round ${round}`);
+      await controller.cliOk('image', 'free', `local/default/${made.name}`, '--yes');
+    }
+  });
+});
+
+describe('images on storage that three hosts share', { skip: isRoot ? false : 'mounts need root' }, () => {
+  const room = scratch();
+  const hosts: TestHost[] = [];
+  let controller: TestController;
+
+  before(async () => {
+    controller = await TestController.start(join(room.path, 'controller'));
+    for (const name of ['one', 'two', 'three']) hosts.push(await startHost(join(room.path, name)));
+    const [server] = hosts;
+    mkdirSync(join(room.path, 'export'));
+    for (const host of hosts) {
+      const { address, port, identity, name, user, fingerprint } = host;
+      await controller.cliOk(
+        ...['host', 'add', name, `ssh://${user}@${address}:${port}`, '--identity', identity],
+        ...['--fingerprint', fingerprint],
+      );
+      await controller.api(`/hosts/${name}/pools`, {
+        name: 'shared',
+        type: 'netfs',
+        target: { path: join(room.path, `mounted-${name}`) },
+        source: { hosts: [{ name: server!.address }], dir: join(room.path, 'export'), format: 'sshfs' },
+        mountOptions: [
+          `port=${server!.port}`,
+          `IdentityFile=${server!.identity}`,
+          'StrictHostKeyChecking=no',
+          'UserKnownHostsFile=/dev/null',
+          'dir_cache=no',
+          'attr_timeout=0',
+        ],
+      });
+      await until(`${name}/shared runs`, async () =>
+        (await controller.cliOk('pool', 'list', name)).includes('running'),
+      );
+    }
+  });
+  after(async () => {
+    for (const host of hosts) {
+      await controller.cli('pool', 'stop', `${host.name}/shared`);
+      await host[Symbol.asyncDispose]();
+    }
+    await controller?.[Symbol.asyncDispose]();
+    await room[Symbol.asyncDispose]();
+  });
+
+  test('50 at once for one guest get 50 names, and none again after all are freed', async () => {
+    const allocateAll = async (): Promise<Image[]> =>
+      Promise.all(
+        Array.from({ length: 50 }, (_, index) =>
+          controller.api<Image>(`/hosts/${hosts[index % 3]!.name}/pools/shared/images`, {
+            vmid: 100,
+            sizeBytes: 65_536,
+          }),
+        ),
+      );
+    const first = await allocateAll();
+    const firstNames = new Set(first.map(({ name }) => name));
+    assert.equal(firstNames.size, 50);
+    await Promise.all(
+      first.map(async ({ host, name }) => {
+        const freed = await controller.fetch(`/hosts/${host}/pools/shared/images/${name}`, {
+          method: 'DELETE',
+        });
+        assert.ok(freed.ok, await freed.text());
+      }),
+    );
+    const second = await allocateAll();
+    assert.equal(new Set(second.map(({ name }) => name)).size, 50);
+    assert.deepEqual(
+      second.filter(({ name }) => firstNames.has(name)),
+      [],
+    );
+  });
+});
