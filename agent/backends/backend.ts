@@ -114,6 +114,8 @@ export interface Space {
   capacityBytes: number;
   allocationBytes: number;
   availableBytes: number;
+  /** Which storage it is: the same on every host that sees it, and no other's. Absent where that cannot be told. */
+  storageId?: string;
   /** Of storage that runs full of its own notes, too. */
   metadata?: MetadataSpace;
 }
@@ -257,9 +259,9 @@ export interface PoolDriver {
   identities(): Promise<IdentityStore>;
   /**
    * The id of a volume that is not on record here, where its storage names each volume by a number that is never used again:
-   * every host that sees the storage gives the volume this id. Absent: such a volume gets a random one.
+   * every host that sees the storage gives the volume this id. Absent or undefined: such a volume gets a random one.
    */
-  idOf?(fingerprint: string): string;
+  idOf?(fingerprint: string): string | undefined;
   /**
    * Everything in the pool, in batches: each volume at least once, whoever made it. Nothing is opened where `known` says
    * what it is. Throws when the storage is away or anything but a single volume could not be read; empty means empty.

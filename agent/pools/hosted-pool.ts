@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
@@ -7,6 +8,7 @@ import type { Volume } from '../../shared/conf/volume.ts';
 import type { AgentEvent } from '../../shared/protocol/agent.ts';
 import { clock, sleep, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
+import type { Space } from '../backends/backend.ts';
 import { releaseMemory } from '../host/memory.ts';
 import type { RecordLog } from '../host/record-log.ts';
 import { Kept } from './kept.ts';
@@ -30,6 +32,9 @@ const START_SILENCE_MS = 4 * SILENCE_MS;
 const LOOK_MS = 100;
 /** A first look at so many leaves much behind that nobody needs. */
 const MANY_VOLUMES = 20_000;
+
+/** Ids of storage are of any form, and told in one. */
+const hashOf = (id: string): string => createHash('sha256').update(id).digest('hex').slice(0, 32);
 
 const NO_TRASH = { volumeCount: 0, allocationBytes: 0 };
 
@@ -60,6 +65,7 @@ export class HostedPool {
   #reason: string | undefined;
   #awaitsSecret: Pool['awaitsSecret'];
   #since = clock.now();
+  #storageId: string | undefined;
   readonly #trash: Kept<Trash>;
   #trashSizes = NO_TRASH;
   /** Whether a start has told what is there, and nothing has ended since: changes are news then. */
@@ -120,6 +126,7 @@ export class HostedPool {
       awaitsSecret: this.#awaitsSecret,
       since: this.#since,
       ...this.#space.told,
+      storageId: this.#storageId,
       trash: this.#trashSizes.volumeCount > 0 ? this.#trashSizes : undefined,
     };
   }
@@ -287,7 +294,7 @@ export class HostedPool {
       this.#started = undefined;
     }
     const space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
-    this.#space.see(space, this.definition.limits);
+    this.#see(space);
     this.#become('running');
     if (this.#trashSizes.volumeCount > 0)
       void this.trash((trash, pool) => trash.list(pool)).catch(() => undefined);
@@ -385,6 +392,12 @@ export class HostedPool {
     };
   }
 
+  /** Gives whether it is news. Which storage it is stays known while it is away. */
+  #see(space: Space): boolean {
+    this.#storageId = space.storageId && hashOf(space.storageId);
+    return this.#space.see(space, this.definition.limits);
+  }
+
   #keepLooking(): void {
     this.#poll ??= clock.every(
       POLL_MS,
@@ -425,7 +438,7 @@ export class HostedPool {
     try {
       const space = await within(SILENCE_MS, this.#pool.space(), `pool '${this.definition.name}'`);
       if (this.#state !== 'running') return;
-      if (this.#space.see(space, this.definition.limits)) this.#tell();
+      if (this.#see(space)) this.#tell();
     } catch (error) {
       if (this.#state === 'running') this.#lost(error);
     }

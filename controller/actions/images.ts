@@ -11,6 +11,7 @@ import { namingOf, pveVolume, volumeNameOf } from '../../shared/pve/images.ts';
 import { baseName, diskName } from '../../shared/pve/volume-names.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
+import { mayTouch, type Principal } from '../auth/principal.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { base } from '../jobs/kinds/base.ts';
 import { defineAction, type Services } from './action.ts';
@@ -41,6 +42,25 @@ function poolsOf({ inventory }: Services): PoolOf {
     known.set(key, found);
     return found;
   };
+}
+
+/**
+ * Tells of an image whether its pool is the first, by host and name, of those that are one storage: of those that run and that the
+ * caller may see.
+ */
+async function firstPlaces(
+  { inventory }: Services,
+  principal: Principal,
+): Promise<(image: Image) => boolean> {
+  const later = new Set<string>();
+  const seen = new Set<string>();
+  for (const { host, name, storageId, state } of await inventory.sharedPools()) {
+    const isSeen = mayTouch(principal, { host, pool: name }, 'look');
+    if (state !== 'running' || storageId === undefined || !isSeen) continue;
+    if (seen.has(storageId)) later.add(`${host}/${name}`);
+    seen.add(storageId);
+  }
+  return ({ host, pool }) => !later.has(`${host}/${pool}`);
 }
 
 /** The images among volumes, in their order. */
@@ -100,7 +120,10 @@ const list = defineAction({
   async run(services, { host, pool, vmid, volids, content, limit, after }, { principal }) {
     const poolOf = poolsOf(services);
     const wanted = volids && new Set(volids);
+    // What several hosts have is one image: it is listed where it comes first.
+    const isFirst = host === undefined ? await firstPlaces(services, principal) : () => true;
     const isWanted = (image: Image): boolean =>
+      isFirst(image) &&
       (wanted ? wanted.has(image.volid) : vmid === undefined || image.vmid === vmid) &&
       (content === undefined || image.content === content);
     // Of a guest the index of names leads to them.
@@ -242,6 +265,11 @@ const clone = defineAction({
     const format = naming === 'dir' ? 'qcow2' : 'raw';
     const volume = await services.diskNumbers.with(address, vmid, async (number) => {
       const target = { ...address, volume: diskName(naming, { vmid, number, format }) };
+      await using _base = await services.leases.acquire({
+        volume: referenceOf(address),
+        mode: 'read',
+        holder: `clone by ${principal.name}`,
+      });
       const made = await changeVolume(services, target, `clone by ${principal.name}`, (agent, fence) =>
         agent.json(volumeSchema, `${agentVolumePath(address)}/clone`, {
           ...{ method: 'POST', json: { name: target.volume, linked: true }, fence, patient: true },

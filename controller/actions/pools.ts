@@ -12,10 +12,15 @@ import {
   definePoolSchema,
   poolLimitsBody,
 } from '../../shared/protocol/agent.ts';
-import { type FleetPool, fleetPoolSchema } from '../../shared/protocol/api.ts';
+import {
+  type FleetPool,
+  fleetPoolSchema,
+  heldLockSchema,
+  poolDetailsSchema,
+} from '../../shared/protocol/api.ts';
 import { isStowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
-import type { Place } from '../auth/principal.ts';
+import { mayTouch, type Place } from '../auth/principal.ts';
 import { type Action, defineAction, type Services } from './action.ts';
 import { hostAddress, pageFields, poolAddress } from './addresses.ts';
 
@@ -72,8 +77,29 @@ const show = defineAction({
   summary: 'A pool: what it is, its state and its space.',
   role: 'viewer',
   input: poolAddress,
-  answer: fleetPoolSchema,
-  run: ({ inventory }, { host, pool }) => inventory.pool(host, pool),
+  answer: poolDetailsSchema,
+  async run({ inventory }, { host, pool }, { principal }) {
+    const found = await inventory.pool(host, pool);
+    const { storageId } = found;
+    const same = storageId === undefined ? [] : await inventory.sharedPools(storageId);
+    const others = same.filter((other) => other.host !== host || other.name !== pool);
+    const visible = others.filter((other) =>
+      mayTouch(principal, { host: other.host, pool: other.name }, 'look'),
+    );
+    return { ...found, sameStorage: visible.map((other) => `${other.host}/${other.name}`) };
+  },
+});
+
+const locks = defineAction({
+  name: 'pool.locks',
+  summary: 'Who may change or read which volume of a pool now, on whatever host that has the same storage.',
+  role: 'viewer',
+  input: poolAddress,
+  answer: z.array(heldLockSchema),
+  async run({ inventory, leases }, { host, pool }) {
+    await inventory.pool(host, pool);
+    return leases.on(host, pool);
+  },
 });
 
 const document = defineAction({
@@ -290,6 +316,7 @@ export const poolActions = [
   document,
   capabilities,
   findSources,
+  locks,
   create,
   redefine,
   build,

@@ -47,6 +47,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'pool define-as': ['pool define-as alpha data dir --target /srv/volumes --print-xml'],
   'pool edit': ['pool edit alpha/data'],
   'pool capabilities': ['pool capabilities alpha'],
+  'pool locks': ['pool locks alpha/data'],
   'pool find-sources': ['pool find-sources alpha logical'],
   'pool list': ['pool list', 'pool list alpha --sort -available'],
   'pool show': ['pool show alpha/data'],

@@ -7,7 +7,7 @@ import {
   type PoolForecast,
 } from '../../shared/conf/pool-usage.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
-import type { FleetPool } from '../../shared/protocol/api.ts';
+import type { FleetPool, HeldLock, PoolDetails } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import { callJson, callText, send } from './client.ts';
@@ -21,6 +21,17 @@ import { hostPath, poolPath, poolReference } from './references.ts';
 import { readDocument } from './xml.ts';
 
 type FoundOrphan = Orphan & { madeBy?: string };
+
+const LOCKS: Listing<HeldLock> = {
+  name: ({ volume }) => volume,
+  columns: [
+    { name: 'VOLUME', value: ({ volume }) => volume },
+    { name: 'MODE', value: ({ mode }) => mode },
+    timeColumn('SINCE', ({ acquiredAt }) => acquiredAt),
+    { name: 'HOLDER', value: ({ holder }) => holder },
+    { name: 'TOKEN', value: ({ token }) => token, wide: true },
+  ],
+};
 
 const ORPHANS: Listing<FoundOrphan> = {
   name: ({ path }) => path,
@@ -89,7 +100,7 @@ function forecastText(forecast: Forecast | undefined): string | undefined {
   return `${rate}, full in ${days(fullAt)} days (${days(fullAtEarliest)} to ${latest})`;
 }
 
-function describe(pool: FleetPool & { forecast?: PoolForecast }): string {
+function describe(pool: PoolDetails & { forecast?: PoolForecast }): string {
   const { metadata, provisionedBytes, forecast } = pool;
   const share = (part: number, whole: number): string =>
     whole > 0 ? ` (${Math.round((100 * part) / whole)} %)` : '';
@@ -98,6 +109,7 @@ function describe(pool: FleetPool & { forecast?: PoolForecast }): string {
     ['uuid', pool.uuid],
     ['type', pool.type],
     ['target', pool.target.path],
+    ['same storage', pool.sameStorage.join(' ')],
     ['state', pool.state],
     ['reason', pool.reason],
     ['autostart', pool.autostart ? 'yes' : 'no'],
@@ -260,11 +272,16 @@ export function poolCommand(): Command {
       const path = poolPath(poolReference(reference));
       // What is known of the pool is told while its host is away, too.
       const [found, forecast] = await Promise.all([
-        callJson<FleetPool>(path),
+        callJson<PoolDetails>(path),
         callJson<PoolForecast>(`${path}/forecast`).catch(() => undefined),
       ]);
       await show({ ...found, forecast }, describe);
     });
+  listOptions(pool.command('locks <host/pool>'))
+    .description('who may change or read which volume of a pool now, on whatever host')
+    .action((reference: string, options: ListOptions) =>
+      showList(LOCKS, () => callJson<HeldLock[]>(`${poolPath(poolReference(reference))}/locks`), options),
+    );
   listOptions(pool.command('orphans <host/pool>'))
     .description('what lies in a pool and is no volume of anybody, with what is known of it')
     .action((reference: string, options: ListOptions) =>

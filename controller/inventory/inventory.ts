@@ -131,6 +131,11 @@ export class Inventory {
     throw new StowageError('pool-not-found', `host '${host}' has no pool '${name}'`);
   }
 
+  /** The pools that are one storage with others, by host and name: all, or those of one storage. */
+  sharedPools(storageId?: string): Promise<FleetPool[]> {
+    return this.#store.pools.shared(storageId);
+  }
+
   /** A pool of which it is known what is in it. Throws `pool-inactive` for one that is not started. */
   async knownPool(host: string, name: string): Promise<FleetPool> {
     const pool = await this.pool(host, name);

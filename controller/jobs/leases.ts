@@ -1,3 +1,4 @@
+import type { HeldLock } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { LeaseMode, LeaseRecord } from '../store/repositories/leases.ts';
@@ -63,8 +64,20 @@ export class Leases {
 
   /** Who holds a volume now, in words. */
   async holders(volume: string): Promise<string[]> {
-    const held = await this.#store.leases.of(volume);
+    const held = await this.#store.leases.of({ volume, object: await objectOf(this.#store, volume) });
     return Promise.all(held.map((lease) => describe(this.#store, lease)));
+  }
+
+  /** The leases on the volumes of a pool, whatever host their holders name them by. */
+  async on(host: string, pool: string): Promise<HeldLock[]> {
+    const storage = await this.#store.pools.storageOf(host, pool);
+    const held = await this.#store.leases.on(storage ?? `${host}/${pool}`);
+    return Promise.all(
+      held.map(async (lease) => {
+        const { volume, mode, token, acquiredAt, jobId: job } = lease;
+        return { volume, mode, token, acquiredAt, job, holder: await describe(this.#store, lease) };
+      }),
+    );
   }
 
   /** Throws `volume-in-use` when a volume below `place` (`host` or `host/pool`) is held. */
@@ -74,6 +87,13 @@ export class Leases {
   }
 }
 
+/** What a lease on a volume `host/pool/volume` is on: the volume of its storage, which other hosts may have too. */
+async function objectOf({ pools }: Pick<Store, 'pools'>, volume: string): Promise<string> {
+  const [host = '', pool = '', ...name] = volume.split('/');
+  const storage = await pools.storageOf(host, pool);
+  return storage === undefined ? volume : `${storage}/${name.join('/')}`;
+}
+
 /** Takes a lease in a transaction. Throws `volume-in-use`. */
 export async function acquireIn(
   transaction: Transaction,
@@ -81,11 +101,12 @@ export async function acquireIn(
   owner: string,
 ): Promise<LeaseRecord> {
   const { volume, mode } = request;
-  const held = await transaction.leases.of(volume);
+  const object = await objectOf(transaction, volume);
+  const held = await transaction.leases.of({ object, volume });
   const inTheWay = held.find((lease) => lease.mode === 'write' || mode === 'write');
   if (inTheWay) throw await inUse(transaction, inTheWay);
-  const token = await transaction.leases.nextToken(volume, clock.now());
-  return transaction.leases.insert({ ...request, token }, owner, clock.now());
+  const token = await transaction.leases.nextToken(object, clock.now());
+  return transaction.leases.insert({ ...request, object, token }, owner, clock.now());
 }
 
 type Readers = Pick<Store, 'jobs'>;

@@ -115,7 +115,7 @@ export class JobRunner {
       const free = await jobs.unclaimed(now);
       for (const job of free) {
         for (const lease of await leases.ofJob(job.id))
-          await leases.setToken(lease.id, await leases.nextToken(lease.volume, now));
+          await leases.setToken(lease.id, await leases.nextToken(lease.object, now));
         await jobs.claim(job.id, owner, now + CLAIM_MS);
       }
       return free;

@@ -82,6 +82,8 @@ interface PoolsTable {
   volume_count: number;
   /** How full it is beyond its sizes, JSON; null while that is not known. */
   usage: string | null;
+  /** Null where its host has never told it. */
+  storage_id: string | null;
 }
 
 interface VolumesTable {
@@ -194,9 +196,12 @@ interface LeasesTable {
   /** The controller by which it was taken. */
   owner: string | null;
   acquired_at: number;
+  /** What is held: `STORAGE/volume` where it is known which storage that is; null in stores of an earlier version. */
+  object: string | null;
 }
 
 interface LeaseTokensTable {
+  /** As `object` of a lease, or `host/pool/volume`. */
   volume: string;
   token: number;
 }

@@ -60,6 +60,11 @@ export const poolSchema = poolDefinitionSchema.extend({
   capacityBytes: z.number(),
   allocationBytes: z.number(),
   availableBytes: z.number(),
+  /** The same for all pools, on whatever host, that are one storage; absent where that is not known. */
+  storageId: z
+    .string()
+    .regex(/^[0-9a-f]{32}$/)
+    .optional(),
   ...poolUsageFields,
 });
 export type Pool = z.output<typeof poolSchema>;

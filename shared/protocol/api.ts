@@ -109,6 +109,27 @@ export const fleetPoolSchema = poolSchema.extend({
 });
 export type FleetPool = z.infer<typeof fleetPoolSchema>;
 
+export const poolDetailsSchema = fleetPoolSchema.extend({
+  /** `host/pool` of the others that are the same storage, of those that the caller may see. */
+  sameStorage: z.array(z.string()),
+});
+export type PoolDetails = z.infer<typeof poolDetailsSchema>;
+
+/** The right to change, or to read, a volume, which somebody has now. */
+export const heldLockSchema = z.object({
+  /** `host/pool/volume`, as its holder names it. */
+  volume: z.string(),
+  mode: z.enum(['read', 'write']),
+  /** In words: a job with its progress, or a request. */
+  holder: z.string(),
+  job: z.number().int().optional(),
+  /** Rises with each holder; a host refuses those that are lower than one that it has seen. */
+  token: z.number(),
+  /** ms since the epoch. */
+  acquiredAt: z.number(),
+});
+export type HeldLock = z.infer<typeof heldLockSchema>;
+
 export const fleetVolumeSchema = volumeSchema.extend({ host: nameSchema, pool: nameSchema });
 export type FleetVolume = z.infer<typeof fleetVolumeSchema>;
 

@@ -15,6 +15,9 @@ import { until } from '../support/controller.ts';
 import { scratch } from '../support/scratch.ts';
 import { STORES } from '../support/stores.ts';
 
+/** A volume of which it is not known on which storage it is. */
+const leased = (volume: string) => ({ volume, object: volume });
+
 const paramsSchema = z.object({ source: z.string().optional(), target: z.string() });
 type Params = z.infer<typeof paramsSchema>;
 
@@ -132,7 +135,7 @@ for (const each of STORES)
           await until(`it ends after a kill at ${n}`, async () => (await again.get(job.id)).state === 'done');
         await again.close();
         assert.equal(
-          (await store.leases.of('a/p/v')).length + (await store.leases.of(target)).length,
+          (await store.leases.of(leased('a/p/v'))).length + (await store.leases.of(leased(target))).length,
           0,
           `leases after ${n}`,
         );
@@ -204,7 +207,7 @@ for (const each of STORES)
       const queued = await runner.submit(kind, { target: 'h/p/2' }, 'me');
       await until('it works', () => log.includes('work h/p/1'));
       assert.equal((await runner.pause(paused.id)).state, 'paused');
-      assert.equal((await store.leases.of('h/p/1')).length, 1);
+      assert.equal((await store.leases.of(leased('h/p/1'))).length, 1);
       // Over a restart too.
       await until('the next one works', () => log.includes('work h/p/2'));
       await runner.close();
@@ -425,10 +428,10 @@ for (const each of STORES)
       await until('it is over but for its record', () => log.includes('commit h/p/v'));
       await sleep(200);
       assert.equal((await runner.get(job.id)).state, 'running');
-      assert.equal((await store.leases.of('h/p/v')).length, 1);
+      assert.equal((await store.leases.of(leased('h/p/v'))).length, 1);
       isBroken = false;
       await until('it ends', async () => (await runner.get(job.id)).state === 'done');
-      assert.equal((await store.leases.of('h/p/v')).length, 0);
+      assert.equal((await store.leases.of(leased('h/p/v'))).length, 0);
       await runner.close();
       await store.close();
     });

@@ -311,6 +311,60 @@ describe('images on storage that three hosts share', { skip: isRoot ? false : 'm
     await room[Symbol.asyncDispose]();
   });
 
+  test('three pools are one storage: their images are listed once, and a lease of one host is in the way of all', async () => {
+    const pool = JSON.parse(await controller.cliOk('pool', 'show', `${hosts[1]!.name}/shared`, '-o', 'json'));
+    assert.deepEqual(pool.sameStorage, [`${hosts[0]!.name}/shared`, `${hosts[2]!.name}/shared`]);
+    const made = await controller.api<Image>(`/hosts/${hosts[1]!.name}/pools/shared/images`, {
+      vmid: 300,
+      sizeBytes: 16 * MIB,
+    });
+    for (const host of hosts)
+      await until(`${host.name} sees it`, async () => {
+        await controller.cliOk('pool', 'refresh', `${host.name}/shared`);
+        return (await controller.cliOk('vol', 'list', `${host.name}/shared`)).includes(made.name);
+      });
+    const listed = await controller.api<Image[]>('/images?vmid=300');
+    assert.deepEqual(
+      listed.map(({ host }) => host),
+      [hosts[0]!.name],
+    );
+    // An upload on one host holds it while another one wants to delete it.
+    let isOver = false;
+    const body = new ReadableStream({
+      async pull(stream) {
+        await sleep(100);
+        if (isOver) stream.close();
+        else stream.enqueue(new Uint8Array(65_536));
+      },
+    });
+    const stop = new AbortController();
+    const slow = controller
+      .fetch(`/hosts/${hosts[2]!.name}/pools/shared/volumes/${made.name}/data?format=raw`, {
+        method: 'PUT',
+        body,
+        signal: stop.signal,
+        duplex: 'half',
+        headers: { 'content-range': `bytes 0-${16 * MIB - 1}/${16 * MIB}` },
+      } as RequestInit)
+      .catch(() => undefined);
+    const [first] = hosts;
+    const held = await until(
+      'it is held',
+      async () =>
+        (await controller.cliOk('pool', 'locks', `${first!.name}/shared`)).includes(made.name) &&
+        controller.cliOk('pool', 'locks', `${first!.name}/shared`),
+    );
+    assert.match(held, new RegExp(`${hosts[2]!.name}/shared/${made.name} +write .*upload`));
+    const refused = await controller.cliRefused(
+      'volume-in-use',
+      ...['image', 'free', `${first!.name}/shared/${made.name}`, '--yes'],
+    );
+    assert.match(refused, /job \d+ \(upload/);
+    isOver = true;
+    stop.abort();
+    await slow;
+  });
+
   test('50 at once for one guest get 50 names, and none again after all are freed', async () => {
     const allocateAll = async (): Promise<Image[]> =>
       Promise.all(

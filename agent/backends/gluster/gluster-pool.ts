@@ -13,6 +13,7 @@ const FORMAT = 'user.stowage.format';
 
 /** One directory of a gluster volume, whose files are the volumes, reached without a mount. */
 export class GlusterPool implements MakingStorage {
+  readonly hasGlobalId = true;
   readonly type = 'network';
   readonly readsAsZeros = true;
   readonly probes = true;

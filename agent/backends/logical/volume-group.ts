@@ -38,6 +38,7 @@ const TRIES = 3;
 /** A volume group of LVM, whose logical volumes are the volumes. */
 export class VolumeGroup implements MakingStorage {
   readonly name: string;
+  readonly hasGlobalId = true;
   readonly type = 'block';
   readonly #devices: readonly string[];
   /** Of the group that was attached: another one may take its name. */

@@ -24,6 +24,7 @@ const LOOKS = 16;
 
 /** One pool of a Ceph cluster, whose RBD images are the volumes. */
 export class RbdPool implements MakingStorage {
+  readonly hasGlobalId = true;
   readonly type = 'network';
   readonly readsAsZeros = true;
   readonly name: string;

@@ -30,6 +30,7 @@ const ROUND = 128 << 10;
 
 /** A dataset of ZFS whose zvols, one level below, are the volumes. */
 export class Zvols implements MakingStorage {
+  readonly hasGlobalId = true;
   readonly type = 'block';
   readonly readsAsZeros = true;
   readonly reserves = true;

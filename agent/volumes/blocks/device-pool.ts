@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Finding, Representation, Snapshot, WipeAlgorithm } from '../../../shared/conf/volume.ts';
@@ -24,6 +23,7 @@ import { exists } from '../../host/files.ts';
 import type { Image } from '../../images/image.ts';
 import { emptyOf } from '../empty.ts';
 import { openIdentities } from '../identities.ts';
+import { idOnStorage } from '../storage-ids.ts';
 import { StorageNote } from '../storage-note.ts';
 import { type Device, type DeviceStorage, refuseLoss, refuseOpen } from './device-storage.ts';
 import { imageFormat } from './image-format.ts';
@@ -80,7 +80,7 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     const { id, ...space } = await this.storage.space();
     if (id !== this.#storageId)
       throw new StowageError('pool-inaccessible', `${this.storage.name} is another storage than it was`);
-    return space;
+    return this.storage.hasGlobalId ? { ...space, storageId: id } : space;
   }
 
   async identities(): Promise<IdentityStore> {
@@ -88,9 +88,7 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
   }
 
   idOf(fingerprint: string): string {
-    const hash = createHash('sha256').update(`${this.#storageId} ${fingerprint}`).digest('hex');
-    // Version 8 of RFC 9562: made of a hash as its maker likes.
-    return `${hash.slice(0, 8)}-${hash.slice(8, 12)}-8${hash.slice(13, 16)}-8${hash.slice(17, 20)}-${hash.slice(20, 32)}`;
+    return idOnStorage(String(this.#storageId), fingerprint);
   }
 
   // ---- looking ----

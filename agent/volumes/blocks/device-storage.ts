@@ -46,6 +46,8 @@ export type DeviceMode = 'glance' | 'read' | 'write';
 export interface DeviceStorage {
   /** How people name it, such as the name of a volume group. */
   readonly name: string;
+  /** The id of its space is that of no other storage in the world. */
+  readonly hasGlobalId?: boolean;
   /** Of its volumes, for libvirt. */
   readonly type: 'block' | 'network' | 'file';
   /** A device of which nothing is on record holds what its first bytes say, as a file does. Absent: it is raw. */

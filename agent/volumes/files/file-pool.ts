@@ -30,6 +30,7 @@ import { locate } from '../../host/mounts.ts';
 import { copyFileFast } from '../../images/copy.ts';
 import { FileImage } from '../../images/file-image.ts';
 import { StageRecord } from '../stage-record.ts';
+import { idOnStorage } from '../storage-ids.ts';
 import { StorageNote } from '../storage-note.ts';
 import { freeBase, setFileBase } from './base.ts';
 import { describeEntry, type FileSystemTraits, fingerprintOf } from './describe.ts';
@@ -202,10 +203,20 @@ export class FilePool implements PoolDriver {
     const stat = await statfs(this.#path);
     const capacityBytes = stat.blocks * stat.bsize;
     return {
+      storageId: this.#storageId,
       capacityBytes,
       allocationBytes: capacityBytes - stat.bfree * stat.bsize,
       availableBytes: stat.bavail * stat.bsize,
     };
+  }
+
+  /** Of storage that other hosts may have too, where a file is known by its inode: they give it the same id. */
+  get idOf(): PoolDriver['idOf'] {
+    const { local, knownBy } = this.#storage;
+    if (local || knownBy !== 'inode' || this.#storageId === undefined) return undefined;
+    // Without the time of birth an inode number may be that of a file before it.
+    return (fingerprint) =>
+      fingerprint.endsWith(':0') ? undefined : idOnStorage(this.#storageId!, fingerprint);
   }
 
   identities(): Promise<IdentityStore> {

@@ -44,6 +44,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'DELETE', path: pool, action: 'pool.delete' },
   { method: 'PUT', path: `${pool}/limits`, action: 'pool.limit' },
   { method: 'GET', path: `${pool}/forecast`, action: 'pool.forecast' },
+  { method: 'GET', path: `${pool}/locks`, action: 'pool.locks' },
   { method: 'GET', path: `${pool}/orphans`, action: 'pool.orphans' },
   { method: 'POST', path: `${pool}/build`, action: 'pool.build' },
   { method: 'POST', path: `${pool}/start`, action: 'pool.start' },

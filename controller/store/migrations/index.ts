@@ -8,6 +8,7 @@ import { domainsAndSearch } from './0006-domains-and-search.ts';
 import { poolUsage } from './0007-pool-usage.ts';
 import { secrets } from './0008-secrets.ts';
 import { linkedClones } from './0009-linked-clones.ts';
+import { storages } from './0010-storages.ts';
 
 /**
  * In order; a name once released never changes. A migration runs on stores of any age: it knows the tables only as they were when it
@@ -23,4 +24,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0007-pool-usage': poolUsage,
   '0008-secrets': secrets,
   '0009-linked-clones': linkedClones,
+  '0010-storages': storages,
 };

@@ -5,18 +5,33 @@ export type LeaseMode = 'read' | 'write';
 
 export interface LeaseRecord {
   id: number;
-  /** `host/pool/volume`. */
+  /** `host/pool/volume`: as the holder names it. */
   volume: string;
+  /** What is held: `STORAGE/volume`, the same for every host that has the storage, or `host/pool/volume`. */
+  object: string;
   mode: LeaseMode;
-  /** Rises with every lease of the volume. */
+  /** Rises with every lease of the object. */
   token: number;
   holder: string;
   jobId?: number;
+  /** ms since the epoch. */
+  acquiredAt: number;
 }
 
-const leaseOf = ({ id, volume, mode, token, holder, job_id: jobId }: LeaseRow): LeaseRecord => ({
+const leaseOf = ({
+  id,
+  volume,
+  object,
+  mode,
+  token,
+  holder,
+  job_id,
+  acquired_at,
+}: LeaseRow): LeaseRecord => ({
   ...{ id, volume, mode, token, holder },
-  jobId: jobId ?? undefined,
+  object: object ?? volume,
+  jobId: job_id ?? undefined,
+  acquiredAt: acquired_at,
 });
 
 export class LeaseReader {
@@ -26,8 +41,25 @@ export class LeaseReader {
     this.db = db;
   }
 
-  async of(volume: string): Promise<LeaseRecord[]> {
-    const rows = await this.db.selectFrom('leases').selectAll().where('volume', '=', volume).execute();
+  /** Those on an object, or on a volume that was named so before it was known which storage it is on. */
+  async of({ object, volume }: Pick<LeaseRecord, 'object' | 'volume'>): Promise<LeaseRecord[]> {
+    const rows = await this.db
+      .selectFrom('leases')
+      .selectAll()
+      .where((eb) => eb.or([eb('object', '=', object), eb('volume', '=', volume)]))
+      .execute();
+    return rows.map(leaseOf);
+  }
+
+  /** Those on the volumes of a storage, or of a pool `host/pool`, by what is held. */
+  async on(place: string): Promise<LeaseRecord[]> {
+    const rows = await this.db
+      .selectFrom('leases')
+      .selectAll()
+      .where('object', '>=', `${place}/`)
+      .where('object', '<', `${place}0`)
+      .orderBy('object')
+      .execute();
     return rows.map(leaseOf);
   }
 
@@ -50,30 +82,34 @@ export class LeaseReader {
 }
 
 export class LeaseWriter extends LeaseReader {
-  /** Gives the next token of a volume: higher than all before, over the loss of this store too, as it follows the time. */
-  async nextToken(volume: string, now: number): Promise<number> {
+  /** Gives the next token of an object: higher than all before, over the loss of this store too, as it follows the time. */
+  async nextToken(object: string, now: number): Promise<number> {
     const last = await this.db
       .selectFrom('lease_tokens')
       .select('token')
-      .where('volume', '=', volume)
+      .where('volume', '=', object)
       .executeTakeFirst();
     const token = Math.max((last?.token ?? 0) + 1, now);
     await this.db
       .insertInto('lease_tokens')
-      .values({ volume, token })
+      .values({ volume: object, token })
       .onConflict((conflict) => conflict.column('volume').doUpdateSet({ token }))
       .execute();
     return token;
   }
 
-  async insert(lease: Omit<LeaseRecord, 'id'>, owner: string, now: number): Promise<LeaseRecord> {
-    const { volume, mode, token, holder, jobId } = lease;
+  async insert(
+    lease: Omit<LeaseRecord, 'id' | 'acquiredAt'>,
+    owner: string,
+    now: number,
+  ): Promise<LeaseRecord> {
+    const { volume, object, mode, token, holder, jobId } = lease;
     const { id } = await this.db
       .insertInto('leases')
-      .values({ volume, mode, token, holder, job_id: jobId ?? null, owner, acquired_at: now })
+      .values({ volume, object, mode, token, holder, job_id: jobId ?? null, owner, acquired_at: now })
       .returning('id')
       .executeTakeFirstOrThrow();
-    return { ...lease, id };
+    return { ...lease, id, acquiredAt: now };
   }
 
   async setToken(id: number, token: number): Promise<void> {

@@ -27,6 +27,7 @@ function poolOf(row: Selectable<PoolRow> & { host: string }): FleetPool {
     availableBytes: row.available_bytes,
     ...usageSchema.parse(JSON.parse(row.usage ?? '{}')),
     volumeCount: row.volume_count,
+    storageId: row.storage_id ?? undefined,
   };
 }
 
@@ -40,6 +41,7 @@ const TOLD = [
   'available_bytes',
   'definition',
   'usage',
+  'storage_id',
 ] as const;
 
 export interface PoolFilter {
@@ -87,6 +89,37 @@ export class PoolReader {
       .where('pools.name', '=', name)
       .executeTakeFirst();
     return row && poolOf(row);
+  }
+
+  /** The storage that a pool is; undefined where that is not known. */
+  async storageOf(host: string, name: string): Promise<string | undefined> {
+    const row = await this.db
+      .selectFrom('pools')
+      .innerJoin('hosts', 'hosts.id', 'pools.host_id')
+      .select('pools.storage_id')
+      .where('hosts.name', '=', host)
+      .where('pools.name', '=', name)
+      .executeTakeFirst();
+    return row?.storage_id ?? undefined;
+  }
+
+  /** The pools that are one storage with others, by host and name: all, or those of one storage. */
+  async shared(storageId?: string): Promise<FleetPool[]> {
+    let query = this.#pools();
+    if (storageId !== undefined) query = query.where('pools.storage_id', '=', storageId);
+    const rows = await query
+      .where('pools.storage_id', 'in', (eb) =>
+        eb
+          .selectFrom('pools')
+          .select('storage_id')
+          .where('storage_id', 'is not', null)
+          .groupBy('storage_id')
+          .having((having) => having.fn.countAll(), '>', 1),
+      )
+      .orderBy('hosts.name')
+      .orderBy('pools.name')
+      .execute();
+    return rows.map(poolOf);
   }
 
   /** Sums over all in the scopes. */
@@ -150,6 +183,7 @@ export class PoolReader {
       .where('name', '=', pool.name)
       .executeTakeFirst();
     const told = rowOf(hostId, pool);
+    told.storage_id ??= row?.storage_id ?? null;
     return row !== undefined && TOLD.every((column) => row[column] === told[column]);
   }
 
@@ -170,7 +204,9 @@ export class PoolReader {
 export class PoolWriter extends PoolReader {
   /** Whether it differs from what was there. */
   async put(hostId: string, pool: Pool): Promise<boolean> {
-    const row = rowOf(hostId, pool);
+    const told = rowOf(hostId, pool);
+    // While its storage is away a host that was started anew does not know which one it is.
+    const row = { ...told, storage_id: told.storage_id ?? (await this.#storageOf(hostId, pool)) };
     const changed = await this.db
       .insertInto('pools')
       .values({ ...row, generation: null, revision: null, volume_count: 0 })
@@ -187,6 +223,17 @@ export class PoolWriter extends PoolReader {
       .returning('name')
       .executeTakeFirst();
     return changed !== undefined;
+  }
+
+  async #storageOf(hostId: string, { name, uuid }: Pool): Promise<string | null> {
+    const row = await this.db
+      .selectFrom('pools')
+      .select('storage_id')
+      .where('host_id', '=', hostId)
+      .where('name', '=', name)
+      .where('uuid', '=', uuid)
+      .executeTakeFirst();
+    return row?.storage_id ?? null;
   }
 
   /** With its volumes. */
@@ -224,5 +271,6 @@ function rowOf(hostId: string, pool: Pool): Omit<PoolRow, 'generation' | 'revisi
     autostart: pool.autostart ? 1 : 0,
     definition: JSON.stringify(definition),
     usage: JSON.stringify(usageSchema.parse(pool)),
+    storage_id: pool.storageId ?? null,
   };
 }
