@@ -143,6 +143,8 @@ export interface Known {
   fingerprint: string;
   /** On record from when the volume was made or first seen: what a guest writes into it never changes its format. */
   format?: VolumeFormat;
+  /** It was made a base. */
+  isBase?: boolean;
   /** Of the last look; absent when it must be looked at anew. */
   stamp?: string | number;
 }
@@ -156,8 +158,8 @@ export type FoundOrphan = Omit<Orphan, 'users'> & { trashId?: string };
 /** Where the core keeps, durably, which volume has which id. */
 export interface Identity extends IdentifiedState, VolumeAttributes {
   id: string;
-  /** The id of the base that it stands on. */
-  parentId?: string;
+  /** It was made a base. Storage that cannot tell that by itself is asked whether it still takes no write. */
+  isBase?: boolean;
   /** Before it was replaced; a kill may have kept that from happening. */
   formerly?: IdentifiedState;
 }
@@ -171,6 +173,8 @@ export interface IdentifiedState {
   transfer?: string;
   /** Which secret opens them, where they are encrypted. */
   secret?: string;
+  /** The id of the base that they stand on. */
+  parentId?: string;
 }
 
 export interface IdentityStore extends AsyncDisposable {

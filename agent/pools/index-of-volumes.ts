@@ -1,3 +1,4 @@
+import { dirname, resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Volume, VolumeEncryption, VolumeFormat } from '../../shared/conf/volume.ts';
 import type { FoundVolume, Identity, IdentityStore, Known } from '../backends/backend.ts';
@@ -31,6 +32,12 @@ function encryptionOf(
   return damaged !== undefined && secret !== undefined ? { format: 'luks', secret } : undefined;
 }
 
+/** Whether the header of a volume says that it stands on the file at a path. */
+function isOverlayOn({ path, backingStore }: Volume, base: string): boolean {
+  if (!backingStore) return false;
+  return resolve(dirname(path), backingStore.path.replace(/^file:(?:\/\/(?=\/))?/, '')) === base;
+}
+
 /** Whether a fingerprint is that of before a replacement. Where files are known by nothing but their names both have the same one. */
 const isFormer = ({ formerly, fingerprint: now }: Identity, fingerprint: string): boolean =>
   formerly?.fingerprint === fingerprint && now !== fingerprint;
@@ -44,16 +51,27 @@ export class IndexOfVolumes {
   readonly #identities: IdentityStore;
   /** The name under which a fingerprint is on record. */
   readonly #names = new Map<string, string>();
+  /** Another name under which it is on record too: of a rename that was begun. */
+  readonly #twins = new Map<string, string>();
+  readonly #clonesAreOverlays: boolean;
   /** Records whose name another volume has taken, by fingerprint: two volumes may have changed names. */
   readonly #displaced = new Map<string, Identity>();
 
   /** Gives the id for a fingerprint that is not on record. */
   readonly newId: (fingerprint: string) => string;
 
-  constructor(identities: IdentityStore, newId: (fingerprint: string) => string) {
+  /** `clonesAreOverlays`: a linked clone tells by its header what it stands on. */
+  constructor(identities: IdentityStore, newId: (fingerprint: string) => string, clonesAreOverlays = false) {
     this.#identities = identities;
+    this.#clonesAreOverlays = clonesAreOverlays;
     this.newId = newId;
-    for (const [name, { fingerprint }] of identities.entries()) this.#names.set(fingerprint, name);
+    for (const [name, { fingerprint }] of identities.entries()) this.#note(fingerprint, name);
+  }
+
+  #note(fingerprint: string, name: string): void {
+    const other = this.#names.get(fingerprint);
+    if (other !== undefined && other !== name) this.#twins.set(fingerprint, other);
+    this.#names.set(fingerprint, name);
   }
 
   get(name: string): Volume | undefined {
@@ -92,7 +110,7 @@ export class IndexOfVolumes {
     const entry = this.#entries.get(name);
     // What is damaged is looked at again: what was wrong may have been mended without a change of the file.
     const stamp = entry && !entry.volume.damaged ? entry.found.stamp : undefined;
-    return { fingerprint: identity.fingerprint, format: identity.format, stamp };
+    return { fingerprint: identity.fingerprint, format: identity.format, isBase: identity.isBase, stamp };
   }
 
   /** The format that a volume has on record under another name, under one that was taken from it, or as it was before. */
@@ -118,20 +136,26 @@ export class IndexOfVolumes {
   /** Settles when it is durable. */
   async identify(name: string, identity: Identity): Promise<void> {
     const before = this.#identities.get(name);
-    if (before && this.#names.get(before.fingerprint) === name) this.#names.delete(before.fingerprint);
-    this.#names.set(identity.fingerprint, name);
+    if (before && this.#names.get(before.fingerprint) === name) this.#forgetName(before.fingerprint);
+    this.#note(identity.fingerprint, name);
     await this.#identities.set(name, identity);
   }
 
   /** Puts on record what is kept of a volume beside its storage. Settles when it is durable. */
-  async keep(name: string, kept: Partial<Pick<Identity, 'secret' | 'notes' | 'isProtected'>>): Promise<void> {
+  async keep(
+    name: string,
+    kept: Partial<Pick<Identity, 'secret' | 'notes' | 'isProtected' | 'isBase'>>,
+  ): Promise<void> {
     const identity = this.#identities.get(name);
     if (identity) await this.identify(name, { ...identity, ...kept });
   }
 
-  /** The names of the volumes that stand on the one of an id. */
-  clonesOf(id: string): string[] {
-    return [...this.#entries.values()].flatMap(({ volume }) => (volume.parentId === id ? [volume.name] : []));
+  /** The names of the volumes that stand on a base: those that are on record for it, and overlays whoever made them. */
+  clonesOf(base: Volume): string[] {
+    const stands = (volume: Volume): boolean =>
+      volume.parentId === base.id || (this.#clonesAreOverlays && isOverlayOn(volume, base.path));
+    const names = [...this.#entries.values()].flatMap(({ volume }) => (stands(volume) ? [volume.name] : []));
+    return names.sort();
   }
 
   /** Puts back what was on record of a name. */
@@ -142,8 +166,16 @@ export class IndexOfVolumes {
 
   async forget(name: string): Promise<void> {
     const before = this.#identities.get(name);
-    if (before && this.#names.get(before.fingerprint) === name) this.#names.delete(before.fingerprint);
+    if (before && this.#names.get(before.fingerprint) === name) this.#forgetName(before.fingerprint);
     await this.#identities.delete(name);
+  }
+
+  #forgetName(fingerprint: string): void {
+    const twin = this.#twins.get(fingerprint);
+    this.#twins.delete(fingerprint);
+    if (twin !== undefined && this.#identities.get(twin)?.fingerprint === fingerprint)
+      this.#names.set(fingerprint, twin);
+    else this.#names.delete(fingerprint);
   }
 
   /**
@@ -158,7 +190,7 @@ export class IndexOfVolumes {
     let saved: Promise<void> = Promise.resolve();
     if (identity?.formerly && isFormer(identity, fingerprint)) {
       // It was not replaced.
-      const { formerly, transfer: _transfer, secret: _secret, ...kept } = identity;
+      const { formerly, transfer: _transfer, secret: _secret, parentId: _parentId, ...kept } = identity;
       identity = { ...kept, ...formerly };
       saved = this.identify(name, identity);
     } else if (identity?.fingerprint !== fingerprint) {
@@ -179,7 +211,8 @@ export class IndexOfVolumes {
       id: identity.id,
       ...facts,
       encryption: encryptionOf(found, identity),
-      parentId: identity.parentId,
+      // An overlay that was given all that it stood on stands alone.
+      parentId: this.#clonesAreOverlays && !found.backingStore ? undefined : identity.parentId,
       notes: identity.notes,
       isProtected: identity.isProtected,
       etag: `${identity.id}-${found.damaged ? 'damaged' : mark}`,

@@ -98,10 +98,20 @@ export class OpenPool
     this.#stop = new AbortController();
     this.#identities = await this.#driver.identities();
     const newId = (fingerprint: string): string => this.#driver.idOf?.(fingerprint) ?? clock.uuid();
-    this.#index = new IndexOfVolumes(this.#identities, newId);
+    this.#index = new IndexOfVolumes(this.#identities, newId, this.#driver.linkedFormat !== undefined);
     await this.#finishStages();
     this.#watch = this.#beginToWatch();
     await this.refresh();
+    await this.#guardBases();
+  }
+
+  /** A kill may have come while a base was being given another name, or taken away: from now on nobody writes to it again. */
+  async #guardBases(): Promise<void> {
+    for (const { name, isBase } of this.#seen.volumes()) {
+      const found = isBase ? this.#seen.found(name) : undefined;
+      if (found && this.#driver.linkedFormat)
+        await this.#driver.setBase?.(found, true).catch(() => undefined);
+    }
   }
 
   #beginToWatch(): Disposable | undefined {
@@ -377,7 +387,7 @@ export class OpenPool
   /** Puts a new volume on record before it has its name. */
   #identifying(
     name: string,
-    more: Pick<Volume, 'format' | 'encryption' | 'parentId'> &
+    more: Pick<Volume, 'format' | 'encryption' | 'parentId' | 'isBase'> &
       VolumeAttributes & { id?: string; transfer?: string },
   ): Identify {
     return async (fingerprint) => {
@@ -391,13 +401,14 @@ export class OpenPool
               format: before.format,
               transfer: before.transfer,
               secret: before.secret,
+              parentId: before.parentId,
             }
           : undefined;
       const { transfer, encryption, parentId } = more;
       // A new state of a volume keeps what people said of that.
       const { notes, isProtected } = before?.id === id ? before : more;
-      const now = { id, fingerprint, format, transfer, secret: encryption?.secret };
-      await this.#seen.identify(name, { ...now, parentId, notes, isProtected, formerly });
+      const now = { id, fingerprint, format, transfer, secret: encryption?.secret, parentId };
+      await this.#seen.identify(name, { ...now, isBase: more.isBase, notes, isProtected, formerly });
     };
   }
 
@@ -493,14 +504,18 @@ export class OpenPool
 
   async setBase(name: string, isBase: boolean): Promise<Volume> {
     const found = await this.#sound(name);
-    if (!isBase) this.#refuseClones(name);
-    await this.#change(name, () => this.#method('setBase')(found, isBase));
-    return this.#seen.get(name)!;
+    const setBase = this.#method('setBase');
+    if (!isBase) await this.#refuseClones(name);
+    // Only what is on record too is a base: a kill in between leaves none.
+    if (isBase) await this.#seen.keep(name, { isBase });
+    await this.#change(name, () => setBase(found, isBase));
+    if (!isBase) await this.#seen.keep(name, { isBase: undefined });
+    return this.look(name);
   }
 
   async rename(name: string, target: string): Promise<Volume> {
     const found = await this.#find(name);
-    this.#refuseClones(name);
+    await this.#refuseClones(name);
     const record = this.#seen.identity(name)!;
     const volume = await this.#make(target, () =>
       this.#method('rename')(found, target, (fingerprint) =>
@@ -520,15 +535,18 @@ export class OpenPool
     return this.look(name);
   }
 
-  #refuseClones(name: string): void {
+  async #refuseClones(name: string): Promise<void> {
     const volume = this.#seen.get(name)!;
-    if (volume.isBase) refuseClones(volume, this.#seen.clonesOf(volume.id));
+    if (!volume.isBase) return;
+    // Other hosts may have made clones of it that nobody has told of.
+    if (!this.#watch) await this.refresh();
+    refuseClones(volume, this.#seen.clonesOf(volume));
   }
 
   /** Throws for a volume that must not go away. */
-  #refuseTaking(name: string): void {
+  async #refuseTaking(name: string): Promise<void> {
     refuseProtected(this.#seen.get(name)!);
-    this.#refuseClones(name);
+    await this.#refuseClones(name);
   }
 
   /** Throws for a volume whose content must not change. */
@@ -541,7 +559,7 @@ export class OpenPool
     { etag, deleteSnapshots }: { etag?: string; deleteSnapshots?: boolean } = {},
   ): Promise<void> {
     const found = await this.#find(name);
-    this.#refuseTaking(name);
+    await this.#refuseTaking(name);
     if (found.snapshotCount > 0 && !deleteSnapshots)
       throw new StowageError(
         'volume-has-snapshots',
@@ -557,16 +575,17 @@ export class OpenPool
 
   async trash(name: string, id: string, etag: string): Promise<void> {
     const found = await this.#find(name);
-    this.#refuseTaking(name);
+    await this.#refuseTaking(name);
     if (this.#seen.get(name)?.etag !== etag)
       throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
     await this.#change(name, () => this.#method('trash')(found, id, found.mark));
   }
 
-  restore(id: string, name: string, was: KnownVolume): Promise<Volume> {
+  async restore(id: string, name: string, was: KnownVolume): Promise<Volume> {
     const identify = this.#identifying(name, was);
     const isBack = (other: string): boolean => this.#seen.identity(other)?.id === was.id;
-    return this.#make(name, () => this.#method('restore')(id, name, identify, isBack));
+    const volume = await this.#make(name, () => this.#method('restore')(id, name, identify, isBack));
+    return was.isBase ? this.setBase(name, true) : volume;
   }
 
   async purge(id: string): Promise<void> {
@@ -596,6 +615,7 @@ export class OpenPool
   ): Promise<Volume> {
     const found = { ...(await this.#sound(name)), passphrase };
     this.#refuseChanging(name);
+    if (capacityBytes < found.capacityBytes) refuseProtected(this.#seen.get(name)!);
     await this.#change(name, () => this.#method('resize')(found, capacityBytes, shrink, signal));
     return this.#seen.get(name)!;
   }
@@ -637,6 +657,7 @@ export class OpenPool
 
   async switchSnapshot(name: string, id: string): Promise<void> {
     const found = await this.#sound(name);
+    refuseProtected(this.#seen.get(name)!);
     this.#refuseChanging(name);
     await this.#change(name, () => this.#method('switchSnapshot')(found, id));
   }
@@ -669,6 +690,7 @@ export class OpenPool
       format,
       encryption,
       notes,
+      isBase,
       backingStore,
     } = this.#seen.get(name)!;
     if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
@@ -682,6 +704,7 @@ export class OpenPool
         etag,
         encryption,
         notes,
+        isBase,
         isOverlay: (format === 'qcow2' && backingStore !== undefined) || undefined,
         snapshotsLeft: opened.snapshotsLeft,
       },
@@ -731,7 +754,7 @@ export class OpenPool
 
   #opened(stage: Stage): OpenedStage {
     const spec = transferSpecSchema.parse(JSON.parse(stage.spec));
-    const { volume: name, format, id: transfer, encryption, notes } = spec;
+    const { volume: name, format, id: transfer, encryption, notes, isBase } = spec;
     const publish = async (): Promise<Volume> => {
       const before = this.#seen.identity(name);
       // An upload over a volume is a new state of that volume; taken up after a kill, it is so still.
@@ -741,7 +764,7 @@ export class OpenPool
         stage.publish(this.#identifying(name, { id, format, transfer, encryption, notes })),
       );
       await stage.drop();
-      return volume;
+      return isBase && this.#driver.setBase ? this.setBase(name, true) : volume;
     };
     return {
       spec,

@@ -13,7 +13,7 @@ import type { WantedVolume } from '../formats/format.ts';
 import type { Image } from '../images/image.ts';
 
 /** What is on record of a volume that is not in its pool now. */
-export type KnownVolume = Pick<Volume, 'id' | 'format' | 'encryption' | 'parentId' | 'notes'>;
+export type KnownVolume = Pick<Volume, 'id' | 'format' | 'encryption' | 'parentId' | 'isBase' | 'notes'>;
 
 /** Something that changed in a pool, whoever changed it. */
 export interface PoolChange {
@@ -46,7 +46,7 @@ export interface OpenedStage extends AsyncDisposable {
 
 /**
  * What can be done in one pool, wherever its storage is worked on: in this process, or in one of its own. Every method that
- * names a volume costs by that volume alone.
+ * names a volume costs by that volume alone, but for the removal of a base, before which its clones are looked for.
  */
 export interface PoolOperations {
   build(overwrite?: boolean): Promise<void>;

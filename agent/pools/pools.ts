@@ -18,6 +18,7 @@ import { givenSecret } from './given-secret.ts';
 import { HostedPool } from './hosted-pool.ts';
 import { OpenPool } from './open-pool.ts';
 import type { PoolOperations } from './operations.ts';
+import { refuseClones } from './refusals.ts';
 import { RemotePool } from './remote-pool.ts';
 import type { Trash } from './trash.ts';
 import { pagesOf } from './volume-log.ts';
@@ -208,6 +209,18 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     });
     none.catch(() => undefined);
     return await Promise.race([found, none]);
+  }
+
+  /** Throws `volume-has-clones` for a base that volumes in the trash of its pool stand on. */
+  async refuseTrashedClones(pool: string, name: string): Promise<void> {
+    const volume = this.volumes(pool).get(name);
+    if (!volume?.isBase) return;
+    const trashed = await this.#get(pool).trashed();
+    const clones = trashed.filter((each) => each.volume.parentId === volume.id);
+    refuseClones(
+      volume,
+      clones.map((each) => `${each.volume.name} (${each.id} in the trash)`),
+    );
   }
 
   /** All pools as places of volumes; of those that do not run, what is on record of volumes that stand on others. */

@@ -11,14 +11,14 @@ import { changes } from './changes.ts';
 /** What a volume has beside its content: its name, what people keep with it, and whether it is a base. */
 export function attributeRoutes(http: AgentHttp, agent: HostAgent): void {
   const params = { params: volumeParams };
-  const { change, destroy } = changes(agent);
+  const { change, destroy, takeAway } = changes(agent);
 
   /** A domain finds its image by the name. */
   http.post(
     '/v1/pools/:pool/volumes/:volume/rename',
     { schema: { ...params, body: renameVolumeSchema } },
     (request) =>
-      destroy(request, 'being renamed', async (operations) => {
+      takeAway(request, 'being renamed', async (operations) => {
         const { pool, volume } = request.params;
         const { name } = request.body;
         using _target = agent.use.write(`${pool}/${name}`, 'being named');
@@ -31,7 +31,7 @@ export function attributeRoutes(http: AgentHttp, agent: HostAgent): void {
     '/v1/pools/:pool/volumes/:volume/base',
     { schema: { ...params, body: baseVolumeSchema } },
     (request) =>
-      (request.body.isBase ? destroy : change)(request, 'being made a base', (operations) =>
+      (request.body.isBase ? destroy : takeAway)(request, 'being made a base, or a volume', (operations) =>
         operations.setBase(request.params.volume, request.body.isBase),
       ),
   );

@@ -35,7 +35,7 @@ type Change = <T>(
 ) => Promise<T>;
 
 /** How routes change one volume. */
-export function changes(agent: HostAgent): { change: Change; destroy: Change } {
+export function changes(agent: HostAgent): { change: Change; destroy: Change; takeAway: Change } {
   /** Runs a change of one volume: fenced, and alone on it. */
   const change: Change = async (request, purpose, work) => {
     const { pool, volume } = request.params;
@@ -53,5 +53,13 @@ export function changes(agent: HostAgent): { change: Change; destroy: Change } {
       return await work(operations);
     });
 
-  return { change, destroy };
+  /** As {@link destroy}, for what a clone in the trash would miss too, whatever is allowed. */
+  const takeAway: Change = (request, purpose, work) =>
+    destroy(request, purpose, async (operations) => {
+      const { pool, volume } = request.params;
+      await agent.pools.refuseTrashedClones(pool, volume);
+      return await work(operations);
+    });
+
+  return { change, destroy, takeAway };
 }

@@ -14,14 +14,14 @@ import { changes } from './changes.ts';
 /** Volumes that were taken aside: into the trash, back, or away for ever; and what is nobody's volume. */
 export function trashRoutes(http: AgentHttp, agent: HostAgent): void {
   const { pools } = agent;
-  const { change, destroy } = changes(agent);
+  const { change, takeAway } = changes(agent);
   const params = { schema: { params: trashParams } };
 
   http.post(
     '/v1/pools/:pool/volumes/:volume/trash',
     { schema: { params: volumeParams, body: trashBody } },
     (request) =>
-      destroy(request, 'going into the trash', () =>
+      takeAway(request, 'going into the trash', () =>
         pools.trash(request.params.pool, (trash, pool) =>
           trash.add(pool, request.params.volume, request.body),
         ),

@@ -68,7 +68,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
   const { pools, use } = agent;
   const params = { params: volumeParams };
 
-  const { change, destroy } = changes(agent);
+  const { change, destroy, takeAway } = changes(agent);
 
   /** As it was last seen. */
   const capacityOf = (pool: string, volume: string): number =>
@@ -116,7 +116,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     '/v1/pools/:pool/volumes/:volume',
     { schema: { ...params, querystring: deleteQuery } },
     (request) =>
-      destroy(request, 'being deleted', (pool) => pool.remove(request.params.volume, request.query)).then(
+      takeAway(request, 'being deleted', (pool) => pool.remove(request.params.volume, request.query)).then(
         () => ({}),
       ),
   );

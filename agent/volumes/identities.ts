@@ -8,11 +8,12 @@ const stateSchema = z.object({
   format: volumeFormatSchema.optional(),
   transfer: z.string().optional(),
   secret: z.string().optional(),
+  parentId: z.uuid().optional(),
 });
 
 const identitySchema = stateSchema.extend({
   id: z.uuid(),
-  parentId: z.uuid().optional(),
+  isBase: z.boolean().optional(),
   ...volumeAttributesSchema.shape,
   // Records of before kept the fingerprint alone.
   formerly: z.union([z.string().transform((fingerprint) => ({ fingerprint })), stateSchema]).optional(),

@@ -5,7 +5,16 @@ import { StowageError } from '../../shared/util/errors.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
-import { allowUsedField, changeVolume, listed, referenceOf, shown, usersInTheWay } from './volume.ts';
+import {
+  allowUsedField,
+  changeVolume,
+  listed,
+  referenceOf,
+  refuseClones,
+  shown,
+  usersInTheWay,
+  volumeIfKnown,
+} from './volume.ts';
 
 const rename = defineAction({
   name: 'volume.rename',
@@ -42,7 +51,12 @@ const setBase = defineAction({
   audited: true,
   input: volumeAddress.extend({ ...allowUsedField, ...baseVolumeSchema.shape }),
   answer: fleetVolumeSchema,
-  plan: async (services, input) => (input.isBase ? usersInTheWay(services, input, input.allowUsed) : ''),
+  async plan(services, input, { principal }) {
+    if (input.isBase) return usersInTheWay(services, input, input.allowUsed);
+    const volume = await volumeIfKnown(services, input);
+    if (volume) await refuseClones(services, volume, principal);
+    return '';
+  },
   record: ({ isBase }, users) => ({
     detail: listed(isBase ? 'takes no write any more' : 'takes writes again', users),
   }),

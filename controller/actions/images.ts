@@ -7,10 +7,10 @@ import {
   imageSchema,
   jobSchema,
 } from '../../shared/protocol/api.ts';
-import { namingOf, pveVolume, volumeNameOf } from '../../shared/pve/images.ts';
-import { baseName, diskName } from '../../shared/pve/volume-names.ts';
+import { cloneFormat, namingOf, pveVolume, volumeNameOf } from '../../shared/pve/images.ts';
+import { baseName, diskName, parseVolumeId, parseVolumeName } from '../../shared/pve/volume-names.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { nameSchema } from '../../shared/util/names.ts';
+import { checkName, nameSchema } from '../../shared/util/names.ts';
 import { mayTouch, type Principal } from '../auth/principal.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { base } from '../jobs/kinds/base.ts';
@@ -28,6 +28,8 @@ import {
 import { createVolume, deleteVolume } from './volumes.ts';
 
 const KIB = 1024;
+/** Volumes looked at together. */
+const PAGE = 1000;
 const formatSchema = volumeFormatSchema.exclude(['luks', 'ploop']);
 const vmidSchema = z.number().int().min(100).max(999_999_999);
 
@@ -61,6 +63,26 @@ async function firstPlaces(
     seen.add(storageId);
   }
   return ({ host, pool }) => !later.has(`${host}/${pool}`);
+}
+
+/** The volumes that volume ids may name: those of the name in each pool of the name. */
+async function namedBy(
+  { inventory }: Services,
+  volids: readonly string[],
+  { host, pool, scopes }: { host?: string; pool?: string; scopes: readonly string[] },
+): Promise<FleetVolume[]> {
+  const pools = await inventory.pools({ host, scopes });
+  const found: FleetVolume[] = [];
+  for (const volid of volids) {
+    const { storage, volname } = parseVolumeId(volid);
+    for (const each of pools) {
+      if (each.name !== storage || (pool !== undefined && pool !== storage)) continue;
+      const { name } = parseVolumeName(namingOf(each), volname);
+      const volume = await inventory.find({ host: each.host, pool: each.name, volume: name });
+      if (volume) found.push(volume);
+    }
+  }
+  return found;
 }
 
 /** The images among volumes, in their order. */
@@ -110,6 +132,8 @@ const list = defineAction({
     vmid: vmidSchema.optional(),
     /** Only these; then nothing is asked of the guest. */
     volids: z.array(z.string().max(1024)).max(1000).optional(),
+    /** Only this one, which may have commas in it. */
+    volid: z.string().max(1024).optional(),
     content: imageSchema.shape.content.optional(),
     ...pageFields,
     /** The last `host/pool/name` of the page before. */
@@ -117,7 +141,11 @@ const list = defineAction({
   }),
   answer: z.array(imageSchema),
   places: ({ host, pool }) => (host === undefined ? [] : [{ host, pool }]),
-  async run(services, { host, pool, vmid, volids, content, limit, after }, { principal }) {
+  async run(
+    services,
+    { host, pool, vmid, volid, volids = volid === undefined ? undefined : [volid], content, limit, after },
+    { principal },
+  ) {
     const poolOf = poolsOf(services);
     const wanted = volids && new Set(volids);
     // What several hosts have is one image: it is listed where it comes first.
@@ -127,14 +155,20 @@ const list = defineAction({
       (wanted ? wanted.has(image.volid) : vmid === undefined || image.vmid === vmid) &&
       (content === undefined || image.content === content);
     // Of a guest the index of names leads to them.
-    const search = wanted || vmid === undefined ? undefined : `-${vmid}-`;
-    const filter = { host, pool, search, scopes: principal.scopes, limit };
+    const search = vmid === undefined ? undefined : `-${vmid}-`;
+    // Of a small page few may be images.
+    const filter = { host, pool, search, scopes: principal.scopes, limit: Math.max(limit, PAGE) };
     const found: Image[] = [];
+    if (wanted) {
+      const named = await namedBy(services, [...wanted], { host, pool, scopes: principal.scopes });
+      return (await imagesOf(services, named, poolOf)).filter(isWanted).slice(0, limit);
+    }
     for (let from = after; found.length < limit; ) {
       const page = await services.inventory.volumes({ ...filter, after: from });
       found.push(...(await imagesOf(services, page, poolOf)).filter(isWanted));
       const last = page.at(-1);
-      if (page.length < limit || !last) break;
+      if (page.length < filter.limit || !last) break;
+      await new Promise(setImmediate);
       from = `${last.host}/${last.pool}/${last.name}`;
     }
     return found.slice(0, limit);
@@ -206,9 +240,9 @@ const free = defineAction({
   audited: true,
   input: volumeAddress.extend({ ...allowUsedField, deleteSnapshots: z.boolean().default(false) }),
   answer: 'nothing',
-  async plan(services, input) {
+  async plan(services, input, { principal }) {
     await imageOf(services, await services.inventory.volume(input));
-    await refuseTaking(services, input);
+    await refuseTaking(services, input, principal);
     return usersInTheWay(services, input, input.allowUsed);
   },
   record: ({ deleteSnapshots }, users) => ({
@@ -229,6 +263,7 @@ const createBase = defineAction({
   async plan(services, input) {
     const { name } = await imageOf(services, await services.inventory.volume(input));
     const target = { ...input, volume: baseName(name) };
+    checkName('base', target.volume);
     return { target, users: await usersInTheWay(services, input, input.allowUsed) };
   },
   record: (_input, { target, users }) => ({ detail: listed(`as ${target.volume}`, users) }),
@@ -258,18 +293,18 @@ const clone = defineAction({
         'invalid-argument',
         `'${referenceOf(input)}' is no base; make one of it first, or a full copy: vol clone`,
       );
-    return namingOf(await services.inventory.pool(input.host, input.pool));
+    const pool = await services.inventory.pool(input.host, input.pool);
+    return { naming: namingOf(pool), format: cloneFormat(pool, volume.format) };
   },
   record: ({ vmid }) => ({ detail: `for guest ${vmid}` }),
-  async run(services, { vmid, ...address }, { principal, note }, naming) {
-    const format = naming === 'dir' ? 'qcow2' : 'raw';
+  async run(services, { vmid, ...address }, { principal, note }, { naming, format }) {
+    await using _base = await services.leases.acquire({
+      volume: referenceOf(address),
+      mode: 'read',
+      holder: `clone by ${principal.name}`,
+    });
     const volume = await services.diskNumbers.with(address, vmid, async (number) => {
       const target = { ...address, volume: diskName(naming, { vmid, number, format }) };
-      await using _base = await services.leases.acquire({
-        volume: referenceOf(address),
-        mode: 'read',
-        holder: `clone by ${principal.name}`,
-      });
       const made = await changeVolume(services, target, `clone by ${principal.name}`, (agent, fence) =>
         agent.json(volumeSchema, `${agentVolumePath(address)}/clone`, {
           ...{ method: 'POST', json: { name: target.volume, linked: true }, fence, patient: true },

@@ -27,9 +27,9 @@ const wipeAction = defineAction({
   audited: true,
   input: volumeAddress.extend({ ...allowUsedField, ...wipeVolumeSchema.shape }),
   answer: jobSchema,
-  async plan(services, input) {
+  async plan(services, input, { principal }) {
     await services.inventory.volume(input);
-    await refuseTaking(services, input);
+    await refuseTaking(services, input, principal);
     return usersInTheWay(services, input, input.allowUsed);
   },
   record: ({ algorithm }, users) => ({ detail: listed(algorithm, users) }),
@@ -95,14 +95,14 @@ const migrateAction = defineAction({
           { host: toHost, pool: toPool },
         ];
   },
-  async plan(services, input) {
+  async plan(services, input, { principal }) {
     const to = destinationOf(input.target, input.volume);
     if (referenceOf(to) === referenceOf(input))
       throw new StowageError('invalid-argument', 'the target is the volume itself');
     if (input.refresh && !input.keepSource)
       throw new StowageError('invalid-argument', 'a refresh is of a copy: it keeps its source');
     await services.inventory.volume(input);
-    if (!input.keepSource) await refuseTaking(services, input);
+    if (!input.keepSource) await refuseTaking(services, input, principal);
     await services.inventory.pool(to.host, to.pool);
     // Of a move the source goes away, by a refresh the target is replaced.
     const taken = input.keepSource ? (input.refresh ? to : undefined) : input;

@@ -74,23 +74,38 @@ export async function usersInTheWay(
 }
 
 /**
- * Before a volume, or all that it holds, goes away. Throws `volume-protected`, and `volume-has-clones`, naming them, for a base that linked clones
- * stand on, on whatever host.
+ * Before a volume, or all that it holds, goes away. Throws `volume-protected`, and `volume-has-clones` for a base that linked clones stand
+ * on, on whatever host.
  */
-export async function refuseTaking(services: Services, address: VolumeAddress): Promise<void> {
+export async function refuseTaking(
+  services: Services,
+  address: VolumeAddress,
+  principal: Principal,
+): Promise<void> {
   const volume = await volumeIfKnown(services, address);
   if (volume?.isProtected)
     throw new StowageError(
       'volume-protected',
       `volume '${referenceOf(address)}' is protected: it stays until 'vol set --protected off'`,
     );
-  if (!volume?.isBase) return;
-  const clones = await services.inventory.clonesOf(volume.id, MOST_NAMED + 1);
-  if (clones.length === 0) return;
-  const names = clones.slice(0, MOST_NAMED).map(({ host, pool, name }) => `${host}/${pool}/${name}`);
+  if (volume) await refuseClones(services, volume, principal);
+}
+
+/** Throws `volume-has-clones` for a base that linked clones stand on, naming those that the caller may see. */
+export async function refuseClones(
+  { inventory }: Services,
+  { host, pool, name, id, isBase }: FleetVolume,
+  { scopes }: Principal,
+): Promise<void> {
+  if (!isBase || (await inventory.clonesOf(id, 1, [])).length === 0) return;
+  const visible = await inventory.clonesOf(id, MOST_NAMED + 1, scopes);
+  const names = visible
+    .slice(0, MOST_NAMED)
+    .map((clone) => referenceOf({ host: clone.host, pool: clone.pool, volume: clone.name }));
+  if (visible.length !== names.length || names.length === 0) names.push('others');
   throw new StowageError(
     'volume-has-clones',
-    `linked clones stand on '${referenceOf(address)}': ${names.join(', ')}${clones.length > MOST_NAMED ? ' and others' : ''}`,
+    `linked clones stand on '${referenceOf({ host, pool, volume: name })}': ${names.join(', ')}`,
   );
 }
 

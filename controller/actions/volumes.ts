@@ -89,14 +89,17 @@ const show = defineAction({
   role: 'viewer',
   input: volumeAddress,
   answer: volumeDetailsSchema,
-  async run({ inventory, fleet, leases }, address) {
+  async run({ inventory, fleet, leases }, address, { principal: { scopes } }) {
     const volume = await inventory.volume(address);
     const agent = await fleet.client(address.host);
     const users = agent.json(z.array(volumeUserSchema), `${agentVolumePath(address)}/users`);
     const placeOf = ({ host, pool, name }: FleetVolume) => referenceOf({ host, pool, volume: name });
     const { parentId } = volume;
-    const [parent] = parentId === undefined ? [] : await inventory.withId(parentId, 1);
-    const clones = volume.isBase ? await inventory.clonesOf(volume.id, MOST_CLONES) : [];
+    // Where several hosts have its storage, it has the id on all of them.
+    const parents =
+      parentId === undefined ? [] : await inventory.volumes({ id: parentId, limit: 100, scopes });
+    const parent = parents.find((each) => each.host === address.host) ?? parents[0];
+    const clones = volume.isBase ? await inventory.clonesOf(volume.id, MOST_CLONES, scopes) : [];
     return {
       ...volume,
       parent: parent && placeOf(parent),
@@ -186,8 +189,8 @@ const remove = defineAction({
   audited: true,
   input: volumeAddress.extend({ ...allowUsedField, deleteSnapshots: z.boolean().default(false) }),
   answer: 'nothing',
-  async plan(services, input) {
-    await refuseTaking(services, input);
+  async plan(services, input, { principal }) {
+    await refuseTaking(services, input, principal);
     return usersInTheWay(services, input, input.allowUsed);
   },
   record: ({ deleteSnapshots }, users) => ({
@@ -213,8 +216,8 @@ const trash = defineAction({
       .default(7 * 86_400),
   }),
   answer: trashedVolumeSchema,
-  async plan(services, input) {
-    await refuseTaking(services, input);
+  async plan(services, input, { principal }) {
+    await refuseTaking(services, input, principal);
     return usersInTheWay(services, input, input.allowUsed);
   },
   record: ({ keepSeconds }, users) => ({ detail: listed(`kept for ${keepSeconds} s`, users) }),

@@ -17,6 +17,11 @@ function hintOf({ code }: StowageError): string {
   return hint && lastOptions().includes(hint) ? ` (${hint})` : '';
 }
 
+/** Proxmox VE's tools take their long options behind one dash, too. */
+function dashed(argv: readonly string[]): string[] {
+  return argv[2] === 'pvesm' ? argv.map((word) => word.replace(/^-(?=[a-z]{2})/, '--')) : [...argv];
+}
+
 process.on('SIGINT', () => process.exit(130));
 // `stowage … | head` ends quietly.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -26,7 +31,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 try {
-  await makeProgram().parseAsync();
+  await makeProgram().parseAsync(dashed(process.argv));
 } catch (error) {
   const code = (error as { code?: string }).code ?? '';
   if (code.startsWith('commander.')) {

@@ -176,6 +176,17 @@ export function agentVolumePath({ pool, volume }: { pool: string; volume: string
   return `/v1/pools/${encodeURIComponent(pool)}/volumes/${encodeURIComponent(volume)}`;
 }
 
+/** Whether a volume is there, by its path at its agent. Throws whatever keeps that from being known. */
+export async function agentHas(agent: AgentClient, path: string): Promise<boolean> {
+  try {
+    await agent.send(path);
+    return true;
+  } catch (error) {
+    if (!isStowageError(error, 'volume-not-found')) throw error;
+    return false;
+  }
+}
+
 /** The host of a volume, and where its agent has it. */
 export function agentPlace(reference: string): { host: string; path: string; name: string } {
   const [host = '', pool = '', name = ''] = splitReference(reference);

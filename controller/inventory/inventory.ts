@@ -28,7 +28,7 @@ function stateOf(volume: Volume | undefined): unknown {
   return [etag, capacityBytes, isBase, parentId, isProtected, notes, encryption?.secret];
 }
 
-/** What is where, as the agents last told: a replica, from which nothing is ever decided without asking the agent. */
+/** What is where, as the agents last told: a replica. What it says may refuse a request early, and allows none that the agent would not. */
 export class Inventory {
   readonly #store: Store;
   readonly #events: EventLog;
@@ -173,9 +173,9 @@ export class Inventory {
     return this.#store.volumes.namesByIds(ids);
   }
 
-  /** The linked clones of the volume of an id, at most `limit`. */
-  clonesOf(parentId: string, limit: number): Promise<FleetVolume[]> {
-    return this.#store.volumes.list({ parentId, limit });
+  /** The linked clones of the volume of an id, of those in the scopes, at most `limit`. */
+  clonesOf(parentId: string, limit: number, scopes: readonly string[]): Promise<FleetVolume[]> {
+    return this.#store.volumes.list({ parentId, limit, scopes });
   }
 
   /** Throws `host-not-found` for a host that there is not. */

@@ -101,10 +101,10 @@ export class Uploads {
   /** The upload under way to a volume. Throws `transfer-not-found`. */
   async find({ host, pool, volume }: VolumePlace): Promise<Upload> {
     const row = await this.#store.jobs.uploadTo(`${host}/${pool}/${volume}`);
-    // One that is just being begun is none yet.
-    const spec = transferSpecSchema.safeParse(row?.notes).data;
-    if (!row || !spec)
+    // One that is just being begun has no notes yet.
+    if (!row || Object.keys(row.notes ?? {}).length === 0)
       throw new StowageError('transfer-not-found', `no upload to '${host}/${pool}/${volume}' is under way`);
+    const spec = transferSpecSchema.parse(row.notes);
     const agent = await this.#fleet.client(host);
     const status = await agent.json(transferStatusSchema, `/v1/transfers/${spec.id}`);
     return { job: row.id, spec, status };

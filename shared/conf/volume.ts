@@ -65,7 +65,7 @@ const timeSchema = z.string().regex(/^\d+(\.\d{9})?$/);
 /** What people keep with a volume. */
 export const volumeAttributesSchema = z.object({
   notes: z.string().max(8192).optional(),
-  /** It is not deleted, wiped, replaced or moved away while it is so. */
+  /** While it is so it is not deleted, wiped, replaced, moved away, made smaller, nor set back to a snapshot. */
   isProtected: z.boolean().optional(),
 });
 export type VolumeAttributes = z.infer<typeof volumeAttributesSchema>;

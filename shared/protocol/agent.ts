@@ -154,6 +154,8 @@ export const transferSpecSchema = z.object({
   encryption: encryptionSchema.optional(),
   /** Of a new volume. */
   notes: volumeAttributesSchema.shape.notes,
+  /** It becomes a base, where its pool has bases. */
+  isBase: z.boolean().optional(),
   /** It begins with what that volume holds, which must stay as it is until the end: see the route `seed`. */
   refresh: z.boolean().optional(),
   /** Replace it also while domains use it: these go on with what is not there any more. */
@@ -172,6 +174,7 @@ export const layoutSchema = transferSpecSchema.pick({ parts: true }).extend({
   etag: z.string(),
   encryption: encryptionSchema.optional(),
   notes: volumeAttributesSchema.shape.notes,
+  isBase: z.boolean().optional(),
   /** Its image holds only what differs from the one that it stands on. */
   isOverlay: z.boolean().optional(),
   /** So many of its snapshots are not in what is read. */

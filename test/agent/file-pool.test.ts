@@ -153,6 +153,118 @@ describe('a pool of files', () => {
     assert.ok(!existsSync(join(path, 'a')));
   });
 
+  test('an overlay that somebody made stands on its base too, and one that was rebased does not any more', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    const { pool } = opened;
+    await pool.create(volume('b'));
+    await pool.setBase('b', true);
+    const made = ['create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', 'b'];
+    execFileSync('qemu-img', [...made, join(path, 'c')]);
+    await pool.cloneLinked('b', 'd');
+    await pool.refresh();
+    const taking = [() => pool.remove('b'), () => pool.setBase('b', false), () => pool.rename('b', 'x')];
+    for (const take of taking) await assert.rejects(take, { code: 'volume-has-clones', message: /c, d$/ });
+    for (const name of ['c', 'd'])
+      execFileSync('qemu-img', ['rebase', '-q', '-F', 'raw', '-b', '', join(path, name)]);
+    await pool.refresh();
+    assert.equal((await pool.look('d')).parentId, undefined);
+    await pool.remove('b');
+  });
+
+  test('linked clones are made no deeper than they are read, and a base is checked', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    const { pool } = opened;
+    await pool.create(volume('0', 'qcow2'));
+    let depth = 0;
+    for (; ; depth++) {
+      await pool.setBase(String(depth), true);
+      try {
+        await pool.cloneLinked(String(depth), String(depth + 1));
+      } catch (error) {
+        assert.equal((error as { code: string }).code, 'not-supported');
+        break;
+      }
+    }
+    assert.ok(depth > 50, String(depth));
+    await using content = await pool.open(String(depth), 'content');
+    await content.sources[0]!.read(Buffer.alloc(512), 0);
+    assert.deepEqual(await pool.check('0', false), []);
+  });
+
+  test('a replacement of a linked clone that fails leaves it one', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    const { pool } = opened;
+    await pool.create(volume('b'));
+    const { id } = await pool.setBase('b', true);
+    await pool.cloneLinked('b', 'c');
+    const spec = transfer('c');
+    const stage = await pool.stage(spec);
+    await stage.seal('');
+    // Nobody replaces what nobody takes away.
+    execFileSync('chattr', ['+i', join(path, 'c')]);
+    await assert.rejects(stage.publish());
+    execFileSync('chattr', ['-i', join(path, 'c')]);
+    assert.equal((await pool.look('c')).parentId, id);
+    await assert.rejects(pool.remove('b'), { code: 'volume-has-clones' });
+    await stage.drop();
+  });
+
+  test('a rename that is refused as somebody took the name hardens nobody else, and loses nothing of the volume', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    const { pool } = opened;
+    await pool.create(volume('b'));
+    await pool.setAttributes('b', { notes: 'mine' });
+    const { id } = await pool.setBase('b', true);
+    writeFileSync(join(path, 't'), 'theirs');
+    await assert.rejects(pool.rename('b', 't'), { code: 'volume-exists' });
+    writeFileSync(join(path, 't'), 'theirs still');
+    await pool.setBase('b', false);
+    renameSync(join(path, 'b'), join(path, 'moved'));
+    await pool.refresh();
+    const { notes, id: now } = await pool.look('moved');
+    assert.deepEqual([now, notes], [id, 'mine']);
+  });
+
+  test('a file that nobody may write to is no base by that alone', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    const { pool } = opened;
+    writeFileSync(join(path, 'cd.iso'), Buffer.alloc(2048), { mode: 0o444 });
+    writeFileSync(join(path, 'base-9000-disk-0.raw'), Buffer.alloc(2048), { mode: 0o444 });
+    await pool.refresh();
+    assert.ok(!(await pool.look('cd.iso')).isBase);
+    assert.equal((await pool.look('base-9000-disk-0.raw')).isBase, true, 'Proxmox VE makes them so');
+    await pool.resize('cd.iso', 4096, false);
+  });
+
+  test('a base that comes back from the trash is guarded as before', {
+    skip: isRoot ? false : 'only root sets the flag of files that nobody changes',
+  }, async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using opened = await poolAt(path);
+    const { pool } = opened;
+    await pool.create(volume('b'));
+    const was = await pool.setBase('b', true);
+    await pool.trash('b', '0123456789ab', was.etag);
+    assert.equal((await pool.restore('0123456789ab', 'b', was)).isBase, true);
+    assert.throws(() => rmSync(join(path, 'b')), { code: 'EPERM' });
+    // A kill in the middle of a rename: the next start guards it again.
+    execFileSync('chattr', ['-i', join(path, 'b')]);
+    await pool.stop();
+    await pool.start();
+    assert.throws(() => rmSync(join(path, 'b')), { code: 'EPERM' });
+  });
+
   test('root does not write to a base, nor take it away, and Stowage does', {
     skip: isRoot ? false : 'only root sets the flag of files that nobody changes',
   }, async () => {

@@ -52,8 +52,16 @@ export function attributeTests(it: It, { fill, contentOf, replace }: Hands): voi
     assert.ok(!clone.isBase);
     assert.ok((await contentOf(room, 'w')).subarray(0, MIB).equals(bytes));
     await assert.rejects(pool.cloneLinked('v', 'w'), { code: 'volume-exists' });
-    const other = await pool.clone('v', 'full');
-    assert.equal(other.parentId, undefined);
+    for (const [of, name] of [
+      ['v', 'full'],
+      ['w', 'whole'],
+    ] as const) {
+      const copy = await pool.clone(of, name);
+      assert.equal(copy.parentId, undefined);
+      assert.ok(!copy.isBase);
+      if (copy.type === 'file') assert.equal(copy.backingStore, undefined);
+      assert.ok((await contentOf(room, name)).subarray(0, MIB).equals(bytes));
+    }
     for (const away of [() => pool.remove('v'), () => pool.rename('v', 'x'), () => pool.setBase('v', false)])
       await assert.rejects(away, { code: 'volume-has-clones', message: /'v': w$/ });
   });
@@ -97,6 +105,7 @@ export function attributeTests(it: It, { fill, contentOf, replace }: Hands): voi
     await assert.rejects(pool.trash('v', '0123456789ab', etag), refused);
     await assert.rejects(replace(room, 'v'), refused);
     await pool.resize('v', 8 * MIB, false);
+    if (room.canShrink) await assert.rejects(pool.resize('v', 4 * MIB, true), refused);
     const free = await pool.setAttributes('v', { isProtected: false });
     assert.equal(free.notes, 'of the accounts\n');
     await pool.setAttributes('v', { notes: '' });

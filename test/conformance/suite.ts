@@ -60,6 +60,7 @@ export interface Suite {
 export interface Room extends AsyncDisposable {
   /** What is in it ends with the process. */
   inMemory: boolean;
+  canShrink: boolean;
   pool: OpenPool;
   ground: Ground;
   seen: Map<string, Volume>;
@@ -104,6 +105,7 @@ async function openRoom(
   await pool.start();
   return {
     inMemory: suite.inMemory === true,
+    canShrink: (suite.traits ?? suite.backend.traits).features.shrink !== undefined,
     pool,
     ground,
     seen,

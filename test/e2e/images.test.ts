@@ -100,6 +100,27 @@ describe('images of guests, by the rules of Proxmox VE', () => {
     assert.equal((await allocate(110)).name, 'vm-110-disk-4.raw');
   });
 
+  test('who may do nothing there takes no numbers from a guest', async () => {
+    const token = (
+      await controller.cliOk('token', 'create', 'other', '--role', 'operator', '--scope', 'local/other')
+    ).match(/stow_\S+/)![0];
+    for (let number = 0; number < 3; number++) {
+      const refused = await controller.fetch(`/hosts/local/pools/default/images/vm-115-disk-${number}.raw`, {
+        method: 'DELETE',
+        token,
+      });
+      assert.equal(refused.status, 403);
+      await controller.cliRefused(
+        'volume-not-found',
+        'image',
+        'free',
+        `local/default/vm-115-disk-${number}.raw`,
+        '--yes',
+      );
+    }
+    assert.equal((await allocate(115)).name, 'vm-115-disk-0.raw');
+  });
+
   test('a base and its clones, from the command line and by volume ids', async () => {
     const content = randomBytes(2 * MIB);
     writeFileSync(join(room.path, 'disk'), content);
@@ -168,9 +189,22 @@ describe('images of guests, by the rules of Proxmox VE', () => {
       [/^storage 'nosuch' does not exist\n$/, 'list', 'nosuch'],
       [/no name of a volume/, 'path', 'default:vm-1'],
       [/no volume id/, 'free', 'vm-100-disk-0'],
-      [/has no volume/, 'free', 'default:120/vm-120-disk-9.raw'],
+      [/does not exist/, 'free', 'default:120/vm-120-disk-9.raw'],
+      // All of an id counts, not the end of it.
+      [/does not exist/, 'free', 'default:777/vm-120-disk-0.qcow2'],
+      [/does not exist/, 'free', 'default:120/base-120-disk-9.raw/120/vm-120-disk-0.qcow2'],
+      [
+        /never carries snapshots/,
+        'export',
+        'default:120/vm-120-disk-0.qcow2',
+        'raw+size',
+        '-',
+        '-with-snapshots',
+        '1',
+      ],
+      [/carries snapshots/, 'export', 'default:120/vm-120-disk-0.qcow2', 'qcow2+size', '-'],
       [/not made or read here/, 'export', 'default:120/vm-120-disk-0.qcow2', 'zfs', '-'],
-      [/cannot export/, 'export', 'default:iso/tools.iso', 'qcow2+size', '-'],
+      [/cannot export/, 'export', 'default:iso/tools.iso', 'qcow2+size', '-', '--with-snapshots', '1'],
     ] as [RegExp, ...string[]][]) {
       const { status, stdout, stderr } = await controller.cli('pvesm', ...args);
       assert.deepEqual([status, stdout], [255, ''], args.join(' '));
@@ -258,7 +292,11 @@ describe('images of guests, by the rules of Proxmox VE', () => {
       );
       const isThere = (await names('?vmid=150')).includes(base);
       assert.equal(isThere, !freed.ok, `round ${round}`);
-      if (!cloned.ok) continue;
+      if (!cloned.ok) {
+        const { code } = (await cloned.json()) as { code: string };
+        assert.match(code, /^volume-(not-found|in-use)$/, `round ${round}`);
+        continue;
+      }
       assert.ok(isThere, `round ${round}: its base is gone`);
       const made = (await cloned.json()) as Image;
       assert.ok((await controller.fetch(`${path}/${made.name}/data?as=content`)).ok, `round ${round}`);
@@ -297,6 +335,16 @@ describe('images on storage that three hosts share', { skip: isRoot ? false : 'm
           'attr_timeout=0',
         ],
       });
+      await controller.cliOk(
+        'pool',
+        'create-as',
+        name,
+        'own',
+        'dir',
+        '--target',
+        join(room.path, `own-${name}`),
+        '--build',
+      );
       await until(`${name}/shared runs`, async () =>
         (await controller.cliOk('pool', 'list', name)).includes('running'),
       );
@@ -363,6 +411,42 @@ describe('images on storage that three hosts share', { skip: isRoot ? false : 'm
     isOver = true;
     stop.abort();
     await slow;
+  });
+
+  test('a base on one host is not taken from under a clone that another host has made', async () => {
+    const [one, two] = hosts.map(({ name }) => name);
+    const made = await controller.api<Image>(`/hosts/${one}/pools/shared/images`, {
+      vmid: 400,
+      sizeBytes: MIB,
+    });
+    await controller.cliOk('image', 'base', `${one}/shared/${made.name}`);
+    const base = made.name.replace('vm-', 'base-');
+    await controller.cliOk('pool', 'refresh', `${two}/shared`);
+    await until('the other host sees it', async () =>
+      (await controller.cliOk('image', 'list', `${two}/shared`)).includes(base),
+    );
+    await controller.cliOk('image', 'clone', `${two}/shared/${base}`, '401');
+    for (const words of [
+      ['vol', 'delete', `${one}/shared/${base}`, '--yes', '--allow-used'],
+      ['vol', 'rename', `${one}/shared/${base}`, 'other', '--allow-used'],
+      ['vol', 'base', '--undo', `${one}/shared/${base}`, '--allow-used'],
+    ])
+      assert.match(await controller.cliRefused('volume-has-clones', ...words), /vm-401-disk-0.qcow2/);
+  });
+
+  test('allocations for one guest in two pools at once get different numbers', async () => {
+    const all = await Promise.all(
+      Array.from({ length: 24 }, (_, index) =>
+        controller.api<Image>(
+          `/hosts/${hosts[index % 3]!.name}/pools/${index % 2 ? 'shared' : 'own'}/images`,
+          {
+            vmid: 500,
+            sizeBytes: 65_536,
+          },
+        ),
+      ),
+    );
+    assert.equal(new Set(all.map(({ name }) => name)).size, 24);
   });
 
   test('50 at once for one guest get 50 names, and none again after all are freed', async () => {

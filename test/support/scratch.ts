@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createReadStream, mkdtempSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -14,7 +14,7 @@ export function scratch(): AsyncDisposable & { path: string } {
     [Symbol.asyncDispose]: () =>
       remove().catch(() => {
         // Bases are files that nobody takes away.
-        execFileSync('chattr', ['-R', '-f', '-i', path]);
+        spawnSync('chattr', ['-R', '-f', '-i', path]);
         return remove();
       }),
   };

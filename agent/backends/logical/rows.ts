@@ -93,7 +93,7 @@ export async function deviceOf(row: Row, rows: readonly Row[]): Promise<Device> 
     open: attributes[5] === 'o',
     // A thin volume lives on without its origin.
     dependants: standing.filter((other) => other.pool_lv === '').map((other) => other.lv_name ?? ''),
-    isBase: thin && attributes[1]?.toLowerCase() === 'r',
+    isBase: thin && attributes[1] === 'r',
     snapshotCount: standing.filter((other) => snapshotIdOf(other) !== undefined).length,
     backingStore: origin === '' ? undefined : { path: path.replace(/[^/]*$/, origin), format: 'raw' },
     damaged:

@@ -232,7 +232,7 @@ export class RbdPool implements MakingStorage {
     const clones = snapshots.length > 0 ? await image.clones() : [];
     if (clones.length > 0)
       throw new StowageError(
-        'volume-has-snapshots',
+        snapshots.includes(OF_BASE) ? 'volume-has-clones' : 'volume-has-snapshots',
         `other images were cloned of '${name}': ${clones.slice(0, 5).join(', ')}`,
       );
     for (const snapshot of snapshots.filter((each) => each !== OF_BASE))

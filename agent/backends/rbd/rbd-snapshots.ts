@@ -29,7 +29,7 @@ export class RbdSnapshots implements DeviceSnapshots {
   }
 
   async create(device: Device, id: string): Promise<void> {
-    if (id === '' || id.startsWith('.') || /[/@]/.test(id))
+    if (id === '' || id.startsWith('.') || !isVisible(id) || /[/@]/.test(id))
       throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
     await this.#with(device, 'write', (image) => image.createSnapshot(id)).catch((error) => {
       if (!isStowageError(error, 'volume-exists')) throw error;

@@ -10,15 +10,8 @@ import { type ImageFormat, type OpenBacking, refuseShrink } from '../format.ts';
 import { readDecrypted } from '../luks/cipher.ts';
 import { MOST_HEADER_BYTES, readLuksHeader } from '../luks/header.ts';
 import { unlock } from '../luks/master-key.ts';
-import {
-  createEmpty,
-  ENCRYPTED_QCOW2,
-  encryptedTarget,
-  escaped,
-  passphraseOf,
-  type ToolName,
-  withToolName,
-} from '../qemu-tool.ts';
+import { createEmpty, ENCRYPTED_QCOW2, encryptedTarget, passphraseOf, withToolName } from '../qemu-tool.ts';
+import { LONGEST_CHAIN } from './chain.ts';
 import { type Decrypt, Qcow2Content } from './content.ts';
 import {
   factsOf,
@@ -29,30 +22,8 @@ import {
   refuseReferences,
 } from './header.ts';
 import { qcow2Bytes } from './measure.ts';
+import { imageOptions } from './options.ts';
 import { type Qcow2Snapshot, readSnapshots } from './snapshots.ts';
-
-/** No chain is longer; one that leads back to itself is. */
-const LONGEST_CHAIN = 64;
-
-/**
- * How qemu-img is told of an image: always with its format, so that it never guesses, by a descriptor that we opened
- * ourselves, and with its backing file by its whole path, as a relative one would start from the descriptor.
- */
-function imageOptions(
-  name: ToolName,
-  image: Image,
-  { backingStore, encrypted }: Pick<Qcow2Header, 'backingStore' | 'encrypted'>,
-): string {
-  const options = ['driver=qcow2', name.options, ...(encrypted ? ENCRYPTED_QCOW2.options : [])];
-  if (backingStore && image.directory !== undefined && !/^\w+:/.test(backingStore.path)) {
-    const path = resolve(image.directory, backingStore.path);
-    options.push(
-      ...(backingStore.format ? [`backing.driver=${escaped(backingStore.format)}`] : []),
-      `backing.file.filename=${escaped(path)}`,
-    );
-  }
-  return options.join(',');
-}
 
 /** Runs qemu-img on one image; what it wrote is durable afterwards. */
 async function qemuImg(

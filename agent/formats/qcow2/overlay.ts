@@ -1,6 +1,12 @@
+import { resolve } from 'node:path';
+import { StowageError } from '../../../shared/util/errors.ts';
 import { runOk } from '../../host/run.ts';
 import type { Image } from '../../images/image.ts';
+import type { OpenBacking } from '../format.ts';
 import { withToolName } from '../qemu-tool.ts';
+import { LONGEST_CHAIN } from './chain.ts';
+import { readQcow2Header } from './header.ts';
+import { imageOptions } from './options.ts';
 
 /** What an overlay stands on: a path that starts from its own directory, and in which format that is read. */
 interface Backing {
@@ -28,4 +34,39 @@ export async function createOverlay(
     ),
   );
   await image.flush();
+}
+
+/** Throws `not-supported` where one more image on top would make a chain that is not read here any more. */
+export async function refuseLongChain(
+  image: Image,
+  format: Backing['format'],
+  openBacking: OpenBacking,
+  depth = 1,
+): Promise<void> {
+  const { backingStore = undefined } = format === 'qcow2' ? await readQcow2Header(image) : {};
+  if (!backingStore) return;
+  if (depth >= LONGEST_CHAIN)
+    throw new StowageError(
+      'not-supported',
+      `the base stands on a chain of ${depth} images, the longest that is read here; make a full copy`,
+    );
+  const path =
+    image.directory === undefined ? backingStore.path : resolve(image.directory, backingStore.path);
+  await using below = await openBacking({ ...backingStore, path });
+  await refuseLongChain(below, backingStore.format === 'qcow2' ? 'qcow2' : 'raw', openBacking, depth + 1);
+}
+
+/** Makes a qcow2 image of a new file that holds what another one shows, with all that that stands on, and stands on nothing. */
+export async function flatten(source: Image, target: Image, signal?: AbortSignal): Promise<void> {
+  const header = await readQcow2Header(source);
+  await withToolName(source, 'read', (from) =>
+    withToolName(target, 'change', ({ operand }) =>
+      runOk(
+        'qemu-img',
+        ['convert', '-q', '-O', 'qcow2', '--image-opts', imageOptions(from, source, header), operand],
+        { signal },
+      ),
+    ),
+  );
+  await target.flush();
 }

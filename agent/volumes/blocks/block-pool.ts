@@ -165,11 +165,16 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   }
 
   async rename(volume: FoundVolume, target: string, identify: Identify): Promise<void> {
-    await this.#refuseExisting(target);
+    this.storage.checkName(target);
     const device = await this.device(volume);
     refuseOpen(device);
+    const [there] = await this.storage.devices(target);
+    // Both are names of one device after a kill in the middle, where names are links.
+    const isSame = there?.uid === device.uid && this.storage.namesAreLinks;
+    if (there && !isSame) throw taken(target);
     await identify(device.uid);
-    await this.storage.rename(volume.name, target);
+    if (isSame) await this.storage.remove(volume.name);
+    else await this.storage.rename(volume.name, target);
   }
 
   async remove(volume: FoundVolume, mark?: string): Promise<void> {

@@ -143,11 +143,14 @@ export function refuseLoss(device: Device): void {
   refuseDependants(device);
 }
 
-/** Throws `volume-has-snapshots` for a device that others would go with. */
-export function refuseDependants({ name, dependants }: Device): void {
-  if (dependants.length > 0)
-    throw new StowageError(
-      'volume-has-snapshots',
-      `volume '${name}' has snapshots, which would go with it: ${dependants.slice(0, 5).join(', ')}; delete them first`,
-    );
+/** Throws `volume-has-snapshots`, of a base `volume-has-clones`, for a device that others would go with. */
+export function refuseDependants({ name, dependants, isBase }: Device): void {
+  if (dependants.length === 0) return;
+  const names = dependants.slice(0, 5).join(', ');
+  if (isBase)
+    throw new StowageError('volume-has-clones', `linked clones stand on volume '${name}': ${names}`);
+  throw new StowageError(
+    'volume-has-snapshots',
+    `volume '${name}' has snapshots, which would go with it: ${names}; delete them first`,
+  );
 }

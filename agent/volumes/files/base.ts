@@ -4,12 +4,12 @@ import { FileImage } from '../../images/file-image.ts';
 const WRITE_BITS = 0o222;
 const OWNER_WRITES = 0o200;
 
-/** Whether the mode of a file says that nobody writes to it: such a volume is a base. */
-export const isBaseMode = (mode: bigint): boolean => (Number(mode) & WRITE_BITS) === 0;
+/** Whether the mode of a file says that nobody writes to it. */
+export const takesNoWrite = (mode: bigint): boolean => (Number(mode) & WRITE_BITS) === 0;
 
 /**
  * Makes a file one that nobody writes to, or one that its owner does. Where the file system can, root does not write to a base
- * either, until {@link freeBase}. What says that it is a base is its mode: the last thing that is set, and the first that goes.
+ * either, until {@link allowRemoval}. What says that it is a base is its mode: the last thing that is set, and the first that goes.
  */
 export async function setFileBase(path: string, isBase: boolean): Promise<void> {
   await using image = await FileImage.open(path, 'read');
@@ -22,7 +22,7 @@ export async function setFileBase(path: string, isBase: boolean): Promise<void> 
 }
 
 /** Lets a base be renamed and taken away. Its mode says still that it is one. */
-export async function freeBase(path: string): Promise<void> {
+export async function allowRemoval(path: string): Promise<void> {
   await using image = await FileImage.open(path, 'read');
   await setImmutable(image.handle, false);
 }

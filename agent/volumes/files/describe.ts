@@ -10,7 +10,7 @@ import { parseLuksHeader } from '../../formats/luks/header.ts';
 import { factsOfLuks } from '../../formats/luks/index.ts';
 import { BASE_IMAGE, DESCRIPTOR } from '../../formats/ploop/descriptor.ts';
 import { factsOf, parseQcow2Header, qcow2HeadBytes } from '../../formats/qcow2/header.ts';
-import { isBaseMode } from './base.ts';
+import { takesNoWrite } from './base.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
 import { stampOf } from './stamps.ts';
 
@@ -89,6 +89,14 @@ function headOf(path: string, size: bigint): Buffer {
   }
 }
 
+/**
+ * Whether a file is a base: one that takes no write, and that was made one. What other hosts made one is not on record here, nor is what
+ * Proxmox VE did: there the mode alone says it, or the name.
+ */
+function isBase(name: string, mode: bigint, known: Known | false, { local }: FileSystemTraits): boolean {
+  return takesNoWrite(mode) && ((known && known.isBase === true) || !local || name.startsWith('base-'));
+}
+
 function factsOfFile(format: ImageFormatName, size: bigint, head: () => Buffer): FormatFacts {
   if (format === 'raw') return { capacityBytes: Number(size), snapshotCount: 0 };
   if (format === 'luks') return factsOfLuks(parseLuksHeader(head()).payloadOffset, Number(size));
@@ -110,7 +118,7 @@ export function describeFile(
   const file = {
     ...common(name, path, stat, traits),
     type: 'file' as const,
-    isBase: isBaseMode(stat.mode) || undefined,
+    isBase: isBase(name, stat.mode, known?.fingerprint === fingerprint && known, traits) || undefined,
     allocationBytes: Number(stat.blocks) * 512,
     // Servers may tell whole seconds only, and a kernel's clock for files has steps of milliseconds.
     mark: `${stat.mtimeNs.toString(36)}.${stat.size.toString(36)}`,

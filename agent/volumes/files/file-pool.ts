@@ -23,7 +23,7 @@ import type {
 } from '../../backends/backend.ts';
 import type { FormatDriver, OpenBacking, WantedVolume } from '../../formats/format.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
-import { createOverlay } from '../../formats/qcow2/overlay.ts';
+import { createOverlay, flatten, refuseLongChain } from '../../formats/qcow2/overlay.ts';
 import { exists, setPermissions, syncDirectory, writeZeros } from '../../host/files.ts';
 import { preallocate } from '../../host/holes.ts';
 import { locate } from '../../host/mounts.ts';
@@ -32,7 +32,7 @@ import { FileImage } from '../../images/file-image.ts';
 import { StageRecord } from '../stage-record.ts';
 import { idOnStorage } from '../storage-ids.ts';
 import { StorageNote } from '../storage-note.ts';
-import { freeBase, setFileBase } from './base.ts';
+import { allowRemoval, setFileBase } from './base.ts';
 import { describeEntry, type FileSystemTraits, fingerprintOf } from './describe.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
 import { orphansIn } from './orphans.ts';
@@ -373,19 +373,24 @@ export class FilePool implements PoolDriver {
     if (mark !== undefined && (await this.look(name, known))?.mark !== mark)
       throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
     if (format === 'ploop') await this.#held(name, (held) => DIRECTORY_FORMATS.ploop.refuseMounted(held));
-    if (isBase) await freeBase(join(this.#path, name));
+    if (isBase) await allowRemoval(join(this.#path, name));
   }
 
   async rename(volume: FoundVolume, target: string, identify: Identify): Promise<void> {
     const [from, to] = [join(this.#path, volume.name), join(this.#path, target)];
     if (!(await isSameFile(from, to))) await this.#refuseExisting(target);
     await this.#refuseTaking(volume, undefined);
+    const { ino, dev } = await lstat(from);
     try {
       await identify(fingerprintOf(await lstat(from, { bigint: true }), target, this.#storage));
       await renameNew(from, to, target);
       await syncDirectory(this.#path);
     } finally {
-      if (volume.isBase) await setFileBase((await exists(to)) ? to : from, true);
+      // Under whichever name it has now; another file may have come under the other one.
+      for (const path of volume.isBase ? [to, from] : []) {
+        const stat = await lstat(path).catch(() => undefined);
+        if (stat?.ino === ino && stat.dev === dev) await setFileBase(path, true).catch(() => undefined);
+      }
     }
   }
 
@@ -409,6 +414,8 @@ export class FilePool implements PoolDriver {
         `no linked clone stands on ${encryption ? 'an encrypted' : `a ${format}`} volume in a file; make a full copy`,
       );
     await this.#refuseExisting(target);
+    await using below = await FileImage.open(join(this.#path, name), 'read');
+    await refuseLongChain(below, format, this.#openBacking);
     await using scratch = this.#place.scratch();
     await using image = await FileImage.open(scratch.path, 'create');
     await createOverlay(image, capacityBytes, { path: name, format }, signal);
@@ -490,9 +497,26 @@ export class FilePool implements PoolDriver {
     const source = join(this.#path, volume.name);
     if (volume.format === 'unknown')
       throw new StowageError('volume-damaged', `volume '${volume.name}' cannot be read`);
-    if (isImageFormat(volume.format)) await copyFileFast(source, scratch.path, { signal });
+    if (volume.backingStore && volume.encryption)
+      throw new StowageError(
+        'not-supported',
+        'an encrypted volume that stands on another one is not copied here',
+      );
+    if (volume.backingStore) await this.#copyWhole(volume, scratch.path, signal);
+    else if (isImageFormat(volume.format)) await copyFileFast(source, scratch.path, { signal });
     else await this.#held(volume.name, (held) => DIRECTORY_FORMATS.ploop.clone(held, scratch.path, signal));
+    // The copy of a base is no base.
+    if (volume.isBase) await setFileBase(scratch.path, false);
     await this.#publish(scratch.path, target, identify);
+  }
+
+  /** What an overlay shows, with all that it stands on. Throws where that lies in no pool of this host. */
+  async #copyWhole(volume: FoundVolume, path: string, signal?: AbortSignal): Promise<void> {
+    const opened = await this.open(volume, 'content');
+    await opened[Symbol.asyncDispose]();
+    await using source = await FileImage.open(join(this.#path, volume.name), 'read');
+    await using target = await FileImage.open(path, 'create');
+    await flatten(source, target, signal);
   }
 
   async wipe(
@@ -531,7 +555,7 @@ export class FilePool implements PoolDriver {
   }
 
   check(volume: FoundVolume, repair: boolean, signal?: AbortSignal): Promise<Finding[]> {
-    return this.#with(volume, 'write', async (driver, opened) => {
+    return this.#with(volume, repair ? 'write' : 'read', async (driver, opened) => {
       if (driver.check) return driver.check(opened, repair, signal);
       throw new StowageError(
         'not-supported',

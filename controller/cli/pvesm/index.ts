@@ -10,7 +10,7 @@ import { callJson, callText } from '../client.ts';
 import { allocateImage, freeImage, listImages } from '../images.ts';
 import { print, printable } from '../output.ts';
 import { hostPath, volumePath } from '../references.ts';
-import { nodeOf, storage, storagesOf, volumeNamed } from './node.ts';
+import { newVolumeNamed, nodeOf, storage, storagesOf, volumeNamed } from './node.ts';
 import { listText, statusText } from './print.ts';
 import { exportVolume, importVolume, streamFormat } from './streams.ts';
 
@@ -74,20 +74,25 @@ async function alloc(
 }
 
 async function free(volid: string, { node }: NodeOptions): Promise<void> {
-  const { reference } = await volumeNamed(await nodeOf({ node }), volid);
+  const reference = await volumeNamed(await nodeOf({ node }), volid);
   await freeImage(reference, { deleteSnapshots: true });
   print(`Removed volume '${printable(volid)}'`);
 }
 
 async function path(volid: string, { node }: NodeOptions): Promise<void> {
-  const { reference } = await volumeNamed(await nodeOf({ node }), volid);
+  const reference = await volumeNamed(await nodeOf({ node }), volid);
   const { path: found } = await callJson<FleetVolume>(volumePath(reference));
   print(printable(found));
 }
 
-async function exportTo(volid: string, format: string, file: string, { node }: NodeOptions): Promise<void> {
-  const wanted = streamFormat(format);
-  const { reference } = await volumeNamed(await nodeOf({ node }), volid);
+async function exportTo(
+  volid: string,
+  format: string,
+  file: string,
+  { node, withSnapshots }: NodeOptions & { withSnapshots?: string },
+): Promise<void> {
+  const wanted = streamFormat(format, withSnapshots === '1');
+  const reference = await volumeNamed(await nodeOf({ node }), volid);
   await exportVolume(reference, wanted, file);
 }
 
@@ -95,11 +100,11 @@ async function importFrom(
   volid: string,
   format: string,
   file: string,
-  { node, allowRename }: NodeOptions & { allowRename?: string },
+  { node, allowRename, withSnapshots }: NodeOptions & { allowRename?: string; withSnapshots?: string },
 ): Promise<void> {
-  const wanted = streamFormat(format);
+  const wanted = streamFormat(format, withSnapshots === '1');
   const host = await nodeOf({ node });
-  const { reference, parsed, pool } = await volumeNamed(host, volid);
+  const { reference, parsed, pool } = await newVolumeNamed(host, volid);
   const naming = namingOf(pool);
   const there = await callJson<FleetVolume>(volumePath(reference)).then(
     () => true,

@@ -1,5 +1,6 @@
-import type { FleetPool, HostDetails } from '../../../shared/protocol/api.ts';
-import { namingOf } from '../../../shared/pve/images.ts';
+import { isDeepStrictEqual } from 'node:util';
+import type { FleetPool, HostDetails, Image } from '../../../shared/protocol/api.ts';
+import { namingOf, pveVolume } from '../../../shared/pve/images.ts';
 import { type PveVolumeName, parseVolumeId, parseVolumeName } from '../../../shared/pve/volume-names.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { callJson } from '../client.ts';
@@ -26,13 +27,27 @@ export async function storage(host: string, pool: string): Promise<FleetPool> {
   });
 }
 
-/** Which volume a volume id names on a host. */
-export async function volumeNamed(
+/** The name of a volume that shall be, as a volume id tells it. Throws `invalid-name` for one that no volume of the storage can have. */
+export async function newVolumeNamed(
   host: string,
   volid: string,
 ): Promise<{ reference: VolumeReference; parsed: PveVolumeName; pool: FleetPool }> {
   const { storage: name, volname } = parseVolumeId(volid);
   const pool = await storage(host, name);
-  const parsed = parseVolumeName(namingOf(pool), volname);
+  const naming = namingOf(pool);
+  const parsed = parseVolumeName(naming, volname);
+  if (parsed.base || !isDeepStrictEqual(pveVolume(naming, parsed.name), parsed))
+    throw new StowageError('invalid-name', `no new volume can be named '${volid}'`);
   return { reference: { host, pool: name, volume: parsed.name }, parsed, pool };
+}
+
+/** The volume that a volume id names on a host, all of it: the guest, and the base that it stands on. Throws `volume-not-found`. */
+export async function volumeNamed(host: string, volid: string): Promise<VolumeReference> {
+  const { storage: name, volname } = parseVolumeId(volid);
+  const pool = await storage(host, name);
+  parseVolumeName(namingOf(pool), volname);
+  const images = await callJson<Image[]>(`/images?${new URLSearchParams({ host, pool: name, volid })}`);
+  const [image] = images;
+  if (!image) throw new StowageError('volume-not-found', `volume '${volid}' does not exist`);
+  return { host, pool: name, volume: image.name };
 }

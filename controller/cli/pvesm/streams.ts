@@ -2,25 +2,33 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { FleetVolume, Upload } from '../../../shared/protocol/api.ts';
-import { StowageError } from '../../../shared/util/errors.ts';
+import { StowageError, toStowageError } from '../../../shared/util/errors.ts';
 import { call, callJson, send } from '../client.ts';
+import { printable } from '../output.ts';
 import { type VolumeReference, volumePath } from '../references.ts';
 
 /** The size of what follows, little-endian. */
 const HEADER_BYTES = 8;
 /** Formats of Proxmox VE's streams, as far as they are made and read here, and how the bytes behind the header are meant. */
 const STREAMS = {
-  'raw+size': { as: 'content', format: 'raw' },
-  'qcow2+size': { as: 'image', format: 'qcow2' },
+  'raw+size': { as: 'content', format: 'raw', withSnapshots: false },
+  'qcow2+size': { as: 'image', format: 'qcow2', withSnapshots: true },
 } as const;
 /** The others that Proxmox VE has. */
 const OTHERS = ['tar+size', 'vmdk+size', 'zfs', 'btrfs'];
 
 export type StreamFormat = keyof typeof STREAMS;
 
-/** Throws `not-supported` for a format that Proxmox VE has and that is not made here, `invalid-argument` for any other. */
-export function streamFormat(text: string): StreamFormat {
-  if (text in STREAMS) return text as StreamFormat;
+/** Throws `invalid-argument` where the format does not fit what is asked for. Throws `not-supported` for a format that Proxmox VE has and that is not made here, `invalid-argument` for any other. */
+export function streamFormat(text: string, withSnapshots: boolean): StreamFormat {
+  if (Object.hasOwn(STREAMS, text)) {
+    const format = text as StreamFormat;
+    if (STREAMS[format].withSnapshots === withSnapshots) return format;
+    throw new StowageError(
+      'invalid-argument',
+      `${text} ${withSnapshots ? 'never carries snapshots' : 'carries snapshots: --with-snapshots 1'}`,
+    );
+  }
   if (OTHERS.includes(text))
     throw new StowageError(
       'not-supported',
@@ -61,6 +69,13 @@ export async function exportVolume(
     throw new StowageError('stream-corrupt', 'the controller does not say how many bytes come');
   const target = path === '-' ? process.stdout : createWriteStream(path, { flags: 'wx', mode: 0o600 });
   await pipeline(framed(sizeBytes, body), target, { end: path !== '-' });
+}
+
+function warn({ pool, volume }: VolumeReference, error: unknown): void {
+  const { message } = toStowageError(error);
+  process.stderr.write(
+    `${printable(`the image ${pool}:${volume}, made for the import, stays: ${message}`)}\n`,
+  );
 }
 
 /** What is read, piece by piece, so that its header can be taken first. */
@@ -127,17 +142,20 @@ export async function importVolume(
   const target = volumePath(made ?? reference);
   const { as, format: container } = STREAMS[format];
   const onlyNew = made === undefined;
+  let isBegun = false;
   try {
-    // From now on it can be given up, however soon the stream ends.
+    // It is begun before the first byte, so that it can be cancelled when the stream ends too soon.
     const json = { format: container, as, sizeBytes, onlyNew };
     await callJson<Upload>(`${target}/upload`, { method: 'POST', json });
+    isBegun = true;
     const query = `format=${container}&as=${as}&onlyNew=${onlyNew}`;
     return await callJson<FleetVolume>(`${target}/data?${query}`, {
       upload: { type: 'application/octet-stream', body: stream.body(sizeBytes), sizeBytes },
     });
   } catch (error) {
-    await send(`${target}/upload`, { method: 'DELETE' }).catch(() => undefined);
-    if (made) await send(target, { method: 'DELETE' }).catch(() => undefined);
+    // That of somebody else goes on.
+    if (isBegun) await send(`${target}/upload`, { method: 'DELETE' }).catch(() => undefined);
+    if (made) await send(target, { method: 'DELETE' }).catch((left) => warn(made, left));
     throw error;
   }
 }

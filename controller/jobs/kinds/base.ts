@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
-import { agentPlace } from '../../hosts/agent-client.ts';
+import { agentHas, agentPlace } from '../../hosts/agent-client.ts';
 import type { JobContext, JobKind } from '../job.ts';
 
 const baseParamsSchema = z.object({
@@ -11,30 +11,33 @@ const baseParamsSchema = z.object({
   allowUsed: z.boolean().default(false),
 });
 type BaseParams = z.infer<typeof baseParamsSchema>;
-type Context = JobContext<BaseParams, { renaming: boolean }>;
+type Context = JobContext<BaseParams, { begun: boolean; renaming: boolean }>;
 
 async function refuseTaken(context: Context): Promise<void> {
   const { target } = context.params;
   const { host, path } = agentPlace(target);
   const agent = await context.agent(host);
-  const taken = await agent.send(path).then(
-    () => true,
-    (error) => {
-      if (!isStowageError(error, 'volume-not-found')) throw error;
-      return false;
-    },
-  );
-  if (taken) throw new StowageError('volume-exists', `there is a volume '${target}' already`);
+  if (await agentHas(agent, path))
+    throw new StowageError('volume-exists', `there is a volume '${target}' already`);
 }
 
-async function makeBase(context: Context): Promise<void> {
+async function setBase(context: Context, isBase: boolean): Promise<void> {
   const { source, allowUsed } = context.params;
   const { host, path } = agentPlace(source);
   const agent = await context.agent(host);
   const fence = await context.fence(source);
-  await agent.send(`${path}/base`, {
-    ...{ method: 'PUT', json: { isBase: true }, fence, allowUsed, patient: true },
-  });
+  await agent.send(`${path}/base`, { method: 'PUT', json: { isBase }, fence, allowUsed, patient: true });
+}
+
+async function makeBase(context: Context): Promise<void> {
+  context.notes.begun = true;
+  await context.save();
+  await setBase(context, true);
+}
+
+/** What was no base before is none again. */
+async function makeVolume(context: Context): Promise<void> {
+  if (context.notes.begun) await setBase(context, false);
 }
 
 async function rename(context: Context): Promise<void> {
@@ -47,9 +50,8 @@ async function rename(context: Context): Promise<void> {
   context.notes.renaming = true;
   await context.save();
   try {
-    await agent.send(`${from.path}/rename`, {
-      ...{ method: 'POST', json: { name: to.name }, fence, allowUsed, patient: true },
-    });
+    const json = { name: to.name };
+    await agent.send(`${from.path}/rename`, { method: 'POST', json, fence, allowUsed, patient: true });
   } catch (error) {
     // Under our leases only we can have renamed it, in a run that was killed before it heard of its success.
     if (!renaming || !isStowageError(error, 'volume-not-found')) throw error;
@@ -58,7 +60,7 @@ async function rename(context: Context): Promise<void> {
 }
 
 /** Makes a base of a volume and gives it the name of one. A kill leaves one that goes on: it takes no write from the first step on. */
-export const base: JobKind<BaseParams, { renaming: boolean }> = {
+export const base: JobKind<BaseParams, { begun: boolean; renaming: boolean }> = {
   kind: 'base',
   params: baseParamsSchema,
   places: ({ source, target }) => ({ source, target }),
@@ -66,6 +68,8 @@ export const base: JobKind<BaseParams, { renaming: boolean }> = {
     { volume: source, mode: 'write' },
     { volume: target, mode: 'write' },
   ],
+  commitStep: 'rename',
+  undo: makeVolume,
   steps: [
     { name: 'check', run: refuseTaken },
     { name: 'make-base', run: makeBase },

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { StowageError } from '../../../shared/util/errors.ts';
-import { agentPlace } from '../../hosts/agent-client.ts';
+import { agentHas, agentPlace } from '../../hosts/agent-client.ts';
 import type { JobKind } from '../job.ts';
 
 const cloneParamsSchema = z.object({
@@ -26,14 +26,7 @@ export const clone: JobKind<CloneParams, { begun: boolean }> = {
       async run(context) {
         const target = agentPlace(context.params.target);
         const agent = await context.agent(target.host);
-        const taken = await agent.send(target.path).then(
-          () => true,
-          (error) => {
-            if (error.code !== 'volume-not-found') throw error;
-            return false;
-          },
-        );
-        if (taken)
+        if (await agentHas(agent, target.path))
           throw new StowageError('volume-exists', `there is a volume '${context.params.target}' already`);
       },
     },

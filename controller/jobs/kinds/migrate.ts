@@ -109,6 +109,7 @@ async function plan(context: Context): Promise<void> {
     representation,
     encryption: representation === 'image' ? layout.encryption : wanted,
     notes: keepSource ? undefined : layout.notes,
+    isBase: keepSource ? undefined : layout.isBase,
     parts: layout.parts,
     capacityBytes: layout.capacityBytes,
     replace: before !== undefined,

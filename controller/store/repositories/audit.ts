@@ -67,8 +67,11 @@ export class AuditReader {
     return query;
   }
 
-  /** Targets and details of the records since a time, ms since the epoch, that have a text in them, which has no wildcards. */
-  async *mentioning(text: string, since: number): AsyncGenerator<string[]> {
+  /**
+   * Targets and details of what was done since a time, ms since the epoch, to places and what is in them, where that has a text in it,
+   * which has no wildcards.
+   */
+  async *mentioning(text: string, since: number, places: readonly string[]): AsyncGenerator<string[]> {
     const first = await this.db
       .selectFrom('audit')
       .select('seq')
@@ -83,9 +86,13 @@ export class AuditReader {
         .select(['target', 'detail'])
         .where('seq', '>=', from)
         .where('seq', '<', from + WALKED)
+        .where('outcome', '=', 'done')
         .where((eb) => eb.or([eb('target', 'like', `%${text}%`), eb('detail', 'like', `%${text}%`)]))
         .execute();
-      yield rows.map(({ target, detail }) => `${target} ${detail}`);
+      const isIn = (target: string): boolean =>
+        places.some((place) => target === place || target.startsWith(`${place}/`));
+      yield rows.flatMap(({ target, detail }) => (isIn(target) ? [`${target} ${detail}`] : []));
+      await new Promise(setImmediate);
     }
   }
 

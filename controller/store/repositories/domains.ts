@@ -83,6 +83,7 @@ export class DomainReader {
         .execute();
       yield rows.map(({ details }) => details);
       after = last;
+      await new Promise(setImmediate);
     }
   }
 
