@@ -1,9 +1,9 @@
 import { volumeAttributesSchema, volumeSchema } from '../../shared/conf/volume.ts';
 import { baseVolumeSchema, renameVolumeSchema } from '../../shared/protocol/agent.ts';
-import { fleetVolumeSchema } from '../../shared/protocol/api.ts';
+import { type FleetVolume, fleetVolumeSchema } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
-import { defineAction } from './action.ts';
+import { defineAction, type Services } from './action.ts';
 import { volumeAddress } from './addresses.ts';
 import {
   allowUsedField,
@@ -13,6 +13,7 @@ import {
   refuseClones,
   shown,
   usersInTheWay,
+  type VolumeAddress,
   volumeIfKnown,
 } from './volume.ts';
 
@@ -26,23 +27,29 @@ const rename = defineAction({
   plan: (services, input) => usersInTheWay(services, input, input.allowUsed),
   record: ({ name }, users) => ({ detail: listed(`to ${name}`, users) }),
   async run(services, { allowUsed, name, ...address }, { principal }) {
-    const target = { ...address, volume: name };
     if (name === address.volume) throw new StowageError('invalid-argument', 'it has this name already');
-    const holder = `rename by ${principal.name}`;
-    await using _target = await services.leases.acquire({
-      volume: referenceOf(target),
-      mode: 'write',
-      holder,
-    });
-    const renamed = await changeVolume(services, address, holder, (agent, fence) =>
-      agent.json(volumeSchema, `${agentVolumePath(address)}/rename`, {
-        ...{ method: 'POST', json: { name }, fence, allowUsed, patient: true },
-      }),
-    );
-    await services.inventory.shows(address, undefined);
-    return shown(services, target, renamed);
+    return renameVolume(services, address, { name, allowUsed }, principal.name);
   },
 });
+
+/** Throws `volume-exists`, and `volume-in-use` while somebody works on it, or under the name that it is to have. */
+export async function renameVolume(
+  services: Services,
+  address: VolumeAddress,
+  { name, allowUsed }: { name: string; allowUsed: boolean },
+  by: string,
+): Promise<FleetVolume> {
+  const target = { ...address, volume: name };
+  const holder = `rename by ${by}`;
+  await using _target = await services.leases.acquire({ volume: referenceOf(target), mode: 'write', holder });
+  const renamed = await changeVolume(services, address, holder, (agent, fence) =>
+    agent.json(volumeSchema, `${agentVolumePath(address)}/rename`, {
+      ...{ method: 'POST', json: { name }, fence, allowUsed, patient: true },
+    }),
+  );
+  await services.inventory.shows(address, undefined);
+  return shown(services, target, renamed);
+}
 
 const setBase = defineAction({
   name: 'volume.set-base',

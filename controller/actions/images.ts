@@ -16,11 +16,13 @@ import { agentVolumePath } from '../hosts/agent-client.ts';
 import { base } from '../jobs/kinds/base.ts';
 import { defineAction, type Services } from './action.ts';
 import { pageFields, poolAddress, volumeAddress } from './addresses.ts';
+import { renameVolume } from './attributes.ts';
 import {
   allowUsedField,
   changeVolume,
   listed,
   referenceOf,
+  refuseClones,
   refuseTaking,
   shown,
   usersInTheWay,
@@ -317,4 +319,33 @@ const clone = defineAction({
   },
 });
 
-export const imageActions = [list, allocate, free, createBase, clone];
+const assign = defineAction({
+  name: 'image.assign',
+  summary:
+    'Gives an image to another guest: it is called as the next free disk of that, and is the same image.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress.extend({ vmid: vmidSchema, ...allowUsedField }),
+  answer: imageSchema,
+  async plan(services, input, { principal }) {
+    const volume = await services.inventory.volume(input);
+    const image = await imageOf(services, volume);
+    if (image.vmid === undefined)
+      throw new StowageError('invalid-argument', `'${volume.name}' is no guest's`);
+    await refuseClones(services, volume, principal);
+    const users = await usersInTheWay(services, input, input.allowUsed);
+    return { image, users, naming: namingOf(await services.inventory.pool(input.host, input.pool)) };
+  },
+  record: ({ vmid }, { users }) => ({ detail: listed(`to guest ${vmid}`, users) }),
+  async run(services, { vmid, allowUsed, ...address }, { principal, note }, { image, naming }) {
+    const volume = await services.diskNumbers.with(address, vmid, (number) => {
+      const disk = diskName(naming, { vmid, number, format: image.format });
+      const name = image.isBase ? baseName(disk) : disk;
+      return renameVolume(services, address, { name, allowUsed }, principal.name);
+    });
+    note(volume.name);
+    return imageOf(services, volume);
+  },
+});
+
+export const imageActions = [list, allocate, free, createBase, clone, assign];

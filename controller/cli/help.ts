@@ -122,6 +122,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'image alloc': ['image alloc alpha/data 100 32G --format qcow2'],
   'image free': ['image free alpha/data/vm-100-disk-0.qcow2 --yes'],
   'image base': ['image base alpha/data/vm-9000-disk-0.raw'],
+  'image assign': ['image assign alpha/data/vm-100-disk-1.raw 101'],
   'image clone': ['image clone alpha/data/base-9000-disk-0.raw 101'],
   'pvesm status': ['pvesm status --node alpha'],
   'pvesm list': ['pvesm list data --vmid 100'],

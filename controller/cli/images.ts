@@ -11,7 +11,7 @@ import { printable, show } from './output.ts';
 import { callPages } from './pages.ts';
 import { poolPath, poolReference, type VolumeReference, volumeReference } from './references.ts';
 import { finish } from './volume-moves.ts';
-import { allowUsedOption, formatOption } from './volume-options.ts';
+import { allowUsedOption, formatOption, usedQuery } from './volume-options.ts';
 
 const referenceOf = ({ host, pool, name }: Image): string => `${host}/${pool}/${name}`;
 
@@ -116,8 +116,8 @@ export function imageCommand(): Command {
     .addOption(allowUsedOption())
     .option('--no-wait', 'do not wait for the end')
     .action(async (text: string, options: { wait: boolean; allowUsed?: boolean }) => {
-      const query = options.allowUsed ? '?allowUsed=true' : '';
-      const job = await callJson<Job>(`${imagePath(volumeReference(text))}/base${query}`, { method: 'POST' });
+      const path = `${imagePath(volumeReference(text))}/base${usedQuery(options)}`;
+      const job = await callJson<Job>(path, { method: 'POST' });
       await finish(job, options.wait, `${text} is the base ${job.target}`);
     });
   image
@@ -129,6 +129,16 @@ export function imageCommand(): Command {
         ...{ method: 'POST', json },
       });
       await show(made, () => `${printable(referenceOf(made))} stands on ${printable(text)}`);
+    });
+  image
+    .command('assign <host/pool/image> <vmid>')
+    .description('give an image to another guest, as its next free disk')
+    .addOption(allowUsedOption())
+    .action(async (text: string, vmid: string, options: { allowUsed?: boolean }) => {
+      const json = { vmid: parseVmid(vmid) };
+      const path = `${imagePath(volumeReference(text))}/assign${usedQuery(options)}`;
+      const image = await callJson<Image>(path, { method: 'POST', json });
+      await show(image, () => `${printable(text)} is ${printable(referenceOf(image))} now`);
     });
   return image;
 }

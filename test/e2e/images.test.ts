@@ -156,6 +156,25 @@ describe('images of guests, by the rules of Proxmox VE', () => {
     await controller.cliOk('image', 'free', 'local/default/base-900-disk-0.raw', '--yes');
   });
 
+  test('an image is given to another guest, and is the same image; not under its clones', async () => {
+    const { name, id } = await allocate(160);
+    await allocate(161);
+    await controller.cliOk('image', 'assign', `local/default/${name}`, '161');
+    const [, given] = await images('?vmid=161');
+    assert.deepEqual([given!.name, given!.id], ['vm-161-disk-1.raw', id]);
+    assert.deepEqual(await names('?vmid=160'), []);
+    await controller.cliOk('image', 'base', 'local/default/vm-161-disk-1.raw');
+    await controller.cliOk('image', 'assign', 'local/default/base-161-disk-1.raw', '162');
+    await controller.cliOk('image', 'clone', 'local/default/base-162-disk-0.raw', '163');
+    await controller.cliRefused(
+      'volume-has-clones',
+      'image',
+      'assign',
+      'local/default/base-162-disk-0.raw',
+      '164',
+    );
+  });
+
   test('what pvesm prints, and how it fails', async () => {
     await allocate(120, { name: 'vm-120-disk-0.qcow2', sizeBytes: 8 * MIB });
     writeFileSync(join(room.path, 'cd'), randomBytes(2048));
