@@ -160,11 +160,27 @@ export class HostConnection {
     const ended = new AbortController();
     void link.down.then((reason) => ended.abort(new StowageError('host-unreachable', reason)));
     const signal = AbortSignal.any([ended.signal, this.#stop.signal]);
+    try {
+      // Who tells much at once may be cut for being read too slowly: what it lacks is asked for over the same link.
+      for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+        const began = clock.monotonicMs();
+        if (!(await this.#follow(signal, onUp))) break;
+        if (clock.monotonicMs() - began > LONGEST_PAUSE_MS) pauseMs = FIRST_PAUSE_MS;
+        await sleep(pauseMs, signal);
+      }
+    } catch (error) {
+      throw ended.signal.aborted ? ended.signal.reason : error;
+    }
+    throw new StowageError('host-unreachable', 'the agent ended its event stream');
+  }
+
+  /** Reads one stream of events to its end. Gives whether it had told all that was there; throws where the link may be over. */
+  async #follow(signal: AbortSignal, onUp: () => void): Promise<boolean> {
     const turn = await this.#turns.take(signal, this.#isSlow);
+    let [isFirst, isCaughtUp] = [true, false];
     try {
       const json = await this.#events.known();
       const stream = await this.client.stream('/v1/events', { method: 'POST', json, signal });
-      let isFirst = true;
       for await (const line of readLines(stream, SILENCE_MS)) {
         if (isFirst) {
           isFirst = false;
@@ -173,17 +189,22 @@ export class HostConnection {
           continue;
         }
         const event = agentEventSchema.parse(line);
-        if (event.type === 'caught-up') turn.end();
-        else if (event.type !== 'alive') await this.#events.onEvent(event);
+        if (event.type === 'caught-up') {
+          turn.end();
+          isCaughtUp = true;
+        } else if (event.type !== 'alive') await this.#events.onEvent(event);
         // However much a host tells, others have their turn after each line.
         await new Promise(setImmediate);
       }
     } catch (error) {
-      throw ended.signal.aborted ? ended.signal.reason : error;
+      if (signal.aborted || !isCaughtUp || !isCut(error)) throw error;
     } finally {
       turn.end();
       this.#isSlow = turn.isUsedUp;
     }
-    throw new StowageError('host-unreachable', 'the agent ended its event stream');
+    return isCaughtUp;
   }
 }
+
+/** Whether the other side ended a stream in the middle. */
+const isCut = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ECONNRESET';

@@ -11,6 +11,7 @@ const ALL = [
   'moves',
   'transfer',
   'clone',
+  'images',
   'agent',
   'list',
   'upload',

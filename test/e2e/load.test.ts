@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { TestController, until } from '../support/controller.ts';
 import { MigrationRoom, makeImage } from '../support/migration.ts';
-import { isRoot, sha256 } from '../support/scratch.ts';
+import { isRoot, scratch, sha256 } from '../support/scratch.ts';
 
 /** Peak resident memory of a process so far, in MiB. */
 function peakMiB(pid: number): number {
@@ -45,4 +46,25 @@ describe('twenty at once', { skip: isRoot ? false : 'networks of the tests’ ow
     // 14 sinks of at most 4 chunks each, 10 sources likewise; a leak of what passes (1.1 GiB) would show.
     for (const [who, peak] of Object.entries(peaks)) assert.ok(peak < 900, `${who}: ${peak} MiB`);
   });
+});
+
+test('a directory with 50,000 files becomes a pool without a break of the link to its host', async () => {
+  await using room = scratch();
+  const pool = join(room.path, 'pool');
+  mkdirSync(pool);
+  for (let index = 0; index < 50_000; index++) {
+    const name = `vm-${100 + Math.floor(index / 4)}-disk-${index % 4}.raw`;
+    closeSync(openSync(join(pool, name), 'w'));
+    truncateSync(join(pool, name), 1 << 20);
+  }
+  await using controller = await TestController.start(join(room.path, 'controller'), []);
+  await until('the local host is there', async () =>
+    (await controller.cliOk('host', 'list')).includes('reachable'),
+  );
+  const since = async (): Promise<unknown> =>
+    (await controller.api<{ name: string; since: number }[]>('/hosts'))[0]!.since;
+  const before = await since();
+  await controller.cliOk('pool', 'create', 'local/many', '--type', 'dir', '--target', pool);
+  await until('all are known', async () => (await controller.cliOk('status')).includes('volumes     50000'));
+  assert.equal(await since(), before, 'the link was made anew');
 });
