@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Domain, DomainUse, HostDomain, VolumeUser } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Pools } from '../pools/pools.ts';
+import { refuseClones } from '../pools/refusals.ts';
 import type { VolumeUse } from '../volume-use.ts';
 import { bounded } from './bounded.ts';
 import { unknown } from './configurations.ts';
@@ -128,12 +129,17 @@ export class HostDomains {
     return (await this.#references(await this.list())).users(pool, volume);
   }
 
-  /** Throws `volume-used`, naming them, when domains use a volume or others stand on it, or when that cannot be known. */
+  /**
+   * Throws `volume-used`, naming them, when domains use a volume or others stand on it, or when that cannot be known; of a base that only
+   * others stand on `volume-has-clones`.
+   */
   async refuseUsed(pool: string, volume: string): Promise<void> {
     const { domains, hidden } = await this.#look();
     const references = await this.#references(domains);
     const users = references.users(pool, volume).map(describeUser);
     const above = references.standingOn(pool, volume);
+    const base = this.#pools.volumes(pool).get(volume);
+    if (base?.isBase && users.length === 0) refuseClones(base, above);
     if (above.length > 0) users.push(`volume ${above.join(', ')}, which stands on it`);
     for (const { origin, unreadable } of hidden)
       users.push(`perhaps a domain of ${origin}, whose configurations cannot be read: ${unreadable}`);

@@ -263,7 +263,13 @@ const createBase = defineAction({
   input: volumeAddress.extend(allowUsedField),
   answer: jobSchema,
   async plan(services, input) {
-    const { name } = await imageOf(services, await services.inventory.volume(input));
+    const { name, isBase } = await imageOf(services, await services.inventory.volume(input));
+    if (isBase) throw new StowageError('volume-is-base', `'${referenceOf(input)}' is a base already`);
+    if (/^base/.test(name))
+      throw new StowageError(
+        'invalid-argument',
+        `'${referenceOf(input)}' is called as a base and is none; 'vol base' makes it one under this name`,
+      );
     const target = { ...input, volume: baseName(name) };
     checkName('base', target.volume);
     return { target, users: await usersInTheWay(services, input, input.allowUsed) };

@@ -11,7 +11,7 @@ import { printable, show } from './output.ts';
 import { callPages } from './pages.ts';
 import { poolPath, poolReference, type VolumeReference, volumeReference } from './references.ts';
 import { finish } from './volume-moves.ts';
-import { allowUsedOption, formatOption, usedQuery } from './volume-options.ts';
+import { allowUsedOption, usedQuery } from './volume-options.ts';
 
 const referenceOf = ({ host, pool, name }: Image): string => `${host}/${pool}/${name}`;
 
@@ -86,7 +86,7 @@ export function imageCommand(): Command {
     .command('alloc <host/pool> <vmid> <size>')
     .description('make an image for a guest, by the next free name that nothing refers to')
     .option('--name <name>', 'by this name, which must be one of the guest')
-    .addOption(formatOption('raw when not given'))
+    .addOption(new Option('--format <format>', 'raw when not given').choices(['raw', 'qcow2']))
     .action(async (text: string, vmid: string, size: string, options: { name?: string; format?: string }) => {
       const { name, format } = options;
       const wanted = { vmid: parseVmid(vmid), sizeBytes: parseSize(size), name, format };

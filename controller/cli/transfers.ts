@@ -224,7 +224,13 @@ export async function downloadVolume(
       progress.update(doneBytes, totalBytes);
       moved();
     };
-    const open = (layout: Layout): Promise<DownloadSink> => DownloadSink.open(path, as, layout);
+    const open = (layout: Layout): Promise<DownloadSink> => {
+      if (layout.isOverlay && as === 'image')
+        process.stderr.write(
+          'warning: the volume stands on another one, and this is only what differs; --as content gives all of it\n',
+        );
+      return DownloadSink.open(path, as, layout);
+    };
     let sink: DownloadSink | undefined;
     try {
       if (isDirect) {

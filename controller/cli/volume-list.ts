@@ -22,6 +22,8 @@ const VOLUMES: Listing<FleetVolume> = {
     { name: 'DAMAGED', value: (volume) => volume.damaged },
     { name: 'TYPE', value: (volume) => volume.type, wide: true },
     { name: 'PATH', value: (volume) => volume.path, wide: true },
+    { name: 'BASE', value: ({ isBase }) => (isBase ? '*' : undefined), wide: true },
+    { name: 'PROTECTED', value: ({ isProtected }) => (isProtected ? '*' : undefined), wide: true },
     { name: 'BACKING', value: (volume) => volume.backingStore?.path, wide: true },
     { name: 'ID', value: (volume) => volume.id, wide: true },
   ],

@@ -57,6 +57,8 @@ describe('bases, linked clones and what is kept with a volume', () => {
       ['vol', 'upload', at('file'), 'local/p/debian', '--yes', '--allow-used'],
     ])
       await controller.cliRefused('volume-is-base', ...words);
+    const { stderr } = await controller.cli('vol', 'download', 'local/p/web', at('overlay'));
+    assert.match(stderr, /--as content gives all of it/);
     await controller.cliOk('vol', 'download', '--as', 'content', 'local/p/web', at('out'));
     assert.ok(readFileSync(at('out')).subarray(0, content.length).equals(content));
   });
@@ -80,8 +82,8 @@ describe('bases, linked clones and what is kept with a volume', () => {
     await controller.cliOk('vol', 'clone', '--linked', 'local/p/b', 'c');
     await controller.cliOk('vol', 'delete', 'local/p/c', '--trash');
     assert.match(
-      await controller.cliRefused('volume-used', 'vol', 'delete', 'local/p/b', '--yes'),
-      /c \(\w+ in the trash\), which stands on it/,
+      await controller.cliRefused('volume-has-clones', 'vol', 'delete', 'local/p/b', '--yes'),
+      /c \(\w+ in the trash\)/,
     );
     const [row] = JSON.parse(await controller.cliOk('trash', 'list', 'local/p', '-o', 'json'));
     await controller.cliOk('trash', 'restore', `local/p/${row.id}`);

@@ -146,7 +146,7 @@ describe('images of guests, by the rules of Proxmox VE', () => {
       ...['image', 'free', 'local/default/base-900-disk-0.raw', '--yes'],
     );
     assert.match(refused, /vm-901-disk-0.qcow2, local\/default\/vm-902-disk-0.qcow2/);
-    await controller.cliRefused('invalid-name', 'image', 'base', 'local/default/base-900-disk-0.raw');
+    await controller.cliRefused('volume-is-base', 'image', 'base', 'local/default/base-900-disk-0.raw');
     await controller.cliOk('pvesm', 'export', clone.volid, 'raw+size', join(room.path, 'stream'));
     const stream = readFileSync(join(room.path, 'stream'));
     assert.equal(Number(stream.readBigUInt64LE()), 2 * MIB);
@@ -221,7 +221,17 @@ describe('images of guests, by the rules of Proxmox VE', () => {
         '-with-snapshots',
         '1',
       ],
-      [/carries snapshots/, 'export', 'default:120/vm-120-disk-0.qcow2', 'qcow2+size', '-'],
+      [
+        /carries snapshots/,
+        'export',
+        'default:120/vm-120-disk-0.qcow2',
+        'qcow2+size',
+        '-',
+        '-with-snapshots',
+        '0',
+      ],
+      [/does not exist/, 'status', '--storage', 'nosuch'],
+      [/makes no raw volume/, 'import', 'default:120/vm-120-disk-5.raw', 'qcow2+size', '/dev/null'],
       [/not made or read here/, 'export', 'default:120/vm-120-disk-0.qcow2', 'zfs', '-'],
       [/cannot export/, 'export', 'default:iso/tools.iso', 'qcow2+size', '-', '--with-snapshots', '1'],
     ] as [RegExp, ...string[]][]) {
@@ -259,6 +269,12 @@ describe('images of guests, by the rules of Proxmox VE', () => {
     }
     assert.deepEqual(await names('?vmid=130'), ['vm-130-disk-0.raw']);
     writeFileSync(path, whole);
+    // The name says which format it gets.
+    const qcow2 = 'default:131/vm-131-disk-0.qcow2';
+    await controller.cliOk('pvesm', 'import', qcow2, 'raw+size', path);
+    assert.equal((await images('?vmid=131'))[0]!.format, 'qcow2');
+    await controller.cliOk('pvesm', 'export', qcow2, 'raw+size', join(room.path, 'again'));
+    assert.ok(readFileSync(join(room.path, 'again')).equals(whole));
     const { stdout } = await imported('--allow-rename', '1');
     const [, name] = /default:130\/(vm-130-disk-\d+.raw)/.exec(stdout) ?? [];
     assert.notEqual(name, 'vm-130-disk-0.raw');

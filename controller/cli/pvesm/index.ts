@@ -8,7 +8,7 @@ import { StowageError, toStowageError } from '../../../shared/util/errors.ts';
 import { parseSize } from '../../../shared/util/units.ts';
 import { callJson, callText } from '../client.ts';
 import { allocateImage, freeImage, listImages } from '../images.ts';
-import { print, printable } from '../output.ts';
+import { print, printable, show } from '../output.ts';
 import { hostPath, volumePath } from '../references.ts';
 import { newVolumeNamed, nodeOf, storage, storagesOf, volumeNamed } from './node.ts';
 import { listText, statusText } from './print.ts';
@@ -37,8 +37,9 @@ function asPvesm<A extends unknown[]>(work: (...args: A) => Promise<void>): (...
 const sizeOf = (text: string): number => (/^\d+$/.test(text) ? Number(text) * 1024 : parseSize(text));
 
 async function status({ node, storage: only }: NodeOptions & { storage?: string }): Promise<void> {
-  const pools = await storagesOf(await nodeOf({ node }));
-  print(statusText(only === undefined ? pools : pools.filter(({ name }) => name === only)));
+  const host = await nodeOf({ node });
+  const pools = only === undefined ? await storagesOf(host) : [await storage(host, only)];
+  await show(pools, statusText, { isRemark: false });
 }
 
 async function list(
@@ -47,7 +48,8 @@ async function list(
 ): Promise<void> {
   const host = await nodeOf({ node });
   await storage(host, name);
-  print(listText(await listImages({ host, pool: name }, { vmid, content })));
+  const images = await listImages({ host, pool: name }, { vmid, content });
+  await show(images, listText, { isRemark: false });
 }
 
 async function alloc(
@@ -91,7 +93,7 @@ async function exportTo(
   file: string,
   { node, withSnapshots }: NodeOptions & { withSnapshots?: string },
 ): Promise<void> {
-  const wanted = streamFormat(format, withSnapshots === '1');
+  const wanted = streamFormat(format, withSnapshots === undefined ? undefined : withSnapshots === '1');
   const reference = await volumeNamed(await nodeOf({ node }), volid);
   await exportVolume(reference, wanted, file);
 }
@@ -102,7 +104,7 @@ async function importFrom(
   file: string,
   { node, allowRename, withSnapshots }: NodeOptions & { allowRename?: string; withSnapshots?: string },
 ): Promise<void> {
-  const wanted = streamFormat(format, withSnapshots === '1');
+  const wanted = streamFormat(format, withSnapshots === undefined ? undefined : withSnapshots === '1');
   const host = await nodeOf({ node });
   const { reference, parsed, pool } = await newVolumeNamed(host, volid);
   const naming = namingOf(pool);
@@ -115,7 +117,7 @@ async function importFrom(
   );
   // Of the names of a guest the next free one is held by an image that is made first.
   const takeAnother = (there && allowRename === '1' && parsed.vmid) || undefined;
-  const { name } = await importVolume(reference, wanted, file, async (sizeBytes) => {
+  const { name } = await importVolume(reference, wanted, parsed.format, file, async (sizeBytes) => {
     if (takeAnother === undefined) return undefined;
     const { format } = parsed;
     const made = await allocateImage({ host, pool: pool.name }, { vmid: takeAnother, format, sizeBytes });
@@ -175,10 +177,12 @@ export function pvesmCommand(): Command {
     'export <volume> <format> <filename>',
     'write a volume as a stream: raw+size, qcow2+size; - is standard output',
   )
-    .addOption(new Option('--with-snapshots <0|1>').choices(['0', '1']).default('0'))
+    .addOption(new Option('--with-snapshots <0|1>').choices(['0', '1']))
     .action(asPvesm(exportTo));
   command('import <volume> <format> <filename>', 'make a volume of a stream; - is standard input')
-    .addOption(new Option('--with-snapshots <0|1>').choices(['0', '1']).default('0'))
+    .addOption(
+      new Option('--with-snapshots <0|1>', 'as the format has it when not given').choices(['0', '1']),
+    )
     .addOption(
       new Option('--allow-rename <0|1>', 'take the next free name where this one is taken')
         .choices(['0', '1'])

@@ -20,10 +20,10 @@ const OTHERS = ['tar+size', 'vmdk+size', 'zfs', 'btrfs'];
 export type StreamFormat = keyof typeof STREAMS;
 
 /** Throws `invalid-argument` where the format does not fit what is asked for. Throws `not-supported` for a format that Proxmox VE has and that is not made here, `invalid-argument` for any other. */
-export function streamFormat(text: string, withSnapshots: boolean): StreamFormat {
+export function streamFormat(text: string, withSnapshots: boolean | undefined): StreamFormat {
   if (Object.hasOwn(STREAMS, text)) {
     const format = text as StreamFormat;
-    if (STREAMS[format].withSnapshots === withSnapshots) return format;
+    if (withSnapshots === undefined || STREAMS[format].withSnapshots === withSnapshots) return format;
     throw new StowageError(
       'invalid-argument',
       `${text} ${withSnapshots ? 'never carries snapshots' : 'carries snapshots: --with-snapshots 1'}`,
@@ -127,20 +127,23 @@ class Stream {
 }
 
 /**
- * Makes a volume of a stream of Proxmox VE, from a file or for `-` from standard input. `instead` may give an image, made for so many bytes,
+ * Makes a volume of a container format of a stream of Proxmox VE, from a file or for `-` from standard input. `instead` may give an image, made for so many bytes,
  * that the content goes into. What does not come whole leaves nothing.
  */
 export async function importVolume(
   reference: VolumeReference,
   format: StreamFormat,
+  container: string,
   path: string,
   instead: (sizeBytes: number) => Promise<VolumeReference | undefined>,
 ): Promise<FleetVolume> {
+  const { as, format: carried } = STREAMS[format];
+  if (as === 'image' && container !== carried)
+    throw new StowageError('invalid-argument', `a stream of ${format} makes no ${container} volume`);
   const stream = new Stream(path === '-' ? process.stdin : createReadStream(path));
   const sizeBytes = await stream.header();
   const made = await instead(sizeBytes);
   const target = volumePath(made ?? reference);
-  const { as, format: container } = STREAMS[format];
   const onlyNew = made === undefined;
   let isBegun = false;
   try {
