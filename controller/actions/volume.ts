@@ -94,18 +94,18 @@ export async function refuseTaking(
 /** Throws `volume-has-clones` for a base that linked clones stand on, naming those that the caller may see. */
 export async function refuseClones(
   { inventory }: Services,
-  { host, pool, name, id, isBase }: FleetVolume,
+  base: FleetVolume,
   { scopes }: Principal,
 ): Promise<void> {
-  if (!isBase || (await inventory.clonesOf(id, 1, [])).length === 0) return;
-  const visible = await inventory.clonesOf(id, MOST_NAMED + 1, scopes);
+  if (!base.isBase || (await inventory.clonesOf(base, 1, [])).length === 0) return;
+  const visible = await inventory.clonesOf(base, MOST_NAMED + 1, scopes);
   const names = visible
     .slice(0, MOST_NAMED)
     .map((clone) => referenceOf({ host: clone.host, pool: clone.pool, volume: clone.name }));
   if (visible.length !== names.length || names.length === 0) names.push('others');
   throw new StowageError(
     'volume-has-clones',
-    `linked clones stand on '${referenceOf({ host, pool, volume: name })}': ${names.join(', ')}`,
+    `linked clones stand on '${referenceOf({ ...base, volume: base.name })}': ${names.join(', ')}`,
   );
 }
 

@@ -99,7 +99,7 @@ const show = defineAction({
     const parents =
       parentId === undefined ? [] : await inventory.volumes({ id: parentId, limit: 100, scopes });
     const parent = parents.find((each) => each.host === address.host) ?? parents[0];
-    const clones = volume.isBase ? await inventory.clonesOf(volume.id, MOST_CLONES, scopes) : [];
+    const clones = volume.isBase ? await inventory.clonesOf(volume, MOST_CLONES, scopes) : [];
     return {
       ...volume,
       parent: parent && placeOf(parent),

@@ -12,6 +12,9 @@ import type { PoolFilter } from '../store/repositories/pools.ts';
 import type { VolumeFilter } from '../store/repositories/volumes.ts';
 import type { Store } from '../store/store.ts';
 
+/** Linked clones that are looked at together. */
+const CLONES = 1000;
+
 /** Longest that a caller waits for what it changed to be shown. */
 const SHOWN_MS = 2000;
 
@@ -173,9 +176,27 @@ export class Inventory {
     return this.#store.volumes.namesByIds(ids);
   }
 
-  /** The linked clones of the volume of an id, of those in the scopes, at most `limit`. */
-  clonesOf(parentId: string, limit: number, scopes: readonly string[]): Promise<FleetVolume[]> {
-    return this.#store.volumes.list({ parentId, limit, scopes });
+  /**
+   * The linked clones of a base, of those in the scopes, at most `limit`: in its pool, or another one that is the same storage. What a
+   * host says of its own volumes keeps no volume of another storage from going.
+   */
+  async clonesOf(
+    { id, host, pool }: FleetVolume,
+    limit: number,
+    scopes: readonly string[],
+  ): Promise<FleetVolume[]> {
+    const storage = await this.#store.pools.storageOf(host, pool);
+    const same = storage === undefined ? [] : await this.#store.pools.shared(storage);
+    const places = new Set([`${host}/${pool}`, ...same.map((each) => `${each.host}/${each.name}`)]);
+    const clones: FleetVolume[] = [];
+    for (let after: string | undefined; clones.length < limit; ) {
+      const page = await this.#store.volumes.list({ parentId: id, limit: CLONES, scopes, after });
+      clones.push(...page.filter((each) => places.has(`${each.host}/${each.pool}`)));
+      const last = page.at(-1);
+      if (page.length < CLONES || !last) break;
+      after = `${last.host}/${last.pool}/${last.name}`;
+    }
+    return clones.slice(0, limit);
   }
 
   /** Throws `host-not-found` for a host that there is not. */

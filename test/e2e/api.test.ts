@@ -130,9 +130,9 @@ describe('what is answered', () => {
     await new Promise((open) => socket.once('open', open));
     const path = '/hosts/local/pools/mine/volumes';
     const made = await controller.api<{ name: string }>(path, { name: 'one', capacityBytes: 4096 });
-    const { heldBy, users, ...shown } = await controller.api<Record<string, unknown>>(`${path}/one`);
+    const { heldBy, users, clones, ...shown } = await controller.api<Record<string, unknown>>(`${path}/one`);
     const [listed] = await controller.api<unknown[]>('/volumes?host=local&pool=mine&name=one');
-    assert.deepEqual([heldBy, users], [[], []]);
+    assert.deepEqual([heldBy, users, clones], [[], [], []]);
     const told = await until('it is told of', () =>
       events.find((event) => event.type === 'volume' && event.volume === 'one'),
     );

@@ -306,6 +306,32 @@ describe('an enrolled agent that lies', () => {
     await controller.cliOk('host', 'remove', 'odd');
   });
 
+  test('one that says that its volume stands on the base of another host keeps that from nothing', async () => {
+    await controller.cliOk('vol', 'create', 'local/default/base', '--capacity', '1M');
+    await controller.cliOk('vol', 'base', 'local/default/base');
+    const { id } = JSON.parse(await controller.cliOk('--json', 'vol', 'show', 'local/default/base')) as {
+      id: string;
+    };
+    const agentId = randomUUID();
+    const claims = eventsOfLiar(randomUUID()).map((event) =>
+      event.type === 'volumes'
+        ? { ...event, volumes: event.volumes.map((each) => ({ ...each, parentId: id })) }
+        : event,
+    );
+    await using _agent = await dial(
+      'heir',
+      agentId,
+      honestFirst(agentId, (_request, response) => {
+        for (const event of claims) response.write(`${JSON.stringify(event)}\n`);
+      }),
+    );
+    await until('its volume to be known', async () =>
+      (await controller.cliOk('vol', 'list')).includes('heir/p/v'),
+    );
+    await controller.cliOk('vol', 'delete', 'local/default/base', '--yes');
+    await controller.cliOk('host', 'remove', 'heir');
+  });
+
   test('a controller with such agents ends when it is told to', async () => {
     const agentId = randomUUID();
     const handler = honestFirst(agentId, LIES['begins an answer and never ends it']!(agentId));
