@@ -247,7 +247,11 @@ program
     'copy the SQLite store to the empty PostgreSQL database that STOWAGE_STORE names, and check the trail there',
   )
   .action(() => moveStore(program.opts()));
+/** What to do where the place to listen at is another's. */
+const hintOf = ({ code }: NodeJS.ErrnoException): string =>
+  code === 'EADDRINUSE' ? '; another address: --listen HOST:PORT, or STOWAGE_LISTEN' : '';
+
 program.parseAsync().catch((error) => {
-  process.stderr.write(`stowage-controller: ${toStowageError(error).message}\n`);
+  process.stderr.write(`stowage-controller: ${toStowageError(error).message}${hintOf(error)}\n`);
   process.exit(1);
 });
