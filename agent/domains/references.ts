@@ -2,13 +2,12 @@ import { open } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Domain, UsedImage, VolumeUser } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import { backingFiles, LONGEST_CHAIN } from '../formats/qcow2/chain.ts';
 import { isQcow2, parseQcow2Header } from '../formats/qcow2/header.ts';
 import { locate, locator } from '../host/mounts.ts';
 import { run } from '../host/run.ts';
 
 const HEAD_BYTES = 64 << 10;
-/** No chain is longer; one that leads back to itself is. */
-const LONGEST_CHAIN = 64;
 
 /** A volume as far as references are concerned. */
 export interface PlacedVolume {
@@ -42,16 +41,6 @@ const SILENCE_MS = 5_000;
 
 /** Where a path leads to. Storage that may not answer is not asked: there the path stays as it is written. */
 type Real = (path: string) => string;
-
-/**
- * The files that the text of a backing store in an image at `path` names: a path, `file:…`, or `json:{…}` with whatever in
- * it is an absolute path.
- */
-function filesOf(path: string, backingStore: string): string[] {
-  if (backingStore.startsWith('json:'))
-    return [...backingStore.matchAll(/"(\/[^"]*)"/g)].map(([, found]) => found!);
-  return [resolve(dirname(path), backingStore.replace(/^file:(?:\/\/(?=\/))?/, ''))];
-}
 
 async function headOf(path: string): Promise<Buffer | undefined> {
   await using file = await open(path, 'r');
@@ -126,7 +115,7 @@ export class References {
     if (!below) {
       // The last component of the path is looked at itself, not what it leads to.
       const at = join(this.#real(dirname(path)), basename(path));
-      below = filesOf(at, backingStore).flatMap((file) => this.#places.at(this.#real(file)));
+      below = backingFiles(at, backingStore).flatMap((file) => this.#places.at(this.#real(file)));
       this.#below.set(same, below);
     }
     for (const place of below) push(this.#stands, place.key, key);
@@ -144,7 +133,7 @@ export class References {
     if (through.includes(next.at(-1)!)) return;
     const backingStore = only ? only.volume.backingStore : await backingStoreOf(path);
     if (backingStore === undefined) return;
-    for (const file of filesOf(only?.path ?? path, backingStore))
+    for (const file of backingFiles(only?.path ?? path, backingStore))
       await this.#follow(domain, image, this.#real(file), next);
   }
 

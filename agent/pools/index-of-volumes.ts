@@ -1,7 +1,7 @@
-import { dirname, resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Volume, VolumeEncryption, VolumeFormat } from '../../shared/conf/volume.ts';
 import type { FoundVolume, Identity, IdentityStore, Known } from '../backends/backend.ts';
+import { isOverlayOn } from './overlays.ts';
 
 interface Entry {
   volume: Volume;
@@ -30,12 +30,6 @@ function encryptionOf(
 ): VolumeEncryption | undefined {
   if (encryption) return { ...encryption, secret };
   return damaged !== undefined && secret !== undefined ? { format: 'luks', secret } : undefined;
-}
-
-/** Whether the header of a volume says that it stands on the file at a path. */
-function isOverlayOn({ path, backingStore }: Volume, base: string): boolean {
-  if (!backingStore) return false;
-  return resolve(dirname(path), backingStore.path.replace(/^file:(?:\/\/(?=\/))?/, '')) === base;
 }
 
 /** Whether a fingerprint is that of before a replacement. Where files are known by nothing but their names both have the same one. */
@@ -152,8 +146,7 @@ export class IndexOfVolumes {
 
   /** The names of the volumes that stand on a base: those that are on record for it, and overlays whoever made them. */
   clonesOf(base: Volume): string[] {
-    const stands = (volume: Volume): boolean =>
-      volume.parentId === base.id || (this.#clonesAreOverlays && isOverlayOn(volume, base.path));
+    const stands = (volume: Volume): boolean => volume.parentId === base.id || isOverlayOn(volume, base);
     const names = [...this.#entries.values()].flatMap(({ volume }) => (stands(volume) ? [volume.name] : []));
     return names.sort();
   }

@@ -1,10 +1,18 @@
 import { z } from 'zod';
+import type { Volume } from '../../shared/conf/volume.ts';
+import { backingFiles } from '../formats/qcow2/chain.ts';
 import { RecordLog } from '../host/record-log.ts';
 import { Kept } from './kept.ts';
 import type { PoolChange } from './operations.ts';
 
 const overlaySchema = z.object({ path: z.string(), backingStore: z.string() });
 export type Overlay = z.infer<typeof overlaySchema>;
+
+/** Whether a volume is a file whose header says that it stands on another one. */
+export function isOverlayOn({ type, format, path, backingStore }: Volume, base: Volume): boolean {
+  if (type !== 'file' || format !== 'qcow2' || !backingStore) return false;
+  return backingFiles(path, backingStore.path).includes(base.path);
+}
 
 /** Which volumes of a pool stood on which files when they were last seen: known also while it is stopped, or its storage away. */
 export class Overlays {

@@ -18,6 +18,7 @@ import { givenSecret } from './given-secret.ts';
 import { HostedPool } from './hosted-pool.ts';
 import { OpenPool } from './open-pool.ts';
 import type { PoolOperations } from './operations.ts';
+import { isOverlayOn } from './overlays.ts';
 import { refuseClones } from './refusals.ts';
 import { RemotePool } from './remote-pool.ts';
 import type { Trash } from './trash.ts';
@@ -216,7 +217,9 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     const volume = this.volumes(pool).get(name);
     if (!volume?.isBase) return;
     const trashed = await this.#get(pool).trashed();
-    const clones = trashed.filter((each) => each.volume.parentId === volume.id);
+    const clones = trashed.filter(
+      (each) => each.volume.parentId === volume.id || isOverlayOn(each.volume, volume),
+    );
     refuseClones(
       volume,
       clones.map((each) => `${each.volume.name} (${each.id} in the trash)`),

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,6 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import type { FleetVolume, VolumeDetails } from '../../shared/protocol/api.ts';
 import { TestController, until } from '../support/controller.ts';
 import { scratch } from '../support/scratch.ts';
+import { domainWith } from '../support/virsh.ts';
 
 const MIB = 1 << 20;
 
@@ -93,6 +95,28 @@ describe('bases, linked clones and what is kept with a volume', () => {
     await controller.cliOk('vol', 'delete', 'local/p/b', '--yes');
   });
 
+  test('an overlay of somebody else keeps its base in the trash too, whatever is allowed', async () => {
+    await upload('d');
+    await controller.cliOk('vol', 'base', 'local/p/d');
+    execFileSync('qemu-img', [...['create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', 'd'], at('p/foreign')]);
+    await controller.cliOk('pool', 'refresh', 'local/p');
+    await controller.cliOk('vol', 'delete', 'local/p/foreign', '--trash');
+    for (const words of [
+      ['delete', 'local/p/d', '--yes', '--allow-used'],
+      ['delete', 'local/p/d', '--trash', '--allow-used'],
+      ['rename', 'local/p/d', 'e', '--allow-used'],
+      ['base', '--undo', 'local/p/d', '--allow-used'],
+    ])
+      assert.match(
+        await controller.cliRefused('volume-has-clones', 'vol', ...words),
+        /foreign \(\w+ in the trash\)/,
+      );
+    await controller.cliOk('trash', 'empty', 'local/p', '--all', '--yes');
+    await controller.cliOk('vol', 'migrate', 'local/p/d', 'local/other');
+    const { isBase } = await controller.api<FleetVolume>('/hosts/local/pools/other/volumes/d');
+    assert.equal(isBase, true, 'a base that is moved is one');
+  });
+
   test('a protected volume stays, and is on record who took that off', async () => {
     await upload('precious');
     await controller.cliOk('vol', 'set', 'local/p/precious', '--protected', 'on');
@@ -117,6 +141,15 @@ describe('bases, linked clones and what is kept with a volume', () => {
   test('a name that is taken, or that a domain finds its image by, is not given away', async () => {
     await upload('one');
     await upload('two');
+    const disk = "<disk type='volume'><source pool='p' volume='one'/><target dev='vda' bus='virtio'/></disk>";
+    writeFileSync(at('guest.xml'), domainWith(disk));
+    await controller.cliOk('domain', 'define', 'local', at('guest.xml'));
+    for (const words of [
+      ['rename', 'local/p/one', 'three'],
+      ['base', 'local/p/one'],
+    ])
+      assert.match(await controller.cliRefused('volume-used', 'vol', ...words), /domain 'guest'/);
+    await controller.cliOk('domain', 'undefine', 'local/guest');
     await controller.cliRefused('volume-exists', 'vol', 'rename', 'local/p/one', 'two');
     await controller.cliRefused('invalid-argument', 'vol', 'rename', 'local/p/one', 'one');
     await controller.cliRefused('invalid-argument', 'vol', 'rename', 'local/p/one', '../x');
