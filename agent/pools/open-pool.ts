@@ -105,7 +105,10 @@ export class OpenPool
     await this.#guardBases();
   }
 
-  /** A kill may have come while a base was being given another name, or taken away: from now on nobody writes to it again. */
+  /**
+   * A kill may have come while a base was being given another name, or taken away: from now on nobody writes to it again. What cannot be
+   * guarded now, as its storage takes no change, is a base all the same.
+   */
   async #guardBases(): Promise<void> {
     for (const { name, isBase } of this.#seen.volumes()) {
       const found = isBase ? this.#seen.found(name) : undefined;
@@ -763,8 +766,10 @@ export class OpenPool
       const volume = await this.#make(name, () =>
         stage.publish(this.#identifying(name, { id, format, transfer, encryption, notes })),
       );
+      // While the stage is there a kill makes this begin anew.
+      const made = isBase && this.#driver.setBase ? await this.setBase(name, true) : volume;
       await stage.drop();
-      return isBase && this.#driver.setBase ? this.setBase(name, true) : volume;
+      return made;
     };
     return {
       spec,

@@ -394,7 +394,9 @@ export class FilePool implements PoolDriver {
     }
   }
 
-  async setBase({ name, format }: FoundVolume, isBase: boolean): Promise<void> {
+  async setBase({ name, format, isBase: now }: FoundVolume, isBase: boolean): Promise<void> {
+    // The mode of what is no base is its owner's.
+    if (!isBase && !now) return;
     if (!isImageFormat(format))
       throw new StowageError('not-supported', `a ${format} volume is not made a base`);
     await setFileBase(join(this.#path, name), isBase);
