@@ -12,9 +12,6 @@ import type { PoolFilter } from '../store/repositories/pools.ts';
 import type { VolumeFilter } from '../store/repositories/volumes.ts';
 import type { Store } from '../store/store.ts';
 
-/** Linked clones that are looked at together. */
-const CLONES = 1000;
-
 /** Longest that a caller waits for what it changed to be shown. */
 const SHOWN_MS = 2000;
 
@@ -187,16 +184,15 @@ export class Inventory {
   ): Promise<FleetVolume[]> {
     const storage = await this.#store.pools.storageOf(host, pool);
     const same = storage === undefined ? [] : await this.#store.pools.shared(storage);
-    const places = new Set([`${host}/${pool}`, ...same.map((each) => `${each.host}/${each.name}`)]);
+    const places =
+      same.length > 0 ? same.map((each) => ({ host: each.host, pool: each.name })) : [{ host, pool }];
     const clones: FleetVolume[] = [];
-    for (let after: string | undefined; clones.length < limit; ) {
-      const page = await this.#store.volumes.list({ parentId: id, limit: CLONES, scopes, after });
-      clones.push(...page.filter((each) => places.has(`${each.host}/${each.pool}`)));
-      const last = page.at(-1);
-      if (page.length < CLONES || !last) break;
-      after = `${last.host}/${last.pool}/${last.name}`;
+    for (const place of places) {
+      const left = limit - clones.length;
+      if (left === 0) break;
+      clones.push(...(await this.#store.volumes.list({ ...place, parentId: id, scopes, limit: left })));
     }
-    return clones.slice(0, limit);
+    return clones;
   }
 
   /** Throws `host-not-found` for a host that there is not. */
