@@ -24,12 +24,13 @@ const rename = defineAction({
   audited: true,
   input: volumeAddress.extend({ ...allowUsedField, ...renameVolumeSchema.shape }),
   answer: fleetVolumeSchema,
-  plan: (services, input) => usersInTheWay(services, input, input.allowUsed),
-  record: ({ name }, users) => ({ detail: listed(`to ${name}`, users) }),
-  async run(services, { allowUsed, name, ...address }, { principal }) {
-    if (name === address.volume) throw new StowageError('invalid-argument', 'it has this name already');
-    return renameVolume(services, address, { name, allowUsed }, principal.name);
+  async plan(services, input) {
+    if (input.name === input.volume) throw new StowageError('invalid-argument', 'it has this name already');
+    return usersInTheWay(services, input, input.allowUsed);
   },
+  record: ({ name }, users) => ({ detail: listed(`to ${name}`, users) }),
+  run: (services, { allowUsed, name, ...address }, { principal }) =>
+    renameVolume(services, address, { name, allowUsed }, principal.name),
 });
 
 /** Throws `volume-exists`, and `volume-in-use` while somebody works on it, or under the name that it is to have. */

@@ -23,11 +23,10 @@ import {
   listed,
   referenceOf,
   refuseClones,
-  refuseTaking,
   shown,
   usersInTheWay,
 } from './volume.ts';
-import { createVolume, deleteVolume } from './volumes.ts';
+import { createVolume, deleteVolume, deletionInput, planDeletion } from './volumes.ts';
 
 const KIB = 1024;
 /** Volumes looked at together. */
@@ -156,15 +155,15 @@ const list = defineAction({
       isFirst(image) &&
       (wanted ? wanted.has(image.volid) : vmid === undefined || image.vmid === vmid) &&
       (content === undefined || image.content === content);
+    if (wanted) {
+      const named = await namedBy(services, [...wanted], { host, pool, scopes: principal.scopes });
+      return (await imagesOf(services, named, poolOf)).filter(isWanted).slice(0, limit);
+    }
     // Of a guest the index of names leads to them.
     const search = vmid === undefined ? undefined : `-${vmid}-`;
     // Of a small page few may be images.
     const filter = { host, pool, search, scopes: principal.scopes, limit: Math.max(limit, PAGE) };
     const found: Image[] = [];
-    if (wanted) {
-      const named = await namedBy(services, [...wanted], { host, pool, scopes: principal.scopes });
-      return (await imagesOf(services, named, poolOf)).filter(isWanted).slice(0, limit);
-    }
     for (let from = after; found.length < limit; ) {
       const page = await services.inventory.volumes({ ...filter, after: from });
       found.push(...(await imagesOf(services, page, poolOf)).filter(isWanted));
@@ -240,18 +239,14 @@ const free = defineAction({
   summary: 'Deletes an image of a guest.',
   role: 'operator',
   audited: true,
-  input: volumeAddress.extend({ ...allowUsedField, deleteSnapshots: z.boolean().default(false) }),
+  input: deletionInput,
   answer: 'nothing',
-  async plan(services, input, { principal }) {
+  async plan(services, input, call) {
     await imageOf(services, await services.inventory.volume(input));
-    await refuseTaking(services, input, principal);
-    return usersInTheWay(services, input, input.allowUsed);
+    return planDeletion(services, input, call);
   },
-  record: ({ deleteSnapshots }, users) => ({
-    detail: listed(deleteSnapshots ? 'with its snapshots' : '', users),
-  }),
-  run: (services, { allowUsed, deleteSnapshots, ...address }, { principal }) =>
-    deleteVolume(services, address, { allowUsed, deleteSnapshots }, principal.name),
+  record: (_input, detail) => ({ detail }),
+  run: deleteVolume,
 });
 
 const createBase = defineAction({

@@ -17,7 +17,7 @@ import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
-import { defineAction, type Services } from './action.ts';
+import { type Call, defineAction, type Services } from './action.ts';
 import { pageFields, volumeAddress } from './addresses.ts';
 import {
   allowUsedField,
@@ -165,13 +165,29 @@ const create = defineAction({
   run: (services, input, { principal }) => createVolume(services, input, principal.name),
 });
 
+export const deletionInput = volumeAddress.extend({
+  ...allowUsedField,
+  deleteSnapshots: z.boolean().default(false),
+});
+type Deletion = z.output<typeof deletionInput>;
+
+/** Looks whether a volume can be deleted. Gives what the record must say. */
+export async function planDeletion(
+  services: Services,
+  input: Deletion,
+  { principal }: Call,
+): Promise<string> {
+  await refuseTaking(services, input, principal);
+  const users = await usersInTheWay(services, input, input.allowUsed);
+  return listed(input.deleteSnapshots ? 'with its snapshots' : '', users);
+}
+
 export async function deleteVolume(
   services: Services,
-  address: VolumeAddress,
-  { allowUsed, deleteSnapshots }: { allowUsed: boolean; deleteSnapshots: boolean },
-  by: string,
+  { allowUsed, deleteSnapshots, ...address }: Deletion,
+  { principal }: Call,
 ): Promise<void> {
-  await changeVolume(services, address, `delete by ${by}`, (agent, fence) =>
+  await changeVolume(services, address, `delete by ${principal.name}`, (agent, fence) =>
     agent.send(`${agentVolumePath(address)}?deleteSnapshots=${deleteSnapshots}`, {
       method: 'DELETE',
       fence,
@@ -187,17 +203,11 @@ const remove = defineAction({
   summary: 'Deletes a volume.',
   role: 'operator',
   audited: true,
-  input: volumeAddress.extend({ ...allowUsedField, deleteSnapshots: z.boolean().default(false) }),
+  input: deletionInput,
   answer: 'nothing',
-  async plan(services, input, { principal }) {
-    await refuseTaking(services, input, principal);
-    return usersInTheWay(services, input, input.allowUsed);
-  },
-  record: ({ deleteSnapshots }, users) => ({
-    detail: listed(deleteSnapshots ? 'with its snapshots' : '', users),
-  }),
-  run: (services, { allowUsed, deleteSnapshots, ...address }, { principal }) =>
-    deleteVolume(services, address, { allowUsed, deleteSnapshots }, principal.name),
+  plan: planDeletion,
+  record: (_input, detail) => ({ detail }),
+  run: deleteVolume,
 });
 
 const trash = defineAction({

@@ -9,18 +9,11 @@ import {
   parseVolumeName,
 } from './volume-names.ts';
 
-const NAMED_AS_FILES: readonly PoolDefinition['type'][] = [
-  'dir',
-  'fs',
-  'netfs',
-  'vstorage',
-  'gluster',
-  'btrfs',
-];
+const FILES: readonly PoolDefinition['type'][] = ['dir', 'fs', 'netfs', 'vstorage', 'gluster'];
 
 /** How Proxmox VE would name the volumes of a pool. Kinds that it does not have are named as thin volumes are. */
 export function namingOf({ type, source }: Pick<PoolDefinition, 'type' | 'source'>): PveNaming {
-  if (NAMED_AS_FILES.includes(type)) return 'dir';
+  if (FILES.includes(type) || type === 'btrfs') return 'dir';
   if (type === 'iscsi' || type === 'iscsi-direct') return 'iscsi';
   if (type === 'logical') return source.name?.includes('/') ? 'lvmthin' : 'lvm';
   if (type === 'zfs') return 'zfspool';
@@ -29,7 +22,7 @@ export function namingOf({ type, source }: Pick<PoolDefinition, 'type' | 'source
 
 /** The format of a linked clone of a base in a pool: an overlay in a file, elsewhere the same. */
 export const cloneFormat = ({ type }: Pick<PoolDefinition, 'type'>, format: string): string =>
-  NAMED_AS_FILES.includes(type) && type !== 'btrfs' ? 'qcow2' : format;
+  FILES.includes(type) ? 'qcow2' : format;
 
 /** The type of the storage that a pool would be in Proxmox VE; that of the pool where it has none such. */
 export function typeOf({ type, source }: Pick<PoolDefinition, 'type' | 'source'>): string {

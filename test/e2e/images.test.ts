@@ -151,6 +151,12 @@ describe('images of guests, by the rules of Proxmox VE', () => {
     const stream = readFileSync(join(room.path, 'stream'));
     assert.equal(Number(stream.readBigUInt64LE()), 2 * MIB);
     assert.ok(stream.subarray(8).equals(content));
+    assert.equal(
+      (await controller.cli('pvesm', 'export', clone.volid, 'raw+size', join(room.path, 'stream'))).status,
+      255,
+      'a file that is there stays',
+    );
+    assert.ok(readFileSync(join(room.path, 'stream')).equals(stream));
     for (const vmid of ['901', '902'])
       await controller.cliOk('image', 'free', `local/default/vm-${vmid}-disk-0.qcow2`, '--yes');
     await controller.cliOk('image', 'free', 'local/default/base-900-disk-0.raw', '--yes');

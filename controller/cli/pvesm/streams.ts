@@ -1,4 +1,5 @@
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createReadStream } from 'node:fs';
+import { open, unlink } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { FleetVolume, Upload } from '../../../shared/protocol/api.ts';
@@ -67,8 +68,15 @@ export async function exportVolume(
   const sizeBytes = Number(body.headers['content-length']);
   if (!Number.isSafeInteger(sizeBytes))
     throw new StowageError('stream-corrupt', 'the controller does not say how many bytes come');
-  const target = path === '-' ? process.stdout : createWriteStream(path, { flags: 'wx', mode: 0o600 });
-  await pipeline(framed(sizeBytes, body), target, { end: path !== '-' });
+  if (path === '-') return pipeline(framed(sizeBytes, body), process.stdout, { end: false });
+  // What is there stays, and what does not become whole goes.
+  await using file = await open(path, 'wx', 0o600);
+  try {
+    await pipeline(framed(sizeBytes, body), file.createWriteStream());
+  } catch (error) {
+    await unlink(path);
+    throw error;
+  }
 }
 
 function warn({ pool, volume }: VolumeReference, error: unknown): void {
