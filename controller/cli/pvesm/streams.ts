@@ -70,7 +70,9 @@ export async function exportVolume(
     throw new StowageError('stream-corrupt', 'the controller does not say how many bytes come');
   if (path === '-') return pipeline(framed(sizeBytes, body), process.stdout, { end: false });
   // What is there stays, and what does not become whole goes.
-  await using file = await open(path, 'wx', 0o600);
+  await using file = await open(path, 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
+    throw error.code === 'EEXIST' ? new StowageError('file-exists', `${path} is there already`) : error;
+  });
   try {
     await pipeline(framed(sizeBytes, body), file.createWriteStream());
   } catch (error) {
