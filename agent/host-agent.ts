@@ -5,6 +5,9 @@ import { type BackendRegistry, loadBackends } from './backends/registry.ts';
 import { HostDomains } from './domains/host-domains.ts';
 import { DomainWatch } from './domains/watch.ts';
 import { Pools } from './pools/pools.ts';
+import { within } from './pools/within.ts';
+import { proxmoxRoot } from './proxmox/storage-config.ts';
+import { ProxmoxStorages } from './proxmox/storages.ts';
 import { AgentState } from './state.ts';
 import type { SourceDoor } from './transfer/door.ts';
 import { Sinks } from './transfer/sinks.ts';
@@ -68,6 +71,9 @@ export interface Send {
   end(): Promise<void>;
 }
 
+/** Longest that the first look at the storages of Proxmox VE keeps the agent from answering. */
+const FIRST_LOOK_MS = 2_000;
+
 /** Everything one agent has: what the routes work on. */
 export class HostAgent {
   readonly state: AgentState;
@@ -81,6 +87,7 @@ export class HostAgent {
   readonly sinks: Sinks;
   /** Pulls under way, by transfer. */
   readonly pulls = new Map<string, Pull>();
+  readonly proxmox: ProxmoxStorages;
   readonly version: string;
   readonly bundle: string;
 
@@ -90,6 +97,7 @@ export class HostAgent {
     pools: Pools,
     use: VolumeUse,
     domains: HostDomains,
+    root: string,
     identity: { version: string; bundle: string },
   ) {
     this.state = state;
@@ -101,6 +109,7 @@ export class HostAgent {
     this.domainWatch = new DomainWatch(domains);
     // Which volumes a domain uses depends on the pools, too.
     pools.on('event', () => this.domainWatch.lookSoon());
+    this.proxmox = new ProxmoxStorages(pools, root);
     this.version = identity.version;
     this.bundle = identity.bundle;
   }
@@ -110,8 +119,14 @@ export class HostAgent {
     const backends = await loadBackends(process.env.STOWAGE_BACKEND_DIR);
     const pools = await Pools.open(state, backends);
     const use = new VolumeUse();
-    const domains = await HostDomains.open(directory, pools, use, process.env.STOWAGE_GUESTS_ROOT ?? '/');
-    return new HostAgent(state, backends, pools, use, domains, identity);
+    const root = proxmoxRoot();
+    const domains = await HostDomains.open(directory, pools, use, root);
+    const agent = new HostAgent(state, backends, pools, use, domains, root, identity);
+    // Whoever asks for the pools first sees these among them, unless the cluster's file system does not answer.
+    await within(FIRST_LOOK_MS, agent.proxmox.look(), 'the configuration of Proxmox VE').catch(
+      () => undefined,
+    );
+    return agent;
   }
 
   /** What lies in a running pool and is no volume, with the volumes and domains that refer to it. */
@@ -137,6 +152,7 @@ export class HostAgent {
 
   close(): void {
     this.domainWatch.close();
+    this.proxmox.close();
     this.pools.close();
     for (const send of this.sends.values()) void send.end();
     for (const pull of this.pulls.values()) pull.stop.abort();

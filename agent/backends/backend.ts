@@ -17,6 +17,7 @@ import type { Part } from '../../shared/transfer/chunks.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import type { WantedVolume } from '../formats/format.ts';
 import type { Image } from '../images/image.ts';
+import type { Layout } from '../volumes/files/layout.ts';
 import type { Missing } from './missing.ts';
 
 /** The contract below. A backend of another version is named and left aside. */
@@ -73,6 +74,8 @@ export interface Backend {
   traitsOf?(definition: PoolDefinition): Traits;
   /** Throws `invalid-argument` or `not-supported` for a definition whose source or target no such pool can have. */
   check(definition: PoolDefinition): void;
+  /** Where the volumes of a pool lie below its target; absent: side by side in it, or not there at all. */
+  layoutOf?(definition: PoolDefinition): Layout;
   /** Why it cannot work on this host, such as `vgs: not found`; undefined when it can. Of a plug-in a text is enough. */
   probe(): Promise<Missing | string | undefined>;
   /** What some of its pools need, such as those of one format, and this host does not have. */
@@ -105,6 +108,8 @@ export interface HostServices {
   stateDirectory(): Promise<string>;
   /** What its source's login is proved with, kept in memory only. Throws `secret-missing` while the agent was not given it. */
   secret(): string;
+  /** False where somebody else has started the storage, and goes on with it: it is neither activated nor let go of as a whole. */
+  readonly ownsStorage: boolean;
   /** Directories in which an image may lie that another one stands on. */
   imageDirectories(): readonly string[];
 }

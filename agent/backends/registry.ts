@@ -17,6 +17,7 @@ import { logicalBackend } from './logical/index.ts';
 import type { Missing } from './missing.ts';
 import { mpathBackend } from './mpath/index.ts';
 import { netfsBackend } from './netfs/index.ts';
+import { proxmoxBackend } from './proxmox/index.ts';
 import { rbdBackend } from './rbd/index.ts';
 import { scsiBackend } from './scsi/index.ts';
 import { testBackend } from './test/index.ts';
@@ -134,6 +135,7 @@ export async function loadBackends(directory: string | undefined): Promise<Backe
     rbdBackend,
     zfsBackend,
     vstorageBackend,
+    proxmoxBackend,
     testBackend,
   ])
     registry.register(backend);

@@ -16,11 +16,12 @@ import {
 } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { checkName } from '../../shared/util/names.ts';
+import { type Configuration, readConfigurations } from '../host/configurations.ts';
 import { removeIfExists, replaceFile, syncDirectory } from '../host/files.ts';
-import { type Configuration, readConfigurations, unreadable } from './configurations.ts';
 import { affected, changeDisks, refuseColdBus } from './device-changes.ts';
 import { imagesOf } from './images.ts';
 import { type PathOf, refuseShared } from './sharing.ts';
+import { unreadable } from './unreadable.ts';
 
 const storedSchema = z
   .object({ config: z.string().optional(), live: z.string().optional() })

@@ -5,12 +5,12 @@ import type { Pools } from '../pools/pools.ts';
 import { refuseClones } from '../pools/refusals.ts';
 import type { VolumeUse } from '../volume-use.ts';
 import { bounded } from './bounded.ts';
-import { unknown } from './configurations.ts';
 import { DefinedDomains, type HostVolumes } from './defined-domains.ts';
 import { LIBVIRT_DIRECTORIES, libvirtDomains } from './found/libvirt.ts';
 import { OPENVZ_DIRECTORIES, openvzDomains } from './found/openvz.ts';
 import { proxmoxDomains } from './found/proxmox.ts';
 import { References } from './references.ts';
+import { unknown } from './unreadable.ts';
 
 const FINDERS = [
   ['libvirt', libvirtDomains],

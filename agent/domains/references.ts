@@ -1,5 +1,5 @@
 import { open } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import type { Domain, UsedImage, VolumeUser } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { backingFiles, LONGEST_CHAIN } from '../formats/qcow2/chain.ts';
@@ -22,6 +22,8 @@ export interface PlacedPool {
   name: string;
   /** The directory that all its volumes are in; absent where they are not files. */
   directory?: string;
+  /** Which volume lies at a path below its directory; absent: the one that the first step of the path names. */
+  nameAt?(path: string): string | undefined;
   get(volume: string): PlacedVolume | undefined;
   names(): Iterable<string>;
   /** Volumes that stand on others, also of a pool that is stopped. */
@@ -205,7 +207,12 @@ class Places {
 
   #place(directory: string, pool: PlacedPool, name: string): Place | undefined {
     const volume = pool.get(name);
-    return volume && { key: `${pool.name}/${name}`, volume, path: join(directory, name) };
+    if (!volume) return undefined;
+    return {
+      key: `${pool.name}/${name}`,
+      volume,
+      path: join(directory, relative(pool.directory!, volume.path)),
+    };
   }
 
   /** The volume that a path is or is in; else all those that are in it. */
@@ -216,8 +223,9 @@ class Places {
     }
     for (const { directory, pool } of this.#pools) {
       if (!path.startsWith(`${directory}/`)) continue;
-      const [name = ''] = path.slice(directory.length + 1).split('/');
-      const place = this.#place(directory, pool, name);
+      const below = path.slice(directory.length + 1);
+      const name = pool.nameAt ? pool.nameAt(below) : below.split('/')[0];
+      const place = name === undefined ? undefined : this.#place(directory, pool, name);
       if (place) return [place];
     }
     const prefix = path === '/' ? '/' : `${path}/`;

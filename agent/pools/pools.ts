@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { isDeepStrictEqual } from 'node:util';
 import type { Orphan } from '../../shared/conf/orphan.ts';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
 import type { PoolForecast, PoolLimits } from '../../shared/conf/pool-usage.ts';
@@ -6,8 +7,9 @@ import type { TrashedVolume } from '../../shared/conf/trash.ts';
 import type { Volume } from '../../shared/conf/volume.ts';
 import type { AgentEvent, EventsRequest } from '../../shared/protocol/agent.ts';
 import { MOST_VOLUMES_A_LINE } from '../../shared/protocol/agent.ts';
+import { namingOf, pveVolume } from '../../shared/pve/images.ts';
 import { clock } from '../../shared/util/clock.ts';
-import { isStowageError, StowageError } from '../../shared/util/errors.ts';
+import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { Backend, HostServices } from '../backends/backend.ts';
 import type { BackendRegistry } from '../backends/registry.ts';
 import type { PlacedPool, PlacedVolume } from '../domains/references.ts';
@@ -127,6 +129,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       stateDirectory: () => AgentState.poolDirectory(this.#state.directory, uuid),
       imageDirectories: () => this.directories(),
       secret: () => givenSecret(definition, this.#secrets.get(uuid)),
+      ownsStorage: definition.managedBy === undefined,
     };
   }
 
@@ -177,6 +180,16 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   /** What can be done in a running pool. Throws `pool-inactive`, `pool-inaccessible`. */
   async operations(name: string): Promise<PoolOperations> {
     return this.#get(name).operations();
+  }
+
+  /** Throws `invalid-name` for a name under which whoever manages a pool would not know a new volume. */
+  refuseName(pool: string, name: string): void {
+    const { definition } = this.#get(pool);
+    if (definition.managedBy !== undefined && !pveVolume(namingOf(definition), name))
+      throw new StowageError(
+        'invalid-name',
+        `pool '${pool}' is a storage of Proxmox VE, which knows no volume named '${name}': images are called vm-GUEST-disk-NUMBER`,
+      );
   }
 
   /** Runs `work` on all pools that run, side by side. One whose storage does not answer is left out after some seconds. */
@@ -231,7 +244,8 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     const places: PlacedPool[] = [];
     for (const [name, pool] of this.#pools) {
       const { log, definition } = pool;
-      const { traits } = this.#backends.get(definition.type);
+      const backend = this.#backends.get(definition.type);
+      const { traits } = backend;
       const placed = (volume: Volume): PlacedVolume => ({
         path: volume.path,
         backingStore: volume.backingStore?.path,
@@ -241,6 +255,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       places.push({
         name,
         directory: traits.target === 'exclusive' ? definition.target.path : undefined,
+        nameAt: backend.layoutOf?.(definition).nameAt,
         get: (volume) => {
           const found = log.volumes.get(volume);
           return found && placed(found);
@@ -312,7 +327,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   }
 
   /** Throws `pool-exists` for a name in use and for a directory that another pool has already. */
-  define(definition: Omit<PoolDefinition, 'uuid'> & { uuid?: string }): Promise<Pool> {
+  define(definition: Omit<PoolDefinition, 'uuid' | 'managedBy'> & { uuid?: string }): Promise<Pool> {
     return this.#define(async () => {
       const { name } = definition;
       checkDefinition(this.#backends.get(definition.type), definition);
@@ -329,6 +344,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
 
   /** Replaces the definition of a stopped pool, which keeps its name and its UUID. What it held stays where it is. */
   redefine(definition: PoolDefinition): Promise<Pool> {
+    this.#refuseManaged(definition.name);
     return this.#define(() =>
       this.#alone(definition.name, async (before) => {
         const { name, uuid } = definition;
@@ -350,7 +366,83 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     );
   }
 
+  /** Throws `pool-managed` for a pool that is defined elsewhere: it is changed there. */
+  #refuseManaged(name: string): void {
+    const { managedBy } = this.#broken.get(name) ?? this.#get(name).definition;
+    if (managedBy !== undefined)
+      throw new StowageError(
+        'pool-managed',
+        `pool '${name}' is a storage of Proxmox VE, and is changed there: pvesm set, pvesm remove`,
+      );
+  }
+
+  /**
+   * Makes the pools that are defined elsewhere those of `wanted`: they are defined and kept running. What is not wanted any more goes,
+   * once nothing of it lies in the trash; its storage stays as it is. Gives those that cannot be pools here, and why.
+   */
+  async manage(
+    wanted: readonly Omit<PoolDefinition, 'uuid'>[],
+  ): Promise<{ storage: string; reason: string }[]> {
+    const refused: { storage: string; reason: string }[] = [];
+    const names = new Set(wanted.map(({ name }) => name));
+    for (const { name, managedBy } of this.list())
+      if (managedBy !== undefined && !names.has(name))
+        await this.#forgetManaged(name).catch((error) =>
+          refused.push({ storage: name, reason: toStowageError(error).message }),
+        );
+    for (const definition of wanted)
+      await this.#takeManaged(definition).catch((error) =>
+        refused.push({ storage: definition.name, reason: toStowageError(error).message }),
+      );
+    return refused;
+  }
+
+  async #takeManaged(wanted: Omit<PoolDefinition, 'uuid'>): Promise<void> {
+    const before = this.#pools.get(wanted.name)?.definition;
+    if (before && before.managedBy === undefined)
+      throw new StowageError('pool-exists', 'a pool of this name is defined here already');
+    if (before) {
+      const { uuid, limits, ...now } = before;
+      if (isDeepStrictEqual(defined(now), defined(wanted))) return;
+      await this.#forgetManaged(wanted.name);
+      return this.#addManaged({ ...wanted, uuid, limits });
+    }
+    this.#broken.delete(wanted.name);
+    await this.#addManaged({ ...wanted, uuid: clock.uuid() });
+  }
+
+  #addManaged(definition: PoolDefinition): Promise<void> {
+    return this.#define(async () => {
+      checkDefinition(this.#backends.get(definition.type), definition);
+      await checkOnHost(this.#backends, definition, this.list());
+      await this.#state.savePool(definition, true);
+      const pool = this.#host(definition);
+      this.emit('event', { type: 'pool', pool: pool.describe() });
+      void pool.alone(() => pool.keepRunning());
+    });
+  }
+
+  /** Its storage is let be: whoever defined the pool goes on with it. */
+  #forgetManaged(name: string): Promise<void> {
+    return this.#define(async () => {
+      const pool = this.#pools.get(name);
+      const [kept] = (await pool?.trashed()) ?? [];
+      if (kept)
+        throw new StowageError(
+          'pool-not-empty',
+          `it is no storage of Proxmox VE any more, and volumes are in its trash, such as ${kept.volume.name}: restore or delete them`,
+        );
+      pool?.cancelStart();
+      await this.#state.removePool(name);
+      this.#pools.delete(name);
+      this.#broken.delete(name);
+      this.emit('event', { type: 'pool-gone', pool: name });
+      await pool?.close();
+    });
+  }
+
   undefine(name: string): Promise<void> {
+    this.#refuseManaged(name);
     const gone = async (): Promise<void> => {
       await this.#state.removePool(name);
       this.#pools.delete(name);
@@ -378,6 +470,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
 
   /** With `ifAny` it is no error where pools of this type have nothing to build, as in libvirt's pool-create --build. */
   build(name: string, overwrite?: boolean, ifAny = false): Promise<void> {
+    this.#refuseManaged(name);
     return this.#alone(name, async (pool) => {
       if (ifAny && !this.#backends.get(pool.definition.type).traits.features.build) return;
       pool.requireInactive();
@@ -405,6 +498,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   }
 
   stop(name: string): Promise<Pool> {
+    this.#refuseManaged(name);
     const cancelled = this.#get(name).cancelStart();
     return this.#alone(name, async (pool) => {
       // What was being started for somebody is stopped when that start has ended.
@@ -427,6 +521,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   }
 
   delete(name: string): Promise<void> {
+    this.#refuseManaged(name);
     return this.#alone(name, async (pool) => {
       pool.requireInactive();
       await pool.delete();
@@ -496,6 +591,10 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     return pool.describe();
   }
 }
+
+/** Without the parts that are absent. */
+const defined = (definition: object): object =>
+  Object.fromEntries(Object.entries(definition).filter(([, value]) => value !== undefined));
 
 /** Whether the storage of a pool may stop answering. */
 function needsProcess({ traits }: Backend, { target: { path } }: PoolDefinition): boolean {

@@ -134,6 +134,7 @@ async function openPool(settings: WorkerSettings): Promise<OpenPool> {
     stateDirectory: () => AgentState.poolDirectory(stateDirectory, definition.uuid),
     imageDirectories: () => imageDirectories,
     secret: () => givenSecret(definition, secret),
+    ownsStorage: definition.managedBy === undefined,
   });
   return new OpenPool(driver);
 }

@@ -21,6 +21,7 @@ export function attributeRoutes(http: AgentHttp, agent: HostAgent): void {
       takeAway(request, 'being renamed', async (operations) => {
         const { pool, volume } = request.params;
         const { name } = request.body;
+        agent.pools.refuseName(pool, name);
         using _target = agent.use.write(`${pool}/${name}`, 'being named');
         return await operations.rename(volume, name);
       }),

@@ -54,7 +54,14 @@ export function hostRoutes(http: AgentHttp, agent: HostAgent): void {
   http.get('/v1/devices', { schema: { querystring: devicesQuery } }, (request) =>
     hostDevices(agent.backends, agent.pools.list(), request.query.server),
   );
-  http.get('/v1/doctor', () => doctor(agent.state.directory, agent.backends));
+  http.get('/v1/doctor', async () => [
+    ...(await doctor(agent.state.directory, agent.backends)),
+    ...agent.proxmox.others.map(({ storage, reason }) => ({
+      name: `storage '${storage}' of Proxmox VE`,
+      ok: true,
+      detail: `no pool here: ${reason}`,
+    })),
+  ]);
 
   http.post('/v1/shutdown', async (_request, reply) => {
     await reply.code(202).send({});

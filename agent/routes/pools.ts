@@ -1,11 +1,11 @@
 import { z } from 'zod';
-import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import {
   buildPoolSchema,
   definePoolSchema,
   poolLimitsBody,
   poolParams,
   poolSecretBody,
+  redefinePoolSchema,
 } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { HostAgent } from '../host-agent.ts';
@@ -18,7 +18,7 @@ export function poolRoutes(http: AgentHttp, agent: HostAgent): void {
   http.get('/v1/pools', () => pools.list());
   http.post('/v1/pools', { schema: { body: definePoolSchema } }, (request) => pools.define(request.body));
   http.get('/v1/pools/:pool', params, (request) => pools.get(request.params.pool));
-  http.put('/v1/pools/:pool', { schema: { params: poolParams, body: poolDefinitionSchema } }, (request) => {
+  http.put('/v1/pools/:pool', { schema: { params: poolParams, body: redefinePoolSchema } }, (request) => {
     if (request.body.name !== request.params.pool)
       throw new StowageError('invalid-argument', 'a pool keeps its name');
     return pools.redefine(request.body);

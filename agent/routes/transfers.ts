@@ -138,6 +138,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpSe
 
   http.post('/v1/transfers', { schema: { body: transferSpecSchema } }, async (request) => {
     const spec = request.body;
+    pools.refuseName(spec.pool, spec.volume);
     await checkFence(agent, request.headers, spec.pool, spec.volume);
     await refuseUsed(spec);
     return status(await sinks.begin(spec));

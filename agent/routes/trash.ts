@@ -54,6 +54,7 @@ export function trashRoutes(http: AgentHttp, agent: HostAgent): void {
       return pools.trash(name, (trash, pool) => {
         const { volume: was } = trash.find(id);
         const volume = request.body.name ?? was.name;
+        pools.refuseName(name, volume);
         const target = { params: { pool: name, volume }, headers: request.headers };
         return change(target, 'being restored', async () => {
           using _reserved = pools.reserve(name, was.capacityBytes);

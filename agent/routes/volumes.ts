@@ -88,6 +88,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
         params: { pool: request.params.pool, volume: request.body.name },
         headers: request.headers,
       };
+      pools.refuseName(target.params.pool, target.params.volume);
       return change(target, 'being created', async (pool) => {
         using _reserved = pools.reserve(request.params.pool, request.body.capacityBytes);
         const wanted = { ...request.body, passphrase: passphraseIn(request.headers) };
@@ -161,6 +162,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     '/v1/pools/:pool/volumes/:volume/clone',
     { schema: { ...params, body: cloneVolumeSchema } },
     async (request) => {
+      pools.refuseName(request.params.pool, request.body.name);
       using _reader = use.read(`${request.params.pool}/${request.params.volume}`, 'being cloned');
       const target = {
         params: { pool: request.params.pool, volume: request.body.name },

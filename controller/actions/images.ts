@@ -7,7 +7,14 @@ import {
   imageSchema,
   jobSchema,
 } from '../../shared/protocol/api.ts';
-import { cloneFormat, namingOf, pveVolume, volumeNameOf } from '../../shared/pve/images.ts';
+import {
+  baseNamedIn,
+  cloneFormat,
+  namingOf,
+  poolNameOf,
+  pveVolume,
+  volumeNameOf,
+} from '../../shared/pve/images.ts';
 import { baseName, diskName, parseVolumeId, parseVolumeName } from '../../shared/pve/volume-names.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { checkName, nameSchema } from '../../shared/util/names.ts';
@@ -78,7 +85,8 @@ async function namedBy(
     const { storage, volname } = parseVolumeId(volid);
     for (const each of pools) {
       if (each.name !== storage || (pool !== undefined && pool !== storage)) continue;
-      const { name } = parseVolumeName(namingOf(each), volname);
+      const naming = namingOf(each);
+      const name = poolNameOf(naming, parseVolumeName(naming, volname));
       const volume = await inventory.find({ host: each.host, pool: each.name, volume: name });
       if (volume) found.push(volume);
     }
@@ -99,7 +107,9 @@ async function imagesOf(
     const naming = namingOf(await poolOf(volume));
     const parsed = pveVolume(naming, name);
     if (!parsed) continue;
-    const parent = volume.parentId === undefined ? undefined : parents.get(volume.parentId);
+    const onRecord = volume.parentId === undefined ? undefined : parents.get(volume.parentId);
+    // What Proxmox VE made itself is not on record here.
+    const parent = onRecord ?? baseNamedIn(volume.backingStore?.path);
     const born = timestamps?.btime ?? timestamps?.ctime;
     images.push({
       volid: `${pool}:${volumeNameOf(naming, parsed, parent)}`,

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { formatCapabilities } from '../../shared/conf/capabilities-xml.ts';
 import { orphanSchema } from '../../shared/conf/orphan.ts';
-import { type Pool, type PoolDefinition, poolDefinitionSchema, poolSchema } from '../../shared/conf/pool.ts';
+import { type Pool, type PoolDefinition, poolSchema } from '../../shared/conf/pool.ts';
 import { documentOf } from '../../shared/conf/pool-document.ts';
 import { limitsText, poolForecastSchema } from '../../shared/conf/pool-usage.ts';
 import { parsePool } from '../../shared/conf/pool-xml.ts';
@@ -11,6 +11,7 @@ import {
   buildPoolSchema,
   definePoolSchema,
   poolLimitsBody,
+  redefinePoolSchema,
 } from '../../shared/protocol/agent.ts';
 import {
   type FleetPool,
@@ -192,7 +193,7 @@ const redefine = defineAction({
   summary: 'Replaces what a stopped pool is.',
   role: 'admin',
   audited: true,
-  input: poolDefinitionSchema.extend(poolAddress.shape),
+  input: redefinePoolSchema.extend(poolAddress.shape),
   answer: fleetPoolSchema,
   places: wholeHost,
   /** A document cannot say whether the pool starts by itself: it does as before, unless told. */

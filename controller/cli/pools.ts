@@ -108,6 +108,7 @@ function describe(pool: PoolDetails & { forecast?: PoolForecast }): string {
     ['pool', `${pool.host}/${pool.name}`],
     ['uuid', pool.uuid],
     ['type', pool.type],
+    ['managed by', pool.managedBy && 'Proxmox VE'],
     ['target', pool.target.path],
     ['same storage', pool.sameStorage.join(' ')],
     ['state', pool.state],

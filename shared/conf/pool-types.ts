@@ -70,6 +70,11 @@ export const POOL_TYPES = {
   zfs: { source: ['name', 'device'], targetPath: beside('/dev/zvol', true) },
   vstorage: { source: ['name'] },
   btrfs: { source: [], beyondLibvirt: true },
+  proxmox: {
+    source: [],
+    formats: ['dir', 'nfs', 'cifs', 'cephfs', 'glusterfs'],
+    beyondLibvirt: true,
+  },
 } as const satisfies Record<string, PoolType>;
 
 export type PoolTypeName = keyof typeof POOL_TYPES;

@@ -42,6 +42,8 @@ export const poolDefinitionSchema = z.object({
   /** Absent: the usual ones. */
   limits: poolLimitsSchema.optional(),
   autostart: z.boolean().default(true),
+  /** Whose configuration on the host defines it: it is changed there, and not here. */
+  managedBy: z.enum(['proxmox']).optional(),
 });
 export type PoolDefinition = z.output<typeof poolDefinitionSchema>;
 

@@ -71,7 +71,9 @@ export const doctorFindingSchema = z.object({
 });
 export type DoctorFinding = z.infer<typeof doctorFindingSchema>;
 
-export const definePoolSchema = poolDefinitionSchema.extend({ uuid: z.guid().optional() });
+/** A pool that is defined through the agent: no other configuration defines it. */
+export const redefinePoolSchema = poolDefinitionSchema.omit({ managedBy: true });
+export const definePoolSchema = redefinePoolSchema.extend({ uuid: z.guid().optional() });
 export const buildPoolSchema = z.object({
   /** What to do where something is there already: `false` refuses, `true` overwrites; absent: what is safe. */
   overwrite: z.boolean().optional(),

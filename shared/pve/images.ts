@@ -9,7 +9,7 @@ import {
   parseVolumeName,
 } from './volume-names.ts';
 
-const FILES: readonly PoolDefinition['type'][] = ['dir', 'fs', 'netfs', 'vstorage', 'gluster'];
+const FILES: readonly PoolDefinition['type'][] = ['dir', 'fs', 'netfs', 'vstorage', 'gluster', 'proxmox'];
 
 /** How Proxmox VE would name the volumes of a pool. Kinds that it does not have are named as thin volumes are. */
 export function namingOf({ type, source }: Pick<PoolDefinition, 'type' | 'source'>): PveNaming {
@@ -37,6 +37,8 @@ export function typeOf({ type, source }: Pick<PoolDefinition, 'type' | 'source'>
       return 'iscsidirect';
     case 'netfs':
       return source.format === 'cifs' ? 'cifs' : source.format === 'glusterfs' ? 'glusterfs' : 'nfs';
+    case 'proxmox':
+      return source.format ?? 'dir';
     case 'fs':
     case 'vstorage':
       return 'dir';
@@ -57,16 +59,43 @@ function parsed(naming: PveNaming, volname: string): PveVolumeName | undefined {
   }
 }
 
-/** What a volume of a pool is to Proxmox VE; undefined where it is nothing to it. */
-export function pveVolume(naming: PveNaming, name: string): PveVolumeName | undefined {
-  if (naming !== 'dir') return parsed(naming, name);
+/** What a name alone tells, where volumes of all contents are side by side. */
+function toldByName(name: string): PveVolumeName | undefined {
   const vmid = guestOf(name);
-  if (vmid !== undefined) return parsed(naming, `${vmid}/${name}`);
+  if (vmid !== undefined) return parsed('dir', `${vmid}/${name}`);
   for (const content of CONTENTS) {
-    const found = parsed(naming, `${content}/${name}`);
+    const found = parsed('dir', `${content}/${name}`);
     if (found) return found;
   }
   return undefined;
+}
+
+/** `100:data.raw`, `snippets:user.yaml`: a name that does not tell by itself whose it is has that in front. */
+const PREFIXED = /^(\d+|snippets|import|iso|vztmpl|backup):(.+)$/;
+
+/** What a volume of a pool is to Proxmox VE; undefined where it is nothing to it. */
+export function pveVolume(naming: PveNaming, name: string): PveVolumeName | undefined {
+  if (naming !== 'dir') return parsed(naming, name);
+  const [, prefix, rest] = PREFIXED.exec(name) ?? [];
+  if (prefix === undefined) return toldByName(name);
+  const volume = parsed('dir', `${prefix}/${rest}`);
+  return volume && poolNameOf('dir', volume) === name ? volume : undefined;
+}
+
+/** The name that a pool has for a volume: {@link pveVolume} of it is the volume, but for the base that it stands on. */
+export function poolNameOf(naming: PveNaming, volume: PveVolumeName): string {
+  if (naming !== 'dir') return volume.name;
+  const { content, name, vmid } = volume;
+  const told = toldByName(name);
+  if (told?.content === content && told.vmid === vmid) return name;
+  return `${content === 'images' ? vmid : content}:${name}`;
+}
+
+/** The base that what stands on it names: the file or the device that the header of an overlay, or the storage, says. */
+export function baseNamedIn(backingStore: string | undefined): string | undefined {
+  return backingStore === undefined
+    ? undefined
+    : /(?:^|\/)(base(?:vol)?-\d+-[^/@]+)(?:@[^/]*)?$/.exec(backingStore)?.[1];
 }
 
 /** The name by which Proxmox VE knows a volume of a pool, with that of the base that it stands on. */

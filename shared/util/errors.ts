@@ -46,6 +46,7 @@ export const ERRORS = {
   'pool-inactive': 409,
   'pool-inaccessible': 503,
   'pool-active': 409,
+  'pool-managed': 409,
   'secret-missing': 409,
   'secret-refused': 502,
   'pool-not-empty': 409,

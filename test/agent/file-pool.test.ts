@@ -41,6 +41,7 @@ async function poolAt(path: string) {
       stateDirectory: async () => state,
       imageDirectories: () => [],
       secret: () => '',
+      ownsStorage: true,
     }),
   );
   await pool.start();

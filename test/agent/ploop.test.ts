@@ -125,7 +125,10 @@ describe('what libvirt gets wrong (PLOOP facts, section 4)', () => {
     const directory = join(room.path, 'v');
     await createVolume(directory, { capacityBytes: 8 * MIB, version: 1 });
     assert.equal((await volumeInfo(directory)).version, 1);
-    const found = await describeEntry(room.path, 'v', undefined, { local: true, knownBy: 'inode' });
+    const found = await describeEntry(join(room.path, 'v'), 'v', undefined, {
+      local: true,
+      knownBy: 'inode',
+    });
     assert.ok(found && found !== 'unchanged' && found.format === 'ploop');
   });
 
@@ -204,7 +207,7 @@ describe('what libvirt gets wrong (PLOOP facts, section 4)', () => {
     await volumeWithData(join(room.path, 'v'), data);
     await symlink(join(room.path, 'v'), join(room.path, 'link'));
     assert.equal(
-      await describeEntry(room.path, 'link', undefined, { local: true, knownBy: 'inode' }),
+      await describeEntry(join(room.path, 'link'), 'link', undefined, { local: true, knownBy: 'inode' }),
       undefined,
     );
   });

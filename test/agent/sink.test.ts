@@ -37,6 +37,7 @@ async function poolIn(path: string): Promise<TestPool> {
       stateDirectory: async () => state,
       imageDirectories: () => [],
       secret: () => '',
+      ownsStorage: true,
     }),
   );
   const volumes = new Map<string, Volume>();

@@ -24,6 +24,7 @@ async function openPool(path: string) {
     stateDirectory: async () => state,
     imageDirectories: () => [],
     secret: () => '',
+    ownsStorage: true,
   };
   const pool = new OpenPool(dirBackend.open(definition, host));
   await pool.start();

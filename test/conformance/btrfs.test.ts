@@ -85,6 +85,7 @@ async function poolWithHistory() {
     stateDirectory: async () => room.path,
     imageDirectories: () => [],
     secret: () => '',
+    ownsStorage: true,
   };
   const pool = new OpenPool(btrfsBackend.open(definition, services));
   await pool.build();
@@ -292,6 +293,7 @@ describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
       stateDirectory: async () => room.path,
       imageDirectories: () => [],
       secret: () => '',
+      ownsStorage: true,
     };
     const pool = new OpenPool(btrfsBackend.open(definition, services));
     await assert.rejects(pool.build(), { code: 'invalid-argument' });

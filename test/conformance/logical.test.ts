@@ -1,7 +1,13 @@
+import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { closeSync, existsSync, fsyncSync, openSync, writeSync } from 'node:fs';
+import { test } from 'node:test';
 import { logicalBackend } from '../../agent/backends/logical/index.ts';
+import { OpenPool } from '../../agent/pools/open-pool.ts';
+import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { inTestHost, testInTestHost } from '../hosts/guest.ts';
+import { scratch } from '../support/scratch.ts';
 import { holdOpen } from './hands.ts';
 import { runBackendSuite } from './suite.ts';
 
@@ -19,8 +25,10 @@ function write(name: string, bytes: Buffer): void {
   closeSync(fd);
 }
 
+const isActive = (name: string): boolean => existsSync(`/dev/vg0/${name}`);
+
 if (!inTestHost) testInTestHost(import.meta.url, 'logical volumes in a test host', { disksMiB: [256, 256] });
-else
+else {
   runBackendSuite({
     name: 'logical with LVM',
     backend: logicalBackend,
@@ -49,3 +57,44 @@ else
       };
     },
   });
+
+  test('in a group that is not ours nothing is activated but for the time of some work', async () => {
+    await using room = scratch();
+    if (!made) lvm('vgcreate', '--yes', 'vg0', ...DISKS);
+    made = true;
+    for (const name of ['vm-100-disk-0', 'vm-100-disk-1'])
+      lvm('lvcreate', '--yes', '--size', '4M', '--name', name, 'vg0');
+    const bytes = randomBytes(1 << 20);
+    write('vm-100-disk-0', bytes);
+    lvm('lvchange', '--activate', 'n', 'vg0/vm-100-disk-0');
+    const definition = poolDefinitionSchema.parse({
+      ...{ name: 'p', uuid: randomUUID(), type: 'logical', source: { name: 'vg0' } },
+      managedBy: 'proxmox',
+    });
+    const pool = new OpenPool(
+      logicalBackend.open(definition, {
+        agentId: 'agent',
+        stateDirectory: async () => room.path,
+        imageDirectories: () => [],
+        secret: () => '',
+        ownsStorage: false,
+      }),
+    );
+    await pool.start();
+    assert.deepEqual(['vm-100-disk-0', 'vm-100-disk-1'].map(isActive), [false, true]);
+    {
+      await using opened = await pool.open('vm-100-disk-0', 'content');
+      const read = Buffer.alloc(bytes.length);
+      await opened.sources[0]!.read(read, 0);
+      assert.ok(read.equals(bytes));
+      // While it is read it stays.
+      await pool.space();
+      assert.ok(isActive('vm-100-disk-0'));
+    }
+    await pool.space();
+    assert.ok(!isActive('vm-100-disk-0'));
+    await pool.stop();
+    assert.ok(isActive('vm-100-disk-1'), 'what whoever owns the group has activated stays so');
+    lvm('lvremove', '--force', '--yes', 'vg0');
+  });
+}

@@ -116,6 +116,7 @@ if (isRoot) {
         stateDirectory: async () => state,
         imageDirectories: () => [],
         secret: () => '',
+        ownsStorage: true,
       };
       const pool = new OpenPool(rbdBackend.open(definition, host));
       await pool.start();
@@ -171,6 +172,7 @@ if (isRoot) {
             stateDirectory: async () => state,
             imageDirectories: () => [],
             secret,
+            ownsStorage: true,
           }),
         );
       const wrong = openWith(() => Buffer.alloc(28, 1).toString('base64'));

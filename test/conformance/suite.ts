@@ -93,6 +93,7 @@ async function openRoom(
       stateDirectory: async () => state,
       imageDirectories: () => [],
       secret: () => '',
+      ownsStorage: true,
     }),
   );
   const seen = new Map<string, Volume>();

@@ -88,7 +88,7 @@ describe('images of guests, by the rules of Proxmox VE', () => {
     await controller.cliOk('vol', 'delete', 'local/default/vm-110-disk-3.raw', '--trash');
     writeFileSync(
       join(guests, 'etc/pve/storage.cfg'),
-      `dir: default\n\tpath ${join(room.path, 'data/pools/default')}\n\tcontent images\n`,
+      `dir: local\n\tdisable\n\ndir: default\n\tpath ${join(room.path, 'data/pools/default')}\n\tcontent images\n`,
     );
     writeFileSync(
       join(guests, 'etc/pve/qemu-server/110.conf'),

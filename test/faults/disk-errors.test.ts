@@ -52,6 +52,7 @@ function openPool(name: string, backend: Backend, definition: Record<string, unk
     stateDirectory: async () => state,
     imageDirectories: () => [],
     secret: () => '',
+    ownsStorage: true,
   };
   return new OpenPool(backend.open(complete, services));
 }

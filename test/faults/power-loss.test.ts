@@ -79,6 +79,7 @@ async function openPools(): Promise<Record<string, OpenPool>> {
         stateDirectory: async () => state,
         imageDirectories: () => [],
         secret: () => '',
+        ownsStorage: true,
       }),
     );
     if (isFirst && name === 'thin') {

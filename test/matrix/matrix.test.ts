@@ -57,6 +57,7 @@ async function open(name: string, backend: Backend, definition: Record<string, u
     stateDirectory: async () => state,
     imageDirectories: () => [],
     secret: () => '',
+    ownsStorage: true,
   };
   const pool = new OpenPool(backend.open(complete, services));
   await pool.start();

@@ -41,7 +41,8 @@ const named = new RegExp(
     .join('|')})['"]`,
 );
 let names = 0;
-const core = globSync('agent/**/*.ts').filter((file) => !/^agent\/(backends|domains)\//.test(file));
+// Nor does anybody but the room that tells which pool a storage of Proxmox VE is.
+const core = globSync('agent/**/*.ts').filter((file) => !/^agent\/(backends|domains|proxmox)\//.test(file));
 for (const file of core)
   for (const [index, line] of readFileSync(file, 'utf8').split('\n').entries())
     if (named.test(line)) {

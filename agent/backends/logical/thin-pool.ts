@@ -76,9 +76,9 @@ export class ThinPool extends VolumeGroup {
     await lvm('lvchange', ['--errorwhenfull', 'y', '--', this.#target]);
   }
 
-  override async attach(id: string): Promise<void> {
+  override async attach(id: string, isOurs: boolean): Promise<void> {
     const [group = '', pool] = id.split('/');
-    await super.attach(group);
+    await super.attach(group, isOurs);
     this.#uuid = pool;
     await this.space();
   }
@@ -121,6 +121,7 @@ export class ThinPool extends VolumeGroup {
     if (this.#uuid !== undefined && pool.lv_uuid !== this.#uuid)
       throw new StowageError('pool-inaccessible', `another thin pool has the name ${this.#target} now`);
     this.#zeroes = pool.zero === 'zero';
+    await this.deactivateUnused();
     const capacityBytes = Number(pool.lv_size);
     const allocationBytes = percentOf(capacityBytes, pool.data_percent);
     const metadataBytes = Number(pool.lv_metadata_size);

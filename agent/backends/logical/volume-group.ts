@@ -43,6 +43,9 @@ export class VolumeGroup implements MakingStorage {
   readonly #devices: readonly string[];
   /** Of the group that was attached: another one may take its name. */
   #uuid: string | undefined;
+  #isOurs = true;
+  /** Volumes of a group that is not ours, which were activated for some work here. */
+  readonly #activated = new Set<string>();
 
   get readsAsZeros(): boolean {
     return false;
@@ -66,8 +69,9 @@ export class VolumeGroup implements MakingStorage {
     await lvm('vgcreate', ['--yes', '--', this.name, ...this.#devices]);
   }
 
-  async attach(id: string): Promise<void> {
-    await this.activateAll();
+  async attach(id: string, isOurs: boolean): Promise<void> {
+    this.#isOurs = isOurs;
+    if (isOurs) await this.activateAll();
     this.#uuid = id;
   }
 
@@ -96,6 +100,7 @@ export class VolumeGroup implements MakingStorage {
     const [group] = await report('vgs', GROUP_FIELDS, ['--', this.name]);
     if (!group) throw new StowageError('io-error', `vgs says nothing of the volume group ${this.name}`);
     this.requireSame(group.vg_uuid);
+    await this.deactivateUnused();
     const [capacityBytes, availableBytes] = [Number(group.vg_size), Number(group.vg_free)];
     return {
       id: group.vg_uuid!,
@@ -252,9 +257,23 @@ export class VolumeGroup implements MakingStorage {
   async activate(name: string): Promise<void> {
     // Thin snapshots are left out of all activations but this.
     await lvm('lvchange', ['--activate', 'ly', '--ignoreactivationskip', '--', `${this.name}/${name}`]);
+    if (!this.#isOurs) this.#activated.add(name);
+  }
+
+  /**
+   * In a group that is not ours nothing stays active that was not: other hosts may have the group too, and an active volume would be
+   * seen here as it was when it was activated. What is open is tried again at the next look.
+   */
+  protected async deactivateUnused(): Promise<void> {
+    for (const name of this.#activated)
+      await lvm('lvchange', ['--activate', 'ln', '--', `${this.name}/${name}`]).then(
+        () => this.#activated.delete(name),
+        () => undefined,
+      );
   }
 
   async remove(name: string): Promise<void> {
+    this.#activated.delete(name);
     // LVM takes the snapshots of a volume along; what is open it refuses itself, once udev has looked at it.
     for (const device of await this.devices(name)) refuseDependants(device);
     await lvm('lvremove', ['--yes', '--', `${this.name}/${name}`]);

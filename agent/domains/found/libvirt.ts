@@ -4,8 +4,9 @@ import { parsePool } from '../../../shared/conf/pool-xml.ts';
 import { readXml } from '../../../shared/conf/xml/read.ts';
 import type { Domain, UsedImage } from '../../../shared/protocol/domains.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
-import { readConfigurations, unreadable } from '../configurations.ts';
+import { readConfigurations } from '../../host/configurations.ts';
 import { imagesOf } from '../images.ts';
+import { unreadable } from '../unreadable.ts';
 
 const DRIVERS = ['qemu', 'lxc', 'libxl'];
 const POOLS = ['etc/libvirt/storage', 'run/libvirt/storage'];

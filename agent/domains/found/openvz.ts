@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Domain } from '../../../shared/protocol/domains.ts';
-import { readConfiguration, readConfigurations } from '../configurations.ts';
+import { readConfiguration, readConfigurations } from '../../host/configurations.ts';
 
 /** Directories whose changes inotify reports. */
 export const OPENVZ_DIRECTORIES = ['etc/vz/conf'];

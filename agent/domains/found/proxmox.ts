@@ -1,44 +1,13 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Domain, UsedImage } from '../../../shared/protocol/domains.ts';
+import { contentDirectories } from '../../../shared/pve/content-directories.ts';
+import { type Configuration, readConfigurations, unlessAbsent } from '../../host/configurations.ts';
 import { exists } from '../../host/files.ts';
-import {
-  type Configuration,
-  readConfiguration,
-  readConfigurations,
-  unlessAbsent,
-} from '../configurations.ts';
+import { pathOfStorage, readStorages, type Storage } from '../../proxmox/storage-config.ts';
 
 /** Keys of a guest's configuration that name a volume. */
 const VOLUME_KEYS = /^(?:(?:ide|sata|scsi|virtio|efidisk|tpmstate|unused|mp)\d+|rootfs|cdrom|vmstate)$/;
-
-type Storage = Record<string, string>;
-
-/** `/etc/pve/storage.cfg`: `type: id`, then indented `key value` lines. */
-function parseStorages(text: string): Map<string, Storage> {
-  const storages = new Map<string, Storage>();
-  let current: Storage | undefined;
-  for (const line of text.split('\n')) {
-    const head = /^(\w+):\s*(\S+)/.exec(line);
-    const property = /^\s+(\S+)\s+(.+?)\s*$/.exec(line);
-    if (head) {
-      current = { type: head[1]! };
-      storages.set(head[2]!, current);
-    } else if (property && current) current[property[1]!] = property[2]!;
-  }
-  return storages;
-}
-
-/** `content-dirs images=some/where,iso=else`: where kinds of content lie in a storage, other than usual. */
-function contentDirectories(storage: Storage): Map<string, string> {
-  const parts = storage['content-dirs']?.split(',') ?? [];
-  return new Map(
-    parts.map((part): [string, string] => {
-      const [kind = '', path = ''] = part.split('=');
-      return [kind.trim(), path.trim().replace(/^\/+/, '')];
-    }),
-  );
-}
 
 /** Where a volume of a storage is on the host; undefined where it has no path. */
 function pathOf(storage: Storage | undefined, id: string, name: string): string | undefined {
@@ -49,16 +18,15 @@ function pathOf(storage: Storage | undefined, id: string, name: string): string 
     case 'cifs':
     case 'cephfs':
     case 'glusterfs': {
-      const directory = storage.path ?? `/mnt/pve/${id}`;
-      const own = contentDirectories(storage);
-      const [kind, rest] = name.split(/\/(.*)/s);
-      if (kind === 'iso') return `${directory}/${own.get('iso') ?? 'template/iso'}/${rest}`;
-      if (kind === 'vztmpl') return `${directory}/${own.get('vztmpl') ?? 'template/cache'}/${rest}`;
+      const directories = contentDirectories(storage['content-dirs']);
+      const [kind = '', rest] = name.split(/\/(.*)/s);
+      if (kind === 'iso' || kind === 'vztmpl')
+        return join(pathOfStorage(id, storage), directories[kind], rest!);
       // A linked clone is written as what it stands on, a slash, and what it is.
       const image = /^\d+\/[^/]+\/(\d+\/.*)$/.exec(name)?.[1] ?? name;
       // A subvolume holds the image.
       const file = storage.type === 'btrfs' ? image.replace(/\.raw$/, '/disk.raw') : image;
-      return `${directory}/${own.get('images') ?? 'images'}/${file}`;
+      return join(pathOfStorage(id, storage), directories.images, file);
     }
     case 'lvm':
     case 'lvmthin':
@@ -107,8 +75,7 @@ async function guestsElsewhere(root: string, here: ReadonlySet<string>): Promise
 
 /** The guests of Proxmox VE on this host, named by their numbers (`/etc/pve/qemu-server`, `/etc/pve/lxc`). */
 export async function proxmoxDomains(root: string): Promise<Domain[]> {
-  const text = (await readConfiguration(join(root, 'etc/pve/storage.cfg'))) ?? '';
-  const storages = parseStorages(text);
+  const storages = (await readStorages(root)) ?? new Map<string, Storage>();
   const machines = await readConfigurations(join(root, 'etc/pve/qemu-server'), '.conf');
   const containers = await readConfigurations(join(root, 'etc/pve/lxc'), '.conf');
   const elsewhere = await guestsElsewhere(

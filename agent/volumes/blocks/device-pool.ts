@@ -62,13 +62,13 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     await this.storage.connect?.();
     const { id } = await this.storage.space();
     await this.#note.check(this.storage.name, id);
-    await this.storage.attach(id);
+    await this.storage.attach(id, this.host.ownsStorage);
     await this.#note.set(this.storage.name, id);
     this.#storageId = id;
   }
 
-  stop(): Promise<void> {
-    return this.storage.detach();
+  async stop(): Promise<void> {
+    if (this.host.ownsStorage) await this.storage.detach();
   }
 
   /** From now on whatever has the name is the pool's storage. */

@@ -57,10 +57,10 @@ export interface DeviceStorage {
   /** Brings the storage to this host, before anything is asked of it, such as by a login. Repeatable. */
   connect?(): Promise<void>;
   /**
-   * Makes the devices appear on this host. From now on only the storage of this id is worked on: every method but `build` throws
+   * Makes the devices appear on this host; where it is not ours, whoever it belongs to has done so as far as it wants to. From now on only the storage of this id is worked on: every method but `build` throws
    * `pool-inaccessible` when another one has its name. Repeatable.
    */
-  attach(id: string): Promise<void>;
+  attach(id: string, isOurs: boolean): Promise<void>;
   /** Throws `volume-in-use` while one of them is open. */
   detach(): Promise<void>;
   /** What is left once the last device is gone. */

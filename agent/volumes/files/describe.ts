@@ -12,6 +12,7 @@ import { BASE_IMAGE, DESCRIPTOR } from '../../formats/ploop/descriptor.ts';
 import { factsOf, parseQcow2Header, qcow2HeadBytes } from '../../formats/qcow2/header.ts';
 import { takesNoWrite } from './base.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
+import type { Layout } from './layout.ts';
 import { stampOf } from './stamps.ts';
 
 const HEAD_BYTES = 4096;
@@ -22,6 +23,8 @@ export interface FileSystemTraits {
   local: boolean;
   /** By what a file is known again after a mount: under every name by its inode, or by nothing but its name. */
   knownBy: 'inode' | 'name';
+  /** Where the volumes lie in it. Absent: side by side. */
+  layout?: Layout;
 }
 
 /** Inode numbers are used again; together with the time of birth they are not. */
@@ -129,7 +132,8 @@ export function describeFile(
     read ??= headOf(path, stat.size);
     return read;
   };
-  let format = known?.fingerprint === fingerprint ? known.format : undefined;
+  const onRecord = known?.fingerprint === fingerprint ? known.format : undefined;
+  let format = traits.layout?.formatOf?.(name) ?? onRecord;
   try {
     // What holds no block holds no header either. A remote file system may not know.
     if (!format) format = traits.local && stat.blocks === 0n ? 'raw' : probeFormat(head());
@@ -185,17 +189,16 @@ async function describeDirectory(
 const GONE = new Set(['ENOENT', 'ELOOP', 'ENOTDIR', 'path-escapes-pool']);
 
 /**
- * What has a name in a pool's directory: a volume; undefined for what is none (links, devices, sockets, other
+ * What lies at a path, as the volume of a name: undefined for what is none (links, devices, sockets, other
  * directories), and for what went away meanwhile. What cannot be looked at concerns no other: a volume on record is a damaged
  * one then, anything else is none.
  */
 export function describeEntry(
-  directory: string,
+  path: string,
   name: string,
   known: Known | undefined,
   traits: FileSystemTraits,
 ): FoundVolume | 'unchanged' | undefined | Promise<FoundVolume | undefined> {
-  const path = join(directory, name);
   let stat: BigIntStats | undefined;
   try {
     stat = lstatSync(path, { bigint: true, throwIfNoEntry: false });

@@ -1,6 +1,6 @@
 import { lstatSync, type Stats } from 'node:fs';
 import { lstat, readdir, readlink, rename, statfs, unlink } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { ZodError } from 'zod';
 import type { Finding, Representation, Snapshot, WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
@@ -35,12 +35,13 @@ import { StorageNote } from '../storage-note.ts';
 import { allowRemoval, setFileBase } from './base.ts';
 import { describeEntry, type FileSystemTraits, fingerprintOf } from './describe.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
+import { FLAT, type Layout } from './layout.ts';
 import { orphansIn } from './orphans.ts';
 import { PrivateDirectory } from './private-directory.ts';
-import { isSameFile, placeNew, renameNew } from './publish.ts';
+import { isSameFile, makeParent, placeNew, renameNew } from './publish.ts';
 import { FileStage, type StagePlace } from './stage.ts';
 import { StampReader } from './stamps.ts';
-import { watchDirectory } from './watch.ts';
+import { watchLayout } from './watch.ts';
 import { Leftovers, wipeByReplacing, wipeInPlace } from './wiping.ts';
 
 /** Entries of a batch. */
@@ -56,13 +57,16 @@ export interface DirectoryStorage extends FileSystemTraits {
   detach(): Promise<void>;
   /** What is left once the last file is gone. */
   remove(): Promise<void>;
+  /** Runs what gives a volume its name, or takes it away, while nobody else who uses the directory does. Absent: nobody else does. */
+  alone?<T>(work: () => Promise<T>): Promise<T>;
 }
 
-/** A pool whose volumes are the files and ploop directories of one directory. */
+/** A pool whose volumes are the files and ploop directories of one directory, or of those below it that its layout names. */
 export class FilePool implements PoolDriver {
   readonly #storage: DirectoryStorage;
   readonly #path: string;
   readonly #host: HostServices;
+  readonly #layout: Layout;
   #place: PrivateDirectory;
   readonly #note: StorageNote;
   readonly #leftovers = new Leftovers();
@@ -72,6 +76,7 @@ export class FilePool implements PoolDriver {
     this.#storage = storage;
     this.#path = storage.path;
     this.#host = host;
+    this.#layout = storage.layout ?? FLAT;
     this.#place = this.#choosePlace();
     this.#note = new StorageNote(() => host.stateDirectory());
   }
@@ -233,28 +238,67 @@ export class FilePool implements PoolDriver {
       );
   }
 
+  // ---- where volumes are ----
+
+  /** Throws `invalid-name` for a name that no volume can have here. */
+  #at(name: string): string {
+    const place = this.#layout.placeOf(name);
+    if (place !== undefined) return join(this.#path, place);
+    throw new StowageError('invalid-name', `no volume of the pool can be named '${name}'`);
+  }
+
+  /** The format of a volume is what its name says, where the name of a volume says one. Throws `invalid-argument`. */
+  #refuseOtherFormat(name: string, format: FoundVolume['format']): void {
+    const told = this.#layout.formatOf?.(name);
+    if (told !== undefined && told !== format)
+      throw new StowageError(
+        'invalid-argument',
+        `'${name}' is the name of a ${told} volume, not of a ${format} one`,
+      );
+  }
+
+  /** Runs what gives a volume its name, or takes it away. */
+  #naming<T>(work: () => Promise<T>): Promise<T> {
+    return this.#storage.alone ? this.#storage.alone(work) : work();
+  }
+
+  /** The names of all that may be volumes, by the directories that they lie in. */
+  async *#entries(): AsyncGenerator<{ directory: string; entries: { entry: string; name: string }[] }> {
+    for (const place of await this.#layout.directories(this.#path)) {
+      const directory = join(this.#path, place);
+      const entries: { entry: string; name: string }[] = [];
+      for (const entry of await readdir(directory)) {
+        const name = entry.includes('\ufffd') ? undefined : this.#layout.nameAt(join(place, entry));
+        if (name !== undefined) entries.push({ entry, name });
+      }
+      yield { directory, entries };
+    }
+  }
+
   // ---- looking ----
 
   async *list(known: (name: string) => Known | undefined, signal?: AbortSignal): AsyncGenerator<Found[]> {
     await this.#requireStorage();
     let batch: Found[] = [];
     const turns = new Turns();
-    using stamps = StampReader.open(this.#path);
-    for (const name of await readdir(this.#path)) {
-      if (name.startsWith('.') || name.includes('\ufffd')) continue;
-      const before = known(name);
-      // A ploop volume is more than its directory, and has a stamp that is no number.
-      const same = typeof before?.stamp === 'number' && stamps?.read(name) === before.stamp;
-      const described = same ? 'unchanged' : describeEntry(this.#path, name, before, this.#storage);
-      const found = described instanceof Promise ? await described : described;
-      if (found) batch.push(found === 'unchanged' ? { name, unchanged: true } : found);
-      if (batch.length >= BATCH) {
-        yield batch;
-        batch = [];
-      }
-      if (turns.due) {
-        await turns.next();
-        signal?.throwIfAborted();
+    for await (const { directory, entries } of this.#entries()) {
+      using stamps = StampReader.open(directory);
+      for (const { entry, name } of entries) {
+        const before = known(name);
+        // A ploop volume is more than its directory, and has a stamp that is no number.
+        const same = typeof before?.stamp === 'number' && stamps?.read(entry) === before.stamp;
+        const path = join(directory, entry);
+        const described = same ? 'unchanged' : describeEntry(path, name, before, this.#storage);
+        const found = described instanceof Promise ? await described : described;
+        if (found) batch.push(found === 'unchanged' ? { name, unchanged: true } : found);
+        if (batch.length >= BATCH) {
+          yield batch;
+          batch = [];
+        }
+        if (turns.due) {
+          await turns.next();
+          signal?.throwIfAborted();
+        }
       }
     }
     yield batch;
@@ -262,22 +306,20 @@ export class FilePool implements PoolDriver {
   }
 
   async look(name: string, known?: Known): Promise<FoundVolume | undefined> {
-    const found = await describeEntry(
-      this.#path,
-      name,
-      known && { ...known, stamp: undefined },
-      this.#storage,
-    );
+    const place = this.#layout.placeOf(name);
+    if (place === undefined) return undefined;
+    const path = join(this.#path, place);
+    const found = await describeEntry(path, name, known && { ...known, stamp: undefined }, this.#storage);
     if (found && found !== 'unchanged') return found;
     await this.#requireStorage();
-    const stat = statOf(join(this.#path, name), name);
+    const stat = statOf(path, name);
     if (stat && !stat.isDirectory() && !stat.isFile())
       throw new StowageError('path-escapes-pool', `'${name}' is a link or a special file, not a volume`);
     return undefined;
   }
 
   get watch(): PoolDriver['watch'] {
-    return this.#storage.local ? (changed) => watchDirectory(this.#path, changed) : undefined;
+    return this.#storage.local ? (changed) => watchLayout(this.#path, this.#layout, changed) : undefined;
   }
 
   // ---- working on a volume ----
@@ -288,7 +330,7 @@ export class FilePool implements PoolDriver {
     mode: 'read' | 'write',
     work: <T>(driver: FormatDriver<T>, volume: T) => Promise<R>,
   ): Promise<R> {
-    const path = join(this.#path, name);
+    const path = this.#at(name);
     try {
       if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
       if (isImageFormat(format)) {
@@ -303,7 +345,7 @@ export class FilePool implements PoolDriver {
 
   /** Runs `work` with the path of a volume that is a directory, held open. */
   async #held<R>(name: string, work: (path: string) => Promise<R>): Promise<R> {
-    await using held = await holdDirectory(join(this.#path, name));
+    await using held = await holdDirectory(this.#at(name));
     try {
       return await work(held.path);
     } catch (error) {
@@ -312,12 +354,13 @@ export class FilePool implements PoolDriver {
   }
 
   async #refuseExisting(name: string): Promise<void> {
-    if (await exists(join(this.#path, name)))
+    if (await exists(this.#at(name)))
       throw new StowageError('volume-exists', `the pool has a volume '${name}' already`);
   }
 
   async create(volume: WantedVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
     const { name, format, capacityBytes } = volume;
+    this.#refuseOtherFormat(name, format);
     await this.#refuseExisting(name);
     await using scratch = this.#place.scratch();
     if (!isImageFormat(format)) await DIRECTORY_FORMATS[format].create(scratch.path, volume, signal);
@@ -354,14 +397,18 @@ export class FilePool implements PoolDriver {
 
   /** The identity is on record before the name is there, and both are durable afterwards. */
   async #publish(object: string, name: string, identify: Identify): Promise<void> {
-    await identify(fingerprintOf(await lstat(object, { bigint: true }), name, this.#storage));
-    await placeNew(object, join(this.#path, name), name);
-    await syncDirectory(this.#path);
+    const target = this.#at(name);
+    await makeParent(target, this.#path);
+    await this.#naming(async () => {
+      await identify(fingerprintOf(await lstat(object, { bigint: true }), name, this.#storage));
+      await placeNew(object, target, name);
+      await syncDirectory(dirname(target));
+    });
   }
 
   async remove(volume: FoundVolume, mark?: string): Promise<void> {
     await this.#refuseTaking(volume, mark);
-    await this.#place.remove(join(this.#path, volume.name));
+    await this.#naming(() => this.#place.remove(this.#at(volume.name)));
   }
 
   /** Throws `volume-changed` where it is not the state of `mark`, `volume-mounted` while a guest has it. */
@@ -373,18 +420,22 @@ export class FilePool implements PoolDriver {
     if (mark !== undefined && (await this.look(name, known))?.mark !== mark)
       throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
     if (format === 'ploop') await this.#held(name, (held) => DIRECTORY_FORMATS.ploop.refuseMounted(held));
-    if (isBase) await allowRemoval(join(this.#path, name));
+    if (isBase) await allowRemoval(this.#at(name));
   }
 
   async rename(volume: FoundVolume, target: string, identify: Identify): Promise<void> {
-    const [from, to] = [join(this.#path, volume.name), join(this.#path, target)];
+    const [from, to] = [this.#at(volume.name), this.#at(target)];
+    this.#refuseOtherFormat(target, volume.format);
     if (!(await isSameFile(from, to))) await this.#refuseExisting(target);
     await this.#refuseTaking(volume, undefined);
+    await makeParent(to, this.#path);
     const { ino, dev } = await lstat(from);
     try {
-      await identify(fingerprintOf(await lstat(from, { bigint: true }), target, this.#storage));
-      await renameNew(from, to, target);
-      await syncDirectory(this.#path);
+      await this.#naming(async () => {
+        await identify(fingerprintOf(await lstat(from, { bigint: true }), target, this.#storage));
+        await renameNew(from, to, target);
+        for (const directory of new Set([dirname(to), dirname(from)])) await syncDirectory(directory);
+      });
     } finally {
       // Under whichever name it has now; another file may have come under the other one.
       for (const path of volume.isBase ? [to, from] : []) {
@@ -399,7 +450,7 @@ export class FilePool implements PoolDriver {
     if (!isBase && !now) return;
     if (!isImageFormat(format))
       throw new StowageError('not-supported', `a ${format} volume is not made a base`);
-    await setFileBase(join(this.#path, name), isBase);
+    await setFileBase(this.#at(name), isBase);
   }
 
   readonly linkedFormat = 'qcow2';
@@ -415,21 +466,24 @@ export class FilePool implements PoolDriver {
         'not-supported',
         `no linked clone stands on ${encryption ? 'an encrypted' : `a ${format}`} volume in a file; make a full copy`,
       );
+    this.#refuseOtherFormat(target, this.linkedFormat);
     await this.#refuseExisting(target);
-    await using below = await FileImage.open(join(this.#path, name), 'read');
+    await using below = await FileImage.open(this.#at(name), 'read');
     await refuseLongChain(below, format, this.#openBacking);
     await using scratch = this.#place.scratch();
     await using image = await FileImage.open(scratch.path, 'create');
-    await createOverlay(image, capacityBytes, { path: name, format }, signal);
+    const path = relative(dirname(this.#at(target)), this.#at(name));
+    await createOverlay(image, capacityBytes, { path, format }, signal);
     await this.#publish(scratch.path, target, identify);
   }
 
   async trash(volume: FoundVolume, id: string, mark?: string): Promise<void> {
     await this.#refuseTaking(volume, mark);
     const kept = this.#place.kept(id);
-    await rename(join(this.#path, volume.name), kept);
+    const path = this.#at(volume.name);
+    await this.#naming(() => rename(path, kept));
     await syncDirectory(dirname(kept));
-    await syncDirectory(this.#path);
+    await syncDirectory(dirname(path));
   }
 
   async restore(
@@ -456,10 +510,11 @@ export class FilePool implements PoolDriver {
   async #otherName(kept: string, isBack: (name: string) => boolean): Promise<string | undefined> {
     const { ino, dev, nlink } = await lstat(kept);
     if (nlink < 2) return undefined;
-    for (const name of (await readdir(this.#path)).filter(isBack)) {
-      const there = statOf(join(this.#path, name), name);
-      if (there?.isFile() && Number(there.ino) === ino && Number(there.dev) === dev) return name;
-    }
+    for await (const { directory, entries } of this.#entries())
+      for (const { entry, name } of entries.filter((each) => isBack(each.name))) {
+        const there = statOf(join(directory, entry), name);
+        if (there?.isFile() && Number(there.ino) === ino && Number(there.dev) === dev) return name;
+      }
     return undefined;
   }
 
@@ -480,9 +535,9 @@ export class FilePool implements PoolDriver {
 
   async *orphans(isVolume: (name: string) => boolean): AsyncGenerator<FoundOrphan> {
     await this.#requireStorage();
-    yield* orphansIn(this.#path, this.#place, async (name) => {
+    yield* orphansIn(this.#path, this.#layout, this.#place, async (name, path) => {
       if (isVolume(name)) return true;
-      const found = await describeEntry(this.#path, name, undefined, this.#storage);
+      const found = await describeEntry(path, name, undefined, this.#storage);
       return found !== undefined;
     });
   }
@@ -494,9 +549,10 @@ export class FilePool implements PoolDriver {
   }
 
   async clone(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void> {
+    this.#refuseOtherFormat(target, volume.format);
     await this.#refuseExisting(target);
     await using scratch = this.#place.scratch();
-    const source = join(this.#path, volume.name);
+    const source = this.#at(volume.name);
     if (volume.format === 'unknown')
       throw new StowageError('volume-damaged', `volume '${volume.name}' cannot be read`);
     if (volume.backingStore && volume.encryption)
@@ -516,7 +572,7 @@ export class FilePool implements PoolDriver {
   async #copyWhole(volume: FoundVolume, path: string, signal?: AbortSignal): Promise<void> {
     const opened = await this.open(volume, 'content');
     await opened[Symbol.asyncDispose]();
-    await using source = await FileImage.open(join(this.#path, volume.name), 'read');
+    await using source = await FileImage.open(this.#at(volume.name), 'read');
     await using target = await FileImage.open(path, 'create');
     await flatten(source, target, signal);
   }
@@ -532,10 +588,18 @@ export class FilePool implements PoolDriver {
         'volume-has-snapshots',
         'a volume with snapshots is not wiped; delete them first',
       );
-    if (volume.format === 'raw') return wipeInPlace(join(this.#path, volume.name), algorithm, signal);
+    if (volume.format === 'raw') return wipeInPlace(this.#at(volume.name), algorithm, signal);
     if (volume.format === 'ploop')
       return this.#held(volume.name, (held) => DIRECTORY_FORMATS.ploop.wipe(held, algorithm, signal));
-    await wipeByReplacing(this.#storage, this.#place, volume, algorithm, identify, signal);
+    await wipeByReplacing(
+      this.#storage,
+      this.#at(volume.name),
+      this.#place,
+      volume,
+      algorithm,
+      identify,
+      signal,
+    );
   }
 
   // ---- snapshots, checks ----
@@ -570,7 +634,7 @@ export class FilePool implements PoolDriver {
 
   async open(volume: FoundVolume, as: Representation): Promise<OpenVolume> {
     const { name, format } = volume;
-    const path = join(this.#path, name);
+    const path = this.#at(name);
     if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
     await using revert = new Revert();
     const opened: { close(): Promise<void> }[] = [];
@@ -637,6 +701,7 @@ export class FilePool implements PoolDriver {
   async stage(spec: StageSpec, text: string): Promise<Stage> {
     const [begun] = await this.stages(spec.id);
     if (begun) return begun;
+    this.#refuseOtherFormat(spec.volume, spec.format);
     await this.#refuseLoss(spec.volume, spec.replace);
     const { availableBytes } = await this.space();
     const needed = spec.parts.reduce((sum, part) => sum + (part.dense ? part.sizeBytes : 0), 0);
@@ -651,7 +716,12 @@ export class FilePool implements PoolDriver {
 
   get #stagePlace(): StagePlace {
     const { path, local, knownBy } = this.#storage;
-    return { path, local, knownBy, private: this.#place, refuseLoss: (...args) => this.#refuseLoss(...args) };
+    return {
+      ...{ path, local, knownBy, layout: this.#layout, private: this.#place },
+      at: (name) => this.#at(name),
+      naming: (work) => this.#naming(work),
+      refuseLoss: (...args) => this.#refuseLoss(...args),
+    };
   }
 
   /** A transfer must not end the life of a volume by surprise, nor of its snapshots at all, nor take what is no volume. */
@@ -659,7 +729,7 @@ export class FilePool implements PoolDriver {
     if (!replace) return this.#refuseExisting(name);
     const existing = await this.look(name);
     if (!existing) {
-      if (await exists(join(this.#path, name)))
+      if (await exists(this.#at(name)))
         throw new StowageError('path-escapes-pool', `'${name}' is there and is not a volume; it stays`);
       return;
     }

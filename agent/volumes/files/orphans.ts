@@ -1,9 +1,10 @@
 import type { Stats } from 'node:fs';
 import { lstat, opendir, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Turns } from '../../../shared/util/turns.ts';
 import type { FoundOrphan } from '../../backends/backend.ts';
 import { entriesIfExists } from '../../host/files.ts';
+import type { Layout } from './layout.ts';
 import { PRIVATE, type PrivateDirectory } from './private-directory.ts';
 
 /** What tools and kernels make in any directory for themselves. */
@@ -64,23 +65,39 @@ class Survey {
   }
 }
 
+/** Directories that volumes lie in, or below which there are such: nobody's leftovers. */
+function withParents(directories: readonly string[]): Set<string> {
+  const all = new Set<string>();
+  for (const directory of directories)
+    for (let at = directory; at !== '' && at !== '.'; at = dirname(at)) all.add(at);
+  return all;
+}
+
 /**
- * What lies in the directory of a pool beside its volumes, which `isVolume` knows, and beside what `place` works on: hidden and special
+ * What lies in the directories of a pool beside its volumes, which `isVolume` knows, and beside what `place` works on: hidden and special
  * files, directories that are no volumes, and what this agent and others left in their private directories.
  */
 export async function* orphansIn(
   pool: string,
+  layout: Layout,
   place: PrivateDirectory,
-  isVolume: (name: string) => Promise<boolean>,
+  isVolume: (name: string, path: string) => Promise<boolean>,
 ): AsyncGenerator<FoundOrphan> {
   const turns = new Turns();
   const survey = new Survey();
-  for (const name of await readdir(pool)) {
-    if (turns.due) await turns.next();
-    if (ORDINARY.has(name) || (!name.startsWith('.') && (await isVolume(name)))) continue;
-    const found = await survey.look(join(pool, name), kindOf);
-    if (found) yield found;
-  }
+  const directories = await layout.directories(pool);
+  const ours = withParents(directories);
+  for (const directory of new Set(['', ...directories]))
+    for (const entry of await readdir(join(pool, directory))) {
+      if (turns.due) await turns.next();
+      const at = join(directory, entry);
+      if (ORDINARY.has(at) || ours.has(at)) continue;
+      const name = layout.nameAt(at);
+      const path = join(pool, at);
+      if (name !== undefined && (await isVolume(name, path))) continue;
+      const found = await survey.look(path, kindOf);
+      if (found) yield found;
+    }
   const root = join(pool, PRIVATE);
   const agents = (await entriesIfExists(join(root, 'hosts'))).map((agentId) => ({
     agentId,

@@ -1,6 +1,7 @@
-import { link, lstat, rename, unlink } from 'node:fs/promises';
+import { link, lstat, mkdir, rename, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { StowageError } from '../../../shared/util/errors.ts';
-import { exists, statIfExists } from '../../host/files.ts';
+import { exists, statIfExists, syncDirectory } from '../../host/files.ts';
 import { renameToNew } from '../../host/rename.ts';
 import type { PrivateDirectory } from './private-directory.ts';
 
@@ -9,6 +10,15 @@ const taken = (name: string): StowageError =>
 
 /** File systems that have no hard links. */
 const NO_LINKS = new Set(['EPERM', 'ENOSYS', 'EOPNOTSUPP', 'EMLINK']);
+
+/** Makes the directory that a volume shall lie in, below that of its pool, where it is missing. Durable. */
+export async function makeParent(path: string, pool: string): Promise<void> {
+  const parent = dirname(path);
+  const first = await mkdir(parent, { recursive: true, mode: 0o755 });
+  if (first === undefined) return;
+  for (let made = parent; made !== pool && made !== dirname(made); made = dirname(made))
+    await syncDirectory(dirname(made));
+}
 
 /** Gives a new object the name `name` at `target`. A file is linked, which fails when the name was taken meanwhile. */
 export async function placeNew(object: string, target: string, name: string): Promise<void> {

@@ -1,5 +1,5 @@
 import { lstat, mkdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Stage, StageSpec } from '../../backends/backend.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
@@ -11,7 +11,7 @@ import { refusePlain } from '../refuse-plain.ts';
 import { StageRecord } from '../stage-record.ts';
 import { type FileSystemTraits, fingerprintOf } from './describe.ts';
 import type { PrivateDirectory } from './private-directory.ts';
-import { placeNew, replace } from './publish.ts';
+import { makeParent, placeNew, replace } from './publish.ts';
 import { wipeInPlace } from './wiping.ts';
 
 /** Where the volume will be, and where it is until then. */
@@ -19,6 +19,10 @@ export interface StagePlace extends FileSystemTraits {
   /** The pool's directory. */
   readonly path: string;
   readonly private: PrivateDirectory;
+  /** Where the volume of a name lies. Throws `invalid-name`. */
+  at(name: string): string;
+  /** Runs what gives a volume its name. */
+  naming<T>(work: () => Promise<T>): Promise<T>;
   /** Throws when what has a name must not be lost; without `replace`, whatever it is. */
   refuseLoss(name: string, replace: boolean): Promise<void>;
 }
@@ -157,17 +161,20 @@ export class FileStage extends RecordedStage implements Stage {
   async publish(identify: (fingerprint: string) => Promise<void>): Promise<void> {
     const { spec, sealed } = this.record;
     if (!sealed) throw new StowageError('internal', 'a stage is published before it is sealed');
-    const target = join(this.#pool.path, spec.volume);
+    const target = this.#pool.at(spec.volume);
     const aside = join(this.#directory, 'aside');
     if ((await exists(this.#object)) || (await exists(aside))) {
       // Not of what a kill left between two steps.
       if (!(await exists(aside)) && (await this.#fingerprintAt(target)) !== sealed.fingerprint)
         await this.#pool.refuseLoss(spec.volume, spec.replace);
-      await identify(sealed.fingerprint);
-      if (spec.replace && ((await exists(target)) || (await exists(aside))))
-        await replace(this.#object, target, aside, this.#pool.private);
-      else await placeNew(this.#object, target, spec.volume);
-      await syncDirectory(this.#pool.path);
+      await makeParent(target, this.#pool.path);
+      await this.#pool.naming(async () => {
+        await identify(sealed.fingerprint);
+        if (spec.replace && ((await exists(target)) || (await exists(aside))))
+          await replace(this.#object, target, aside, this.#pool.private);
+        else await placeNew(this.#object, target, spec.volume);
+        await syncDirectory(dirname(target));
+      });
     }
     if ((await this.#fingerprintAt(target)) !== sealed.fingerprint)
       throw new StowageError(
@@ -187,11 +194,11 @@ export class FileStage extends RecordedStage implements Stage {
   async drop(): Promise<void> {
     await this[Symbol.asyncDispose]();
     const aside = join(this.#directory, 'aside');
-    const target = join(this.#pool.path, this.record.spec.volume);
+    const target = this.#pool.at(this.record.spec.volume);
     // What had stepped aside for what never came is the volume still.
     if ((await exists(aside)) && !(await exists(target))) {
       await rename(aside, target);
-      await syncDirectory(this.#pool.path);
+      await syncDirectory(dirname(target));
     }
     await this.#pool.private.remove(this.#directory).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error;

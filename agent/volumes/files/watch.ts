@@ -1,10 +1,14 @@
 import { readdirSync, readFileSync, readlinkSync, watch } from 'node:fs';
-import { clock } from '../../../shared/util/clock.ts';
+import { join } from 'node:path';
+import { clock, type Timer } from '../../../shared/util/clock.ts';
 import { libc } from '../../host/libc.ts';
+import { FLAT, type Layout } from './layout.ts';
 
 /** IN_CLOSE_WRITE, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_DELETE_SELF, IN_MOVE_SELF */
 const MASK = 0x8 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800;
 const OVERFLOW_MS = 1000;
+/** A directory that was just made gets others in it at once. */
+const SETTLE_MS = 100;
 
 /** Events that the kernel keeps for us; beyond them it drops some, which Node does not tell. */
 function queueLength(): number {
@@ -65,6 +69,63 @@ export function watchDirectory(
     [Symbol.dispose]() {
       calm.stop();
       watcher.close();
+    },
+  };
+}
+
+/** Calls back as {@link watchDirectory} does, of all the directories that the volumes of a pool lie in, also those that come later. */
+export function watchLayout(
+  pool: string,
+  layout: Layout,
+  changed: (names: readonly string[] | undefined) => void,
+): Disposable {
+  if (layout === FLAT) return watchDirectory(pool, changed);
+  const watched = new Map<string, Disposable>();
+  let isEnded = false;
+  let isFirst = true;
+  const look = async (): Promise<void> => {
+    const there = await layout.directories(pool);
+    if (isEnded) return;
+    for (const [place, watcher] of watched)
+      if (!there.includes(place)) {
+        watcher[Symbol.dispose]();
+        watched.delete(place);
+      }
+    for (const place of there) {
+      if (watched.has(place)) continue;
+      const tell = (entries: readonly string[]): void => {
+        const names = entries.flatMap((entry) => layout.nameAt(join(place, entry)) ?? []);
+        // A directory that volumes lie in may have come, or gone.
+        if (names.length < entries.length) lookSoon();
+        if (names.length > 0) changed(names);
+      };
+      watched.set(
+        place,
+        watchDirectory(join(pool, place), (entries) => (entries ? tell(entries) : changed(undefined))),
+      );
+      // What came into a new directory before the watch did.
+      if (!isFirst) tell(readdirSync(join(pool, place)));
+    }
+    isFirst = false;
+  };
+  let soon: Timer | undefined;
+  const lookAgain = (): void => void look().catch(() => changed(undefined));
+  const lookSoon = (): void => {
+    soon ??= clock.after(
+      SETTLE_MS,
+      () => {
+        soon = undefined;
+        lookAgain();
+      },
+      false,
+    );
+  };
+  lookAgain();
+  return {
+    [Symbol.dispose]() {
+      isEnded = true;
+      soon?.stop();
+      for (const watcher of watched.values()) watcher[Symbol.dispose]();
     },
   };
 }

@@ -1,5 +1,5 @@
 import { link, lstat, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname } from 'node:path';
 import type { WipeAlgorithm } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { FoundVolume, Identify } from '../../backends/backend.ts';
@@ -27,7 +27,8 @@ export async function wipeInPlace(
  * what a cancel or a kill leaves there is overwritten when the pool starts next.
  */
 export async function wipeByReplacing(
-  pool: FileSystemTraits & { path: string },
+  traits: FileSystemTraits,
+  path: string,
   place: PrivateDirectory,
   volume: FoundVolume,
   algorithm: WipeAlgorithm,
@@ -41,7 +42,6 @@ export async function wipeByReplacing(
       'not-supported',
       'a volume that stands on another one is not wiped: it would show that one',
     );
-  const path = join(pool.path, name);
   if (volume.encryption) {
     await using image = await FileImage.open(path, 'read');
     await IMAGE_FORMATS[format].unlock?.(image, volume.passphrase);
@@ -57,9 +57,9 @@ export async function wipeByReplacing(
   }
   await using aside = place.scratch('trash');
   await link(path, aside.path);
-  await identify(fingerprintOf(await lstat(fresh.path, { bigint: true }), name, pool));
+  await identify(fingerprintOf(await lstat(fresh.path, { bigint: true }), name, traits));
   await rename(fresh.path, path);
-  await syncDirectory(pool.path);
+  await syncDirectory(dirname(path));
   const doomed = place.doomed();
   await rename(aside.path, doomed.path);
   try {

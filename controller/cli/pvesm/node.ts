@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { FleetPool, HostDetails, Image } from '../../../shared/protocol/api.ts';
-import { namingOf, pveVolume } from '../../../shared/pve/images.ts';
+import { namingOf, poolNameOf, pveVolume } from '../../../shared/pve/images.ts';
 import { type PveVolumeName, parseVolumeId, parseVolumeName } from '../../../shared/pve/volume-names.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { callJson } from '../client.ts';
@@ -36,9 +36,10 @@ export async function newVolumeNamed(
   const pool = await storage(host, name);
   const naming = namingOf(pool);
   const parsed = parseVolumeName(naming, volname);
-  if (parsed.base || !isDeepStrictEqual(pveVolume(naming, parsed.name), parsed))
+  const volume = poolNameOf(naming, parsed);
+  if (parsed.base || !isDeepStrictEqual(pveVolume(naming, volume), parsed))
     throw new StowageError('invalid-name', `no new volume can be named '${volid}'`);
-  return { reference: { host, pool: name, volume: parsed.name }, parsed, pool };
+  return { reference: { host, pool: name, volume }, parsed, pool };
 }
 
 /** The volume that a volume id names on a host, all of it: the guest, and the base that it stands on. Throws `volume-not-found`. */

@@ -1,7 +1,6 @@
 import { constants } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Domain } from '../../shared/protocol/domains.ts';
 
 /** No configuration is larger. */
 const MOST_BYTES = 16 << 20;
@@ -43,26 +42,4 @@ export async function readConfigurations(directory: string, ending: string): Pro
     if (text !== undefined) files.push({ name: name.slice(0, -ending.length), text });
   }
   return files;
-}
-
-const ENTITIES: Record<string, string> = { lt: '<', gt: '>', amp: '&', quot: '"', apos: "'" };
-
-/**
- * A domain whose configuration nobody here understands. Whatever in it looks like a path counts as used: better a volume is
- * kept that could go than the other way round.
- */
-export function unreadable(origin: Domain['origin'], { name, text }: Configuration, error: unknown): Domain {
-  const paths = new Set(
-    [...text.matchAll(/["'>]\s*(\/[^"'<>\n]+)/g)].map(([, path]) =>
-      path!.trim().replaceAll(/&(\w+);/g, (all, entity: string) => ENTITIES[entity] ?? all),
-    ),
-  );
-  const images = [...paths].map((path) => ({ target: '?', role: 'disk' as const, path }));
-  return { ...unknown(origin, name, error), images };
-}
-
-/** What is there and cannot be read at all. */
-export function unknown(origin: Domain['origin'], name: string, error: unknown): Domain {
-  const why = error instanceof Error ? error.message : String(error);
-  return { name, origin, state: 'unknown', persistent: true, images: [], unreadable: why };
 }

@@ -1,0 +1,66 @@
+import { rmdir } from 'node:fs/promises';
+import { contentDirectories } from '../../../shared/pve/content-directories.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
+import { makeDirectory } from '../../host/files.ts';
+import { locate, mountAt } from '../../host/mounts.ts';
+import { proxmoxRoot } from '../../proxmox/storage-config.ts';
+import { underStorageLock } from '../../proxmox/storage-lock.ts';
+import { refuseSourceBut, targetOf } from '../../volumes/definition.ts';
+import { FilePool } from '../../volumes/files/file-pool.ts';
+import { FILE_TRAITS } from '../../volumes/files/traits.ts';
+import { type Backend, CONTRACT_VERSION } from '../backend.ts';
+import { proxmoxLayout } from './layout.ts';
+
+/** Storages that Proxmox VE mounts; of the first it is only a directory. */
+const FORMATS = ['dir', 'nfs', 'cifs', 'cephfs', 'glusterfs'];
+/** Properties of a storage that matter here. */
+const OPTIONS = ['content-dirs', 'is_mountpoint', 'shared'];
+
+/** A directory storage as Proxmox VE lays it out, on a node of it or elsewhere. Whoever mounts it, it is not us. */
+export const proxmoxBackend: Backend = {
+  type: 'proxmox',
+  contract: CONTRACT_VERSION,
+  traits: { ...FILE_TRAITS, formats: ['raw', 'qcow2'], options: ['configOptions'], shared: true },
+
+  check(definition) {
+    targetOf(definition);
+    refuseSourceBut(definition, ['format']);
+    const { format = 'dir' } = definition.source;
+    if (!FORMATS.includes(format))
+      throw new StowageError('invalid-argument', `unknown pool format type ${format}`);
+    for (const { name } of definition.configOptions ?? [])
+      if (!OPTIONS.includes(name))
+        throw new StowageError('not-supported', `a directory of Proxmox VE has no option '${name}' here`);
+  },
+
+  probe: async () => undefined,
+
+  layoutOf: ({ configOptions }) =>
+    proxmoxLayout(contentDirectories(configOptions?.find(({ name }) => name === 'content-dirs')?.value)),
+
+  open(definition, host) {
+    const path = targetOf(definition);
+    const { format = 'dir' } = definition.source;
+    const option = (name: string): string | undefined =>
+      definition.configOptions?.find((each) => each.name === name)?.value;
+    const mountPoint = format === 'dir' ? option('is_mountpoint') : path;
+    const isShared = format !== 'dir' || option('shared') === '1';
+    const storage = {
+      path,
+      local: !isShared && !locate(path).mayHang,
+      knownBy: 'inode' as const,
+      layout: this.layoutOf!(definition),
+      build: () => makeDirectory(path, definition.target.permissions),
+      async attach() {
+        if (mountPoint !== undefined && !mountAt(mountPoint))
+          throw new StowageError('pool-inaccessible', `nothing is mounted on ${mountPoint}`);
+        return false;
+      },
+      detach: async () => undefined,
+      remove: () => rmdir(path),
+      alone: <T>(work: () => Promise<T>): Promise<T> =>
+        underStorageLock({ root: proxmoxRoot(), storage: definition.name, isShared }, work),
+    };
+    return new FilePool(storage, host);
+  },
+};

@@ -1,0 +1,75 @@
+import { mkdir, rmdir, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { clock, sleep } from '../../shared/util/clock.ts';
+import { isStowageError, StowageError } from '../../shared/util/errors.ts';
+import { exists } from '../host/files.ts';
+import { lockFile } from '../host/lock.ts';
+
+/** Longest wait for the lock: Proxmox VE holds it for at most 60 s, and its cluster gives up on an owner after 120. */
+const PATIENCE_MS = 150_000;
+const LOOK_MS = 100;
+
+/** What takes a lock once: a function that gives it back, or undefined while somebody else has it. */
+type Take = () => Promise<(() => Promise<void>) | undefined>;
+
+/** Of storage that one node has: `flock(2)` on a file of the node. */
+const onNode =
+  (path: string): Take =>
+  async () => {
+    try {
+      const file = await lockFile(path, '');
+      return () => file.close();
+    } catch (error) {
+      if (isStowageError(error, 'volume-in-use')) return undefined;
+      throw error;
+    }
+  };
+
+/** Of storage that all nodes have: a directory in the file system of the cluster, which only one of them can make. */
+const onCluster =
+  (path: string): Take =>
+  async () => {
+    try {
+      await mkdir(path);
+      return () => rmdir(path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      // Asks the cluster to take it from an owner that is gone.
+      await utimes(path, 0, 0).catch(() => undefined);
+      return undefined;
+    }
+  };
+
+function takeOf(root: string, storage: string, isShared: boolean): { directory: string; take: Take } {
+  const directory = join(root, isShared ? 'etc/pve/priv/lock' : 'var/lock/pve-manager');
+  if (isShared) return { directory, take: onCluster(join(directory, `storage-${storage}`)) };
+  return { directory, take: onNode(join(directory, `pve-storage-${storage}`)) };
+}
+
+/**
+ * Runs `work` under the lock under which Proxmox VE itself names and removes the volumes of a storage; at once on a host that has no
+ * such locks. Throws `volume-in-use` when the lock is not to be had for 150 s.
+ */
+export async function underStorageLock<T>(
+  { root, storage, isShared }: { root: string; storage: string; isShared: boolean },
+  work: () => Promise<T>,
+): Promise<T> {
+  const { directory, take } = takeOf(root, storage, isShared);
+  if (!(await exists(directory))) return work();
+  const deadline = clock.monotonicMs() + PATIENCE_MS;
+  for (;;) {
+    const release = await take();
+    if (release)
+      try {
+        return await work();
+      } finally {
+        await release();
+      }
+    if (clock.monotonicMs() > deadline)
+      throw new StowageError(
+        'volume-in-use',
+        `Proxmox VE has held its lock of the storage '${storage}' for ${PATIENCE_MS / 1000} s`,
+      );
+    await sleep(LOOK_MS);
+  }
+}
