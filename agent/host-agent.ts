@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import type { Orphan } from '../shared/conf/orphan.ts';
 import { StowageError } from '../shared/util/errors.ts';
 import { type BackendRegistry, loadBackends } from './backends/registry.ts';
+import { DiskNumbers } from './domains/disk-numbers.ts';
 import { HostDomains } from './domains/host-domains.ts';
 import { DomainWatch } from './domains/watch.ts';
 import { Pools } from './pools/pools.ts';
@@ -88,6 +89,7 @@ export class HostAgent {
   /** Pulls under way, by transfer. */
   readonly pulls = new Map<string, Pull>();
   readonly proxmox: ProxmoxStorages;
+  readonly diskNumbers: DiskNumbers;
   readonly version: string;
   readonly bundle: string;
 
@@ -109,6 +111,7 @@ export class HostAgent {
     this.domainWatch = new DomainWatch(domains);
     // Which volumes a domain uses depends on the pools, too.
     pools.on('event', () => this.domainWatch.lookSoon());
+    this.diskNumbers = new DiskNumbers(state.directory, pools, domains);
     this.proxmox = new ProxmoxStorages(pools, root);
     this.version = identity.version;
     this.bundle = identity.bundle;
@@ -153,6 +156,7 @@ export class HostAgent {
   close(): void {
     this.domainWatch.close();
     this.proxmox.close();
+    void this.diskNumbers.close();
     this.pools.close();
     for (const send of this.sends.values()) void send.end();
     for (const pull of this.pulls.values()) pull.stop.abort();

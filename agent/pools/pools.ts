@@ -10,7 +10,7 @@ import { MOST_VOLUMES_A_LINE } from '../../shared/protocol/agent.ts';
 import { namingOf, pveVolume } from '../../shared/pve/images.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
-import type { Backend, HostServices } from '../backends/backend.ts';
+import type { Backend, HostServices, Traits } from '../backends/backend.ts';
 import type { BackendRegistry } from '../backends/registry.ts';
 import type { PlacedPool, PlacedVolume } from '../domains/references.ts';
 import { locate } from '../host/mounts.ts';
@@ -165,9 +165,21 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     return this.#broken.get(name) ?? this.#get(name).describe();
   }
 
+  /** What can be done in a pool. */
+  traits(name: string): Traits {
+    const { definition } = this.#get(name);
+    const backend = this.#backends.get(definition.type);
+    return backend.traitsOf?.(definition) ?? backend.traits;
+  }
+
   /** As they were last seen. */
   volumes(name: string): ReadonlyMap<string, Volume> {
     return this.#get(name).log.volumes;
+  }
+
+  /** As {@link volumes}; none of a pool that cannot be had. */
+  volumesOrNone(name: string): ReadonlyMap<string, Volume> {
+    return this.#pools.get(name)?.log.volumes ?? new Map();
   }
 
   /** As they were last seen, in bytewise order of their names. */

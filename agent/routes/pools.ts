@@ -2,6 +2,7 @@ import { z } from 'zod';
 import {
   buildPoolSchema,
   definePoolSchema,
+  freeDiskQuery,
   poolLimitsBody,
   poolParams,
   poolSecretBody,
@@ -25,6 +26,15 @@ export function poolRoutes(http: AgentHttp, agent: HostAgent): void {
   });
   http.put('/v1/pools/:pool/limits', { schema: { params: poolParams, body: poolLimitsBody } }, (request) =>
     pools.setLimits(request.params.pool, request.body.limits),
+  );
+  http.get('/v1/pools/:pool/traits', params, (request) => pools.traits(request.params.pool));
+  http.get(
+    '/v1/pools/:pool/free-disk',
+    { schema: { params: poolParams, querystring: freeDiskQuery } },
+    async (request) => {
+      const { vmid, format } = request.query;
+      return { name: await agent.diskNumbers.freeName(request.params.pool, vmid, format) };
+    },
   );
   http.get('/v1/pools/:pool/forecast', params, (request) => pools.forecast(request.params.pool));
   http.delete('/v1/pools/:pool', params, (request) => pools.undefine(request.params.pool).then(() => ({})));

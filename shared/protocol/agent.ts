@@ -89,6 +89,11 @@ export const deleteQuery = z.object({
   /** Snapshots in the volume go with it; without this one that has some is refused. */
   deleteSnapshots: z.stringbool().default(false),
 });
+/** Of which guest a new disk shall be, and in which format. */
+export const freeDiskQuery = z.object({
+  vmid: z.coerce.number().int().min(100).max(999_999_999),
+  format: z.enum(['raw', 'qcow2', 'subvol']).default('raw'),
+});
 /** Into the trash, with its snapshots. */
 export const trashBody = trashedVolumeSchema.pick({ keepUntil: true, by: true });
 /** A page of what lies in a trash, behind `TRASHEDAT-ID` of the last of the page before. */

@@ -36,6 +36,8 @@ const TOOLS = {
   tgtd: 'tgt',
   'iscsi-ls': 'libiscsi-bin',
   'zfs-fuse': 'zfs-fuse',
+  // What the plug-in for Proxmox VE asks the agent with.
+  '/usr/share/perl5/URI/Escape.pm': 'liburi-perl',
   // Another store of the controller. Its programs lie in a directory of their version.
   psql: 'postgresql',
   flock: 'util-linux',
