@@ -110,6 +110,8 @@ export interface HostServices {
   secret(): string;
   /** False where somebody else has started the storage, and goes on with it: it is neither activated nor let go of as a whole. */
   readonly ownsStorage: boolean;
+  /** Runs what gives volumes names, makes or removes them, while whoever else manages the storage does not. */
+  alone<T>(work: () => Promise<T>): Promise<T>;
   /** Directories in which an image may lie that another one stands on. */
   imageDirectories(): readonly string[];
 }
@@ -289,8 +291,11 @@ export interface PoolDriver {
 
   /** Throws `volume-exists`, `no-space`. */
   create?(volume: WantedVolume, identify: Identify, signal?: AbortSignal): Promise<void>;
-  /** With `mark`, only that state of the volume, else `volume-changed`. */
-  remove?(volume: FoundVolume, mark?: string): Promise<void>;
+  /**
+   * With `mark`, only that state of the volume, else `volume-changed`. `confirm` may be called when the volume has lost its name and
+   * nothing else: where it throws, it has its name again.
+   */
+  remove?(volume: FoundVolume, mark?: string, confirm?: () => Promise<void>): Promise<void>;
   /**
    * Takes a volume out of the pool, with its snapshots, and loses nothing of it: it has no name until {@link restore}, over every
    * restart. In one step. As {@link remove} with `mark`; with {@link restore}, {@link purge} and {@link trashed}, or none of them.

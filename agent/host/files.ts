@@ -1,4 +1,4 @@
-import { constants, type Stats } from 'node:fs';
+import { type BigIntStats, constants, type Stats } from 'node:fs';
 import {
   type FileHandle,
   lstat,
@@ -143,6 +143,14 @@ export async function readIfExists(path: string): Promise<string | undefined> {
 /** What a path leads to; undefined where there is nothing. Whatever else keeps it from being looked at is thrown. */
 export async function statIfExists(path: string): Promise<Stats | undefined> {
   return stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+    return undefined;
+  });
+}
+
+/** What has a name itself, whatever it leads to; undefined where there is nothing. Whatever else keeps it from being looked at is thrown. */
+export async function bigStatIfExists(path: string): Promise<BigIntStats | undefined> {
+  return lstat(path, { bigint: true }).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error;
     return undefined;
   });

@@ -69,6 +69,8 @@ export class OpenPool
   #makes = 0;
   readonly #madeAt = new Map<string, number>();
   #stop = new AbortController();
+  /** Ids that volumes must have while they are worked on, by name. */
+  readonly #expected = new Map<string, string>();
 
   constructor(driver: PoolDriver) {
     super();
@@ -360,13 +362,30 @@ export class OpenPool
   }
 
   async look(name: string): Promise<Volume> {
-    await this.#find(name);
+    await this.#there(name);
     return this.#seen.get(name)!;
   }
 
-  async #find(name: string): Promise<FoundVolume> {
+  async expect(name: string, id: string | undefined): Promise<void> {
+    if (id === undefined) this.#expected.delete(name);
+    else this.#expected.set(name, id);
+  }
+
+  async #there(name: string): Promise<FoundVolume> {
     const found = await this.#lookAt(name);
     if (!found) throw new StowageError('volume-not-found', `the pool has no volume '${name}'`);
+    return found;
+  }
+
+  /** The volume of a name, and no other than the one that is expected. */
+  async #find(name: string): Promise<FoundVolume> {
+    const found = await this.#there(name);
+    const expected = this.#expected.get(name);
+    if (expected !== undefined && this.#seen.get(name)?.id !== expected)
+      throw new StowageError(
+        'volume-changed',
+        `another volume is called '${name}' by now; it stays as it is`,
+      );
     return found;
   }
 
@@ -429,11 +448,27 @@ export class OpenPool
    * on record of the name; after an error it is the record of what has the name.
    */
   async #make(name: string, work: () => Promise<void>): Promise<Volume> {
+    return this.#holding(name, () => this.#makeHeld(name, work));
+  }
+
+  /** Runs `work` while no look changes what is known of a name, one after the other where several want it. */
+  async #holding<T>(name: string, work: () => Promise<T>): Promise<T> {
     while (this.#making.has(name)) await this.#making.get(name);
-    // Throws when the pool is being stopped: before anybody could wait for this one.
-    const before = this.#seen.identity(name);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#making.set(name, promise);
+    try {
+      return await work();
+    } finally {
+      this.#making.delete(name);
+      this.#makes++;
+      if (this.#looks > 0) this.#madeAt.set(name, this.#makes);
+      resolve();
+    }
+  }
+
+  async #makeHeld(name: string, work: () => Promise<void>): Promise<Volume> {
+    // Throws when the pool is being stopped: before anybody could wait for this one.
+    const before = this.#seen.identity(name);
     let done = false;
     try {
       await work();
@@ -446,11 +481,6 @@ export class OpenPool
       if (!done) await this.#settle(name, before).catch(() => undefined);
       await this.#lookAt(name, { asMaker: true }).catch(() => undefined);
       throw error;
-    } finally {
-      this.#making.delete(name);
-      this.#makes++;
-      if (this.#looks > 0) this.#madeAt.set(name, this.#makes);
-      resolve();
     }
   }
 
@@ -571,8 +601,14 @@ export class OpenPool
     const { etag: now } = this.#seen.get(name)!;
     if (etag !== undefined && etag !== now)
       throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
+    const { isBase } = this.#seen.get(name)!;
+    const remove = this.#method('remove');
+    const mark = etag === undefined ? undefined : found.mark;
     await this.#change(name, () =>
-      this.#method('remove')(found, etag === undefined ? undefined : found.mark),
+      // Somebody else may have looked whether the base is there while this host was frozen, and made a clone of it.
+      isBase
+        ? this.#holding(name, () => remove(found, mark, () => this.#refuseClones(name)))
+        : remove(found, mark),
     );
   }
 

@@ -59,6 +59,8 @@ export interface PoolOperations {
   space(): Promise<Space>;
   /** Looks at one volume anew. Throws `volume-not-found`. */
   look(name: string): Promise<Volume>;
+  /** From now on everything but {@link look} throws `volume-changed` where the volume of a name has another id; undefined: whatever it has. */
+  expect(name: string, id: string | undefined): Promise<void>;
 
   /** `passphrase` is what an encrypted volume is made, or opened, with. Throws `secret-missing`, `secret-refused`. */
   create(volume: WantedVolume, signal?: AbortSignal): Promise<Volume>;

@@ -14,6 +14,7 @@ import type { Backend, HostServices, Traits } from '../backends/backend.ts';
 import type { BackendRegistry } from '../backends/registry.ts';
 import type { PlacedPool, PlacedVolume } from '../domains/references.ts';
 import { locate } from '../host/mounts.ts';
+import { managersLock } from '../proxmox/storage-lock.ts';
 import { AgentState } from '../state.ts';
 import { checkDefinition, checkOnHost, NIL } from './definition-checks.ts';
 import { givenSecret } from './given-secret.ts';
@@ -130,6 +131,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       imageDirectories: () => this.directories(),
       secret: () => givenSecret(definition, this.#secrets.get(uuid)),
       ownsStorage: definition.managedBy === undefined,
+      alone: managersLock(definition),
     };
   }
 

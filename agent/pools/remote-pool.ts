@@ -243,6 +243,9 @@ export class RemotePool
   look(name: string) {
     return this.#call<Volume>('look', [name]);
   }
+  expect(...args: Parameters<PoolOperations['expect']>) {
+    return this.#call<void>('expect', args);
+  }
   create(...[volume, signal]: Parameters<PoolOperations['create']>) {
     return this.#call<Volume>('create', [volume], signal);
   }

@@ -46,6 +46,7 @@ export const PLAIN_METHODS = [
   'refresh',
   'space',
   'look',
+  'expect',
   'create',
   'remove',
   'trash',

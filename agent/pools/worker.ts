@@ -6,6 +6,7 @@ import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { loadBackends } from '../backends/registry.ts';
 import { BYTES_FD } from '../host/own-process.ts';
 import type { Image } from '../images/image.ts';
+import { managersLock } from '../proxmox/storage-lock.ts';
 import { AgentState } from '../state.ts';
 import { ByteChannel } from './byte-channel.ts';
 import { givenSecret } from './given-secret.ts';
@@ -135,6 +136,7 @@ async function openPool(settings: WorkerSettings): Promise<OpenPool> {
     imageDirectories: () => imageDirectories,
     secret: () => givenSecret(definition, secret),
     ownsStorage: definition.managedBy === undefined,
+    alone: managersLock(definition),
   });
   return new OpenPool(driver);
 }

@@ -51,7 +51,6 @@ function partsOf(id: string, storage: Storage, root: string): Parts | string {
         options: {
           'content-dirs': storage['content-dirs'],
           is_mountpoint: type === 'dir' ? mountPointOf(id, storage) : undefined,
-          shared: type === 'dir' && isOn(storage.shared) ? '1' : undefined,
         },
       };
     case 'lvm':
@@ -84,6 +83,9 @@ function partsOf(id: string, storage: Storage, root: string): Parts | string {
   }
 }
 
+/** Storages that all nodes of a cluster have, whatever else is said. */
+const ALWAYS_SHARED = ['nfs', 'cifs', 'cephfs', 'glusterfs', 'rbd', 'iscsi', 'iscsidirect'];
+
 /** Whether a storage is one of this node. */
 const isHere = ({ disable, nodes }: Storage, node: string): boolean =>
   !isOn(disable) && (nodes === undefined || nodes.split(/[,;\s]+/).includes(node));
@@ -115,6 +117,7 @@ export function definitionsOf(
       target: parts.path === undefined ? {} : { path: parts.path },
       configOptions: options.length > 0 ? options : undefined,
       managedBy: 'proxmox',
+      isShared: ALWAYS_SHARED.includes(properties.type) || isOn(properties.shared) || undefined,
     });
     if (data) definitions.push(data);
     else others.push({ storage, reason: error.issues[0]?.message ?? 'it is incomplete' });

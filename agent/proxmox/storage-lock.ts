@@ -1,9 +1,11 @@
 import { mkdir, rmdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { PoolDefinition } from '../../shared/conf/pool.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { exists } from '../host/files.ts';
 import { lockFile } from '../host/lock.ts';
+import { proxmoxRoot } from './storage-config.ts';
 
 /** Longest wait for the lock: Proxmox VE holds it for at most 60 s, and its cluster gives up on an owner after 120. */
 const PATIENCE_MS = 150_000;
@@ -46,11 +48,21 @@ function takeOf(root: string, storage: string, isShared: boolean): { directory: 
   return { directory, take: onNode(join(directory, `pve-storage-${storage}`)) };
 }
 
+/** What keeps Proxmox VE from a pool that it manages, for the time of some work; nothing does from others. */
+export function managersLock({
+  name,
+  managedBy,
+  isShared = false,
+}: Pick<PoolDefinition, 'name' | 'managedBy' | 'isShared'>): <T>(work: () => Promise<T>) => Promise<T> {
+  if (managedBy === undefined) return (work) => work();
+  return (work) => underStorageLock({ root: proxmoxRoot(), storage: name, isShared }, work);
+}
+
 /**
  * Runs `work` under the lock under which Proxmox VE itself names and removes the volumes of a storage; at once on a host that has no
  * such locks. Throws `volume-in-use` when the lock is not to be had for 150 s.
  */
-export async function underStorageLock<T>(
+async function underStorageLock<T>(
   { root, storage, isShared }: { root: string; storage: string; isShared: boolean },
   work: () => Promise<T>,
 ): Promise<T> {

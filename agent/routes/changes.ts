@@ -1,4 +1,9 @@
-import { ALLOW_USED_HEADER, FENCE_HEADER, PASSPHRASE_HEADER } from '../../shared/protocol/agent.ts';
+import {
+  ALLOW_USED_HEADER,
+  FENCE_HEADER,
+  PASSPHRASE_HEADER,
+  VOLUME_ID_HEADER,
+} from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { HostAgent } from '../host-agent.ts';
 import type { PoolOperations } from '../pools/operations.ts';
@@ -42,7 +47,14 @@ export function changes(agent: HostAgent): { change: Change; destroy: Change; ta
     const operations = await agent.pools.operations(pool);
     await checkFence(agent, request.headers, pool, volume);
     using _writer = agent.use.write(`${pool}/${volume}`, purpose);
-    return await work(operations);
+    const id = request.headers[VOLUME_ID_HEADER];
+    if (typeof id !== 'string') return await work(operations);
+    await operations.expect(volume, id);
+    try {
+      return await work(operations);
+    } finally {
+      await operations.expect(volume, undefined);
+    }
   };
 
   /** As {@link change}, for what a guest would miss: refused while a domain uses the volume, unless that is allowed. */

@@ -43,9 +43,9 @@ export async function renameVolume(
   const target = { ...address, volume: name };
   const holder = `rename by ${by}`;
   await using _target = await services.leases.acquire({ volume: referenceOf(target), mode: 'write', holder });
-  const renamed = await changeVolume(services, address, holder, (agent, fence) =>
+  const renamed = await changeVolume(services, address, holder, (agent, right) =>
     agent.json(volumeSchema, `${agentVolumePath(address)}/rename`, {
-      ...{ method: 'POST', json: { name }, fence, allowUsed, patient: true },
+      ...{ method: 'POST', json: { name }, ...right, allowUsed, patient: true },
     }),
   );
   await services.inventory.shows(address, undefined);
@@ -69,9 +69,9 @@ const setBase = defineAction({
     detail: listed(isBase ? 'takes no write any more' : 'takes writes again', users),
   }),
   async run(services, { allowUsed, isBase, ...address }, { principal }) {
-    const volume = await changeVolume(services, address, `change by ${principal.name}`, (agent, fence) =>
+    const volume = await changeVolume(services, address, `change by ${principal.name}`, (agent, right) =>
       agent.json(volumeSchema, `${agentVolumePath(address)}/base`, {
-        ...{ method: 'PUT', json: { isBase }, fence, allowUsed, patient: true },
+        ...{ method: 'PUT', json: { isBase }, ...right, allowUsed, patient: true },
       }),
     );
     return shown(services, address, volume);
@@ -92,9 +92,9 @@ const setAttributes = defineAction({
     ),
   }),
   async run(services, { notes, isProtected, ...address }, { principal }) {
-    const volume = await changeVolume(services, address, `change by ${principal.name}`, (agent, fence) =>
+    const volume = await changeVolume(services, address, `change by ${principal.name}`, (agent, right) =>
       agent.json(volumeSchema, `${agentVolumePath(address)}/attributes`, {
-        ...{ method: 'PATCH', json: { notes, isProtected }, fence, patient: true },
+        ...{ method: 'PATCH', json: { notes, isProtected }, ...right, patient: true },
       }),
     );
     return shown(services, address, volume);

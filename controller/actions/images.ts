@@ -318,9 +318,9 @@ const clone = defineAction({
     });
     const volume = await services.diskNumbers.with(address, vmid, async (number) => {
       const target = { ...address, volume: diskName(naming, { vmid, number, format }) };
-      const made = await changeVolume(services, target, `clone by ${principal.name}`, (agent, fence) =>
+      const made = await changeVolume(services, target, `clone by ${principal.name}`, (agent, right) =>
         agent.json(volumeSchema, `${agentVolumePath(address)}/clone`, {
-          ...{ method: 'POST', json: { name: target.volume, linked: true }, fence, patient: true },
+          ...{ method: 'POST', json: { name: target.volume, linked: true }, ...right, patient: true },
         }),
       );
       return shown(services, target, made);

@@ -33,11 +33,11 @@ const create = defineAction({
   answer: z.object({ id: z.string() }),
   record: ({ id }) => ({ detail: id }),
   async run(services, { id, ...address }, { principal, note }) {
-    const made = await changeVolume(services, address, `snapshot by ${principal.name}`, (agent, fence) =>
+    const made = await changeVolume(services, address, `snapshot by ${principal.name}`, (agent, right) =>
       agent.json(z.object({ id: z.string() }), snapshotsOf(address), {
         method: 'POST',
         json: { id },
-        fence,
+        ...right,
         patient: true,
       }),
     );
@@ -56,8 +56,8 @@ const switchTo = defineAction({
   plan: (services, input) => usersInTheWay(services, input, input.allowUsed),
   record: ({ snapshot }, users) => ({ detail: listed(snapshot, users) }),
   run: (services, { allowUsed, ...address }, { principal }) =>
-    changeVolume(services, address, `snapshot switch by ${principal.name}`, (agent, fence) =>
-      agent.send(`${agentPath(address)}/switch`, { method: 'POST', fence, allowUsed, patient: true }),
+    changeVolume(services, address, `snapshot switch by ${principal.name}`, (agent, right) =>
+      agent.send(`${agentPath(address)}/switch`, { method: 'POST', ...right, allowUsed, patient: true }),
     ),
 });
 
@@ -70,8 +70,8 @@ const remove = defineAction({
   answer: 'nothing',
   record: ({ snapshot }) => ({ detail: snapshot }),
   run: (services, address, { principal }) =>
-    changeVolume(services, address, `snapshot delete by ${principal.name}`, (agent, fence) =>
-      agent.send(agentPath(address), { method: 'DELETE', fence, patient: true }),
+    changeVolume(services, address, `snapshot delete by ${principal.name}`, (agent, right) =>
+      agent.send(agentPath(address), { method: 'DELETE', ...right, patient: true }),
     ),
 });
 

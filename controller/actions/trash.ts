@@ -54,9 +54,9 @@ const restore = defineAction({
   }),
   async run(services, { name: _name, ...address }, { principal }, volume) {
     const target = { host: address.host, pool: address.pool, volume };
-    const restored = await changeVolume(services, target, `restore by ${principal.name}`, (agent, fence) =>
+    const restored = await changeVolume(services, target, `restore by ${principal.name}`, (agent, right) =>
       agent.json(volumeSchema, `${agentPath(address, address.id)}/restore`, {
-        ...{ method: 'POST', json: { name: volume }, fence, patient: true },
+        ...{ method: 'POST', json: { name: volume }, ...right, patient: true },
       }),
     );
     return shown(services, target, restored);

@@ -4,7 +4,7 @@ import type { FleetVolume } from '../../shared/protocol/api.ts';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { includesRole, type Principal } from '../auth/principal.ts';
-import { type AgentClient, agentVolumePath } from '../hosts/agent-client.ts';
+import { type AgentClient, type AgentRequest, agentVolumePath } from '../hosts/agent-client.ts';
 import type { Services } from './action.ts';
 import type { volumeAddress } from './addresses.ts';
 
@@ -42,16 +42,23 @@ export async function volumeIfKnown(
   });
 }
 
-/** Runs a short change of a volume under a lease of its own, held until the agent has answered. Throws `volume-in-use`. */
+/** What lets a request change a volume: the token of its lease, and which volume it was meant for. */
+type Right = Pick<AgentRequest, 'fence' | 'volumeId'>;
+
+/**
+ * Runs a short change of a volume under a lease of its own, held until the agent has answered. Throws `volume-in-use`, and
+ * `volume-changed` where another volume has the name than the inventory knows under the lease.
+ */
 export async function changeVolume<T>(
-  { fleet, leases }: Services,
+  services: Services,
   address: VolumeAddress,
   holder: string,
-  work: (agent: AgentClient, fence: number) => Promise<T>,
+  work: (agent: AgentClient, right: Right) => Promise<T>,
 ): Promise<T> {
-  const agent = await fleet.client(address.host);
-  await using lease = await leases.acquire({ volume: referenceOf(address), mode: 'write', holder });
-  return await work(agent, lease.token);
+  const agent = await services.fleet.client(address.host);
+  await using lease = await services.leases.acquire({ volume: referenceOf(address), mode: 'write', holder });
+  const known = await volumeIfKnown(services, address);
+  return await work(agent, { fence: lease.token, volumeId: known?.id });
 }
 
 /**

@@ -135,11 +135,11 @@ export async function createVolume(
   const passphrase = await services.passphrases.toMake(encryption, referenceOf(address));
   const wanted = { ...asked, encryption };
   const warnings = await overcommitment(services, address, wanted.capacityBytes);
-  const volume = await changeVolume(services, address, `create by ${by}`, (agent, fence) =>
+  const volume = await changeVolume(services, address, `create by ${by}`, (agent, right) =>
     agent.json(volumeSchema, `/v1/pools/${encodeURIComponent(pool)}/volumes`, {
       method: 'POST',
       json: wanted,
-      fence,
+      ...right,
       passphrase,
       patient: true,
     }),
@@ -187,10 +187,10 @@ export async function deleteVolume(
   { allowUsed, deleteSnapshots, ...address }: Deletion,
   { principal }: Call,
 ): Promise<void> {
-  await changeVolume(services, address, `delete by ${principal.name}`, (agent, fence) =>
+  await changeVolume(services, address, `delete by ${principal.name}`, (agent, right) =>
     agent.send(`${agentVolumePath(address)}?deleteSnapshots=${deleteSnapshots}`, {
       method: 'DELETE',
-      fence,
+      ...right,
       allowUsed,
       patient: true,
     }),
@@ -233,9 +233,9 @@ const trash = defineAction({
   record: ({ keepSeconds }, users) => ({ detail: listed(`kept for ${keepSeconds} s`, users) }),
   async run(services, { allowUsed, keepSeconds, ...address }, { principal, note }) {
     const json = { keepUntil: clock.now() + keepSeconds * 1000, by: principal.name };
-    const trashed = await changeVolume(services, address, `delete by ${principal.name}`, (agent, fence) =>
+    const trashed = await changeVolume(services, address, `delete by ${principal.name}`, (agent, right) =>
       agent.json(trashedVolumeSchema, `${agentVolumePath(address)}/trash`, {
-        ...{ method: 'POST', json, fence, allowUsed, patient: true },
+        ...{ method: 'POST', json, ...right, allowUsed, patient: true },
       }),
     );
     note(trashed.id);
@@ -274,7 +274,7 @@ const resize = defineAction({
       services,
       address,
       `resize by ${principal.name}`,
-      async (agent, fence) => {
+      async (agent, right) => {
         // Nobody else changes it meanwhile.
         const now = await agent.json(volumeSchema, path);
         const base = delta ? now.capacityBytes : 0;
@@ -283,7 +283,7 @@ const resize = defineAction({
         const isInside = now.encryption && now.format === 'qcow2';
         const passphrase = isInside ? await services.secrets.passphraseOf({ ...address, ...now }) : undefined;
         return agent.json(volumeSchema, `${path}/resize`, {
-          ...{ method: 'POST', json, fence, allowUsed, passphrase, patient: true },
+          ...{ method: 'POST', json, ...right, allowUsed, passphrase, patient: true },
         });
       },
     );
@@ -302,9 +302,9 @@ const setSecret = defineAction({
   async run(services, { secret: named, ...address }, { principal }) {
     const secret = await services.secrets.volumeSecret(named, address);
     const passphrase = await services.secrets.passphraseBy(secret, address);
-    const volume = await changeVolume(services, address, `open by ${principal.name}`, (agent, fence) =>
+    const volume = await changeVolume(services, address, `open by ${principal.name}`, (agent, right) =>
       agent.json(volumeSchema, `${agentVolumePath(address)}/secret`, {
-        ...{ method: 'PUT', json: { secret }, fence, passphrase, patient: true },
+        ...{ method: 'PUT', json: { secret }, ...right, passphrase, patient: true },
       }),
     );
     return shown(services, address, volume);
@@ -338,11 +338,11 @@ const repair = defineAction({
   input: volumeAddress,
   answer: z.array(findingSchema),
   run: (services, address, { principal }) =>
-    changeVolume(services, address, `repair by ${principal.name}`, (agent, fence) =>
+    changeVolume(services, address, `repair by ${principal.name}`, (agent, right) =>
       agent.json(z.array(findingSchema), checkPath(address), {
         method: 'POST',
         json: { repair: true },
-        fence,
+        ...right,
         patient: true,
       }),
     ),

@@ -7,6 +7,7 @@ import {
   FENCE_HEADER,
   PASSPHRASE_HEADER,
   RELAY_UPGRADE,
+  VOLUME_ID_HEADER,
 } from '../../shared/protocol/agent.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
@@ -26,6 +27,8 @@ export interface AgentRequest {
   headers?: Record<string, string>;
   /** Lease token of the volume that the request changes. */
   fence?: number;
+  /** Id of the volume that the request changes: no other one of its name shall be. */
+  volumeId?: string;
   /** What the encrypted volume of the request is opened, or made, with. */
   passphrase?: string;
   /** The volume may be changed though domains use it. */
@@ -67,6 +70,7 @@ export class AgentClient {
       ...extra,
     };
     if (options.fence !== undefined) headers[FENCE_HEADER] = String(options.fence);
+    if (options.volumeId !== undefined) headers[VOLUME_ID_HEADER] = options.volumeId;
     if (options.allowUsed) headers[ALLOW_USED_HEADER] = 'yes';
     if (options.passphrase !== undefined)
       headers[PASSPHRASE_HEADER] = Buffer.from(options.passphrase).toString('base64');

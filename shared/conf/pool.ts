@@ -44,6 +44,8 @@ export const poolDefinitionSchema = z.object({
   autostart: z.boolean().default(true),
   /** Whose configuration on the host defines it: it is changed there, and not here. */
   managedBy: z.enum(['proxmox']).optional(),
+  /** Of a pool that is managed so: other hosts of its manager use the same storage. */
+  isShared: z.boolean().optional(),
 });
 export type PoolDefinition = z.output<typeof poolDefinitionSchema>;
 

@@ -22,6 +22,12 @@ export const PROTOCOL_VERSION = 9;
 /** Carries the lease's rising token; the agent refuses one lower than it has seen for the volume. */
 export const FENCE_HEADER = 'stowage-fence';
 
+/**
+ * Carries the id of the volume that the request changes. An agent that was frozen with the request, and wakes when another volume has the
+ * name, refuses it with `volume-changed`: tokens that were given for other hosts of the storage it has not seen.
+ */
+export const VOLUME_ID_HEADER = 'stowage-volume-id';
+
 /** Present when a volume may be changed though domains use it: who asked for the change said so. */
 export const ALLOW_USED_HEADER = 'stowage-allow-used';
 
@@ -72,7 +78,7 @@ export const doctorFindingSchema = z.object({
 export type DoctorFinding = z.infer<typeof doctorFindingSchema>;
 
 /** A pool that is defined through the agent: no other configuration defines it. */
-export const redefinePoolSchema = poolDefinitionSchema.omit({ managedBy: true });
+export const redefinePoolSchema = poolDefinitionSchema.omit({ managedBy: true, isShared: true });
 export const definePoolSchema = redefinePoolSchema.extend({ uuid: z.guid().optional() });
 export const buildPoolSchema = z.object({
   /** What to do where something is there already: `false` refuses, `true` overwrites; absent: what is safe. */

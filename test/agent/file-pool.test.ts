@@ -42,6 +42,7 @@ async function poolAt(path: string) {
       imageDirectories: () => [],
       secret: () => '',
       ownsStorage: true,
+      alone: <T>(work: () => Promise<T>) => work(),
     }),
   );
   await pool.start();

@@ -38,6 +38,7 @@ async function poolIn(path: string): Promise<TestPool> {
       imageDirectories: () => [],
       secret: () => '',
       ownsStorage: true,
+      alone: <T>(work: () => Promise<T>) => work(),
     }),
   );
   const volumes = new Map<string, Volume>();

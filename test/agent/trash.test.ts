@@ -25,6 +25,7 @@ async function openPool(path: string) {
     imageDirectories: () => [],
     secret: () => '',
     ownsStorage: true,
+    alone: <T>(work: () => Promise<T>) => work(),
   };
   const pool = new OpenPool(dirBackend.open(definition, host));
   await pool.start();

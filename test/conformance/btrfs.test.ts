@@ -86,6 +86,7 @@ async function poolWithHistory() {
     imageDirectories: () => [],
     secret: () => '',
     ownsStorage: true,
+    alone: <T>(work: () => Promise<T>) => work(),
   };
   const pool = new OpenPool(btrfsBackend.open(definition, services));
   await pool.build();
@@ -294,6 +295,7 @@ describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
       imageDirectories: () => [],
       secret: () => '',
       ownsStorage: true,
+      alone: <T>(work: () => Promise<T>) => work(),
     };
     const pool = new OpenPool(btrfsBackend.open(definition, services));
     await assert.rejects(pool.build(), { code: 'invalid-argument' });

@@ -78,6 +78,7 @@ else {
         imageDirectories: () => [],
         secret: () => '',
         ownsStorage: false,
+        alone: <T>(work: () => Promise<T>) => work(),
       }),
     );
     await pool.start();

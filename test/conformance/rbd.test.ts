@@ -117,6 +117,7 @@ if (isRoot) {
         imageDirectories: () => [],
         secret: () => '',
         ownsStorage: true,
+        alone: <T>(work: () => Promise<T>) => work(),
       };
       const pool = new OpenPool(rbdBackend.open(definition, host));
       await pool.start();
@@ -173,6 +174,7 @@ if (isRoot) {
             imageDirectories: () => [],
             secret,
             ownsStorage: true,
+            alone: <T>(work: () => Promise<T>) => work(),
           }),
         );
       const wrong = openWith(() => Buffer.alloc(28, 1).toString('base64'));

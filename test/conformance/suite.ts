@@ -94,6 +94,7 @@ async function openRoom(
       imageDirectories: () => [],
       secret: () => '',
       ownsStorage: true,
+      alone: <T>(work: () => Promise<T>) => work(),
     }),
   );
   const seen = new Map<string, Volume>();

@@ -53,6 +53,7 @@ function openPool(name: string, backend: Backend, definition: Record<string, unk
     imageDirectories: () => [],
     secret: () => '',
     ownsStorage: true,
+    alone: <T>(work: () => Promise<T>) => work(),
   };
   return new OpenPool(backend.open(complete, services));
 }

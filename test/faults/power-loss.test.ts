@@ -80,6 +80,7 @@ async function openPools(): Promise<Record<string, OpenPool>> {
         imageDirectories: () => [],
         secret: () => '',
         ownsStorage: true,
+        alone: <T>(work: () => Promise<T>) => work(),
       }),
     );
     if (isFirst && name === 'thin') {

@@ -58,6 +58,7 @@ async function open(name: string, backend: Backend, definition: Record<string, u
     imageDirectories: () => [],
     secret: () => '',
     ownsStorage: true,
+    alone: <T>(work: () => Promise<T>) => work(),
   };
   const pool = new OpenPool(backend.open(complete, services));
   await pool.start();

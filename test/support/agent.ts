@@ -49,7 +49,12 @@ export class TestAgent implements AsyncDisposable {
   }
 
   /** Whatever the status is. Rejects when the connection breaks. */
-  call<T>(method: string, path: string, body?: unknown): Promise<Answer<T>> {
+  call<T>(
+    method: string,
+    path: string,
+    body?: unknown,
+    more: Record<string, string> = {},
+  ): Promise<Answer<T>> {
     const bytes = body === undefined || Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body));
     const type = Buffer.isBuffer(body) ? 'application/octet-stream' : 'application/json';
     return new Promise((resolve, reject) => {
@@ -58,7 +63,7 @@ export class TestAgent implements AsyncDisposable {
           socketPath: join(this.#state, 'agent.sock'),
           method,
           path: `/v1${path}`,
-          headers: bytes ? { 'content-type': type, 'content-length': bytes.length } : {},
+          headers: { ...more, ...(bytes && { 'content-type': type, 'content-length': bytes.length }) },
         },
         (answer) => {
           const parts: Buffer[] = [];

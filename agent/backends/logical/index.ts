@@ -92,7 +92,9 @@ export const logicalBackend: Backend = {
   open(definition, host) {
     const { group, pool } = partsOf(definition);
     const devices = definition.source.devices.map(({ path }) => path);
-    const storage = pool ? new ThinPool(group, pool, devices) : new VolumeGroup(group, devices);
+    const storage = pool
+      ? new ThinPool(group, pool, devices, host.alone)
+      : new VolumeGroup(group, devices, host.alone);
     return new BlockPool(storage, host, definition.uuid);
   },
 };

@@ -6,7 +6,7 @@ import type { Space } from '../backend.ts';
 import { lvm, report } from './lvm.ts';
 import { type Row, snapshotIdOf } from './rows.ts';
 import { ThinSnapshots } from './thin-snapshots.ts';
-import { activateWhatCan, sizeOf, VolumeGroup } from './volume-group.ts';
+import { type Alone, activateWhatCan, sizeOf, VolumeGroup } from './volume-group.ts';
 
 const POOL_FIELDS = [
   'vg_uuid',
@@ -34,8 +34,8 @@ export class ThinPool extends VolumeGroup {
     (name) => `${this.name}/${name}`,
   );
 
-  constructor(group: string, pool: string, devices: readonly string[]) {
-    super(group, devices);
+  constructor(group: string, pool: string, devices: readonly string[], alone: Alone) {
+    super(group, devices, alone);
     this.#pool = pool;
   }
 

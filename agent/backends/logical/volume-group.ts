@@ -12,7 +12,7 @@ import {
   type MakingStorage,
   refuseDependants,
 } from '../../volumes/blocks/device-storage.ts';
-import type { Space } from '../backend.ts';
+import type { HostServices, Space } from '../backend.ts';
 import { lvm, report } from './lvm.ts';
 import {
   deviceOf,
@@ -27,6 +27,9 @@ import {
 
 const GROUP_FIELDS = ['vg_uuid', 'vg_size', 'vg_free'];
 const NAME = /^[A-Za-z0-9+_.][A-Za-z0-9+_.-]*$/;
+
+/** Runs a change of the metadata while nobody else makes one. */
+export type Alone = HostServices['alone'];
 
 /** What LVM itself puts into the names of its parts, and prefixes that it keeps for itself. */
 const RESERVED =
@@ -44,6 +47,7 @@ export class VolumeGroup implements MakingStorage {
   /** Of the group that was attached: another one may take its name. */
   #uuid: string | undefined;
   #isOurs = true;
+  protected readonly alone: Alone;
   /** Volumes of a group that is not ours, which were activated for some work here. */
   readonly #activated = new Set<string>();
 
@@ -51,9 +55,10 @@ export class VolumeGroup implements MakingStorage {
     return false;
   }
 
-  /** `devices` are the physical volumes that it is made of when it is built. */
-  constructor(name: string, devices: readonly string[]) {
+  /** `devices` are the physical volumes that it is made of when it is built; under `alone` its metadata is changed. */
+  constructor(name: string, devices: readonly string[], alone: Alone) {
     this.name = name;
+    this.alone = alone;
     this.#devices = devices;
   }
 
@@ -78,6 +83,11 @@ export class VolumeGroup implements MakingStorage {
   /** One volume that cannot be activated, such as for a missing disk, is damaged; the others are there. */
   protected activateAll(): Promise<void> {
     return activateWhatCan('vgchange', [this.name]);
+  }
+
+  /** Runs a command that changes the metadata of the group. */
+  protected change(command: string, args: string[]): Promise<unknown> {
+    return this.alone(() => lvm(command, args));
   }
 
   /** Whatever has the name may be attached next. */
@@ -146,7 +156,7 @@ export class VolumeGroup implements MakingStorage {
   }
 
   async setFormat({ name }: Device, format: ImageFormatName): Promise<void> {
-    await lvm('lvchange', ['--addtag', formatTag(format), '--', `${this.name}/${name}`]);
+    await this.change('lvchange', ['--addtag', formatTag(format), '--', `${this.name}/${name}`]);
   }
 
   setPermissions(device: Device, permissions: Permissions): Promise<void> {
@@ -170,7 +180,7 @@ export class VolumeGroup implements MakingStorage {
   async create(name: string, sizeBytes: number): Promise<void> {
     // Its maker writes all of it: LVM need not look at what is there, nor zero the beginning.
     const quick = ['--wipesignatures', 'n', '--zero', 'n'];
-    await lvm('lvcreate', [
+    await this.change('lvcreate', [
       '--yes',
       ...quick,
       '--type',
@@ -193,7 +203,7 @@ export class VolumeGroup implements MakingStorage {
     const { lv_layout: layout = '' } = row;
     // What a thin volume gets reads as zeros by itself.
     if (layoutOf(row).includes('thin'))
-      return void (await lvm('lvextend', ['--size', sizeOf(sizeBytes), '--', target]));
+      return void (await this.change('lvextend', ['--size', sizeOf(sizeBytes), '--', target]));
     if (layout !== 'linear')
       throw new StowageError(
         'not-supported',
@@ -203,7 +213,7 @@ export class VolumeGroup implements MakingStorage {
     for (let attempt = 1; ; attempt++) {
       const extents = await this.#zeroedExtents(more, scratchName, signal);
       try {
-        await lvm('lvextend', ['--size', sizeOf(sizeBytes), '--', target, ...extents]);
+        await this.change('lvextend', ['--size', sizeOf(sizeBytes), '--', target, ...extents]);
         return;
       } catch (error) {
         // Only extents that somebody else took meanwhile are worth another try.
@@ -240,7 +250,7 @@ export class VolumeGroup implements MakingStorage {
 
   async shrink(device: Device, sizeBytes: number): Promise<void> {
     refuseSnapshot(device);
-    await lvm('lvreduce', [
+    await this.change('lvreduce', [
       '--force',
       '--yes',
       '--size',
@@ -251,7 +261,7 @@ export class VolumeGroup implements MakingStorage {
   }
 
   async rename(from: string, to: string): Promise<void> {
-    await lvm('lvrename', ['--', this.name, from, to]);
+    await this.change('lvrename', ['--', this.name, from, to]);
   }
 
   async activate(name: string): Promise<void> {
@@ -276,7 +286,7 @@ export class VolumeGroup implements MakingStorage {
     this.#activated.delete(name);
     // LVM takes the snapshots of a volume along; what is open it refuses itself, once udev has looked at it.
     for (const device of await this.devices(name)) refuseDependants(device);
-    await lvm('lvremove', ['--yes', '--', `${this.name}/${name}`]);
+    await this.change('lvremove', ['--yes', '--', `${this.name}/${name}`]);
   }
 }
 

@@ -3,8 +3,6 @@ import { contentDirectories } from '../../../shared/pve/content-directories.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { makeDirectory } from '../../host/files.ts';
 import { locate, mountAt } from '../../host/mounts.ts';
-import { proxmoxRoot } from '../../proxmox/storage-config.ts';
-import { underStorageLock } from '../../proxmox/storage-lock.ts';
 import { refuseSourceBut, targetOf } from '../../volumes/definition.ts';
 import { FilePool } from '../../volumes/files/file-pool.ts';
 import { FILE_TRAITS } from '../../volumes/files/traits.ts';
@@ -14,7 +12,7 @@ import { proxmoxLayout } from './layout.ts';
 /** Storages that Proxmox VE mounts; of the first it is only a directory. */
 const FORMATS = ['dir', 'nfs', 'cifs', 'cephfs', 'glusterfs'];
 /** Properties of a storage that matter here. */
-const OPTIONS = ['content-dirs', 'is_mountpoint', 'shared'];
+const OPTIONS = ['content-dirs', 'is_mountpoint'];
 
 /** A directory storage as Proxmox VE lays it out, on a node of it or elsewhere. Whoever mounts it, it is not us. */
 export const proxmoxBackend: Backend = {
@@ -44,7 +42,7 @@ export const proxmoxBackend: Backend = {
     const option = (name: string): string | undefined =>
       definition.configOptions?.find((each) => each.name === name)?.value;
     const mountPoint = format === 'dir' ? option('is_mountpoint') : path;
-    const isShared = format !== 'dir' || option('shared') === '1';
+    const isShared = format !== 'dir' || definition.isShared === true;
     const storage = {
       path,
       local: !isShared && !locate(path).mayHang,
@@ -58,8 +56,6 @@ export const proxmoxBackend: Backend = {
       },
       detach: async () => undefined,
       remove: () => rmdir(path),
-      alone: <T>(work: () => Promise<T>): Promise<T> =>
-        underStorageLock({ root: proxmoxRoot(), storage: definition.name, isShared }, work),
     };
     return new FilePool(storage, host);
   },

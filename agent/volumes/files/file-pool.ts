@@ -1,4 +1,4 @@
-import { lstatSync, type Stats } from 'node:fs';
+import { type BigIntStats, lstatSync, type Stats } from 'node:fs';
 import { lstat, readdir, readlink, rename, statfs, unlink } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import { ZodError } from 'zod';
@@ -24,7 +24,7 @@ import type {
 import type { FormatDriver, OpenBacking, WantedVolume } from '../../formats/format.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
 import { createOverlay, flatten, refuseLongChain } from '../../formats/qcow2/overlay.ts';
-import { exists, setPermissions, syncDirectory, writeZeros } from '../../host/files.ts';
+import { bigStatIfExists, exists, setPermissions, syncDirectory, writeZeros } from '../../host/files.ts';
 import { preallocate } from '../../host/holes.ts';
 import { locate } from '../../host/mounts.ts';
 import { copyFileFast } from '../../images/copy.ts';
@@ -36,9 +36,9 @@ import { allowRemoval, setFileBase } from './base.ts';
 import { describeEntry, type FileSystemTraits, fingerprintOf } from './describe.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
 import { FLAT, type Layout } from './layout.ts';
+import { isSameFile, makeParent, placeNew, renameNew } from './new-names.ts';
 import { orphansIn } from './orphans.ts';
 import { PrivateDirectory } from './private-directory.ts';
-import { isSameFile, makeParent, placeNew, renameNew } from './publish.ts';
 import { FileStage, type StagePlace } from './stage.ts';
 import { StampReader } from './stamps.ts';
 import { watchLayout } from './watch.ts';
@@ -57,8 +57,6 @@ export interface DirectoryStorage extends FileSystemTraits {
   detach(): Promise<void>;
   /** What is left once the last file is gone. */
   remove(): Promise<void>;
-  /** Runs what gives a volume its name, or takes it away, while nobody else who uses the directory does. Absent: nobody else does. */
-  alone?<T>(work: () => Promise<T>): Promise<T>;
 }
 
 /** A pool whose volumes are the files and ploop directories of one directory, or of those below it that its layout names. */
@@ -259,7 +257,7 @@ export class FilePool implements PoolDriver {
 
   /** Runs what gives a volume its name, or takes it away. */
   #naming<T>(work: () => Promise<T>): Promise<T> {
-    return this.#storage.alone ? this.#storage.alone(work) : work();
+    return this.#host.alone(work);
   }
 
   /** The names of all that may be volumes, by the directories that they lie in. */
@@ -326,15 +324,17 @@ export class FilePool implements PoolDriver {
 
   /** Runs `work` with a volume opened as its format wants it, in a way that a swap for a link cannot redirect. */
   async #with<R>(
-    { name, format }: FoundVolume,
+    volume: FoundVolume,
     mode: 'read' | 'write',
     work: <T>(driver: FormatDriver<T>, volume: T) => Promise<R>,
   ): Promise<R> {
+    const { name, format } = volume;
     const path = this.#at(name);
     try {
       if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
       if (isImageFormat(format)) {
         await using image = await FileImage.open(path, mode);
+        if (mode === 'write') this.#refuseOther(await image.handle.stat({ bigint: true }), volume);
         return await work(IMAGE_FORMATS[format], image);
       }
       return await this.#held(name, (held) => work(DIRECTORY_FORMATS[format], held));
@@ -406,9 +406,33 @@ export class FilePool implements PoolDriver {
     });
   }
 
-  async remove(volume: FoundVolume, mark?: string): Promise<void> {
+  async remove(volume: FoundVolume, mark?: string, confirm = async () => {}): Promise<void> {
     await this.#refuseTaking(volume, mark);
-    await this.#naming(() => this.#place.remove(this.#at(volume.name)));
+    const path = this.#at(volume.name);
+    try {
+      await this.#naming(() =>
+        this.#storage.knownBy === 'inode'
+          ? this.#place.removeOnly(path, volume.fingerprint, confirm)
+          : this.#place.remove(path),
+      );
+    } catch (error) {
+      if (volume.isBase) await this.setBase(volume, true).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Throws `volume-changed` where what was looked at, or nothing, is not the volume that was found. */
+  #refuseOther(stat: BigIntStats | undefined, { name, fingerprint }: FoundVolume): void {
+    if (stat === undefined || fingerprintOf(stat, name, this.#storage) !== fingerprint)
+      throw new StowageError(
+        'volume-changed',
+        `volume '${name}' is gone, or another one has its name: nothing was changed`,
+      );
+  }
+
+  /** As {@link #refuseOther}, of what lies at a path. */
+  async #requireSame(path: string, volume: FoundVolume): Promise<void> {
+    this.#refuseOther(await bigStatIfExists(path), volume);
   }
 
   /** Throws `volume-changed` where it is not the state of `mark`, `volume-mounted` while a guest has it. */
@@ -432,8 +456,14 @@ export class FilePool implements PoolDriver {
     const { ino, dev } = await lstat(from);
     try {
       await this.#naming(async () => {
+        await this.#requireSame(from, volume);
         await identify(fingerprintOf(await lstat(from, { bigint: true }), target, this.#storage));
         await renameNew(from, to, target);
+        await this.#requireSame(to, { ...volume, name: target }).catch(async (error) => {
+          // Another one had come under the name.
+          if (this.#storage.knownBy === 'inode') await renameNew(to, from, volume.name);
+          if (this.#storage.knownBy === 'inode') throw error;
+        });
         for (const directory of new Set([dirname(to), dirname(from)])) await syncDirectory(directory);
       });
     } finally {
@@ -445,22 +475,24 @@ export class FilePool implements PoolDriver {
     }
   }
 
-  async setBase({ name, format, isBase: now }: FoundVolume, isBase: boolean): Promise<void> {
+  async setBase(volume: FoundVolume, isBase: boolean): Promise<void> {
+    const { name, format, isBase: now } = volume;
     // The mode of what is no base is its owner's.
     if (!isBase && !now) return;
     if (!isImageFormat(format))
       throw new StowageError('not-supported', `a ${format} volume is not made a base`);
-    await setFileBase(this.#at(name), isBase);
+    await setFileBase(this.#at(name), isBase, (stat) => this.#refuseOther(stat, volume));
   }
 
   readonly linkedFormat = 'qcow2';
 
   async cloneLinked(
-    { name, format, capacityBytes, encryption }: FoundVolume,
+    base: FoundVolume,
     target: string,
     identify: Identify,
     signal?: AbortSignal,
   ): Promise<void> {
+    const { name, format, capacityBytes, encryption } = base;
     if ((format !== 'raw' && format !== 'qcow2') || encryption)
       throw new StowageError(
         'not-supported',
@@ -474,14 +506,27 @@ export class FilePool implements PoolDriver {
     await using image = await FileImage.open(scratch.path, 'create');
     const path = relative(dirname(this.#at(target)), this.#at(name));
     await createOverlay(image, capacityBytes, { path, format }, signal);
+    const { ino, birthtimeNs } = await lstat(scratch.path, { bigint: true });
     await this.#publish(scratch.path, target, identify);
+    // Whoever frees a base looks for clones after it has lost its name: one of the two sees the other.
+    await this.#requireSame(this.#at(name), base).catch(async (error) => {
+      if (this.#storage.knownBy === 'inode')
+        await this.#place.removeOnly(this.#at(target), `${ino}:${birthtimeNs}`, async () => {});
+      throw error;
+    });
   }
 
   async trash(volume: FoundVolume, id: string, mark?: string): Promise<void> {
     await this.#refuseTaking(volume, mark);
     const kept = this.#place.kept(id);
     const path = this.#at(volume.name);
-    await this.#naming(() => rename(path, kept));
+    await this.#naming(async () => {
+      await rename(path, kept);
+      await this.#requireSame(kept, volume).catch(async (error) => {
+        await renameNew(kept, path, volume.name);
+        throw error;
+      });
+    });
     await syncDirectory(dirname(kept));
     await syncDirectory(dirname(path));
   }
@@ -588,6 +633,7 @@ export class FilePool implements PoolDriver {
         'volume-has-snapshots',
         'a volume with snapshots is not wiped; delete them first',
       );
+    await this.#requireSame(this.#at(volume.name), volume);
     if (volume.format === 'raw') return wipeInPlace(this.#at(volume.name), algorithm, signal);
     if (volume.format === 'ploop')
       return this.#held(volume.name, (held) => DIRECTORY_FORMATS.ploop.wipe(held, algorithm, signal));

@@ -8,9 +8,13 @@ import type { IdentityStore } from '../../backends/backend.ts';
 import { entriesIfExists, exists, removeIfExists, replaceFile, syncDirectory } from '../../host/files.ts';
 import { HeldLock } from '../../host/held-lock.ts';
 import { openIdentities } from '../identities.ts';
+import { renameNew } from './new-names.ts';
 
 /** The pool's private directory in the pool. What begins with a dot is never listed. */
 export const PRIVATE = '.stowage';
+
+/** Begins the name of what is being deleted, before the fingerprint that it must have. */
+const TAKEN = 'taken-';
 
 /** What version 0.1.0 kept in one file. */
 const oldIdentitiesSchema = z.record(
@@ -25,7 +29,7 @@ const oldIdentitiesSchema = z.record(
  *     lock            held while an agent works here
  *     identities.log  which volume has which id
  *     new/            what is being made; nothing in it is needed after a kill
- *     trash/          what is being deleted; `wipe-…` in it is overwritten before it goes
+ *     trash/          what is being deleted; `wipe-…` in it is overwritten before it goes, `taken-FINGERPRINT-…` goes if it has that
  *     kept/ID         volumes in the trash of people: nothing removes them unasked
  *     stages/ID/      a stage each
  *
@@ -168,6 +172,28 @@ export class PrivateDirectory {
   }
 
   /**
+   * Deletes the one file, or directory, that has a fingerprint, and no other that came under its name meanwhile: another host may have
+   * made one while this one was frozen. It loses its name; `confirm` says whether it may go, and throws where not. Throws as that does,
+   * or `volume-changed`, and what has lost its name has it again.
+   */
+  async removeOnly(path: string, fingerprint: string, confirm: () => Promise<void>): Promise<void> {
+    const name = `${TAKEN}${fingerprint}-${clock.uuid()}`;
+    const aside = join(this.path, 'trash', name);
+    using _claim = this.claim(aside);
+    await rename(path, aside);
+    try {
+      if (!(await isOnly(aside, fingerprint)))
+        throw new StowageError('volume-changed', `${path} is another volume than it was; it stays`);
+      await confirm();
+    } catch (error) {
+      await renameNew(aside, path, basename(path));
+      throw error;
+    }
+    await syncDirectory(dirname(path));
+    await rm(aside, { recursive: true, force: true });
+  }
+
+  /**
    * Removes what a killed process left, and gives the paths of what must be overwritten first. What is worked on stays, and
    * what cannot be removed: the next start tries again.
    */
@@ -180,6 +206,11 @@ export class PrivateDirectory {
         if (this.#used.has(name)) continue;
         const path = join(this.path, kind, name);
         if (kind === 'trash' && name.startsWith('wipe-')) doomed.push(path);
+        // What was taken by its name alone, and is not what was to go, is kept: it is told of as nobody's.
+        else if (kind === 'trash' && name.startsWith(TAKEN)) {
+          const [fingerprint = ''] = name.slice(TAKEN.length).split('-');
+          if (await isOnly(path, fingerprint)) await remove(path);
+        }
         // Of a stage that was never begun there is no more than its directory.
         else if (kind !== 'stages' || !(await exists(join(path, 'state.json')))) await remove(path);
       }
@@ -187,6 +218,11 @@ export class PrivateDirectory {
     for (const name of ['scratch', 'transfers']) await remove(join(this.#root, name));
     return doomed;
   }
+}
+
+async function isOnly(path: string, fingerprint: string): Promise<boolean> {
+  const stat = await lstat(path, { bigint: true });
+  return `${stat.ino}:${stat.birthtimeNs}` === fingerprint;
 }
 
 function unlessThere(error: NodeJS.ErrnoException): undefined {

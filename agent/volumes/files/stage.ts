@@ -10,8 +10,9 @@ import { RecordedStage } from '../recorded-stage.ts';
 import { refusePlain } from '../refuse-plain.ts';
 import { StageRecord } from '../stage-record.ts';
 import { type FileSystemTraits, fingerprintOf } from './describe.ts';
+import { makeParent, placeNew } from './new-names.ts';
 import type { PrivateDirectory } from './private-directory.ts';
-import { makeParent, placeNew, replace } from './publish.ts';
+import { replace } from './replace.ts';
 import { wipeInPlace } from './wiping.ts';
 
 /** Where the volume will be, and where it is until then. */

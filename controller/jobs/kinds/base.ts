@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { agentHas, agentPlace } from '../../hosts/agent-client.ts';
 import type { JobContext, JobKind } from '../job.ts';
+import { volumeIdOf } from './volume-id.ts';
 
 const baseParamsSchema = z.object({
   source: z.string(),
@@ -11,7 +12,12 @@ const baseParamsSchema = z.object({
   allowUsed: z.boolean().default(false),
 });
 type BaseParams = z.infer<typeof baseParamsSchema>;
-type Context = JobContext<BaseParams, { begun: boolean; renaming: boolean }>;
+interface Notes {
+  begun: boolean;
+  renaming: boolean;
+  volumeId: string;
+}
+type Context = JobContext<BaseParams, Notes>;
 
 async function refuseTaken(context: Context): Promise<void> {
   const { target } = context.params;
@@ -26,7 +32,10 @@ async function setBase(context: Context, isBase: boolean): Promise<void> {
   const { host, path } = agentPlace(source);
   const agent = await context.agent(host);
   const fence = await context.fence(source);
-  await agent.send(`${path}/base`, { method: 'PUT', json: { isBase }, fence, allowUsed, patient: true });
+  const volumeId = await volumeIdOf(context, source);
+  await agent.send(`${path}/base`, {
+    ...{ method: 'PUT', json: { isBase }, fence, volumeId, allowUsed, patient: true },
+  });
 }
 
 async function makeBase(context: Context): Promise<void> {
@@ -46,12 +55,15 @@ async function rename(context: Context): Promise<void> {
   const to = agentPlace(target);
   const agent = await context.agent(from.host);
   const fence = await context.fence(source);
+  const volumeId = await volumeIdOf(context, source);
   const { renaming } = context.notes;
   context.notes.renaming = true;
   await context.save();
   try {
     const json = { name: to.name };
-    await agent.send(`${from.path}/rename`, { method: 'POST', json, fence, allowUsed, patient: true });
+    await agent.send(`${from.path}/rename`, {
+      ...{ method: 'POST', json, fence, volumeId, allowUsed, patient: true },
+    });
   } catch (error) {
     // Under our leases only we can have renamed it, in a run that was killed before it heard of its success.
     if (!renaming || !isStowageError(error, 'volume-not-found')) throw error;
@@ -60,7 +72,7 @@ async function rename(context: Context): Promise<void> {
 }
 
 /** Makes a base of a volume and gives it the name of one. A kill leaves one that goes on: it takes no write from the first step on. */
-export const base: JobKind<BaseParams, { begun: boolean; renaming: boolean }> = {
+export const base: JobKind<BaseParams, Notes> = {
   kind: 'base',
   params: baseParamsSchema,
   places: ({ source, target }) => ({ source, target }),

@@ -3,7 +3,6 @@ import { dirname } from 'node:path';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { exists, statIfExists, syncDirectory } from '../../host/files.ts';
 import { renameToNew } from '../../host/rename.ts';
-import type { PrivateDirectory } from './private-directory.ts';
 
 const taken = (name: string): StowageError =>
   new StowageError('volume-exists', `the pool has a volume '${name}' already`);
@@ -65,35 +64,4 @@ export async function renameNew(from: string, to: string, name: string): Promise
 export async function isSameFile(one: string, other: string): Promise<boolean> {
   const [first, second] = await Promise.all([one, other].map(statIfExists));
   return first !== undefined && first.ino === second?.ino && first.dev === second.dev;
-}
-
-/**
- * Puts an object in the place of another. Two files change places in one step. With a directory the old one steps aside
- * to `aside` first, and comes back if the new one cannot come; after a kill in between {@link finishReplacing} goes on.
- */
-export async function replace(
-  object: string,
-  target: string,
-  aside: string,
-  place: PrivateDirectory,
-): Promise<void> {
-  if (await exists(aside)) return finishReplacing(object, target, aside, place);
-  const [ours, theirs] = await Promise.all([lstat(object), lstat(target)]);
-  if (ours.isFile() && theirs.isFile()) return rename(object, target);
-  await rename(target, aside);
-  await finishReplacing(object, target, aside, place);
-}
-
-async function finishReplacing(
-  object: string,
-  target: string,
-  aside: string,
-  place: PrivateDirectory,
-): Promise<void> {
-  if (await exists(object))
-    await rename(object, target).catch(async (error) => {
-      await rename(aside, target);
-      throw error;
-    });
-  await place.remove(aside);
 }
