@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { blockDeviceOf } from '../../shared/conf/blockdev.ts';
 import { isPoolType } from '../../shared/conf/pool-types.ts';
 import { trashedVolumeSchema } from '../../shared/conf/trash.ts';
 import {
@@ -146,6 +147,23 @@ export async function createVolume(
   );
   return { ...(await shown(services, address, volume)), warnings };
 }
+
+const blockDevice = defineAction({
+  name: 'volume.blockdev',
+  summary: 'How QEMU on its host opens a volume: what -blockdev and blockdev-add take, without secrets.',
+  role: 'viewer',
+  input: volumeAddress.extend({
+    nodeName: z
+      .string()
+      .regex(/^[A-Za-z][\w.-]{0,30}$/)
+      .optional(),
+  }),
+  answer: z.looseObject({ driver: z.string() }),
+  async run({ inventory }, { nodeName, ...address }) {
+    const { source } = await inventory.pool(address.host, address.pool);
+    return blockDeviceOf(source, await inventory.volume(address), nodeName);
+  },
+});
 
 const create = defineAction({
   name: 'volume.create',
@@ -348,4 +366,16 @@ const repair = defineAction({
     ),
 });
 
-export const volumeActions = [list, show, document, create, remove, trash, resize, setSecret, check, repair];
+export const volumeActions = [
+  list,
+  show,
+  document,
+  blockDevice,
+  create,
+  remove,
+  trash,
+  resize,
+  setSecret,
+  check,
+  repair,
+];

@@ -218,6 +218,17 @@ export function volCommand(): Command {
         await show(await callJson<VolumeDetails>(volumePath(volumeReference(text))), describe),
     );
   vol
+    .command('blockdev <host/pool/vol>')
+    .description(
+      "how QEMU on the host opens a volume, for -blockdev and blockdev-add; its secrets are the caller's to add",
+    )
+    .option('--node-name <name>', 'what QEMU shall call it')
+    .action(async (text: string, { nodeName }: { nodeName?: string }) => {
+      const query = nodeName === undefined ? '' : `?${new URLSearchParams({ nodeName })}`;
+      const node = await callJson<object>(`${volumePath(volumeReference(text))}/blockdev${query}`);
+      await show(node, JSON.stringify);
+    });
+  vol
     .command('set-secret <host/pool/vol> <secret>')
     .description('open an encrypted volume with a secret of the kind volume, and from now on')
     .action(async (text: string, secret: string) => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Image, JobDetails } from '../../shared/protocol/api.ts';
-import { TestController, until } from '../support/controller.ts';
+import { execute, TestController, until } from '../support/controller.ts';
 import { startHost, type TestHost } from '../support/hosts.ts';
 import { isRoot, scratch } from '../support/scratch.ts';
 
@@ -55,6 +55,24 @@ describe('images of guests, by the rules of Proxmox VE', () => {
     assert.deepEqual(await names('?vmid=100&limit=1&after=local/default/vm-100-disk-0.qcow2'), [
       'vm-100-disk-1.raw',
     ]);
+  });
+
+  test('QEMU opens an image as it is told to', async () => {
+    const told = await controller.cliOk(
+      'vol',
+      'blockdev',
+      'local/default/vm-100-disk-0.qcow2',
+      '--node-name',
+      'd0',
+    );
+    const node = JSON.parse(told) as Record<string, unknown>;
+    assert.equal(node['node-name'], 'd0');
+    const { stdout } = await execute('qemu-img', ['info', '--output=json', `json:${JSON.stringify(node)}`]);
+    assert.equal(JSON.parse(stdout)['virtual-size'], 4 * MIB + 1024);
+    await controller.cliRefused('volume-not-found', 'vol', 'blockdev', 'local/default/no');
+    await controller.cliRefused(
+      ...['invalid-argument', 'vol', 'blockdev', 'local/default/vm-100-disk-0.qcow2', '--node-name', '9 x'],
+    );
   });
 
   test('what is no image of the guest is refused before anything is made', async () => {

@@ -56,6 +56,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/api/v1/volumes', action: 'volume.list' },
   { method: 'POST', path: `${pool}/volumes`, action: 'volume.create', status: 201 },
   { method: 'GET', path: volume, action: 'volume.show', xml: 'volume.dumpxml' },
+  { method: 'GET', path: `${volume}/blockdev`, action: 'volume.blockdev' },
   { method: 'DELETE', path: volume, action: 'volume.delete' },
   { method: 'POST', path: `${volume}/trash`, action: 'volume.trash' },
   { method: 'GET', path: `${pool}/trash`, action: 'trash.list' },
