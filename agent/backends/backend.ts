@@ -110,7 +110,10 @@ export interface HostServices {
   secret(): string;
   /** False where somebody else has started the storage, and goes on with it: it is neither activated nor let go of as a whole. */
   readonly ownsStorage: boolean;
-  /** Runs what gives volumes names, makes or removes them, while whoever else manages the storage does not. */
+  /**
+   * Runs what gives volumes names, makes or removes them, while whoever else manages the storage does not. Storage that lets of two changes
+   * at once only one succeed, such as that of ZFS and Ceph, need not be worked on so.
+   */
   alone<T>(work: () => Promise<T>): Promise<T>;
   /** Directories in which an image may lie that another one stands on. */
   imageDirectories(): readonly string[];
@@ -298,9 +301,9 @@ export interface PoolDriver {
   remove?(volume: FoundVolume, mark?: string, confirm?: () => Promise<void>): Promise<void>;
   /**
    * Takes a volume out of the pool, with its snapshots, and loses nothing of it: it has no name until {@link restore}, over every
-   * restart. In one step. As {@link remove} with `mark`; with {@link restore}, {@link purge} and {@link trashed}, or none of them.
+   * restart. In one step. As {@link remove} with `mark` and `confirm`; with {@link restore}, {@link purge} and {@link trashed}, or none of them.
    */
-  trash?(volume: FoundVolume, id: string, mark?: string): Promise<void>;
+  trash?(volume: FoundVolume, id: string, mark?: string, confirm?: () => Promise<void>): Promise<void>;
   /**
    * Gives what was taken out a name, in one step. `isBack` tells of a name whether it is on record for that volume: a kill in the middle
    * of an earlier restore may have left both. Throws `volume-exists`, `volume-not-found`.
@@ -319,8 +322,13 @@ export interface PoolDriver {
   resize?(volume: FoundVolume, capacityBytes: number, shrink: boolean, signal?: AbortSignal): Promise<void>;
   /** A full copy, sharing blocks where the storage can. */
   clone?(volume: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void>;
-  /** Gives a volume another name, in one step; its snapshots stay with it. Throws `volume-exists`. */
-  rename?(volume: FoundVolume, target: string, identify: Identify): Promise<void>;
+  /** Gives a volume another name, in one step; its snapshots stay with it. `confirm` as in {@link remove}. Throws `volume-exists`. */
+  rename?(
+    volume: FoundVolume,
+    target: string,
+    identify: Identify,
+    confirm?: () => Promise<void>,
+  ): Promise<void>;
   /**
    * Makes a base of a volume, or a volume of a base again. A base takes no write from anybody, as far as its storage can see to that.
    * Repeatable. Throws `volume-has-clones` for a base that others stand on, where the storage knows.

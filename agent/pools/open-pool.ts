@@ -539,10 +539,18 @@ export class OpenPool
     const found = await this.#sound(name);
     const setBase = this.#method('setBase');
     if (!isBase) await this.#refuseClones(name);
+    const before = this.#seen.get(name)!;
     // Only what is on record too is a base: a kill in between leaves none.
     if (isBase) await this.#seen.keep(name, { isBase });
     await this.#change(name, () => setBase(found, isBase));
-    if (!isBase) await this.#seen.keep(name, { isBase: undefined });
+    if (!isBase) {
+      // One may have been made meanwhile, while this host was frozen.
+      await this.#refuseClonesOf(before).catch(async (error) => {
+        await this.#change(name, () => setBase(found, true));
+        throw error;
+      });
+      await this.#seen.keep(name, { isBase: undefined });
+    }
     return this.look(name);
   }
 
@@ -550,13 +558,12 @@ export class OpenPool
     const found = await this.#find(name);
     await this.#refuseClones(name);
     const record = this.#seen.identity(name)!;
-    const volume = await this.#make(target, () =>
-      this.#method('rename')(found, target, (fingerprint) =>
-        this.#seen.identify(target, { ...record, fingerprint }),
-      ),
-    );
-    await this.#lookAt(name);
-    return volume;
+    const rename = this.#method('rename');
+    const identify = (fingerprint: string) => this.#seen.identify(target, { ...record, fingerprint });
+    await this.#taking(name, async (confirm) => {
+      await this.#make(target, () => rename(found, target, identify, confirm));
+    });
+    return this.look(target);
   }
 
   async setAttributes(name: string, { notes, isProtected }: VolumeAttributes): Promise<Volume> {
@@ -569,7 +576,10 @@ export class OpenPool
   }
 
   async #refuseClones(name: string): Promise<void> {
-    const volume = this.#seen.get(name)!;
+    await this.#refuseClonesOf(this.#seen.get(name)!);
+  }
+
+  async #refuseClonesOf(volume: Volume): Promise<void> {
     if (!volume.isBase) return;
     // Other hosts may have made clones of it that nobody has told of.
     if (!this.#watch) await this.refresh();
@@ -601,14 +611,19 @@ export class OpenPool
     const { etag: now } = this.#seen.get(name)!;
     if (etag !== undefined && etag !== now)
       throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
-    const { isBase } = this.#seen.get(name)!;
     const remove = this.#method('remove');
     const mark = etag === undefined ? undefined : found.mark;
+    await this.#taking(name, (confirm) => remove(found, mark, confirm));
+  }
+
+  /**
+   * Runs what takes a volume from its name. Of a base `confirm` looks once more for clones: somebody else may have seen that it is there
+   * while this host was frozen, and made one.
+   */
+  async #taking(name: string, work: (confirm?: () => Promise<void>) => Promise<void>): Promise<void> {
+    const volume = this.#seen.get(name)!;
     await this.#change(name, () =>
-      // Somebody else may have looked whether the base is there while this host was frozen, and made a clone of it.
-      isBase
-        ? this.#holding(name, () => remove(found, mark, () => this.#refuseClones(name)))
-        : remove(found, mark),
+      volume.isBase ? this.#holding(name, () => work(() => this.#refuseClonesOf(volume))) : work(),
     );
   }
 
@@ -617,7 +632,8 @@ export class OpenPool
     await this.#refuseTaking(name);
     if (this.#seen.get(name)?.etag !== etag)
       throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
-    await this.#change(name, () => this.#method('trash')(found, id, found.mark));
+    const trash = this.#method('trash');
+    await this.#taking(name, (confirm) => trash(found, id, found.mark, confirm));
   }
 
   async restore(id: string, name: string, was: KnownVolume): Promise<Volume> {

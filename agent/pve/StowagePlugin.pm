@@ -213,7 +213,9 @@ sub deactivate_storage { return 1; }
 
 sub check_connection {
     my ($class, $storeid, $scfg) = @_;
-    return eval { $ask->($scfg, 'GET', $pool_path->($scfg, $storeid))->{state} eq 'running' } ? 1 : 0;
+    my $is_running = eval { $ask->($scfg, 'GET', $pool_path->($scfg, $storeid))->{state} eq 'running' };
+    warn $@ if $@;
+    return $is_running ? 1 : 0;
 }
 
 sub get_identity {
@@ -444,12 +446,15 @@ sub volume_export {
     die "volume export format $format not available for $class\n"
         if !grep { $_ eq $format }
         $class->volume_export_formats($scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots);
-    my ($path, $size, $sent) = ($volume_path->($scfg, $storeid, $volname) . '/data?as=content', undef, 0);
+    my ($path, $size, $sent, $first) = ($volume_path->($scfg, $storeid, $volname) . '/data?as=content', undef, 0);
     $request->(
         $scfg, 'GET', $path,
         {
             data_callback => sub {
                 my ($bytes, $answer) = @_;
+                # HTTP::Tiny asks again after a cut, from the start.
+                $first //= $answer;
+                die "the connection to the agent was cut\n" if $answer != $first;
                 if (!defined($size)) {
                     $size = $answer->{headers}->{'content-length'};
                     $write_all->($fh, pack('Q<', $size));
@@ -481,7 +486,9 @@ sub volume_import {
         if !grep { $_ eq $format }
         $class->volume_import_formats($scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots);
     my (undef, $name, $vmid, undef, undef, undef, $container) = $class->parse_volname($volname);
-    if (grep { $_->{name} eq $name } @{ $volumes->($scfg, $storeid) }) {
+    my $there = eval { $volume->($scfg, $storeid, $name) };
+    die $@ if $@ && $@ !~ m/\[volume-not-found\]$/;
+    if ($there) {
         die "volume $storeid:$volname already exists\n" if !$allow_rename;
         warn "volume $storeid:$volname already exists - importing with a different name\n";
         $name = $class->find_free_diskname($storeid, $scfg, $vmid, $container, 1);

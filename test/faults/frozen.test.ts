@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,10 +20,12 @@ const wanted = (name: string): NewVolume => ({ name, capacityBytes: MIB, format:
 /** The agent of one host, which freezes once right before it gives a volume its name or takes it away. */
 class FreezingHost {
   readonly pool: OpenPool;
+  readonly driver: FilePool;
   #freeze: { reached: () => void; woken: Promise<void> } | undefined;
 
-  private constructor(pool: OpenPool) {
-    this.pool = pool;
+  private constructor(driver: FilePool) {
+    this.driver = driver;
+    this.pool = new OpenPool(driver);
   }
 
   /** Hosts that have one directory, by a server. */
@@ -51,7 +53,7 @@ class FreezingHost {
         detach: async () => undefined,
         remove: async () => undefined,
       };
-      const host: FreezingHost = new FreezingHost(new OpenPool(new FilePool(storage, services)));
+      const host: FreezingHost = new FreezingHost(new FilePool(storage, services));
       await host.pool.start();
       return host;
     };
@@ -200,14 +202,80 @@ describe('a host that freezes in the middle of a change, and wakes when another 
     await assert.rejects(two.pool.look('v'), { code: 'volume-not-found' });
   });
 
-  test("what a killed agent had taken by a name that was another's by then is kept", async () => {
+  inPair(
+    'a base goes into the trash, or gets another name: not when a clone of it was made meanwhile',
+    async (one, two, pool) => {
+      const { etag } = await one.pool.create(wanted('v'));
+      await one.pool.setBase('v', true);
+      const clone = async (): Promise<void> => {
+        await two.pool.refresh();
+        await two.pool.cloneLinked('v', 'c');
+      };
+      for (const work of [() => one.pool.trash('v', '0123456789ab', etag), () => one.pool.rename('v', 'w')]) {
+        assert.equal(await one.frozenWhile(work, clone), 'volume-has-clones');
+        assert.ok((await one.pool.look('v')).isBase);
+        assert.deepEqual(
+          readdirSync(pool)
+            .filter((name) => !name.startsWith('.'))
+            .sort(),
+          ['c', 'v'],
+        );
+        await two.pool.remove('c');
+        await one.pool.refresh();
+      }
+    },
+  );
+
+  inPair('clone: none stands on what is no base any more', async (one, two, pool) => {
+    await one.pool.create(wanted('v'));
+    await one.pool.setBase('v', true);
+    const undo = async (): Promise<void> => {
+      await two.pool.refresh();
+      await two.pool.setBase('v', false);
+    };
+    assert.equal(await one.frozenWhile(() => one.pool.cloneLinked('v', 'c'), undo), 'volume-changed');
+    assert.ok(!readdirSync(pool).includes('c'));
+  });
+
+  inPair('wipe, growth, a new base: another volume of the name is let be', async (one, two, pool) => {
+    for (const format of ['raw', 'qcow2'] as const) {
+      const name = `v-${format}`;
+      await one.pool.create({ ...wanted(name), format });
+      const found = (await one.driver.look(name))!;
+      await two.pool.refresh();
+      await two.pool.remove(name);
+      await two.pool.create({ ...wanted(name), format });
+      const before = readFileSync(join(pool, name));
+      for (const late of [
+        () => one.driver.wipe(found, 'random', async () => undefined),
+        () => one.driver.resize(found, 8 * MIB, false),
+        () => one.driver.setBase(found, true),
+      ])
+        await assert.rejects(late(), { code: 'volume-changed' });
+      assert.ok(readFileSync(join(pool, name)).equals(before));
+    }
+    await one.pool.refresh();
+  });
+
+  test('what was taken from its name when its agent was killed has it again, unless another has it', async () => {
     await using room = scratch();
     const [one, two] = await FreezingHost.pair(room);
-    await one.pool.create(wanted('v'));
-    await one.pool.stop();
     const place = join(room.path, 'pool/.stowage/hosts/one/trash');
-    writeFileSync(join(place, `taken-1:2-${randomUUID()}`), 'another');
+    const take = async (): Promise<void> => {
+      await one.pool.stop();
+      const taken = join(place, `taken-${randomUUID()}`);
+      mkdirSync(taken);
+      renameSync(join(room.path, 'pool/v'), join(taken, 'v'));
+    };
+    const { id } = await one.pool.create(wanted('v'));
+    await take();
     await one.pool.start();
+    assert.equal((await one.pool.look('v')).id, id);
+    assert.deepEqual(readdirSync(place), []);
+    await take();
+    await two.pool.create(wanted('v'));
+    await one.pool.start();
+    assert.notEqual((await one.pool.look('v')).id, id);
     assert.equal(readdirSync(place).length, 1);
     assert.match((await one.pool.orphans()).map(({ what }) => what).join(), /was being deleted/);
     await one.pool.stop();

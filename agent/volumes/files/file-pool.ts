@@ -1,5 +1,5 @@
 import { type BigIntStats, lstatSync, type Stats } from 'node:fs';
-import { lstat, readdir, readlink, rename, statfs, unlink } from 'node:fs/promises';
+import { lstat, readdir, readlink, rename, stat, statfs, unlink } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import { ZodError } from 'zod';
 import type { Finding, Representation, Snapshot, WipeAlgorithm } from '../../../shared/conf/volume.ts';
@@ -24,7 +24,14 @@ import type {
 import type { FormatDriver, OpenBacking, WantedVolume } from '../../formats/format.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
 import { createOverlay, flatten, refuseLongChain } from '../../formats/qcow2/overlay.ts';
-import { bigStatIfExists, exists, setPermissions, syncDirectory, writeZeros } from '../../host/files.ts';
+import {
+  bigStatIfExists,
+  entriesIfExists,
+  exists,
+  setPermissions,
+  syncDirectory,
+  writeZeros,
+} from '../../host/files.ts';
 import { preallocate } from '../../host/holes.ts';
 import { locate } from '../../host/mounts.ts';
 import { copyFileFast } from '../../images/copy.ts';
@@ -32,7 +39,7 @@ import { FileImage } from '../../images/file-image.ts';
 import { StageRecord } from '../stage-record.ts';
 import { idOnStorage } from '../storage-ids.ts';
 import { StorageNote } from '../storage-note.ts';
-import { allowRemoval, setFileBase } from './base.ts';
+import { allowRemoval, setFileBase, takesNoWrite } from './base.ts';
 import { describeEntry, type FileSystemTraits, fingerprintOf } from './describe.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
 import { FLAT, type Layout } from './layout.ts';
@@ -265,7 +272,8 @@ export class FilePool implements PoolDriver {
     for (const place of await this.#layout.directories(this.#path)) {
       const directory = join(this.#path, place);
       const entries: { entry: string; name: string }[] = [];
-      for (const entry of await readdir(directory)) {
+      // The directory of a guest may have gone meanwhile; that of the pool may not.
+      for (const entry of await (place === '' ? readdir(directory) : entriesIfExists(directory))) {
         const name = entry.includes('\ufffd') ? undefined : this.#layout.nameAt(join(place, entry));
         if (name !== undefined) entries.push({ entry, name });
       }
@@ -337,7 +345,10 @@ export class FilePool implements PoolDriver {
         if (mode === 'write') this.#refuseOther(await image.handle.stat({ bigint: true }), volume);
         return await work(IMAGE_FORMATS[format], image);
       }
-      return await this.#held(name, (held) => work(DIRECTORY_FORMATS[format], held));
+      return await this.#held(name, async (held) => {
+        if (mode === 'write') this.#refuseOther(await stat(held, { bigint: true }), volume);
+        return work(DIRECTORY_FORMATS[format], held);
+      });
     } catch (error) {
       throw nameVolume(error, name);
     }
@@ -406,19 +417,30 @@ export class FilePool implements PoolDriver {
     });
   }
 
-  async remove(volume: FoundVolume, mark?: string, confirm = async () => {}): Promise<void> {
-    await this.#refuseTaking(volume, mark);
+  async remove(volume: FoundVolume, mark?: string, confirm = MAY_GO): Promise<void> {
     const path = this.#at(volume.name);
+    const remove = await this.#taking(volume, mark, () =>
+      this.#place.takeAway(path, (aside) => this.#isAt(aside, volume), confirm),
+    );
+    // Its bytes may be many: nobody waits for them to go.
+    await remove();
+  }
+
+  /** Runs what takes a volume from its name. A base, which its file system guards, is guarded again where that fails. */
+  async #taking<T>(volume: FoundVolume, mark: string | undefined, work: () => Promise<T>): Promise<T> {
+    await this.#refuseTaking(volume, mark);
     try {
-      await this.#naming(() =>
-        this.#storage.knownBy === 'inode'
-          ? this.#place.removeOnly(path, volume.fingerprint, confirm)
-          : this.#place.remove(path),
-      );
+      return await this.#naming(work);
     } catch (error) {
       if (volume.isBase) await this.setBase(volume, true).catch(() => undefined);
       throw error;
     }
+  }
+
+  /** Whether what lies at a path is the volume. Where files are known by nothing but their names whatever is there is. */
+  async #isAt(path: string, { name, fingerprint }: FoundVolume): Promise<boolean> {
+    const stat = await bigStatIfExists(path);
+    return stat !== undefined && fingerprintOf(stat, name, this.#storage) === fingerprint;
   }
 
   /** Throws `volume-changed` where what was looked at, or nothing, is not the volume that was found. */
@@ -447,32 +469,32 @@ export class FilePool implements PoolDriver {
     if (isBase) await allowRemoval(this.#at(name));
   }
 
-  async rename(volume: FoundVolume, target: string, identify: Identify): Promise<void> {
+  async rename(volume: FoundVolume, target: string, identify: Identify, confirm = MAY_GO): Promise<void> {
     const [from, to] = [this.#at(volume.name), this.#at(target)];
     this.#refuseOtherFormat(target, volume.format);
     if (!(await isSameFile(from, to))) await this.#refuseExisting(target);
-    await this.#refuseTaking(volume, undefined);
     await makeParent(to, this.#path);
-    const { ino, dev } = await lstat(from);
-    try {
-      await this.#naming(async () => {
-        await this.#requireSame(from, volume);
-        await identify(fingerprintOf(await lstat(from, { bigint: true }), target, this.#storage));
-        await renameNew(from, to, target);
-        await this.#requireSame(to, { ...volume, name: target }).catch(async (error) => {
-          // Another one had come under the name.
-          if (this.#storage.knownBy === 'inode') await renameNew(to, from, volume.name);
-          if (this.#storage.knownBy === 'inode') throw error;
-        });
-        for (const directory of new Set([dirname(to), dirname(from)])) await syncDirectory(directory);
-      });
-    } finally {
-      // Under whichever name it has now; another file may have come under the other one.
-      for (const path of volume.isBase ? [to, from] : []) {
-        const stat = await lstat(path).catch(() => undefined);
-        if (stat?.ino === ino && stat.dev === dev) await setFileBase(path, true).catch(() => undefined);
+    await this.#taking(volume, undefined, async () => {
+      await this.#requireSame(from, volume);
+      await identify(fingerprintOf(await lstat(from, { bigint: true }), target, this.#storage));
+      await renameNew(from, to, target);
+      try {
+        // Another one may have come under the name.
+        if (this.#knowsFiles) await this.#requireSame(to, volume);
+        await confirm();
+      } catch (error) {
+        await renameNew(to, from, volume.name);
+        throw error;
       }
-    }
+      for (const directory of new Set([dirname(to), dirname(from)])) await syncDirectory(directory);
+    });
+    if (volume.isBase)
+      await setFileBase(to, true, (stat) => this.#refuseOther(stat, { ...volume, name: target }));
+  }
+
+  /** Whether a file is known again under another name. */
+  get #knowsFiles(): boolean {
+    return this.#storage.knownBy === 'inode';
   }
 
   async setBase(volume: FoundVolume, isBase: boolean): Promise<void> {
@@ -506,26 +528,32 @@ export class FilePool implements PoolDriver {
     await using image = await FileImage.open(scratch.path, 'create');
     const path = relative(dirname(this.#at(target)), this.#at(name));
     await createOverlay(image, capacityBytes, { path, format }, signal);
-    const { ino, birthtimeNs } = await lstat(scratch.path, { bigint: true });
+    const clone = await lstat(scratch.path, { bigint: true });
     await this.#publish(scratch.path, target, identify);
-    // Whoever frees a base looks for clones after it has lost its name: one of the two sees the other.
-    await this.#requireSame(this.#at(name), base).catch(async (error) => {
-      if (this.#storage.knownBy === 'inode')
-        await this.#place.removeOnly(this.#at(target), `${ino}:${birthtimeNs}`, async () => {});
+    try {
+      // Whoever takes a base away looks for clones when it has lost its name: one of the two sees the other.
+      const there = await bigStatIfExists(this.#at(name));
+      this.#refuseOther(there, base);
+      if (!takesNoWrite(there!.mode)) throw changedBase(name);
+    } catch (error) {
+      const made = fingerprintOf(clone, target, this.#storage);
+      await this.remove({ ...base, name: target, fingerprint: made, format: 'qcow2', isBase: undefined });
       throw error;
-    });
+    }
   }
 
-  async trash(volume: FoundVolume, id: string, mark?: string): Promise<void> {
-    await this.#refuseTaking(volume, mark);
+  async trash(volume: FoundVolume, id: string, mark?: string, confirm = MAY_GO): Promise<void> {
     const kept = this.#place.kept(id);
     const path = this.#at(volume.name);
-    await this.#naming(async () => {
+    await this.#taking(volume, mark, async () => {
       await rename(path, kept);
-      await this.#requireSame(kept, volume).catch(async (error) => {
+      try {
+        await this.#requireSame(kept, volume);
+        await confirm();
+      } catch (error) {
         await renameNew(kept, path, volume.name);
         throw error;
-      });
+      }
     });
     await syncDirectory(dirname(kept));
     await syncDirectory(dirname(path));
@@ -633,10 +661,13 @@ export class FilePool implements PoolDriver {
         'volume-has-snapshots',
         'a volume with snapshots is not wiped; delete them first',
       );
-    await this.#requireSame(this.#at(volume.name), volume);
-    if (volume.format === 'raw') return wipeInPlace(this.#at(volume.name), algorithm, signal);
+    const check = (stat: BigIntStats): void => this.#refuseOther(stat, volume);
+    if (volume.format === 'raw') return wipeInPlace(this.#at(volume.name), algorithm, signal, check);
     if (volume.format === 'ploop')
-      return this.#held(volume.name, (held) => DIRECTORY_FORMATS.ploop.wipe(held, algorithm, signal));
+      return this.#held(volume.name, async (held) => {
+        check(await stat(held, { bigint: true }));
+        await DIRECTORY_FORMATS.ploop.wipe(held, algorithm, signal);
+      });
     await wipeByReplacing(
       this.#storage,
       this.#at(volume.name),
@@ -644,6 +675,7 @@ export class FilePool implements PoolDriver {
       volume,
       algorithm,
       identify,
+      check,
       signal,
     );
   }
@@ -811,6 +843,12 @@ export class FilePool implements PoolDriver {
     else if (await exists(path)) await this.#place.remove(path);
   }
 }
+
+/** Where nobody need be asked. */
+const MAY_GO = async (): Promise<void> => undefined;
+
+const changedBase = (name: string): StowageError =>
+  new StowageError('volume-changed', `volume '${name}' is no base any more: nothing was made`);
 
 /** Throws `volume-damaged` for what is there and cannot be looked at. */
 function statOf(path: string, name: string): Stats | undefined {

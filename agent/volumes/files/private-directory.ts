@@ -1,5 +1,5 @@
 import { lstat, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { z } from 'zod';
 import { volumeFormatSchema } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
@@ -13,7 +13,7 @@ import { renameNew } from './new-names.ts';
 /** The pool's private directory in the pool. What begins with a dot is never listed. */
 export const PRIVATE = '.stowage';
 
-/** Begins the name of what is being deleted, before the fingerprint that it must have. */
+/** Begins the name of a directory of what has lost its name, and may not go yet. */
 const TAKEN = 'taken-';
 
 /** What version 0.1.0 kept in one file. */
@@ -29,7 +29,7 @@ const oldIdentitiesSchema = z.record(
  *     lock            held while an agent works here
  *     identities.log  which volume has which id
  *     new/            what is being made; nothing in it is needed after a kill
- *     trash/          what is being deleted; `wipe-…` in it is overwritten before it goes, `taken-FINGERPRINT-…` goes if it has that
+ *     trash/          what is being deleted; `wipe-…` in it is overwritten before it goes, what is in `taken-…` gets its name back
  *     kept/ID         volumes in the trash of people: nothing removes them unasked
  *     stages/ID/      a stage each
  *
@@ -124,8 +124,8 @@ export class PrivateDirectory {
   }
 
   /** A path that nothing has yet, for something that is being made. It is removed at the end, unless it was renamed. */
-  scratch(kind: 'new' | 'trash' = 'new', prefix = ''): AsyncDisposable & { path: string } {
-    const name = `${prefix}${clock.uuid()}`;
+  scratch(kind: 'new' | 'trash' = 'new'): AsyncDisposable & { path: string } {
+    const name = clock.uuid();
     const path = join(this.path, kind, name);
     this.#used.add(name);
     return {
@@ -172,25 +172,61 @@ export class PrivateDirectory {
   }
 
   /**
-   * Deletes the one file, or directory, that has a fingerprint, and no other that came under its name meanwhile: another host may have
-   * made one while this one was frozen. It loses its name; `confirm` says whether it may go, and throws where not. Throws as that does,
-   * or `volume-changed`, and what has lost its name has it again.
+   * Takes the one file, or directory, that has a fingerprint away from its name, and no other that came under the name meanwhile: another
+   * host may have made one while this one was frozen. `confirm` is called when the name is free, and says whether it may go. Throws as that
+   * does, or `volume-changed`, and what has lost its name has it again; so it has after a kill before `confirm` has settled. Gives
+   * what deletes it.
    */
-  async removeOnly(path: string, fingerprint: string, confirm: () => Promise<void>): Promise<void> {
-    const name = `${TAKEN}${fingerprint}-${clock.uuid()}`;
-    const aside = join(this.path, 'trash', name);
-    using _claim = this.claim(aside);
-    await rename(path, aside);
+  async takeAway(
+    path: string,
+    isIt: (aside: string) => Promise<boolean>,
+    confirm: () => Promise<void>,
+  ): Promise<() => Promise<void>> {
+    const id = clock.uuid();
+    const taken = join(this.path, 'trash', `${TAKEN}${id}`);
+    const claim = this.claim(taken);
+    // Where it was, below the directory of the pool, so that it finds back there.
+    const aside = join(taken, relative(this.#pool, path));
     try {
-      if (!(await isOnly(aside, fingerprint)))
-        throw new StowageError('volume-changed', `${path} is another volume than it was; it stays`);
-      await confirm();
-    } catch (error) {
-      await renameNew(aside, path, basename(path));
-      throw error;
+      await mkdir(dirname(aside), { recursive: true, mode: 0o700 });
+      await syncDirectory(dirname(taken));
+      await rename(path, aside).catch(async (error) => {
+        await rm(taken, { recursive: true, force: true });
+        throw error;
+      });
+      try {
+        if (!(await isIt(aside)))
+          throw new StowageError('volume-changed', `${path} is another volume than it was; it stays`);
+        await confirm();
+      } catch (error) {
+        await this.#giveBack(taken);
+        throw error;
+      }
+      await syncDirectory(dirname(path));
+      const doomed = join(this.path, 'trash', id);
+      const doom = this.claim(doomed);
+      await rename(taken, doomed);
+      return async () => {
+        await rm(doomed, { recursive: true, force: true });
+        doom[Symbol.dispose]();
+      };
+    } finally {
+      claim[Symbol.dispose]();
     }
-    await syncDirectory(dirname(path));
-    await rm(aside, { recursive: true, force: true });
+  }
+
+  /** What was taken from its name, and never given up, has it again; where another has the name it stays aside. */
+  async #giveBack(taken: string): Promise<void> {
+    for (const entry of await readdir(taken, { recursive: true, withFileTypes: true })) {
+      const aside = join(entry.parentPath, entry.name);
+      const path = join(this.#pool, relative(taken, aside));
+      // Directories on the way to it are there where it came from.
+      if (entry.isDirectory() && (await exists(path))) continue;
+      await renameNew(aside, path, entry.name);
+      await syncDirectory(dirname(path));
+      break;
+    }
+    await rm(taken, { recursive: true, force: true });
   }
 
   /**
@@ -206,11 +242,8 @@ export class PrivateDirectory {
         if (this.#used.has(name)) continue;
         const path = join(this.path, kind, name);
         if (kind === 'trash' && name.startsWith('wipe-')) doomed.push(path);
-        // What was taken by its name alone, and is not what was to go, is kept: it is told of as nobody's.
-        else if (kind === 'trash' && name.startsWith(TAKEN)) {
-          const [fingerprint = ''] = name.slice(TAKEN.length).split('-');
-          if (await isOnly(path, fingerprint)) await remove(path);
-        }
+        else if (kind === 'trash' && name.startsWith(TAKEN))
+          await this.#giveBack(path).catch(() => undefined);
         // Of a stage that was never begun there is no more than its directory.
         else if (kind !== 'stages' || !(await exists(join(path, 'state.json')))) await remove(path);
       }
@@ -218,11 +251,6 @@ export class PrivateDirectory {
     for (const name of ['scratch', 'transfers']) await remove(join(this.#root, name));
     return doomed;
   }
-}
-
-async function isOnly(path: string, fingerprint: string): Promise<boolean> {
-  const stat = await lstat(path, { bigint: true });
-  return `${stat.ino}:${stat.birthtimeNs}` === fingerprint;
 }
 
 function unlessThere(error: NodeJS.ErrnoException): undefined {

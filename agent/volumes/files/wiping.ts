@@ -1,3 +1,4 @@
+import type { BigIntStats } from 'node:fs';
 import { link, lstat, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { WipeAlgorithm } from '../../../shared/conf/volume.ts';
@@ -11,13 +12,18 @@ import { emptyOf } from '../empty.ts';
 import { type FileSystemTraits, fingerprintOf } from './describe.ts';
 import type { PrivateDirectory } from './private-directory.ts';
 
+/** Throws for a file that is not the one that is meant. */
+type Check = (stat: BigIntStats) => void;
+
 /** Overwrites the data of a raw image in place. Holes stay holes. */
 export async function wipeInPlace(
   path: string,
   algorithm: WipeAlgorithm,
   signal?: AbortSignal,
+  check: Check = () => {},
 ): Promise<void> {
   await using image = await FileImage.open(path, 'write');
+  check(await image.handle.stat({ bigint: true }));
   await overwrite(image, algorithm, signal);
 }
 
@@ -33,6 +39,7 @@ export async function wipeByReplacing(
   volume: FoundVolume,
   algorithm: WipeAlgorithm,
   identify: Identify,
+  check: Check,
   signal?: AbortSignal,
 ): Promise<void> {
   const { name, format, backingStore } = volume;
@@ -57,6 +64,7 @@ export async function wipeByReplacing(
   }
   await using aside = place.scratch('trash');
   await link(path, aside.path);
+  check(await lstat(aside.path, { bigint: true }));
   await identify(fingerprintOf(await lstat(fresh.path, { bigint: true }), name, traits));
   await rename(fresh.path, path);
   await syncDirectory(dirname(path));
