@@ -341,7 +341,9 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   }
 
   /** Throws `pool-exists` for a name in use and for a directory that another pool has already. */
-  define(definition: Omit<PoolDefinition, 'uuid' | 'managedBy'> & { uuid?: string }): Promise<Pool> {
+  define(
+    definition: Omit<PoolDefinition, 'uuid' | 'managedBy' | 'isShared'> & { uuid?: string },
+  ): Promise<Pool> {
     return this.#define(async () => {
       const { name } = definition;
       checkDefinition(this.#backends.get(definition.type), definition);
@@ -412,46 +414,47 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   }
 
   async #takeManaged(wanted: Omit<PoolDefinition, 'uuid'>): Promise<void> {
-    const before = this.#pools.get(wanted.name)?.definition;
+    const { name } = wanted;
+    const before = this.#pools.get(name)?.definition ?? this.#broken.get(name);
     if (before && before.managedBy === undefined)
       throw new StowageError('pool-exists', 'a pool of this name is defined here already');
-    if (before) {
-      const { uuid, limits, ...now } = before;
-      if (isDeepStrictEqual(defined(now), defined(wanted))) return;
-      await this.#forgetManaged(wanted.name);
-      return this.#addManaged({ ...wanted, uuid, limits });
-    }
-    this.#broken.delete(wanted.name);
-    await this.#addManaged({ ...wanted, uuid: clock.uuid() });
-  }
-
-  #addManaged(definition: PoolDefinition): Promise<void> {
-    return this.#define(async () => {
+    const { uuid = clock.uuid(), limits } = before ?? {};
+    const definition = { ...wanted, uuid, limits };
+    const known = this.#pools.get(name)?.definition;
+    if (known && isDeepStrictEqual(asJson(known), asJson(definition))) return;
+    await this.#define(async () => {
       checkDefinition(this.#backends.get(definition.type), definition);
       await checkOnHost(this.#backends, definition, this.list());
+      if (this.#pools.has(name)) await this.#letGo(name, 'it was changed in Proxmox VE');
       await this.#state.savePool(definition, true);
+      this.#broken.delete(name);
       const pool = this.#host(definition);
       this.emit('event', { type: 'pool', pool: pool.describe() });
       void pool.alone(() => pool.keepRunning());
     });
   }
 
-  /** Its storage is let be: whoever defined the pool goes on with it. */
   #forgetManaged(name: string): Promise<void> {
     return this.#define(async () => {
-      const pool = this.#pools.get(name);
-      const [kept] = (await pool?.trashed()) ?? [];
+      if (this.#pools.has(name)) await this.#letGo(name, 'it is no storage of Proxmox VE any more');
+      await this.#state.removePool(name);
+      this.#broken.delete(name);
+      this.emit('event', { type: 'pool-gone', pool: name });
+    });
+  }
+
+  /** Its storage is let be: whoever defined the pool goes on with it. Throws `pool-not-empty`, saying `why`, while volumes are in its trash. */
+  async #letGo(name: string, why: string): Promise<void> {
+    this.#get(name).cancelStart();
+    await this.#alone(name, async (pool) => {
+      const [kept] = await pool.trashed();
       if (kept)
         throw new StowageError(
           'pool-not-empty',
-          `it is no storage of Proxmox VE any more, and volumes are in its trash, such as ${kept.volume.name}: restore or delete them`,
+          `${why}, and volumes are in its trash, such as ${kept.volume.name}: restore or delete them`,
         );
-      pool?.cancelStart();
-      await this.#state.removePool(name);
       this.#pools.delete(name);
-      this.#broken.delete(name);
-      this.emit('event', { type: 'pool-gone', pool: name });
-      await pool?.close();
+      await pool.close();
     });
   }
 
@@ -606,9 +609,8 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
   }
 }
 
-/** Without the parts that are absent. */
-const defined = (definition: object): object =>
-  Object.fromEntries(Object.entries(definition).filter(([, value]) => value !== undefined));
+/** Without the parts that are absent, as it is on record. */
+const asJson = (definition: object): unknown => JSON.parse(JSON.stringify(definition));
 
 /** Whether the storage of a pool may stop answering. */
 function needsProcess({ traits }: Backend, { target: { path } }: PoolDefinition): boolean {

@@ -16,16 +16,12 @@ type Source = Partial<PoolDefinition['source']>;
 type Parts = { type: string; path?: string; source?: Source; options?: Record<string, string | undefined> };
 
 /** `10.1.1.1:6789 [::1]`, with commas, semicolons or spaces between them. */
-function monitorsOf(text: string | undefined): PoolDefinition['source']['hosts'] {
+function serversOf(text: string | undefined): PoolDefinition['source']['hosts'] {
   return (text?.split(/[,;\s]+/) ?? []).filter(Boolean).map((monitor) => {
     const [, six, name = six ?? monitor, port] =
       /^(?:\[([^\]]+)\]|([^:\s]+))(?::(\d+))?$/.exec(monitor) ?? [];
-    return { name, port: port === undefined ? undefined : Number(port) };
+    return port === undefined ? { name } : { name, port: Number(port) };
   });
-}
-
-function portalOf(text = ''): PoolDefinition['source']['hosts'] {
-  return monitorsOf(text);
 }
 
 /** Where something must be mounted; undefined where nothing need be. */
@@ -61,14 +57,16 @@ function partsOf(id: string, storage: Storage, root: string): Parts | string {
       return { type: 'zfs', source: { name: storage.pool } };
     case 'rbd': {
       const pool = storage.pool ?? 'rbd';
+      const keyring = join(root, `etc/pve/priv/ceph/${id}.keyring`);
       return {
         type: 'rbd',
         source: {
           name: storage.namespace === undefined ? pool : `${pool}/${storage.namespace}`,
-          hosts: monitorsOf(storage.monhost),
+          hosts: serversOf(storage.monhost),
+          auth: { type: 'ceph', username: storage.username ?? 'admin', secret: { usage: keyring } },
         },
         // The key stays where Proxmox VE keeps it.
-        options: { keyring: join(root, `etc/pve/priv/ceph/${id}.keyring`) },
+        options: { keyring },
       };
     }
     case 'iscsi':
@@ -76,7 +74,7 @@ function partsOf(id: string, storage: Storage, root: string): Parts | string {
       return {
         type: type === 'iscsi' ? 'iscsi' : 'iscsi-direct',
         path: type === 'iscsi' ? '/dev/disk/by-path' : undefined,
-        source: { hosts: portalOf(storage.portal), devices: [{ path: storage.target ?? '' }] },
+        source: { hosts: serversOf(storage.portal), devices: [{ path: storage.target ?? '' }] },
       };
     default:
       return `its volumes are not worked on here (storage of type ${type})`;
@@ -99,7 +97,8 @@ export function definitionsOf(
   const definitions: StorageDefinition[] = [];
   const others: OtherStorage[] = [];
   for (const [storage, properties] of storages) {
-    if (!isHere(properties, node)) continue;
+    // A pool of this agent, which Proxmox VE uses by our plug-in.
+    if (!isHere(properties, node) || properties.type === 'stowage') continue;
     const parts = nameSchema.safeParse(storage).success
       ? partsOf(storage, properties, root)
       : 'its name is none that a pool can have';

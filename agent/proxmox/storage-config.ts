@@ -18,13 +18,13 @@ export function parseStorages(text: string): Map<string, Storage> {
   const storages = new Map<string, Storage>();
   let current: Storage | undefined;
   for (const line of text.split('\n')) {
-    const head = /^(\w+):\s*(\S+)\s*$/.exec(line);
+    const head = /^([^\s:#]+):\s*(\S+)\s*$/.exec(line);
     const property = /^\s+([\w-]+)(?:\s+(.+?))?\s*$/.exec(line);
     if (head) {
       current = { type: head[1]! };
       if (!storages.has(head[2]!)) storages.set(head[2]!, current);
     } else if (property && current) current[property[1]!] = property[2] ?? '1';
-    else if (line.trim() === '') current = undefined;
+    else if (!/^\s+\S/.test(line)) current = undefined;
   }
   const local = storages.get('local');
   if (local?.type !== LOCAL.type || (local.path ?? LOCAL.path) !== LOCAL.path)

@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import type { PoolDefinition } from '../../shared/conf/pool.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
-import { exists } from '../host/files.ts';
 import { lockFile } from '../host/lock.ts';
 import { proxmoxRoot } from './storage-config.ts';
 
 /** Longest wait for the lock: Proxmox VE holds it for at most 60 s, and its cluster gives up on an owner after 120. */
 const PATIENCE_MS = 150_000;
 const LOOK_MS = 100;
+const CLUSTER_LOOK_MS = 1_000;
 
 /** What takes a lock once: a function that gives it back, or undefined while somebody else has it. */
 type Take = () => Promise<(() => Promise<void>) | undefined>;
@@ -33,19 +33,28 @@ const onCluster =
   async () => {
     try {
       await mkdir(path);
-      return () => rmdir(path);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'ENOENT' || code === 'EACCES' || code === 'EROFS')
+        throw new StowageError(
+          'pool-inaccessible',
+          'the cluster of Proxmox VE gives no locks now: its file system is not there, or has no quorum',
+        );
+      if (code !== 'EEXIST') throw error;
       // Asks the cluster to take it from an owner that is gone.
       await utimes(path, 0, 0).catch(() => undefined);
       return undefined;
     }
+    // What was done is done, also where the cluster has given the lock to another meanwhile.
+    return () => rmdir(path).catch(() => undefined);
   };
 
-function takeOf(root: string, storage: string, isShared: boolean): { directory: string; take: Take } {
-  const directory = join(root, isShared ? 'etc/pve/priv/lock' : 'var/lock/pve-manager');
-  if (isShared) return { directory, take: onCluster(join(directory, `storage-${storage}`)) };
-  return { directory, take: onNode(join(directory, `pve-storage-${storage}`)) };
+async function takeOf(root: string, storage: string, isShared: boolean): Promise<Take> {
+  if (isShared) return onCluster(join(root, 'etc/pve/priv/lock', `storage-${storage}`));
+  const directory = join(root, 'var/lock/pve-manager');
+  // The first of its node to need it makes it.
+  await mkdir(directory, { recursive: true, mode: 0o755 });
+  return onNode(join(directory, `pve-storage-${storage}`));
 }
 
 /** What keeps Proxmox VE from a pool that it manages, for the time of some work; nothing does from others. */
@@ -59,15 +68,14 @@ export function managersLock({
 }
 
 /**
- * Runs `work` under the lock under which Proxmox VE itself names and removes the volumes of a storage; at once on a host that has no
- * such locks. Throws `volume-in-use` when the lock is not to be had for 150 s.
+ * Runs `work` under the lock under which Proxmox VE itself names and removes the volumes of a storage. Throws `volume-in-use` when the lock is
+ * not to be had for 150 s, `pool-inaccessible` where the cluster gives none.
  */
 async function underStorageLock<T>(
   { root, storage, isShared }: { root: string; storage: string; isShared: boolean },
   work: () => Promise<T>,
 ): Promise<T> {
-  const { directory, take } = takeOf(root, storage, isShared);
-  if (!(await exists(directory))) return work();
+  const take = await takeOf(root, storage, isShared);
   const deadline = clock.monotonicMs() + PATIENCE_MS;
   for (;;) {
     const release = await take();
@@ -82,6 +90,7 @@ async function underStorageLock<T>(
         'volume-in-use',
         `Proxmox VE has held its lock of the storage '${storage}' for ${PATIENCE_MS / 1000} s`,
       );
-    await sleep(LOOK_MS);
+    // Of a shared one each try is a message to all nodes.
+    await sleep(isShared ? CLUSTER_LOOK_MS : LOOK_MS);
   }
 }

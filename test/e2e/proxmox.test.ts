@@ -9,6 +9,7 @@ import {
   readFileSync,
   renameSync,
   rmdirSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
@@ -233,6 +234,15 @@ ${more}`;
     mkdirSync(join(store, 'images/400'));
     make('-f', 'qcow2', join(store, 'images/400/vm-400-disk-0.qcow2'), '4M');
     await until('the new image is told of', () => listed('vm-400-disk-0.qcow2'), 10_000);
+    // The directory of a guest goes with its last disk, and comes back with the next.
+    rmSync(join(store, 'images/400'), { recursive: true });
+    mkdirSync(join(store, 'images/400'));
+    make('-f', 'qcow2', join(store, 'images/400/vm-400-disk-0.qcow2'), '8M');
+    await until(
+      'the image after it is told of',
+      async () => (await images('vmid=400')).some(({ sizeBytes }) => sizeBytes === 8 * MIB),
+      10_000,
+    );
     renameSync(
       join(store, 'images/400/vm-400-disk-0.qcow2'),
       join(store, 'images/400/base-400-disk-0.qcow2'),
@@ -305,12 +315,14 @@ ${more}`;
   });
 
   test("what is nobody's there is told of", async () => {
-    mkdirSync(join(store, 'images/100/nothing'));
+    for (const directory of ['images/100/nothing', 'images/100/subvol-100-disk-0.subvol', 'private/101'])
+      mkdirSync(join(store, directory), { recursive: true });
+    writeFileSync(join(store, 'dump/vzdump-qemu-100-2026_11_01-02_00_00.log'), 'INFO');
     writeFileSync(join(store, 'images/stray.txt'), 'x');
     const orphans = await controller.cliOk('pool', 'orphans', 'local/vmstore');
     assert.match(orphans, /images\/100\/nothing/);
     assert.match(orphans, /images\/stray.txt/);
-    assert.doesNotMatch(orphans, /vm-100-disk|base-9000|template/);
+    assert.doesNotMatch(orphans, /vm-100-disk|base-9000|template|subvol|private|dump/);
   });
 
   test('the pools follow the configuration, and stay while it is not there', async () => {

@@ -155,7 +155,7 @@ export class ThinPool extends VolumeGroup {
   }
 
   override async create(name: string, sizeBytes: number): Promise<void> {
-    await lvm('lvcreate', [
+    await this.change('lvcreate', [
       '--yes',
       '--wipesignatures',
       'n',
@@ -174,7 +174,7 @@ export class ThinPool extends VolumeGroup {
 
   /** It shares its blocks with what it was cloned from, and lives on without that. */
   async clone(device: Device, name: string): Promise<void> {
-    await lvm('lvcreate', [
+    await this.change('lvcreate', [
       '--yes',
       '--snapshot',
       '--permission',
@@ -195,7 +195,7 @@ export class ThinPool extends VolumeGroup {
   async setBase({ name, isBase: now = false }: Device, isBase: boolean): Promise<void> {
     // LVM fails where there is nothing to change.
     if (isBase !== now)
-      await lvm('lvchange', ['--permission', isBase ? 'r' : 'rw', '--', `${this.name}/${name}`]);
+      await this.change('lvchange', ['--permission', isBase ? 'r' : 'rw', '--', `${this.name}/${name}`]);
   }
 
   override async remove(name: string): Promise<void> {
@@ -204,6 +204,6 @@ export class ThinPool extends VolumeGroup {
       (row) => row.origin === name && snapshotIdOf(row) !== undefined,
     );
     const names = [...snapshots.map((row) => row.lv_name), name];
-    await lvm('lvremove', ['--yes', '--', ...names.map((each) => `${this.name}/${each}`)]);
+    await this.change('lvremove', ['--yes', '--', ...names.map((each) => `${this.name}/${each}`)]);
   }
 }

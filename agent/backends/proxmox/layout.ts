@@ -49,6 +49,13 @@ export function proxmoxLayout(directories: ReturnType<typeof contentDirectories>
       const name = poolNameOf('dir', volume);
       return placeOf(name) === place ? name : undefined;
     },
+    isOthers(place) {
+      const { format, content } = volumeAt(place) ?? {};
+      const isContainer = format === 'subvol' || content === 'rootdir';
+      // What a backup tells of itself lies beside it.
+      const isNote = place.startsWith(`${directories.backup}/`) && /\.(log|notes|protected)$/.test(place);
+      return isContainer || isNote || place === directories.rootdir;
+    },
     async directories(pool) {
       const found = [''];
       const steps = new Set<string>();

@@ -8,6 +8,8 @@ export interface Layout {
   nameAt(place: string): string | undefined;
   /** The directories that volumes lie in now, '' for that of the pool. Throws where that cannot be told. */
   directories(pool: string): Promise<string[]>;
+  /** Whether what lies at a place belongs there and is no volume, such as the directory of a container. Absent: nothing does. */
+  isOthers?(place: string): boolean;
   /** The format that a name says; whatever the bytes look like, the volume has it. */
   formatOf?(name: string): VolumeFormat | undefined;
 }

@@ -1,5 +1,5 @@
 import type { Stats } from 'node:fs';
-import { lstat, opendir, readdir } from 'node:fs/promises';
+import { lstat, opendir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Turns } from '../../../shared/util/turns.ts';
 import type { FoundOrphan } from '../../backends/backend.ts';
@@ -24,7 +24,7 @@ const LEFT: Record<string, string> = {
 function kindOf(stat: Stats): string {
   if (stat.isSymbolicLink()) return 'a link, which is no volume';
   if (stat.isDirectory()) return 'a directory that holds no ploop volume';
-  if (stat.isFile()) return 'a hidden file, which is no volume';
+  if (stat.isFile()) return 'a file that is no volume';
   return 'a special file, which is no volume';
 }
 
@@ -88,10 +88,10 @@ export async function* orphansIn(
   const directories = await layout.directories(pool);
   const ours = withParents(directories);
   for (const directory of new Set(['', ...directories]))
-    for (const entry of await readdir(join(pool, directory))) {
+    for (const entry of await entriesIfExists(join(pool, directory))) {
       if (turns.due) await turns.next();
       const at = join(directory, entry);
-      if (ORDINARY.has(at) || ours.has(at)) continue;
+      if (ORDINARY.has(at) || ours.has(at) || layout.isOthers?.(at)) continue;
       const name = layout.nameAt(at);
       const path = join(pool, at);
       if (name !== undefined && (await isVolume(name, path))) continue;

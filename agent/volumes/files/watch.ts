@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync, watch } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { clock, type Timer } from '../../../shared/util/clock.ts';
 import { libc } from '../../host/libc.ts';
@@ -73,6 +73,12 @@ export function watchDirectory(
   };
 }
 
+/** Numbers of inodes are used again; together with the time of birth they are not. */
+function inodeOf(path: string): string | undefined {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat && `${stat.ino}:${stat.birthtimeNs}`;
+}
+
 /** Calls back as {@link watchDirectory} does, of all the directories that the volumes of a pool lie in, also those that come later. */
 export function watchLayout(
   pool: string,
@@ -80,14 +86,15 @@ export function watchLayout(
   changed: (names: readonly string[] | undefined) => void,
 ): Disposable {
   if (layout === FLAT) return watchDirectory(pool, changed);
-  const watched = new Map<string, Disposable>();
+  const watched = new Map<string, { inode: string; watcher: Disposable }>();
   let isEnded = false;
   let isFirst = true;
   const look = async (): Promise<void> => {
     const there = await layout.directories(pool);
     if (isEnded) return;
-    for (const [place, watcher] of watched)
-      if (!there.includes(place)) {
+    // One that went and came back is another directory, which nobody watches yet.
+    for (const [place, { inode, watcher }] of watched)
+      if (inodeOf(join(pool, place)) !== inode) {
         watcher[Symbol.dispose]();
         watched.delete(place);
       }
@@ -99,10 +106,14 @@ export function watchLayout(
         if (names.length < entries.length) lookSoon();
         if (names.length > 0) changed(names);
       };
-      watched.set(
-        place,
-        watchDirectory(join(pool, place), (entries) => (entries ? tell(entries) : changed(undefined))),
-      );
+      const inode = inodeOf(join(pool, place));
+      if (inode === undefined) continue;
+      const watcher = watchDirectory(join(pool, place), (entries) => {
+        if (entries) return tell(entries);
+        lookSoon();
+        changed(undefined);
+      });
+      watched.set(place, { inode, watcher });
       // What came into a new directory before the watch did.
       if (!isFirst) tell(readdirSync(join(pool, place)));
     }
@@ -125,7 +136,7 @@ export function watchLayout(
     [Symbol.dispose]() {
       isEnded = true;
       soon?.stop();
-      for (const watcher of watched.values()) watcher[Symbol.dispose]();
+      for (const { watcher } of watched.values()) watcher[Symbol.dispose]();
     },
   };
 }
