@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
@@ -322,6 +324,36 @@ describe('the plug-in for Proxmox VE', () => {
       assert.match((await importAs('vm-201-disk-0.raw')).error!, words);
       assert.ok(!existsSync(at('vm-201-disk-0.raw')));
       assert.deepEqual(await agent.ok('GET', '/transfers'), []);
+    }
+  });
+
+  test('a stream that is cut in the middle is not gone on with from its start', async () => {
+    const path = join(room.path, 'cut.sock');
+    let asked = 0;
+    const server = createServer((_request, response) => {
+      response.writeHead(200, { 'content-length': 100_000 });
+      // Once in the middle, then whole: as an agent that was restarted.
+      if (++asked > 1) return response.end(Buffer.alloc(100_000, 1));
+      response.write(Buffer.alloc(70_000, 2), () => setTimeout(() => response.destroy(), 100));
+    });
+    server.listen(path);
+    await once(server, 'listening');
+    try {
+      const out = { file: join(room.path, 'cut'), mode: '>' };
+      const args = [
+        { ...scfg, 'stowage-socket': path },
+        's',
+        out,
+        'vm-1-disk-0.raw',
+        'raw+size',
+        null,
+        null,
+        0,
+      ];
+      await node.refused(/was cut/, 'volume_export', ...args);
+      assert.ok(!readFileSync(out.file).includes(1, 8));
+    } finally {
+      server.close();
     }
   });
 
