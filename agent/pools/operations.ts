@@ -59,7 +59,10 @@ export interface PoolOperations {
   space(): Promise<Space>;
   /** Looks at one volume anew. Throws `volume-not-found`. */
   look(name: string): Promise<Volume>;
-  /** From now on everything but {@link look} throws `volume-changed` where the volume of a name has another id; undefined: whatever it has. */
+  /**
+   * From now on every change of a volume of this name throws `volume-changed` where it has another id; undefined: whatever it has. What
+   * makes a volume of the name is not concerned. Forgotten with the process of the pool.
+   */
   expect(name: string, id: string | undefined): Promise<void>;
 
   /** `passphrase` is what an encrypted volume is made, or opened, with. Throws `secret-missing`, `secret-refused`. */

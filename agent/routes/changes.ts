@@ -53,7 +53,8 @@ export function changes(agent: HostAgent): { change: Change; destroy: Change; ta
     try {
       return await work(operations);
     } finally {
-      await operations.expect(volume, undefined);
+      // What was done is done, also where the process of the pool has ended meanwhile.
+      await operations.expect(volume, undefined).catch(() => undefined);
     }
   };
 

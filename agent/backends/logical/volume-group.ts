@@ -210,10 +210,19 @@ export class VolumeGroup implements MakingStorage {
         `'${device.name}' is ${layout}: what it would grow by could not be zeroed before it belongs to it; use lvextend`,
       );
     // The extents are zeroed in a volume of their own before they belong to this one: a kill leaves no old bytes in it.
+    const scratch = `${this.name}/${scratchName}`;
     for (let attempt = 1; ; attempt++) {
-      const extents = await this.#zeroedExtents(more, scratchName, signal);
+      await this.create(scratchName, more);
+      const extents = await this.#zeroed(scratchName, signal).catch(async (error) => {
+        await this.remove(scratchName);
+        throw error;
+      });
       try {
-        await this.change('lvextend', ['--size', sizeOf(sizeBytes), '--', target, ...extents]);
+        // Nobody who heeds the lock takes the extents in between, and writes to them.
+        await this.alone(async () => {
+          await lvm('lvremove', ['--yes', '--', scratch]);
+          await lvm('lvextend', ['--size', sizeOf(sizeBytes), '--', target, ...extents]);
+        });
         return;
       } catch (error) {
         // Only extents that somebody else took meanwhile are worth another try.
@@ -222,30 +231,17 @@ export class VolumeGroup implements MakingStorage {
     }
   }
 
-  /** Extents of physical volumes that nobody has and that read as zeros, as LVM writes them: `/dev/sdb:0-24`. */
-  async #zeroedExtents(
-    sizeBytes: number,
-    scratchName: string,
-    signal: AbortSignal | undefined,
-  ): Promise<string[]> {
-    await this.create(scratchName, sizeBytes);
-    try {
-      const [device] = await this.devices(scratchName);
-      if (!device) throw new StowageError('io-error', `the new logical volume ${scratchName} is not there`);
-      {
-        await using image = await FileImage.open(device.path, 'write', 'block');
-        await zeroFrom(image, 0, { signal });
-        await image.flush();
-      }
-      const rows = await report(
-        'lvs',
-        ['seg_pe_ranges'],
-        ['--segments', '--', `${this.name}/${scratchName}`],
-      );
-      return rows.flatMap((segment) => (segment.seg_pe_ranges ?? '').split(' ').filter(Boolean));
-    } finally {
-      await this.remove(scratchName);
+  /** Zeros a volume, and gives its extents, as LVM writes them: `/dev/sdb:0-24`. */
+  async #zeroed(name: string, signal: AbortSignal | undefined): Promise<string[]> {
+    const [device] = await this.devices(name);
+    if (!device) throw new StowageError('io-error', `the new logical volume ${name} is not there`);
+    {
+      await using image = await FileImage.open(device.path, 'write', 'block');
+      await zeroFrom(image, 0, { signal });
+      await image.flush();
     }
+    const rows = await report('lvs', ['seg_pe_ranges'], ['--segments', '--', `${this.name}/${name}`]);
+    return rows.flatMap((segment) => (segment.seg_pe_ranges ?? '').split(' ').filter(Boolean));
   }
 
   async shrink(device: Device, sizeBytes: number): Promise<void> {
