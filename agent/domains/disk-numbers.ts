@@ -49,8 +49,14 @@ export class DiskNumbers {
     };
     for (const { name } of this.#pools.list())
       for (const volume of this.#pools.volumesOrNone(name).keys()) note(volume);
-    for (const { images } of await this.#domains.list())
+    for (const { images, unreadable, origin } of await this.#domains.list()) {
+      if (unreadable !== undefined)
+        throw new StowageError(
+          'io-error',
+          `which disks the guests of ${origin} have cannot be told now: ${unreadable}`,
+        );
       for (const { path, volume } of images) note(`${path ?? ''} ${volume ?? ''}`);
+    }
     await this.#pools.trash(pool, async (trash) => {
       for (const { volume } of trash.volumes) note(volume.name);
     });

@@ -453,6 +453,8 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
           'pool-not-empty',
           `${why}, and volumes are in its trash, such as ${kept.volume.name}: restore or delete them`,
         );
+      // Of storage that is not ours nothing is let go of but what the agent itself holds.
+      if (pool.state !== 'inactive') await pool.stop();
       this.#pools.delete(name);
       await pool.close();
     });

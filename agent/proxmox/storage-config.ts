@@ -1,11 +1,16 @@
 import { join } from 'node:path';
+import { StowageError } from '../../shared/util/errors.ts';
 import { readConfiguration } from '../host/configurations.ts';
+import { entriesIfExists, exists } from '../host/files.ts';
 
 /** A storage of Proxmox VE: its type and properties, as its configuration names them. */
 export type Storage = { type: string } & Partial<Record<string, string>>;
 
 /** Where the configuration of Proxmox VE is looked for: `/` but in tests. */
 export const proxmoxRoot = (): string => process.env.STOWAGE_GUESTS_ROOT ?? '/';
+
+/** The first line of a storage. */
+const HEAD = /^([^\s:#]+):[ \t]*(\S+)[ \t]*$/m;
 
 /** What every node has, whatever its configuration says. */
 const LOCAL = { type: 'dir', path: '/var/lib/vz' };
@@ -18,7 +23,7 @@ export function parseStorages(text: string): Map<string, Storage> {
   const storages = new Map<string, Storage>();
   let current: Storage | undefined;
   for (const line of text.split('\n')) {
-    const head = /^([^\s:#]+):\s*(\S+)\s*$/.exec(line);
+    const head = HEAD.exec(line);
     const property = /^\s+([\w-]+)(?:\s+(.+?))?\s*$/.exec(line);
     if (head) {
       current = { type: head[1]! };
@@ -33,10 +38,32 @@ export function parseStorages(text: string): Map<string, Storage> {
   return storages;
 }
 
-/** The storages of the cluster that this host is a node of; undefined where there is no such configuration, or not now. */
+/**
+ * The storages of the cluster that this host is a node of; undefined where it is no node. Throws where the configuration is not there now,
+ * or holds no storage: a node without any is not believed.
+ */
 export async function readStorages(root: string): Promise<Map<string, Storage> | undefined> {
+  await requireCluster(root);
   const text = await readConfiguration(join(root, 'etc/pve/storage.cfg'));
-  return text === undefined ? undefined : parseStorages(text);
+  if (text === undefined) return undefined;
+  if (!HEAD.test(text))
+    throw new StowageError('io-error', `${join(root, 'etc/pve/storage.cfg')} names no storage: it is let be`);
+  return parseStorages(text);
+}
+
+/**
+ * Throws on a node of Proxmox VE whose cluster file system is not mounted: an empty /etc/pve, or none beside its database, does not mean that
+ * there are no guests and no storages.
+ */
+export async function requireCluster(root: string): Promise<void> {
+  const directory = join(root, 'etc/pve');
+  const isThere = await exists(directory);
+  const isNode = isThere || (await exists(join(root, 'var/lib/pve-cluster/config.db')));
+  if (!isNode || (await entriesIfExists(directory)).length > 0) return;
+  throw new StowageError(
+    'io-error',
+    `${directory} is empty: the cluster file system of Proxmox VE is not mounted (systemctl status pve-cluster)`,
+  );
 }
 
 /** The directory of a storage that holds files. */

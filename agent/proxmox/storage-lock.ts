@@ -8,6 +8,8 @@ import { proxmoxRoot } from './storage-config.ts';
 
 /** Longest wait for the lock: Proxmox VE holds it for at most 60 s, and its cluster gives up on an owner after 120. */
 const PATIENCE_MS = 150_000;
+/** So long a lock of the cluster is its owner's for certain. */
+const HELD_MS = 110_000;
 const LOOK_MS = 100;
 const CLUSTER_LOOK_MS = 1_000;
 
@@ -45,8 +47,11 @@ const onCluster =
       await utimes(path, 0, 0).catch(() => undefined);
       return undefined;
     }
-    // What was done is done, also where the cluster has given the lock to another meanwhile.
-    return () => rmdir(path).catch(() => undefined);
+    const since = clock.monotonicMs();
+    return async () => {
+      // By then the cluster may have given it to another: that one's it stays. What was done is done.
+      if (clock.monotonicMs() - since < HELD_MS) await rmdir(path).catch(() => undefined);
+    };
   };
 
 async function takeOf(root: string, storage: string, isShared: boolean): Promise<Take> {

@@ -12,11 +12,14 @@ export interface ManagedPools {
   manage(definitions: readonly StorageDefinition[]): Promise<OtherStorage[]>;
 }
 
+/** A storage that is no pool here, and whether somebody should do something about that. */
+export type NoPool = OtherStorage & { isFault: boolean };
+
 /** Keeps the pools of this host those that Proxmox VE has as storages, for as long as it has a configuration. */
 export class ProxmoxStorages {
   readonly #pools: ManagedPools;
   readonly #root: string;
-  #others: readonly OtherStorage[] = [];
+  #others: readonly NoPool[] = [];
   #last: Promise<void> | undefined;
   readonly #timer: Timer;
 
@@ -27,7 +30,7 @@ export class ProxmoxStorages {
   }
 
   /** The storages of this node that are no pools here, and why. */
-  get others(): readonly OtherStorage[] {
+  get others(): readonly NoPool[] {
     return this.#others;
   }
 
@@ -45,9 +48,13 @@ export class ProxmoxStorages {
       if (!storages) return;
       const node = hostname().split('.')[0]!;
       const { definitions, others } = definitionsOf(storages, node, this.#root);
-      this.#others = [...others, ...(await this.#pools.manage(definitions))];
+      const refused = await this.#pools.manage(definitions);
+      this.#others = [
+        ...others.map((other) => ({ ...other, isFault: false })),
+        ...refused.map((other) => ({ ...other, isFault: true })),
+      ];
     } catch (error) {
-      this.#others = [{ storage: 'storage.cfg', reason: toStowageError(error).message }];
+      this.#others = [{ storage: 'storage.cfg', reason: toStowageError(error).message, isFault: true }];
     }
   }
 

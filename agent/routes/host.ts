@@ -56,9 +56,9 @@ export function hostRoutes(http: AgentHttp, agent: HostAgent): void {
   );
   http.get('/v1/doctor', async () => [
     ...(await doctor(agent.state.directory, agent.backends)),
-    ...agent.proxmox.others.map(({ storage, reason }) => ({
+    ...agent.proxmox.others.map(({ storage, reason, isFault }) => ({
       name: `storage '${storage}' of Proxmox VE`,
-      ok: true,
+      ok: !isFault,
       detail: `no pool here: ${reason}`,
     })),
   ]);

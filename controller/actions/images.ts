@@ -343,6 +343,8 @@ const assign = defineAction({
     const image = await imageOf(services, volume);
     if (image.vmid === undefined)
       throw new StowageError('invalid-argument', `'${volume.name}' is no guest's`);
+    if (image.vmid === input.vmid)
+      throw new StowageError('invalid-argument', `'${volume.name}' is guest ${input.vmid}'s already`);
     await refuseClones(services, volume, principal);
     const users = await usersInTheWay(services, input, input.allowUsed);
     return { image, users, naming: namingOf(await services.inventory.pool(input.host, input.pool)) };

@@ -20,7 +20,7 @@ export function contentDirectories(other: string | undefined): Record<PveContent
       .split('/')
       .filter((step) => step !== '' && step !== '.')
       .join('/');
-    if (Object.hasOwn(USUAL, content) && place !== '' && !place.split('/').includes('..'))
+    if (Object.hasOwn(USUAL, content) && place !== '' && !/(^|\/)\./.test(place))
       directories[content as PveContent] = place;
   }
   return directories;

@@ -229,7 +229,11 @@ describe('images of guests, by the rules of Proxmox VE', () => {
       "Removed volume 'default:121/vm-121-disk-0.raw'\n",
     );
     for (const [words, ...args] of [
-      [/^storage 'nosuch' does not exist\n$/, 'list', 'nosuch'],
+      [
+        /^storage 'nosuch' does not exist, or is no pool of this node: .*host doctor local.*\n$/,
+        'list',
+        'nosuch',
+      ],
       [/no name of a volume/, 'path', 'default:vm-1'],
       [/no volume id/, 'free', 'vm-100-disk-0'],
       [/does not exist/, 'free', 'default:120/vm-120-disk-9.raw'],

@@ -11,6 +11,7 @@ import {
   rmdirSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -164,6 +165,21 @@ ${more}`;
     );
   });
 
+  test('of a storage that is not there nothing is told, and what is no image of ours is none', async () => {
+    const { status, stderr } = await controller.cli('pvesm', 'list', 'unmounted');
+    assert.equal(status, 255);
+    assert.match(stderr, /storage 'unmounted' is not available: nothing is mounted/);
+    assert.match(
+      (await controller.cli('pvesm', 'free', 'unmounted:100/vm-100-disk-0.raw')).stderr,
+      /not available/,
+    );
+    make('-f', 'vmdk', join(store, 'images/100/vm-100-disk-5.vmdk'), '4M');
+    assert.match(
+      (await controller.cli('pvesm', 'path', 'vmstore:100/vm-100-disk-5.vmdk')).stderr,
+      /does not exist/,
+    );
+  });
+
   test('the name of an image says its format, whatever a guest wrote into it', async () => {
     const [disk] = await images(`volid=${encodeURIComponent('vmstore:100/vm-100-disk-1.raw')}`);
     assert.equal(disk?.format, 'raw');
@@ -251,6 +267,22 @@ ${more}`;
     assert.ok(!(await seen('vm-400-disk-0.qcow2')));
   });
 
+  test('behind a link in the place of a guest nothing is seen, made or taken away', async () => {
+    const outside = join(room.path, 'outside');
+    mkdirSync(outside);
+    writeFileSync(join(outside, 'vm-350-disk-0.raw'), 'not ours');
+    symlinkSync(outside, join(store, 'images/350'));
+    await controller.cliOk('pool', 'refresh', 'local/vmstore');
+    assert.deepEqual(await images('vmid=350'), []);
+    for (const args of [
+      ['vol', 'create', 'local/vmstore/vm-350-disk-1.raw', '--capacity', '1M'],
+      ['vol', 'rename', 'local/vmstore/vm-100-disk-0.qcow2', 'vm-350-disk-1.qcow2'],
+    ])
+      await controller.cliRefused('path-escapes-pool', ...args);
+    assert.equal(readFileSync(join(outside, 'vm-350-disk-0.raw'), 'utf8'), 'not ours');
+    rmSync(join(store, 'images/350'));
+  });
+
   test('names that Proxmox VE would not know are refused, also on a move', async () => {
     for (const name of ['web', 'vm-1-disk', '500:vm-500-disk-0.raw', 'x:y.raw', 'subvol-500-disk-0.subvol'])
       await controller.cliRefused(
@@ -330,10 +362,31 @@ ${more}`;
     mkdirSync(join(room.path, 'late'));
     await until('a new storage is a pool', async () => (await pool('late'))?.state === 'running');
     await controller.cliOk('vol', 'create', 'local/late/vm-1000-disk-0.raw', '--capacity', '1M');
-    // The file system of the cluster is down.
-    renameSync(configuration, `${configuration}.away`);
-    await sleep(6_000);
+    // Torn, or of nothing but garbage.
+    for (const text of ['', 'dir', '\0\0\0']) {
+      writeFileSync(configuration, text);
+      await sleep(5_500);
+      assert.equal((await pool('late'))?.state, 'running');
+    }
+    // The file system of the cluster is down: what its guests use is used all the same.
+    const pve = join(guests, 'etc/pve');
+    renameSync(pve, `${pve}.away`);
+    mkdirSync(pve);
+    await sleep(5_500);
     assert.equal((await pool('late'))?.state, 'running');
+    const refused = await controller.cli('pvesm', 'free', 'late:1000/vm-1000-disk-0.raw');
+    assert.equal(refused.status, 255);
+    assert.match(refused.stderr, /cluster file system of Proxmox VE is not mounted/);
+    assert.match((await controller.cli('host', 'doctor', 'local')).stdout, /storage.cfg.*is not mounted/);
+    rmdirSync(pve);
+    renameSync(`${pve}.away`, pve);
+    // Switched off and on again.
+    writeFileSync(configuration, storages(`\ndir: late\n\tpath ${room.path}/late\n\tdisable\n`));
+    await until('a storage that is switched off is no pool', async () => !(await pool('late')));
+    assert.match((await controller.cli('pvesm', 'list', 'late')).stderr, /does not exist, or is no pool/);
+    writeFileSync(configuration, storages(`\ndir: late\n\tpath ${room.path}/late\n`));
+    await until('it is a pool again', async () => (await pool('late'))?.state === 'running');
+    assert.match(await pvesm('list', 'late'), /vm-1000-disk-0/);
     writeFileSync(configuration, storages());
     await until('a storage that is gone is no pool', async () => !(await pool('late')));
     assert.ok(existsSync(join(room.path, 'late/images/1000/vm-1000-disk-0.raw')), 'and nothing in it is');

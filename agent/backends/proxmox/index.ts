@@ -1,7 +1,7 @@
 import { rmdir } from 'node:fs/promises';
 import { contentDirectories } from '../../../shared/pve/content-directories.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
-import { makeDirectory } from '../../host/files.ts';
+import { exists, makeDirectory } from '../../host/files.ts';
 import { locate, mountAt } from '../../host/mounts.ts';
 import { refuseSourceBut, targetOf } from '../../volumes/definition.ts';
 import { FilePool } from '../../volumes/files/file-pool.ts';
@@ -52,6 +52,11 @@ export const proxmoxBackend: Backend = {
       async attach() {
         if (mountPoint !== undefined && !mountAt(mountPoint))
           throw new StowageError('pool-inaccessible', `nothing is mounted on ${mountPoint}`);
+        if (definition.managedBy !== undefined && !(await exists(path)))
+          throw new StowageError(
+            'pool-inaccessible',
+            `${path} is not there: Proxmox VE makes it when it activates the storage`,
+          );
         return false;
       },
       detach: async () => undefined,

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { VolumeFormat } from '../../../shared/conf/volume.ts';
 import type { contentDirectories } from '../../../shared/pve/content-directories.ts';
@@ -19,8 +19,9 @@ export function proxmoxLayout(directories: ReturnType<typeof contentDirectories>
   const placeOf = (name: string): string | undefined => {
     const volume = pveVolume('dir', name);
     if (!volume || volume.name.includes('/')) return undefined;
+    // Images of other formats, and containers in directories, are not worked on here.
     if (volume.content === 'images')
-      return volume.format === 'subvol' ? undefined : join(images, String(volume.vmid), volume.name);
+      return FORMATS.includes(volume.format) ? join(images, String(volume.vmid), volume.name) : undefined;
     return CONTENTS.includes(volume.content) ? join(directories[volume.content], volume.name) : undefined;
   };
 
@@ -51,10 +52,10 @@ export function proxmoxLayout(directories: ReturnType<typeof contentDirectories>
     },
     isOthers(place) {
       const { format, content } = volumeAt(place) ?? {};
-      const isContainer = format === 'subvol' || content === 'rootdir';
+      const isUnknown = content === 'rootdir' || (content === 'images' && !FORMATS.includes(format ?? ''));
       // What a backup tells of itself lies beside it.
       const isNote = place.startsWith(`${directories.backup}/`) && /\.(log|notes|protected)$/.test(place);
-      return isContainer || isNote || place === directories.rootdir;
+      return isUnknown || isNote || place === directories.rootdir;
     },
     async directories(pool) {
       const found = [''];
@@ -63,7 +64,8 @@ export function proxmoxLayout(directories: ReturnType<typeof contentDirectories>
         for (let at = directory; at !== '.'; at = join(at, '..')) steps.add(at);
       for (const directory of [...steps].sort()) {
         const entries = await entriesOf(join(pool, directory));
-        if (!entries) continue;
+        // A directory of the first level may be a link that the owner of the storage has made; below it none is followed.
+        if (!entries || (directory.includes('/') && (await isLink(join(pool, directory))))) continue;
         found.push(directory);
         if (directory === images)
           for (const { name } of entries.filter((entry) => entry.isDirectory() && GUEST.test(entry.name)))
@@ -77,6 +79,8 @@ export function proxmoxLayout(directories: ReturnType<typeof contentDirectories>
     },
   };
 }
+
+const isLink = async (path: string): Promise<boolean> => (await lstat(path)).isSymbolicLink();
 
 /** undefined where there is no such directory. */
 async function entriesOf(path: string) {

@@ -248,8 +248,19 @@ export class FilePool implements PoolDriver {
   /** Throws `invalid-name` for a name that no volume can have here. */
   #at(name: string): string {
     const place = this.#layout.placeOf(name);
-    if (place !== undefined) return join(this.#path, place);
-    throw new StowageError('invalid-name', `no volume of the pool can be named '${name}'`);
+    if (place === undefined)
+      throw new StowageError('invalid-name', `no volume of the pool can be named '${name}'`);
+    return this.#inside(place, name);
+  }
+
+  /** Throws `path-escapes-pool` where the directory of a guest is a link, which leads to files that are none of the pool. */
+  #inside(place: string, name: string): string {
+    const parent = dirname(place);
+    const isLink =
+      parent.includes('/') &&
+      lstatSync(join(this.#path, parent), { throwIfNoEntry: false })?.isSymbolicLink() === true;
+    if (!isLink) return join(this.#path, place);
+    throw new StowageError('path-escapes-pool', `'${name}' would lie behind the link ${parent}`);
   }
 
   /** The format of a volume is what its name says, where the name of a volume says one. Throws `invalid-argument`. */
@@ -314,7 +325,7 @@ export class FilePool implements PoolDriver {
   async look(name: string, known?: Known): Promise<FoundVolume | undefined> {
     const place = this.#layout.placeOf(name);
     if (place === undefined) return undefined;
-    const path = join(this.#path, place);
+    const path = this.#inside(place, name);
     const found = await describeEntry(path, name, known && { ...known, stamp: undefined }, this.#storage);
     if (found && found !== 'unchanged') return found;
     await this.#requireStorage();
@@ -489,7 +500,9 @@ export class FilePool implements PoolDriver {
       for (const directory of new Set([dirname(to), dirname(from)])) await syncDirectory(directory);
     });
     if (volume.isBase)
-      await setFileBase(to, true, (stat) => this.#refuseOther(stat, { ...volume, name: target }));
+      await setFileBase(to, true, (stat) => {
+        if (this.#knowsFiles) this.#refuseOther(stat, volume);
+      });
   }
 
   /** Whether a file is known again under another name. */

@@ -169,7 +169,14 @@ export class FileStage extends RecordedStage implements Stage {
       if (!(await exists(aside)) && (await this.#fingerprintAt(target)) !== sealed.fingerprint)
         await this.#pool.refuseLoss(spec.volume, spec.replace);
       await makeParent(target, this.#pool.path);
+      const replaced = await this.#fingerprintAt(target);
       await this.#pool.naming(async () => {
+        // While this waited for its turn, or was frozen, another volume may have got the name.
+        if ((await this.#fingerprintAt(target)) !== replaced)
+          throw new StowageError(
+            'volume-changed',
+            `another volume is called '${spec.volume}' by now; it stays as it is`,
+          );
         await identify(sealed.fingerprint);
         if (spec.replace && ((await exists(target)) || (await exists(aside))))
           await replace(this.#object, target, aside, this.#pool.private);

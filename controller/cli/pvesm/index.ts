@@ -10,7 +10,7 @@ import { callJson, callText } from '../client.ts';
 import { allocateImage, freeImage, listImages } from '../images.ts';
 import { print, printable, show } from '../output.ts';
 import { hostPath, volumePath } from '../references.ts';
-import { newVolumeNamed, nodeOf, storage, storagesOf, volumeNamed } from './node.ts';
+import { newVolumeNamed, nodeOf, requireAvailable, storage, storagesOf, volumeNamed } from './node.ts';
 import { listText, statusText } from './print.ts';
 import { exportVolume, importVolume, streamFormat } from './streams.ts';
 
@@ -47,7 +47,7 @@ async function list(
   { node, vmid, content }: NodeOptions & { vmid?: string; content?: string },
 ): Promise<void> {
   const host = await nodeOf({ node });
-  await storage(host, name);
+  requireAvailable(await storage(host, name));
   const images = await listImages({ host, pool: name }, { vmid, content });
   await show(images, listText, { isRemark: false });
 }

@@ -23,8 +23,20 @@ export function storagesOf(host: string): Promise<FleetPool[]> {
 export async function storage(host: string, pool: string): Promise<FleetPool> {
   return callJson<FleetPool>(poolPath({ host, pool })).catch((error) => {
     if (!isStowageError(error, 'pool-not-found')) throw error;
-    throw new StowageError('pool-not-found', `storage '${pool}' does not exist`);
+    throw new StowageError(
+      'pool-not-found',
+      `storage '${pool}' does not exist, or is no pool of this node: 'stowage host doctor ${host}' tells which are none`,
+    );
   });
+}
+
+/** Throws `pool-inaccessible` for a storage of which it cannot be told now what is in it. */
+export function requireAvailable({ name, state, reason }: FleetPool): void {
+  if (state !== 'running')
+    throw new StowageError(
+      'pool-inaccessible',
+      `storage '${name}' is not available${reason === undefined ? '' : `: ${reason}`}`,
+    );
 }
 
 /** The name of a volume that shall be, as a volume id tells it. Throws `invalid-name` for one that no volume of the storage can have. */
@@ -49,6 +61,7 @@ export async function volumeNamed(host: string, volid: string): Promise<VolumeRe
   parseVolumeName(namingOf(pool), volname);
   const images = await callJson<Image[]>(`/images?${new URLSearchParams({ host, pool: name, volid })}`);
   const [image] = images;
+  if (!image) requireAvailable(pool);
   if (!image) throw new StowageError('volume-not-found', `volume '${volid}' does not exist`);
   return { host, pool: name, volume: image.name };
 }
