@@ -9,7 +9,7 @@ import type { HostServices } from '../../agent/backends/backend.ts';
 import { OpenPool } from '../../agent/pools/open-pool.ts';
 import { FilePool } from '../../agent/volumes/files/file-pool.ts';
 import type { NewVolume } from '../../shared/conf/volume.ts';
-import { VOLUME_ID_HEADER } from '../../shared/protocol/agent.ts';
+import { transferSpecSchema, VOLUME_ID_HEADER } from '../../shared/protocol/agent.ts';
 import { TestAgent } from '../support/agent.ts';
 import { isRoot, scratch } from '../support/scratch.ts';
 
@@ -225,6 +225,32 @@ describe('a host that freezes in the middle of a change, and wakes when another 
       }
     },
   );
+
+  test('upload over a volume: another one of the name stays', async () => {
+    await using room = scratch();
+    const [one, two] = await FreezingHost.pair(room);
+    const pool = join(room.path, 'pool');
+    await one.pool.create(wanted('v'));
+    const stage = await one.pool.stage(
+      transferSpecSchema.parse({
+        ...{
+          id: randomUUID(),
+          pool: 'p',
+          volume: 'v',
+          format: 'raw',
+          representation: 'image',
+          replace: true,
+        },
+        parts: [{ name: '', sizeBytes: MIB, dense: false }],
+      }),
+    );
+    await stage.seal('{}', undefined);
+    assert.equal(await one.frozenWhile(() => stage.publish(), replaced(two, pool)), 'volume-changed');
+    assert.equal(told(join(pool, 'v')), 'new');
+    await stage.drop();
+    await one.pool.stop();
+    await two.pool.stop();
+  });
 
   inPair('clone: none stands on what is no base any more', async (one, two, pool) => {
     await one.pool.create(wanted('v'));
