@@ -291,7 +291,8 @@ describe('a host that freezes in the middle of a change, and wakes when another 
       await one.pool.stop();
       const taken = join(place, `taken-${randomUUID()}`);
       mkdirSync(taken);
-      renameSync(join(room.path, 'pool/v'), join(taken, 'v'));
+      writeFileSync(join(taken, 'place'), 'v');
+      renameSync(join(room.path, 'pool/v'), join(taken, 'object'));
     };
     const { id } = await one.pool.create(wanted('v'));
     await take();

@@ -5,7 +5,14 @@ import { volumeFormatSchema } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { IdentityStore } from '../../backends/backend.ts';
-import { entriesIfExists, exists, removeIfExists, replaceFile, syncDirectory } from '../../host/files.ts';
+import {
+  entriesIfExists,
+  exists,
+  readIfExists,
+  removeIfExists,
+  replaceFile,
+  syncDirectory,
+} from '../../host/files.ts';
 import { HeldLock } from '../../host/held-lock.ts';
 import { openIdentities } from '../identities.ts';
 import { renameNew } from './new-names.ts';
@@ -15,6 +22,8 @@ export const PRIVATE = '.stowage';
 
 /** Begins the name of a directory of what has lost its name, and may not go yet. */
 const TAKEN = 'taken-';
+/** In it: what that is, and its path below the directory of the pool. */
+const [OBJECT, PLACE] = ['object', 'place'];
 
 /** What version 0.1.0 kept in one file. */
 const oldIdentitiesSchema = z.record(
@@ -185,10 +194,10 @@ export class PrivateDirectory {
     const id = clock.uuid();
     const taken = join(this.path, 'trash', `${TAKEN}${id}`);
     const claim = this.claim(taken);
-    // Where it was, below the directory of the pool, so that it finds back there.
-    const aside = join(taken, relative(this.#pool, path));
+    const aside = join(taken, OBJECT);
     try {
-      await mkdir(dirname(aside), { recursive: true, mode: 0o700 });
+      await mkdir(taken, { mode: 0o700 });
+      await replaceFile(join(taken, PLACE), relative(this.#pool, path));
       await syncDirectory(dirname(taken));
       await rename(path, aside).catch(async (error) => {
         await rm(taken, { recursive: true, force: true });
@@ -206,6 +215,7 @@ export class PrivateDirectory {
       const doomed = join(this.path, 'trash', id);
       const doom = this.claim(doomed);
       await rename(taken, doomed);
+      await syncDirectory(dirname(doomed));
       return async () => {
         await rm(doomed, { recursive: true, force: true });
         doom[Symbol.dispose]();
@@ -217,14 +227,11 @@ export class PrivateDirectory {
 
   /** What was taken from its name, and never given up, has it again; where another has the name it stays aside. */
   async #giveBack(taken: string): Promise<void> {
-    for (const entry of await readdir(taken, { recursive: true, withFileTypes: true })) {
-      const aside = join(entry.parentPath, entry.name);
-      const path = join(this.#pool, relative(taken, aside));
-      // Directories on the way to it are there where it came from.
-      if (entry.isDirectory() && (await exists(path))) continue;
-      await renameNew(aside, path, entry.name);
+    const place = await readIfExists(join(taken, PLACE));
+    if (place !== undefined && (await exists(join(taken, OBJECT)))) {
+      const path = join(this.#pool, place);
+      await renameNew(join(taken, OBJECT), path, basename(path));
       await syncDirectory(dirname(path));
-      break;
     }
     await rm(taken, { recursive: true, force: true });
   }
