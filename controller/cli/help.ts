@@ -75,6 +75,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     "vol list --format qcow2 -q | xargs -d '\\n' -n1 stowage vol check",
   ],
   'vol show': ['vol show alpha/data/web'],
+  'vol blockdev': ['vol blockdev alpha/data/web --node-name disk0'],
   'vol set-secret': ['vol set-secret alpha/data/web disks'],
   'vol resize': ['vol resize alpha/data/web 20G', 'vol resize alpha/data/web +5G'],
   'vol clone': ['vol clone alpha/data/web web-copy', 'vol clone alpha/data/debian web --linked'],

@@ -264,6 +264,12 @@ describe('domains as users of volumes', () => {
       /local\/\? +proxmox +unknown +cannot be read: ELOOP/.test(await controller.cliOk('domain', 'list')),
     );
     rmSync(join(guests, 'etc/pve/lxc'));
+    // Empty, as it is while the cluster's file system is not mounted: it does not mean that there are no guests.
+    assert.match(
+      await refused('volume-used', 'vol', 'delete', 'local/default/perhaps.img'),
+      /cluster file system of Proxmox VE is not mounted/,
+    );
+    rmSync(join(guests, 'etc/pve'), { recursive: true });
     await controller.cliOk('vol', 'delete', 'local/default/perhaps.img');
   });
 
