@@ -146,6 +146,7 @@ const ELSEWHERE: Record<string, string> = {
   scsi: 'needs a kernel of its own',
   vstorage: 'a directory whose mount is a stand-in: the same files as dir',
   zfs: 'needs a kernel of its own',
+  proxmox: 'its volumes are files as those of dir, in other directories and by other names',
   ...(!isRoot && { btrfs: 'needs root', netfs: 'needs root', gluster: 'needs root', rbd: 'needs root' }),
 };
 
