@@ -5,9 +5,9 @@ import { type BackendRegistry, loadBackends } from './backends/registry.ts';
 import { DiskNumbers } from './domains/disk-numbers.ts';
 import { HostDomains } from './domains/host-domains.ts';
 import { DomainWatch } from './domains/watch.ts';
+import { configurationRoot } from './host/configurations.ts';
 import { Pools } from './pools/pools.ts';
 import { within } from './pools/within.ts';
-import { proxmoxRoot } from './proxmox/storage-config.ts';
 import { ProxmoxStorages } from './proxmox/storages.ts';
 import { AgentState } from './state.ts';
 import type { SourceDoor } from './transfer/door.ts';
@@ -122,7 +122,7 @@ export class HostAgent {
     const backends = await loadBackends(process.env.STOWAGE_BACKEND_DIR);
     const pools = await Pools.open(state, backends);
     const use = new VolumeUse();
-    const root = proxmoxRoot();
+    const root = configurationRoot();
     const domains = await HostDomains.open(directory, pools, use, root);
     const agent = new HostAgent(state, backends, pools, use, domains, root, identity);
     // Whoever asks for the pools first sees these among them, unless the cluster's file system does not answer.

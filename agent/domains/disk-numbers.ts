@@ -9,6 +9,7 @@ import { RecordLog } from '../host/record-log.ts';
 import { Kept } from '../pools/kept.ts';
 import type { Pools } from '../pools/pools.ts';
 import type { HostDomains } from './host-domains.ts';
+import { isHidden } from './unreadable.ts';
 
 /** For so long the number of a disk that is gone is not given to another one. */
 const REMEMBERED_MS = 24 * 3600_000;
@@ -29,13 +30,26 @@ export class DiskNumbers {
       async () => join(stateDirectory, 'removed-disks.log'),
       (file) => RecordLog.open(file, z.number()),
     );
+    // Where it cannot be written down it is known until the agent ends.
     pools.on('event', (event) => void this.#note(event).catch(() => undefined));
   }
 
   async #note(event: AgentEvent): Promise<void> {
     if (event.type !== 'volumes') return;
-    for (const { name } of event.gone)
-      if (guestOf(name) !== undefined) await (await this.#gone.get()).set(name, clock.now());
+    const names = event.gone.map(({ name }) => name).filter((name) => guestOf(name) !== undefined);
+    if (names.length === 0) return;
+    const gone = await this.#gone.get();
+    await Promise.all([...names.map((name) => gone.set(name, clock.now())), this.#forgetOld(gone)]);
+  }
+
+  /** The oldest come first: what is looked at is what goes, and one more. */
+  async #forgetOld(gone: RecordLog<number>): Promise<void> {
+    const old: string[] = [];
+    for (const [name, at] of gone.entries()) {
+      if (at > clock.now() - REMEMBERED_MS) break;
+      old.push(name);
+    }
+    await Promise.all(old.map((name) => gone.delete(name)));
   }
 
   /**
@@ -49,21 +63,20 @@ export class DiskNumbers {
     };
     for (const { name } of this.#pools.list())
       for (const volume of this.#pools.volumesOrNone(name).keys()) note(volume);
-    for (const { images, unreadable, origin } of await this.#domains.list()) {
-      if (unreadable !== undefined)
+    for (const domain of await this.#domains.list()) {
+      if (isHidden(domain))
         throw new StowageError(
           'io-error',
-          `which disks the guests of ${origin} have cannot be told now: ${unreadable}`,
+          `which disks the guests of ${domain.origin} have cannot be told now: ${domain.unreadable}`,
         );
-      for (const { path, volume } of images) note(`${path ?? ''} ${volume ?? ''}`);
+      for (const { path, volume } of domain.images) note(`${path ?? ''} ${volume ?? ''}`);
     }
     await this.#pools.trash(pool, async (trash) => {
       for (const { volume } of trash.volumes) note(volume.name);
     });
     const gone = await this.#gone.get();
-    for (const [name, at] of [...gone.entries()])
-      if (at > clock.now() - REMEMBERED_MS) note(name);
-      else await gone.delete(name);
+    await this.#forgetOld(gone);
+    for (const [name] of gone.entries()) note(name);
     const naming = namingOf(this.#pools.get(pool));
     for (let number = 0; number < MOST_NUMBERS; number++)
       if (!used.has(number)) return diskName(naming, { vmid, number, format });

@@ -10,7 +10,7 @@ import { LIBVIRT_DIRECTORIES, libvirtDomains } from './found/libvirt.ts';
 import { OPENVZ_DIRECTORIES, openvzDomains } from './found/openvz.ts';
 import { proxmoxDomains } from './found/proxmox.ts';
 import { References } from './references.ts';
-import { unknown } from './unreadable.ts';
+import { ALL, unknown } from './unreadable.ts';
 
 const FINDERS = [
   ['libvirt', libvirtDomains],
@@ -82,7 +82,7 @@ export class HostDomains {
     const found = await Promise.all(
       FINDERS.map(([origin, find]) =>
         find(this.#root).catch((error: NodeJS.ErrnoException) => {
-          const domain = unknown(origin, '?', error);
+          const domain = unknown(origin, ALL, error);
           // An agent of an ordinary user sees nothing of the system's hypervisors: that is so, and no failure.
           const notOurs = error.code === 'EACCES' || error.code === 'EPERM';
           if (process.getuid?.() === 0 || !notOurs) hidden.push(domain);

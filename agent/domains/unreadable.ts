@@ -1,6 +1,9 @@
 import type { Domain } from '../../shared/protocol/domains.ts';
 import type { Configuration } from '../host/configurations.ts';
 
+/** The name of what stands for all domains of an origin. */
+export const ALL = '?';
+
 const ENTITIES: Record<string, string> = { lt: '<', gt: '>', amp: '&', quot: '"', apos: "'" };
 
 /**
@@ -22,3 +25,7 @@ export function unknown(origin: Domain['origin'], name: string, error: unknown):
   const why = error instanceof Error ? error.message : String(error);
   return { name, origin, state: 'unknown', persistent: true, images: [], unreadable: why };
 }
+
+/** Whether a domain stands for all of an origin, whose configurations cannot be read at all. */
+export const isHidden = ({ name, unreadable }: Pick<Domain, 'name' | 'unreadable'>): boolean =>
+  name === ALL && unreadable !== undefined;

@@ -6,6 +6,7 @@ import { MOST_DOMAINS_A_LINE } from '../../shared/protocol/agent.ts';
 import type { DomainKey, HostDomain } from '../../shared/protocol/domains.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
 import type { HostDomains } from './host-domains.ts';
+import { isHidden } from './unreadable.ts';
 
 /** Changes that come together are looked at once. */
 const SETTLE_MS = 200;
@@ -17,8 +18,6 @@ const LINE_CHARACTERS = 1 << 20;
 const SHARE = 0.05;
 
 const keyOf = ({ origin, name, uuid }: DomainKey): DomainKey => ({ origin, name, uuid });
-/** Stands for domains that cannot be seen. */
-const isHidden = ({ name, unreadable }: HostDomain): boolean => name === '?' && unreadable !== undefined;
 
 const keyText = (domain: DomainKey): string => JSON.stringify(keyOf(domain));
 

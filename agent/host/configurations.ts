@@ -2,6 +2,9 @@ import { constants } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
+/** Where the configurations of hypervisors are looked for: `/` but in tests. */
+export const configurationRoot = (): string => process.env.STOWAGE_GUESTS_ROOT ?? '/';
+
 /** No configuration is larger. */
 const MOST_BYTES = 16 << 20;
 

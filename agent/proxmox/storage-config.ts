@@ -6,9 +6,6 @@ import { entriesIfExists, exists } from '../host/files.ts';
 /** A storage of Proxmox VE: its type and properties, as its configuration names them. */
 export type Storage = { type: string } & Partial<Record<string, string>>;
 
-/** Where the configuration of Proxmox VE is looked for: `/` but in tests. */
-export const proxmoxRoot = (): string => process.env.STOWAGE_GUESTS_ROOT ?? '/';
-
 /** The first line of a storage. */
 const HEAD = /^([^\s:#]+):[ \t]*(\S+)[ \t]*$/m;
 

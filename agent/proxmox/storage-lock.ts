@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import type { PoolDefinition } from '../../shared/conf/pool.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
+import { configurationRoot } from '../host/configurations.ts';
 import { lockFile } from '../host/lock.ts';
-import { proxmoxRoot } from './storage-config.ts';
 
 /** Longest wait for the lock: Proxmox VE holds it for at most 60 s, and its cluster gives up on an owner after 120. */
 const PATIENCE_MS = 150_000;
@@ -69,7 +69,7 @@ export function managersLock({
   isShared = false,
 }: Pick<PoolDefinition, 'name' | 'managedBy' | 'isShared'>): <T>(work: () => Promise<T>) => Promise<T> {
   if (managedBy === undefined) return (work) => work();
-  return (work) => underStorageLock({ root: proxmoxRoot(), storage: name, isShared }, work);
+  return (work) => underStorageLock({ root: configurationRoot(), storage: name, isShared }, work);
 }
 
 /**

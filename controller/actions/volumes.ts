@@ -160,8 +160,8 @@ const blockDevice = defineAction({
   }),
   answer: z.looseObject({ driver: z.string() }),
   async run({ inventory }, { nodeName, ...address }) {
-    const { source } = await inventory.pool(address.host, address.pool);
-    return blockDeviceOf(source, await inventory.volume(address), nodeName);
+    const pool = await inventory.pool(address.host, address.pool);
+    return blockDeviceOf(pool, await inventory.volume(address), nodeName);
   },
 });
 

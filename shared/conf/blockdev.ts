@@ -1,9 +1,12 @@
 import { StowageError } from '../util/errors.ts';
+import type { PoolDefinition } from './pool.ts';
 import type { PoolSource } from './pool-source.ts';
 import type { Volume } from './volume.ts';
 
 /** A node of QEMU's block layer, as `-blockdev` and `blockdev-add` take it. */
 export type BlockDevice = { driver: string } & Record<string, unknown>;
+
+type SourcePool = Pick<PoolDefinition, 'type' | 'source'>;
 
 const CEPH_PORT = 3300;
 const GLUSTER_PORT = 24007;
@@ -47,12 +50,21 @@ function iscsiNode({ auth, initiatorIqn }: PoolSource, path: string): BlockDevic
   };
 }
 
-function storageNode(source: PoolSource, { type, path, name }: Volume): BlockDevice {
+/** Throws `not-supported` for what is reached by the network in a way that QEMU does not have, or is not known to have. */
+function storageNode({ type: poolType, source }: SourcePool, { type, path, name }: Volume): BlockDevice {
   if (type === 'file') return { driver: 'file', filename: path };
   if (type === 'block') return { driver: 'host_device', filename: path };
   if (type === 'ploop') return { driver: 'file', filename: `${path}/root.hds` };
-  if (path.startsWith('gluster://')) return glusterNode(source, path);
-  return path.startsWith('ip-') ? iscsiNode(source, path) : rbdNode(source, name);
+  switch (poolType) {
+    case 'rbd':
+      return rbdNode(source, name);
+    case 'gluster':
+      return glusterNode(source, path);
+    case 'iscsi-direct':
+      return iscsiNode(source, path);
+    default:
+      throw new StowageError('not-supported', `QEMU opens no volume of a pool of type '${poolType}'`);
+  }
 }
 
 /** What QEMU calls the formats of volumes. */
@@ -67,9 +79,10 @@ const DRIVERS: Record<Volume['format'], string | undefined> = {
 /**
  * How QEMU on the host of a pool opens a volume of it: a node for its format over one for its storage, each driver named, nothing guessed.
  * A base is opened for reading only. Secrets are not in it: the caller adds `key-secret` (rbd, luks), `password-secret` (iSCSI) or
- * `encrypt.key-secret` (qcow2). Throws `not-supported` for a ploop volume with snapshots, `volume-damaged` for one that cannot be used.
+ * `encrypt.key-secret` (qcow2). Throws `not-supported` for a ploop volume with snapshots and for storage
+ * that QEMU does not reach, `volume-damaged` for one that cannot be used.
  */
-export function blockDeviceOf(source: PoolSource, volume: Volume, nodeName?: string): BlockDevice {
+export function blockDeviceOf(pool: SourcePool, volume: Volume, nodeName?: string): BlockDevice {
   const { name, format, isBase, encryption, snapshotCount, damaged } = volume;
   const driver = DRIVERS[format];
   if (driver === undefined || damaged !== undefined)
@@ -84,6 +97,6 @@ export function blockDeviceOf(source: PoolSource, volume: Volume, nodeName?: str
     ...(nodeName !== undefined && { 'node-name': nodeName }),
     ...(isBase && { 'read-only': true }),
     ...(format === 'qcow2' && encryption && { encrypt: { format: 'luks' } }),
-    file: storageNode(source, volume),
+    file: storageNode(pool, volume),
   };
 }

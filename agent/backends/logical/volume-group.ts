@@ -225,6 +225,7 @@ export class VolumeGroup implements MakingStorage {
         });
         return;
       } catch (error) {
+        if ((await this.devices(scratchName)).length > 0) await this.remove(scratchName);
         // Only extents that somebody else took meanwhile are worth another try.
         if (attempt === TRIES || !isStowageError(error, 'no-space')) throw error;
       }

@@ -433,7 +433,7 @@ export class FilePool implements PoolDriver {
     const remove = await this.#taking(volume, mark, () =>
       this.#place.takeAway(path, (aside) => this.#isAt(aside, volume), confirm),
     );
-    // Its bytes may be many: nobody waits for them to go.
+    // Its bytes may be many: nobody waits for the lock meanwhile.
     await remove();
   }
 
@@ -443,6 +443,7 @@ export class FilePool implements PoolDriver {
     try {
       return await this.#naming(work);
     } catch (error) {
+      // What went wrong first is what counts; the next start guards all bases.
       if (volume.isBase) await this.setBase(volume, true).catch(() => undefined);
       throw error;
     }

@@ -249,6 +249,7 @@ export class PrivateDirectory {
         if (this.#used.has(name)) continue;
         const path = join(this.path, kind, name);
         if (kind === 'trash' && name.startsWith('wipe-')) doomed.push(path);
+        // Where another has its name, or nothing can be changed, it stays aside, and is told of as nobody's.
         else if (kind === 'trash' && name.startsWith(TAKEN))
           await this.#giveBack(path).catch(() => undefined);
         // Of a stage that was never begun there is no more than its directory.

@@ -22,12 +22,21 @@ const volume = (more: Partial<Volume>): Volume => ({
 });
 const auth = { username: 'admin', secret: { usage: 'ceph' } };
 
-/** What it is, the source of its pool, the volume, and how QEMU opens its storage. */
-const STORAGES: [string, object, Partial<Volume>, object][] = [
-  ['a file', {}, {}, { driver: 'file', filename: '/srv/v' }],
-  ['a device', {}, { type: 'block', path: '/dev/vg0/v' }, { driver: 'host_device', filename: '/dev/vg0/v' }],
+const DIRECTORY = { type: 'dir', source: poolSourceSchema.parse({}) };
+
+/** What it is, the type and source of its pool, the volume, and how QEMU opens its storage. */
+const STORAGES: [string, string, object, Partial<Volume>, object][] = [
+  ['a file', 'dir', {}, {}, { driver: 'file', filename: '/srv/v' }],
+  [
+    'a device',
+    'logical',
+    {},
+    { type: 'block', path: '/dev/vg0/v' },
+    { driver: 'host_device', filename: '/dev/vg0/v' },
+  ],
   [
     'an image of Ceph',
+    'rbd',
     { name: 'rbd/tenant', hosts: [{ name: 'mon', port: 6789 }], auth },
     { type: 'network', path: 'rbd/tenant/v' },
     {
@@ -41,12 +50,14 @@ const STORAGES: [string, object, Partial<Volume>, object][] = [
   ],
   [
     'one of the cluster that the host is configured for',
+    'rbd',
     { name: 'rbd' },
     { type: 'network', path: 'rbd/v' },
     { driver: 'rbd', pool: 'rbd', image: 'v' },
   ],
   [
     'a file of gluster',
+    'gluster',
     { name: 'gv0', dir: '/images', hosts: [{ name: 'nas' }] },
     { type: 'network', path: 'gluster://nas/gv0/images/v' },
     {
@@ -58,6 +69,7 @@ const STORAGES: [string, object, Partial<Volume>, object][] = [
   ],
   [
     'a unit of a target',
+    'iscsi-direct',
     { hosts: [{ name: '10.0.0.1' }], devices: [{ path: 'iqn.2020-01.org.example:t' }], auth },
     { type: 'network', path: 'ip-10.0.0.1:3260-iscsi-iqn.2020-01.org.example:t-lun-2' },
     {
@@ -72,9 +84,9 @@ const STORAGES: [string, object, Partial<Volume>, object][] = [
 ];
 
 describe('how QEMU opens a volume', () => {
-  for (const [what, source, more, wanted] of STORAGES)
+  for (const [what, type, source, more, wanted] of STORAGES)
     test(what, () => {
-      const node = blockDeviceOf(poolSourceSchema.parse(source), volume(more), 'disk0');
+      const node = blockDeviceOf({ type, source: poolSourceSchema.parse(source) }, volume(more), 'disk0');
       assert.deepEqual(node, { driver: 'raw', 'node-name': 'disk0', file: wanted });
     });
 
@@ -83,7 +95,7 @@ describe('how QEMU opens a volume', () => {
     const path = join(room.path, 'v, with=odd:name');
     for (const format of ['raw', 'qcow2'] as const) {
       execFileSync('qemu-img', ['create', '-q', '-f', format, path, '1M']);
-      const node = blockDeviceOf(poolSourceSchema.parse({}), volume({ path, format, isBase: true }));
+      const node = blockDeviceOf(DIRECTORY, volume({ path, format, isBase: true }));
       assert.equal(node['read-only'], true);
       const info = execFileSync('qemu-img', ['info', '--output=json', `json:${JSON.stringify(node)}`], {
         encoding: 'utf8',
@@ -92,16 +104,19 @@ describe('how QEMU opens a volume', () => {
       assert.deepEqual([found, size], [format, 1 << 20]);
     }
     const encrypted = volume({ format: 'qcow2', encryption: { format: 'luks' } });
-    assert.deepEqual(blockDeviceOf(poolSourceSchema.parse({}), encrypted).encrypt, { format: 'luks' });
+    assert.deepEqual(blockDeviceOf(DIRECTORY, encrypted).encrypt, { format: 'luks' });
   });
 
   test('what cannot be opened is refused', () => {
-    const source = poolSourceSchema.parse({});
     for (const [code, more] of [
       ['volume-damaged', { damaged: 'its header is torn' }],
       ['volume-damaged', { format: 'unknown' }],
       ['not-supported', { type: 'ploop', format: 'ploop', snapshotCount: 1 }],
     ] as const)
-      assert.throws(() => blockDeviceOf(source, volume(more)), { code });
+      assert.throws(() => blockDeviceOf(DIRECTORY, volume(more)), { code });
+    const pool = { type: 'test', source: DIRECTORY.source };
+    assert.throws(() => blockDeviceOf(pool, volume({ type: 'network', path: 'test:v' })), {
+      code: 'not-supported',
+    });
   });
 });
