@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { clock, type Timer } from '../../../shared/util/clock.ts';
+import { Turns } from '../../../shared/util/turns.ts';
 import { libc } from '../../host/libc.ts';
 import { FLAT, type Layout } from './layout.ts';
 
@@ -91,14 +92,17 @@ export function watchLayout(
   let isFirst = true;
   const look = async (): Promise<void> => {
     const there = await layout.directories(pool);
-    if (isEnded) return;
+    const turns = new Turns();
     // One that went and came back is another directory, which nobody watches yet.
-    for (const [place, { inode, watcher }] of watched)
-      if (inodeOf(join(pool, place)) !== inode) {
-        watcher[Symbol.dispose]();
-        watched.delete(place);
-      }
+    for (const [place, { inode, watcher }] of watched) {
+      await turns.next();
+      if (inodeOf(join(pool, place)) === inode) continue;
+      watcher[Symbol.dispose]();
+      watched.delete(place);
+    }
     for (const place of there) {
+      await turns.next();
+      if (isEnded) return;
       if (watched.has(place)) continue;
       const tell = (entries: readonly string[]): void => {
         const names = entries.flatMap((entry) => layout.nameAt(join(place, entry)) ?? []);
@@ -120,7 +124,11 @@ export function watchLayout(
     isFirst = false;
   };
   let soon: Timer | undefined;
-  const lookAgain = (): void => void look().catch(() => changed(undefined));
+  // One after the other. Where one fails, such as for want of watches, only a look at everything helps.
+  let last = Promise.resolve();
+  const lookAgain = (): void => {
+    last = last.then(look).catch(() => changed(undefined));
+  };
   const lookSoon = (): void => {
     soon ??= clock.after(
       SETTLE_MS,
