@@ -4,9 +4,14 @@ import { pino } from 'pino';
 import { clock } from '../shared/util/clock.ts';
 import type { Services } from './actions/action.ts';
 import { AuditTrail } from './audit/trail.ts';
+import { Account } from './auth/account.ts';
 import { Gate } from './auth/gate.ts';
 import { HostLabels } from './auth/host-labels.ts';
+import { Revocations } from './auth/revocations.ts';
+import { Sessions } from './auth/sessions.ts';
+import { SignIn } from './auth/sign-in.ts';
 import { Tokens } from './auth/tokens.ts';
+import { Users } from './auth/users.ts';
 import type { Doors } from './doors/doors.ts';
 import type { Certificate } from './doors/rest/certificate.ts';
 import { createRestServer } from './doors/rest/server.ts';
@@ -29,6 +34,7 @@ import { JobRunner } from './jobs/runner.ts';
 import { Uploads } from './jobs/uploads.ts';
 import { SecretGiver } from './secrets/giver.ts';
 import { Passphrases } from './secrets/passphrases.ts';
+import { Sealing } from './secrets/sealing.ts';
 import { Secrets } from './secrets/secrets.ts';
 import { controllerId } from './store/controller-id.ts';
 import { openStore } from './store/store.ts';
@@ -79,15 +85,22 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const passphrases = new Passphrases(secrets, fleet);
   const jobs = new JobRunner({ store, events, fleet, inventory, audit, passphrases, owner, jobsPerHost });
   const uploads = new Uploads({ store, fleet, inventory, leases, jobs, passphrases, owner });
-  const tokens = new Tokens(store, labels);
+  const revocations = new Revocations();
+  const tokens = new Tokens(store, labels, revocations);
+  const sessions = new Sessions(store, labels, revocations);
+  const users = new Users(store, sessions);
+  const sealing = new Sealing(join(dataDirectory, 'secrets-key'));
+  const account = new Account(store, sessions, sealing);
   const diskNumbers = new DiskNumbers(store, fleet);
   const services: Services = {
-    ...{ audit, fleet, inventory, jobs, leases, secrets, passphrases, tokens, uploads },
-    diskNumbers,
+    ...{ account, audit, fleet, inventory, jobs, leases, secrets, passphrases, sessions, tokens, uploads },
+    ...{ diskNumbers, users },
   };
   const doors: Doors = {
     services,
-    gate: new Gate(tokens, audit),
+    gate: new Gate(tokens, sessions, audit),
+    signIn: new SignIn({ store, users, sessions, audit, sealing }),
+    revocations,
     fleetEvents: new FleetEvents({ events, fleet, inventory, jobs }),
     webSockets,
     sourceOf: sourceThrough(options.trustedProxies),
@@ -110,6 +123,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
     await events.forgetOld();
     await inventoryWriter.forgetUnusedNames();
     await labels.load();
+    await sessions.forgetExpired();
   };
   const housekeeping = clock.every(HOUSEKEEPING_MS, () => {
     keepHouse().catch((error) => logger.warn(error, 'housekeeping failed'));

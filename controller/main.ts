@@ -85,6 +85,13 @@ async function adminToken(
   return { token: secret, path, isNew: true };
 }
 
+/** Where the first administrator chooses a name and a password; undefined once somebody has. */
+async function firstLink({ services: { users }, url }: Controller): Promise<string | undefined> {
+  if (!(await users.isEmpty())) return undefined;
+  const { token } = await users.invite(undefined, { role: 'admin', scopes: [] });
+  return `${url}/welcome#${token}`;
+}
+
 /** With which the API speaks TLS, if it does. */
 async function certificateOf({ tls, tlsCert, tlsKey, data }: Options): Promise<Certificate | undefined> {
   if (tlsCert !== undefined && tlsKey !== undefined) return readCertificate(tlsCert, tlsKey);
@@ -163,8 +170,10 @@ async function serve(given: Options): Promise<void> {
     process.stderr.write(`stowage-controller: the command cannot be put in place: ${error.message}\n`);
     return 'npx stowage';
   });
+  const link = await firstLink(controller);
   console.log(`Stowage ${VERSION} is running.
 
+  page        ${link ?? controller.url}${link === undefined ? '' : '   (once, for three days: choose your name and password)'}
   data        ${options.data}
   API         ${controller.url}/api/v1   (OpenAPI: ${controller.url}/api/v1/openapi.json)
 

@@ -1,9 +1,12 @@
 import type { Readable } from 'node:stream';
 import type { z } from 'zod';
-import type { Role } from '../../shared/protocol/api.ts';
+import type { Place, Role } from '../../shared/protocol/rights.ts';
 import type { AuditTrail } from '../audit/trail.ts';
-import type { Place, Principal } from '../auth/principal.ts';
+import type { Account } from '../auth/account.ts';
+import type { Principal } from '../auth/principal.ts';
+import type { Sessions } from '../auth/sessions.ts';
 import type { Tokens } from '../auth/tokens.ts';
+import type { Users } from '../auth/users.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { DiskNumbers } from '../inventory/disk-numbers.ts';
 import type { Inventory } from '../inventory/inventory.ts';
@@ -15,6 +18,7 @@ import type { Secrets } from '../secrets/secrets.ts';
 
 /** What actions work with. */
 export interface Services {
+  account: Account;
   audit: AuditTrail;
   diskNumbers: DiskNumbers;
   fleet: Fleet;
@@ -23,8 +27,10 @@ export interface Services {
   leases: Leases;
   secrets: Secrets;
   passphrases: Passphrases;
+  sessions: Sessions;
   tokens: Tokens;
   uploads: Uploads;
+  users: Users;
 }
 
 /** Who asks for an action, and from where. */

@@ -7,6 +7,7 @@ import {
   imageSchema,
   jobSchema,
 } from '../../shared/protocol/api.ts';
+import { mayTouch } from '../../shared/protocol/rights.ts';
 import {
   baseNamedIn,
   cloneFormat,
@@ -18,7 +19,7 @@ import {
 import { baseName, diskName, parseVolumeId, parseVolumeName } from '../../shared/pve/volume-names.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { checkName, nameSchema } from '../../shared/util/names.ts';
-import { mayTouch, type Principal } from '../auth/principal.ts';
+import type { Principal } from '../auth/principal.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { base } from '../jobs/kinds/base.ts';
 import { defineAction, type Services } from './action.ts';

@@ -1,3 +1,4 @@
+import { accountActions } from './account.ts';
 import type { Action } from './action.ts';
 import { attributeActions } from './attributes.ts';
 import { auditActions } from './audit.ts';
@@ -14,6 +15,7 @@ import { snapshotActions } from './snapshots.ts';
 import { tokenActions } from './tokens.ts';
 import { trashActions } from './trash.ts';
 import { uploadActions } from './uploads.ts';
+import { userActions } from './users.ts';
 import { volumeJobActions } from './volume-jobs.ts';
 import { volumeActions } from './volumes.ts';
 
@@ -35,6 +37,8 @@ export const ACTIONS: ReadonlyMap<string, Action> = byName([
   ...jobActions,
   ...auditActions,
   ...tokenActions,
+  ...userActions,
+  ...accountActions,
   ...secretActions,
 ]);
 

@@ -7,8 +7,8 @@ import {
   jobSchema,
   jobStateSchema,
 } from '../../shared/protocol/api.ts';
+import type { Place } from '../../shared/protocol/rights.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import type { Place } from '../auth/principal.ts';
 import { type Action, type Call, defineAction, type Services } from './action.ts';
 import { authorizePlaces } from './perform.ts';
 

@@ -1,8 +1,9 @@
 import { finished } from 'node:stream/promises';
+import { includesRole, mayTouch, type Place } from '../../shared/protocol/rights.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { parseInput } from '../../shared/util/input.ts';
 import type { AuditEntry } from '../audit/trail.ts';
-import { includesRole, mayTouch, type Place, type Principal } from '../auth/principal.ts';
+import type { Principal } from '../auth/principal.ts';
 import type { Action, ByteStream, Call, Services } from './action.ts';
 
 type Given = Record<string, unknown>;
@@ -113,10 +114,11 @@ export async function perform(
 }
 
 /** What an input is about: `host/pool/volume`, as much as there is; a job; a token. */
-export function targetOf({ host, pool, volume, domain, job, token, name }: Given): string {
+export function targetOf({ host, pool, volume, domain, job, token, user, name }: Given): string {
   const parts = [host, pool, domain, volume].filter((part) => typeof part === 'string');
   if (job !== undefined) parts.push(`job ${job}`);
   if (typeof token === 'string') parts.push(`token ${token}`);
+  if (parts.length === 0 && typeof user === 'string') parts.push(`user ${user}`);
   if (parts.length === 0 && typeof name === 'string') parts.push(name);
   return parts.join('/');
 }

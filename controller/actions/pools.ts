@@ -19,9 +19,9 @@ import {
   heldLockSchema,
   poolDetailsSchema,
 } from '../../shared/protocol/api.ts';
+import { mayTouch, type Place } from '../../shared/protocol/rights.ts';
 import { isStowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
-import { mayTouch, type Place } from '../auth/principal.ts';
 import { type Action, defineAction, type Services } from './action.ts';
 import { hostAddress, pageFields, poolAddress } from './addresses.ts';
 

@@ -1,14 +1,15 @@
-import { createHash } from 'node:crypto';
-import { EventEmitter } from 'node:events';
-import type { Role, Token } from '../../shared/protocol/api.ts';
+import type { Token } from '../../shared/protocol/api.ts';
+import type { Role } from '../../shared/protocol/rights.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Store, Transaction } from '../store/store.ts';
 import type { HostLabels } from './host-labels.ts';
 import type { Principal } from './principal.ts';
+import { hashOf, newSecret } from './random-secret.ts';
+import type { Revocations } from './revocations.ts';
 
-// A token is 256 random bits, so a plain hash is enough: there is nothing to guess.
-const hashOf = (secret: string): string => createHash('sha256').update(secret).digest('hex');
+/** How exactly the time of use is kept. */
+const USED_MS = 60_000;
 
 const isInForce = ({ expiresAt }: Token): boolean => expiresAt === undefined || expiresAt > clock.now();
 
@@ -22,24 +23,29 @@ export interface NewToken {
   expiresAt?: number;
 }
 
-/** Emits `revoked` with the id of a token that is in force no more. */
-export class Tokens extends EventEmitter<{ revoked: [string] }> {
+/** The tokens of programs. A token and a user never have the same name. */
+export class Tokens {
   readonly #store: Store;
   readonly #labels: HostLabels;
+  readonly #revocations: Revocations;
 
-  constructor(store: Store, labels: HostLabels) {
-    super();
-    this.setMaxListeners(0);
+  constructor(store: Store, labels: HostLabels, revocations: Revocations) {
     this.#store = store;
     this.#labels = labels;
+    this.#revocations = revocations;
   }
 
   /** The secret is given here once and stored only as a hash. Throws `token-exists`. */
   async create(asked: NewToken): Promise<{ token: Token; secret: string }> {
     const { token, secret } = fresh(asked);
-    await this.#store.transaction(async ({ tokens }) => {
+    await this.#store.transaction(async ({ tokens, users }) => {
       if (await tokens.byName(asked.name))
         throw new StowageError('token-exists', `there is a token named '${asked.name}' already`);
+      if (await users.byName(asked.name))
+        throw new StowageError(
+          'token-exists',
+          `a user is named '${asked.name}': the audit trail must tell them apart`,
+        );
       await tokens.insert(token, hashOf(secret));
     });
     return { token, secret };
@@ -63,7 +69,7 @@ export class Tokens extends EventEmitter<{ revoked: [string] }> {
       await tokens.remove(token.id);
       return token.id;
     });
-    this.emit('revoked', revoked);
+    this.#revocations.emit('revoked', revoked);
   }
 
   /** A new secret under a name, whatever had it before; `record` puts that on record, in the same transaction. */
@@ -77,7 +83,7 @@ export class Tokens extends EventEmitter<{ revoked: [string] }> {
       await record(transaction);
       return there;
     });
-    if (before) this.emit('revoked', before.id);
+    if (before) this.#revocations.emit('revoked', before.id);
     return secret;
   }
 
@@ -90,12 +96,18 @@ export class Tokens extends EventEmitter<{ revoked: [string] }> {
     const token = await this.#store.tokens.byHash(hashOf(secret));
     if (!token || !isInForce(token))
       throw new StowageError('unauthenticated', 'the token is unknown, revoked or expired');
-    const { id, name, role, scopes } = token;
+    const { id, name, role, scopes, usedAt } = token;
+    const now = clock.now();
+    if (usedAt === undefined || now - usedAt > USED_MS) {
+      const used = this.#store.transaction(({ tokens }) => tokens.setUsed(id, now));
+      // The next request says it again.
+      used.catch(() => undefined);
+    }
     return { id, kind: 'token', name, role, scopes, labels: this.#labels };
   }
 }
 
 function fresh({ name, role, scopes, expiresAt }: NewToken): { token: Token; secret: string } {
-  const secret = `stow_${clock.randomBytes(32).toString('base64url')}`;
+  const secret = `stow_${newSecret()}`;
   return { token: { id: clock.uuid(), name, role, scopes, createdAt: clock.now(), expiresAt }, secret };
 }

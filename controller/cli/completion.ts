@@ -63,6 +63,8 @@ async function volumes(typed: string): Promise<string[]> {
   return [...same, ...found].map((volume) => `${host}/${pool}/${volume.name}`);
 }
 
+const users = async (): Promise<string[]> =>
+  (await ask<{ name: string }[]>('/users')).map(({ name }) => name);
 const tokens = async (): Promise<string[]> =>
   (await ask<{ name: string }[]>('/tokens')).map(({ name }) => name);
 
@@ -96,6 +98,8 @@ function named(argument: Argument, typed: string, before: readonly string[]): Pr
       return snapshots(before.at(-1));
     case 'job':
       return ask<{ id: number }[]>('/jobs').then((all) => all.map(({ id }) => String(id)));
+    case 'user':
+      return users();
     case 'token':
       return tokens();
     default:

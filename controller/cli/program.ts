@@ -15,6 +15,7 @@ import { secretCommand } from './secrets.ts';
 import { statusCommand } from './status.ts';
 import { tokenCommand } from './tokens.ts';
 import { trashCommand } from './trash.ts';
+import { userCommand } from './users.ts';
 import { volCommand } from './volumes.ts';
 import { xmlCommand } from './xml.ts';
 
@@ -48,6 +49,7 @@ export function makeProgram(): Command {
     jobCommand(),
     auditCommand(),
     tokenCommand(),
+    userCommand(),
     secretCommand(),
     pvesmCommand(),
     xmlCommand(),

@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
-import { ROLES, type Token } from '../../shared/protocol/api.ts';
+import type { Token } from '../../shared/protocol/api.ts';
+import { ROLES } from '../../shared/protocol/rights.ts';
 import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
@@ -20,6 +21,7 @@ const TOKENS: Listing<Token> = {
     },
     timeColumn('MADE', (token) => token.createdAt),
     timeColumn('EXPIRES', (token) => token.expiresAt),
+    timeColumn('USED', (token) => token.usedAt),
   ],
 };
 

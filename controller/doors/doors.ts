@@ -1,5 +1,7 @@
 import type { Services } from '../actions/action.ts';
 import type { Gate } from '../auth/gate.ts';
+import type { Revocations } from '../auth/revocations.ts';
+import type { SignIn } from '../auth/sign-in.ts';
 import type { FleetEvents } from '../events/fleet-events.ts';
 import type { WebSocketLinks } from '../hosts/websocket-links.ts';
 import type { SourceOf } from './source.ts';
@@ -8,6 +10,8 @@ import type { SourceOf } from './source.ts';
 export interface Doors {
   services: Services;
   gate: Gate;
+  signIn: SignIn;
+  revocations: Revocations;
   fleetEvents: FleetEvents;
   webSockets: WebSocketLinks;
   sourceOf: SourceOf;

@@ -1,6 +1,7 @@
 import type { FleetEvent, JobDetails } from '../../shared/protocol/api.ts';
+import { mayTouch } from '../../shared/protocol/rights.ts';
 import { isStowageError } from '../../shared/util/errors.ts';
-import { mayTouch, type Principal } from '../auth/principal.ts';
+import type { Principal } from '../auth/principal.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { JobRunner } from '../jobs/runner.ts';

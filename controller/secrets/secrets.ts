@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import type { Auth } from '../../shared/conf/pool-source.ts';
 import type { FleetVolume, Secret, SecretKind } from '../../shared/protocol/api.ts';
+import { mayTouch } from '../../shared/protocol/rights.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { HostLabels } from '../auth/host-labels.ts';
-import { CONTROLLER, mayTouch } from '../auth/principal.ts';
+import { CONTROLLER } from '../auth/principal.ts';
 import type { SealedSecret } from '../store/repositories/secrets.ts';
 import type { Store } from '../store/store.ts';
 import { Sealing } from './sealing.ts';

@@ -1,6 +1,7 @@
 import type { Generated, Selectable } from 'kysely';
-import type { JobState, Role } from '../../shared/protocol/api.ts';
+import type { JobState } from '../../shared/protocol/api.ts';
 import type { Domain } from '../../shared/protocol/domains.ts';
+import type { Role } from '../../shared/protocol/rights.ts';
 
 /** Tables as Kysely sees them. Times are ms since the epoch, sizes bytes, booleans 0 or 1, documents JSON text. */
 export interface Database {
@@ -21,6 +22,9 @@ export interface Database {
   lease_tokens: LeaseTokensTable;
   secrets: SecretsTable;
   tokens: TokensTable;
+  users: UsersTable;
+  sessions: SessionsTable;
+  invitations: InvitationsTable;
   events: EventsTable;
   audit: AuditTable;
   audit_checkpoints: AuditCheckpointsTable;
@@ -215,6 +219,46 @@ interface TokensTable {
   hash: string;
   created_at: number;
   expires_at: number | null;
+  used_at: number | null;
+}
+
+/** People. */
+interface UsersTable {
+  id: string;
+  name: string;
+  role: Role;
+  /** JSON. */
+  scopes: string;
+  /** As argon2 writes it; null for one who signs in elsewhere only. */
+  password_hash: string | null;
+  /** Who it is to the OpenID provider: `ISSUER SUBJECT`. */
+  subject: string | null;
+  /** The secret of the second factor, sealed. */
+  totp: string | null;
+  /** The last time step whose code was taken. */
+  totp_used: number | null;
+  created_at: number;
+}
+
+interface SessionsTable {
+  hash: string;
+  id: string;
+  user_id: string;
+  source: string;
+  client: string;
+  created_at: number;
+  used_at: number;
+}
+
+/** One-time rights to become a user, or to set a new password. */
+interface InvitationsTable {
+  hash: string;
+  /** Null where the first user chooses it. */
+  name: string | null;
+  role: Role;
+  /** JSON. */
+  scopes: string;
+  expires_at: number;
 }
 
 /** What has changed, not how: whoever is told reads how it is then. */
@@ -271,4 +315,7 @@ export type JobRow = Selectable<JobsTable>;
 export type LeaseRow = Selectable<LeasesTable>;
 export type SecretRow = Selectable<SecretsTable>;
 export type TokenRow = Selectable<TokensTable>;
+export type UserRow = Selectable<UsersTable>;
+export type SessionRow = Selectable<SessionsTable>;
+export type InvitationRow = Selectable<InvitationsTable>;
 export type EventRow = Selectable<EventsTable>;

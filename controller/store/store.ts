@@ -15,6 +15,7 @@ import { LeaseReader, LeaseWriter } from './repositories/leases.ts';
 import { PoolReader, PoolWriter } from './repositories/pools.ts';
 import { SecretReader, SecretWriter } from './repositories/secrets.ts';
 import { TokenReader, TokenWriter } from './repositories/tokens.ts';
+import { UserReader, UserWriter } from './repositories/users.ts';
 import { VolumeReader, VolumeWriter } from './repositories/volumes.ts';
 import type { Database } from './schema.ts';
 
@@ -33,6 +34,7 @@ export interface Transaction {
   readonly pools: PoolWriter;
   readonly secrets: SecretWriter;
   readonly tokens: TokenWriter;
+  readonly users: UserWriter;
   readonly volumes: VolumeWriter;
 }
 
@@ -50,6 +52,7 @@ export class Store {
   readonly pools: PoolReader;
   readonly secrets: SecretReader;
   readonly tokens: TokenReader;
+  readonly users: UserReader;
   readonly volumes: VolumeReader;
 
   constructor(db: Kysely<Database>) {
@@ -64,6 +67,7 @@ export class Store {
     this.pools = new PoolReader(db);
     this.secrets = new SecretReader(db);
     this.tokens = new TokenReader(db);
+    this.users = new UserReader(db);
     this.volumes = new VolumeReader(db);
   }
 
@@ -92,6 +96,7 @@ function writersOn(db: Kysely<Database>): Transaction {
     pools: new PoolWriter(db),
     secrets: new SecretWriter(db),
     tokens: new TokenWriter(db),
+    users: new UserWriter(db),
     volumes: new VolumeWriter(db),
   };
 }

@@ -4,16 +4,14 @@ import { volumeSchema } from '../conf/volume.ts';
 import { nameSchema } from '../util/names.ts';
 import { agentInfoSchema, layoutSchema, transferSpecSchema, transferStatusSchema } from './agent.ts';
 import { domainSchema, domainUseSchema, volumeUserSchema } from './domains.ts';
+import { ROLES } from './rights.ts';
 
 /**
  * What the controller tells its clients: one shape for a thing, in every answer, in events, in the command line. Sizes are
  * in bytes, times in ms since the epoch; what is not known is absent.
  */
 
-/** From the lowest to the highest: each may all that the one before it may. */
-export const ROLES = ['viewer', 'operator', 'admin'] as const;
 export const roleSchema = z.enum(ROLES);
-export type Role = z.infer<typeof roleSchema>;
 
 /** A label of a host: NAME or NAME=VALUE, such as `prod` or `rack=3`. */
 export const labelSchema = z
@@ -42,8 +40,46 @@ export const tokenSchema = z.object({
   scopes: z.array(scopeSchema),
   createdAt: z.number(),
   expiresAt: z.number().optional(),
+  /** To the minute. */
+  usedAt: z.number().optional(),
 });
 export type Token = z.infer<typeof tokenSchema>;
+
+/** Somebody who signs in. */
+export const userSchema = z.object({
+  /** Random, never used again: a name may be. */
+  id: z.string(),
+  name: nameSchema,
+  role: roleSchema,
+  /** Where they may act; everywhere when there is none. */
+  scopes: z.array(scopeSchema),
+  createdAt: z.number(),
+  hasPassword: z.boolean(),
+  /** They sign in by the OpenID provider, too. */
+  isLinked: z.boolean(),
+  /** A code of their second factor is asked for beside the password. */
+  hasSecondFactor: z.boolean(),
+});
+export type User = z.infer<typeof userSchema>;
+
+/** A browser in which somebody has signed in. */
+export const sessionSchema = z.object({
+  id: z.string(),
+  /** From where they signed in, and with which program. */
+  source: z.string(),
+  client: z.string(),
+  createdAt: z.number(),
+  /** To the minute. */
+  usedAt: z.number(),
+  expiresAt: z.number(),
+  /** It is the one that asks. */
+  isCurrent: z.boolean(),
+});
+export type Session = z.infer<typeof sessionSchema>;
+
+/** A one-time right to become a user, or to set a new password. Its token stands behind `#` in a link to the page. */
+export const invitationSchema = z.object({ token: z.string(), expiresAt: z.number() });
+export type Invitation = z.infer<typeof invitationSchema>;
 
 /** As libvirt's `<usage type='…'>`. */
 export const SECRET_KINDS = ['iscsi', 'ceph', 'volume'] as const;

@@ -11,6 +11,10 @@ export const ERRORS = {
   'invalid-image': 422,
   'too-large': 413,
   unauthenticated: 401,
+  'sign-in-refused': 401,
+  'second-factor-missing': 401,
+  'invitation-refused': 403,
+  'cross-site': 403,
   forbidden: 403,
   // what is there, or is not
   'host-not-found': 404,
@@ -21,6 +25,8 @@ export const ERRORS = {
   'device-not-found': 404,
   'job-not-found': 404,
   'token-not-found': 404,
+  'user-not-found': 404,
+  'session-not-found': 404,
   'secret-not-found': 404,
   'secret-exists': 409,
   'transfer-not-found': 404,
@@ -32,6 +38,7 @@ export const ERRORS = {
   'domain-exists': 409,
   'file-exists': 409,
   'token-exists': 409,
+  'user-exists': 409,
   'store-not-empty': 409,
   // what stands in the way
   'volume-in-use': 409,

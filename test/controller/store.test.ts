@@ -4,6 +4,7 @@ import { describe, test } from 'node:test';
 import { type Kysely, sql } from 'kysely';
 import { AuditTrail } from '../../controller/audit/trail.ts';
 import { HostLabels } from '../../controller/auth/host-labels.ts';
+import { Revocations } from '../../controller/auth/revocations.ts';
 import { Tokens } from '../../controller/auth/tokens.ts';
 import { EventLog } from '../../controller/events/event-log.ts';
 import { Leases } from '../../controller/jobs/leases.ts';
@@ -82,7 +83,9 @@ for (const kind of STORES)
 
     test('make one token of a name, and leave the last administrator', async () => {
       await using writers = await many((await kind.create()).open);
-      const tokens = writers.stores.map((store) => new Tokens(store, new HostLabels(store)));
+      const tokens = writers.stores.map(
+        (store) => new Tokens(store, new HostLabels(store), new Revocations()),
+      );
       const made = await Promise.allSettled(
         tokens.map((each) => each.create({ name: 'same', role: 'viewer', scopes: [] })),
       );

@@ -11,9 +11,8 @@ import {
   type FleetEvent,
   type FleetTotals,
   fleetEventSchema,
-  ROLES,
-  type Role,
 } from '../../shared/protocol/api.ts';
+import { ROLES, type Role } from '../../shared/protocol/rights.ts';
 import { TestController, until } from '../support/controller.ts';
 import { scratch } from '../support/scratch.ts';
 

@@ -30,9 +30,10 @@ export function serveEventSockets(http: ApiHttp, doors: Doors): void {
       void socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
     const url = URL.parse(request.url ?? '', 'http://controller');
     if (url?.pathname !== EVENTS_PATH) return refuse('404 Not Found');
-    const { authorization } = request.headers;
+    // Of programs, by their tokens: pages of other sites may open sockets, too.
+    const credentials = { authorization: request.headers.authorization };
     const source = sourceOf(request);
-    const principal = await gate.authenticate(authorization, source, 'events').catch(() => undefined);
+    const principal = await gate.authenticate(credentials, source, 'events').catch(() => undefined);
     if (!principal) return refuse('401 Unauthorized');
     if (server.clients.size >= MOST_READERS) return refuse('503 Service Unavailable');
     server.handleUpgrade(request, socket, head, (webSocket) => {
@@ -55,7 +56,7 @@ export function serveEventSockets(http: ApiHttp, doors: Doors): void {
       void watch(
         doors,
         {
-          ...{ principal, authorization },
+          ...{ principal, credentials },
           since: sinceOf(url.searchParams.get('since')),
           // The next one is read when this one is out: a slow reader keeps nothing in memory.
           send: (event) => new Promise((sent) => webSocket.send(JSON.stringify(event), () => sent())),

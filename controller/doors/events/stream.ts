@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { clock } from '../../../shared/util/clock.ts';
+import { credentialsOf } from '../credentials.ts';
 import type { Doors } from '../doors.ts';
 import type { ApiHttp } from '../rest/http.ts';
 import { sinceOf, watch } from './watcher.ts';
@@ -17,8 +18,9 @@ export function serveEventStream(http: ApiHttp, doors: Doors): void {
     '/api/v1/events',
     { config: { isPublic: true }, schema: { hide: true } },
     async (request, reply) => {
-      const { authorization, 'last-event-id': last } = request.headers;
-      const principal = await doors.gate.authenticate(authorization, doors.sourceOf(request.raw), 'events');
+      const { 'last-event-id': last } = request.headers;
+      const credentials = credentialsOf(request.raw);
+      const principal = await doors.gate.authenticate(credentials, doors.sourceOf(request.raw), 'events');
       const { since } = request.query as { since?: string };
       const gone = new AbortController();
       reply.raw.once('close', () => gone.abort());
@@ -30,7 +32,7 @@ export function serveEventStream(http: ApiHttp, doors: Doors): void {
         await watch(
           doors,
           {
-            ...{ principal, authorization },
+            ...{ principal, credentials },
             since: sinceOf(since ?? String(last ?? '')),
             async send(event) {
               const text = `id: ${event.seq}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;

@@ -1,38 +1,38 @@
 import type { FleetEvent } from '../../../shared/protocol/api.ts';
 import { clock } from '../../../shared/util/clock.ts';
+import type { Credentials } from '../../auth/gate.ts';
 import type { Principal } from '../../auth/principal.ts';
 import type { Doors } from '../doors.ts';
 
-/** How often it is looked whether a reader's token is still in force. */
+/** How often it is looked whether a reader's token or session is still in force. */
 const LOOK_MS = 30_000;
 
 /** Who reads events, and what ends that. */
 export interface Reader {
   principal: Principal;
   /** By which it is looked again who it is. */
-  authorization: string | undefined;
+  credentials: Credentials;
   /** The number of the last event that it has; without it only what comes from now on. */
   since?: number;
   /** Settles when the event is on its way. */
   send(event: FleetEvent): Promise<void>;
-  /** Ends the reading: its token is in force no more, or the events cannot be read. */
+  /** Ends the reading: its token or session is in force no more, or the events cannot be read. */
   end(): void;
 }
 
 /** Sends a reader its events until `signal` ends, or its token does. */
 export async function watch(
-  { services, fleetEvents }: Doors,
+  { gate, revocations, fleetEvents }: Doors,
   reader: Reader,
   signal: AbortSignal,
 ): Promise<void> {
-  const { tokens } = services;
   const revoked = (id: string): void => {
     if (id === reader.principal.id) reader.end();
   };
-  tokens.on('revoked', revoked);
+  revocations.on('revoked', revoked);
   // One that expires, or that another controller has revoked, ends too.
   const look = clock.every(LOOK_MS, () => {
-    tokens.authenticate(reader.authorization).catch(() => reader.end());
+    gate.identify(reader.credentials).catch(() => reader.end());
   });
   try {
     for await (const event of fleetEvents.follow(reader.principal, reader.since, signal))
@@ -42,7 +42,7 @@ export async function watch(
     reader.end();
   } finally {
     look.stop();
-    tokens.off('revoked', revoked);
+    revocations.off('revoked', revoked);
   }
 }
 

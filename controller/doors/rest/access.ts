@@ -3,6 +3,7 @@ import { toStowageError } from '../../../shared/util/errors.ts';
 import type { Action } from '../../actions/action.ts';
 import { authorize, targetOf } from '../../actions/perform.ts';
 import { CONTROLLER, type Principal } from '../../auth/principal.ts';
+import { credentialsOf, refuseCrossSite } from '../credentials.ts';
 import type { Doors } from '../doors.ts';
 import type { ApiHttp } from './http.ts';
 
@@ -19,7 +20,7 @@ declare module 'fastify' {
 const ANYBODY: Principal = { ...CONTROLLER, id: 'nobody', name: 'nobody', role: 'viewer' };
 
 /** Lets nobody in who may not do what the route is for, before a byte of the body is read. */
-export function guardAccess(http: ApiHttp, { gate, services, sourceOf }: Doors): void {
+export function guardAccess(http: ApiHttp, { gate, revocations, services, sourceOf }: Doors): void {
   http.decorateRequest('principal');
   http.decorateRequest('source', '');
 
@@ -30,7 +31,7 @@ export function guardAccess(http: ApiHttp, { gate, services, sourceOf }: Doors):
 
   /** Whoever is being answered: what a token began ends with it. */
   const active = new Set<{ request: FastifyRequest; reply: FastifyReply }>();
-  services.tokens.on('revoked', (id) => {
+  revocations.on('revoked', (id) => {
     // What is still being sent, in either direction, ends here; a change that is being made is made.
     for (const { request, reply } of active)
       if (request.principal.id === id && (reply.raw.headersSent || !request.raw.complete))
@@ -42,7 +43,10 @@ export function guardAccess(http: ApiHttp, { gate, services, sourceOf }: Doors):
     request.source = sourceOf(request.raw);
     const { action, isPublic } = request.routeOptions.config;
     if (request.is404 || isPublic || !action) return;
-    request.principal = await gate.authenticate(request.headers.authorization, request.source, action.name);
+    const credentials = credentialsOf(request.raw);
+    if (credentials.authorization === undefined && credentials.session !== undefined)
+      refuseCrossSite(request.raw);
+    request.principal = await gate.authenticate(credentials, request.source, action.name);
     const params = request.params as Record<string, string>;
     try {
       authorize(action, request.principal, params);

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import fastifyCookie from '@fastify/cookie';
 import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
 import swagger from '@fastify/swagger';
@@ -64,6 +65,7 @@ export async function createApiHttp(
   // The schemas of routes describe them. Actions read their input themselves, for every door, and answer what they promise.
   http.setValidatorCompiler(() => (value) => ({ value }));
   http.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
+  await http.register(fastifyCookie);
   await http.register(helmet);
   await http.register(rateLimit, {
     global: true,

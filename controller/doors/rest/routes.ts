@@ -126,4 +126,18 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/api/v1/tokens', action: 'token.list' },
   { method: 'POST', path: '/api/v1/tokens', action: 'token.create', status: 201 },
   { method: 'DELETE', path: '/api/v1/tokens/:token', action: 'token.revoke' },
+
+  { method: 'GET', path: '/api/v1/users', action: 'user.list' },
+  { method: 'POST', path: '/api/v1/users', action: 'user.invite', status: 201 },
+  { method: 'POST', path: '/api/v1/users/:user/reset', action: 'user.reset', status: 201 },
+  { method: 'PATCH', path: '/api/v1/users/:user', action: 'user.set' },
+  { method: 'DELETE', path: '/api/v1/users/:user', action: 'user.remove' },
+
+  { method: 'GET', path: '/api/v1/account', action: 'account.show' },
+  { method: 'PUT', path: '/api/v1/account/password', action: 'account.set-password' },
+  { method: 'POST', path: '/api/v1/account/second-factor', action: 'account.new-second-factor' },
+  { method: 'PUT', path: '/api/v1/account/second-factor', action: 'account.set-second-factor' },
+  { method: 'POST', path: '/api/v1/account/second-factor/remove', action: 'account.remove-second-factor' },
+  { method: 'GET', path: '/api/v1/account/sessions', action: 'account.list-sessions' },
+  { method: 'DELETE', path: '/api/v1/account/sessions/:session', action: 'account.end-session' },
 ];

@@ -10,6 +10,7 @@ import { serveData } from './data.ts';
 import { type ApiHttp, createApiHttp } from './http.ts';
 import { describeRoute } from './openapi.ts';
 import { ROUTES } from './routes.ts';
+import { serveSession } from './session.ts';
 
 /** The REST API under `/api/v1`, its OpenAPI document, the events, and the door for agents that dial in. */
 export async function createRestServer(
@@ -38,6 +39,7 @@ export async function createRestServer(
   const config = { isPublic: true };
   http.get('/api/v1/openapi.json', { config, schema: { hide: true } }, () => http.swagger());
   http.get('/api/v1/health', { config }, () => ({ status: 'ok' }));
+  serveSession(http, doors);
   serveEventStream(http, doors);
   serveEventSockets(http, doors);
   await http.ready();

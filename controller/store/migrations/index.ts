@@ -9,6 +9,7 @@ import { poolUsage } from './0007-pool-usage.ts';
 import { secrets } from './0008-secrets.ts';
 import { linkedClones } from './0009-linked-clones.ts';
 import { storages } from './0010-storages.ts';
+import { users } from './0011-users.ts';
 
 /**
  * In order; a name once released never changes. A migration runs on stores of any age: it knows the tables only as they were when it
@@ -25,4 +26,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0008-secrets': secrets,
   '0009-linked-clones': linkedClones,
   '0010-storages': storages,
+  '0011-users': users,
 };

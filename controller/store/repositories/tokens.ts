@@ -11,6 +11,7 @@ function tokenOf(row: TokenRow): Token {
     scopes: z.array(scopeSchema).parse(JSON.parse(row.scopes)),
     createdAt: row.created_at,
     expiresAt: row.expires_at ?? undefined,
+    usedAt: row.used_at ?? undefined,
   };
 }
 
@@ -47,6 +48,10 @@ export class TokenWriter extends TokenReader {
         expires_at: expiresAt ?? null,
       })
       .execute();
+  }
+
+  async setUsed(id: string, now: number): Promise<void> {
+    await this.db.updateTable('tokens').set({ used_at: now }).where('id', '=', id).execute();
   }
 
   async remove(id: string): Promise<void> {

@@ -1,0 +1,82 @@
+import { z } from 'zod';
+import { invitationSchema, roleSchema, scopeSchema, userSchema } from '../../shared/protocol/api.ts';
+import { nameSchema } from '../../shared/util/names.ts';
+import { defineAction } from './action.ts';
+
+const address = z.object({ user: nameSchema });
+const rights = {
+  role: roleSchema,
+  /** Where they may act: `HOST`, `HOST/POOL` or `@LABEL`; everywhere without any. */
+  scopes: z.array(scopeSchema).max(100).default([]),
+};
+
+const wordsOf = ({ role, scopes }: { role?: string; scopes?: readonly string[] }): string =>
+  [role ?? '', scopes === undefined ? '' : scopes.length > 0 ? `in ${scopes.join(', ')}` : 'everywhere']
+    .filter((part) => part !== '')
+    .join(', ');
+
+const list = defineAction({
+  name: 'user.list',
+  summary: 'The people who sign in.',
+  role: 'admin',
+  input: z.object({}),
+  answer: z.array(userSchema),
+  places: () => [{}],
+  run: ({ users }) => users.list(),
+});
+
+const invite = defineAction({
+  name: 'user.invite',
+  summary:
+    'Gives out a one-time link by which somebody becomes a user, and sets their password. It ends the link before.',
+  role: 'admin',
+  audited: true,
+  input: z.object({ name: nameSchema, ...rights }),
+  answer: invitationSchema,
+  places: () => [{}],
+  record: ({ name, ...given }) => ({ target: `user ${name}`, detail: wordsOf(given) }),
+  run: ({ users }, { name, ...given }) => users.invite(name, given),
+});
+
+const reset = defineAction({
+  name: 'user.reset',
+  summary:
+    'Gives out a one-time link by which a user sets a new password; the second factor goes with the old one when it is used.',
+  role: 'admin',
+  audited: true,
+  input: address,
+  answer: invitationSchema,
+  places: () => [{}],
+  plan: ({ users }, { user }) => users.find(user),
+  record: ({ user }) => ({ target: `user ${user}` }),
+  run: ({ users }, { user }, _call, { role, scopes }) => users.invite(user, { role, scopes }),
+});
+
+const set = defineAction({
+  name: 'user.set',
+  summary: 'Gives a user another role or other scopes, from now on.',
+  role: 'admin',
+  audited: true,
+  input: address.extend({ role: roleSchema.optional(), scopes: z.array(scopeSchema).max(100).optional() }),
+  answer: userSchema,
+  places: () => [{}],
+  plan: ({ users }, { user }) => users.find(user),
+  record: ({ user, ...given }) => ({ target: `user ${user}`, detail: wordsOf(given) }),
+  run: ({ users }, { user, role, scopes }) =>
+    users.set(user, { ...(role && { role }), ...(scopes && { scopes }) }),
+});
+
+const remove = defineAction({
+  name: 'user.remove',
+  summary: 'Takes a user away, and ends all that they have open.',
+  role: 'admin',
+  audited: true,
+  input: address,
+  answer: 'nothing',
+  places: () => [{}],
+  plan: ({ users }, { user }) => users.find(user),
+  record: ({ user }) => ({ target: `user ${user}` }),
+  run: ({ users }, { user }) => users.remove(user),
+});
+
+export const userActions = [list, invite, reset, set, remove];

@@ -1,0 +1,37 @@
+import { hash, verify } from '@node-rs/argon2';
+import pLimit from 'p-limit';
+import { StowageError } from '../../shared/util/errors.ts';
+
+const LEAST = 12;
+const MOST = 256;
+/** argon2id (the library's default) as OWASP's first choice: 19 MiB, two passes, some 25 ms. */
+const COST = { memoryCost: 19 * 1024, timeCost: 2, parallelism: 1 };
+/** Each takes its memory and a core meanwhile: many at once would be an attack. */
+const turns = pLimit(2);
+
+/** Of no password: whoever has none is refused as slowly as whoever types a wrong one. */
+let nobodys: Promise<string> | undefined;
+
+/** Throws `invalid-argument` for one that is too easy to guess. */
+export function checkPassword(password: string, name: string): void {
+  if ([...password].length < LEAST)
+    throw new StowageError('invalid-argument', `a password must have at least ${LEAST} characters`);
+  if (password.length > MOST)
+    throw new StowageError('invalid-argument', `a password must have at most ${MOST} characters`);
+  if (new Set(password).size < 5 || (name.length > 2 && password.toLowerCase().includes(name.toLowerCase())))
+    throw new StowageError(
+      'invalid-argument',
+      'this password is too easy to guess: it repeats few characters, or holds your name',
+    );
+}
+
+export const hashPassword = (password: string): Promise<string> => turns(() => hash(password, COST));
+
+/** In the same time whether there is a password or not. */
+export async function isPassword(password: string, hashed: string | undefined): Promise<boolean> {
+  if (password.length > MOST) return false;
+  nobodys ??= hashPassword('of nobody at all');
+  const against = hashed ?? (await nobodys);
+  const matches = await turns(() => verify(against, password));
+  return matches && hashed !== undefined;
+}

@@ -1,0 +1,133 @@
+import { StowageError, toStowageError } from '../../shared/util/errors.ts';
+import type { AuditEntry, AuditTrail } from '../audit/trail.ts';
+import type { Sealing } from '../secrets/sealing.ts';
+import type { StoredUser } from '../store/repositories/users.ts';
+import type { Store } from '../store/store.ts';
+import { totpLabel } from './account.ts';
+import { FailedAttempts, MOST_FAILURES } from './failed-attempts.ts';
+import { isPassword } from './passwords.ts';
+import { stepOfCode } from './second-factor.ts';
+import type { ClientAddress, Sessions } from './sessions.ts';
+import { SlowDown } from './slow-down.ts';
+import type { Users } from './users.ts';
+
+interface Parts {
+  store: Store;
+  users: Users;
+  sessions: Sessions;
+  audit: AuditTrail;
+  sealing: Sealing;
+}
+
+export interface Credentials {
+  name: string;
+  password: string;
+  /** Of the second factor. */
+  code?: string;
+}
+
+/** The way in for people. Each success, and each refusal, is on record; of many refusals in a minute only that they came. */
+export class SignIn {
+  readonly #parts: Parts;
+  readonly #refusals = new FailedAttempts();
+  /** Nobody is shut out of an account for long by somebody else who tries it. */
+  readonly #byAccount = new SlowDown(5, 30_000);
+  readonly #bySource = new SlowDown(30, 300_000);
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Gives what the browser keeps of a new session. Throws `sign-in-refused`, which does not say what is wrong,
+   * `second-factor-missing` where a code is needed beside the right password, `rate-limited` with the time to wait.
+   */
+  async withPassword(credentials: Credentials, address: ClientAddress): Promise<string> {
+    const { name } = credentials;
+    const { source } = address;
+    try {
+      this.#bySource.begin(source);
+      this.#byAccount.begin(name);
+      const secret = await this.#begin(credentials, address);
+      this.#byAccount.succeeded(name);
+      this.#bySource.succeeded(source);
+      return secret;
+    } catch (error) {
+      return this.#refuse('session.begin', name, address, error);
+    }
+  }
+
+  async #begin({ name, password, code }: Credentials, address: ClientAddress): Promise<string> {
+    const { store, sessions, audit } = this.#parts;
+    const found = await store.users.byName(name);
+    const isRight = await isPassword(password, found?.passwordHash);
+    const refusal = new StowageError('sign-in-refused', 'the name, the password or the code is wrong');
+    if (!found || !isRight) throw refusal;
+    if (found.totp !== undefined && code === undefined)
+      throw new StowageError('second-factor-missing', 'type the code that your app shows');
+    return store.transaction(async (transaction) => {
+      const user = await transaction.users.byId(found.id);
+      if (!user || user.passwordHash !== found.passwordHash) throw refusal;
+      const totpUsed = this.#stepOf(user, code);
+      if (user.totp !== undefined) {
+        if (totpUsed === undefined) throw refusal;
+        await transaction.users.put({ ...user, totpUsed });
+      }
+      const detail = user.totp === undefined ? 'by password' : 'by password and code';
+      await audit.appendIn(transaction, this.#record('session.begin', user.name, address, 'done', detail));
+      return sessions.begin(transaction, user, address);
+    });
+  }
+
+  #stepOf({ id, totp, totpUsed }: StoredUser, code: string | undefined): number | undefined {
+    if (totp === undefined || code === undefined) return undefined;
+    return stepOfCode(this.#parts.sealing.open(totp, totpLabel(id)), code, totpUsed);
+  }
+
+  /** Takes an invitation and signs in. Throws as {@link Users.accept} does, and `rate-limited`. */
+  async withInvitation(
+    given: { token: string; name?: string; password: string },
+    address: ClientAddress,
+  ): Promise<string> {
+    const { users, sessions, audit } = this.#parts;
+    try {
+      this.#bySource.begin(address.source);
+      const secret = await users.accept(given, async (transaction, user, isNew) => {
+        const detail = isNew ? `a new ${user.role}, by invitation` : 'a new password, by invitation';
+        await audit.appendIn(transaction, this.#record('user.accept', user.name, address, 'done', detail));
+        return sessions.begin(transaction, user, address);
+      });
+      this.#bySource.succeeded(address.source);
+      return secret;
+    } catch (error) {
+      const known = toStowageError(error);
+      // What was only typed wrongly is told, and no more.
+      if (known.code === 'invalid-argument') throw known;
+      return this.#refuse('user.accept', given.name ?? '', address, known);
+    }
+  }
+
+  #record(
+    action: string,
+    name: string,
+    { source }: ClientAddress,
+    outcome: AuditEntry['outcome'],
+    detail: string,
+  ): AuditEntry {
+    const actor = outcome === 'done' ? name : 'nobody';
+    return { actor, source, action, target: `user ${name}`, outcome, detail };
+  }
+
+  async #refuse(action: string, name: string, address: ClientAddress, error: unknown): Promise<never> {
+    const { message, code } = toStowageError(error);
+    // The first half of signing in, and no refusal.
+    if (code === 'second-factor-missing') throw error;
+    const { count, tooMany } = this.#refusals.note(address.source);
+    const last = count === MOST_FAILURES ? '; what else comes from there in this minute is not recorded' : '';
+    if (!tooMany)
+      await this.#parts.audit.append(
+        this.#record(action, name, address, 'refused', `${message} [${code}]${last}`),
+      );
+    throw error;
+  }
+}

@@ -1,0 +1,149 @@
+import type { Invitation, User } from '../../shared/protocol/api.ts';
+import type { Role } from '../../shared/protocol/rights.ts';
+import { clock } from '../../shared/util/clock.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import type { StoredUser } from '../store/repositories/users.ts';
+import type { Store, Transaction } from '../store/store.ts';
+import { checkPassword, hashPassword } from './passwords.ts';
+import { hashOf, newSecret } from './random-secret.ts';
+import type { Sessions } from './sessions.ts';
+
+const INVITATION_MS = 3 * 24 * 3600_000;
+
+/** What somebody may do, and where. */
+export interface Rights {
+  role: Role;
+  scopes: string[];
+}
+
+const shown = ({ id, name, role, scopes, createdAt, ...user }: StoredUser): User => ({
+  ...{ id, name, role, scopes, createdAt },
+  hasPassword: user.passwordHash !== undefined,
+  isLinked: user.subject !== undefined,
+  hasSecondFactor: user.totp !== undefined,
+});
+
+/** People who sign in. A user and a token never have the same name: the audit trail names both by it. */
+export class Users {
+  readonly #store: Store;
+  readonly #sessions: Sessions;
+
+  constructor(store: Store, sessions: Sessions) {
+    this.#store = store;
+    this.#sessions = sessions;
+  }
+
+  async list(): Promise<User[]> {
+    return (await this.#store.users.all()).map(shown);
+  }
+
+  /** Throws `user-not-found`. */
+  async find(name: string): Promise<User> {
+    return shown(known(await this.#store.users.byName(name), name));
+  }
+
+  /** Whether nobody has come yet. */
+  async isEmpty(): Promise<boolean> {
+    return (await this.#store.users.all()).length === 0;
+  }
+
+  /**
+   * A one-time right to become a user of a name, or, where there is that user, to set a new password: their second factor goes with the
+   * old one. Without a name the first administrator chooses it. An earlier invitation of the name ends. Throws `user-exists` where a token
+   * has the name.
+   */
+  async invite(name: string | undefined, rights: Rights): Promise<Invitation> {
+    const token = newSecret();
+    const expiresAt = clock.now() + INVITATION_MS;
+    await this.#store.transaction(async (transaction) => {
+      const there = name === undefined ? undefined : await transaction.users.byName(name);
+      if (name !== undefined && !there) await refuseTaken(transaction, name);
+      const { role, scopes } = there ?? rights;
+      await transaction.users.putInvitation({ name, role, scopes, expiresAt }, hashOf(token));
+    });
+    return { token, expiresAt };
+  }
+
+  /** Whom an invitation is for; `name` is absent where it is to be chosen. Throws `invitation-refused`. */
+  async invited(token: string): Promise<{ name?: string; role: Role }> {
+    const { name, role } = await invitationIn(this.#store, token);
+    return { name, role };
+  }
+
+  /**
+   * Takes an invitation, once. Gives the user in a transaction in which the caller does the rest. Throws `invitation-refused`,
+   * `invalid-argument` for a bad password, `user-exists`.
+   */
+  async accept<T>(
+    { token, name: chosen, password }: { token: string; name?: string; password: string },
+    rest: (transaction: Transaction, user: StoredUser, isNew: boolean) => Promise<T>,
+  ): Promise<T> {
+    // Looked at before the work of hashing, too.
+    const name = (await invitationIn(this.#store, token)).name ?? chosen;
+    if (name === undefined) throw new StowageError('invalid-argument', 'name: is missing');
+    checkPassword(password, name);
+    const passwordHash = await hashPassword(password);
+    let tell = (): void => undefined;
+    const result = await this.#store.transaction(async (transaction) => {
+      const { users } = transaction;
+      const { role, scopes, ...invitation } = await invitationIn(transaction, token);
+      const there = await users.byName(name);
+      if (there && invitation.name === undefined)
+        throw new StowageError('user-exists', `there is a user '${name}' already`);
+      if (!there) await refuseTaken(transaction, name);
+      const base = there ?? { id: clock.uuid(), name, role, scopes, createdAt: clock.now() };
+      const user: StoredUser = { ...base, passwordHash, totp: undefined, totpUsed: undefined };
+      await users.put(user);
+      await users.removeInvitation(hashOf(token));
+      tell = await this.#sessions.endOthers(transaction, user.id);
+      return rest(transaction, user, !there);
+    });
+    tell();
+    return result;
+  }
+
+  /** Gives a user other rights, from now on. Throws `user-not-found`. */
+  async set(name: string, rights: Partial<Rights>): Promise<User> {
+    const user = await this.#store.transaction(async ({ users }) => {
+      const changed = { ...known(await users.byName(name), name), ...rights };
+      await users.put(changed);
+      // An invitation that is on its way gives no rights that were taken.
+      await users.removeInvitationOf(name);
+      return changed;
+    });
+    await this.#sessions.rightsChanged(user.id);
+    return shown(user);
+  }
+
+  /** Ends all sessions of a user. Throws `user-not-found`. */
+  async remove(name: string): Promise<void> {
+    let tell = (): void => undefined;
+    await this.#store.transaction(async (transaction) => {
+      const user = known(await transaction.users.byName(name), name);
+      tell = await this.#sessions.endOthers(transaction, user.id);
+      await transaction.users.remove(user.id);
+      await transaction.users.removeInvitationOf(name);
+    });
+    tell();
+  }
+}
+
+function known(user: StoredUser | undefined, name: string): StoredUser {
+  if (user) return user;
+  throw new StowageError('user-not-found', `there is no user '${name}'`);
+}
+
+async function refuseTaken({ tokens }: Transaction, name: string): Promise<void> {
+  if (await tokens.byName(name))
+    throw new StowageError('user-exists', `a token is named '${name}': the audit trail must tell them apart`);
+}
+
+async function invitationIn({ users }: Pick<Store, 'users'>, token: string) {
+  const found = await users.invitation(hashOf(token));
+  if (!found || found.expiresAt <= clock.now())
+    throw new StowageError(
+      'invitation-refused',
+      'this link was used, or has expired: ask for another one (stowage user invite)',
+    );
+  return found;
+}

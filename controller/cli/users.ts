@@ -1,0 +1,92 @@
+import { Command, Option } from 'commander';
+import type { Invitation, User } from '../../shared/protocol/api.ts';
+import { ROLES } from '../../shared/protocol/rights.ts';
+import { callJson, controllerUrl, send } from './client.ts';
+import { type Confirmation, confirm, yesOption } from './confirm.ts';
+import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
+import { printable, show } from './output.ts';
+
+const USERS: Listing<User> = {
+  name: ({ name }) => name,
+  columns: [
+    { name: 'NAME', value: (user) => user.name },
+    { name: 'ROLE', value: (user) => user.role },
+    {
+      name: 'SCOPES',
+      value: (user) => user.scopes.join(' '),
+      text: (user) => user.scopes.join(' ') || 'everywhere',
+    },
+    { name: 'SECOND FACTOR', value: (user) => (user.hasSecondFactor ? '*' : undefined) },
+    timeColumn('SINCE', (user) => user.createdAt),
+  ],
+};
+
+const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
+const userPath = (name: string): string => `/users/${encodeURIComponent(name)}`;
+
+/** The token stands behind `#`: browsers send that to nobody, and no log has it. */
+const linkOf = ({ token }: Invitation): string => `${controllerUrl().origin}/welcome#${token}`;
+
+function showLink(invitation: Invitation): Promise<void> {
+  const link = linkOf(invitation);
+  return show({ link, expiresAt: invitation.expiresAt }, () => link, { isRemark: false });
+}
+
+interface Rights {
+  role?: string;
+  scope?: string[];
+}
+
+const roleOption = (): Option => new Option('--role <role>', 'what they may do').choices(ROLES);
+
+export function userCommand(): Command {
+  const user = new Command('user').description('people who sign in on the page');
+  listOptions(user.command('list'))
+    .description('the people who sign in')
+    .action((options: ListOptions) => showList(USERS, () => callJson<User[]>('/users'), options));
+  user
+    .command('invite <name>')
+    .description('give out a link by which somebody sets their password, once')
+    .addOption(roleOption().makeOptionMandatory())
+    .option(
+      '--scope <place>',
+      'where they may act: HOST, HOST/POOL, or @LABEL; may be given again; default: everywhere',
+      collect,
+    )
+    .action(async (name: string, { role, scope = [] }: Rights) => {
+      const json = { name, role, scopes: scope };
+      await showLink(await callJson<Invitation>('/users', { method: 'POST', json }));
+    });
+  user
+    .command('reset <name>')
+    .description(
+      'give out a link by which a user sets a new password; the second factor goes with the old one',
+    )
+    .action(async (name: string) =>
+      showLink(await callJson<Invitation>(`${userPath(name)}/reset`, { method: 'POST' })),
+    );
+  user
+    .command('set <name>')
+    .description('give a user another role or other scopes, from now on')
+    .addOption(roleOption())
+    .option('--scope <place>', 'HOST, HOST/POOL, or @LABEL; may be given again', collect)
+    .option('--everywhere', 'no scopes')
+    .action(async (name: string, { role, scope, everywhere }: Rights & { everywhere?: boolean }) => {
+      const json = { role, scopes: everywhere ? [] : scope };
+      const now = await callJson<User>(userPath(name), { method: 'PATCH', json });
+      await show(
+        now,
+        () => `${printable(name)}: ${now.role}, ${now.scopes.map(printable).join(' ') || 'everywhere'}`,
+      );
+    });
+  user
+    .command('remove <name>')
+    .description('take a user away, and end all that they have open')
+    .addOption(yesOption())
+    .action(async (name: string, options: Confirmation) => {
+      await confirm(`Remove the user '${name}'?`, options);
+      await send(userPath(name), { method: 'DELETE' });
+      await show({ removed: name }, () => `user ${printable(name)} is removed`);
+    });
+  return user;
+}

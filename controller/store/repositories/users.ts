@@ -1,0 +1,182 @@
+import type { Kysely } from 'kysely';
+import { z } from 'zod';
+import { scopeSchema } from '../../../shared/protocol/api.ts';
+import type { Role } from '../../../shared/protocol/rights.ts';
+import type { Database, InvitationRow, SessionRow, UserRow } from '../schema.ts';
+
+/** A user as the store keeps it. */
+export interface StoredUser {
+  id: string;
+  name: string;
+  role: Role;
+  scopes: string[];
+  passwordHash?: string;
+  subject?: string;
+  /** Sealed. */
+  totp?: string;
+  totpUsed?: number;
+  createdAt: number;
+}
+
+export interface StoredSession {
+  id: string;
+  userId: string;
+  source: string;
+  client: string;
+  createdAt: number;
+  usedAt: number;
+}
+
+export interface StoredInvitation {
+  name?: string;
+  role: Role;
+  scopes: string[];
+  expiresAt: number;
+}
+
+const scopesOf = (text: string): string[] => z.array(scopeSchema).parse(JSON.parse(text));
+
+const userOf = (row: UserRow): StoredUser => ({
+  ...{ id: row.id, name: row.name, role: row.role },
+  scopes: scopesOf(row.scopes),
+  passwordHash: row.password_hash ?? undefined,
+  subject: row.subject ?? undefined,
+  totp: row.totp ?? undefined,
+  totpUsed: row.totp_used ?? undefined,
+  createdAt: row.created_at,
+});
+
+const sessionOf = (row: SessionRow): StoredSession => ({
+  ...{ id: row.id, source: row.source, client: row.client },
+  userId: row.user_id,
+  createdAt: row.created_at,
+  usedAt: row.used_at,
+});
+
+const invitationOf = (row: InvitationRow): StoredInvitation => ({
+  name: row.name ?? undefined,
+  role: row.role,
+  scopes: scopesOf(row.scopes),
+  expiresAt: row.expires_at,
+});
+
+export class UserReader {
+  protected readonly db: Kysely<Database>;
+
+  constructor(db: Kysely<Database>) {
+    this.db = db;
+  }
+
+  async all(): Promise<StoredUser[]> {
+    return (await this.db.selectFrom('users').selectAll().orderBy('name').execute()).map(userOf);
+  }
+
+  async #by(column: 'id' | 'name' | 'subject', value: string): Promise<StoredUser | undefined> {
+    const row = await this.db.selectFrom('users').selectAll().where(column, '=', value).executeTakeFirst();
+    return row && userOf(row);
+  }
+
+  byId(id: string): Promise<StoredUser | undefined> {
+    return this.#by('id', id);
+  }
+
+  byName(name: string): Promise<StoredUser | undefined> {
+    return this.#by('name', name);
+  }
+
+  bySubject(subject: string): Promise<StoredUser | undefined> {
+    return this.#by('subject', subject);
+  }
+
+  async session(hash: string): Promise<StoredSession | undefined> {
+    const row = await this.db.selectFrom('sessions').selectAll().where('hash', '=', hash).executeTakeFirst();
+    return row && sessionOf(row);
+  }
+
+  /** Of a user, the one used last first. */
+  async sessionsOf(userId: string): Promise<StoredSession[]> {
+    const rows = await this.db
+      .selectFrom('sessions')
+      .selectAll()
+      .where('user_id', '=', userId)
+      .orderBy('used_at', 'desc')
+      .execute();
+    return rows.map(sessionOf);
+  }
+
+  async invitation(hash: string): Promise<StoredInvitation | undefined> {
+    const row = await this.db
+      .selectFrom('invitations')
+      .selectAll()
+      .where('hash', '=', hash)
+      .executeTakeFirst();
+    return row && invitationOf(row);
+  }
+}
+
+export class UserWriter extends UserReader {
+  async put({ scopes, passwordHash, totpUsed, createdAt, ...user }: StoredUser): Promise<void> {
+    const row = {
+      ...{ id: user.id, name: user.name, role: user.role },
+      scopes: JSON.stringify(scopes),
+      password_hash: passwordHash ?? null,
+      subject: user.subject ?? null,
+      totp: user.totp ?? null,
+      totp_used: totpUsed ?? null,
+      created_at: createdAt,
+    };
+    await this.db
+      .insertInto('users')
+      .values(row)
+      .onConflict((conflict) => conflict.column('id').doUpdateSet(row))
+      .execute();
+  }
+
+  /** With the sessions of the user. */
+  async remove(id: string): Promise<void> {
+    await this.db.deleteFrom('sessions').where('user_id', '=', id).execute();
+    await this.db.deleteFrom('users').where('id', '=', id).execute();
+  }
+
+  async insertSession({ userId, createdAt, usedAt, ...session }: StoredSession, hash: string): Promise<void> {
+    await this.db
+      .insertInto('sessions')
+      .values({ ...session, hash, user_id: userId, created_at: createdAt, used_at: usedAt })
+      .execute();
+  }
+
+  async setSessionUsed(id: string, now: number): Promise<void> {
+    await this.db.updateTable('sessions').set({ used_at: now }).where('id', '=', id).execute();
+  }
+
+  async removeSession(id: string): Promise<void> {
+    await this.db.deleteFrom('sessions').where('id', '=', id).execute();
+  }
+
+  async removeSessionsBefore(createdBefore: number, usedBefore: number): Promise<void> {
+    await this.db
+      .deleteFrom('sessions')
+      .where(({ eb, or }) => or([eb('created_at', '<', createdBefore), eb('used_at', '<', usedBefore)]))
+      .execute();
+  }
+
+  /** In the place of the one of the same name, or of the other one without a name. */
+  async putInvitation({ name, role, scopes, expiresAt }: StoredInvitation, hash: string): Promise<void> {
+    await this.db
+      .deleteFrom('invitations')
+      .where('name', name === undefined ? 'is' : '=', name ?? null)
+      .execute();
+    await this.db
+      .insertInto('invitations')
+      .values({ hash, name: name ?? null, role, scopes: JSON.stringify(scopes), expires_at: expiresAt })
+      .execute();
+  }
+
+  async removeInvitation(hash: string): Promise<void> {
+    await this.db.deleteFrom('invitations').where('hash', '=', hash).execute();
+  }
+
+  async removeInvitationOf(name: string): Promise<void> {
+    await this.db.deleteFrom('invitations').where('name', '=', name).execute();
+  }
+}
