@@ -11,7 +11,12 @@ import {
 import { documentOfVolume, newVolumeOf } from '../../shared/conf/volume-document.ts';
 import { formatVolume, parseVolume } from '../../shared/conf/volume-xml.ts';
 import { resizeVolumeSchema } from '../../shared/protocol/agent.ts';
-import { type FleetVolume, fleetVolumeSchema, volumeDetailsSchema } from '../../shared/protocol/api.ts';
+import {
+  type FleetVolume,
+  fleetVolumeSchema,
+  VOLUME_ORDERS,
+  volumeDetailsSchema,
+} from '../../shared/protocol/api.ts';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -58,23 +63,27 @@ async function overcommitment(
   return warnings.length > 0 ? warnings : undefined;
 }
 
+/** Which volumes are asked for. */
+const volumeFilter = z.object({
+  host: nameSchema.optional(),
+  pool: nameSchema.optional(),
+  name: nameSchema.optional(),
+  id: z.uuid().optional(),
+  format: volumeFormatSchema.optional(),
+  /** A part of the name; letters of ASCII in either case. */
+  search: z.string().min(1).max(255).optional(),
+  /** The name of a domain that uses it. */
+  user: z.string().min(1).max(1024).optional(),
+  /** Last changed before or after this time, as its storage tells; ms since the epoch. */
+  modifiedBefore: z.number().int().optional(),
+  modifiedAfter: z.number().int().optional(),
+});
+
 const list = defineAction({
   name: 'volume.list',
   summary: 'Volumes of the fleet, of a host or of a pool, by host, pool and name, a page at a time.',
   role: 'viewer',
-  input: z.object({
-    host: nameSchema.optional(),
-    pool: nameSchema.optional(),
-    name: nameSchema.optional(),
-    id: z.uuid().optional(),
-    format: volumeFormatSchema.optional(),
-    /** A part of the name; letters of ASCII in either case. */
-    search: z.string().min(1).max(255).optional(),
-    /** The name of a domain that uses it. */
-    user: z.string().min(1).max(1024).optional(),
-    /** Last changed before or after this time, as its storage tells; ms since the epoch. */
-    modifiedBefore: z.number().int().optional(),
-    modifiedAfter: z.number().int().optional(),
+  input: volumeFilter.extend({
     ...pageFields,
     /** The last `host/pool/volume` of the page before. */
     after: z.string().max(800).optional(),
@@ -82,6 +91,30 @@ const list = defineAction({
   answer: z.array(fleetVolumeSchema),
   places: ({ host, pool }) => (host === undefined ? [] : [{ host, pool }]),
   run: ({ inventory }, filter, { principal }) => inventory.volumes({ ...filter, scopes: principal.scopes }),
+});
+
+const rows = defineAction({
+  name: 'volume.rows',
+  summary:
+    'Volumes in any order from any position, for tables that scroll, and how many there are where that is asked.',
+  role: 'viewer',
+  input: volumeFilter.extend({
+    order: z.enum(VOLUME_ORDERS).default('place'),
+    descending: z.boolean().default(false),
+    /** The position of the first. */
+    offset: z.number().int().nonnegative().default(0),
+    limit: z.number().int().min(1).max(1000).default(100),
+    count: z.boolean().default(false),
+  }),
+  answer: z.object({ rows: z.array(fleetVolumeSchema), count: z.number().int().optional() }),
+  places: ({ host, pool }) => (host === undefined ? [] : [{ host, pool }]),
+  async run({ inventory }, { count, order, descending, offset, limit, ...filter }, { principal }) {
+    const asked = { ...filter, scopes: principal.scopes };
+    return {
+      rows: await inventory.volumeRows({ ...asked, order, descending, offset, limit }),
+      count: count ? await inventory.countVolumes(asked) : undefined,
+    };
+  },
 });
 
 const show = defineAction({
@@ -368,6 +401,7 @@ const repair = defineAction({
 
 export const volumeActions = [
   list,
+  rows,
   show,
   document,
   blockDevice,

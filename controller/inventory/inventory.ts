@@ -9,7 +9,8 @@ import type { EventLog } from '../events/event-log.ts';
 import type { DomainFilter } from '../store/repositories/domains.ts';
 import type { Change } from '../store/repositories/events.ts';
 import type { PoolFilter } from '../store/repositories/pools.ts';
-import type { VolumeFilter } from '../store/repositories/volumes.ts';
+import type { VolumeFilter } from '../store/repositories/volume-conditions.ts';
+import type { RowsFilter } from '../store/repositories/volume-rows.ts';
 import type { Store } from '../store/store.ts';
 
 /** Longest that a caller waits for what it changed to be shown. */
@@ -149,10 +150,24 @@ export class Inventory {
 
   /** A list of what is in no host, or in no pool, is no empty list. */
   async volumes(filter: VolumeFilter): Promise<FleetVolume[]> {
-    const { host, pool } = filter;
+    await this.#known(filter);
+    return this.#store.volumes.list(filter);
+  }
+
+  /** As {@link volumes}, in any order and from any position. */
+  async volumeRows(filter: RowsFilter): Promise<FleetVolume[]> {
+    await this.#known(filter);
+    return this.#store.volumeRows.list(filter);
+  }
+
+  async countVolumes(filter: Omit<VolumeFilter, 'limit' | 'after'>): Promise<number> {
+    await this.#known(filter);
+    return this.#store.volumeRows.count(filter);
+  }
+
+  async #known({ host, pool }: { host?: string; pool?: string }): Promise<void> {
     if (host !== undefined) await this.#knownHost(host);
     if (host !== undefined && pool !== undefined) await this.knownPool(host, pool);
-    return this.#store.volumes.list(filter);
   }
 
   /** Throws `volume-not-found`, and what {@link knownPool} does. */

@@ -106,7 +106,7 @@ interface VolumesTable {
   backing_store: string | null;
   etag: string;
   damaged: string | null;
-  /** When its content last changed, as its storage tells; null where that tells nothing. */
+  /** When its content last changed, as its storage tells; 0 where that tells nothing. */
   modified_at: number | null;
   parent_id: string | null;
   /** The whole volume, JSON. */

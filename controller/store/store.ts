@@ -16,6 +16,7 @@ import { PoolReader, PoolWriter } from './repositories/pools.ts';
 import { SecretReader, SecretWriter } from './repositories/secrets.ts';
 import { TokenReader, TokenWriter } from './repositories/tokens.ts';
 import { UserReader, UserWriter } from './repositories/users.ts';
+import { VolumeRows } from './repositories/volume-rows.ts';
 import { VolumeReader, VolumeWriter } from './repositories/volumes.ts';
 import type { Database } from './schema.ts';
 
@@ -54,6 +55,7 @@ export class Store {
   readonly tokens: TokenReader;
   readonly users: UserReader;
   readonly volumes: VolumeReader;
+  readonly volumeRows: VolumeRows;
 
   constructor(db: Kysely<Database>) {
     this.db = db;
@@ -69,6 +71,7 @@ export class Store {
     this.tokens = new TokenReader(db);
     this.users = new UserReader(db);
     this.volumes = new VolumeReader(db);
+    this.volumeRows = new VolumeRows(db);
   }
 
   /**

@@ -181,6 +181,10 @@ export const volumeDetailsSchema = fleetVolumeSchema.extend({
 });
 export type VolumeDetails = z.infer<typeof volumeDetailsSchema>;
 
+/** By what a table of volumes is sorted. */
+export const VOLUME_ORDERS = ['place', 'name', 'capacityBytes', 'allocationBytes', 'modifiedAt'] as const;
+export type VolumeOrder = (typeof VOLUME_ORDERS)[number];
+
 /** A volume as Proxmox VE's `list_images` and `list_volumes` tell of it. */
 export const imageSchema = z.object({
   /** `POOL:NAME`; a linked clone is named with its base where its storage does so. */

@@ -54,6 +54,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: `${host}/pool-sources/:type`, action: 'pool.find-sources' },
 
   { method: 'GET', path: '/api/v1/volumes', action: 'volume.list' },
+  { method: 'GET', path: '/api/v1/volume-rows', action: 'volume.rows' },
   { method: 'POST', path: `${pool}/volumes`, action: 'volume.create', status: 201 },
   { method: 'GET', path: volume, action: 'volume.show', xml: 'volume.dumpxml' },
   { method: 'GET', path: `${volume}/blockdev`, action: 'volume.blockdev' },

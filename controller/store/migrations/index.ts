@@ -10,6 +10,7 @@ import { secrets } from './0008-secrets.ts';
 import { linkedClones } from './0009-linked-clones.ts';
 import { storages } from './0010-storages.ts';
 import { users } from './0011-users.ts';
+import { ordersOfVolumes } from './0012-orders-of-volumes.ts';
 
 /**
  * In order; a name once released never changes. A migration runs on stores of any age: it knows the tables only as they were when it
@@ -27,4 +28,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0009-linked-clones': linkedClones,
   '0010-storages': storages,
   '0011-users': users,
+  '0012-orders-of-volumes': ordersOfVolumes,
 };

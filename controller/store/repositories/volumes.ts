@@ -1,59 +1,31 @@
-import { type AliasableExpression, type Expression, type Kysely, type SqlBool, sql } from 'kysely';
+import type { Expression, Kysely, SqlBool } from 'kysely';
 import type { Volume } from '../../../shared/conf/volume.ts';
 import type { FleetVolume } from '../../../shared/protocol/api.ts';
-import { hasPart, indexedRun, volumesWithPart } from '../name-parts.ts';
 import type { Database, VolumeRow } from '../schema.ts';
-import { inScopes } from '../scopes.ts';
-
-export interface VolumeFilter {
-  host?: string;
-  pool?: string;
-  name?: string;
-  id?: string;
-  /** Linked clones of the volume of this id. */
-  parentId?: string;
-  format?: string;
-  /** A part of the name; letters of ASCII in either case. */
-  search?: string;
-  /** Name of a domain that uses it. */
-  user?: string;
-  /** ms since the epoch; of those whose storage tells nothing of it none is in the list then. */
-  modifiedBefore?: number;
-  modifiedAfter?: number;
-  scopes?: readonly string[];
-  /** At most this many, those after `after` (`host/pool/volume`). */
-  limit: number;
-  after?: string;
-}
+import {
+  fewOf,
+  type Places,
+  placeOf,
+  selectionsOf,
+  type VolumeFilter,
+  volumesIn,
+} from './volume-conditions.ts';
 
 /** What was parsed by its schema when it came in. */
-const volumeOf = ({ host, pool, details }: Pick<VolumeRow, 'host' | 'pool' | 'details'>): FleetVolume => ({
+export const volumeOf = ({
+  host,
+  pool,
+  details,
+}: Pick<VolumeRow, 'host' | 'pool' | 'details'>): FleetVolume => ({
   host,
   pool,
   ...(JSON.parse(details) as Volume),
 });
 
-/** A name may have slashes in it: agents are believed much. */
-function placeOf(text: string): { host: string; pool: string; name: string } {
-  const [host = '', pool = '', ...name] = text.split('/');
-  return { host, pool, name: name.join('/') };
-}
-
 /** Most names of one statement. */
 const NAMES = 500;
-/** So many are sorted for one page. */
-const FEW = 5000;
 /** So many are looked at before others get a turn. */
 const WALKED = 10_000;
-
-type Places = AliasableExpression<{ host: string; pool: string; name: string }>;
-
-/** A condition that may leave few of very many volumes. */
-interface Selection {
-  matches: Expression<SqlBool>;
-  /** The places of at most so many of the volumes that match, by an index. */
-  places(most: number): Places;
-}
 
 export class VolumeReader {
   protected readonly db: Kysely<Database>;
@@ -68,9 +40,9 @@ export class VolumeReader {
    * time, so that a condition that hardly any volume meets holds up nobody.
    */
   async list(filter: VolumeFilter): Promise<FleetVolume[]> {
-    const selections = this.#selections(filter);
+    const selections = selectionsOf(this.db, filter);
     const matches = selections.map((selection) => selection.matches);
-    const few = await this.#few(selections);
+    const few = await fewOf(this.db, selections);
     if (few) return this.#listFrom(few, filter, matches);
     if (selections.length === 0) return this.#listInOrder(filter, filter.limit, matches);
     const found: FleetVolume[] = [];
@@ -86,7 +58,7 @@ export class VolumeReader {
   }
 
   async #listFrom(few: Places, filter: VolumeFilter, matches: Expression<SqlBool>[]): Promise<FleetVolume[]> {
-    let query = this.#matching(filter).select(['volumes.host', 'volumes.pool', 'volumes.details']);
+    let query = volumesIn(this.db, filter).select(['volumes.host', 'volumes.pool', 'volumes.details']);
     for (const isMatch of matches) query = query.where(isMatch);
     const rows = await query
       .innerJoin(few.as('found'), (join) =>
@@ -110,7 +82,7 @@ export class VolumeReader {
     matches: Expression<SqlBool>[],
     end?: string,
   ): Promise<FleetVolume[]> {
-    let query = this.#matching(filter).select(['volumes.host', 'volumes.pool', 'volumes.details']);
+    let query = volumesIn(this.db, filter).select(['volumes.host', 'volumes.pool', 'volumes.details']);
     for (const isMatch of matches) query = query.where(isMatch);
     if (end !== undefined) {
       const { host, pool, name } = placeOf(end);
@@ -129,7 +101,7 @@ export class VolumeReader {
 
   /** The place of the last of the next {@link WALKED} volumes; undefined where there are not so many. */
   async #placeBehind(filter: VolumeFilter): Promise<string | undefined> {
-    const row = await this.#matching(filter)
+    const row = await volumesIn(this.db, filter)
       .select(['volumes.host', 'volumes.pool', 'volumes.name'])
       .orderBy('volumes.host')
       .orderBy('volumes.pool')
@@ -138,80 +110,6 @@ export class VolumeReader {
       .offset(WALKED - 1)
       .executeTakeFirst();
     return row && `${row.host}/${row.pool}/${row.name}`;
-  }
-
-  #selections({ search, user, modifiedBefore, modifiedAfter }: VolumeFilter): Selection[] {
-    const { db } = this;
-    const volumes = db.selectFrom('volumes').select(['volumes.host', 'volumes.pool', 'volumes.name']);
-    const selections: Selection[] = [];
-    if (user !== undefined) {
-      const uses = db.selectFrom('domain_uses').where('domain', '=', user);
-      selections.push({
-        matches: sql<SqlBool>`(volumes.host, volumes.pool, volumes.name) IN ${uses.select(['host', 'pool', 'volume'])}`,
-        places: (most) => uses.select(['host', 'pool', 'volume as name']).distinct().limit(most),
-      });
-    }
-    if (search !== undefined) {
-      const run = indexedRun(search);
-      selections.push({
-        matches: hasPart(db, 'volumes.name', search),
-        places: (most) =>
-          // A part that is too short for the index is in very many names.
-          (run === undefined ? volumes : volumesWithPart(db, search, run)).limit(most),
-      });
-    }
-    for (const isOfAge of [
-      modifiedBefore === undefined ? undefined : sql`< ${modifiedBefore}`,
-      modifiedAfter === undefined ? undefined : sql`> ${modifiedAfter}`,
-    ])
-      if (isOfAge)
-        selections.push({
-          // The sign keeps a query in the order of places from using the index of ages, and then sorting.
-          matches: sql<SqlBool>`+volumes.modified_at ${isOfAge}`,
-          places: (most) => volumes.where(sql<SqlBool>`volumes.modified_at ${isOfAge}`).limit(most),
-        });
-    return selections;
-  }
-
-  /** The places of the first condition that leaves few. */
-  async #few(selections: readonly Selection[]): Promise<Places | undefined> {
-    for (const { places } of selections) {
-      const { count } = await this.db
-        .selectFrom(places(FEW + 1).as('some'))
-        .select(({ fn }) => fn.countAll().as('count'))
-        .executeTakeFirstOrThrow();
-      if (Number(count) <= FEW) return places(FEW);
-    }
-    return undefined;
-  }
-
-  #matching(filter: VolumeFilter) {
-    let query = this.db.selectFrom('volumes');
-    if (filter.host !== undefined) query = query.where('volumes.host', '=', filter.host);
-    if (filter.pool !== undefined) query = query.where('volumes.pool', '=', filter.pool);
-    if (filter.name !== undefined) query = query.where('volumes.name', '=', filter.name);
-    if (filter.id !== undefined) query = query.where('volumes.id', '=', filter.id);
-    if (filter.parentId !== undefined) query = query.where('volumes.parent_id', '=', filter.parentId);
-    if (filter.format !== undefined) query = query.where('volumes.format', '=', filter.format);
-    const { scopes = [] } = filter;
-    if (scopes.length > 0)
-      query = query.where((eb) => inScopes(eb, scopes, { host: 'volumes.host', pool: 'volumes.pool' }));
-    if (filter.after !== undefined) {
-      const { host, pool, name } = placeOf(filter.after);
-      // Only what is not given can differ: so the index leads to the place.
-      const isIn = filter.host === undefined || filter.host === host;
-      if (isIn && filter.host !== undefined && filter.pool === pool)
-        query = query.where('volumes.name', '>', name);
-      else if (isIn && filter.host !== undefined)
-        query = query.where(({ eb, refTuple, tuple }) =>
-          eb(refTuple('volumes.pool', 'volumes.name'), '>', tuple(pool, name)),
-        );
-      else
-        query = query.where(({ eb, refTuple, tuple }) =>
-          eb(refTuple('volumes.host', 'volumes.pool', 'volumes.name'), '>', tuple(host, pool, name)),
-        );
-    }
-    return query;
   }
 
   async find(host: string, pool: string, name: string): Promise<FleetVolume | undefined> {
@@ -386,7 +284,7 @@ function rowOf(hostId: string, host: string, pool: string, volume: Volume): Volu
     backing_store: volume.backingStore?.path ?? null,
     etag: volume.etag,
     damaged: volume.damaged ?? null,
-    modified_at: modifiedAt(volume),
+    modified_at: modifiedAt(volume) ?? 0,
     parent_id: volume.parentId ?? null,
     details: JSON.stringify(volume),
   };
