@@ -1,5 +1,7 @@
+import { z } from 'zod';
+import { actionSchema } from '../../shared/protocol/api.ts';
 import { accountActions } from './account.ts';
-import type { Action } from './action.ts';
+import { type Action, defineAction } from './action.ts';
 import { attributeActions } from './attributes.ts';
 import { auditActions } from './audit.ts';
 import { directActions } from './direct.ts';
@@ -19,8 +21,21 @@ import { userActions } from './users.ts';
 import { volumeJobActions } from './volume-jobs.ts';
 import { volumeActions } from './volumes.ts';
 
+/** What there is to be done, for those who offer it. */
+const listActions = defineAction({
+  name: 'action.list',
+  summary: 'What can be done, and who may do it.',
+  role: 'viewer',
+  input: z.object({}),
+  answer: z.array(actionSchema),
+  places: () => [],
+  run: async () =>
+    [...ACTIONS.values()].map(({ name, summary, role, touch }) => ({ name, summary, role, touch })),
+});
+
 /** Everything that can be done, by name. */
 export const ACTIONS: ReadonlyMap<string, Action> = byName([
+  listActions,
   ...fleetActions,
   ...hostActions,
   ...poolActions,

@@ -297,6 +297,15 @@ export type DirectUpload = z.infer<typeof directUploadSchema>;
 export const directDownloadSchema = directUploadSchema.extend({ layout: layoutSchema });
 export type DirectDownload = z.infer<typeof directDownloadSchema>;
 
+/** Something that can be done: by whom, and whether its place must be theirs as a whole (`act`). */
+export const actionSchema = z.object({
+  name: z.string(),
+  summary: z.string(),
+  role: roleSchema,
+  touch: z.enum(['look', 'act']),
+});
+export type ActionDescription = z.infer<typeof actionSchema>;
+
 export const enrolmentSchema = z.object({ token: z.string(), expiresAt: z.number() });
 
 export const agentFileSchema = z.object({ name: z.string(), sizeBytes: z.number(), sha256: z.string() });

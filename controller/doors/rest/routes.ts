@@ -23,6 +23,7 @@ const job = '/api/v1/jobs/:job';
 
 /** The bytes of volumes, which HTTP knows how to send in parts, have routes of their own beside these. */
 export const ROUTES: readonly Route[] = [
+  { method: 'GET', path: '/api/v1/actions', action: 'action.list' },
   { method: 'GET', path: '/api/v1/fleet', action: 'fleet.show' },
 
   { method: 'GET', path: '/api/v1/hosts', action: 'host.list' },

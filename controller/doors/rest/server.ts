@@ -3,6 +3,7 @@ import { ACTIONS } from '../../actions/index.ts';
 import type { Doors } from '../doors.ts';
 import { serveEventSockets } from '../events/sockets.ts';
 import { serveEventStream } from '../events/stream.ts';
+import { servePage } from '../web/page.ts';
 import { guardAccess } from './access.ts';
 import { inputOf, performFor, send, wantsXml } from './call.ts';
 import type { Certificate } from './certificate.ts';
@@ -40,6 +41,7 @@ export async function createRestServer(
   http.get('/api/v1/openapi.json', { config, schema: { hide: true } }, () => http.swagger());
   http.get('/api/v1/health', { config }, () => ({ status: 'ok' }));
   serveSession(http, doors);
+  servePage(http);
   serveEventStream(http, doors);
   serveEventSockets(http, doors);
   await http.ready();

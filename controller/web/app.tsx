@@ -1,0 +1,161 @@
+import { useQuery } from '@tanstack/react-query';
+import { useEffect, useState } from 'react';
+import { Link, RouterProvider } from 'react-aria-components';
+import { Route, Switch, useLocation } from 'wouter';
+import { call, onSignedOut } from './api/client.ts';
+import { useEvents, useIsLive } from './api/events.ts';
+import { client, fleetQuery } from './api/queries.ts';
+import { useMay } from './api/rights.ts';
+import { useUploads } from './api/upload.ts';
+import { Account } from './pages/account.tsx';
+import { Audit } from './pages/audit.tsx';
+import { HostPage } from './pages/host.tsx';
+import { Hosts } from './pages/hosts.tsx';
+import { JobPage, Jobs } from './pages/jobs.tsx';
+import { Overview } from './pages/overview.tsx';
+import { People } from './pages/people.tsx';
+import { Pool } from './pages/pool.tsx';
+import { Pools } from './pages/pools.tsx';
+import { SignIn, Welcome } from './pages/sign-in.tsx';
+import { Volume } from './pages/volume.tsx';
+import { Volumes } from './pages/volumes.tsx';
+import { A, Badge, Button, Empty, Page, Problem } from './parts/basics.tsx';
+import { Palette } from './parts/palette.tsx';
+import { Toasts } from './parts/toasts.tsx';
+
+const SECTIONS = [
+  ['/', 'Overview', 'fleet.show'],
+  ['/volumes', 'Volumes', 'volume.list'],
+  ['/pools', 'Pools', 'pool.list'],
+  ['/hosts', 'Hosts', 'host.list'],
+  ['/jobs', 'Jobs', 'job.list'],
+  ['/audit', 'Audit', 'audit.list'],
+  ['/people', 'People', 'user.list'],
+] as const;
+
+function Navigation() {
+  const [path] = useLocation();
+  const may = useMay();
+  const uploads = useUploads().filter(({ state }) => state === 'running' || state === 'waiting').length;
+  return (
+    <nav aria-label="Sections">
+      <ul>
+        {SECTIONS.filter(([, , action]) => may(action)).map(([to, name]) => {
+          const isHere = to === '/' ? path === '/' : path.startsWith(to);
+          return (
+            <li key={to}>
+              <Link href={to} aria-current={isHere ? 'page' : undefined}>
+                {name}
+                {to === '/jobs' && uploads > 0 && <Badge tone="busy">{uploads}</Badge>}
+              </Link>
+            </li>
+          );
+        })}
+      </ul>
+    </nav>
+  );
+}
+
+function Shell({ signOut }: { signOut(): void }) {
+  useEvents();
+  const isLive = useIsLive();
+  const { data: fleet, error, refetch } = useQuery(fleetQuery);
+  const [isPaletteOpen, setPaletteOpen] = useState(false);
+  return (
+    <>
+      <a className="skip" href="#content">
+        Skip to the content
+      </a>
+      <header className="top">
+        <a className="brand" href="/">
+          Stowage
+        </a>
+        <Button look="quiet" onPress={() => setPaletteOpen(true)} aria-keyshortcuts="Control+K">
+          Go to … <kbd>Ctrl K</kbd>
+        </Button>
+        <span className="grow" />
+        <span role="status">{!isLive && <Badge tone="warn">no live changes: connecting …</Badge>}</span>
+        {fleet && (
+          <A to="/account">
+            {fleet.caller.name}, {fleet.caller.role}
+          </A>
+        )}
+        <Button look="quiet" onPress={signOut}>
+          Sign out
+        </Button>
+      </header>
+      <Navigation />
+      <main id="content">
+        {error && <Problem error={error} retry={() => void refetch()} />}
+        <Switch>
+          <Route path="/" component={Overview} />
+          <Route path="/volumes" component={Volumes} />
+          <Route path="/volumes/:host/:pool/:volume">
+            {(place) => <Volume key={Object.values(place).join('/')} place={place} />}
+          </Route>
+          <Route path="/pools" component={Pools} />
+          <Route path="/pools/:host/:pool">
+            {({ host, pool }) => <Pool key={`${host}/${pool}`} host={host} name={pool} />}
+          </Route>
+          <Route path="/hosts" component={Hosts} />
+          <Route path="/hosts/:host">{({ host }) => <HostPage key={host} name={host} />}</Route>
+          <Route path="/jobs" component={Jobs} />
+          <Route path="/jobs/:job">{({ job }) => <JobPage key={job} id={Number(job)} />}</Route>
+          <Route path="/audit" component={Audit} />
+          <Route path="/people" component={People} />
+          <Route path="/account" component={Account} />
+          <Route>
+            <Page title="There is no such page">
+              <Empty>
+                <A to="/">Overview</A>
+              </Empty>
+            </Page>
+          </Route>
+        </Switch>
+      </main>
+      <Palette isOpen={isPaletteOpen} setOpen={setPaletteOpen} />
+      <Toasts />
+    </>
+  );
+}
+
+export function App() {
+  const [path, navigate] = useLocation();
+  const [session, setSession] = useState<{ isSignedIn: boolean; isNew: boolean }>();
+  const [error, setError] = useState<unknown>();
+  const look = (): void => {
+    setError(undefined);
+    call<{ isSignedIn: boolean; isNew: boolean }>('/session').then(setSession, setError);
+  };
+  // biome-ignore lint/correctness/useExhaustiveDependencies: once
+  useEffect(() => {
+    onSignedOut(() => {
+      client.clear();
+      setSession({ isSignedIn: false, isNew: false });
+    });
+    look();
+  }, []);
+  const signOut = async (): Promise<void> => {
+    await call('/session', { method: 'DELETE' }).catch(() => undefined);
+    client.clear();
+    setSession({ isSignedIn: false, isNew: false });
+  };
+  const enter = (): void => {
+    client.clear();
+    setSession({ isSignedIn: true, isNew: false });
+    if (path === '/welcome') navigate('/');
+  };
+  const shown = error ? (
+    <main className="card">
+      <h1>Stowage</h1>
+      <Problem error={error} retry={look} />
+    </main>
+  ) : path === '/welcome' ? (
+    <Welcome done={enter} />
+  ) : session === undefined ? null : session.isSignedIn ? (
+    <Shell signOut={() => void signOut()} />
+  ) : (
+    <SignIn done={enter} isNew={session.isNew} />
+  );
+  return <RouterProvider navigate={navigate}>{shown}</RouterProvider>;
+}

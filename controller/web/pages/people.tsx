@@ -1,0 +1,193 @@
+import { useQuery } from '@tanstack/react-query';
+import { useMemo, useState } from 'react';
+import type { Invitation, User } from '../../../shared/protocol/api.ts';
+import { call } from '../api/client.ts';
+import { client, usersQuery } from '../api/queries.ts';
+import { Badge, Button, Page, Problem, Time } from '../parts/basics.tsx';
+import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
+import { Dialog, Task } from '../parts/dialog.tsx';
+import { Choice, Field } from '../parts/form.tsx';
+import { localTime } from '../parts/format.ts';
+
+type Open =
+  | { what: 'invite' }
+  | { what: 'change' | 'remove' | 'reset'; user: User }
+  | { what: 'link'; name: string; invitation: Invitation };
+
+const scopesOf = (text: string): string[] => text.split(/[\s,]+/).filter((part) => part !== '');
+const ROLES = [
+  { id: 'viewer', label: 'viewer: looks' },
+  { id: 'operator', label: 'operator: works with volumes and pools' },
+  { id: 'admin', label: 'admin: everything, people and hosts too' },
+];
+const pathOf = (name: string): string => `/users/${encodeURIComponent(name)}`;
+const refresh = (): Promise<void> => client.invalidateQueries({ queryKey: ['users'] });
+
+/** Invites somebody, or changes what they may do. */
+function RightsTask({
+  user,
+  close,
+  linked,
+}: {
+  user?: User;
+  close(): void;
+  linked(name: string, invitation: Invitation): void;
+}) {
+  const [name, setName] = useState(user?.name ?? '');
+  const [role, setRole] = useState<string>(user?.role ?? 'operator');
+  const [scopes, setScopes] = useState(user?.scopes.join(' ') ?? '');
+  return (
+    <Task
+      title={user ? `What ${user.name} may do` : 'Invite somebody'}
+      verb={user ? 'Save' : 'Invite'}
+      close={close}
+      isReady={name !== ''}
+      run={async () => {
+        const json = { role, scopes: scopesOf(scopes) };
+        if (user) await call(pathOf(user.name), { method: 'PATCH', json });
+        else linked(name, await call<Invitation>('/users', { method: 'POST', json: { name, ...json } }));
+        await refresh();
+      }}
+    >
+      {!user && <Field label="Name" value={name} onChange={setName} autoFocus isRequired />}
+      <Choice label="Role" value={role} onChange={setRole} options={ROLES} />
+      <Field
+        label="Where"
+        value={scopes}
+        onChange={setScopes}
+        hint="HOST, HOST/POOL or @LABEL, with spaces between; everywhere when empty"
+      />
+    </Task>
+  );
+}
+
+export function People() {
+  const { data = [], error, refetch } = useQuery(usersQuery);
+  const [open, setOpen] = useState<Open>();
+  const close = (): void => setOpen(undefined);
+  const columns = useMemo<readonly ColumnOf<User>[]>(
+    () => [
+      { name: 'Name', by: ({ name }) => name, cell: ({ name }) => name },
+      { name: 'Role', by: ({ role }) => role, cell: ({ role }) => role },
+      { name: 'Where', cell: ({ scopes }) => scopes.join(' ') || 'everywhere' },
+      {
+        name: 'Second factor',
+        cell: ({ hasSecondFactor }) => (
+          <Badge tone={hasSecondFactor ? 'good' : 'neutral'}>{hasSecondFactor ? 'yes' : 'no'}</Badge>
+        ),
+      },
+      { name: 'Since', by: ({ createdAt }) => createdAt, cell: ({ createdAt }) => <Time at={createdAt} /> },
+      {
+        name: 'Do',
+        width: '2fr',
+        cell: (user) => (
+          <span className="tools">
+            <Button
+              look="quiet"
+              aria-label={`Change ${user.name}`}
+              onPress={() => setOpen({ what: 'change', user })}
+            >
+              Change …
+            </Button>
+            <Button
+              look="quiet"
+              aria-label={`New password for ${user.name}`}
+              onPress={() => setOpen({ what: 'reset', user })}
+            >
+              New password …
+            </Button>
+            <Button
+              look="quiet"
+              aria-label={`Remove ${user.name}`}
+              onPress={() => setOpen({ what: 'remove', user })}
+            >
+              Remove …
+            </Button>
+          </span>
+        ),
+      },
+    ],
+    [],
+  );
+  return (
+    <Page
+      title="People"
+      tools={
+        <Button look="primary" onPress={() => setOpen({ what: 'invite' })}>
+          Invite …
+        </Button>
+      }
+    >
+      {error ? (
+        <Problem error={error} retry={() => void refetch()} />
+      ) : (
+        <DataTable
+          label="People"
+          rows={data}
+          keyOf={({ id }) => id}
+          columns={columns}
+          empty="Nobody signs in yet."
+        />
+      )}
+      {(open?.what === 'invite' || open?.what === 'change') && (
+        <RightsTask
+          user={open.what === 'change' ? open.user : undefined}
+          // A link that was given out stays open.
+          close={() => setOpen((now) => (now?.what === 'link' ? now : undefined))}
+          linked={(name, invitation) => setOpen({ what: 'link', name, invitation })}
+        />
+      )}
+      {open?.what === 'reset' && (
+        <Task
+          title={`A new password for ${open.user.name}`}
+          verb="Make a link"
+          close={() => setOpen((now) => (now?.what === 'link' ? now : undefined))}
+          run={async () => {
+            const invitation = await call<Invitation>(`${pathOf(open.user.name)}/reset`, {
+              method: 'POST',
+              json: {},
+            });
+            setOpen({ what: 'link', name: open.user.name, invitation });
+          }}
+        >
+          <p>
+            With the link {open.user.name} sets a new password. Then all sessions end, and the second factor
+            goes; until then everything stays as it is.
+          </p>
+        </Task>
+      )}
+      {open?.what === 'remove' && (
+        <Task
+          title={`Remove ${open.user.name}`}
+          verb="Remove"
+          isDanger
+          close={close}
+          run={async () => {
+            await call(pathOf(open.user.name), { method: 'DELETE' });
+            await refresh();
+          }}
+        >
+          <p>All that {open.user.name} has open ends. What they did stays in the trail.</p>
+        </Task>
+      )}
+      {open?.what === 'link' && (
+        <Dialog title={`A link for ${open.name}`} isOpen close={close}>
+          <div className="form">
+            <p>
+              Give it to {open.name}, and to nobody else. It is good once, until{' '}
+              {localTime(open.invitation.expiresAt)}.
+            </p>
+            <p>
+              <code className="breaks">{`${location.origin}/welcome#${open.invitation.token}`}</code>
+            </p>
+            <footer>
+              <Button look="primary" onPress={close}>
+                Close
+              </Button>
+            </footer>
+          </div>
+        </Dialog>
+      )}
+    </Page>
+  );
+}

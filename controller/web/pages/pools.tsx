@@ -1,0 +1,83 @@
+import { useQuery } from '@tanstack/react-query';
+import type { FleetPool } from '../../../shared/protocol/api.ts';
+import { linkTo } from '../api/client.ts';
+import { poolsQuery } from '../api/queries.ts';
+import { A, Badge, Fill, Page, Problem, Size, type Tone } from '../parts/basics.tsx';
+import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
+import { percent } from '../parts/format.ts';
+
+const keyOf = ({ host, name }: FleetPool): string => `${host}/${name}`;
+const TONES: Record<FleetPool['state'], Tone> = {
+  running: 'good',
+  inactive: 'neutral',
+  building: 'busy',
+  inaccessible: 'bad',
+};
+
+export const PoolState = ({ pool }: { pool: FleetPool }) => (
+  <>
+    <Badge tone={TONES[pool.state]}>{pool.state}</Badge>{' '}
+    {pool.fill && pool.fill !== 'normal' && (
+      <Badge tone={pool.fill === 'critical' ? 'bad' : 'warn'}>{pool.fill}</Badge>
+    )}
+  </>
+);
+
+const COLUMNS: readonly ColumnOf<FleetPool>[] = [
+  {
+    name: 'Pool',
+    by: keyOf,
+    width: '2fr',
+    cell: (pool) => <A to={linkTo.pool(pool.host, pool.name)}>{keyOf(pool)}</A>,
+  },
+  { name: 'Type', by: ({ type }) => type, cell: ({ type }) => type },
+  { name: 'State', by: ({ state }) => state, width: '1fr', cell: (pool) => <PoolState pool={pool} /> },
+  {
+    name: 'In use',
+    by: ({ allocationBytes, capacityBytes }) => percent(allocationBytes, capacityBytes),
+    width: '1fr',
+    cell: ({ allocationBytes, capacityBytes, fill, host, name }) => (
+      <Fill label={`${host}/${name} in use`} used={allocationBytes} whole={capacityBytes} fill={fill} />
+    ),
+  },
+  {
+    name: 'Capacity',
+    by: ({ capacityBytes }) => capacityBytes,
+    isNumber: true,
+    cell: ({ capacityBytes }) => <Size bytes={capacityBytes} />,
+  },
+  {
+    name: 'Available',
+    by: ({ availableBytes }) => availableBytes,
+    isNumber: true,
+    cell: ({ availableBytes }) => <Size bytes={availableBytes} />,
+  },
+  {
+    name: 'Promised',
+    by: ({ provisionedBytes = 0, capacityBytes }) => percent(provisionedBytes, capacityBytes),
+    isNumber: true,
+    cell: ({ provisionedBytes, capacityBytes }) =>
+      provisionedBytes === undefined ? '' : `${percent(provisionedBytes, capacityBytes).toFixed(0)} %`,
+  },
+  {
+    name: 'Volumes',
+    by: ({ volumeCount }) => volumeCount,
+    isNumber: true,
+    cell: ({ volumeCount }) => volumeCount.toLocaleString('en'),
+  },
+];
+
+export function PoolTable({ pools }: { pools: readonly FleetPool[] }) {
+  return (
+    <DataTable label="Pools" rows={pools} keyOf={keyOf} columns={COLUMNS} empty="There are no pools yet." />
+  );
+}
+
+export function Pools() {
+  const { data = [], error, refetch } = useQuery(poolsQuery);
+  return (
+    <Page title="Pools">
+      {error ? <Problem error={error} retry={() => void refetch()} /> : <PoolTable pools={data} />}
+    </Page>
+  );
+}

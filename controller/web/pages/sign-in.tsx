@@ -1,0 +1,183 @@
+import { type FormEvent, type ReactNode, useEffect, useState } from 'react';
+import { ApiError, call } from '../api/client.ts';
+import { Button, Problem } from '../parts/basics.tsx';
+import { Field } from '../parts/form.tsx';
+
+function Card({
+  title,
+  children,
+  submit,
+  verb,
+  error,
+  isBusy,
+}: {
+  title: string;
+  children: ReactNode;
+  submit(): Promise<void>;
+  verb: string;
+  error: unknown;
+  isBusy: boolean;
+}) {
+  useEffect(() => {
+    document.title = `${title} · Stowage`;
+  }, [title]);
+  return (
+    <main className="card">
+      <h1>{title}</h1>
+      <form
+        className="form"
+        onSubmit={(event: FormEvent) => {
+          event.preventDefault();
+          void submit();
+        }}
+        noValidate
+      >
+        {children}
+        {error !== undefined && <Problem error={error} />}
+        <Button type="submit" look="primary" isPending={isBusy}>
+          {verb}
+        </Button>
+      </form>
+    </main>
+  );
+}
+
+/** Runs what a form does, and keeps what went wrong. */
+function useSubmit(work: () => Promise<void>): { submit(): Promise<void>; error: unknown; isBusy: boolean } {
+  const [error, setError] = useState<unknown>();
+  const [isBusy, setBusy] = useState(false);
+  const submit = async (): Promise<void> => {
+    if (isBusy) return;
+    setBusy(true);
+    setError(undefined);
+    try {
+      await work();
+    } catch (failure) {
+      setError(failure);
+    } finally {
+      setBusy(false);
+    }
+  };
+  return { submit, error, isBusy };
+}
+
+/** After it a cookie is kept; a browser keeps none that came without TLS from another machine. */
+async function enter(done: () => void): Promise<void> {
+  const { isSignedIn } = await call<{ isSignedIn: boolean }>('/session');
+  if (isSignedIn) return done();
+  throw new ApiError(
+    'cookie-refused',
+    'Your browser does not keep the session: it does so over https only, or on the machine of the controller itself. Start it with --tls.',
+    0,
+  );
+}
+
+export function SignIn({ done, isNew }: { done(): void; isNew: boolean }) {
+  const [name, setName] = useState('');
+  const [password, setPassword] = useState('');
+  const [code, setCode] = useState('');
+  const [asksCode, setAsksCode] = useState(false);
+  const form = useSubmit(async () => {
+    try {
+      await call('/session', { method: 'POST', json: { name, password, ...(asksCode && { code }) } });
+    } catch (failure) {
+      if (!(failure instanceof ApiError) || failure.code !== 'second-factor-missing') throw failure;
+      setAsksCode(true);
+      return;
+    }
+    await enter(done);
+  });
+  return (
+    <Card title="Sign in" verb={asksCode ? 'Go on' : 'Sign in'} {...form}>
+      {isNew && (
+        <p>
+          Nobody has come yet. The controller prints a link when it starts: open it to choose your name and
+          your password.
+        </p>
+      )}
+      <Field label="Name" value={name} onChange={setName} autoComplete="username" autoFocus isRequired />
+      <Field
+        label="Password"
+        type="password"
+        value={password}
+        onChange={setPassword}
+        autoComplete="current-password"
+        isRequired
+      />
+      {asksCode && (
+        <Field
+          label="Code of your app"
+          value={code}
+          onChange={setCode}
+          inputMode="numeric"
+          autoComplete="one-time-code"
+          autoFocus
+        />
+      )}
+    </Card>
+  );
+}
+
+/** Where an invitation leads. */
+export function Welcome({ done }: { done(): void }) {
+  // It is in no address that is sent or kept.
+  const [token] = useState(() => location.hash.slice(1));
+  const [invited, setInvited] = useState<{ name?: string; role: string }>();
+  const [name, setName] = useState('');
+  const [password, setPassword] = useState('');
+  const [again, setAgain] = useState('');
+  const [refusal, setRefusal] = useState<unknown>();
+  useEffect(() => {
+    history.replaceState(null, '', '/welcome');
+    call<{ name?: string; role: string }>('/invitation', { method: 'POST', json: { token } }).then(
+      setInvited,
+      setRefusal,
+    );
+  }, [token]);
+  const form = useSubmit(async () => {
+    if (password !== again) throw new ApiError('invalid-argument', 'the two passwords differ', 400);
+    await call('/invitation/accept', {
+      method: 'POST',
+      json: { token, password, ...(invited?.name ? {} : { name }) },
+    });
+    await enter(done);
+  });
+  if (refusal !== undefined || !invited)
+    return (
+      <main className="card">
+        <h1>Welcome</h1>
+        {refusal !== undefined && <Problem error={refusal} />}
+        <p>
+          <a href="/">Sign in</a>
+        </p>
+      </main>
+    );
+  return (
+    <Card title={invited.name ? `Welcome, ${invited.name}` : 'Welcome to Stowage'} verb="Begin" {...form}>
+      <p>
+        {invited.name ? 'Choose your password.' : 'You are the first. Choose your name and your password.'}{' '}
+        Your role is {invited.role}.
+      </p>
+      {!invited.name && (
+        <Field label="Name" value={name} onChange={setName} autoComplete="username" autoFocus isRequired />
+      )}
+      <Field
+        label="Password"
+        type="password"
+        value={password}
+        onChange={setPassword}
+        autoComplete="new-password"
+        hint="at least 12 characters"
+        isRequired
+      />
+      <Field
+        label="Password again"
+        type="password"
+        value={again}
+        onChange={setAgain}
+        autoComplete="new-password"
+        isRequired
+      />
+    </Card>
+  );
+}

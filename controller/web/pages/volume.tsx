@@ -1,0 +1,239 @@
+import { useQuery } from '@tanstack/react-query';
+import { useState } from 'react';
+import { useLocation } from 'wouter';
+import type { VolumeDetails } from '../../../shared/protocol/api.ts';
+import { dataUrl, linkTo, placeOf, type VolumePlace } from '../api/client.ts';
+import { snapshotsQuery, volumeQuery } from '../api/queries.ts';
+import { useMay } from '../api/rights.ts';
+import {
+  A,
+  Badge,
+  Button,
+  Empty,
+  Facts,
+  Fill,
+  Page,
+  Problem,
+  Section,
+  Size,
+  Time,
+} from '../parts/basics.tsx';
+import { DeleteVolumes } from '../tasks/delete-volumes.tsx';
+import { MigrateVolumes } from '../tasks/migrate-volumes.tsx';
+import {
+  CloneVolume,
+  EditNotes,
+  RenameVolume,
+  ResizeVolume,
+  SnapshotTask,
+  SnapshotVolume,
+  WipeVolume,
+} from '../tasks/volume-tasks.tsx';
+
+type Open =
+  | 'migrate'
+  | 'clone'
+  | 'resize'
+  | 'rename'
+  | 'wipe'
+  | 'delete'
+  | 'snapshot'
+  | 'notes'
+  | { snapshot: string; what: 'switch' | 'delete' };
+
+const ACTIONS = [
+  ['migrate', 'volume.migrate', 'Move or copy …'],
+  ['clone', 'volume.clone', 'Clone …'],
+  ['resize', 'volume.resize', 'Resize …'],
+  ['rename', 'volume.rename', 'Rename …'],
+  ['notes', 'volume.set-attributes', 'Notes …'],
+  ['wipe', 'volume.wipe', 'Wipe …'],
+  ['delete', 'volume.delete', 'Delete …'],
+] as const;
+
+/** What a volume stands on, and what stands on it, from the bottom up. */
+function Chain({ volume }: { volume: VolumeDetails }) {
+  const { parent, clones, backingStore, name } = volume;
+  const isAlone = !parent && clones.length === 0 && !backingStore;
+  if (isAlone) return <Empty>It stands on nothing, and nothing stands on it.</Empty>;
+  return (
+    <ol className="chain">
+      {clones.map((clone) => (
+        <li key={clone} className="clone">
+          <A to={linkTo.volume(placeOf(clone))}>{clone}</A> <span className="why">stands on this one</span>
+        </li>
+      ))}
+      <li className="self" aria-current="true">
+        {name}
+      </li>
+      {(parent ?? backingStore) && (
+        <li className="parent">
+          {parent ? <A to={linkTo.volume(placeOf(parent))}>{parent}</A> : <code>{backingStore!.path}</code>}{' '}
+          <span className="why">what it stands on</span>
+        </li>
+      )}
+    </ol>
+  );
+}
+
+function Snapshots({ volume, open }: { volume: VolumeDetails; open(what: Open): void }) {
+  const place = { host: volume.host, pool: volume.pool, volume: volume.name };
+  const { data, error } = useQuery(snapshotsQuery(place));
+  const may = useMay();
+  if (error) return <Problem error={error} />;
+  if (!data) return <Empty>Asking the host …</Empty>;
+  if (data.length === 0) return <Empty>No snapshots.</Empty>;
+  return (
+    <ul className="list">
+      {data.map(({ id, current, allocationBytes }) => (
+        <li key={id}>
+          <span>
+            {id} {current && <Badge tone="good">current</Badge>}
+          </span>
+          <Size bytes={allocationBytes} />
+          <span className="tools">
+            {may('snapshot.switch', place) && (
+              <Button look="quiet" onPress={() => open({ snapshot: id, what: 'switch' })}>
+                Go back …
+              </Button>
+            )}
+            {may('snapshot.delete', place) && (
+              <Button look="quiet" onPress={() => open({ snapshot: id, what: 'delete' })}>
+                Delete …
+              </Button>
+            )}
+          </span>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+export function Volume({ place }: { place: VolumePlace }) {
+  const { data: volume, error, refetch } = useQuery(volumeQuery(place));
+  const [open, setOpen] = useState<Open>();
+  const [, navigate] = useLocation();
+  const may = useMay();
+  const close = (): void => setOpen(undefined);
+  const crumbs = (
+    <>
+      <A to={linkTo.host(place.host)}>{place.host}</A> /{' '}
+      <A to={linkTo.pool(place.host, place.pool)}>{place.pool}</A>
+    </>
+  );
+  if (!volume)
+    return (
+      <Page title={place.volume} crumbs={crumbs}>
+        {error ? <Problem error={error} retry={() => void refetch()} /> : <Empty>Loading …</Empty>}
+      </Page>
+    );
+  const { users, heldBy, timestamps, encryption } = volume;
+  return (
+    <Page
+      title={volume.name}
+      crumbs={crumbs}
+      tools={
+        <>
+          {may('volume.download', place) && (
+            <a className="button plain" href={dataUrl(place, 'image')} download={volume.name}>
+              Download
+            </a>
+          )}
+          {ACTIONS.filter(([, action]) => may(action, place)).map(([what, , label]) => (
+            <Button
+              key={what}
+              look={what === 'delete' || what === 'wipe' ? 'danger' : 'plain'}
+              onPress={() => setOpen(what)}
+            >
+              {label}
+            </Button>
+          ))}
+        </>
+      }
+    >
+      {error && <Problem error={error} retry={() => void refetch()} />}
+      {volume.damaged !== undefined && <Problem error={`It cannot be used: ${volume.damaged}`} />}
+      <div className="columns-2">
+        <Section title="Facts">
+          <Facts
+            rows={[
+              ['Format', volume.format],
+              ['Capacity', <Size key="c" bytes={volume.capacityBytes} />],
+              [
+                'On disk',
+                <Fill
+                  key="a"
+                  label="Share of the capacity that is on disk"
+                  used={volume.allocationBytes}
+                  whole={volume.capacityBytes}
+                  fill="normal"
+                />,
+              ],
+              timestamps && ['Changed', <Time key="t" at={Number(timestamps.mtime) * 1000} />],
+              ['Path', <code key="p">{volume.path}</code>],
+              ['Id', <code key="i">{volume.id}</code>],
+              encryption && ['Encrypted', encryption.format],
+              volume.notes !== undefined && ['Notes', volume.notes],
+              (volume.isBase || volume.isProtected) && [
+                'State',
+                <span key="s">
+                  {volume.isBase && <Badge tone="neutral">base</Badge>}{' '}
+                  {volume.isProtected && <Badge tone="good">protected</Badge>}
+                </span>,
+              ],
+            ]}
+          />
+        </Section>
+        <div>
+          <Section title="Used by">
+            {users === undefined ? (
+              <Empty>Not known: the host has told of no domains yet.</Empty>
+            ) : users.length === 0 && heldBy.length === 0 ? (
+              <Empty>No domain uses it, and no job works on it.</Empty>
+            ) : (
+              <ul className="list">
+                {users.map((user) => (
+                  <li key={`${user.origin} ${user.domain} ${user.target}`}>
+                    domain {user.domain} as {user.target}{' '}
+                    <Badge tone={user.state === 'running' ? 'good' : 'neutral'}>{user.state}</Badge>
+                  </li>
+                ))}
+                {heldBy.map((holder) => (
+                  <li key={holder}>{holder}</li>
+                ))}
+              </ul>
+            )}
+          </Section>
+          <Section title="Chain">
+            <Chain volume={volume} />
+          </Section>
+          <Section
+            title="Snapshots"
+            tools={
+              may('snapshot.create', place) && (
+                <Button onPress={() => setOpen('snapshot')}>Take a snapshot …</Button>
+              )
+            }
+          >
+            <Snapshots volume={volume} open={setOpen} />
+          </Section>
+        </div>
+      </div>
+      {open === 'migrate' && <MigrateVolumes volumes={[volume]} close={close} done={() => undefined} />}
+      {open === 'clone' && <CloneVolume volume={volume} close={close} />}
+      {open === 'resize' && <ResizeVolume volume={volume} close={close} />}
+      {open === 'rename' && <RenameVolume volume={volume} close={close} />}
+      {open === 'wipe' && <WipeVolume volume={volume} close={close} />}
+      {open === 'notes' && <EditNotes volume={volume} close={close} />}
+      {open === 'snapshot' && <SnapshotVolume volume={volume} close={close} />}
+      {open === 'delete' && (
+        <DeleteVolumes
+          volumes={[place]}
+          close={close}
+          done={() => navigate(linkTo.pool(place.host, place.pool))}
+        />
+      )}
+      {typeof open === 'object' && <SnapshotTask volume={volume} {...open} close={close} />}
+    </Page>
+  );
+}

@@ -1,0 +1,157 @@
+import { useMemo, useState } from 'react';
+import { useSearchParams } from 'wouter';
+import type { FleetVolume, VolumeOrder } from '../../../shared/protocol/api.ts';
+import type { VolumeView } from '../api/queries.ts';
+import { useMay } from '../api/rights.ts';
+import { Button, Page } from '../parts/basics.tsx';
+import { Check, Choice, Field } from '../parts/form.tsx';
+import { GRID_COLUMNS, placeOfVolume, VolumeGrid } from '../parts/volume-grid.tsx';
+import { CreateVolume } from '../tasks/create-volume.tsx';
+import { DeleteVolumes } from '../tasks/delete-volumes.tsx';
+import { MigrateVolumes } from '../tasks/migrate-volumes.tsx';
+import { UploadVolume } from '../tasks/upload-volume.tsx';
+
+const FORMATS = ['raw', 'qcow2', 'ploop', 'luks', 'vmdk', 'vdi', 'vpc'];
+const ORDERS: readonly VolumeOrder[] = ['place', 'name', 'capacityBytes', 'allocationBytes', 'modifiedAt'];
+
+type Open = 'create' | 'upload' | 'delete' | 'migrate' | undefined;
+
+const viewOf = (params: URLSearchParams, fixed: { host?: string; pool?: string }): VolumeView => {
+  const order = params.get('order') as VolumeOrder | null;
+  return {
+    ...fixed,
+    search: params.get('search') || undefined,
+    format: params.get('format') || undefined,
+    order: order && ORDERS.includes(order) ? order : 'place',
+    descending: params.get('descending') === 'true',
+  };
+};
+
+/** The table with its filter, which is in the address of the page, and what can be done with what is selected. */
+export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
+  const [params, setParams] = useSearchParams();
+  const [selected, select] = useState<ReadonlyMap<string, FleetVolume>>(new Map());
+  const [hidden, hide] = useState<ReadonlySet<string>>(
+    () => new Set(JSON.parse(localStorage.getItem('hidden-columns') ?? '[]')),
+  );
+  const [open, setOpen] = useState<Open>();
+  const [search, setSearch] = useState(params.get('search') ?? '');
+  const may = useMay();
+  const view = viewOf(params, { host, pool });
+  const set = (changes: Record<string, string>): void => {
+    setParams(
+      (before) => {
+        const next = new URLSearchParams(before);
+        for (const [name, value] of Object.entries(changes)) {
+          if (value) next.set(name, value);
+          else next.delete(name);
+        }
+        return next;
+      },
+      { replace: true },
+    );
+    select(new Map());
+  };
+  const columns = useMemo(
+    () => GRID_COLUMNS.filter(({ id }) => !hidden.has(id) && !(id === 'pool' && pool !== undefined)),
+    [hidden, pool],
+  );
+  const chosen = [...selected.values()];
+  const mayAll = (action: string): boolean =>
+    chosen.length > 0 && chosen.every((volume) => may(action, volume));
+  return (
+    <>
+      <div className="filters">
+        <search>
+          <form
+            onSubmit={(event) => {
+              event.preventDefault();
+              set({ search });
+            }}
+          >
+            <Field
+              label="Search in names"
+              type="search"
+              value={search}
+              onChange={(text) => {
+                setSearch(text);
+                if (text === '') set({ search: '' });
+              }}
+              placeholder="part of a name, then Enter"
+            />
+          </form>
+        </search>
+        <Choice
+          label="Format"
+          value={view.format ?? ''}
+          onChange={(format) => set({ format })}
+          options={[{ id: '', label: 'every format' }, ...FORMATS.map((id) => ({ id, label: id }))]}
+        />
+        <details className="columns">
+          <summary>Columns</summary>
+          <div>
+            {GRID_COLUMNS.slice(1).map(({ id, name }) => (
+              <Check
+                key={id}
+                isSelected={!hidden.has(id)}
+                onChange={(isShown) => {
+                  const next = new Set(hidden);
+                  if (isShown) next.delete(id);
+                  else next.add(id);
+                  localStorage.setItem('hidden-columns', JSON.stringify([...next]));
+                  hide(next);
+                }}
+              >
+                {name}
+              </Check>
+            ))}
+          </div>
+        </details>
+        <div className="tools">
+          {mayAll('volume.migrate') && <Button onPress={() => setOpen('migrate')}>Move or copy …</Button>}
+          {mayAll('volume.delete') && (
+            <Button look="danger" onPress={() => setOpen('delete')}>
+              Delete …
+            </Button>
+          )}
+          {may('volume.upload', { host, pool }) && (
+            <Button onPress={() => setOpen('upload')}>Upload …</Button>
+          )}
+          {may('volume.create', { host, pool }) && (
+            <Button look="primary" onPress={() => setOpen('create')}>
+              New volume …
+            </Button>
+          )}
+        </div>
+      </div>
+      <VolumeGrid
+        label="Volumes"
+        view={view}
+        columns={columns}
+        selected={selected}
+        onSelect={select}
+        onSort={(order, descending) => set({ order, descending: String(descending) })}
+      />
+      {open === 'create' && <CreateVolume place={{ host, pool }} close={() => setOpen(undefined)} />}
+      {open === 'upload' && <UploadVolume place={{ host, pool }} close={() => setOpen(undefined)} />}
+      {open === 'delete' && (
+        <DeleteVolumes
+          volumes={chosen.map(placeOfVolume)}
+          close={() => setOpen(undefined)}
+          done={() => select(new Map())}
+        />
+      )}
+      {open === 'migrate' && (
+        <MigrateVolumes volumes={chosen} close={() => setOpen(undefined)} done={() => select(new Map())} />
+      )}
+    </>
+  );
+}
+
+export function Volumes() {
+  return (
+    <Page title="Volumes">
+      <VolumeTable />
+    </Page>
+  );
+}

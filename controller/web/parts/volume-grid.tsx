@@ -1,0 +1,296 @@
+import { useQueries, useQuery } from '@tanstack/react-query';
+import { type KeyboardEvent, type MouseEvent, useEffect, useLayoutEffect, useRef, useState } from 'react';
+import { useLocation } from 'wouter';
+import type { FleetVolume, VolumeOrder } from '../../../shared/protocol/api.ts';
+import { linkTo, referenceOf } from '../api/client.ts';
+import { countQuery, ROWS, rowsQuery, type VolumeView } from '../api/queries.ts';
+import { A, Badge, Problem, Size, Time } from './basics.tsx';
+import { counted } from './format.ts';
+
+const ROW_PX = 36;
+/** Browsers draw nothing that is higher than some 17 million pixels: a longer table scrolls faster. */
+const MOST_PX = 8_000_000;
+
+export interface GridColumn {
+  id: string;
+  name: string;
+  order?: VolumeOrder;
+  isNumber?: boolean;
+  widthPx: number;
+  cell(volume: FleetVolume): React.ReactNode;
+}
+
+const stateOf = ({ damaged, isBase, isProtected }: FleetVolume) => (
+  <>
+    {damaged !== undefined && <Badge tone="bad">damaged</Badge>}
+    {isBase && <Badge tone="neutral">base</Badge>}
+    {isProtected && <Badge tone="good">protected</Badge>}
+  </>
+);
+
+export const placeOfVolume = ({ host, pool, name }: FleetVolume) => ({ host, pool, volume: name });
+export const keyOfVolume = (volume: FleetVolume): string => referenceOf(placeOfVolume(volume));
+
+export const GRID_COLUMNS: readonly GridColumn[] = [
+  {
+    id: 'name',
+    name: 'Name',
+    order: 'name',
+    widthPx: 300,
+    cell: (volume) => <A to={linkTo.volume(placeOfVolume(volume))}>{volume.name}</A>,
+  },
+  { id: 'pool', name: 'Pool', order: 'place', widthPx: 200, cell: ({ host, pool }) => `${host}/${pool}` },
+  { id: 'format', name: 'Format', widthPx: 90, cell: ({ format }) => format },
+  {
+    id: 'capacity',
+    name: 'Capacity',
+    order: 'capacityBytes',
+    isNumber: true,
+    widthPx: 110,
+    cell: ({ capacityBytes }) => <Size bytes={capacityBytes} />,
+  },
+  {
+    id: 'allocation',
+    name: 'On disk',
+    order: 'allocationBytes',
+    isNumber: true,
+    widthPx: 110,
+    cell: ({ allocationBytes }) => <Size bytes={allocationBytes} />,
+  },
+  {
+    id: 'changed',
+    name: 'Changed',
+    order: 'modifiedAt',
+    widthPx: 140,
+    cell: ({ timestamps }) => timestamps && <Time at={Number(timestamps.mtime) * 1000} />,
+  },
+  {
+    id: 'snapshots',
+    name: 'Snapshots',
+    isNumber: true,
+    widthPx: 100,
+    cell: ({ snapshotCount }) => snapshotCount,
+  },
+  { id: 'state', name: 'State', widthPx: 150, cell: stateOf },
+];
+
+/** Where the pixels of a long table lie in the shorter one that is scrolled. */
+class Scale {
+  readonly #whole: number;
+  readonly drawn: number;
+  readonly #seen: number;
+
+  constructor(count: number, seenPx: number) {
+    this.#whole = Math.max(count * ROW_PX, seenPx);
+    this.drawn = Math.min(this.#whole, Math.max(MOST_PX, seenPx));
+    this.#seen = seenPx;
+  }
+
+  /** The first pixel of the table that is seen. */
+  top(scrollTop: number): number {
+    const range = this.drawn - this.#seen;
+    return range <= 0 ? 0 : (Math.min(scrollTop, range) / range) * (this.#whole - this.#seen);
+  }
+
+  scrollTop(top: number): number {
+    const range = this.#whole - this.#seen;
+    return range <= 0 ? 0 : (Math.max(0, Math.min(top, range)) / range) * (this.drawn - this.#seen);
+  }
+}
+
+interface VolumeGridProps {
+  label: string;
+  view: VolumeView;
+  onSort(order: VolumeOrder, descending: boolean): void;
+  columns: readonly GridColumn[];
+  /** By place. */
+  selected: ReadonlyMap<string, FleetVolume>;
+  onSelect(selected: ReadonlyMap<string, FleetVolume>): void;
+}
+
+/**
+ * A table of all volumes that there are: rows are asked for as they come into view, so that a million are as quick as ten. React Aria's
+ * table has every row that was seen in memory; this one has those on the screen. It is a grid in which one row is active: arrow keys,
+ * Page Up and Down, Home and End move it, Space selects it, Enter opens it.
+ */
+export function VolumeGrid({ label, view, onSort, columns, selected, onSelect }: VolumeGridProps) {
+  const [, navigate] = useLocation();
+  const scroller = useRef<HTMLDivElement>(null);
+  const [scrollTop, setScrollTop] = useState(0);
+  const [seenPx, setSeenPx] = useState(600);
+  const [active, setActive] = useState(0);
+  const [widths, setWidths] = useState<Record<string, number>>({});
+  const counting = useQuery(countQuery(view));
+  const count = counting.data ?? 0;
+  const scale = new Scale(count, seenPx);
+  const top = scale.top(scrollTop);
+  const first = Math.floor(top / ROW_PX);
+  const last = Math.min(count, Math.ceil((top + seenPx) / ROW_PX) + 1);
+  const activeRow = Math.min(active, Math.max(0, count - 1));
+
+  const pages: number[] = [];
+  for (let page = Math.floor(first / ROWS); page * ROWS < last; page++) pages.push(page);
+  const results = useQueries({ queries: pages.map((page) => rowsQuery(view, page)) });
+  const rowAt = (index: number): FleetVolume | undefined =>
+    results[Math.floor(index / ROWS) - (pages[0] ?? 0)]?.data?.[index % ROWS];
+
+  useLayoutEffect(() => {
+    const element = scroller.current!;
+    const observer = new ResizeObserver(() => setSeenPx(element.clientHeight - ROW_PX));
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, []);
+  const filter = JSON.stringify(view);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another view begins at its first row
+  useEffect(() => {
+    setActive(0);
+    if (scroller.current) scroller.current.scrollTop = 0;
+  }, [filter]);
+
+  const show = (index: number): void => {
+    const row = Math.max(0, Math.min(count - 1, index));
+    setActive(row);
+    const [from, to] = [row * ROW_PX, (row + 1) * ROW_PX];
+    const target = from < top ? from : to > top + seenPx ? to - seenPx : undefined;
+    if (target === undefined || !scroller.current) return;
+    scroller.current.scrollTop = scale.scrollTop(target);
+    setScrollTop(scroller.current.scrollTop);
+  };
+  const toggle = (volume: FleetVolume | undefined): void => {
+    if (!volume) return;
+    const key = keyOfVolume(volume);
+    const next = new Map(selected);
+    if (!next.delete(key)) next.set(key, volume);
+    onSelect(next);
+  };
+  const onKeyDown = (event: KeyboardEvent): void => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const screen = Math.max(1, Math.floor(seenPx / ROW_PX) - 1);
+    const moves: Record<string, number> = {
+      ArrowDown: activeRow + 1,
+      ArrowUp: activeRow - 1,
+      PageDown: activeRow + screen,
+      PageUp: activeRow - screen,
+      Home: 0,
+      End: count - 1,
+    };
+    const move = moves[event.key];
+    const volume = rowAt(activeRow);
+    if (move !== undefined) show(move);
+    else if (event.key === ' ') toggle(volume);
+    else if (event.key === 'Enter' && volume) navigate(linkTo.volume(placeOfVolume(volume)));
+    else if (event.key === 'Escape' && selected.size > 0) onSelect(new Map());
+    else return;
+    event.preventDefault();
+  };
+  const widthOf = ({ id, widthPx }: GridColumn): number => widths[id] ?? widthPx;
+  const template = `44px ${columns.map((column) => `${widthOf(column)}px`).join(' ')}`;
+  const resize = (column: GridColumn, event: MouseEvent): void => {
+    event.preventDefault();
+    event.stopPropagation();
+    const [from, width] = [event.clientX, widthOf(column)];
+    const move = ({ clientX }: globalThis.MouseEvent): void =>
+      setWidths((before) => ({ ...before, [column.id]: Math.max(60, width + clientX - from) }));
+    const end = (): void => window.removeEventListener('mousemove', move);
+    window.addEventListener('mousemove', move);
+    window.addEventListener('mouseup', end, { once: true });
+  };
+
+  const failed = counting.error ?? results.find(({ error }) => error)?.error;
+  if (failed) return <Problem error={failed} retry={() => void counting.refetch()} />;
+  const indexes = Array.from({ length: Math.max(0, last - first) }, (_, index) => first + index);
+  return (
+    <>
+      <div
+        ref={scroller}
+        className="grid"
+        role="grid"
+        tabIndex={0}
+        aria-label={label}
+        aria-rowcount={count + 1}
+        aria-colcount={columns.length + 1}
+        aria-multiselectable="true"
+        aria-activedescendant={count > 0 ? `row-${activeRow}` : undefined}
+        onScroll={({ currentTarget }) => setScrollTop(currentTarget.scrollTop)}
+        onKeyDown={onKeyDown}
+      >
+        <div
+          className="grid-row grid-head"
+          role="row"
+          aria-rowindex={1}
+          style={{ gridTemplateColumns: template }}
+        >
+          <span role="columnheader" aria-label="Selected" />
+          {columns.map((column) => {
+            const { id, name, order, isNumber } = column;
+            const isSorted = order === view.order;
+            return (
+              <span
+                key={id}
+                role="columnheader"
+                className={isNumber ? 'right' : ''}
+                aria-sort={isSorted ? (view.descending ? 'descending' : 'ascending') : undefined}
+              >
+                {order ? (
+                  <button
+                    type="button"
+                    className="sort"
+                    onClick={() =>
+                      onSort(order, isSorted ? !view.descending : order !== 'name' && order !== 'place')
+                    }
+                  >
+                    {name}
+                    <span aria-hidden="true">{isSorted ? (view.descending ? ' ▼' : ' ▲') : ''}</span>
+                  </button>
+                ) : (
+                  name
+                )}
+                <span className="resizer" aria-hidden="true" onMouseDown={(event) => resize(column, event)} />
+              </span>
+            );
+          })}
+        </div>
+        <div role="rowgroup" style={{ height: scale.drawn }} className="grid-body">
+          {indexes.map((index) => {
+            const volume = rowAt(index);
+            const isSelected = volume !== undefined && selected.has(keyOfVolume(volume));
+            return (
+              <div
+                key={index}
+                id={`row-${index}`}
+                role="row"
+                aria-rowindex={index + 2}
+                aria-selected={isSelected}
+                className={index === activeRow ? 'grid-row active' : 'grid-row'}
+                style={{
+                  gridTemplateColumns: template,
+                  transform: `translateY(${scrollTop + index * ROW_PX - top}px)`,
+                }}
+                onClick={() => setActive(index)}
+              >
+                <span role="gridcell">
+                  <input
+                    type="checkbox"
+                    tabIndex={-1}
+                    aria-label={`Select ${volume?.name ?? ''}`}
+                    checked={isSelected}
+                    onChange={() => toggle(volume)}
+                  />
+                </span>
+                {columns.map(({ id, isNumber, cell }) => (
+                  <span key={id} role="gridcell" className={isNumber ? 'right' : ''}>
+                    {volume ? cell(volume) : id === 'name' ? '…' : ''}
+                  </span>
+                ))}
+              </div>
+            );
+          })}
+        </div>
+      </div>
+      <p className="grid-foot" role="status">
+        {counting.data === undefined ? 'Counting …' : counted(count, 'volume')}
+        {selected.size > 0 && `, ${selected.size} selected`}
+      </p>
+    </>
+  );
+}

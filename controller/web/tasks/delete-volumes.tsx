@@ -1,0 +1,92 @@
+import { useState } from 'react';
+import { call, referenceOf, type VolumePlace, volumePath } from '../api/client.ts';
+import { Task } from '../parts/dialog.tsx';
+import { Check, Choice, Field } from '../parts/form.tsx';
+import { counted } from '../parts/format.ts';
+import { toast } from '../parts/toasts.tsx';
+
+const KEEP_DAYS = ['7', '30', '90'];
+const DAY_S = 24 * 3600;
+
+/** Deletes volumes: one that is deleted for ever is named again first, many are counted. */
+export function DeleteVolumes({
+  volumes,
+  close,
+  done,
+}: {
+  volumes: readonly VolumePlace[];
+  close(): void;
+  done(): void;
+}) {
+  const [way, setWay] = useState('trash');
+  const [days, setDays] = useState('7');
+  const [deleteSnapshots, setDeleteSnapshots] = useState(false);
+  const [typed, setTyped] = useState('');
+  const isTrash = way === 'trash';
+  const [one] = volumes;
+  const asked = volumes.length === 1 ? one!.volume : String(volumes.length);
+  return (
+    <Task
+      title={
+        volumes.length === 1 ? `Delete ${referenceOf(one!)}` : `Delete ${counted(volumes.length, 'volume')}`
+      }
+      verb={isTrash ? 'Move to the trash' : 'Delete for ever'}
+      isDanger
+      close={close}
+      isReady={isTrash || typed === asked}
+      run={async () => {
+        let count = 0;
+        for (const place of volumes) {
+          await (isTrash
+            ? call(`${volumePath(place)}/trash`, {
+                method: 'POST',
+                json: { keepSeconds: Number(days) * DAY_S },
+              })
+            : call(`${volumePath(place)}?deleteSnapshots=${deleteSnapshots}`, { method: 'DELETE' }));
+          count++;
+        }
+        toast(`${counted(count, 'volume')} ${isTrash ? 'moved to the trash' : 'deleted'}`);
+        done();
+      }}
+    >
+      {volumes.length > 1 && (
+        <ul className="names">
+          {volumes.slice(0, 10).map((place) => (
+            <li key={referenceOf(place)}>{referenceOf(place)}</li>
+          ))}
+          {volumes.length > 10 && <li>and {volumes.length - 10} more</li>}
+        </ul>
+      )}
+      <Choice
+        label="How"
+        value={way}
+        onChange={setWay}
+        options={[
+          { id: 'trash', label: 'into the trash of the pool, from where it can be restored' },
+          { id: 'delete', label: 'for ever' },
+        ]}
+      />
+      {isTrash ? (
+        <Choice
+          label="Kept for"
+          value={days}
+          onChange={setDays}
+          options={KEEP_DAYS.map((id) => ({ id, label: `${id} days at least` }))}
+        />
+      ) : (
+        <>
+          <Check isSelected={deleteSnapshots} onChange={setDeleteSnapshots}>
+            With snapshots
+          </Check>
+          <Field
+            label={volumes.length === 1 ? `Type the name, ${asked}` : `Type how many, ${asked}`}
+            value={typed}
+            onChange={setTyped}
+            autoFocus
+            autoComplete="off"
+          />
+        </>
+      )}
+    </Task>
+  );
+}

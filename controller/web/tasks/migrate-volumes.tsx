@@ -1,0 +1,132 @@
+import { useState } from 'react';
+import type { FleetPool, FleetVolume, Job } from '../../../shared/protocol/api.ts';
+import { call, referenceOf, volumePath } from '../api/client.ts';
+import { usePools } from '../api/queries.ts';
+import { Task } from '../parts/dialog.tsx';
+import { Check, Choice, Field } from '../parts/form.tsx';
+import { counted, formatBytes } from '../parts/format.ts';
+import { toast } from '../parts/toasts.tsx';
+import { placeOfVolume } from '../parts/volume-grid.tsx';
+import { sizeOf } from './create-volume.tsx';
+import { PoolChoice } from './pool-choice.tsx';
+
+const sum = (values: number[]): number => values.reduce((total, value) => total + value, 0);
+
+/** What is known before it is begun of what a move would meet. */
+function Plan({ volumes, target }: { volumes: readonly FleetVolume[]; target: FleetPool | undefined }) {
+  const bytes = sum(volumes.map(({ allocationBytes }) => allocationBytes));
+  const withSnapshots = volumes.filter(({ snapshotCount }) => snapshotCount > 0).length;
+  return (
+    <ul className="plan">
+      <li>
+        {formatBytes(bytes)} of data go from host to host; holes and zeros do not
+        {target && `; ${target.host}/${target.name} has ${formatBytes(target.availableBytes)} left`}
+      </li>
+      {target && bytes > target.availableBytes && (
+        <li className="bad">That is more than the target has left.</li>
+      )}
+      {withSnapshots > 0 && (
+        <li>{counted(withSnapshots, 'volume')} with snapshots: those of the storage do not travel.</li>
+      )}
+      <li>The source stays until the target is whole; a move that is cut goes on by itself.</li>
+    </ul>
+  );
+}
+
+/** Moves or copies volumes to a pool: the jobs go on when the page is closed. */
+export function MigrateVolumes({
+  volumes,
+  close,
+  done,
+}: {
+  volumes: readonly FleetVolume[];
+  close(): void;
+  done(): void;
+}) {
+  const [target, setTarget] = useState('');
+  const [name, setName] = useState(volumes[0]!.name);
+  const [how, setHow] = useState('move');
+  const [format, setFormat] = useState('');
+  const [limit, setLimit] = useState('');
+  const [deleteSnapshots, setDeleteSnapshots] = useState(false);
+  const pool = usePools().find((each) => `${each.host}/${each.name}` === target);
+  const isOne = volumes.length === 1;
+  const bytes = sum(volumes.map(({ allocationBytes }) => allocationBytes));
+  const limitBytesPerSecond = limit === '' ? undefined : sizeOf(limit);
+  return (
+    <Task
+      title={isOne ? `Move or copy ${volumes[0]!.name}` : `Move or copy ${counted(volumes.length, 'volume')}`}
+      verb={how === 'move' ? 'Move' : 'Copy'}
+      close={close}
+      isReady={pool !== undefined && (limit === '' || limitBytesPerSecond !== undefined)}
+      run={async () => {
+        let begun = 0;
+        try {
+          for (const volume of volumes) {
+            const json = {
+              target: `${target}/${isOne ? name : volume.name}`,
+              keepSource: how === 'copy',
+              ...(format && { format }),
+              ...(limitBytesPerSecond && { limitBytesPerSecond }),
+              deleteSnapshots,
+            };
+            await call<Job>(`${volumePath(placeOfVolume(volume))}/migrate`, { method: 'POST', json });
+            begun++;
+          }
+        } finally {
+          if (begun > 0) toast(`${counted(begun, 'job')} begun: see Jobs`);
+        }
+        done();
+      }}
+    >
+      {!isOne && (
+        <ul className="names">
+          {volumes.slice(0, 10).map((volume) => (
+            <li key={referenceOf(placeOfVolume(volume))}>{referenceOf(placeOfVolume(volume))}</li>
+          ))}
+          {volumes.length > 10 && <li>and {volumes.length - 10} more</li>}
+        </ul>
+      )}
+      <Choice
+        label="What"
+        value={how}
+        onChange={setHow}
+        options={[
+          { id: 'move', label: 'move: the source goes when the target is whole' },
+          { id: 'copy', label: 'copy: the source stays' },
+        ]}
+      />
+      <PoolChoice
+        label="To the pool"
+        value={target}
+        onChange={setTarget}
+        action="volume.migrate"
+        refusal={({ availableBytes }) =>
+          availableBytes < bytes ? `${formatBytes(bytes)} do not fit` : undefined
+        }
+      />
+      {isOne && <Field label="Name there" value={name} onChange={setName} />}
+      <Choice
+        label="Format there"
+        value={format}
+        onChange={setFormat}
+        options={[
+          { id: '', label: 'as it is' },
+          ...['raw', 'qcow2', 'ploop'].map((id) => ({ id, label: id })),
+        ]}
+      />
+      <Field
+        label="At most, a second"
+        value={limit}
+        onChange={setLimit}
+        placeholder="such as 50M; as fast as it goes"
+      />
+      {how === 'move' && (
+        <Check isSelected={deleteSnapshots} onChange={setDeleteSnapshots}>
+          Snapshots that do not travel may go
+        </Check>
+      )}
+      <Plan volumes={volumes} target={pool} />
+    </Task>
+  );
+}

@@ -1,0 +1,34 @@
+import type { FleetPool } from '../../../shared/protocol/api.ts';
+import { usePools } from '../api/queries.ts';
+import { useMay } from '../api/rights.ts';
+import { Choice } from '../parts/form.tsx';
+import { formatBytes } from '../parts/format.ts';
+
+interface PoolChoiceProps {
+  label: string;
+  /** `host/pool`. */
+  value: string;
+  onChange(value: string): void;
+  /** What shall be done in it. */
+  action: string;
+  /** Why a pool cannot take it; undefined when it can. */
+  refusal?(pool: FleetPool): string | undefined;
+}
+
+const keyOf = ({ host, name }: FleetPool): string => `${host}/${name}`;
+
+/** Pools, and why those that cannot be chosen cannot. */
+export function PoolChoice({ label, value, onChange, action, refusal }: PoolChoiceProps) {
+  const may = useMay();
+  const pools = usePools();
+  const options = pools.map((pool) => ({
+    id: keyOf(pool),
+    label: `${keyOf(pool)} (${pool.type}, ${formatBytes(pool.availableBytes)} left)`,
+    reason: !may(action, { host: pool.host, pool: pool.name })
+      ? 'you may not do this there'
+      : pool.state !== 'running'
+        ? (pool.reason ?? `it is ${pool.state}`)
+        : refusal?.(pool),
+  }));
+  return <Choice label={label} value={value} onChange={onChange} options={options} />;
+}
