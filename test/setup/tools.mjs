@@ -41,6 +41,9 @@ const TOOLS = {
   // Another store of the controller. Its programs lie in a directory of their version.
   psql: 'postgresql',
   flock: 'util-linux',
+  // The page is tried in a real browser, its letters in a real font.
+  chromium: 'chromium',
+  '/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf': 'fonts-dejavu-core',
   // Test hosts with a kernel of their own.
   'linux.uml': 'user-mode-linux',
   mmdebstrap: 'mmdebstrap',

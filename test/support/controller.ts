@@ -50,6 +50,8 @@ export class TestController implements AsyncDisposable {
   readonly directory: string;
   url = '';
   token = '';
+  /** Where the first administrator begins, as it was printed last. */
+  link = '';
   #process: ChildProcess | undefined;
   #port = 0;
   readonly #args: string[];
@@ -86,6 +88,8 @@ export class TestController implements AsyncDisposable {
     this.#process = child;
     let ready = false;
     child.stdout.on('data', (data) => {
+      const link = /http\S+welcome#\S+/.exec(String(data));
+      if (link) this.link = link[0];
       if (String(data).includes('is running')) ready = true;
     });
     child.stderr.on('data', (data) => {

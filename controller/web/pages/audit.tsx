@@ -60,7 +60,7 @@ export function Audit() {
       title="Audit"
       tools={
         <>
-          <Button onPress={() => void verify()} isPending={isBusy}>
+          <Button onPress={() => void verify()} isBusy={isBusy}>
             Verify
           </Button>
           {may('audit.export') && (

@@ -20,6 +20,8 @@ import {
 import { counted, localTime, percent } from '../parts/format.ts';
 
 const DAY_MS = 24 * 3600_000;
+/** So few are shown with their names. */
+const FEW = 60;
 /** As many cells as a glance takes in. */
 const MOST_CELLS = 3000;
 const MOST_ITEMS = 50;
@@ -111,7 +113,9 @@ function Strip({
     <ul className="strip" aria-label={label}>
       {cells.slice(0, MOST_CELLS).map(({ key, to, name, tone }) => (
         <li key={key}>
-          <Link href={to} className={`cell ${tone}`} aria-label={name} />
+          <Link href={to} className={`cell ${tone}`} aria-label={name}>
+            {cells.length <= FEW && key}
+          </Link>
         </li>
       ))}
       {cells.length > MOST_CELLS && <li>and {cells.length - MOST_CELLS} more</li>}

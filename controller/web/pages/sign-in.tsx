@@ -34,7 +34,7 @@ function Card({
       >
         {children}
         {error !== undefined && <Problem error={error} />}
-        <Button type="submit" look="primary" isPending={isBusy}>
+        <Button type="submit" look="primary" isBusy={isBusy}>
           {verb}
         </Button>
       </form>

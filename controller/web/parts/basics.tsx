@@ -11,8 +11,13 @@ import { ago, formatBytes, localTime, percent } from './format.ts';
 
 type Look = 'primary' | 'plain' | 'danger' | 'quiet';
 
-export function Button({ look = 'plain', ...props }: ButtonProps & { look?: Look }) {
-  return <AriaButton {...props} className={`button ${look}`} />;
+/** `isBusy`: what it does is being done; it keeps the focus meanwhile. */
+export function Button({
+  look = 'plain',
+  isBusy,
+  ...props
+}: ButtonProps & { look?: Look; isBusy?: boolean }) {
+  return <AriaButton {...props} className={`button ${look}`} data-busy={isBusy || undefined} />;
 }
 
 export function A({ to, children, className }: { to: string; children: ReactNode; className?: string }) {

@@ -58,12 +58,7 @@ export function Task({ verb, isDanger, isReady = true, run, close, children, ...
         {error !== undefined && <Problem error={error} />}
         <footer>
           <Button onPress={close}>Cancel</Button>
-          <Button
-            type="submit"
-            look={isDanger ? 'danger' : 'primary'}
-            isDisabled={!isReady}
-            isPending={isBusy}
-          >
+          <Button type="submit" look={isDanger ? 'danger' : 'primary'} isDisabled={!isReady} isBusy={isBusy}>
             {verb}
           </Button>
         </footer>

@@ -36,17 +36,17 @@ export const GRID_COLUMNS: readonly GridColumn[] = [
     id: 'name',
     name: 'Name',
     order: 'name',
-    widthPx: 300,
+    widthPx: 260,
     cell: (volume) => <A to={linkTo.volume(placeOfVolume(volume))}>{volume.name}</A>,
   },
-  { id: 'pool', name: 'Pool', order: 'place', widthPx: 200, cell: ({ host, pool }) => `${host}/${pool}` },
-  { id: 'format', name: 'Format', widthPx: 90, cell: ({ format }) => format },
+  { id: 'pool', name: 'Pool', order: 'place', widthPx: 160, cell: ({ host, pool }) => `${host}/${pool}` },
+  { id: 'format', name: 'Format', widthPx: 80, cell: ({ format }) => format },
   {
     id: 'capacity',
     name: 'Capacity',
     order: 'capacityBytes',
     isNumber: true,
-    widthPx: 110,
+    widthPx: 100,
     cell: ({ capacityBytes }) => <Size bytes={capacityBytes} />,
   },
   {
@@ -54,14 +54,14 @@ export const GRID_COLUMNS: readonly GridColumn[] = [
     name: 'On disk',
     order: 'allocationBytes',
     isNumber: true,
-    widthPx: 110,
+    widthPx: 100,
     cell: ({ allocationBytes }) => <Size bytes={allocationBytes} />,
   },
   {
     id: 'changed',
     name: 'Changed',
     order: 'modifiedAt',
-    widthPx: 140,
+    widthPx: 130,
     cell: ({ timestamps }) => timestamps && <Time at={Number(timestamps.mtime) * 1000} />,
   },
   {
@@ -71,7 +71,7 @@ export const GRID_COLUMNS: readonly GridColumn[] = [
     widthPx: 100,
     cell: ({ snapshotCount }) => snapshotCount,
   },
-  { id: 'state', name: 'State', widthPx: 150, cell: stateOf },
+  { id: 'state', name: 'State', widthPx: 140, cell: stateOf },
 ];
 
 /** Where the pixels of a long table lie in the shorter one that is scrolled. */
@@ -220,7 +220,9 @@ export function VolumeGrid({ label, view, onSort, columns, selected, onSelect }:
           aria-rowindex={1}
           style={{ gridTemplateColumns: template }}
         >
-          <span role="columnheader" aria-label="Selected" />
+          <span role="columnheader">
+            <span className="hidden">Selected</span>
+          </span>
           {columns.map((column) => {
             const { id, name, order, isNumber } = column;
             const isSorted = order === view.order;

@@ -141,7 +141,7 @@ export function AddHost({ close }: { close(): void }) {
           {!invited && (
             <Button
               look="primary"
-              isPending={isBusy}
+              isBusy={isBusy}
               isDisabled={name === '' || (way === 'ssh' && hostname === '')}
               onPress={() => void (way === 'ssh' ? addBySsh(fingerprint) : invite())}
             >

@@ -1,0 +1,445 @@
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { Page } from 'playwright-core';
+import { accept, checkAccess, choose, picture, signIn, TestBrowser } from '../support/browser.ts';
+import { TestController, until } from '../support/controller.ts';
+import { startHost, type TestHost } from '../support/hosts.ts';
+import { isRoot, scratch } from '../support/scratch.ts';
+
+const MIB = 1 << 20;
+const MANY = 100_000;
+
+/** The page in a real browser, against a real controller with hosts that it reaches by SSH. */
+describe('the page', () => {
+  const room = scratch();
+  let controller: TestController;
+  let browser: TestBrowser;
+  let first: TestHost;
+  let second: TestHost;
+  let page: Page;
+
+  before(async () => {
+    controller = await TestController.start(join(room.path, 'controller'), []);
+    browser = await TestBrowser.start();
+    first = await startHost(join(room.path, 'first'));
+    second = await startHost(join(room.path, 'second'));
+    for (const host of [first, second]) {
+      await controller.addHost(host);
+      await controller.addPool(host);
+    }
+    for (const name of ['vm-101-disk-0.qcow2', 'vm-102-disk-0.qcow2'])
+      await controller.cliOk(
+        'vol',
+        'create',
+        `${first.name}/p/${name}`,
+        '--format',
+        'qcow2',
+        '--capacity',
+        '64M',
+      );
+    page = await browser.open();
+  });
+  after(async () => {
+    await browser?.[Symbol.asyncDispose]();
+    await controller?.[Symbol.asyncDispose]();
+    await first?.[Symbol.asyncDispose]();
+    await second?.[Symbol.asyncDispose]();
+    await room[Symbol.asyncDispose]();
+  });
+
+  const go = async (section: string): Promise<void> => {
+    await page.getByRole('navigation').getByRole('link', { name: section }).click();
+    await page.getByRole('heading', { level: 1, name: section }).waitFor();
+  };
+  const dialog = () => page.getByRole('dialog');
+  const submit = async (name: string): Promise<void> => {
+    await dialog().getByRole('button', { name, exact: true }).click();
+    await dialog().waitFor({ state: 'hidden' });
+  };
+  /** Of a job in a state. */
+  const jobIn = (state: string) =>
+    page.getByRole('row').filter({ hasText: 'migrate' }).filter({ hasText: state }).first();
+
+  test('the first administrator comes by the link that npm start prints, which works once', async () => {
+    const { link } = controller;
+    await page.goto(link);
+    await page.getByText('You are the first').waitFor();
+    assert.equal(new URL(page.url()).hash, '', 'the token leaves the address');
+    await checkAccess(page, 'welcome');
+    await picture(page, 'welcome');
+    await page.reload();
+    await accept(page, link, 'ada');
+    const other = await browser.open();
+    await other.goto(link);
+    await other.getByText('this link was used, or has expired').waitFor();
+    await other.goto(controller.url);
+    await other.getByRole('heading', { name: 'Sign in' }).waitFor();
+    await checkAccess(other, 'sign-in');
+    await other.getByLabel('Name').fill('ada');
+    await other.getByLabel('Password').fill('something else entirely');
+    await other.getByRole('button', { name: 'Sign in' }).click();
+    await other.getByText('the name, the password or the code is wrong').waitFor();
+    await other.context().close();
+    const cookies = await page.context().cookies();
+    const session = cookies.find(({ name }) => name === '__Host-stowage')!;
+    assert.deepEqual(
+      [session.httpOnly, session.secure, session.sameSite, session.path],
+      [true, true, 'Strict', '/'],
+    );
+  });
+
+  test('every page can be used by everybody, in both schemes and widths', async () => {
+    const volume = `/volumes/${first.name}/p/vm-101-disk-0.qcow2`;
+    const paths = {
+      overview: '/',
+      volumes: '/volumes',
+      volume,
+      pools: '/pools',
+      pool: `/pools/${first.name}/p`,
+      hosts: '/hosts',
+      host: `/hosts/${first.name}`,
+      jobs: '/jobs',
+      audit: '/audit',
+      people: '/people',
+      account: '/account',
+    };
+    for (const [colorScheme, width] of [
+      ['light', 1280],
+      ['dark', 1280],
+      ['light', 420],
+      ['dark', 420],
+    ] as const) {
+      await page.emulateMedia({ colorScheme });
+      await page.setViewportSize({ width, height: 800 });
+      for (const [name, path] of Object.entries(paths)) {
+        await page.goto(`${controller.url}${path}`);
+        await page.getByRole('heading', { level: 1 }).waitFor();
+        await page.waitForLoadState('load');
+        await page.waitForTimeout(300);
+        await checkAccess(page, `${name}, ${colorScheme}, ${width}`);
+        await picture(page, `${name}-${colorScheme}-${width}`);
+      }
+    }
+    await page.emulateMedia({ colorScheme: 'light' });
+    await page.setViewportSize({ width: 1280, height: 800 });
+  });
+
+  test('a volume is made, grown, snapshotted, cloned, renamed, kept from harm, and deleted', async () => {
+    await page.goto(controller.url);
+    await go('Volumes');
+    await page.getByRole('button', { name: 'New volume …' }).click();
+    await checkAccess(page, 'dialog of a new volume');
+    await choose(page, 'Pool', new RegExp(`^${first.name}/p`));
+    await dialog().getByLabel('Name').fill('made.qcow2');
+    await dialog().getByLabel('Capacity').fill('nonsense');
+    await dialog().getByText('such as 10G').waitFor();
+    assert.ok(await dialog().getByRole('button', { name: 'Create' }).isDisabled());
+    await dialog().getByLabel('Capacity').fill('32M');
+    await submit('Create');
+    await page.getByRole('heading', { level: 1, name: 'made.qcow2' }).waitFor();
+    await page.getByText('32.0 MiB').waitFor();
+
+    await page.getByRole('button', { name: 'Resize …' }).click();
+    await checkAccess(page, 'dialog of a resize');
+    await dialog().getByLabel('Capacity').fill('48M');
+    await submit('Resize');
+    await page.getByText('48.0 MiB', { exact: true }).waitFor();
+
+    await page.getByRole('button', { name: 'Take a snapshot …' }).click();
+    await dialog().getByLabel('Name').fill('before');
+    await submit('Take the snapshot');
+    await page
+      .getByRole('listitem')
+      .filter({ hasText: 'before' })
+      .getByRole('button', { name: 'Go back …' })
+      .click();
+    await checkAccess(page, 'dialog of going back');
+    assert.ok(
+      await dialog().getByRole('button', { name: 'Go back' }).isDisabled(),
+      'not before the name is typed',
+    );
+    await dialog().getByLabel('Type the name').fill('made.qcow2');
+    await submit('Go back');
+
+    await page.getByRole('button', { name: 'Clone …' }).click();
+    await dialog().getByLabel('Name of the clone').fill('copy.qcow2');
+    await submit('Clone');
+    await until('the clone', async () =>
+      (await controller.cliOk('vol', 'list', `${first.name}/p`)).includes('copy.qcow2'),
+    );
+
+    await page.getByRole('button', { name: 'Rename …' }).click();
+    await dialog().getByLabel('Name').fill('renamed.qcow2');
+    await submit('Rename');
+    await page.getByRole('heading', { level: 1, name: 'renamed.qcow2' }).waitFor();
+
+    await page.getByRole('button', { name: 'Notes …' }).click();
+    await dialog().getByLabel('Notes').fill('<img src=x onerror=alert(1)> of ada');
+    await dialog().getByText('Protected:').click();
+    await submit('Save');
+    await page.getByText('<img src=x onerror=alert(1)> of ada').waitFor();
+
+    await page.getByRole('button', { name: 'Delete …', exact: true }).first().click();
+    await dialog().getByRole('button', { name: 'Move to the trash' }).click();
+    await dialog().getByText('[volume-protected]').waitFor();
+    await checkAccess(page, 'dialog with an error');
+    await dialog().getByRole('button', { name: 'Cancel' }).click();
+    await page.getByRole('button', { name: 'Notes …' }).click();
+    await dialog().getByText('Protected:').click();
+    await submit('Save');
+    await page.getByRole('button', { name: 'Delete …', exact: true }).first().click();
+    await submit('Move to the trash');
+
+    await page.getByRole('tab', { name: 'Trash (1)' }).click();
+    await page.getByText('by ada').waitFor();
+    await checkAccess(page, 'trash');
+    await page.getByRole('button', { name: 'Restore' }).click();
+    await page.getByText('renamed.qcow2 is back').waitFor();
+    await page.getByRole('tab', { name: 'Volumes' }).click();
+    await page.getByRole('link', { name: 'renamed.qcow2' }).click();
+    await page.getByRole('button', { name: 'Delete …', exact: true }).first().click();
+    await choose(page, 'How', 'for ever');
+    await dialog().getByText('With snapshots').click();
+    await dialog().getByLabel('Type the name').fill('renamed.qcow2');
+    await submit('Delete for ever');
+    await controller.cliRefused('volume-not-found', 'vol', 'show', `${first.name}/p/renamed.qcow2`);
+  });
+
+  test('a volume moves to another host; its job is live, and can be paused and cancelled', async () => {
+    const path = join(first.directory, 'pool/big.raw');
+    writeFileSync(path, randomBytes(64 * MIB));
+    await controller.cliOk('pool', 'refresh', `${first.name}/p`);
+    await page.goto(`${controller.url}/volumes/${first.name}/p/big.raw`);
+    await page.getByRole('button', { name: 'Move or copy …' }).click();
+    await choose(page, 'To the pool', new RegExp(`^${second.name}/p`));
+    await dialog().getByLabel('At most, a second').fill('4M');
+    await dialog().getByText('of data go from host to host').waitFor();
+    await checkAccess(page, 'dialog of a move');
+    await picture(page, 'migrate');
+    await submit('Move');
+    await go('Jobs');
+    const job = jobIn('running');
+    await job.getByText('MiB/s').waitFor();
+    await picture(page, 'jobs-running');
+    await checkAccess(page, 'running jobs');
+    await job.getByRole('button', { name: /^pause/ }).click();
+    await jobIn('paused')
+      .getByRole('button', { name: /^resume/ })
+      .click();
+    await jobIn('running')
+      .getByRole('button', { name: /^cancel/ })
+      .click();
+    await jobIn('cancelled').waitFor();
+    await jobIn('cancelled').getByRole('link').click();
+    await page.getByText('cancelled', { exact: true }).first().waitFor();
+    await checkAccess(page, 'a job');
+
+    await page.goto(`${controller.url}/volumes/${first.name}/p/big.raw`);
+    await page.getByRole('button', { name: 'Move or copy …' }).click();
+    await choose(page, 'To the pool', new RegExp(`^${second.name}/p`));
+    await submit('Move');
+    await until('it is there', async () =>
+      (await controller.cliOk('vol', 'list', `${second.name}/p`)).includes('big.raw'),
+    );
+    await controller.cliRefused('volume-not-found', 'vol', 'show', `${first.name}/p/big.raw`);
+  });
+
+  test('an upload goes on after the tab was closed in the middle of it', async () => {
+    const bytes = randomBytes(160 * MIB);
+    const file = join(room.path, 'image.raw');
+    writeFileSync(file, bytes);
+    const begin = async (target: Page): Promise<void> => {
+      await target.goto(`${controller.url}/pools/${second.name}/p`);
+      await target.getByRole('button', { name: 'Upload …' }).click();
+      await target.getByRole('dialog').locator('input[type=file]').setInputFiles(file);
+      await target.getByRole('dialog').getByRole('button', { name: 'Upload', exact: true }).click();
+    };
+    const tab = await page.context().newPage();
+    const network = await page.context().newCDPSession(tab);
+    await begin(tab);
+    await network.send('Network.enable');
+    await network.send('Network.emulateNetworkConditions', {
+      ...{ offline: false, latency: 0, downloadThroughput: -1 },
+      uploadThroughput: 24 * MIB,
+    });
+    const status = () =>
+      controller
+        .api<{ status: { contiguousBytes: number } }>(
+          `/hosts/${second.name}/pools/p/volumes/image.raw/upload`,
+        )
+        .catch(() => undefined);
+    const before = await until('some of it is there', async () => {
+      const found = await status();
+      return found && found.status.contiguousBytes > 8 * MIB && found.status.contiguousBytes;
+    });
+    await tab.close({ runBeforeUnload: false });
+    const kept = await status();
+    assert.ok(kept && kept.status.contiguousBytes >= before, 'what was sent stays');
+    await begin(page);
+    await page.getByText('is uploaded').waitFor({ timeout: 60_000 });
+    const there = readFileSync(join(second.directory, 'pool/image.raw'));
+    assert.equal(
+      createHash('sha256').update(there).digest('hex'),
+      createHash('sha256').update(bytes).digest('hex'),
+    );
+    const trail = await controller.cliOk('audit', 'list', '--limit', '200');
+    assert.match(trail, /volume\.upload-bytes.*from byte \d+/, 'it went on, and did not begin again');
+  });
+
+  test('a host whose agent is killed and that goes away shows itself, and so does its return', {
+    skip: !isRoot && 'cutting a host off needs network namespaces',
+  }, async () => {
+    await page.goto(controller.url);
+    await page.getByText('Nothing. All hosts answer').waitFor();
+    first.killAgent();
+    first.cut();
+    await page.getByRole('link', { name: `host ${first.name}` }).waitFor({ timeout: 60_000 });
+    await picture(page, 'overview-attention');
+    await checkAccess(page, 'overview with what needs attention');
+    first.heal();
+    await page.getByText('Nothing. All hosts answer').waitFor({ timeout: 90_000 });
+  });
+
+  test('a controller that restarts is told of, and found again, without a reload', async () => {
+    await go('Volumes');
+    await page.evaluate('window.notReloaded = true');
+    await controller.kill();
+    await page.getByText('no live changes').waitFor();
+    await controller.restart();
+    await page.getByText('no live changes').waitFor({ state: 'hidden', timeout: 60_000 });
+    await until('the host is back', async () =>
+      (await controller.cliOk('host', 'show', first.name)).includes('reachable since'),
+    );
+    await controller.cliOk('vol', 'create', `${first.name}/p/fresh`, '--capacity', '1M');
+    await page.getByRole('link', { name: 'fresh', exact: true }).waitFor();
+    assert.equal(await page.evaluate('window.notReloaded'), true);
+  });
+
+  test('of two operators each sees what the other does', async () => {
+    const invited = await controller.cliOk('user', 'invite', 'bob', '--role', 'operator');
+    const bobs = await browser.open();
+    await accept(bobs, invited.trim());
+    await bobs.getByRole('navigation').getByRole('link', { name: 'Volumes' }).click();
+    await bobs.getByRole('row', { name: /fresh/ }).getByRole('checkbox').click();
+    await bobs.getByRole('button', { name: 'Delete …' }).click();
+    await bobs.getByRole('dialog').getByRole('button', { name: 'Move to the trash' }).click();
+    await page.getByRole('link', { name: 'fresh', exact: true }).waitFor({ state: 'hidden' });
+    await page.goto(`${controller.url}/volumes/${first.name}/p/fresh`);
+    await page.getByText("has no volume 'fresh'").waitFor();
+    assert.equal(await bobs.getByRole('link', { name: 'People' }).count(), 0, 'an operator invites nobody');
+    // What the administrator takes from bob ends while he looks.
+    await controller.cliOk('user', 'remove', 'bob');
+    await bobs.getByRole('heading', { name: 'Sign in' }).waitFor({ timeout: 30_000 });
+    await bobs.context().close();
+  });
+
+  test('a viewer is offered nothing that would fail', async () => {
+    const invited = await controller.cliOk(
+      'user',
+      'invite',
+      'vera',
+      '--role',
+      'viewer',
+      '--scope',
+      `${first.name}/p`,
+    );
+    const veras = await browser.open();
+    await accept(veras, invited.trim());
+    const failures: string[] = [];
+    veras.on('response', (response) => {
+      if (response.status() >= 400) failures.push(`${response.status()} ${response.url()}`);
+    });
+    for (const path of [
+      '/',
+      '/volumes',
+      `/volumes/${first.name}/p/vm-101-disk-0.qcow2`,
+      '/pools',
+      `/pools/${first.name}/p`,
+      '/jobs',
+    ]) {
+      await veras.goto(`${controller.url}${path}`);
+      await veras.getByRole('heading', { level: 1 }).waitFor();
+      await veras.waitForTimeout(300);
+      const buttons = await veras.getByRole('main').getByRole('button').allInnerTexts();
+      const offered = buttons.filter(
+        (text) => text.includes('…') || /^(Start|Stop|Refresh|Restore)$/.test(text),
+      );
+      assert.deepEqual(offered, [], path);
+    }
+    assert.deepEqual(failures, []);
+    await veras.context().close();
+  });
+
+  test('everything is reached by the keyboard alone', async () => {
+    await page.goto(controller.url);
+    await page.getByRole('navigation').waitFor();
+    await page.keyboard.press('Control+k');
+    await dialog().waitFor();
+    await checkAccess(page, 'palette');
+    await page.keyboard.type('vm-101');
+    await page.getByRole('menuitem', { name: /vm-101-disk-0/ }).waitFor();
+    await picture(page, 'palette');
+    await page.keyboard.press('ArrowDown');
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { level: 1, name: 'vm-101-disk-0.qcow2' }).waitFor();
+  });
+
+  test(`${MANY} rows are gone through from end to end by the keyboard`, async () => {
+    const directory = join(room.path, 'many');
+    mkdirSync(directory);
+    for (let index = 0; index < MANY; index++)
+      writeFileSync(join(directory, `v${String(index).padStart(6, '0')}`), '');
+    await controller.cliOk('pool', 'create', 'local/many', '--type', 'dir', '--target', directory);
+    await until(
+      'all are known',
+      async () =>
+        (await controller.api<{ count: number }>('/volume-rows?pool=many&host=local&count=true&limit=1'))
+          .count === MANY,
+      120_000,
+    );
+    await page.goto(`${controller.url}/pools/local/many`);
+    const grid = page.getByRole('grid', { name: 'Volumes' });
+    await page.getByRole('link', { name: 'v000000' }).waitFor();
+    assert.equal(await grid.getAttribute('aria-rowcount'), String(MANY + 1));
+    await grid.focus();
+    await page.keyboard.press('End');
+    await page.getByRole('link', { name: `v${MANY - 1}` }).waitFor();
+    await checkAccess(page, 'the end of a long table');
+    await page.keyboard.press('Home');
+    await page.getByRole('link', { name: 'v000000' }).waitFor();
+    for (let press = 0; press < 200; press++) await page.keyboard.press('PageDown');
+    const active = Number((await grid.getAttribute('aria-activedescendant'))!.slice('row-'.length));
+    const name = `v${String(active).padStart(6, '0')}`;
+    await page.getByRole('link', { name }).waitFor();
+    assert.ok((await page.getByRole('row').count()) < 100, 'only what is seen is in the document');
+    await page.keyboard.press('Space');
+    await page.getByText('1 selected').waitFor();
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { level: 1, name }).waitFor();
+    await page.goBack();
+    await page.getByLabel('Search in names').fill('v099');
+    await page.getByLabel('Search in names').press('Enter');
+    await page.getByText('1,000 volumes').waitFor();
+    await page.getByRole('button', { name: 'Name' }).click();
+    await page.getByRole('button', { name: 'Name' }).click();
+    await page.getByRole('link', { name: 'v099999' }).waitFor();
+  });
+
+  test('somebody who signs out is out, in every tab', async () => {
+    const tab = await page.context().newPage();
+    await tab.goto(`${controller.url}/volumes`);
+    await tab.getByRole('grid').waitFor();
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await page.getByRole('heading', { name: 'Sign in' }).waitFor();
+    await tab.getByRole('heading', { name: 'Sign in' }).waitFor({ timeout: 30_000 });
+    await signIn(page, controller.url, 'ada');
+    await tab.close();
+  });
+
+  test('the browser had nothing to complain about: no error, nothing that its policy forbids', () => {
+    assert.deepEqual(browser.complaints, []);
+  });
+});
