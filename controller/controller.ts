@@ -24,6 +24,7 @@ import { WebSocketLinks } from './hosts/websocket-links.ts';
 import { DiskNumbers } from './inventory/disk-numbers.ts';
 import { Inventory } from './inventory/inventory.ts';
 import { InventoryWriter } from './inventory/inventory-writer.ts';
+import { SpaceHistory } from './inventory/space-history.ts';
 import { Collector } from './jobs/collector.ts';
 import { base } from './jobs/kinds/base.ts';
 import { clone } from './jobs/kinds/clone.ts';
@@ -32,6 +33,7 @@ import { wipe } from './jobs/kinds/wipe.ts';
 import { Leases } from './jobs/leases.ts';
 import { JobRunner } from './jobs/runner.ts';
 import { Uploads } from './jobs/uploads.ts';
+import { Metrics } from './metrics/metrics.ts';
 import { SecretGiver } from './secrets/giver.ts';
 import { Passphrases } from './secrets/passphrases.ts';
 import { Sealing } from './secrets/sealing.ts';
@@ -91,10 +93,12 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const users = new Users(store, sessions);
   const sealing = new Sealing(join(dataDirectory, 'secrets-key'));
   const account = new Account(store, sessions, sealing);
+  const spaceHistory = new SpaceHistory(store);
+  const metrics = new Metrics({ fleet, inventory, jobs, events });
   const diskNumbers = new DiskNumbers(store, fleet);
   const services: Services = {
     ...{ account, audit, fleet, inventory, jobs, leases, secrets, passphrases, sessions, tokens, uploads },
-    ...{ diskNumbers, users },
+    ...{ diskNumbers, metrics, spaceHistory, users },
   };
   const doors: Doors = {
     services,
@@ -119,6 +123,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const giver = new SecretGiver({ secrets, fleet, audit });
   fleet.onAwaitsSecret = (host, pool) => void giver.give(host, pool);
   const keepHouse = async (): Promise<void> => {
+    await spaceHistory.note();
     await uploads.dropIdle();
     await events.forgetOld();
     await inventoryWriter.forgetUnusedNames();

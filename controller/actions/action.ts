@@ -10,9 +10,11 @@ import type { Users } from '../auth/users.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { DiskNumbers } from '../inventory/disk-numbers.ts';
 import type { Inventory } from '../inventory/inventory.ts';
+import type { SpaceHistory } from '../inventory/space-history.ts';
 import type { Leases } from '../jobs/leases.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { Uploads } from '../jobs/uploads.ts';
+import type { Metrics } from '../metrics/metrics.ts';
 import type { Passphrases } from '../secrets/passphrases.ts';
 import type { Secrets } from '../secrets/secrets.ts';
 
@@ -27,7 +29,9 @@ export interface Services {
   leases: Leases;
   secrets: Secrets;
   passphrases: Passphrases;
+  metrics: Metrics;
   sessions: Sessions;
+  spaceHistory: SpaceHistory;
   tokens: Tokens;
   uploads: Uploads;
   users: Users;

@@ -1,5 +1,6 @@
+import { Readable } from 'node:stream';
 import { z } from 'zod';
-import { fleetTotalsSchema } from '../../shared/protocol/api.ts';
+import { fleetTotalsSchema, spacePointSchema } from '../../shared/protocol/api.ts';
 import { VERSION } from '../../shared/version.ts';
 import { defineAction } from './action.ts';
 
@@ -21,4 +22,31 @@ const show = defineAction({
   },
 });
 
-export const fleetActions = [show];
+/** From when on a history is told, ms since the epoch; all of it reaches back for years. */
+export const historyFields = { since: z.number().int().nonnegative() };
+
+const history = defineAction({
+  name: 'fleet.history',
+  summary: 'How the space of all pools together was used. A point holds until the next one.',
+  role: 'viewer',
+  input: z.object(historyFields),
+  answer: z.array(spacePointSchema),
+  // It tells of all pools.
+  places: () => [{}],
+  run: ({ spaceHistory }, { since }) => spaceHistory.since(since),
+});
+
+const metrics = defineAction({
+  name: 'metrics.read',
+  summary: 'Numbers of the fleet and of the controller, in the text that Prometheus reads.',
+  role: 'viewer',
+  input: z.object({}),
+  answer: 'bytes',
+  places: () => [],
+  async run({ metrics }, _input, { principal }) {
+    const text = await metrics.text(principal.scopes);
+    return { body: Readable.from([text]), contentType: metrics.contentType };
+  },
+});
+
+export const fleetActions = [show, history, metrics];

@@ -18,12 +18,14 @@ import {
   fleetPoolSchema,
   heldLockSchema,
   poolDetailsSchema,
+  spacePointSchema,
 } from '../../shared/protocol/api.ts';
 import { mayTouch, type Place } from '../../shared/protocol/rights.ts';
 import { isStowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { type Action, defineAction, type Services } from './action.ts';
 import { hostAddress, pageFields, poolAddress } from './addresses.ts';
+import { historyFields } from './fleet.ts';
 
 /** What a pool is made of may be anything on its host: who has the pool only may not choose it. */
 const wholeHost = ({ host }: { host?: string }): Place[] => [{ host }];
@@ -89,6 +91,15 @@ const show = defineAction({
     );
     return { ...found, sameStorage: visible.map((other) => `${other.host}/${other.name}`) };
   },
+});
+
+const history = defineAction({
+  name: 'pool.history',
+  summary: 'How the space of a pool was used. A point holds until the next one.',
+  role: 'viewer',
+  input: poolAddress.extend(historyFields),
+  answer: z.array(spacePointSchema),
+  run: ({ spaceHistory }, { host, pool, since }) => spaceHistory.since(since, `${host}/${pool}`),
 });
 
 const locks = defineAction({
@@ -314,6 +325,7 @@ const remove = defineAction({
 export const poolActions = [
   list,
   show,
+  history,
   document,
   capabilities,
   findSources,

@@ -25,6 +25,7 @@ const TABLES = [
   'sessions',
   'invitations',
   'events',
+  'space_history',
   'audit',
   'audit_checkpoints',
 ] as const satisfies readonly (keyof Database)[];

@@ -26,6 +26,7 @@ export interface Database {
   sessions: SessionsTable;
   invitations: InvitationsTable;
   events: EventsTable;
+  space_history: SpaceHistoryTable;
   audit: AuditTable;
   audit_checkpoints: AuditCheckpointsTable;
 }
@@ -287,6 +288,16 @@ interface SecretsTable {
   changed_at: number;
 }
 
+interface SpaceHistoryTable {
+  /** `host/pool`; empty for all pools together. */
+  place: string;
+  resolution: 'minute' | 'hour' | 'day';
+  at: number;
+  capacity_bytes: number;
+  allocation_bytes: number;
+  provisioned_bytes: number | null;
+}
+
 interface AuditTable {
   seq: number;
   at: number;
@@ -318,4 +329,5 @@ export type TokenRow = Selectable<TokensTable>;
 export type UserRow = Selectable<UsersTable>;
 export type SessionRow = Selectable<SessionsTable>;
 export type InvitationRow = Selectable<InvitationsTable>;
+export type SpaceHistoryRow = Selectable<SpaceHistoryTable>;
 export type EventRow = Selectable<EventsTable>;

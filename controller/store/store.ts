@@ -14,6 +14,7 @@ import { JobReader, JobWriter } from './repositories/jobs.ts';
 import { LeaseReader, LeaseWriter } from './repositories/leases.ts';
 import { PoolReader, PoolWriter } from './repositories/pools.ts';
 import { SecretReader, SecretWriter } from './repositories/secrets.ts';
+import { SpaceHistoryReader, SpaceHistoryWriter } from './repositories/space-history.ts';
 import { TokenReader, TokenWriter } from './repositories/tokens.ts';
 import { UserReader, UserWriter } from './repositories/users.ts';
 import { VolumeRows } from './repositories/volume-rows.ts';
@@ -34,6 +35,7 @@ export interface Transaction {
   readonly leases: LeaseWriter;
   readonly pools: PoolWriter;
   readonly secrets: SecretWriter;
+  readonly spaceHistory: SpaceHistoryWriter;
   readonly tokens: TokenWriter;
   readonly users: UserWriter;
   readonly volumes: VolumeWriter;
@@ -52,6 +54,7 @@ export class Store {
   readonly leases: LeaseReader;
   readonly pools: PoolReader;
   readonly secrets: SecretReader;
+  readonly spaceHistory: SpaceHistoryReader;
   readonly tokens: TokenReader;
   readonly users: UserReader;
   readonly volumes: VolumeReader;
@@ -68,6 +71,7 @@ export class Store {
     this.leases = new LeaseReader(db);
     this.pools = new PoolReader(db);
     this.secrets = new SecretReader(db);
+    this.spaceHistory = new SpaceHistoryReader(db);
     this.tokens = new TokenReader(db);
     this.users = new UserReader(db);
     this.volumes = new VolumeReader(db);
@@ -98,6 +102,7 @@ function writersOn(db: Kysely<Database>): Transaction {
     leases: new LeaseWriter(db),
     pools: new PoolWriter(db),
     secrets: new SecretWriter(db),
+    spaceHistory: new SpaceHistoryWriter(db),
     tokens: new TokenWriter(db),
     users: new UserWriter(db),
     volumes: new VolumeWriter(db),

@@ -306,6 +306,16 @@ export const actionSchema = z.object({
 });
 export type ActionDescription = z.infer<typeof actionSchema>;
 
+/** How space was used at a time, and until the next point. */
+export const spacePointSchema = z.object({
+  at: z.number(),
+  capacityBytes: z.number(),
+  allocationBytes: z.number(),
+  /** What the volumes may grow to together. */
+  provisionedBytes: z.number().optional(),
+});
+export type SpacePoint = z.infer<typeof spacePointSchema>;
+
 export const enrolmentSchema = z.object({ token: z.string(), expiresAt: z.number() });
 
 export const agentFileSchema = z.object({ name: z.string(), sizeBytes: z.number(), sha256: z.string() });

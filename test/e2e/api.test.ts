@@ -14,16 +14,19 @@ import {
 } from '../../shared/protocol/api.ts';
 import { ROLES, type Role } from '../../shared/protocol/rights.ts';
 import { TestController, until } from '../support/controller.ts';
+import { signedIn } from '../support/people.ts';
 import { scratch } from '../support/scratch.ts';
 
 const room = scratch();
 let controller: TestController;
 const tokens = {} as Record<string, string>;
+const cookies = {} as Record<Role, string>;
 
 before(async () => {
   controller = await TestController.start(join(room.path, 'data'), []);
   for (const role of ROLES)
     tokens[role] = (await controller.cliOk('token', 'create', `a-${role}`, '--role', role)).trim();
+  for (const role of ROLES) cookies[role] = await signedIn(controller, `person-${role}`, role);
   const scoped = [
     'token',
     'create',
@@ -55,7 +58,7 @@ after(async () => {
 
 /** A path with its parameters filled in. */
 const filled = (path: string, values: Record<string, string>): string =>
-  path.replace('/api/v1', '').replaceAll(/:(\w+)/g, (_, name: string) => values[name] ?? 'x');
+  path.replaceAll(/:(\w+)/g, (_, name: string) => values[name] ?? 'x');
 
 const problemOf = async (response: Response): Promise<string> =>
   ((await response.json()) as { code: string }).code;
@@ -73,11 +76,11 @@ describe('every route', () => {
     if (route.isPublic) continue;
     test(`${route.method} ${route.path} is for ${action.role}s and above, asked before a body is read`, async () => {
       const path = filled(route.path, { host: 'nowhere', job: '1' });
-      const ask = (token?: string): Promise<Response> =>
-        fetch(`${controller.url}/api/v1${path}`, {
+      const ask = (right: Record<string, string> = {}): Promise<Response> =>
+        fetch(`${controller.url}${path}`, {
           method: route.method,
           headers: {
-            ...(token && { authorization: `Bearer ${token}` }),
+            ...right,
             ...(['POST', 'PUT'].includes(route.method) && { 'content-type': 'application/json' }),
           },
           // No JSON at all: who may not do this must not get so far.
@@ -87,9 +90,18 @@ describe('every route', () => {
       assert.ok([401, 429].includes((await ask()).status));
       for (const role of ROLES) {
         const mayDoIt = ROLES.indexOf(role) >= ROLES.indexOf(action.role);
-        const response = await ask(tokens[role as Role]);
-        if (mayDoIt) assert.notEqual(response.status, 403, `${role}: ${await response.text()}`);
-        else assert.equal(await problemOf(response), 'forbidden', role);
+        const cookie = { cookie: cookies[role as Role]!, 'sec-fetch-site': 'same-origin' };
+        // A program and a person of a role may do the same.
+        for (const right of [{ authorization: `Bearer ${tokens[role as Role]}` }, cookie]) {
+          // What ends the session that asks is not for this one.
+          if (action.name.startsWith('account.')) continue;
+          const response = await ask(right);
+          if (mayDoIt) assert.notEqual(response.status, 403, `${role}: ${await response.text()}`);
+          else assert.equal(await problemOf(response), 'forbidden', role);
+        }
+        if (route.method === 'GET') continue;
+        const elsewhere = await ask({ ...cookie, 'sec-fetch-site': 'cross-site' });
+        assert.equal(await problemOf(elsewhere), 'cross-site', 'a page of another site changes nothing');
       }
     });
   }

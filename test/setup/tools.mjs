@@ -43,6 +43,7 @@ const TOOLS = {
   flock: 'util-linux',
   // The page is tried in a real browser, its letters in a real font.
   chromium: 'chromium',
+  promtool: 'prometheus',
   '/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf': 'fonts-dejavu-core',
   // Test hosts with a kernel of their own.
   'linux.uml': 'user-mode-linux',

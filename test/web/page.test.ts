@@ -119,7 +119,9 @@ describe('the page', () => {
         await page.getByRole('heading', { level: 1 }).waitFor();
         await page.waitForLoadState('load');
         await page.waitForTimeout(300);
-        await checkAccess(page, `${name}, ${colorScheme}, ${width}`);
+        // Each page wide and narrow, and each colour, once: a look takes seconds.
+        if ((colorScheme === 'light') === width > 1000)
+          await checkAccess(page, `${name}, ${colorScheme}, ${width}`);
         await picture(page, `${name}-${colorScheme}-${width}`);
       }
     }
@@ -406,7 +408,7 @@ describe('the page', () => {
     assert.equal(await grid.getAttribute('aria-rowcount'), String(MANY + 1));
     await grid.focus();
     await page.keyboard.press('End');
-    await page.getByRole('link', { name: `v${MANY - 1}` }).waitFor();
+    await page.getByRole('link', { name: `v0${MANY - 1}` }).waitFor();
     await checkAccess(page, 'the end of a long table');
     await page.keyboard.press('Home');
     await page.getByRole('link', { name: 'v000000' }).waitFor();

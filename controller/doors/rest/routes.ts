@@ -26,6 +26,9 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/api/v1/actions', action: 'action.list' },
   { method: 'GET', path: '/api/v1/fleet', action: 'fleet.show' },
 
+  { method: 'GET', path: '/api/v1/fleet/history', action: 'fleet.history' },
+  { method: 'GET', path: '/metrics', action: 'metrics.read' },
+
   { method: 'GET', path: '/api/v1/hosts', action: 'host.list' },
   { method: 'POST', path: '/api/v1/hosts', action: 'host.add', status: 201 },
   { method: 'GET', path: host, action: 'host.show' },
@@ -45,6 +48,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'DELETE', path: pool, action: 'pool.delete' },
   { method: 'PUT', path: `${pool}/limits`, action: 'pool.limit' },
   { method: 'GET', path: `${pool}/forecast`, action: 'pool.forecast' },
+  { method: 'GET', path: `${pool}/history`, action: 'pool.history' },
   { method: 'GET', path: `${pool}/locks`, action: 'pool.locks' },
   { method: 'GET', path: `${pool}/orphans`, action: 'pool.orphans' },
   { method: 'POST', path: `${pool}/build`, action: 'pool.build' },

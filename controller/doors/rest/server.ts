@@ -19,6 +19,7 @@ export async function createRestServer(
   logger: FastifyBaseLogger,
   certificate: Certificate | undefined,
 ): Promise<ApiHttp> {
+  const { services } = doors;
   const http = await createApiHttp(logger, doors.sourceOf, certificate);
   guardAccess(http, doors);
   for (const route of ROUTES) {
@@ -39,7 +40,21 @@ export async function createRestServer(
   serveData(http, doors);
   const config = { isPublic: true };
   http.get('/api/v1/openapi.json', { config, schema: { hide: true } }, () => http.swagger());
-  http.get('/api/v1/health', { config }, () => ({ status: 'ok' }));
+  http.addHook('onResponse', async ({ routeOptions }, reply) => {
+    const { action } = routeOptions.config;
+    if (action) services.metrics.answered(action.name, reply.statusCode, reply.elapsedTime / 1000);
+  });
+  // It lives: for whoever restarts what does not.
+  for (const url of ['/healthz', '/api/v1/health'])
+    http.get(url, { config, schema: { hide: true } }, () => ({ status: 'ok' }));
+  // It can work: for whoever sends it requests.
+  http.get('/readyz', { config, schema: { hide: true } }, async (_request, reply) => {
+    const reason = await services.audit.list(1).then(
+      () => undefined,
+      () => 'the store cannot be read',
+    );
+    return reply.code(reason === undefined ? 200 : 503).send({ status: reason ?? 'ok' });
+  });
   serveSession(http, doors);
   servePage(http);
   serveEventStream(http, doors);

@@ -11,6 +11,7 @@ import { linkedClones } from './0009-linked-clones.ts';
 import { storages } from './0010-storages.ts';
 import { users } from './0011-users.ts';
 import { ordersOfVolumes } from './0012-orders-of-volumes.ts';
+import { spaceHistory } from './0013-space-history.ts';
 
 /**
  * In order; a name once released never changes. A migration runs on stores of any age: it knows the tables only as they were when it
@@ -29,4 +30,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0010-storages': storages,
   '0011-users': users,
   '0012-orders-of-volumes': ordersOfVolumes,
+  '0013-space-history': spaceHistory,
 };

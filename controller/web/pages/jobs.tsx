@@ -114,7 +114,7 @@ export function JobTools({ job }: { job: Job }) {
 
 const idOf = ({ id }: Job): string => String(id);
 const COLUMNS: readonly ColumnOf<Job>[] = [
-  { name: 'Job', by: ({ id }) => id, width: 80, cell: ({ id }) => <A to={linkTo.job(id)}>{id}</A> },
+  { name: 'Job', by: ({ id }) => id, width: 60, cell: ({ id }) => <A to={linkTo.job(id)}>{id}</A> },
   { name: 'Kind', by: ({ kind }) => kind, width: 110, cell: ({ kind }) => kind },
   {
     name: 'State',
@@ -128,8 +128,8 @@ const COLUMNS: readonly ColumnOf<Job>[] = [
     width: '2fr',
     cell: ({ target }) => <span title={target}>{target}</span>,
   },
-  { name: 'Progress', width: '2fr', cell: (job) => <JobProgress job={job} /> },
-  { name: 'By', by: ({ createdBy }) => createdBy, width: 110, cell: ({ createdBy }) => createdBy },
+  { name: 'Progress', width: '3fr', minWidth: 240, cell: (job) => <JobProgress job={job} /> },
+  { name: 'By', by: ({ createdBy }) => createdBy, width: 80, cell: ({ createdBy }) => createdBy },
   {
     name: 'Begun',
     by: ({ createdAt }) => createdAt,

@@ -4,6 +4,7 @@ import { Link } from 'react-aria-components';
 import type { FleetPool, Host, Job } from '../../../shared/protocol/api.ts';
 import { linkTo } from '../api/client.ts';
 import { fleetQuery, forecastQuery, hostsQuery, jobsQuery, poolsQuery } from '../api/queries.ts';
+import { useMay } from '../api/rights.ts';
 import {
   A,
   Badge,
@@ -18,6 +19,7 @@ import {
   type Tone,
 } from '../parts/basics.tsx';
 import { counted, localTime, percent } from '../parts/format.ts';
+import { SpaceChart } from '../parts/space-chart.tsx';
 
 const DAY_MS = 24 * 3600_000;
 /** So few are shown with their names. */
@@ -135,6 +137,7 @@ const hostTone = ({ state }: Host): Tone =>
   state === 'reachable' ? 'good' : state === 'connecting' ? 'busy' : 'bad';
 
 export function Overview() {
+  const may = useMay();
   const fleet = useQuery(fleetQuery);
   const [hosts, pools] = useQueries({ queries: [hostsQuery, poolsQuery] });
   const failed = useQuery(jobsQuery({ state: 'failed' }));
@@ -190,6 +193,7 @@ export function Overview() {
       </Section>
       {totals && (
         <Section title="Space">
+          {may('fleet.history') && <SpaceChart path="/fleet/history" label="Space of all pools" />}
           <Fill label="Space in use" used={totals.allocationBytes} whole={totals.capacityBytes} />
           <Facts
             rows={[

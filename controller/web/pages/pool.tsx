@@ -9,6 +9,7 @@ import { client, forecastQuery, poolQuery, trashQuery } from '../api/queries.ts'
 import { useMay } from '../api/rights.ts';
 import { A, Button, Empty, Facts, Fill, Page, Problem, Section, Size, Time } from '../parts/basics.tsx';
 import { formatBytes, localTime } from '../parts/format.ts';
+import { SpaceChart } from '../parts/space-chart.tsx';
 import { toast } from '../parts/toasts.tsx';
 import { PoolState } from './pools.tsx';
 import { VolumeTable } from './volumes.tsx';
@@ -21,6 +22,10 @@ function Space({ pool }: { pool: PoolDetails }) {
   const { metadata, provisionedBytes, sameStorage, source, target } = pool;
   return (
     <Section title="Space">
+      <SpaceChart
+        path={`${poolPath({ host: pool.host, pool: pool.name })}/history`}
+        label="Space of the pool"
+      />
       <Fill label="Space in use" used={pool.allocationBytes} whole={pool.capacityBytes} fill={pool.fill} />
       <Facts
         rows={[

@@ -28,14 +28,15 @@ const COLUMNS: readonly ColumnOf<FleetPool>[] = [
     name: 'Pool',
     by: keyOf,
     width: '2fr',
+    minWidth: 170,
     cell: (pool) => <A to={linkTo.pool(pool.host, pool.name)}>{keyOf(pool)}</A>,
   },
   { name: 'Type', by: ({ type }) => type, cell: ({ type }) => type },
-  { name: 'State', by: ({ state }) => state, width: '1fr', cell: (pool) => <PoolState pool={pool} /> },
+  { name: 'State', by: ({ state }) => state, minWidth: 120, cell: (pool) => <PoolState pool={pool} /> },
   {
     name: 'In use',
     by: ({ allocationBytes, capacityBytes }) => percent(allocationBytes, capacityBytes),
-    width: '1fr',
+    minWidth: 130,
     cell: ({ allocationBytes, capacityBytes, fill, host, name }) => (
       <Fill label={`${host}/${name} in use`} used={allocationBytes} whole={capacityBytes} fill={fill} />
     ),

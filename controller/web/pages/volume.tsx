@@ -2,22 +2,10 @@ import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useLocation } from 'wouter';
 import type { VolumeDetails } from '../../../shared/protocol/api.ts';
-import { dataUrl, linkTo, placeOf, type VolumePlace } from '../api/client.ts';
+import { ApiError, dataUrl, linkTo, placeOf, type VolumePlace } from '../api/client.ts';
 import { snapshotsQuery, volumeQuery } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
-import {
-  A,
-  Badge,
-  Button,
-  Empty,
-  Facts,
-  Fill,
-  Page,
-  Problem,
-  Section,
-  Size,
-  Time,
-} from '../parts/basics.tsx';
+import { A, Badge, Button, Empty, Facts, Page, Problem, Section, Size, Time } from '../parts/basics.tsx';
 import { DeleteVolumes } from '../tasks/delete-volumes.tsx';
 import { MigrateVolumes } from '../tasks/migrate-volumes.tsx';
 import {
@@ -80,6 +68,7 @@ function Snapshots({ volume, open }: { volume: VolumeDetails; open(what: Open): 
   const place = { host: volume.host, pool: volume.pool, volume: volume.name };
   const { data, error } = useQuery(snapshotsQuery(place));
   const may = useMay();
+  if (error instanceof ApiError && error.code === 'not-supported') return <Empty>{error.message}</Empty>;
   if (error) return <Problem error={error} />;
   if (!data) return <Empty>Asking the host …</Empty>;
   if (data.length === 0) return <Empty>No snapshots.</Empty>;
@@ -159,16 +148,7 @@ export function Volume({ place }: { place: VolumePlace }) {
             rows={[
               ['Format', volume.format],
               ['Capacity', <Size key="c" bytes={volume.capacityBytes} />],
-              [
-                'On disk',
-                <Fill
-                  key="a"
-                  label="Share of the capacity that is on disk"
-                  used={volume.allocationBytes}
-                  whole={volume.capacityBytes}
-                  fill="normal"
-                />,
-              ],
+              ['On disk', <Size key="a" bytes={volume.allocationBytes} />],
               timestamps && ['Changed', <Time key="t" at={Number(timestamps.mtime) * 1000} />],
               ['Path', <code key="p">{volume.path}</code>],
               ['Id', <code key="i">{volume.id}</code>],

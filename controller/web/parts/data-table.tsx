@@ -18,6 +18,7 @@ export interface ColumnOf<T> {
   by?(row: T): string | number;
   isNumber?: boolean;
   width?: number | `${number}fr`;
+  minWidth?: number;
   isHeader?: boolean;
 }
 
@@ -58,14 +59,14 @@ export function DataTable<T>({ label, rows, keyOf, columns, empty, href, sort: f
         onSortChange={setSort}
       >
         <TableHeader>
-          {columns.map(({ name, by, isNumber, width, isHeader }) => (
+          {columns.map(({ name, by, isNumber, width, minWidth, isHeader }) => (
             <Column
               key={name}
               id={name}
               allowsSorting={by !== undefined}
               isRowHeader={isHeader ?? name === columns[0]!.name}
               width={width ?? '1fr'}
-              minWidth={90}
+              minWidth={minWidth ?? 90}
               className={isNumber ? 'right' : ''}
             >
               {({ sortDirection }) => (
