@@ -14,13 +14,15 @@ module.exports = {
     { name: 'nobody-but-doors-knows-actions', severity: 'error', from: { path: '^controller/', pathNot: '^controller/(actions|doors|controller|main)' }, to: { path: '^controller/actions/' } },
     { name: 'nobody-knows-doors', severity: 'error', from: { path: '^controller/', pathNot: '^controller/(doors|controller|main)' }, to: { path: '^controller/doors/' } },
     { name: 'the-command-line-is-a-client', severity: 'error', from: { path: '^controller/cli/' }, to: { path: '^controller/', pathNot: '^controller/cli/' } },
+    { name: 'the-page-is-a-client', severity: 'error', from: { path: '^controller/web/' }, to: { path: '^controller/', pathNot: '^controller/web/' } },
+    { name: 'nobody-imports-the-page', severity: 'error', from: { path: '^controller/', pathNot: '^controller/web/' }, to: { path: '^controller/web/' } },
     { name: 'no-circles-type-only-included', severity: 'error', from: {}, to: { circular: true } },
     { name: 'no-test-tools-in-the-product', severity: 'error', from: { path: '^(shared|agent|controller)/' }, to: { dependencyTypes: ['npm-dev'] } },
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
     tsPreCompilationDeps: true,
-    enhancedResolveOptions: { extensions: ['.ts', '.mjs', '.js'] },
+    enhancedResolveOptions: { extensions: ['.ts', '.tsx', '.mjs', '.js'] },
     parser: 'tsc',
   },
 };

@@ -22,7 +22,8 @@ const sees = (from: string, to: string): boolean =>
 if (
   modules.length < LEAST_MODULES ||
   !sees('agent/routes/transfers.ts', 'shared/transfer/receive.ts') ||
-  !sees('agent/host/run.ts', 'child_process')
+  !sees('agent/host/run.ts', 'child_process') ||
+  !sees('controller/web/app.tsx', 'controller/web/pages/jobs.tsx')
 ) {
   console.error(
     `boundaries: the check saw only ${modules.length} modules, or not their imports; it proves nothing`,

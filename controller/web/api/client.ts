@@ -60,10 +60,6 @@ export async function call<T>(path: string, options: CallOptions = {}): Promise<
   return (response.status === 204 ? undefined : await response.json()) as T;
 }
 
-export async function callText(path: string): Promise<string> {
-  return (await ask(path, {})).text();
-}
-
 export interface VolumePlace {
   host: string;
   pool: string;

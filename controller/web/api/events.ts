@@ -5,7 +5,7 @@ import { client } from './queries.ts';
 /** Changes are shown together, so often. */
 const BATCH_MS = 250;
 /** Tables are read again at most so often while their volumes change. */
-const TABLES_MS = 2000;
+const TABLES_MS = 500;
 
 let isLive = false;
 const listeners = new Set<() => void>();
@@ -85,13 +85,15 @@ function apply(events: readonly FleetEvent[]): void {
   if (volumesChanged) readTablesAgain();
 }
 
-let _tablesTimer: ReturnType<typeof setTimeout> | undefined;
+let isReadingAgain = false;
 function readTablesAgain(): void {
-  _tablesTimer ??= setTimeout(() => {
-    _tablesTimer = undefined;
+  if (isReadingAgain) return;
+  isReadingAgain = true;
+  setTimeout(() => {
+    isReadingAgain = false;
     void client.invalidateQueries({ queryKey: ['volume-rows'] });
     void client.invalidateQueries({ queryKey: ['volume-count'] });
-  }, TABLES_MS / 4);
+  }, TABLES_MS);
 }
 
 /** Follows the fleet while it is shown; after a cut it goes on from the last event that it has. */
