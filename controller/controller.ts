@@ -7,6 +7,7 @@ import { AuditTrail } from './audit/trail.ts';
 import { Account } from './auth/account.ts';
 import { Gate } from './auth/gate.ts';
 import { HostLabels } from './auth/host-labels.ts';
+import { OpenId, type OpenIdOptions } from './auth/open-id.ts';
 import { Revocations } from './auth/revocations.ts';
 import { Sessions } from './auth/sessions.ts';
 import { SignIn } from './auth/sign-in.ts';
@@ -54,6 +55,10 @@ export interface ControllerOptions {
   jobsPerHost: number;
   /** The API speaks TLS with it; plain HTTP without. */
   certificate?: Certificate;
+  /** By which people sign in beside their passwords. */
+  openId?: OpenIdOptions;
+  /** Under which browsers reach it. */
+  publicUrl?: string;
   /** Addresses and networks of proxies whose `X-Forwarded-For` counts. */
   trustedProxies: readonly string[];
 }
@@ -103,6 +108,9 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const doors: Doors = {
     services,
     gate: new Gate(tokens, sessions, audit),
+    sealing,
+    openId: options.openId && new OpenId(options.openId),
+    publicUrl: options.publicUrl,
     signIn: new SignIn({ store, users, sessions, audit, sealing }),
     revocations,
     fleetEvents: new FleetEvents({ events, fleet, inventory, jobs }),

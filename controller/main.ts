@@ -5,12 +5,14 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { z } from 'zod';
+import { ROLES, type Role } from '../shared/protocol/rights.ts';
 import { clock, sleep } from '../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
 import { ACTIONS } from './actions/index.ts';
 import { perform } from './actions/perform.ts';
 import { AuditTrail } from './audit/trail.ts';
+import type { OpenIdOptions } from './auth/open-id.ts';
 import { CONTROLLER } from './auth/principal.ts';
 import { installCommand, quote } from './cli/install.ts';
 import { count } from './cli/numbers.ts';
@@ -37,7 +39,33 @@ function storeUrl(): string | undefined {
   throw new StowageError('invalid-argument', 'STOWAGE_STORE is no postgres:// URL');
 }
 
+/** The OpenID provider, if there is one. Its secret lies in a file: what stands in the environment many can read. */
+function openIdOptions(env: NodeJS.ProcessEnv): OpenIdOptions | undefined {
+  const issuer = env.STOWAGE_OIDC_ISSUER;
+  if (!issuer) return undefined;
+  const needed = (name: string): string => {
+    const value = env[name];
+    if (value) return value;
+    throw new StowageError('invalid-argument', `STOWAGE_OIDC_ISSUER is set, and needs ${name}`);
+  };
+  if (!URL.canParse(issuer))
+    throw new StowageError('invalid-argument', `STOWAGE_OIDC_ISSUER is '${issuer}', which is no URL`);
+  const groupsOf = (role: Role): string[] =>
+    (env[`STOWAGE_OIDC_${role.toUpperCase()}S`] ?? '').split(',').flatMap((group) => group.trim() || []);
+  const groups = { viewer: groupsOf('viewer'), operator: groupsOf('operator'), admin: groupsOf('admin') };
+  if (ROLES.every((role) => groups[role].length === 0))
+    throw new StowageError(
+      'invalid-argument',
+      'STOWAGE_OIDC_ISSUER is set, and nobody could sign in: name groups in STOWAGE_OIDC_VIEWERS, _OPERATORS or _ADMINS',
+    );
+  return {
+    ...{ issuer, groups, clientId: needed('STOWAGE_OIDC_CLIENT_ID') },
+    clientSecret: readFileSync(needed('STOWAGE_OIDC_CLIENT_SECRET_FILE'), 'utf8').trim(),
+  };
+}
+
 interface Options {
+  publicUrl?: string;
   data: string;
   listen: string;
   localAgent: boolean;
@@ -130,6 +158,7 @@ async function serve(given: Options): Promise<void> {
   const [, host = '', port = ''] = listen;
   mkdirSync(options.data, { recursive: true, mode: 0o700 });
   const unlock = lockData(options.data);
+  const openId = openIdOptions(process.env);
   const certificate = await certificateOf(options);
   const store = storeUrl() ?? join(options.data, STORE_FILE);
   const moved = join(options.data, MOVED_FILE);
@@ -151,6 +180,8 @@ async function serve(given: Options): Promise<void> {
     logLevel: options.logLevel,
     jobsPerHost: options.jobsPerHost,
     certificate,
+    openId,
+    publicUrl: options.publicUrl?.replace(/\/$/, ''),
     trustedProxies: options.trustProxy?.split(',').map((each) => each.trim()) ?? [],
     store,
   }).catch(async (error) => {
@@ -241,6 +272,10 @@ const program = new Command('stowage-controller')
   .option('--tls', 'speak TLS, with a certificate of our own, which clients know by its fingerprint')
   .option('--tls-cert <file>', 'speak TLS with this certificate, PEM, the chain behind it')
   .option('--tls-key <file>', 'its key, PEM')
+  .option(
+    '--public-url <url>',
+    'under which browsers reach it, such as https://storage.example; as they ask for it when not given',
+  )
   .option('--trust-proxy <addresses>', 'proxies whose X-Forwarded-For counts, such as 127.0.0.1,10.0.0.0/8')
   .option('--log-level <level>', 'of the JSON log on standard error', process.env.STOWAGE_LOG ?? 'warn')
   .addHelpText(

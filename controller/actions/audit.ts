@@ -18,6 +18,8 @@ const list = defineAction({
     actor: z.string().max(200).optional(),
     /** What was done to a host, its pools and volumes. */
     host: nameSchema.optional(),
+    /** What was done to exactly this, such as `host/pool/volume`; only of it. */
+    target: z.string().max(800).optional(),
   }),
   answer: z.array(auditRecordSchema),
   places: ({ host }) => (host === undefined ? [] : [{ host }]),

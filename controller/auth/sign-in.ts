@@ -5,6 +5,7 @@ import type { StoredUser } from '../store/repositories/users.ts';
 import type { Store } from '../store/store.ts';
 import { totpLabel } from './account.ts';
 import { FailedAttempts, MOST_FAILURES } from './failed-attempts.ts';
+import type { ProvenIdentity } from './open-id.ts';
 import { isPassword } from './passwords.ts';
 import { stepOfCode } from './second-factor.ts';
 import type { ClientAddress, Sessions } from './sessions.ts';
@@ -104,6 +105,27 @@ export class SignIn {
       // What was only typed wrongly is told, and no more.
       if (known.code === 'invalid-argument') throw known;
       return this.#refuse('user.accept', given.name ?? '', address, known);
+    }
+  }
+
+  /** Signs in whom an OpenID provider names, by what `prove` settles with. Throws what that does, and `user-exists`. */
+  async withProvider(prove: () => Promise<ProvenIdentity>, address: ClientAddress): Promise<string> {
+    const { store, users, sessions, audit } = this.#parts;
+    let name = '';
+    try {
+      this.#bySource.begin(address.source);
+      const identity = await prove();
+      ({ name } = identity);
+      const secret = await store.transaction(async (transaction) => {
+        const user = await users.proven(transaction, identity);
+        const detail = `by OpenID, as ${user.role}`;
+        await audit.appendIn(transaction, this.#record('session.begin', user.name, address, 'done', detail));
+        return sessions.begin(transaction, user, address);
+      });
+      this.#bySource.succeeded(address.source);
+      return secret;
+    } catch (error) {
+      return this.#refuse('session.begin', name, address, error);
     }
   }
 

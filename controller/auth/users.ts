@@ -4,6 +4,7 @@ import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { StoredUser } from '../store/repositories/users.ts';
 import type { Store, Transaction } from '../store/store.ts';
+import type { ProvenIdentity } from './open-id.ts';
 import { checkPassword, hashPassword } from './passwords.ts';
 import { hashOf, newSecret } from './random-secret.ts';
 import type { Sessions } from './sessions.ts';
@@ -100,6 +101,23 @@ export class Users {
     });
     tell();
     return result;
+  }
+
+  /**
+   * In a transaction: the user whom an OpenID provider names, made when they come for the first time; what they may do there, they may
+   * here. Throws `user-exists` where another user, or a token, has the name: nobody takes over what is not theirs.
+   */
+  async proven(transaction: Transaction, { subject, name, role }: ProvenIdentity): Promise<StoredUser> {
+    const { users } = transaction;
+    const there = await users.bySubject(subject);
+    if (!there) {
+      if (await users.byName(name)) throw new StowageError('user-exists', `there is another user '${name}'`);
+      await refuseTaken(transaction, name);
+    }
+    const base = there ?? { id: clock.uuid(), name, subject, scopes: [], createdAt: clock.now() };
+    const user: StoredUser = { ...base, role };
+    await users.put(user);
+    return user;
   }
 
   /** Gives a user other rights, from now on. Throws `user-not-found`. */

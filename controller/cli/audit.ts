@@ -11,6 +11,7 @@ interface AuditOptions extends ListOptions {
   since?: string;
   by?: string;
   host?: string;
+  on?: string;
 }
 
 const RECORDS: Listing<AuditRecord> = {
@@ -36,11 +37,13 @@ export function auditCommand(): Command {
     .option('--since <when>', 'not before: 90m, 2h, 7d ago, or a date such as 2026-11-24 or 2026-11-24T16:00')
     .option('--by <actor>', 'only what one did, such as the name of a token')
     .option('--host <host>', 'only what was done to a host, its pools and volumes')
-    .action(({ limit, since, by, host, ...options }: AuditOptions) => {
+    .option('--on <target>', 'only what was done to exactly this, such as host/pool/vol')
+    .action(({ limit, since, by, host, on, ...options }: AuditOptions) => {
       const query = new URLSearchParams({ limit: String(limit) });
       if (since !== undefined) query.set('since', String(timeOf(since)));
       if (by !== undefined) query.set('actor', by);
       if (host !== undefined) query.set('host', host);
+      if (on !== undefined) query.set('target', on);
       return showList(RECORDS, () => callJson<AuditRecord[]>(`/audit?${query}`), options);
     });
   audit

@@ -119,30 +119,37 @@ function Shell({ signOut }: { signOut(): void }) {
   );
 }
 
+/** Whether somebody is signed in, and how they could. */
+interface SignInState {
+  isSignedIn: boolean;
+  isNew: boolean;
+  hasProvider: boolean;
+}
+
 export function App() {
   const [path, navigate] = useLocation();
-  const [session, setSession] = useState<{ isSignedIn: boolean; isNew: boolean }>();
+  const [session, setSession] = useState<SignInState>();
   const [error, setError] = useState<unknown>();
   const look = (): void => {
     setError(undefined);
-    call<{ isSignedIn: boolean; isNew: boolean }>('/session').then(setSession, setError);
+    call<SignInState>('/session').then(setSession, setError);
   };
   // biome-ignore lint/correctness/useExhaustiveDependencies: once
   useEffect(() => {
     onSignedOut(() => {
       client.clear();
-      setSession({ isSignedIn: false, isNew: false });
+      look();
     });
     look();
   }, []);
   const signOut = async (): Promise<void> => {
     await call('/session', { method: 'DELETE' }).catch(() => undefined);
     client.clear();
-    setSession({ isSignedIn: false, isNew: false });
+    look();
   };
   const enter = (): void => {
     client.clear();
-    setSession({ isSignedIn: true, isNew: false });
+    look();
     if (path === '/welcome') navigate('/');
   };
   const shown = error ? (
@@ -155,7 +162,7 @@ export function App() {
   ) : session === undefined ? null : session.isSignedIn ? (
     <Shell signOut={() => void signOut()} />
   ) : (
-    <SignIn done={enter} isNew={session.isNew} />
+    <SignIn done={enter} {...session} />
   );
   return <RouterProvider navigate={navigate}>{shown}</RouterProvider>;
 }

@@ -1,28 +1,35 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import type { StowageError } from '../../../shared/util/errors.ts';
+import { type StowageError, toStowageError } from '../../../shared/util/errors.ts';
 import { parseInput } from '../../../shared/util/input.ts';
 import { nameSchema } from '../../../shared/util/names.ts';
+import { type OpenId, openIdStateSchema } from '../../auth/open-id.ts';
 import type { ClientAddress } from '../../auth/sessions.ts';
 import { COOKIE_OPTIONS, credentialsOf, refuseCrossSite, SESSION_COOKIE } from '../credentials.ts';
 import type { Doors } from '../doors.ts';
 import type { ApiHttp } from './http.ts';
 
 const PATH = '/api/v1/session';
+/** What a browser keeps while it is at the OpenID provider, from where it comes back by a link. */
+const STATE_COOKIE = '__Host-stowage-open-id';
+const STATE_OPTIONS = { ...COOKIE_OPTIONS, sameSite: 'lax', maxAge: 600 } as const;
+const STATE_LABEL = 'open-id';
 
 const password = z.string().min(1).max(256);
 const signInSchema = z.object({ name: nameSchema, password, code: z.string().max(20).optional() });
 const acceptSchema = z.object({ token: z.string().max(100), name: nameSchema.optional(), password });
 
+const clientOf = ({ source, headers }: FastifyRequest): ClientAddress => ({
+  source,
+  client: headers['user-agent'] ?? '',
+});
+
 /** Signing in and out: what a browser keeps of its session is set and taken back here, and never shown to a script. */
-export function serveSession(http: ApiHttp, { gate, signIn, services }: Doors): void {
+export function serveSession(http: ApiHttp, doors: Doors): void {
+  const { gate, signIn, services, openId } = doors;
   const { sessions, users } = services;
   const schema = { hide: true };
   const config = { isPublic: true };
-  const clientOf = ({ source, headers }: FastifyRequest): ClientAddress => ({
-    source,
-    client: headers['user-agent'] ?? '',
-  });
   const keep = (reply: FastifyReply, secret: string): FastifyReply =>
     reply.setCookie(SESSION_COOKIE, secret, COOKIE_OPTIONS).code(204).send();
   const route = { config, schema, preHandler: async ({ raw }: FastifyRequest) => refuseCrossSite(raw) };
@@ -35,7 +42,11 @@ export function serveSession(http: ApiHttp, { gate, signIn, services }: Doors): 
       return undefined;
     });
     void reply.header('cache-control', 'no-store');
-    return { isSignedIn: principal !== undefined, isNew: await users.isEmpty() };
+    return {
+      isSignedIn: principal !== undefined,
+      isNew: await users.isEmpty(),
+      hasProvider: openId !== undefined,
+    };
   });
 
   http.post(PATH, route, async (request, reply) =>
@@ -51,6 +62,8 @@ export function serveSession(http: ApiHttp, { gate, signIn, services }: Doors): 
     return reply.clearCookie(SESSION_COOKIE, COOKIE_OPTIONS).code(204).send();
   });
 
+  if (openId) serveOpenId(http, doors, openId);
+
   /** Whom an invitation is for. */
   http.post('/api/v1/invitation', route, async (request) => {
     const { token } = parseInput(acceptSchema.pick({ token: true }), request.body);
@@ -60,4 +73,33 @@ export function serveSession(http: ApiHttp, { gate, signIn, services }: Doors): 
   http.post('/api/v1/invitation/accept', route, async (request, reply) =>
     keep(reply, await signIn.withInvitation(parseInput(acceptSchema, request.body), clientOf(request))),
   );
+}
+
+/** The two halves of signing in by an OpenID provider: there, and back. */
+function serveOpenId(http: ApiHttp, { signIn, sealing, publicUrl }: Doors, openId: OpenId): void {
+  const options = { config: { isPublic: true }, schema: { hide: true } };
+  const back = (request: FastifyRequest): string =>
+    `${publicUrl ?? `${request.protocol}://${request.host}`}${PATH}/open-id/back`;
+
+  http.get(`${PATH}/open-id`, options, async (request, reply) => {
+    const { url, kept } = await openId.begin(back(request));
+    const sealed = sealing.seal(JSON.stringify(kept), STATE_LABEL);
+    return reply.setCookie(STATE_COOKIE, sealed, STATE_OPTIONS).redirect(url.href);
+  });
+
+  http.get(`${PATH}/open-id/back`, options, async (request, reply) => {
+    const { [STATE_COOKIE]: sealed = '' } = request.cookies;
+    void reply.clearCookie(STATE_COOKIE, STATE_OPTIONS);
+    try {
+      const current = new URL(request.url, back(request));
+      const secret = await signIn.withProvider(() => {
+        const kept = openIdStateSchema.parse(JSON.parse(sealing.open(sealed, STATE_LABEL)));
+        return openId.finish(current, kept);
+      }, clientOf(request));
+      return reply.setCookie(SESSION_COOKIE, secret, COOKIE_OPTIONS).redirect('/');
+    } catch (error) {
+      // A page that says why, and no document of an error; nothing of the URL is shown.
+      return reply.redirect(`/?refused=${toStowageError(error).code}`);
+    }
+  });
 }

@@ -12,6 +12,8 @@ export interface AuditFilter {
   actor?: string;
   /** What was done to a host, its pools and volumes. */
   host?: string;
+  /** What was done to exactly this, such as `host/pool/volume`. */
+  target?: string;
   scopes?: readonly string[];
 }
 
@@ -59,10 +61,11 @@ export class AuditReader {
     return found.reverse();
   }
 
-  #matching({ since, actor, host }: AuditFilter) {
+  #matching({ since, actor, host, target }: AuditFilter) {
     let query = this.db.selectFrom('audit').selectAll();
     if (since !== undefined) query = query.where('at', '>=', since);
     if (actor !== undefined) query = query.where('actor', '=', actor);
+    if (target !== undefined) query = query.where('target', '=', target);
     if (host !== undefined) query = query.where(hostOfPlace('target'), '=', host);
     return query;
   }

@@ -124,7 +124,7 @@ export const usersQuery = queryOptions({
   queryKey: ['users'],
   queryFn: ({ signal }) => call<User[]>('/users', { signal }),
 });
-export const auditQuery = (filter: { actor?: string; host?: string }) =>
+export const auditQuery = (filter: { actor?: string; host?: string; target?: string }) =>
   queryOptions({
     queryKey: ['audit', filter],
     queryFn: ({ signal }) => {

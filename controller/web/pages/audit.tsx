@@ -4,7 +4,7 @@ import type { AuditRecord, AuditVerdict } from '../../../shared/protocol/api.ts'
 import { call } from '../api/client.ts';
 import { auditQuery } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
-import { Badge, Button, Page, Problem, type Tone } from '../parts/basics.tsx';
+import { Badge, Button, Empty, Page, Problem, type Tone } from '../parts/basics.tsx';
 import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
 import { Field } from '../parts/form.tsx';
 import { counted, localTime } from '../parts/format.ts';
@@ -37,6 +37,30 @@ const COLUMNS: readonly ColumnOf<AuditRecord>[] = [
   },
   { name: 'Detail', width: '3fr', cell: ({ detail }) => <span title={detail}>{detail}</span> },
 ];
+
+/** The part of the trail that is about one thing; that it is read is on record, so nobody reads it unasked. */
+export function TrailOf({ target }: { target: string }) {
+  const [isAsked, ask] = useState(false);
+  const { data, error, refetch } = useQuery({ ...auditQuery({ target }), enabled: isAsked });
+  if (!isAsked) return <Button onPress={() => ask(true)}>Show the trail</Button>;
+  if (error) return <Problem error={error} retry={() => void refetch()} />;
+  if (!data) return <Empty>Loading …</Empty>;
+  return (
+    <ul className="list">
+      {data.toReversed().map(({ seq, at, actor, source, action, outcome, detail }) => (
+        <li key={seq}>
+          <span>
+            <Badge tone={TONES[outcome]}>{outcome}</Badge> {action}
+          </span>
+          <span className="why">{detail}</span>
+          <span>
+            {actor} from {source}, {localTime(at)}
+          </span>
+        </li>
+      ))}
+    </ul>
+  );
+}
 
 export function Audit() {
   const [typed, setTyped] = useState({ actor: '', host: '' });

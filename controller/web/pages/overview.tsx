@@ -36,14 +36,15 @@ interface Item {
   why: ReactNode;
 }
 
-const ofHost = ({ name, state, reason, since }: Host): Item => ({
+const ofHost = ({ name, link, state, reason, since }: Host): Item => ({
   key: `host ${name}`,
   tone: state === 'connecting' ? 'busy' : 'bad',
   label: state,
   what: <A to={linkTo.host(name)}>host {name}</A>,
   why: (
     <>
-      {reason ?? 'no reason was told'}, since <Time at={since} />
+      {reason ?? (link.kind === 'websocket' && !link.enrolled ? 'its agent has not dialled in yet' : state)},
+      since <Time at={since} />
     </>
   ),
 });

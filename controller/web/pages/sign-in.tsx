@@ -72,7 +72,14 @@ async function enter(done: () => void): Promise<void> {
   );
 }
 
-export function SignIn({ done, isNew }: { done(): void; isNew: boolean }) {
+/** Why somebody came back from their provider. */
+const REFUSALS: Record<string, string> = {
+  'user-exists': 'Another user, or a token, has your name here: ask an administrator.',
+  'rate-limited': 'Too many tries: wait a little.',
+};
+
+export function SignIn({ done, isNew, hasProvider }: { done(): void; isNew: boolean; hasProvider: boolean }) {
+  const refused = new URLSearchParams(location.search).get('refused');
   const [name, setName] = useState('');
   const [password, setPassword] = useState('');
   const [code, setCode] = useState('');
@@ -89,6 +96,19 @@ export function SignIn({ done, isNew }: { done(): void; isNew: boolean }) {
   });
   return (
     <Card title="Sign in" verb={asksCode ? 'Go on' : 'Sign in'} {...form}>
+      {refused !== null && (
+        <Problem
+          error={
+            REFUSALS[refused] ??
+            'Your provider did not let you in, or you have no role here: ask an administrator.'
+          }
+        />
+      )}
+      {hasProvider && (
+        <a className="button primary" href="/api/v1/session/open-id">
+          Sign in with your organisation
+        </a>
+      )}
       {isNew && (
         <p>
           Nobody has come yet. The controller prints a link when it starts: open it to choose your name and

@@ -2,7 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useLocation } from 'wouter';
 import type { VolumeDetails } from '../../../shared/protocol/api.ts';
-import { ApiError, dataUrl, linkTo, placeOf, type VolumePlace } from '../api/client.ts';
+import { ApiError, dataUrl, linkTo, placeOf, referenceOf, type VolumePlace } from '../api/client.ts';
 import { snapshotsQuery, volumeQuery } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { A, Badge, Button, Empty, Facts, Page, Problem, Section, Size, Time } from '../parts/basics.tsx';
@@ -17,6 +17,7 @@ import {
   SnapshotVolume,
   WipeVolume,
 } from '../tasks/volume-tasks.tsx';
+import { TrailOf } from './audit.tsx';
 
 type Open =
   | 'migrate'
@@ -199,6 +200,11 @@ export function Volume({ place }: { place: VolumePlace }) {
           </Section>
         </div>
       </div>
+      {may('audit.list', place) && (
+        <Section title="What was done to it">
+          <TrailOf target={referenceOf(place)} />
+        </Section>
+      )}
       {open === 'migrate' && <MigrateVolumes volumes={[volume]} close={close} done={() => undefined} />}
       {open === 'clone' && <CloneVolume volume={volume} close={close} />}
       {open === 'resize' && <ResizeVolume volume={volume} close={close} />}

@@ -16,6 +16,14 @@ const RANGES = [
   { id: '366', label: 'the last year' },
 ];
 const HEIGHT_PX = 220;
+/** Steps between the lines of the chart: powers of 2. */
+const BINARY = Array.from({ length: 53 }, (_, power) => 2 ** power);
+
+interface History {
+  points: readonly SpacePoint[];
+  from: number;
+  now: number;
+}
 
 /** Points hold until the next one, and the last until now. */
 function seriesOf(points: readonly SpacePoint[], from: number, now: number): uPlot.AlignedData {
@@ -40,7 +48,8 @@ const colour = (name: string): string => {
   return color;
 };
 
-function draw(element: HTMLElement, data: uPlot.AlignedData): uPlot {
+function draw(element: HTMLElement, { points, from, now }: History): uPlot {
+  const highest = Math.max(1, ...points.map(({ capacityBytes }) => capacityBytes));
   const [text, line] = [colour('dim'), colour('line')];
   const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
   const series = (label: string, name: string, dash?: number[]): uPlot.Series => ({
@@ -56,8 +65,20 @@ function draw(element: HTMLElement, data: uPlot.AlignedData): uPlot {
     {
       width: element.clientWidth,
       height: HEIGHT_PX,
-      scales: { y: { range: (_chart, _low, high) => [0, Math.max(1, high * 1.05)] } },
-      axes: [axis, { ...axis, size: 80, values: (_chart, ticks) => ticks.map((tick) => formatBytes(tick)) }],
+      scales: {
+        x: { range: [from / 1000, now / 1000] },
+        // What is promised may be many times what there is; it is not to hide how the rest goes.
+        y: { range: [0, highest * 1.25] },
+      },
+      axes: [
+        axis,
+        {
+          ...axis,
+          size: 80,
+          incrs: BINARY,
+          values: (_chart, ticks) => ticks.map((tick) => formatBytes(tick)),
+        },
+      ],
       series: [
         { value: (_chart, at) => (at === null ? '' : localTime(at * 1000)) },
         series('capacity', 'dim', [4, 4]),
@@ -65,7 +86,7 @@ function draw(element: HTMLElement, data: uPlot.AlignedData): uPlot {
         series('promised to volumes', 'warn'),
       ],
     },
-    data,
+    seriesOf(points, from, now),
     element,
   );
 }
@@ -86,7 +107,7 @@ export function SpaceChart({ path, label }: { path: string; label: string }) {
   });
   useEffect(() => {
     if (!data || data.points.length === 0 || !element.current) return;
-    const chart = draw(element.current, seriesOf(data.points, data.from, data.now));
+    const chart = draw(element.current, data);
     const observer = new ResizeObserver(([entry]) =>
       chart.setSize({ width: entry!.contentRect.width, height: HEIGHT_PX }),
     );
