@@ -14,6 +14,7 @@ import { perform } from './actions/perform.ts';
 import { AuditTrail } from './audit/trail.ts';
 import type { OpenIdOptions } from './auth/open-id.ts';
 import { CONTROLLER } from './auth/principal.ts';
+import { backup, restore, STORE_FILE } from './backup.ts';
 import { installCommand, quote } from './cli/install.ts';
 import { count } from './cli/numbers.ts';
 import { type Controller, startController } from './controller.ts';
@@ -26,7 +27,6 @@ import { lockData } from './store/lock.ts';
 import { openStore } from './store/store.ts';
 
 const CLOSE_MS = 10_000;
-const STORE_FILE = 'stowage.db';
 /** What it is called after it was copied to PostgreSQL. */
 const MOVED_FILE = 'stowage.db.moved';
 const DEFAULT_DATA = process.env.STOWAGE_DATA ?? join(homedir(), '.local/share/stowage');
@@ -291,6 +291,23 @@ program
     'copy the SQLite store to the empty PostgreSQL database that STOWAGE_STORE names, and check the trail there',
   )
   .action(() => moveStore(program.opts()));
+const stateOf = ({ records, head }: { records: number; head?: string }): string =>
+  `the trail is whole: ${records} records, signed up to ${head?.slice(0, 16) ?? 'nothing'}`;
+program
+  .command('backup <directory>')
+  .description(
+    'copy store and keys into a new directory, while the controller works or not, and check the trail there',
+  )
+  .action(async (directory: string) => {
+    console.log(stateOf(await backup(resolve(program.opts().data), resolve(directory))));
+  });
+program
+  .command('restore <backup>')
+  .description('make the data directory, which must be empty or not there, of a backup that is whole')
+  .action(async (directory: string) => {
+    const { data } = program.opts();
+    console.log(stateOf(await restore(resolve(directory), resolve(data))));
+  });
 /** What to do where the place to listen at is another's. */
 const hintOf = ({ code }: NodeJS.ErrnoException): string =>
   code === 'EADDRINUSE' ? '; another address: --listen HOST:PORT, or STOWAGE_LISTEN' : '';

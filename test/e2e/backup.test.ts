@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { execute, TestController } from '../support/controller.ts';
+import { scratch } from '../support/scratch.ts';
+
+/** A backup of a controller that works, and a controller made of it. */
+describe('backup and restore', () => {
+  const room = scratch();
+  let controller: TestController;
+  const run = (data: string, ...args: string[]) =>
+    execute(process.execPath, ['controller/main.ts', '--data', data, ...args]);
+
+  before(async () => {
+    controller = await TestController.start(join(room.path, 'data'), []);
+  });
+  after(async () => {
+    await controller[Symbol.asyncDispose]();
+    await room[Symbol.asyncDispose]();
+  });
+
+  test('what is saved while others write is whole, and is the same controller elsewhere', async () => {
+    await controller.cliOk('token', 'create', 'kept', '--role', 'viewer', '-q');
+    await controller.cliOk('user', 'invite', 'ada', '--role', 'admin');
+    let isWriting = true;
+    const writing = (async () => {
+      for (let index = 0; isWriting; index++)
+        await controller.api('/tokens', { name: `t${index}`, role: 'viewer', scopes: [] });
+    })();
+    const saved = join(room.path, 'saved');
+    const made = await run(controller.directory, 'backup', saved);
+    isWriting = false;
+    await writing;
+    assert.equal(made.status, 0, made.stderr);
+    const records = Number(/(\d+) records/.exec(made.stdout)![1]);
+    assert.ok(records > 5);
+    assert.equal(statSync(saved).mode & 0o777, 0o700);
+    for (const name of readdirSync(saved)) assert.equal(statSync(join(saved, name)).mode & 0o077, 0, name);
+    assert.ok(!readdirSync(saved).some((name) => /-(wal|shm|journal)$/.test(name)), 'one file');
+
+    const data = join(room.path, 'restored');
+    const restored = await run(data, 'restore', saved);
+    assert.equal(restored.status, 0, restored.stderr);
+    await using other = await TestController.start(data);
+    assert.equal(
+      readFileSync(join(data, 'controller-id'), 'utf8'),
+      readFileSync(join(controller.directory, 'controller-id'), 'utf8'),
+    );
+    assert.match(await other.cliOk('token', 'list'), /kept/);
+    assert.match(await other.cliOk('audit', 'verify'), /the trail is whole/);
+    assert.equal(other.token, controller.token, 'the token of the administrator is the same');
+  });
+
+  test('nothing is overwritten, and what is not whole is not restored', async () => {
+    const saved = join(room.path, 'second');
+    await run(controller.directory, 'backup', saved);
+    const twice = await run(controller.directory, 'backup', saved);
+    assert.notEqual(twice.status, 0);
+    assert.match(twice.stderr, /is not empty/);
+    const full = await run(controller.directory, 'restore', saved);
+    assert.match(full.stderr, /is not empty/);
+    assert.ok(existsSync(join(controller.directory, 'stowage.db')));
+
+    const none = join(room.path, 'none');
+    mkdirSync(none);
+    assert.match((await run(join(room.path, 'x'), 'restore', none)).stderr, /is no backup/);
+    assert.match((await run(none, 'backup', join(room.path, 'y'))).stderr, /there is no store/);
+    writeFileSync(
+      join(none, 'manifest.json'),
+      JSON.stringify({ version: '0', madeAt: 1, files: { '../x': 'y' }, records: 1 }),
+    );
+    assert.match(
+      (await run(join(room.path, 'x'), 'restore', none)).stderr,
+      /is no backup/,
+      'no way out of the directory',
+    );
+
+    appendFileSync(join(saved, 'stowage.db'), 'x');
+    const torn = await run(join(room.path, 'torn'), 'restore', saved);
+    assert.match(torn.stderr, /is not as it was when the backup was made/);
+    assert.ok(!existsSync(join(room.path, 'torn')));
+  });
+});
