@@ -17,6 +17,7 @@ const ALL = [
   'upload',
   'rounds',
   'xml',
+  'page',
 ];
 const names = process.argv.slice(2);
 for (const name of names.length > 0 ? names : ALL) {

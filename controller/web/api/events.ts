@@ -3,9 +3,9 @@ import type { FleetEvent, FleetPool, Host, Job, JobDetails } from '../../../shar
 import { client } from './queries.ts';
 
 /** Changes are shown together, so often. */
-const BATCH_MS = 250;
+const BATCH_MS = 100;
 /** Tables are read again at most so often while their volumes change. */
-const TABLES_MS = 500;
+const TABLES_MS = 300;
 
 let isLive = false;
 const listeners = new Set<() => void>();
