@@ -253,10 +253,10 @@ describe('the page', () => {
     const bytes = randomBytes(160 * MIB);
     const file = join(room.path, 'image.raw');
     writeFileSync(file, bytes);
-    const begin = async (target: Page): Promise<void> => {
+    const begin = async (target: Page, path = file): Promise<void> => {
       await target.goto(`${controller.url}/pools/${second.name}/p`);
       await target.getByRole('button', { name: 'Upload …' }).click();
-      await target.getByRole('dialog').locator('input[type=file]').setInputFiles(file);
+      await target.getByRole('dialog').locator('input[type=file]').setInputFiles(path);
       await target.getByRole('dialog').getByRole('button', { name: 'Upload', exact: true }).click();
     };
     const tab = await page.context().newPage();
@@ -280,6 +280,13 @@ describe('the page', () => {
     await tab.close({ runBeforeUnload: false });
     const kept = await status();
     assert.ok(kept && kept.status.contiguousBytes >= before, 'what was sent stays');
+    // Another file of this size and name goes on with nothing that is there.
+    const bytesOfAnother = join(room.path, 'other/image.raw');
+    mkdirSync(join(room.path, 'other'));
+    writeFileSync(bytesOfAnother, randomBytes(160 * MIB));
+    await begin(page, bytesOfAnother);
+    await page.getByText('is uploading another file').first().waitFor();
+    await page.reload();
     await begin(page);
     await page.getByText('is uploaded').waitFor({ timeout: 60_000 });
     const there = readFileSync(join(second.directory, 'pool/image.raw'));

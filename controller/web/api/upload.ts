@@ -1,5 +1,5 @@
 import { useSyncExternalStore } from 'react';
-import type { Upload } from '../../../shared/protocol/api.ts';
+import type { Job, Upload } from '../../../shared/protocol/api.ts';
 import { ApiError, call, dataUrl, referenceOf, type VolumePlace, volumePath } from './client.ts';
 
 /** A file on its way from this page. */
@@ -40,16 +40,43 @@ window.addEventListener('beforeunload', (event) => {
   if (uploads.some(({ state }) => state === 'running' || state === 'waiting')) event.preventDefault();
 });
 
-/** How much the host has; undefined where nothing was begun. */
-async function received(place: VolumePlace): Promise<{ bytes: number; totalBytes: number } | undefined> {
-  try {
-    const { status } = await call<Upload>(`${volumePath(place)}/upload`);
-    return { bytes: status.contiguousBytes, totalBytes: status.totalBytes };
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return undefined;
-    throw error;
-  }
+/** By which a file is known again: two with one name and one size may hold other bytes. */
+const identityOf = ({ name, size, lastModified }: File): string => `${name} ${size} ${lastModified}`;
+const storedAt = (place: VolumePlace): string => `upload ${referenceOf(place)}`;
+
+/** Which file the job of an upload is sending, as far as this browser knows. */
+function fileOf(place: VolumePlace, job: number): string | undefined {
+  const [stored, ...identity] = (localStorage.getItem(storedAt(place)) ?? '').split(' ');
+  return Number(stored) === job ? identity.join(' ') : undefined;
 }
+
+/** Begins an upload, or takes up the one that was begun with the same file. Gives its job, and from where on it goes. */
+async function begin(
+  place: VolumePlace,
+  file: File,
+  format: string | undefined,
+): Promise<{ job: number; offset: number }> {
+  const json = { sizeBytes: file.size, onlyNew: true, ...(format !== undefined && { format }) };
+  const { job, status } = await call<Upload>(`${volumePath(place)}/upload`, { method: 'POST', json });
+  const offset = status.contiguousBytes;
+  if (offset > 0 && fileOf(place, job) !== identityOf(file))
+    throw new ApiError(
+      'upload-offset',
+      `job ${job} is uploading another file, or that of another browser, under this name: cancel it, or take another name`,
+      409,
+    );
+  localStorage.setItem(storedAt(place), `${job} ${identityOf(file)}`);
+  return { job, offset };
+}
+
+/** Whether a job has ended well: what the last answer would have told, had it come. */
+const isDone = (job: number | undefined): Promise<boolean> =>
+  job === undefined
+    ? Promise.resolve(false)
+    : call<Job>(`/jobs/${job}`).then(
+        ({ state }) => state === 'done',
+        () => false,
+      );
 
 /** Sends a file from a byte on. `fetch` does not tell how far it has come. */
 function send(
@@ -94,13 +121,13 @@ export async function upload(place: VolumePlace, file: File, format: string | un
   };
   aborts.set(keyOf(now), abort);
   change({});
+  let job: number | undefined;
   const query = `&onlyNew=true${format === undefined ? '' : `&format=${encodeURIComponent(format)}`}`;
   for (let pauseMs = 1000; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
     try {
-      const before = await received(place);
-      if (before && before.totalBytes !== file.size)
-        throw new ApiError('upload-offset', 'another file is on its way under this name', 409);
-      const offset = before?.bytes ?? 0;
+      const begun = await begin(place, file, format);
+      job = begun.job;
+      const { offset } = begun;
       change({ state: 'running', doneBytes: offset, reason: undefined });
       await send(
         now,
@@ -112,11 +139,15 @@ export async function upload(place: VolumePlace, file: File, format: string | un
         },
         abort.signal,
       );
-      change({ state: 'done', doneBytes: file.size });
-      return;
+      localStorage.removeItem(storedAt(place));
+      return change({ state: 'done', doneBytes: file.size });
     } catch (error) {
       const { code, message } = error as ApiError;
       if (abort.signal.aborted) return change({ state: 'cancelled' });
+      if (code === 'volume-exists' && (await isDone(job))) {
+        localStorage.removeItem(storedAt(place));
+        return change({ state: 'done', doneBytes: file.size });
+      }
       if (!PASSING.has(code)) {
         change({ state: 'failed', reason: message });
         throw error;
