@@ -56,10 +56,19 @@ function Navigation() {
   );
 }
 
+const NotYours = () => (
+  <Page title="Not for you">
+    <Empty>
+      Your role does not let you see this. <A to="/">Overview</A>
+    </Empty>
+  </Page>
+);
+
 function Shell({ signOut }: { signOut(): void }) {
   useEvents();
   const isLive = useIsLive();
   const { data: fleet, error, refetch } = useQuery(fleetQuery);
+  const may = useMay();
   const [isPaletteOpen, setPaletteOpen] = useState(false);
   return (
     <>
@@ -102,7 +111,7 @@ function Shell({ signOut }: { signOut(): void }) {
           <Route path="/jobs" component={Jobs} />
           <Route path="/jobs/:job">{({ job }) => <JobPage key={job} id={Number(job)} />}</Route>
           <Route path="/audit" component={Audit} />
-          <Route path="/people" component={People} />
+          <Route path="/people">{may('user.list') ? <People /> : <NotYours />}</Route>
           <Route path="/account" component={Account} />
           <Route>
             <Page title="There is no such page">

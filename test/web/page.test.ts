@@ -217,7 +217,7 @@ describe('the page', () => {
     await page.goto(`${controller.url}/volumes/${first.name}/p/big.raw`);
     await page.getByRole('button', { name: 'Move or copy …' }).click();
     await choose(page, 'To the pool', new RegExp(`^${second.name}/p`));
-    await dialog().getByLabel('At most, a second').fill('4M');
+    await dialog().getByLabel('Speed limit per second').fill('4M');
     await dialog().getByText('of data go from host to host').waitFor();
     await checkAccess(page, 'dialog of a move');
     await picture(page, 'migrate');

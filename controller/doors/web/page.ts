@@ -75,7 +75,11 @@ export function servePage(http: ApiHttp): void {
       .type('text/html; charset=utf-8')
       .send(documentOf(await bundle(), nonce));
   };
-  http.get('/', options, show);
-  for (const section of ['welcome', 'volumes', 'pools', 'hosts', 'jobs', 'audit', 'people', 'account'])
-    for (const path of [`/${section}`, `/${section}/*`]) http.get(path, options, show);
+  // What is no page the page itself says, with a way home.
+  for (const path of ['/', '/*'])
+    http.get(path, options, async (request, reply) => {
+      if (request.url.startsWith('/api/'))
+        throw new StowageError('route-not-found', `${request.url.split('?')[0]} is not part of the API`);
+      return show(request, reply);
+    });
 }

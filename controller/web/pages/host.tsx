@@ -20,7 +20,7 @@ function Doctor({ host }: { host: string }) {
       {data.map(({ name, ok, detail, remedy }) => (
         <li key={name}>
           <span>
-            <Badge tone={ok ? 'good' : 'warn'}>{ok ? 'ok' : 'missing'}</Badge> {name}
+            {!ok && <Badge tone="warn">missing</Badge>} {name}
           </span>
           <span className="why">
             {detail}

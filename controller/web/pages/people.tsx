@@ -8,6 +8,7 @@ import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
 import { Dialog, Task } from '../parts/dialog.tsx';
 import { Choice, Field } from '../parts/form.tsx';
 import { localTime } from '../parts/format.ts';
+import { toast } from '../parts/toasts.tsx';
 
 type Open =
   | { what: 'invite' }
@@ -34,7 +35,7 @@ function RightsTask({
   linked(name: string, invitation: Invitation): void;
 }) {
   const [name, setName] = useState(user?.name ?? '');
-  const [role, setRole] = useState<string>(user?.role ?? 'operator');
+  const [role, setRole] = useState<string>(user?.role ?? 'viewer');
   const [scopes, setScopes] = useState(user?.scopes.join(' ') ?? '');
   return (
     <Task
@@ -79,7 +80,7 @@ export function People() {
       { name: 'Since', by: ({ createdAt }) => createdAt, cell: ({ createdAt }) => <Time at={createdAt} /> },
       {
         name: 'Do',
-        width: '2fr',
+        width: 330,
         cell: (user) => (
           <span className="tools">
             <Button
@@ -181,6 +182,18 @@ export function People() {
               <code className="breaks">{`${location.origin}/welcome#${open.invitation.token}`}</code>
             </p>
             <footer>
+              {/* Only over TLS, or on the same machine. */}
+              {navigator.clipboard !== undefined && (
+                <Button
+                  onPress={() =>
+                    void navigator.clipboard
+                      .writeText(`${location.origin}/welcome#${open.invitation.token}`)
+                      .then(() => toast('The link is copied'))
+                  }
+                >
+                  Copy
+                </Button>
+              )}
               <Button look="primary" onPress={close}>
                 Close
               </Button>

@@ -8,7 +8,8 @@ import { call, linkTo, poolPath } from '../api/client.ts';
 import { client, forecastQuery, poolQuery, trashQuery } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { A, Button, Empty, Facts, Fill, Page, Problem, Section, Size, Time } from '../parts/basics.tsx';
-import { formatBytes, localTime } from '../parts/format.ts';
+import { Task } from '../parts/dialog.tsx';
+import { counted, formatBytes, localTime } from '../parts/format.ts';
 import { SpaceChart } from '../parts/space-chart.tsx';
 import { toast } from '../parts/toasts.tsx';
 import { PoolState } from './pools.tsx';
@@ -152,6 +153,7 @@ const LIFECYCLE = [
 
 export function Pool({ host, name }: { host: string; name: string }) {
   const { data: pool, error, refetch } = useQuery(poolQuery(host, name));
+  const [isStopping, setStopping] = useState(false);
   const may = useMay();
   const crumbs = <A to={linkTo.host(host)}>{host}</A>;
   if (!pool)
@@ -164,7 +166,7 @@ export function Pool({ host, name }: { host: string; name: string }) {
     try {
       await call(`${poolPath({ host, pool: name })}/${what}`, { method: 'POST', json: {} });
       await client.invalidateQueries({ queryKey: ['pool', host, name] });
-      toast(`${host}/${name}: ${what} done`);
+      toast(`${host}/${name}: ${what === 'start' ? 'started' : 'refreshed'}`);
     } catch (failure) {
       toast((failure as Error).message, true);
     }
@@ -178,14 +180,31 @@ export function Pool({ host, name }: { host: string; name: string }) {
       title={`${name}`}
       crumbs={crumbs}
       tools={offered.map(([what, label]) => (
-        <Button key={what} onPress={() => void act(what)}>
-          {label}
+        <Button key={what} onPress={() => (what === 'stop' ? setStopping(true) : void act(what))}>
+          {what === 'stop' ? `${label} …` : label}
         </Button>
       ))}
     >
       <p>
         {pool.type} <PoolState pool={pool} /> {pool.reason && <span className="why">{pool.reason}</span>}
       </p>
+      {isStopping && (
+        <Task
+          title={`Stop the pool ${host}/${name}`}
+          verb="Stop"
+          isDanger
+          close={() => setStopping(false)}
+          run={async () => {
+            await call(`${poolPath({ host, pool: name })}/stop`, { method: 'POST', json: {} });
+            await client.invalidateQueries({ queryKey: ['pool', host, name] });
+          }}
+        >
+          <p>
+            Its {counted(pool.volumeCount, 'volume')} can be neither seen nor changed here until it is started
+            again. Nothing of them is lost.
+          </p>
+        </Task>
+      )}
       <Tabs className="tabs">
         <TabList aria-label="Of this pool" className="tab-list">
           <Tab id="volumes">Volumes</Tab>

@@ -58,7 +58,11 @@ const COLUMNS: readonly ColumnOf<FleetPool>[] = [
     by: ({ provisionedBytes = 0, capacityBytes }) => percent(provisionedBytes, capacityBytes),
     isNumber: true,
     cell: ({ provisionedBytes, capacityBytes }) =>
-      provisionedBytes === undefined ? '' : `${percent(provisionedBytes, capacityBytes).toFixed(0)} %`,
+      provisionedBytes !== undefined && (
+        <Badge tone={provisionedBytes > capacityBytes ? 'warn' : 'neutral'}>
+          {percent(provisionedBytes, capacityBytes).toFixed(0)} %
+        </Badge>
+      ),
   },
   {
     name: 'Volumes',

@@ -111,7 +111,7 @@ export function SignIn({ done, isNew, hasProvider }: { done(): void; isNew: bool
       )}
       {isNew && (
         <p>
-          Nobody has come yet. The controller prints a link when it starts: open it to choose your name and
+          There are no users yet. The controller prints a link when it starts: open it to choose your name and
           your password.
         </p>
       )}

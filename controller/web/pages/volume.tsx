@@ -3,7 +3,7 @@ import { useState } from 'react';
 import { useLocation } from 'wouter';
 import type { VolumeDetails } from '../../../shared/protocol/api.ts';
 import { ApiError, dataUrl, linkTo, placeOf, referenceOf, type VolumePlace } from '../api/client.ts';
-import { snapshotsQuery, volumeQuery } from '../api/queries.ts';
+import { jobsQuery, snapshotsQuery, volumeQuery } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { A, Badge, Button, Empty, Facts, Page, Problem, Section, Size, Time } from '../parts/basics.tsx';
 import { DeleteVolumes } from '../tasks/delete-volumes.tsx';
@@ -44,7 +44,7 @@ const ACTIONS = [
 function Chain({ volume }: { volume: VolumeDetails }) {
   const { parent, clones, backingStore, name } = volume;
   const isAlone = !parent && clones.length === 0 && !backingStore;
-  if (isAlone) return <Empty>It stands on nothing, and nothing stands on it.</Empty>;
+  if (isAlone) return <Empty>It has no backing image, and no linked clones.</Empty>;
   return (
     <ol className="chain">
       {clones.map((clone) => (
@@ -62,6 +62,29 @@ function Chain({ volume }: { volume: VolumeDetails }) {
         </li>
       )}
     </ol>
+  );
+}
+
+/** Where a volume went that is not there any more, where a job knows. */
+function Gone({ place, reason }: { place: VolumePlace; reason: string }) {
+  const { data: jobs = [] } = useQuery(jobsQuery({ state: 'done' }));
+  const moved = jobs.find(
+    ({ kind, source, params }) =>
+      kind === 'migrate' && source === referenceOf(place) && params.keepSource !== true,
+  );
+  return (
+    <p>
+      {moved ? (
+        <>
+          It was moved to <A to={linkTo.volume(placeOf(moved.target))}>{moved.target}</A>, by{' '}
+          <A to={linkTo.job(moved.id)}>job {moved.id}</A>.
+        </>
+      ) : (
+        <>
+          {reason}. <A to={linkTo.pool(place.host, place.pool)}>What is in its pool</A>
+        </>
+      )}
+    </p>
   );
 }
 
@@ -111,10 +134,19 @@ export function Volume({ place }: { place: VolumePlace }) {
       <A to={linkTo.pool(place.host, place.pool)}>{place.pool}</A>
     </>
   );
-  if (!volume)
+  const snapshots = useQuery(snapshotsQuery(place));
+  const hasNone = snapshots.error instanceof ApiError && snapshots.error.code === 'not-supported';
+  const isGone = error instanceof ApiError && error.status === 404;
+  if (!volume || isGone)
     return (
       <Page title={place.volume} crumbs={crumbs}>
-        {error ? <Problem error={error} retry={() => void refetch()} /> : <Empty>Loading …</Empty>}
+        {isGone ? (
+          <Gone place={place} reason={error.message} />
+        ) : error ? (
+          <Problem error={error} retry={() => void refetch()} />
+        ) : (
+          <Empty>Loading …</Empty>
+        )}
       </Page>
     );
   const { users, heldBy, timestamps, encryption } = volume;
@@ -191,9 +223,8 @@ export function Volume({ place }: { place: VolumePlace }) {
           <Section
             title="Snapshots"
             tools={
-              may('snapshot.create', place) && (
-                <Button onPress={() => setOpen('snapshot')}>Take a snapshot …</Button>
-              )
+              may('snapshot.create', place) &&
+              !hasNone && <Button onPress={() => setOpen('snapshot')}>Take a snapshot …</Button>
             }
           >
             <Snapshots volume={volume} open={setOpen} />

@@ -1,9 +1,10 @@
 import { useMemo, useState } from 'react';
 import { useSearchParams } from 'wouter';
 import type { FleetVolume, VolumeOrder } from '../../../shared/protocol/api.ts';
-import type { VolumeView } from '../api/queries.ts';
+import { linkTo } from '../api/client.ts';
+import { usePools, type VolumeView } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
-import { Button, Page } from '../parts/basics.tsx';
+import { A, Button, Page } from '../parts/basics.tsx';
 import { Check, Choice, Field } from '../parts/form.tsx';
 import { GRID_COLUMNS, placeOfVolume, VolumeGrid } from '../parts/volume-grid.tsx';
 import { CreateVolume } from '../tasks/create-volume.tsx';
@@ -132,6 +133,7 @@ export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
         onSelect={select}
         onSort={(order, descending) => set({ order, descending: String(descending) })}
       />
+      <NotShown host={host} pool={pool} />
       {open === 'create' && <CreateVolume place={{ host, pool }} close={() => setOpen(undefined)} />}
       {open === 'upload' && <UploadVolume place={{ host, pool }} close={() => setOpen(undefined)} />}
       {open === 'delete' && (
@@ -145,6 +147,28 @@ export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
         <MigrateVolumes volumes={chosen} close={() => setOpen(undefined)} done={() => select(new Map())} />
       )}
     </>
+  );
+}
+
+/** Of which pools it is not known now what is in them. */
+function NotShown({ host, pool }: { host?: string; pool?: string }) {
+  const away = usePools().filter(
+    (each) =>
+      each.state !== 'running' &&
+      (host === undefined || each.host === host) &&
+      (pool === undefined || each.name === pool),
+  );
+  if (away.length === 0) return null;
+  return (
+    <p className="why">
+      Not running, so that their volumes are not here, or as they were last seen:{' '}
+      {away.slice(0, 5).map((each) => (
+        <A key={`${each.host}/${each.name}`} to={linkTo.pool(each.host, each.name)}>
+          {each.host}/{each.name}{' '}
+        </A>
+      ))}
+      {away.length > 5 && `and ${away.length - 5} more pools`}
+    </p>
   );
 }
 

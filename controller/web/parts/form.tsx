@@ -71,7 +71,7 @@ export function Choice({ label, options, value, onChange, hint, isLabelHidden }:
     >
       {!isLabelHidden && <Label>{label}</Label>}
       <Button className="select">
-        <SelectValue />
+        <SelectValue>{({ selectedText }) => selectedText ?? 'choose …'}</SelectValue>
         <span aria-hidden="true">▾</span>
       </Button>
       {hint && (

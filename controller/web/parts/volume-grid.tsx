@@ -290,7 +290,11 @@ export function VolumeGrid({ label, view, onSort, columns, selected, onSelect }:
         </div>
       </div>
       <p className="grid-foot" role="status">
-        {counting.data === undefined ? 'Counting …' : counted(count, 'volume')}
+        {counting.data === undefined
+          ? 'Counting …'
+          : count === 0
+            ? 'There are no volumes, or none that meets this.'
+            : counted(count, 'volume')}
         {selected.size > 0 && `, ${selected.size} selected`}
       </p>
     </>

@@ -116,14 +116,14 @@ export function MigrateVolumes({
         ]}
       />
       <Field
-        label="At most, a second"
+        label="Speed limit per second"
         value={limit}
         onChange={setLimit}
         placeholder="such as 50M; as fast as it goes"
       />
-      {how === 'move' && (
+      {how === 'move' && volumes.some(({ snapshotCount }) => snapshotCount > 0) && (
         <Check isSelected={deleteSnapshots} onChange={setDeleteSnapshots}>
-          Snapshots that do not travel may go
+          Delete snapshots that cannot be moved
         </Check>
       )}
       <Plan volumes={volumes} target={pool} />

@@ -1,3 +1,4 @@
+import { useEffect } from 'react';
 import type { FleetPool } from '../../../shared/protocol/api.ts';
 import { usePools } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
@@ -30,5 +31,11 @@ export function PoolChoice({ label, value, onChange, action, refusal }: PoolChoi
         ? (pool.reason ?? `it is ${pool.state}`)
         : refusal?.(pool),
   }));
+  const [only, another] = options.filter(({ reason }) => reason === undefined);
+  const chosen = value || (another === undefined ? (only?.id ?? '') : '');
+  // Where there is one only it is that.
+  useEffect(() => {
+    if (chosen !== value) onChange(chosen);
+  }, [chosen, value, onChange]);
   return <Choice label={label} value={value} onChange={onChange} options={options} />;
 }

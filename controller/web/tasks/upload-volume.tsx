@@ -1,11 +1,28 @@
 import { useState } from 'react';
 import { Button as AriaButton, DropZone, FileTrigger, Text } from 'react-aria-components';
+import { ApiError, call, referenceOf, volumePath } from '../api/client.ts';
 import { upload } from '../api/upload.ts';
 import { Task } from '../parts/dialog.tsx';
 import { Choice, Field } from '../parts/form.tsx';
 import { formatBytes } from '../parts/format.ts';
 import { toast } from '../parts/toasts.tsx';
 import { PoolChoice } from './pool-choice.tsx';
+
+/** How the files of formats begin; of vdi behind a text for people. */
+const MAGIC: [string, number, string][] = [
+  ['qcow2', 0, 'QFI\xfb'],
+  ['vmdk', 0, 'KDMV'],
+  ['vdi', 64, '\x7f\x10\xda\xbe'],
+  ['vpc', 0, 'conectix'],
+  ['luks', 0, 'LUKS\xba\xbe'],
+];
+
+/** The format that the first bytes of a file tell; undefined where they are those of no container. */
+async function formatOf(file: File): Promise<string | undefined> {
+  const bytes = new Uint8Array(await file.slice(0, 128).arrayBuffer());
+  const text = String.fromCharCode(...bytes);
+  return MAGIC.find(([, at, magic]) => text.startsWith(magic, at))?.[0];
+}
 
 export function UploadVolume({ place, close }: { place: { host?: string; pool?: string }; close(): void }) {
   const [file, setFile] = useState<File>();
@@ -17,6 +34,11 @@ export function UploadVolume({ place, close }: { place: { host?: string; pool?: 
     if (!given) return;
     setFile(given);
     setName((before) => before || given.name);
+    // A file that cannot be read is told of when it is sent.
+    formatOf(given).then(
+      (found) => setFormat(found ?? ''),
+      () => undefined,
+    );
   };
   return (
     <Task
@@ -25,6 +47,20 @@ export function UploadVolume({ place, close }: { place: { host?: string; pool?: 
       close={close}
       isReady={file !== undefined && pool !== '' && name !== ''}
       run={async () => {
+        const place = { host, pool, volume: name };
+        const isThere = await call(volumePath(place)).then(
+          () => true,
+          (error: ApiError) => {
+            if (error.code === 'volume-not-found') return false;
+            throw error;
+          },
+        );
+        if (isThere)
+          throw new ApiError(
+            'volume-exists',
+            `there is a volume '${referenceOf(place)}' already: take another name`,
+            409,
+          );
         const going = upload({ host, pool, volume: name }, file!, format || undefined);
         going.then(
           () => toast(`${target}/${name} is uploaded`),
@@ -57,8 +93,8 @@ export function UploadVolume({ place, close }: { place: { host?: string; pool?: 
         value={format}
         onChange={setFormat}
         options={[
-          { id: '', label: 'raw; another one is recognised and refused' },
-          ...['raw', 'qcow2', 'vmdk', 'vdi', 'vpc'].map((id) => ({ id, label: id })),
+          { id: '', label: 'raw' },
+          ...['raw', 'qcow2', 'vmdk', 'vdi', 'vpc', 'luks'].map((id) => ({ id, label: id })),
         ]}
       />
     </Task>

@@ -59,7 +59,7 @@ export function CloneVolume({ volume, close }: VolumeTaskProps) {
       title={`Clone ${volume.name}`}
       verb="Clone"
       close={close}
-      isReady={name !== ''}
+      isReady={name !== '' && name !== volume.name}
       run={async () => {
         const job = await call<Job>(`${volumePath(place)}/clone`, { method: 'POST', json: { name, linked } });
         toast(`job ${job.id} clones ${volume.name}`);
