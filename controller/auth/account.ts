@@ -80,11 +80,18 @@ export class Account {
     return user;
   }
 
-  async #change({ id }: StoredUser, changes: Partial<StoredUser>, session: string): Promise<void> {
+  /** Only while the password that was confirmed is the password, and the session is one: a reset meanwhile has the last word. */
+  async #change(
+    { id, passwordHash }: StoredUser,
+    changes: Partial<StoredUser>,
+    session: string,
+  ): Promise<void> {
     let tell = (): void => undefined;
     await this.#store.transaction(async (transaction) => {
       const now = await transaction.users.byId(id);
-      if (!now) throw new StowageError('user-not-found', 'you are no user any more');
+      const sessions = await transaction.users.sessionsOf(id);
+      if (!now || now.passwordHash !== passwordHash || !sessions.some((each) => each.id === session))
+        throw new StowageError('sign-in-refused', 'your password was changed meanwhile: sign in again');
       await transaction.users.put({ ...now, ...changes });
       tell = await this.#sessions.endOthers(transaction, id, session);
     });

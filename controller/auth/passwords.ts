@@ -8,6 +8,15 @@ const MOST = 256;
 const COST = { memoryCost: 19 * 1024, timeCost: 2, parallelism: 1 };
 /** Each takes its memory and a core meanwhile: many at once would be an attack. */
 const turns = pLimit(2);
+/** Longer nobody waits who is no attacker: a second or so. */
+const MOST_WAITING = 50;
+
+/** Throws `rate-limited` where too many are waiting. */
+function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  if (turns.pendingCount >= MOST_WAITING)
+    throw new StowageError('rate-limited', 'too many sign in at this moment; try again in a few seconds');
+  return turns(work);
+}
 
 /** Of no password: whoever has none is refused as slowly as whoever types a wrong one. */
 let nobodys: Promise<string> | undefined;
@@ -25,13 +34,13 @@ export function checkPassword(password: string, name: string): void {
     );
 }
 
-export const hashPassword = (password: string): Promise<string> => turns(() => hash(password, COST));
+export const hashPassword = async (password: string): Promise<string> => inTurn(() => hash(password, COST));
 
 /** In the same time whether there is a password or not. */
 export async function isPassword(password: string, hashed: string | undefined): Promise<boolean> {
   if (password.length > MOST) return false;
   nobodys ??= hashPassword('of nobody at all');
   const against = hashed ?? (await nobodys);
-  const matches = await turns(() => verify(against, password));
+  const matches = await inTurn(() => verify(against, password));
   return matches && hashed !== undefined;
 }

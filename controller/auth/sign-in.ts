@@ -5,6 +5,7 @@ import type { StoredUser } from '../store/repositories/users.ts';
 import type { Store } from '../store/store.ts';
 import { totpLabel } from './account.ts';
 import { FailedAttempts, MOST_FAILURES } from './failed-attempts.ts';
+import { networkOf } from './network.ts';
 import type { ProvenIdentity } from './open-id.ts';
 import { isPassword } from './passwords.ts';
 import { stepOfCode } from './second-factor.ts';
@@ -31,8 +32,10 @@ export interface Credentials {
 export class SignIn {
   readonly #parts: Parts;
   readonly #refusals = new FailedAttempts();
-  /** Nobody is shut out of an account for long by somebody else who tries it. */
-  readonly #byAccount = new SlowDown(5, 30_000);
+  /** Tries of one account from one network. */
+  readonly #byBoth = new SlowDown(5, 30_000);
+  /** From all networks together, but for those from which the account is signed in: nobody keeps somebody else out of theirs. */
+  readonly #byAccount = new SlowDown(50, 30_000);
   readonly #bySource = new SlowDown(30, 300_000);
 
   constructor(parts: Parts) {
@@ -45,17 +48,26 @@ export class SignIn {
    */
   async withPassword(credentials: Credentials, address: ClientAddress): Promise<string> {
     const { name } = credentials;
-    const { source } = address;
+    const network = networkOf(address.source);
     try {
-      this.#bySource.begin(source);
-      this.#byAccount.begin(name);
+      this.#bySource.begin(network);
+      this.#byBoth.begin(`${network} ${name}`);
+      if (!(await this.#isKnown(name, network))) this.#byAccount.begin(name);
       const secret = await this.#begin(credentials, address);
-      this.#byAccount.succeeded(name);
-      this.#bySource.succeeded(source);
+      this.#byBoth.succeeded(`${network} ${name}`);
+      this.#bySource.succeeded(network);
       return secret;
     } catch (error) {
       return this.#refuse('session.begin', name, address, error);
     }
+  }
+
+  /** Whether somebody is signed in to an account from a network now. */
+  async #isKnown(name: string, network: string): Promise<boolean> {
+    const { users } = this.#parts.store;
+    const user = await users.byName(name);
+    const sessions = user ? await users.sessionsOf(user.id) : [];
+    return sessions.some(({ source }) => networkOf(source) === network);
   }
 
   async #begin({ name, password, code }: Credentials, address: ClientAddress): Promise<string> {
@@ -92,13 +104,13 @@ export class SignIn {
   ): Promise<string> {
     const { users, sessions, audit } = this.#parts;
     try {
-      this.#bySource.begin(address.source);
+      this.#bySource.begin(networkOf(address.source));
       const secret = await users.accept(given, async (transaction, user, isNew) => {
         const detail = isNew ? `a new ${user.role}, by invitation` : 'a new password, by invitation';
         await audit.appendIn(transaction, this.#record('user.accept', user.name, address, 'done', detail));
         return sessions.begin(transaction, user, address);
       });
-      this.#bySource.succeeded(address.source);
+      this.#bySource.succeeded(networkOf(address.source));
       return secret;
     } catch (error) {
       const known = toStowageError(error);
@@ -113,7 +125,7 @@ export class SignIn {
     const { store, users, sessions, audit } = this.#parts;
     let name = '';
     try {
-      this.#bySource.begin(address.source);
+      this.#bySource.begin(networkOf(address.source));
       const identity = await prove();
       ({ name } = identity);
       const secret = await store.transaction(async (transaction) => {
@@ -122,7 +134,7 @@ export class SignIn {
         await audit.appendIn(transaction, this.#record('session.begin', user.name, address, 'done', detail));
         return sessions.begin(transaction, user, address);
       });
-      this.#bySource.succeeded(address.source);
+      this.#bySource.succeeded(networkOf(address.source));
       return secret;
     } catch (error) {
       return this.#refuse('session.begin', name, address, error);
@@ -144,7 +156,7 @@ export class SignIn {
     const { message, code } = toStowageError(error);
     // The first half of signing in, and no refusal.
     if (code === 'second-factor-missing') throw error;
-    const { count, tooMany } = this.#refusals.note(address.source);
+    const { count, tooMany } = this.#refusals.note(networkOf(address.source));
     const last = count === MOST_FAILURES ? '; what else comes from there in this minute is not recorded' : '';
     if (!tooMany)
       await this.#parts.audit.append(

@@ -96,6 +96,8 @@ export class Users {
       const user: StoredUser = { ...base, passwordHash, totp: undefined, totpUsed: undefined };
       await users.put(user);
       await users.removeInvitation(hashOf(token));
+      // Whoever came first has come.
+      await users.removeNamelessInvitation();
       tell = await this.#sessions.endOthers(transaction, user.id);
       return rest(transaction, user, !there);
     });
@@ -117,6 +119,7 @@ export class Users {
     const base = there ?? { id: clock.uuid(), name, subject, scopes: [], createdAt: clock.now() };
     const user: StoredUser = { ...base, role };
     await users.put(user);
+    await users.removeNamelessInvitation();
     return user;
   }
 
@@ -158,7 +161,8 @@ async function refuseTaken({ tokens }: Transaction, name: string): Promise<void>
 
 async function invitationIn({ users }: Pick<Store, 'users'>, token: string) {
   const found = await users.invitation(hashOf(token));
-  if (!found || found.expiresAt <= clock.now())
+  const isLate = found?.name === undefined && (await users.all()).length > 0;
+  if (!found || isLate || found.expiresAt <= clock.now())
     throw new StowageError(
       'invitation-refused',
       'this link was used, or has expired: ask for another one (stowage user invite)',

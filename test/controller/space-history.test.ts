@@ -77,6 +77,27 @@ for (const kind of STORES)
       await store.close();
     });
 
+    test('does not lose what a step began with', async () => {
+      const store = await (await kind.create()).open();
+      setTime(START - 5 * HOUR);
+      const history = new SpaceHistory(store);
+      await setUse(store, 90 * GIB);
+      await history.note();
+      // It stays full over midnight, and is emptied a minute before the next.
+      for (const [at, use] of [
+        [START + DAY - MINUTE, GIB],
+        [START + 3 * DAY, GIB],
+      ] as const) {
+        setTime(at);
+        await setUse(store, use);
+        await history.note();
+      }
+      setTime(START + 40 * DAY);
+      const days = await history.since(START - DAY, 'h/p');
+      assert.equal(days.find(({ at }) => at === START)?.allocationBytes, 90 * GIB);
+      await store.close();
+    });
+
     test('tells nothing of a pool that is away', async () => {
       const store = await (await kind.create()).open();
       setTime(START);

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Secret, TOTP } from 'otpauth';
@@ -216,6 +218,47 @@ describe('signing in', () => {
     const token = new URL(link).hash.slice(1);
     assert.equal((await ask('POST', '/api/v1/invitation/accept', { token, password: PASSWORD })).status, 204);
     assert.equal((await begin('dora', PASSWORD)).status, 204);
+  });
+
+  test('a reset has the last word, whatever an intruder with the old password sends meanwhile', async () => {
+    const cookie = await signedIn(controller, 'erin', 'viewer');
+    let isOver = false;
+    const intrude = async (): Promise<void> => {
+      while (!isOver)
+        await ask('PUT', '/api/v1/account/password', { before: PASSWORD, password: PASSWORD }, { cookie });
+    };
+    const intruders = [intrude(), intrude()];
+    const link = (await controller.cliOk('user', 'reset', 'erin')).trim();
+    const token = new URL(link).hash.slice(1);
+    const fresh = 'a fresh password of erin’s own';
+    assert.equal(
+      (await ask('POST', '/api/v1/invitation/accept', { token, password: fresh.replace('erin', 'her') }))
+        .status,
+      204,
+    );
+    isOver = true;
+    await Promise.all(intruders);
+    assert.equal((await begin('erin', fresh.replace('erin', 'her'))).status, 204);
+    assert.equal((await begin('erin', PASSWORD)).status, 401);
+  });
+
+  test('the link of the first administrator is nobody’s once there is a user', async () => {
+    const token = new URL(controller.link).hash.slice(1);
+    const late = await ask('POST', '/api/v1/invitation/accept', { token, name: 'late', password: PASSWORD });
+    assert.equal(await codeOf(late), 'invitation-refused');
+  });
+
+  test('whoever does not end what they send before they have signed in is cut off', async () => {
+    const { hostname, port } = new URL(controller.url);
+    const socket = connect({ host: hostname, port: Number(port) });
+    const cut = once(socket, 'close');
+    socket.on('error', () => undefined);
+    socket.write(
+      'POST /api/v1/session HTTP/1.1\r\nhost: x\r\nsec-fetch-site: same-origin\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{',
+    );
+    await cut;
+    const long = await ask('POST', '/api/v1/session', { name: 'ada', password: 'x'.repeat(20_000) });
+    assert.equal(long.status, 413);
   });
 
   test('a user and a token never have the same name', async () => {

@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { clock } from '../../../shared/util/clock.ts';
 import { type StowageError, toStowageError } from '../../../shared/util/errors.ts';
 import { parseInput } from '../../../shared/util/input.ts';
 import { nameSchema } from '../../../shared/util/names.ts';
@@ -10,6 +11,9 @@ import type { Doors } from '../doors.ts';
 import type { ApiHttp } from './http.ts';
 
 const PATH = '/api/v1/session';
+/** What people type is short, and sent at once. */
+const MOST_BYTES = 8192;
+const BODY_MS = 10_000;
 /** What a browser keeps while it is at the OpenID provider, from where it comes back by a link. */
 const STATE_COOKIE = '__Host-stowage-open-id';
 const STATE_OPTIONS = { ...COOKIE_OPTIONS, sameSite: 'lax', maxAge: 600 } as const;
@@ -32,7 +36,15 @@ export function serveSession(http: ApiHttp, doors: Doors): void {
   const config = { isPublic: true };
   const keep = (reply: FastifyReply, secret: string): FastifyReply =>
     reply.setCookie(SESSION_COOKIE, secret, COOKIE_OPTIONS).code(204).send();
-  const route = { config, schema, preHandler: async ({ raw }: FastifyRequest) => refuseCrossSite(raw) };
+  const route = {
+    ...{ config, schema, bodyLimit: MOST_BYTES },
+    /** Whoever begins and does not end is gone: nobody has shown yet who they are. */
+    onRequest: async ({ raw }: FastifyRequest, reply: FastifyReply) => {
+      refuseCrossSite(raw);
+      const timer = clock.after(BODY_MS, () => void (raw.complete || raw.destroy()), false);
+      reply.raw.once('close', () => timer.stop());
+    },
+  };
 
   /** Whether somebody is signed in, and how they could. */
   http.get(PATH, { config, schema }, async (request, reply) => {

@@ -79,14 +79,27 @@ export class SpaceHistoryWriter extends SpaceHistoryReader {
         .execute();
   }
 
-  /** Makes of the points between two times, whole steps, one for each step: the highest use of it. Repeatable. */
+  /**
+   * Makes of the points between two times, whole steps, one for each step in which there are any: the highest use of it, that with which
+   * the step began included. Repeatable.
+   */
   async rollUp(finer: Resolution, into: Resolution, from: number, to: number): Promise<void> {
-    const { stepMs } = RESOLUTIONS[into];
+    const step = sql`at - at % ${sql.lit(RESOLUTIONS[into].stepMs)}`;
+    const sizes = sql.raw('capacity_bytes, allocation_bytes, provisioned_bytes');
+    const inside = sql`FROM space_history WHERE resolution = ${finer} AND at >= ${from} AND at < ${to}`;
     await sql`
-      INSERT INTO space_history (place, resolution, at, capacity_bytes, allocation_bytes, provisioned_bytes)
-      SELECT place, ${into}, at - at % ${sql.lit(stepMs)}, max(capacity_bytes), max(allocation_bytes), max(provisioned_bytes)
-      FROM space_history WHERE resolution = ${finer} AND at >= ${from} AND at < ${to}
-      GROUP BY place, at - at % ${sql.lit(stepMs)}
+      INSERT INTO space_history (place, resolution, at, ${sizes})
+      SELECT place, ${into}, step, max(capacity_bytes), max(allocation_bytes), max(provisioned_bytes) FROM (
+        SELECT place, ${step} AS step, ${sizes} ${inside}
+        UNION ALL
+        SELECT begun.place, begun.step, ${sizes}
+        FROM (SELECT place, ${step} AS step, min(at) AS first ${inside} GROUP BY place, ${step}) AS begun
+        JOIN space_history AS held ON held.place = begun.place AND held.resolution = ${finer} AND held.at = (
+          SELECT max(at) FROM space_history AS older
+          WHERE older.place = begun.place AND older.resolution = ${finer} AND older.at < begun.step)
+        WHERE begun.first > begun.step
+      ) AS points
+      GROUP BY place, step
       ON CONFLICT (place, resolution, at) DO NOTHING`.execute(this.db);
   }
 

@@ -176,6 +176,10 @@ export class UserWriter extends UserReader {
     await this.db.deleteFrom('invitations').where('hash', '=', hash).execute();
   }
 
+  async removeNamelessInvitation(): Promise<void> {
+    await this.db.deleteFrom('invitations').where('name', 'is', null).execute();
+  }
+
   async removeInvitationOf(name: string): Promise<void> {
     await this.db.deleteFrom('invitations').where('name', '=', name).execute();
   }

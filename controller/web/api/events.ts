@@ -86,13 +86,22 @@ function apply(events: readonly FleetEvent[]): void {
 }
 
 let isReadingAgain = false;
+/** Something has changed since the tables were asked for. */
+let changedMeanwhile = false;
 function readTablesAgain(): void {
+  changedMeanwhile = true;
   if (isReadingAgain) return;
   isReadingAgain = true;
-  setTimeout(() => {
+  setTimeout(async () => {
+    changedMeanwhile = false;
+    // One that is on its way is not cut off: else a table would stand still as long as volumes change.
+    const options = { cancelRefetch: false };
+    await Promise.allSettled([
+      client.invalidateQueries({ queryKey: ['volume-rows'] }, options),
+      client.invalidateQueries({ queryKey: ['volume-count'] }, options),
+    ]);
     isReadingAgain = false;
-    void client.invalidateQueries({ queryKey: ['volume-rows'] });
-    void client.invalidateQueries({ queryKey: ['volume-count'] });
+    if (changedMeanwhile) readTablesAgain();
   }, TABLES_MS);
 }
 
