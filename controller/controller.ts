@@ -130,16 +130,27 @@ export async function startController(options: ControllerOptions): Promise<Contr
   fleet.onTransfers = (host) => collector.hasTransfers(host);
   const giver = new SecretGiver({ secrets, fleet, audit });
   fleet.onAwaitsSecret = (host, pool) => void giver.give(host, pool);
-  const keepHouse = async (): Promise<void> => {
-    await spaceHistory.note();
-    await uploads.dropIdle();
-    await events.forgetOld();
-    await inventoryWriter.forgetUnusedNames();
-    await labels.load();
-    await sessions.forgetExpired();
+  /** Each by itself: one that fails, such as on a full disk, keeps none of those from their work that free space. */
+  const chores: Record<string, () => Promise<unknown>> = {
+    'uploads that nobody continues': () => uploads.dropIdle(),
+    'old events': () => events.forgetOld(),
+    'unused names': () => inventoryWriter.forgetUnusedNames(),
+    labels: () => labels.load(),
+    'sessions that have ended': () => sessions.forgetExpired(),
+    'history of space': () => spaceHistory.note(),
   };
+  const keepHouse = async (): Promise<void> => {
+    for (const [chore, work] of Object.entries(chores))
+      await work().catch((error) => logger.warn({ error, chore }, 'housekeeping failed'));
+  };
+  let isKeeping = false;
   const housekeeping = clock.every(HOUSEKEEPING_MS, () => {
-    keepHouse().catch((error) => logger.warn(error, 'housekeeping failed'));
+    // One round that takes long is not overtaken by the next.
+    if (isKeeping) return;
+    isKeeping = true;
+    void keepHouse().finally(() => {
+      isKeeping = false;
+    });
   });
 
   const http = await createRestServer(doors, logger, options.certificate);

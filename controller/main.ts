@@ -114,10 +114,19 @@ async function adminToken(
 }
 
 /** Where the first administrator chooses a name and a password; undefined once somebody has. */
-async function firstLink({ services: { users }, url }: Controller): Promise<string | undefined> {
+async function firstLink(
+  { services: { users }, url }: Controller,
+  dataDirectory: string,
+): Promise<string | undefined> {
   if (!(await users.isEmpty())) return undefined;
   const { token } = await users.invite(undefined, { role: 'admin', scopes: [] });
-  return `${url}/welcome#${token}`;
+  const link = `${url}/welcome#${token}`;
+  // A journal keeps what is printed, for many to read.
+  const path = join(dataDirectory, 'first-link');
+  writeFileSync(path, `${link}\n`, { mode: 0o600 });
+  return process.stdout.isTTY
+    ? `${link}   (once, for three days: choose your name and password)`
+    : `the link of the first administrator is in ${path}`;
 }
 
 /** With which the API speaks TLS, if it does. */
@@ -201,10 +210,10 @@ async function serve(given: Options): Promise<void> {
     process.stderr.write(`stowage-controller: the command cannot be put in place: ${error.message}\n`);
     return 'npx stowage';
   });
-  const link = await firstLink(controller);
+  const link = await firstLink(controller, options.data);
   console.log(`Stowage ${VERSION} is running.
 
-  page        ${link ?? controller.url}${link === undefined ? '' : '   (once, for three days: choose your name and password)'}
+  page        ${link ?? controller.url}
   data        ${options.data}
   API         ${controller.url}/api/v1   (OpenAPI: ${controller.url}/api/v1/openapi.json)
 

@@ -49,7 +49,7 @@ const reset = defineAction({
   places: () => [{}],
   plan: ({ users }, { user }) => users.find(user),
   record: ({ user }) => ({ target: `user ${user}` }),
-  run: ({ users }, { user }, _call, { role, scopes }) => users.invite(user, { role, scopes }),
+  run: ({ users }, { user }) => users.reset(user),
 });
 
 const set = defineAction({

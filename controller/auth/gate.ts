@@ -26,10 +26,10 @@ export class Gate {
     this.#audit = audit;
   }
 
-  /** Who somebody is. Throws `unauthenticated`, which is not on record. */
-  identify({ authorization, session }: Credentials): Promise<Principal> {
+  /** Who somebody is. Throws `unauthenticated`, which is not on record. With `isUse` false a session is only looked at, and not kept from ending. */
+  identify({ authorization, session }: Credentials, isUse = true): Promise<Principal> {
     return authorization === undefined && session !== undefined
-      ? this.#sessions.authenticate(session)
+      ? this.#sessions.authenticate(session, isUse)
       : this.#tokens.authenticate(authorization);
   }
 

@@ -8,7 +8,7 @@ import type { Principal } from './principal.ts';
 import { hashOf, newSecret } from './random-secret.ts';
 import type { Revocations } from './revocations.ts';
 
-/** A session that is not used ends, and so does one that has lasted. */
+/** A session ends after 12 hours without a request, and 7 days after signing in at the latest. */
 const IDLE_MS = 12 * 3600_000;
 const LONGEST_MS = 7 * 24 * 3600_000;
 /** How exactly the time of use is kept. */
@@ -50,14 +50,14 @@ export class Sessions {
     return secret;
   }
 
-  /** Who signed in where this is kept. Throws `unauthenticated`. */
-  async authenticate(secret: string): Promise<Principal> {
+  /** Who signed in where this is kept; whether that is a use of the session. Throws `unauthenticated`. */
+  async authenticate(secret: string, isUse: boolean): Promise<Principal> {
     const session = await this.#store.users.session(hashOf(secret));
     const user = session && (await this.#store.users.byId(session.userId));
     const now = clock.now();
     if (!session || !user || expiryOf(session) <= now)
       throw new StowageError('unauthenticated', 'the session has ended: sign in again');
-    if (now - session.usedAt > USED_MS) {
+    if (isUse && now - session.usedAt > USED_MS) {
       const used = this.#store.transaction(({ users }) => users.setSessionUsed(session.id, now));
       // The next request says it again.
       used.catch(() => undefined);

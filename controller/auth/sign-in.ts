@@ -1,4 +1,4 @@
-import { StowageError, toStowageError } from '../../shared/util/errors.ts';
+import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { AuditEntry, AuditTrail } from '../audit/trail.ts';
 import type { Sealing } from '../secrets/sealing.ts';
 import type { StoredUser } from '../store/repositories/users.ts';
@@ -21,7 +21,7 @@ interface Parts {
   sealing: Sealing;
 }
 
-export interface Credentials {
+export interface PasswordCredentials {
   name: string;
   password: string;
   /** Of the second factor. */
@@ -37,6 +37,8 @@ export class SignIn {
   /** From all networks together, but for those from which the account is signed in: nobody keeps somebody else out of theirs. */
   readonly #byAccount = new SlowDown(50, 30_000);
   readonly #bySource = new SlowDown(30, 300_000);
+  /** Of codes there are a million only: whoever knows the password tries few of them. */
+  readonly #byCode = new SlowDown(5, 3600_000);
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -46,7 +48,7 @@ export class SignIn {
    * Gives what the browser keeps of a new session. Throws `sign-in-refused`, which does not say what is wrong,
    * `second-factor-missing` where a code is needed beside the right password, `rate-limited` with the time to wait.
    */
-  async withPassword(credentials: Credentials, address: ClientAddress): Promise<string> {
+  async withPassword(credentials: PasswordCredentials, address: ClientAddress): Promise<string> {
     const { name } = credentials;
     const network = networkOf(address.source);
     try {
@@ -55,7 +57,7 @@ export class SignIn {
       if (!(await this.#isKnown(name, network))) this.#byAccount.begin(name);
       const secret = await this.#begin(credentials, address);
       this.#byBoth.succeeded(`${network} ${name}`);
-      this.#bySource.succeeded(network);
+      this.#bySource.takeBack(network);
       return secret;
     } catch (error) {
       return this.#refuse('session.begin', name, address, error);
@@ -70,7 +72,7 @@ export class SignIn {
     return sessions.some(({ source }) => networkOf(source) === network);
   }
 
-  async #begin({ name, password, code }: Credentials, address: ClientAddress): Promise<string> {
+  async #begin({ name, password, code }: PasswordCredentials, address: ClientAddress): Promise<string> {
     const { store, sessions, audit } = this.#parts;
     const found = await store.users.byName(name);
     const isRight = await isPassword(password, found?.passwordHash);
@@ -78,18 +80,24 @@ export class SignIn {
     if (!found || !isRight) throw refusal;
     if (found.totp !== undefined && code === undefined)
       throw new StowageError('second-factor-missing', 'type the code that your app shows');
-    return store.transaction(async (transaction) => {
-      const user = await transaction.users.byId(found.id);
-      if (!user || user.passwordHash !== found.passwordHash) throw refusal;
-      const totpUsed = this.#stepOf(user, code);
-      if (user.totp !== undefined) {
-        if (totpUsed === undefined) throw refusal;
-        await transaction.users.put({ ...user, totpUsed });
-      }
-      const detail = user.totp === undefined ? 'by password' : 'by password and code';
-      await audit.appendIn(transaction, this.#record('session.begin', user.name, address, 'done', detail));
-      return sessions.begin(transaction, user, address);
-    });
+    if (found.totp !== undefined) this.#byCode.begin(found.id);
+    return store
+      .transaction(async (transaction) => {
+        const user = await transaction.users.byId(found.id);
+        if (!user || user.passwordHash !== found.passwordHash) throw refusal;
+        const totpUsed = this.#stepOf(user, code);
+        if (user.totp !== undefined) {
+          if (totpUsed === undefined) throw refusal;
+          await transaction.users.put({ ...user, totpUsed });
+        }
+        const detail = user.totp === undefined ? 'by password' : 'by password and code';
+        await audit.appendIn(transaction, this.#record('session.begin', user.name, address, 'done', detail));
+        return sessions.begin(transaction, user, address);
+      })
+      .then((secret) => {
+        this.#byCode.succeeded(found.id);
+        return secret;
+      });
   }
 
   #stepOf({ id, totp, totpUsed }: StoredUser, code: string | undefined): number | undefined {
@@ -110,7 +118,7 @@ export class SignIn {
         await audit.appendIn(transaction, this.#record('user.accept', user.name, address, 'done', detail));
         return sessions.begin(transaction, user, address);
       });
-      this.#bySource.succeeded(networkOf(address.source));
+      this.#bySource.takeBack(networkOf(address.source));
       return secret;
     } catch (error) {
       const known = toStowageError(error);
@@ -134,11 +142,25 @@ export class SignIn {
         await audit.appendIn(transaction, this.#record('session.begin', user.name, address, 'done', detail));
         return sessions.begin(transaction, user, address);
       });
-      this.#bySource.succeeded(networkOf(address.source));
+      this.#bySource.takeBack(networkOf(address.source));
       return secret;
     } catch (error) {
       return this.#refuse('session.begin', name, address, error);
     }
+  }
+
+  /** Ends a session. One that has ended before is no error. */
+  async out(secret: string, address: ClientAddress): Promise<void> {
+    const { audit, sessions } = this.#parts;
+    const principal = await sessions.authenticate(secret, false).catch((error: unknown) => {
+      if (!isStowageError(error, 'unauthenticated')) throw error;
+      return undefined;
+    });
+    if (principal?.user === undefined) return;
+    await audit.append(this.#record('session.end', principal.name, address, 'done', 'signed out'));
+    await sessions.end(principal.user, principal.id).catch((error: unknown) => {
+      if (!isStowageError(error, 'session-not-found')) throw error;
+    });
   }
 
   #record(

@@ -42,7 +42,14 @@ export class SlowDown {
     if (this.#tries.size > MOST_KEYS && oldest !== undefined) this.#tries.delete(oldest);
   }
 
+  /** All tries of it are forgotten. */
   succeeded(key: string): void {
     this.#tries.delete(key);
+  }
+
+  /** The last try counts no more: the ones before it, which somebody else may have made, do. */
+  takeBack(key: string): void {
+    const known = this.#tries.get(key);
+    if (known) known.count--;
   }
 }

@@ -43,23 +43,41 @@ export class Users {
     return shown(known(await this.#store.users.byName(name), name));
   }
 
-  /** Whether nobody has come yet. */
-  async isEmpty(): Promise<boolean> {
-    return (await this.#store.users.all()).length === 0;
+  /** Whether there is no user yet. */
+  isEmpty(): Promise<boolean> {
+    return this.#store.users.isEmpty();
   }
 
   /**
-   * A one-time right to become a user of a name, or, where there is that user, to set a new password: their second factor goes with the
-   * old one. Without a name the first administrator chooses it. An earlier invitation of the name ends. Throws `user-exists` where a token
-   * has the name.
+   * A one-time right to become a user of a name; without one the first administrator chooses it. An earlier invitation of the name ends.
+   * Throws `user-exists` where a user or a token has the name.
    */
   async invite(name: string | undefined, rights: Rights): Promise<Invitation> {
+    return this.#give(async (transaction) => {
+      if (name === undefined) return { name, ...rights };
+      if (await transaction.users.byName(name))
+        throw new StowageError(
+          'user-exists',
+          `there is a user '${name}' already; stowage user reset gives a new password`,
+        );
+      await refuseTaken(transaction, name);
+      return { name, ...rights };
+    });
+  }
+
+  /** A one-time right of a user to set a new password: their second factor goes with the old one. Throws `user-not-found`. */
+  async reset(name: string): Promise<Invitation> {
+    return this.#give(async ({ users }) => {
+      const { role, scopes } = known(await users.byName(name), name);
+      return { name, role, scopes };
+    });
+  }
+
+  async #give(whom: (transaction: Transaction) => Promise<Rights & { name?: string }>): Promise<Invitation> {
     const token = newSecret();
     const expiresAt = clock.now() + INVITATION_MS;
     await this.#store.transaction(async (transaction) => {
-      const there = name === undefined ? undefined : await transaction.users.byName(name);
-      if (name !== undefined && !there) await refuseTaken(transaction, name);
-      const { role, scopes } = there ?? rights;
+      const { name, role, scopes } = await whom(transaction);
       await transaction.users.putInvitation({ name, role, scopes, expiresAt }, hashOf(token));
     });
     return { token, expiresAt };
@@ -161,7 +179,7 @@ async function refuseTaken({ tokens }: Transaction, name: string): Promise<void>
 
 async function invitationIn({ users }: Pick<Store, 'users'>, token: string) {
   const found = await users.invitation(hashOf(token));
-  const isLate = found?.name === undefined && (await users.all()).length > 0;
+  const isLate = found?.name === undefined && !(await users.isEmpty());
   if (!found || isLate || found.expiresAt <= clock.now())
     throw new StowageError(
       'invitation-refused',

@@ -1,6 +1,6 @@
 import type { FleetPool, SpacePoint } from '../../shared/protocol/api.ts';
-import { clock } from '../../shared/util/clock.ts';
-import { RESOLUTIONS } from '../store/repositories/space-history.ts';
+import { clock, sleep } from '../../shared/util/clock.ts';
+import { RESOLUTIONS, type Resolution } from '../store/repositories/space-history.ts';
 import type { Store } from '../store/store.ts';
 
 const HOUR_MS = RESOLUTIONS.hour.stepMs;
@@ -9,6 +9,8 @@ const DAY_MS = RESOLUTIONS.day.stepMs;
 const SHARE = 0.001;
 const SLOW_MS = 600_000;
 const PAGE = 1000;
+/** Points that are forgotten at once. */
+const FORGOTTEN = 2000;
 
 /** All pools together. */
 const FLEET = '';
@@ -33,7 +35,7 @@ export class SpaceHistory {
   async note(): Promise<void> {
     const at = clock.now() - (clock.now() % RESOLUTIONS.minute.stepMs);
     const rows: ({ place: string } & SpacePoint)[] = [];
-    const all: SpacePoint = { at, capacityBytes: 0, allocationBytes: 0 };
+    const all: SpacePoint = { at, capacityBytes: 0, allocationBytes: 0, peakBytes: 0 };
     const seen = new Set<string>([FLEET]);
     const take = (place: string, now: SpacePoint): void => {
       if (this.#isNews(this.#last.get(place), now)) rows.push({ place, ...now });
@@ -43,18 +45,19 @@ export class SpaceHistory {
       for (const { host, name, state, capacityBytes, allocationBytes, provisionedBytes } of page) {
         const place = `${host}/${name}`;
         seen.add(place);
-        // What is not there now has no use that could be told.
-        if (state !== 'running') continue;
-        take(place, { at, capacityBytes, allocationBytes, provisionedBytes });
+        // Of all together an absent one counts as it was last: a host that is away frees nothing.
         all.capacityBytes += capacityBytes;
         all.allocationBytes += allocationBytes;
         all.provisionedBytes = (all.provisionedBytes ?? 0) + (provisionedBytes ?? 0);
+        // By itself it has no use now that could be told.
+        if (state === 'running')
+          take(place, { at, capacityBytes, allocationBytes, peakBytes: allocationBytes, provisionedBytes });
       }
       if (page.length < PAGE) break;
       const last = page.at(-1)!;
       after = `${last.host}/${last.name}`;
     }
-    take(FLEET, all);
+    take(FLEET, { ...all, peakBytes: all.allocationBytes });
     if (rows.length > 0) {
       await this.#store.transaction(({ spaceHistory }) => spaceHistory.add(rows));
       for (const { place, ...point } of rows) this.#last.set(place, point);
@@ -73,19 +76,33 @@ export class SpaceHistory {
     return change > now.capacityBytes * SHARE || (change > 0 && now.at - before.at >= SLOW_MS);
   }
 
-  /** Once an hour, of the hours that are over; after a start of all that is kept. */
+  /** Once an hour: what is over gets its hour, and its day, and only then what is too old is forgotten. A step at a time: others have turns. */
   async #rollUp(now: number): Promise<void> {
     const hour = now - (now % HOUR_MS);
     if (this.#rolledUntil === hour) return;
-    const day = now - (now % DAY_MS);
-    const from = this.#rolledUntil ?? hour - RESOLUTIONS.minute.keptMs;
-    const fromDay = this.#rolledUntil === undefined ? day - RESOLUTIONS.hour.keptMs : day - DAY_MS;
-    await this.#store.transaction(async ({ spaceHistory }) => {
-      await spaceHistory.rollUp('minute', 'hour', from - (from % HOUR_MS), hour);
-      await spaceHistory.rollUp('hour', 'day', fromDay - (fromDay % DAY_MS), day);
-      for (const resolution of ['minute', 'hour', 'day'] as const)
-        await spaceHistory.forget(resolution, hour - RESOLUTIONS[resolution].keptMs);
-    });
+    await this.#rollInto('minute', 'hour', hour);
+    await this.#rollInto('hour', 'day', now - (now % DAY_MS));
+    for (const resolution of ['minute', 'hour', 'day'] as const) {
+      const before = hour - RESOLUTIONS[resolution].keptMs;
+      while (
+        await this.#store.transaction(({ spaceHistory }) =>
+          spaceHistory.forget(resolution, before, FORGOTTEN),
+        )
+      )
+        await sleep(0);
+    }
     this.#rolledUntil = hour;
+  }
+
+  /** Of the steps before `end` that are not done yet; after a start of all that are kept. */
+  async #rollInto(finer: Resolution, into: Resolution, end: number): Promise<void> {
+    const { stepMs } = RESOLUTIONS[into];
+    const oldest = await this.#store.spaceHistory.oldest(finer);
+    if (oldest === undefined) return;
+    const since = Math.max(oldest, (this.#rolledUntil ?? 0) - stepMs);
+    for (let at = since - (since % stepMs); at < end; at += stepMs) {
+      await this.#store.transaction(({ spaceHistory }) => spaceHistory.rollUp(finer, into, at));
+      await sleep(0);
+    }
   }
 }

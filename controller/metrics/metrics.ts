@@ -12,7 +12,7 @@ interface Parts {
   events: EventLog;
 }
 
-/** Pools that have series of their own; of a larger fleet those with the least space left. */
+/** Pools that have series of their own; of a larger fleet those that do not run, and those with the least space left. */
 const MOST_POOLS = 2000;
 const PAGE = 1000;
 
@@ -92,8 +92,9 @@ export class Metrics {
       if (page.length < PAGE) break;
       after = `${page.at(-1)!.host}/${page.at(-1)!.name}`;
     }
-    const shareLeft = ({ availableBytes, capacityBytes }: FleetPool): number =>
-      capacityBytes > 0 ? availableBytes / capacityBytes : 1;
+    // What is down comes first.
+    const shareLeft = ({ state, availableBytes, capacityBytes }: FleetPool): number =>
+      state !== 'running' ? -1 : capacityBytes > 0 ? availableBytes / capacityBytes : 1;
     const told =
       all.length <= MOST_POOLS
         ? all

@@ -293,8 +293,11 @@ interface SpaceHistoryTable {
   place: string;
   resolution: 'minute' | 'hour' | 'day';
   at: number;
+  /** What there was, and was in use, at the end of the step. */
   capacity_bytes: number;
   allocation_bytes: number;
+  /** The highest use within it. */
+  peak_bytes: number;
   provisioned_bytes: number | null;
 }
 

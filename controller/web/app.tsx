@@ -5,8 +5,8 @@ import { Route, Switch, useLocation } from 'wouter';
 import { call, onSignedOut } from './api/client.ts';
 import { useEvents, useIsLive } from './api/events.ts';
 import { client, fleetQuery } from './api/queries.ts';
-import { useMay } from './api/rights.ts';
-import { useUploads } from './api/upload.ts';
+import { useMay, WHOLE } from './api/rights.ts';
+import { forgetUploads, useUploads } from './api/upload.ts';
 import { Account } from './pages/account.tsx';
 import { Audit } from './pages/audit.tsx';
 import { HostPage } from './pages/host.tsx';
@@ -20,18 +20,10 @@ import { SignIn, Welcome } from './pages/sign-in.tsx';
 import { Volume } from './pages/volume.tsx';
 import { Volumes } from './pages/volumes.tsx';
 import { A, Badge, Button, Empty, Page, Problem } from './parts/basics.tsx';
+import { Fence } from './parts/fence.tsx';
 import { Palette } from './parts/palette.tsx';
-import { Toasts } from './parts/toasts.tsx';
-
-const SECTIONS = [
-  ['/', 'Overview', 'fleet.show'],
-  ['/volumes', 'Volumes', 'volume.list'],
-  ['/pools', 'Pools', 'pool.list'],
-  ['/hosts', 'Hosts', 'host.list'],
-  ['/jobs', 'Jobs', 'job.list'],
-  ['/audit', 'Audit', 'audit.list'],
-  ['/people', 'People', 'user.list'],
-] as const;
+import { sectionsFor } from './parts/sections.ts';
+import { forgetToasts, Toasts, toast } from './parts/toasts.tsx';
 
 function Navigation() {
   const [path] = useLocation();
@@ -40,7 +32,7 @@ function Navigation() {
   return (
     <nav aria-label="Sections">
       <ul>
-        {SECTIONS.filter(([, , action]) => may(action)).map(([to, name]) => {
+        {sectionsFor(may).map(({ to, name }) => {
           const isHere = to === '/' ? path === '/' : path.startsWith(to);
           return (
             <li key={to}>
@@ -66,6 +58,7 @@ const NotYours = () => (
 
 function Shell({ signOut }: { signOut(): void }) {
   useEvents();
+  const [path] = useLocation();
   const isLive = useIsLive();
   const { data: fleet, error, refetch } = useQuery(fleetQuery);
   const may = useMay();
@@ -96,36 +89,45 @@ function Shell({ signOut }: { signOut(): void }) {
       <Navigation />
       <main id="content">
         {error && <Problem error={error} retry={() => void refetch()} />}
-        <Switch>
-          <Route path="/" component={Overview} />
-          <Route path="/volumes" component={Volumes} />
-          <Route path="/volumes/:host/:pool/:volume">
-            {(place) => <Volume key={Object.values(place).join('/')} place={place} />}
-          </Route>
-          <Route path="/pools" component={Pools} />
-          <Route path="/pools/:host/:pool">
-            {({ host, pool }) => <Pool key={`${host}/${pool}`} host={host} name={pool} />}
-          </Route>
-          <Route path="/hosts" component={Hosts} />
-          <Route path="/hosts/:host">{({ host }) => <HostPage key={host} name={host} />}</Route>
-          <Route path="/jobs" component={Jobs} />
-          <Route path="/jobs/:job">{({ job }) => <JobPage key={job} id={Number(job)} />}</Route>
-          <Route path="/audit" component={Audit} />
-          <Route path="/people">{may('user.list') ? <People /> : <NotYours />}</Route>
-          <Route path="/account" component={Account} />
-          <Route>
-            <Page title="There is no such page">
-              <Empty>
-                <A to="/">Overview</A>
-              </Empty>
-            </Page>
-          </Route>
-        </Switch>
+        <Fence key={path}>
+          <Switch>
+            <Route path="/" component={Overview} />
+            <Route path="/volumes" component={Volumes} />
+            <Route path="/volumes/:host/:pool/:volume">
+              {(place) => <Volume key={Object.values(place).join('/')} place={place} />}
+            </Route>
+            <Route path="/pools" component={Pools} />
+            <Route path="/pools/:host/:pool">
+              {({ host, pool }) => <Pool key={`${host}/${pool}`} host={host} name={pool} />}
+            </Route>
+            <Route path="/hosts" component={Hosts} />
+            <Route path="/hosts/:host">{({ host }) => <HostPage key={host} name={host} />}</Route>
+            <Route path="/jobs" component={Jobs} />
+            <Route path="/jobs/:job">{({ job }) => <JobPage key={job} id={Number(job)} />}</Route>
+            <Route path="/audit" component={Audit} />
+            <Route path="/people">{may('user.list', WHOLE) ? <People /> : <NotYours />}</Route>
+            <Route path="/account" component={Account} />
+            <Route>
+              <Page title="There is no such page">
+                <Empty>
+                  <A to="/">Overview</A>
+                </Empty>
+              </Page>
+            </Route>
+          </Switch>
+        </Fence>
       </main>
       <Palette isOpen={isPaletteOpen} setOpen={setPaletteOpen} />
       <Toasts />
     </>
   );
+}
+
+/** Nothing of somebody who is out is left for who comes next. */
+function forget(): void {
+  forgetUploads();
+  forgetToasts();
+  client.clear();
 }
 
 /** Whether somebody is signed in, and how they could. */
@@ -146,14 +148,19 @@ export function App() {
   // biome-ignore lint/correctness/useExhaustiveDependencies: once
   useEffect(() => {
     onSignedOut(() => {
-      client.clear();
+      forget();
       look();
     });
     look();
   }, []);
   const signOut = async (): Promise<void> => {
-    await call('/session', { method: 'DELETE' }).catch(() => undefined);
-    client.clear();
+    try {
+      await call('/session', { method: 'DELETE' });
+    } catch (failure) {
+      // They are in still, and must know it.
+      return toast((failure as Error).message, true);
+    }
+    forget();
     look();
   };
   const enter = (): void => {

@@ -306,11 +306,13 @@ export const actionSchema = z.object({
 });
 export type ActionDescription = z.infer<typeof actionSchema>;
 
-/** How space was used at a time, and until the next point. */
+/** How space was used from a time on, and until the next point. */
 export const spacePointSchema = z.object({
   at: z.number(),
   capacityBytes: z.number(),
   allocationBytes: z.number(),
+  /** The highest use of the minute, hour or day for which the point is. */
+  peakBytes: z.number(),
   /** What the volumes may grow to together. */
   provisionedBytes: z.number().optional(),
 });

@@ -58,7 +58,11 @@ for (const kind of STORES)
       );
       const hours = await history.since(now - 2 * DAY, 'h/p');
       const fourth = hours.find(({ at }) => at === START + 4 * HOUR)!;
-      assert.equal(fourth.allocationBytes, 54 * GIB, 'a peak is not hidden');
+      assert.deepEqual(
+        [fourth.allocationBytes, fourth.peakBytes],
+        [4 * GIB, 54 * GIB],
+        'a peak is not hidden, and does not last',
+      );
       assert.equal(hours.at(-1)!.allocationBytes, 25 * GIB, 'what is not rolled up yet is told, too');
 
       // Nothing changes for two months, in which the controller is started anew.
@@ -73,7 +77,11 @@ for (const kind of STORES)
         assert.ok(points.length <= 3, `${points.length} points of ${days} days in which nothing changed`);
       }
       const year = await history.since(now - 366 * DAY, 'h/p');
-      assert.equal(year[0]!.allocationBytes, 54 * GIB, 'the first day, with its peak');
+      assert.deepEqual(
+        [year[0]!.allocationBytes, year[0]!.peakBytes],
+        [23 * GIB, 54 * GIB],
+        'the first day, with its peak',
+      );
       await store.close();
     });
 
@@ -94,7 +102,13 @@ for (const kind of STORES)
       }
       setTime(START + 40 * DAY);
       const days = await history.since(START - DAY, 'h/p');
-      assert.equal(days.find(({ at }) => at === START)?.allocationBytes, 90 * GIB);
+      const first = days.find(({ at }) => at === START);
+      assert.deepEqual([first?.allocationBytes, first?.peakBytes], [GIB, 90 * GIB]);
+      assert.equal(
+        (await history.since(START + 39 * DAY, 'h/p'))[0]!.allocationBytes,
+        GIB,
+        'it is empty since',
+      );
       await store.close();
     });
 

@@ -50,7 +50,7 @@ export class TestController implements AsyncDisposable {
   readonly directory: string;
   url = '';
   token = '';
-  /** Where the first administrator begins, as it was printed last. */
+  /** Where the first administrator begins. */
   link = '';
   #process: ChildProcess | undefined;
   #port = 0;
@@ -88,8 +88,6 @@ export class TestController implements AsyncDisposable {
     this.#process = child;
     let ready = false;
     child.stdout.on('data', (data) => {
-      const link = /http\S+welcome#\S+/.exec(String(data));
-      if (link) this.link = link[0];
       if (String(data).includes('is running')) ready = true;
     });
     child.stderr.on('data', (data) => {
@@ -103,6 +101,8 @@ export class TestController implements AsyncDisposable {
       url: string;
       token: string;
     };
+    const first = join(this.directory, 'first-link');
+    if (existsSync(first)) this.link = readFileSync(first, 'utf8').trim();
     this.url = client.url;
     this.token = client.token;
   }

@@ -437,6 +437,62 @@ describe('the page', () => {
     await page.getByRole('link', { name: 'v099999' }).waitFor();
   });
 
+  test('somebody with a part of the fleet finds every section, and works in it', async () => {
+    const scope = `${second.name}/p`;
+    const invited = await controller.cliOk('user', 'invite', 'olga', '--role', 'operator', '--scope', scope);
+    const olgas = await browser.open();
+    await accept(olgas, invited.trim());
+    const sections = await olgas.getByRole('navigation').getByRole('link').allInnerTexts();
+    assert.deepEqual(sections, ['Overview', 'Volumes', 'Pools', 'Hosts', 'Jobs', 'Audit']);
+    await olgas.getByRole('navigation').getByRole('link', { name: 'Volumes' }).click();
+    await olgas.getByRole('button', { name: 'New volume …' }).click();
+    await olgas.getByRole('dialog').getByLabel('Name').fill('of-olga.qcow2');
+    await olgas.getByRole('dialog').getByRole('button', { name: 'Create' }).click();
+    await olgas.getByRole('heading', { level: 1, name: 'of-olga.qcow2' }).waitFor();
+    await olgas.context().close();
+  });
+
+  test('many tabs are live, by one connection', async () => {
+    const tabs: Page[] = [];
+    for (let index = 0; index < 8; index++) {
+      const tab = await page.context().newPage();
+      await tab.goto(`${controller.url}/volumes?search=for-all-tabs`);
+      await tab.getByRole('grid').waitFor();
+      tabs.push(tab);
+    }
+    await controller.cliOk('vol', 'create', `${second.name}/p/for-all-tabs`, '--capacity', '1M');
+    for (const tab of tabs) await tab.getByRole('link', { name: 'for-all-tabs' }).waitFor();
+    // Also when the one that reads is closed.
+    for (const tab of tabs.splice(0, 4)) await tab.close();
+    await controller.cliOk('vol', 'rename', `${second.name}/p/for-all-tabs`, 'for-all-tabs-2', '-q');
+    for (const tab of tabs) await tab.getByRole('link', { name: 'for-all-tabs-2' }).waitFor();
+    for (const tab of tabs) await tab.close();
+  });
+
+  test('many are deleted until somebody stops, or one cannot be; the rest is done when that is mended', async () => {
+    for (const name of ['del-1', 'del-2', 'del-3'])
+      await controller.cliOk('vol', 'create', `${second.name}/p/${name}`, '--capacity', '1M');
+    await controller.cliOk('vol', 'set', `${second.name}/p/del-2`, '--protected', 'on');
+    await page.goto(`${controller.url}/volumes?search=del-`);
+    for (const name of ['del-1', 'del-2', 'del-3'])
+      await page.getByRole('row', { name }).getByRole('checkbox').click();
+    await page.getByRole('button', { name: 'Delete …' }).click();
+    await dialog().getByRole('button', { name: 'Move to the trash' }).click();
+    await dialog().getByText('[volume-protected]').waitFor();
+    await controller.cliOk('vol', 'set', `${second.name}/p/del-2`, '--protected', 'off');
+    await submit('Move to the trash');
+    await page.getByText('There are no volumes, or none that meets this.').waitFor();
+    assert.match(await controller.cliOk('trash', 'list', `${second.name}/p`), /del-1.*del-2.*del-3/s);
+  });
+
+  test('columns are sorted by the keyboard', async () => {
+    await page.goto(`${controller.url}/volumes`);
+    await page.getByRole('grid').waitFor();
+    await page.getByRole('button', { name: 'Capacity' }).focus();
+    await page.keyboard.press('Enter');
+    await page.locator('[role=columnheader][aria-sort=descending]').filter({ hasText: 'Capacity' }).waitFor();
+  });
+
   test('somebody who signs out is out, in every tab', async () => {
     const tab = await page.context().newPage();
     await tab.goto(`${controller.url}/volumes`);

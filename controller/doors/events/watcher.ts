@@ -32,7 +32,7 @@ export async function watch(
   revocations.on('revoked', revoked);
   // One that expires, or that another controller has revoked, ends too.
   const look = clock.every(LOOK_MS, () => {
-    gate.identify(reader.credentials).catch(() => reader.end());
+    gate.identify(reader.credentials, false).catch(() => reader.end());
   });
   try {
     for await (const event of fleetEvents.follow(reader.principal, reader.since, signal))

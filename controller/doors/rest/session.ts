@@ -31,7 +31,7 @@ const clientOf = ({ source, headers }: FastifyRequest): ClientAddress => ({
 /** Signing in and out: what a browser keeps of its session is set and taken back here, and never shown to a script. */
 export function serveSession(http: ApiHttp, doors: Doors): void {
   const { gate, signIn, services, openId } = doors;
-  const { sessions, users } = services;
+  const { users } = services;
   const schema = { hide: true };
   const config = { isPublic: true };
   const keep = (reply: FastifyReply, secret: string): FastifyReply =>
@@ -68,8 +68,7 @@ export function serveSession(http: ApiHttp, doors: Doors): void {
   http.delete(PATH, route, async (request, reply) => {
     const { session } = credentialsOf(request.raw);
     if (session !== undefined) {
-      const principal = await gate.identify({ session }).catch(() => undefined);
-      if (principal?.user !== undefined) await sessions.end(principal.user, principal.id);
+      await signIn.out(session, clientOf(request));
     }
     return reply.clearCookie(SESSION_COOKIE, COOKIE_OPTIONS).code(204).send();
   });

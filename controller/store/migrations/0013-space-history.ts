@@ -13,6 +13,7 @@ export const spaceHistory: Migration = {
       .addColumn('at', 'bigint', (c) => c.notNull())
       .addColumn('capacity_bytes', 'bigint', (c) => c.notNull())
       .addColumn('allocation_bytes', 'bigint', (c) => c.notNull())
+      .addColumn('peak_bytes', 'bigint', (c) => c.notNull())
       .addColumn('provisioned_bytes', 'bigint')
       .addPrimaryKeyConstraint('space_history_key', ['place', 'resolution', 'at'])
       .execute();

@@ -15,12 +15,11 @@ export const RESOLUTIONS = {
 /** Most points of an answer. */
 const MOST = 5000;
 
-const pointOf = (
-  row: Pick<SpaceHistoryRow, 'at' | 'capacity_bytes' | 'allocation_bytes' | 'provisioned_bytes'>,
-): SpacePoint => ({
+const pointOf = (row: SpaceHistoryRow): SpacePoint => ({
   at: row.at,
   capacityBytes: row.capacity_bytes,
   allocationBytes: row.allocation_bytes,
+  peakBytes: row.peak_bytes,
   provisionedBytes: row.provisioned_bytes ?? undefined,
 });
 
@@ -38,7 +37,18 @@ export class SpaceHistoryReader {
     const resolution: Resolution =
       ageMs <= RESOLUTIONS.minute.keptMs ? 'minute' : ageMs <= RESOLUTIONS.hour.keptMs ? 'hour' : 'day';
     const ofPlace = this.db.selectFrom('space_history').selectAll().where('place', '=', place);
-    const before = await ofPlace.where('at', '<', from).orderBy('at', 'desc').limit(1).executeTakeFirst();
+    // Each resolution by itself, which its index leads to; the latest of them held.
+    const older: SpaceHistoryRow[] = [];
+    for (const each of ['minute', 'hour', 'day'] as const)
+      older.push(
+        ...(await ofPlace
+          .where('resolution', '=', each)
+          .where('at', '<', from)
+          .orderBy('at', 'desc')
+          .limit(1)
+          .execute()),
+      );
+    const [before] = older.toSorted((one, other) => other.at - one.at);
     const points = await ofPlace
       .where('resolution', '=', resolution)
       .where('at', '>=', from)
@@ -58,6 +68,18 @@ export class SpaceHistoryReader {
             .execute();
     return [...(before ? [before] : []), ...points, ...fresh].map(pointOf);
   }
+
+  /** The time of the oldest point of a resolution. */
+  async oldest(resolution: Resolution): Promise<number | undefined> {
+    const row = await this.db
+      .selectFrom('space_history')
+      .select('at')
+      .where('resolution', '=', resolution)
+      .orderBy('at')
+      .limit(1)
+      .executeTakeFirst();
+    return row?.at;
+  }
 }
 
 export class SpaceHistoryWriter extends SpaceHistoryReader {
@@ -68,10 +90,11 @@ export class SpaceHistoryWriter extends SpaceHistoryReader {
         .values(
           rows
             .slice(from, from + 500)
-            .map(({ place, at, capacityBytes, allocationBytes, provisionedBytes }) => ({
+            .map(({ place, at, capacityBytes, allocationBytes, peakBytes, provisionedBytes }) => ({
               ...{ place, at, resolution: 'minute' as const },
               capacity_bytes: capacityBytes,
               allocation_bytes: allocationBytes,
+              peak_bytes: peakBytes,
               provisioned_bytes: provisionedBytes ?? null,
             })),
         )
@@ -80,34 +103,45 @@ export class SpaceHistoryWriter extends SpaceHistoryReader {
   }
 
   /**
-   * Makes of the points between two times, whole steps, one for each step in which there are any: the highest use of it, that with which
-   * the step began included. Repeatable.
+   * Makes of the points of one step (from `at` on) one point, for each place that has any: what it ended with, and the highest use, that
+   * with which it began included. Repeatable.
    */
-  async rollUp(finer: Resolution, into: Resolution, from: number, to: number): Promise<void> {
-    const step = sql`at - at % ${sql.lit(RESOLUTIONS[into].stepMs)}`;
-    const sizes = sql.raw('capacity_bytes, allocation_bytes, provisioned_bytes');
-    const inside = sql`FROM space_history WHERE resolution = ${finer} AND at >= ${from} AND at < ${to}`;
+  async rollUp(finer: Resolution, into: Resolution, at: number): Promise<void> {
+    const end = at + RESOLUTIONS[into].stepMs;
     await sql`
-      INSERT INTO space_history (place, resolution, at, ${sizes})
-      SELECT place, ${into}, step, max(capacity_bytes), max(allocation_bytes), max(provisioned_bytes) FROM (
-        SELECT place, ${step} AS step, ${sizes} ${inside}
-        UNION ALL
-        SELECT begun.place, begun.step, ${sizes}
-        FROM (SELECT place, ${step} AS step, min(at) AS first ${inside} GROUP BY place, ${step}) AS begun
-        JOIN space_history AS held ON held.place = begun.place AND held.resolution = ${finer} AND held.at = (
-          SELECT max(at) FROM space_history AS older
-          WHERE older.place = begun.place AND older.resolution = ${finer} AND older.at < begun.step)
-        WHERE begun.first > begun.step
-      ) AS points
-      GROUP BY place, step
+      INSERT INTO space_history (place, resolution, at, capacity_bytes, allocation_bytes, peak_bytes, provisioned_bytes)
+      SELECT ended.place, ${into}, ${sql.lit(at)}, ended.capacity_bytes, ended.allocation_bytes,
+        (SELECT max(peak_bytes) FROM space_history AS peak
+          WHERE peak.place = span.place AND peak.resolution = ${finer} AND peak.at < ${end} AND peak.at >= coalesce(
+            (SELECT max(older.at) FROM space_history AS older
+              WHERE older.place = span.place AND older.resolution = ${finer} AND older.at < ${at} AND span.first > ${at}),
+            ${at})),
+        ended.provisioned_bytes
+      FROM (SELECT place, min(at) AS first, max(at) AS last FROM space_history
+        WHERE resolution = ${finer} AND at >= ${at} AND at < ${end} GROUP BY place) AS span
+      JOIN space_history AS ended
+        ON ended.place = span.place AND ended.resolution = ${finer} AND ended.at = span.last
+      WHERE true
       ON CONFLICT (place, resolution, at) DO NOTHING`.execute(this.db);
   }
 
-  async forget(resolution: Resolution, before: number): Promise<void> {
-    await this.db
+  /** Forgets at most so many that are older than a time; whether there may be more. */
+  async forget(resolution: Resolution, before: number, most: number): Promise<boolean> {
+    const { numDeletedRows } = await this.db
       .deleteFrom('space_history')
-      .where('resolution', '=', resolution)
-      .where('at', '<', before)
-      .execute();
+      .where(({ eb, refTuple, selectFrom }) =>
+        eb(
+          refTuple('place', 'resolution', 'at'),
+          'in',
+          selectFrom('space_history as old')
+            .select(['old.place', 'old.resolution', 'old.at'])
+            .where('old.resolution', '=', resolution)
+            .where('old.at', '<', before)
+            .limit(most)
+            .$asTuple('place', 'resolution', 'at'),
+        ),
+      )
+      .executeTakeFirst();
+    return Number(numDeletedRows) === most;
   }
 }

@@ -71,6 +71,10 @@ export class UserReader {
     return (await this.db.selectFrom('users').selectAll().orderBy('name').execute()).map(userOf);
   }
 
+  async isEmpty(): Promise<boolean> {
+    return (await this.db.selectFrom('users').select('id').limit(1).executeTakeFirst()) === undefined;
+  }
+
   async #by(column: 'id' | 'name' | 'subject', value: string): Promise<StoredUser | undefined> {
     const row = await this.db.selectFrom('users').selectAll().where(column, '=', value).executeTakeFirst();
     return row && userOf(row);

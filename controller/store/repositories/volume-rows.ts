@@ -55,7 +55,9 @@ export class VolumeRows {
       const limit = Math.min(filter.limit, end);
       const offset = end - limit;
       const reversed = { ...filter, descending: !filter.descending, offset, limit };
-      return (await this.#walk(reversed)).reverse();
+      const rows = (await this.#walk(reversed)).reverse();
+      // Volumes came or went meanwhile: then from the other end.
+      if (rows.length === limit && limit > 0) return rows;
     }
     return this.#walk(filter);
   }

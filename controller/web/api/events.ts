@@ -26,38 +26,61 @@ export function useIsLive(): boolean {
   );
 }
 
-/** Puts a row in its place, or takes it out. */
+/** A list with what has changed of it: rows by their keys, undefined for those that are gone. Those that are new come last, or first. */
 function patched<T>(
   rows: T[] | undefined,
-  isIt: (row: T) => boolean,
-  now: T | undefined,
-  isFirst = false,
+  keyOf: (row: T) => string,
+  changes: ReadonlyMap<string, T | undefined>,
+  isNewFirst = false,
 ): T[] | undefined {
-  if (!rows) return undefined;
-  const index = rows.findIndex(isIt);
-  if (index < 0) return now === undefined ? rows : isFirst ? [now, ...rows] : [...rows, now];
-  return now === undefined ? rows.toSpliced(index, 1) : rows.with(index, now);
+  if (!rows || changes.size === 0) return rows;
+  const left = new Map(changes);
+  const kept = rows.flatMap((row) => {
+    const key = keyOf(row);
+    if (!left.has(key)) return [row];
+    const now = left.get(key);
+    left.delete(key);
+    return now === undefined ? [] : [now];
+  });
+  const made = [...left.values()].filter((row) => row !== undefined);
+  return isNewFirst ? [...made.toReversed(), ...kept] : [...kept, ...made];
+}
+
+const nameOfHost = ({ name }: Host): string => name;
+const nameOfPool = ({ host, name }: FleetPool): string => `${host}/${name}`;
+const numberOfJob = ({ id }: Job): string => String(id);
+/** Jobs that a list has: the oldest leave it. */
+const MOST_JOBS = 500;
+/** A list that was being read when something of it changed may lack that: it is read again after so long. */
+const AGAIN_MS = 3000;
+
+function patchList<T>(
+  key: readonly string[],
+  keyOf: (row: T) => string,
+  changes: ReadonlyMap<string, T | undefined>,
+): void {
+  if (changes.size === 0) return;
+  client.setQueryData<T[]>(key, (rows) => patched(rows, keyOf, changes));
+  if (client.isFetching({ queryKey: key, exact: true }) > 0)
+    setTimeout(() => void client.invalidateQueries({ queryKey: key, exact: true }), AGAIN_MS);
 }
 
 function apply(events: readonly FleetEvent[]): void {
+  const hosts = new Map<string, Host | undefined>();
+  const pools = new Map<string, FleetPool | undefined>();
+  const jobs = new Map<string, JobDetails | undefined>();
   let volumesChanged = false;
   for (const event of events)
     switch (event.type) {
-      case 'host': {
-        const { host, now } = event;
-        client.setQueryData<Host[]>(['hosts'], (rows) => patched(rows, ({ name }) => name === host, now));
-        void client.invalidateQueries({ queryKey: ['host', host] });
+      case 'host':
+        hosts.set(event.host, event.now);
+        void client.invalidateQueries({ queryKey: ['host', event.host] });
         break;
-      }
-      case 'pool': {
-        const { host, pool, now } = event;
-        client.setQueryData<FleetPool[]>(['pools'], (rows) =>
-          patched(rows, (row) => row.host === host && row.name === pool, now),
-        );
-        void client.invalidateQueries({ queryKey: ['pool', host, pool] });
-        void client.invalidateQueries({ queryKey: ['trash', host, pool] });
+      case 'pool':
+        pools.set(`${event.host}/${event.pool}`, event.now);
+        void client.invalidateQueries({ queryKey: ['pool', event.host, event.pool] });
+        void client.invalidateQueries({ queryKey: ['trash', event.host, event.pool] });
         break;
-      }
       case 'volume': {
         const key = [event.host, event.pool, event.volume];
         volumesChanged = true;
@@ -65,24 +88,32 @@ function apply(events: readonly FleetEvent[]): void {
         void client.invalidateQueries({ queryKey: ['snapshots', ...key] });
         break;
       }
-      case 'job': {
-        const { job, now } = event;
-        client.setQueryData<JobDetails>(['job', job], (before) => now ?? before);
-        for (const [key] of client.getQueriesData<Job[]>({ queryKey: ['jobs'] })) {
-          const belongs = key[1] === 'all' || key[1] === now?.state;
-          client.setQueryData<Job[]>(key, (rows) =>
-            patched(rows, ({ id }) => id === job, belongs ? now : undefined, true),
-          );
-        }
+      case 'job':
+        jobs.set(String(event.job), event.now);
+        client.setQueryData<JobDetails>(['job', event.job], (before) => event.now ?? before);
         break;
-      }
       case 'lost':
-        void client.invalidateQueries();
+        readAgain();
         break;
     }
-  if (events.some(({ type }) => type === 'host' || type === 'pool' || type === 'job'))
-    void client.invalidateQueries({ queryKey: ['fleet'] });
+  patchList(['hosts'], nameOfHost, hosts);
+  patchList(['pools'], nameOfPool, pools);
+  for (const [key] of client.getQueriesData<Job[]>({ queryKey: ['jobs'] })) {
+    const belongs = new Map(
+      [...jobs].map(
+        ([id, now]) => [id, key[1] === 'all' || key[1] === now?.state ? now : undefined] as const,
+      ),
+    );
+    client.setQueryData<Job[]>(key, (rows) => patched(rows, numberOfJob, belongs, true)?.slice(0, MOST_JOBS));
+  }
+  if (hosts.size + pools.size + jobs.size > 0) void client.invalidateQueries({ queryKey: ['fleet'] });
   if (volumesChanged) readTablesAgain();
+}
+
+/** What is asked of hosts, or whose reading is on record, is read again only when somebody asks. */
+const ASKED = new Set(['audit', 'orphans', 'doctor', 'actions']);
+function readAgain(): void {
+  void client.invalidateQueries({ predicate: ({ queryKey: [name] }) => !ASKED.has(String(name)) });
 }
 
 let isReadingAgain = false;
@@ -105,38 +136,86 @@ function readTablesAgain(): void {
   }, TABLES_MS);
 }
 
-/** Follows the fleet while it is shown; after a cut it goes on from the last event that it has. */
+/** What the tab that reads the events tells the others. */
+type Told = { event: FleetEvent } | { isLive: boolean } | { isClosed: true } | { isAsked: true };
+
+/**
+ * Follows the fleet while it is shown; after a cut it goes on from the last event that it has. Of all tabs one reads, and tells the others:
+ * browsers keep few connections to a host.
+ */
 export function useEvents(): void {
   useEffect(() => {
+    const gone = new AbortController();
+    const channel = new BroadcastChannel('stowage-events');
     let batch: FleetEvent[] = [];
     let timer: ReturnType<typeof setTimeout> | undefined;
-    let wasCut = false;
-    const source = new EventSource('/api/v1/events');
-    source.onopen = () => {
-      setLive(true);
-      // Where no event had come there is no number to go on from.
-      if (wasCut) void client.invalidateQueries();
-      wasCut = false;
+    let isReader = false;
+    const heard = (told: Told): void => {
+      if ('isAsked' in told) {
+        if (isReader) channel.postMessage({ isLive } satisfies Told);
+      } else if ('isClosed' in told) {
+        // It was refused: then it is looked whether the session has ended.
+        void client.invalidateQueries({ queryKey: ['fleet'] });
+      } else if ('isLive' in told) {
+        // What came before is in no event that will come.
+        if (told.isLive && !isLive) readAgain();
+        setLive(told.isLive);
+      } else {
+        batch.push(told.event);
+        timer ??= setTimeout(() => {
+          timer = undefined;
+          const events = batch;
+          batch = [];
+          apply(events);
+        }, BATCH_MS);
+      }
     };
-    source.onerror = () => {
-      setLive(false);
-      wasCut = true;
-      // The browser tries again by itself, unless it was refused: then it is looked whether the session has ended.
-      if (source.readyState === EventSource.CLOSED) void client.invalidateQueries({ queryKey: ['fleet'] });
+    channel.onmessage = ({ data }) => heard(data as Told);
+    channel.postMessage({ isAsked: true } satisfies Told);
+    const tell = (told: Told): void => {
+      channel.postMessage(told);
+      heard(told);
     };
-    const take = ({ data }: MessageEvent<string>): void => {
-      batch.push(JSON.parse(data) as FleetEvent);
-      timer ??= setTimeout(() => {
-        timer = undefined;
-        const events = batch;
-        batch = [];
-        apply(events);
-      }, BATCH_MS);
-    };
-    for (const type of ['host', 'pool', 'volume', 'domain', 'job', 'lost'] satisfies FleetEvent['type'][])
-      source.addEventListener(type, take);
+    const read = (): Promise<void> =>
+      new Promise((resolve) => {
+        isReader = true;
+        let source: EventSource | undefined;
+        let again: ReturnType<typeof setTimeout> | undefined;
+        const open = (): void => {
+          source = new EventSource('/api/v1/events');
+          source.onopen = () => tell({ isLive: true });
+          source.onerror = () => {
+            tell({ isLive: false });
+            if (source?.readyState !== EventSource.CLOSED) return;
+            tell({ isClosed: true });
+            // The browser tries no more by itself.
+            again = setTimeout(open, AGAIN_MS);
+          };
+          const take = ({ data }: MessageEvent): void =>
+            tell({ event: JSON.parse(data as string) as FleetEvent });
+          for (const type of [
+            'host',
+            'pool',
+            'volume',
+            'domain',
+            'job',
+            'lost',
+          ] satisfies FleetEvent['type'][])
+            source.addEventListener(type, take);
+        };
+        open();
+        gone.signal.addEventListener('abort', () => {
+          clearTimeout(again);
+          source?.close();
+          isReader = false;
+          resolve();
+        });
+      });
+    // The next tab reads when this one is closed.
+    navigator.locks.request('stowage-events', { signal: gone.signal }, read).catch(() => undefined);
     return () => {
-      source.close();
+      gone.abort();
+      channel.close();
       clearTimeout(timer);
       setLive(false);
     };

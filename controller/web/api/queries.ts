@@ -163,7 +163,6 @@ export const rowsQuery = (view: VolumeView, page: number) =>
       query.set('limit', String(ROWS));
       return (await call<{ rows: FleetVolume[] }>(`/volume-rows?${query}`, { signal })).rows;
     },
-    placeholderData: keepPreviousData,
     // What was scrolled away is forgotten soon: the page of a large fleet stays small.
     gcTime: 10_000,
   });

@@ -35,9 +35,19 @@ export function useUploads(): readonly PageUpload[] {
   );
 }
 
+const isGoing = ({ state }: PageUpload): boolean => state === 'running' || state === 'waiting';
+
+/** Stops all of them; what was sent stays on the hosts. */
+export function forgetUploads(): void {
+  for (const abort of aborts.values()) abort.abort();
+  aborts.clear();
+  uploads = [];
+  for (const listener of listeners) listener();
+}
+
 // A tab is not closed by mistake; what was sent stays, and the same file goes on from there.
 window.addEventListener('beforeunload', (event) => {
-  if (uploads.some(({ state }) => state === 'running' || state === 'waiting')) event.preventDefault();
+  if (uploads.some(isGoing)) event.preventDefault();
 });
 
 /** By which a file is known again: two with one name and one size may hold other bytes. */
@@ -112,12 +122,19 @@ function send(
  * Uploads a file as a new volume, and goes on after each cut by itself until it is whole, is cancelled, or is refused. One that was begun
  * before, such as in a tab that was closed, goes on where it stood when the same file is given again.
  */
-export async function upload(place: VolumePlace, file: File, format: string | undefined): Promise<void> {
+export async function upload(
+  place: VolumePlace,
+  file: File,
+  format: string | undefined,
+): Promise<'done' | 'cancelled'> {
+  if (uploads.some((each) => keyOf(each) === referenceOf(place) && isGoing(each)))
+    throw new ApiError('volume-in-use', 'this page is uploading to it already', 409);
   const abort = new AbortController();
   let now: PageUpload = { place, file, doneBytes: 0, state: 'running' };
   const change = (changes: Partial<PageUpload>): void => {
     now = { ...now, ...changes };
-    set(now);
+    // Of one who has signed out nothing is shown any more.
+    if (aborts.get(keyOf(now)) === abort) set(now);
   };
   aborts.set(keyOf(now), abort);
   change({});
@@ -140,13 +157,18 @@ export async function upload(place: VolumePlace, file: File, format: string | un
         abort.signal,
       );
       localStorage.removeItem(storedAt(place));
-      return change({ state: 'done', doneBytes: file.size });
+      change({ state: 'done', doneBytes: file.size });
+      return 'done';
     } catch (error) {
       const { code, message } = error as ApiError;
-      if (abort.signal.aborted) return change({ state: 'cancelled' });
+      if (abort.signal.aborted) {
+        change({ state: 'cancelled' });
+        return 'cancelled';
+      }
       if (code === 'volume-exists' && (await isDone(job))) {
         localStorage.removeItem(storedAt(place));
-        return change({ state: 'done', doneBytes: file.size });
+        change({ state: 'done', doneBytes: file.size });
+        return 'done';
       }
       if (!PASSING.has(code)) {
         change({ state: 'failed', reason: message });
@@ -154,7 +176,10 @@ export async function upload(place: VolumePlace, file: File, format: string | un
       }
       change({ state: 'waiting', reason: message });
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
-      if (abort.signal.aborted) return change({ state: 'cancelled' });
+      if (abort.signal.aborted) {
+        change({ state: 'cancelled' });
+        return 'cancelled';
+      }
     }
   }
 }

@@ -3,7 +3,7 @@ import { useState } from 'react';
 import type { AuditRecord, AuditVerdict } from '../../../shared/protocol/api.ts';
 import { call } from '../api/client.ts';
 import { auditQuery } from '../api/queries.ts';
-import { useMay } from '../api/rights.ts';
+import { useMay, WHOLE } from '../api/rights.ts';
 import { Badge, Button, Empty, Page, Problem, type Tone } from '../parts/basics.tsx';
 import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
 import { Field } from '../parts/form.tsx';
@@ -87,7 +87,7 @@ export function Audit() {
           <Button onPress={() => void verify()} isBusy={isBusy}>
             Verify
           </Button>
-          {may('audit.export') && (
+          {may('audit.export', WHOLE) && (
             <a className="button plain" href="/api/v1/audit/export" download="audit.jsonl">
               Export
             </a>

@@ -82,7 +82,7 @@ export function HostPage({ name }: { name: string }) {
     <Page
       title={host.name}
       tools={
-        may('host.remove') && (
+        may('host.remove', { host: name }) && (
           <Button look="danger" onPress={() => setOpen(true)}>
             Remove …
           </Button>

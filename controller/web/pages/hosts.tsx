@@ -3,7 +3,7 @@ import { useState } from 'react';
 import type { Host } from '../../../shared/protocol/api.ts';
 import { linkTo } from '../api/client.ts';
 import { hostsQuery } from '../api/queries.ts';
-import { useMay } from '../api/rights.ts';
+import { useMay, WHOLE } from '../api/rights.ts';
 import { A, Badge, Button, Page, Problem, Time, type Tone } from '../parts/basics.tsx';
 import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
 import { AddHost } from '../tasks/add-host.tsx';
@@ -47,7 +47,7 @@ export function Hosts() {
     <Page
       title="Hosts"
       tools={
-        may('host.add') && (
+        may('host.add', WHOLE) && (
           <Button look="primary" onPress={() => setOpen(true)}>
             Add a host …
           </Button>

@@ -4,7 +4,7 @@ import { Link } from 'react-aria-components';
 import type { FleetPool, Host, Job } from '../../../shared/protocol/api.ts';
 import { linkTo } from '../api/client.ts';
 import { fleetQuery, forecastQuery, hostsQuery, jobsQuery, poolsQuery } from '../api/queries.ts';
-import { useMay } from '../api/rights.ts';
+import { useMay, WHOLE } from '../api/rights.ts';
 import {
   A,
   Badge,
@@ -194,7 +194,7 @@ export function Overview() {
       </Section>
       {totals && (
         <Section title="Space">
-          {may('fleet.history') && <SpaceChart path="/fleet/history" label="Space of all pools" />}
+          {may('fleet.history', WHOLE) && <SpaceChart path="/fleet/history" label="Space of all pools" />}
           <Fill label="Space in use" used={totals.allocationBytes} whole={totals.capacityBytes} />
           <Facts
             rows={[

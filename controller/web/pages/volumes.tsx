@@ -33,11 +33,13 @@ export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
   const [params, setParams] = useSearchParams();
   const [selected, select] = useState<ReadonlyMap<string, FleetVolume>>(new Map());
   const [hidden, hide] = useState<ReadonlySet<string>>(
-    () => new Set(JSON.parse(localStorage.getItem('hidden-columns') ?? '[]')),
+    () => new Set((localStorage.getItem('hidden-columns') ?? '').split(' ')),
   );
   const [open, setOpen] = useState<Open>();
   const [search, setSearch] = useState(params.get('search') ?? '');
   const may = useMay();
+  // In the table of all it is asked for a pool later.
+  const place = host === undefined ? undefined : { host, pool };
   const view = viewOf(params, { host, pool });
   const set = (changes: Record<string, string>): void => {
     setParams(
@@ -99,7 +101,7 @@ export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
                   const next = new Set(hidden);
                   if (isShown) next.delete(id);
                   else next.add(id);
-                  localStorage.setItem('hidden-columns', JSON.stringify([...next]));
+                  localStorage.setItem('hidden-columns', [...next].join(' '));
                   hide(next);
                 }}
               >
@@ -115,10 +117,8 @@ export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
               Delete …
             </Button>
           )}
-          {may('volume.upload', { host, pool }) && (
-            <Button onPress={() => setOpen('upload')}>Upload …</Button>
-          )}
-          {may('volume.create', { host, pool }) && (
+          {may('volume.upload', place) && <Button onPress={() => setOpen('upload')}>Upload …</Button>}
+          {may('volume.create', place) && (
             <Button look="primary" onPress={() => setOpen('create')}>
               New volume …
             </Button>

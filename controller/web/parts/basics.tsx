@@ -41,6 +41,8 @@ function useNow(): number {
 /** How long ago, with the exact local time behind it. */
 export function Time({ at }: { at: number }) {
   const now = useNow();
+  // A file may have any time.
+  if (!Number.isFinite(at) || Math.abs(at) > 8.64e15) return <>unknown</>;
   return (
     <time dateTime={new Date(at).toISOString()} title={localTime(at)}>
       {ago(at, now)}

@@ -9,11 +9,19 @@ interface DialogProps {
   children: ReactNode;
   /** Wide enough for a table. */
   isWide?: boolean;
+  /** Something is being done: it is not closed by a click beside it, or Escape. */
+  isBusy?: boolean;
 }
 
-export function Dialog({ title, isOpen, close, children, isWide }: DialogProps) {
+export function Dialog({ title, isOpen, close, children, isWide, isBusy }: DialogProps) {
   return (
-    <ModalOverlay className="overlay" isOpen={isOpen} onOpenChange={(open) => !open && close()} isDismissable>
+    <ModalOverlay
+      className="overlay"
+      isOpen={isOpen}
+      onOpenChange={(open) => !open && close()}
+      isDismissable={!isBusy}
+      isKeyboardDismissDisabled={isBusy}
+    >
       <Modal className={isWide ? 'modal wide' : 'modal'}>
         <AriaDialog className="dialog">
           <Heading slot="title">{title}</Heading>
@@ -24,41 +32,47 @@ export function Dialog({ title, isOpen, close, children, isWide }: DialogProps) 
   );
 }
 
-interface TaskProps extends Omit<DialogProps, 'isOpen'> {
+interface TaskProps extends Omit<DialogProps, 'isOpen' | 'isBusy'> {
   /** What the button says that does it. */
   verb: string;
   isDanger?: boolean;
   isReady?: boolean;
-  /** Does it; the dialog closes when it has succeeded, and else says why not. */
-  run(): Promise<unknown>;
+  /** Does it; the dialog closes when it has succeeded, and else says why not. What takes many steps begins no other once it is to stop. */
+  run(signal: AbortSignal): Promise<unknown>;
 }
 
 /** A dialog that does one thing. */
 export function Task({ verb, isDanger, isReady = true, run, close, children, ...dialog }: TaskProps) {
   const [error, setError] = useState<unknown>();
-  const [isBusy, setBusy] = useState(false);
+  const [busy, setBusy] = useState<AbortController>();
   const submit = async (event: FormEvent): Promise<void> => {
     event.preventDefault();
-    if (!isReady || isBusy) return;
-    setBusy(true);
+    if (!isReady || busy) return;
+    const stop = new AbortController();
+    setBusy(stop);
     setError(undefined);
     try {
-      await run();
+      await run(stop.signal);
       close();
     } catch (failure) {
       setError(failure);
     } finally {
-      setBusy(false);
+      setBusy(undefined);
     }
   };
   return (
-    <Dialog {...dialog} isOpen close={close}>
+    <Dialog {...dialog} isOpen close={close} isBusy={busy !== undefined}>
       <form onSubmit={(event) => void submit(event)} className="form" noValidate>
         {children}
         {error !== undefined && <Problem error={error} />}
         <footer>
-          <Button onPress={close}>Cancel</Button>
-          <Button type="submit" look={isDanger ? 'danger' : 'primary'} isDisabled={!isReady} isBusy={isBusy}>
+          <Button onPress={() => (busy ? busy.abort() : close())}>{busy ? 'Stop' : 'Cancel'}</Button>
+          <Button
+            type="submit"
+            look={isDanger ? 'danger' : 'primary'}
+            isDisabled={!isReady}
+            isBusy={busy !== undefined}
+          >
             {verb}
           </Button>
         </footer>

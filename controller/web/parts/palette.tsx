@@ -5,7 +5,9 @@ import { useLocation } from 'wouter';
 import type { FleetVolume } from '../../../shared/protocol/api.ts';
 import { call, linkTo } from '../api/client.ts';
 import { useHosts, usePools } from '../api/queries.ts';
+import { useMay } from '../api/rights.ts';
 import { Dialog } from './dialog.tsx';
+import { sectionsFor } from './sections.ts';
 import { placeOfVolume } from './volume-grid.tsx';
 
 interface Hit {
@@ -15,22 +17,13 @@ interface Hit {
 }
 
 const MOST = 8;
-const PAGES = [
-  'Overview /',
-  'Volumes /volumes',
-  'Pools /pools',
-  'Hosts /hosts',
-  'Jobs /jobs',
-  'Audit /audit',
-  'People /people',
-  'Account /account',
-];
 
 /** Goes to everything by its name: Ctrl+K. */
 export function Palette({ isOpen, setOpen }: { isOpen: boolean; setOpen(isOpen: boolean): void }) {
   const [, navigate] = useLocation();
   const [text, setText] = useState('');
   const search = useDeferredValue(text.trim());
+  const may = useMay();
   const hosts = useHosts();
   const pools = usePools();
   useEffect(() => {
@@ -52,9 +45,9 @@ export function Palette({ isOpen, setOpen }: { isOpen: boolean; setOpen(isOpen: 
   });
   const has = (name: string): boolean => name.toLowerCase().includes(search.toLowerCase());
   const hits: Hit[] = [
-    ...PAGES.map((page) => page.split(' ') as [string, string])
-      .filter(([name]) => has(name))
-      .map(([name, id]) => ({ id, what: 'page', name })),
+    ...[...sectionsFor(may), { to: '/account', name: 'Account' }]
+      .filter(({ name }) => has(name))
+      .map(({ to, name }) => ({ id: to, what: 'page', name })),
     ...(search === ''
       ? []
       : [

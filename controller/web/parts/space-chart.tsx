@@ -34,6 +34,7 @@ function seriesOf(points: readonly SpacePoint[], from: number, now: number): uPl
     all.map(({ at }) => at / 1000),
     all.map(({ capacityBytes }) => capacityBytes),
     all.map(({ allocationBytes }) => allocationBytes),
+    all.map(({ peakBytes }) => peakBytes),
     all.map(({ provisionedBytes }) => provisionedBytes ?? null),
   ];
 }
@@ -83,6 +84,7 @@ function draw(element: HTMLElement, { points, from, now }: History): uPlot {
         { value: (_chart, at) => (at === null ? '' : localTime(at * 1000)) },
         series('capacity', 'dim', [4, 4]),
         series('in use', 'accent'),
+        series('highest use', 'accent', [2, 4]),
         series('promised to volumes', 'warn'),
       ],
     },

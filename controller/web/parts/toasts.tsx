@@ -18,6 +18,8 @@ function set(next: readonly Toast[]): void {
 }
 const take = (id: number): void => set(toasts.filter((toast) => toast.id !== id));
 
+export const forgetToasts = (): void => set([]);
+
 /** Says what was done, or what was not. What went wrong stays until somebody has read it. */
 export function toast(text: ReactNode, isBad = false): void {
   const id = ++last;

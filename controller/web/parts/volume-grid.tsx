@@ -164,6 +164,8 @@ export function VolumeGrid({ label, view, onSort, columns, selected, onSelect }:
     onSelect(next);
   };
   const onKeyDown = (event: KeyboardEvent): void => {
+    // Its buttons and links have keys of their own.
+    if (event.target !== event.currentTarget) return;
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const screen = Math.max(1, Math.floor(seenPx / ROW_PX) - 1);
     const moves: Record<string, number> = {
@@ -197,10 +199,18 @@ export function VolumeGrid({ label, view, onSort, columns, selected, onSelect }:
   };
 
   const failed = counting.error ?? results.find(({ error }) => error)?.error;
-  if (failed) return <Problem error={failed} retry={() => void counting.refetch()} />;
   const indexes = Array.from({ length: Math.max(0, last - first) }, (_, index) => first + index);
   return (
     <>
+      {failed && (
+        <Problem
+          error={failed}
+          retry={() => {
+            void counting.refetch();
+            for (const result of results) if (result.error) void result.refetch();
+          }}
+        />
+      )}
       <div
         ref={scroller}
         className="grid"

@@ -1,5 +1,5 @@
 import { useState } from 'react';
-import { call, referenceOf, type VolumePlace, volumePath } from '../api/client.ts';
+import { ApiError, call, referenceOf, type VolumePlace, volumePath } from '../api/client.ts';
 import { Task } from '../parts/dialog.tsx';
 import { Check, Choice, Field } from '../parts/form.tsx';
 import { counted } from '../parts/format.ts';
@@ -10,7 +10,7 @@ const DAY_S = 24 * 3600;
 
 /** Deletes volumes: one that is deleted for ever is named again first, many are counted. */
 export function DeleteVolumes({
-  volumes,
+  volumes: given,
   close,
   done,
 }: {
@@ -18,6 +18,8 @@ export function DeleteVolumes({
   close(): void;
   done(): void;
 }) {
+  // Those that are left.
+  const [volumes, setVolumes] = useState(given);
   const [way, setWay] = useState('trash');
   const [days, setDays] = useState('7');
   const [deleteSnapshots, setDeleteSnapshots] = useState(false);
@@ -34,18 +36,22 @@ export function DeleteVolumes({
       isDanger
       close={close}
       isReady={isTrash || typed === asked}
-      run={async () => {
-        let count = 0;
-        for (const place of volumes) {
+      run={async (signal) => {
+        for (const [count, place] of volumes.entries()) {
+          if (signal.aborted) throw new Error(`stopped: ${count} of ${volumes.length} are deleted`);
           await (isTrash
             ? call(`${volumePath(place)}/trash`, {
                 method: 'POST',
                 json: { keepSeconds: Number(days) * DAY_S },
               })
-            : call(`${volumePath(place)}?deleteSnapshots=${deleteSnapshots}`, { method: 'DELETE' }));
-          count++;
+            : call(`${volumePath(place)}?deleteSnapshots=${deleteSnapshots}`, { method: 'DELETE' })
+          ).catch((error: ApiError) => {
+            throw new ApiError(error.code, `${referenceOf(place)}: ${error.message}`, error.status);
+          });
+          // What is done is not tried again after an error of the next.
+          setVolumes(volumes.slice(count + 1));
         }
-        toast(`${counted(count, 'volume')} ${isTrash ? 'moved to the trash' : 'deleted'}`);
+        toast(`${counted(volumes.length, 'volume')} ${isTrash ? 'moved to the trash' : 'deleted'}`);
         done();
       }}
     >

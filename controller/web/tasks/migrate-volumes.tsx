@@ -35,7 +35,7 @@ function Plan({ volumes, target }: { volumes: readonly FleetVolume[]; target: Fl
 
 /** Moves or copies volumes to a pool: the jobs go on when the page is closed. */
 export function MigrateVolumes({
-  volumes,
+  volumes: given,
   close,
   done,
 }: {
@@ -43,26 +43,29 @@ export function MigrateVolumes({
   close(): void;
   done(): void;
 }) {
+  // Those that are left.
+  const [volumes, setVolumes] = useState(given);
   const [target, setTarget] = useState('');
-  const [name, setName] = useState(volumes[0]!.name);
+  const [name, setName] = useState(given[0]!.name);
   const [how, setHow] = useState('move');
   const [format, setFormat] = useState('');
   const [limit, setLimit] = useState('');
   const [deleteSnapshots, setDeleteSnapshots] = useState(false);
   const pool = usePools().find((each) => `${each.host}/${each.name}` === target);
-  const isOne = volumes.length === 1;
+  const isOne = given.length === 1;
   const bytes = sum(volumes.map(({ allocationBytes }) => allocationBytes));
   const limitBytesPerSecond = limit === '' ? undefined : sizeOf(limit);
   return (
     <Task
-      title={isOne ? `Move or copy ${volumes[0]!.name}` : `Move or copy ${counted(volumes.length, 'volume')}`}
+      title={isOne ? `Move or copy ${given[0]!.name}` : `Move or copy ${counted(volumes.length, 'volume')}`}
       verb={how === 'move' ? 'Move' : 'Copy'}
       close={close}
       isReady={pool !== undefined && (limit === '' || limitBytesPerSecond !== undefined)}
-      run={async () => {
+      run={async (signal) => {
         let begun = 0;
         try {
           for (const volume of volumes) {
+            if (signal.aborted) throw new Error('stopped: the jobs that were begun go on');
             const json = {
               target: `${target}/${isOne ? name : volume.name}`,
               keepSource: how === 'copy',
@@ -72,6 +75,7 @@ export function MigrateVolumes({
             };
             await call<Job>(`${volumePath(placeOfVolume(volume))}/migrate`, { method: 'POST', json });
             begun++;
+            setVolumes(volumes.slice(begun));
           }
         } finally {
           if (begun > 0) toast(`${counted(begun, 'job')} begun: see Jobs`);

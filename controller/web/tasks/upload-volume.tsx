@@ -63,7 +63,8 @@ export function UploadVolume({ place, close }: { place: { host?: string; pool?: 
           );
         const going = upload({ host, pool, volume: name }, file!, format || undefined);
         going.then(
-          () => toast(`${target}/${name} is uploaded`),
+          (end) =>
+            toast(end === 'done' ? `${target}/${name} is uploaded` : `the upload of ${name} was cancelled`),
           (error: Error) => toast(`${target}/${name}: ${error.message}`, true),
         );
       }}
