@@ -18,8 +18,16 @@ function inTurn<T>(work: () => Promise<T>): Promise<T> {
   return turns(work);
 }
 
-/** Of no password: whoever has none is refused as slowly as whoever types a wrong one. */
-let nobodys: Promise<string> | undefined;
+let dummy: Promise<string> | undefined;
+
+/** Hash of no password, verified where a user has none, so that the answer takes as long. Made outside of the turns: it is never refused. */
+function dummyHash(): Promise<string> {
+  dummy ??= hash('of nobody at all', COST).catch((error) => {
+    dummy = undefined;
+    throw error;
+  });
+  return dummy;
+}
 
 /** Throws `invalid-argument` for one that is too easy to guess. */
 export function checkPassword(password: string, name: string): void {
@@ -39,8 +47,7 @@ export const hashPassword = async (password: string): Promise<string> => inTurn(
 /** In the same time whether there is a password or not. */
 export async function isPassword(password: string, hashed: string | undefined): Promise<boolean> {
   if (password.length > MOST) return false;
-  nobodys ??= hashPassword('of nobody at all');
-  const against = hashed ?? (await nobodys);
+  const against = hashed ?? (await dummyHash());
   const matches = await inTurn(() => verify(against, password));
   return matches && hashed !== undefined;
 }

@@ -1,7 +1,7 @@
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 
-/** After this time without a try all is forgotten. */
+/** So long after the end of its longest wait a key without a try is forgotten. */
 const FORGET_MS = 15 * 60_000;
 /** Names and addresses that are remembered. */
 const MOST_KEYS = 10_000;
@@ -27,7 +27,7 @@ export class SlowDown {
   begin(key: string): void {
     const now = clock.monotonicMs();
     let known = this.#tries.get(key);
-    if (known && now - known.last > FORGET_MS) known = undefined;
+    if (known && now - known.last > 2 * this.#longestMs + FORGET_MS) known = undefined;
     const { count, last } = known ?? { count: 0, last: 0 };
     const waitMs = count < this.#free ? 0 : Math.min(this.#longestMs, 1000 * 2 ** (count - this.#free));
     const leftMs = last + waitMs - now;

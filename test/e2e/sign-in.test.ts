@@ -264,6 +264,7 @@ describe('signing in', () => {
   test('a user and a token never have the same name', async () => {
     await controller.cliRefused('token-exists', 'token', 'create', 'ada', '--role', 'viewer');
     await controller.cliRefused('user-exists', 'user', 'invite', 'admin', '--role', 'viewer');
+    await controller.cliRefused('user-exists', 'user', 'invite', 'ada', '--role', 'viewer');
   });
 
   test('whoever tries passwords is slowed down, by account and by address, and is on record', async () => {

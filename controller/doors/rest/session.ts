@@ -1,11 +1,12 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { clock } from '../../../shared/util/clock.ts';
-import { type StowageError, toStowageError } from '../../../shared/util/errors.ts';
+import { isStowageError, StowageError, toStowageError } from '../../../shared/util/errors.ts';
 import { parseInput } from '../../../shared/util/input.ts';
 import { nameSchema } from '../../../shared/util/names.ts';
-import { type OpenId, openIdStateSchema } from '../../auth/open-id.ts';
+import { type OpenId, type OpenIdState, openIdStateSchema } from '../../auth/open-id.ts';
 import type { ClientAddress } from '../../auth/sessions.ts';
+import type { Sealing } from '../../secrets/sealing.ts';
 import { COOKIE_OPTIONS, credentialsOf, refuseCrossSite, SESSION_COOKIE } from '../credentials.ts';
 import type { Doors } from '../doors.ts';
 import type { ApiHttp } from './http.ts';
@@ -49,8 +50,8 @@ export function serveSession(http: ApiHttp, doors: Doors): void {
   /** Whether somebody is signed in, and how they could. */
   http.get(PATH, { config, schema }, async (request, reply) => {
     const credentials = credentialsOf(request.raw);
-    const principal = await gate.identify(credentials).catch((error: StowageError) => {
-      if (error.code !== 'unauthenticated') throw error;
+    const principal = await gate.identify(credentials).catch((error: unknown) => {
+      if (!isStowageError(error, 'unauthenticated')) throw error;
       return undefined;
     });
     void reply.header('cache-control', 'no-store');
@@ -67,9 +68,7 @@ export function serveSession(http: ApiHttp, doors: Doors): void {
 
   http.delete(PATH, route, async (request, reply) => {
     const { session } = credentialsOf(request.raw);
-    if (session !== undefined) {
-      await signIn.out(session, clientOf(request));
-    }
+    if (session !== undefined) await signIn.out(session, clientOf(request));
     return reply.clearCookie(SESSION_COOKIE, COOKIE_OPTIONS).code(204).send();
   });
 
@@ -84,6 +83,18 @@ export function serveSession(http: ApiHttp, doors: Doors): void {
   http.post('/api/v1/invitation/accept', route, async (request, reply) =>
     keep(reply, await signIn.withInvitation(parseInput(acceptSchema, request.body), clientOf(request))),
   );
+}
+
+/** What was kept at the beginning. Throws `sign-in-refused` for what was not made here, and for nothing. */
+function stateOf(sealing: Sealing, sealed: string): OpenIdState {
+  try {
+    return openIdStateSchema.parse(JSON.parse(sealing.open(sealed, STATE_LABEL)));
+  } catch {
+    throw new StowageError(
+      'sign-in-refused',
+      'this way in was not begun in this browser, or more than ten minutes ago',
+    );
+  }
 }
 
 /** The two halves of signing in by an OpenID provider: there, and back. */
@@ -103,9 +114,8 @@ function serveOpenId(http: ApiHttp, { signIn, sealing, publicUrl }: Doors, openI
     void reply.clearCookie(STATE_COOKIE, STATE_OPTIONS);
     try {
       const current = new URL(request.url, back(request));
-      const secret = await signIn.withProvider(() => {
-        const kept = openIdStateSchema.parse(JSON.parse(sealing.open(sealed, STATE_LABEL)));
-        return openId.finish(current, kept);
+      const secret = await signIn.withProvider(async () => {
+        return openId.finish(current, stateOf(sealing, sealed));
       }, clientOf(request));
       return reply.setCookie(SESSION_COOKIE, secret, COOKIE_OPTIONS).redirect('/');
     } catch (error) {
