@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  closeSync,
   copyFileSync,
   createReadStream,
   existsSync,
@@ -23,15 +24,22 @@ import { openStore } from './store/store.ts';
 
 export const STORE_FILE = 'stowage.db';
 /** What agents, secrets and the trail are checked and opened by. What is not there was never made. */
-const KEYS = ['audit-key.pem', 'link-key.pem', 'secrets-key', 'controller-id', 'admin-token', 'tls.pem'];
+const KEYS = [
+  'audit-key.pem',
+  'link-key.pem',
+  'secrets-key',
+  'controller-id',
+  'admin-token',
+  'tls.pem',
+] as const;
 const MANIFEST = 'manifest.json';
 
 const manifestSchema = z.object({
   version: z.string(),
   /** Ms since the epoch. */
   madeAt: z.number(),
-  /** SHA-256 by name. */
-  files: z.record(z.string().regex(/^[\w.-]+$/), z.string()),
+  /** SHA-256 by name: of the store, and of those keys that there were. */
+  files: z.partialRecord(z.enum([...KEYS, STORE_FILE]), z.string()).refine((files) => STORE_FILE in files),
   records: z.number().int(),
   head: z.string().optional(),
 });
@@ -45,7 +53,11 @@ async function digestOf(path: string): Promise<string> {
 
 function syncPath(path: string): void {
   const descriptor = openSync(path, 'r');
-  fsyncSync(descriptor);
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /** The trail of a store in a directory, which must be whole. Throws `io-error`. */
@@ -99,8 +111,8 @@ export async function backup(data: string, path: string): Promise<Manifest> {
     for (const name of names) copyFileSync(join(data, name), join(unfinished, name));
     await copySqlite(join(data, STORE_FILE), join(unfinished, STORE_FILE));
     const trail = await verified(unfinished);
-    const files: Record<string, string> = {};
-    for (const name of [...names, STORE_FILE]) files[name] = await digestOf(join(unfinished, name));
+    const files: Manifest['files'] = {};
+    for (const name of [...names, STORE_FILE] as const) files[name] = await digestOf(join(unfinished, name));
     manifest = { version: VERSION, madeAt: clock.now(), files, ...trail };
     writeFileSync(join(unfinished, MANIFEST), `${JSON.stringify(manifest, undefined, 2)}\n`, { mode: 0o600 });
   });

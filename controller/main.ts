@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
@@ -116,13 +116,16 @@ async function adminToken(
 /** Where the first administrator chooses a name and a password; undefined once somebody has. */
 async function firstLink(
   { services: { users }, url }: Controller,
-  dataDirectory: string,
+  { data, publicUrl }: Pick<Options, 'data' | 'publicUrl'>,
 ): Promise<string | undefined> {
-  if (!(await users.isEmpty())) return undefined;
+  const path = join(data, 'first-link');
+  if (!(await users.isEmpty())) {
+    rmSync(path, { force: true });
+    return undefined;
+  }
   const { token } = await users.invite(undefined, { role: 'admin', scopes: [] });
-  const link = `${url}/welcome#${token}`;
+  const link = `${publicUrl ?? url}/welcome#${token}`;
   // A journal keeps what is printed, for many to read.
-  const path = join(dataDirectory, 'first-link');
   writeFileSync(path, `${link}\n`, { mode: 0o600 });
   return process.stdout.isTTY
     ? `${link}   (once, for three days: choose your name and password)`
@@ -157,7 +160,11 @@ async function firstPool(controller: Controller, directory: string): Promise<voi
 }
 
 async function serve(given: Options): Promise<void> {
-  const options = { ...given, data: resolve(given.data) };
+  const options = {
+    ...given,
+    data: resolve(given.data),
+    publicUrl: given.publicUrl?.replace(/\/$/, ''),
+  };
   const listen = /^(.+):(\d{1,5})$/.exec(options.listen);
   if (!listen)
     throw new StowageError(
@@ -190,7 +197,7 @@ async function serve(given: Options): Promise<void> {
     jobsPerHost: options.jobsPerHost,
     certificate,
     openId,
-    publicUrl: options.publicUrl?.replace(/\/$/, ''),
+    publicUrl: options.publicUrl,
     trustedProxies: options.trustProxy?.split(',').map((each) => each.trim()) ?? [],
     store,
   }).catch(async (error) => {
@@ -210,7 +217,7 @@ async function serve(given: Options): Promise<void> {
     process.stderr.write(`stowage-controller: the command cannot be put in place: ${error.message}\n`);
     return 'npx stowage';
   });
-  const link = await firstLink(controller, options.data);
+  const link = await firstLink(controller, options);
   console.log(`Stowage ${VERSION} is running.
 
   page        ${link ?? controller.url}

@@ -74,15 +74,16 @@ describe('backup and restore', () => {
     mkdirSync(none);
     assert.match((await run(join(room.path, 'x'), 'restore', none)).stderr, /is no backup/);
     assert.match((await run(none, 'backup', join(room.path, 'y'))).stderr, /there is no store/);
-    writeFileSync(
-      join(none, 'manifest.json'),
-      JSON.stringify({ version: '0', madeAt: 1, files: { '../x': 'y' }, records: 1 }),
-    );
-    assert.match(
-      (await run(join(room.path, 'x'), 'restore', none)).stderr,
-      /is no backup/,
-      'no way out of the directory',
-    );
+    for (const files of [{ '../x': 'y' }, { '..': 'y', 'stowage.db': 'y' }, { 'audit-key.pem': 'y' }, {}]) {
+      const manifest = { version: '0', madeAt: 1, files, records: 1 };
+      writeFileSync(join(none, 'manifest.json'), JSON.stringify(manifest));
+      const refused = await run(join(room.path, 'x'), 'restore', none);
+      assert.match(
+        refused.stderr,
+        /is no backup/,
+        `${Object.keys(files)}: nothing but keys and store, and no backup without one`,
+      );
+    }
 
     appendFileSync(join(saved, 'stowage.db'), 'x');
     const torn = await run(join(room.path, 'torn'), 'restore', saved);

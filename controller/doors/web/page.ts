@@ -18,7 +18,7 @@ const policyOf = (nonce: string): string =>
     "base-uri 'none'",
     "frame-ancestors 'none'",
     "require-trusted-types-for 'script'",
-    'trusted-types react-aria default',
+    'trusted-types react-aria',
   ].join('; ');
 
 const documentOf = ({ script, style }: PageBundle, nonce: string): string => `<!doctype html>
@@ -56,12 +56,12 @@ export function servePage(http: ApiHttp): void {
     const { assets } = await bundle();
     const asset = assets.get((request.params as { name: string }).name);
     if (!asset) throw new StowageError('route-not-found', 'there is no such file: load the page again');
-    const isSmall = /\bbr\b/.test(request.headers['accept-encoding'] ?? '');
-    if (isSmall) void reply.header('content-encoding', 'br');
+    const takesBrotli = /\bbr\b/.test(request.headers['accept-encoding'] ?? '');
+    if (takesBrotli) void reply.header('content-encoding', 'br');
     return reply
       .headers({ 'cache-control': 'public, max-age=31536000, immutable', vary: 'accept-encoding' })
       .type(asset.type)
-      .send(isSmall ? asset.brotli : asset.bytes);
+      .send(takesBrotli ? asset.brotli : asset.bytes);
   });
 
   const show = async (_request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {

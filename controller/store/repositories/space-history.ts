@@ -56,13 +56,14 @@ export class SpaceHistoryReader {
       .limit(MOST)
       .execute();
     // Of what is not rolled up yet the minutes tell.
-    const last = points.at(-1)?.at ?? from;
+    const rolled = points.at(-1);
+    const unrolled = rolled ? rolled.at + RESOLUTIONS[resolution].stepMs : from;
     const fresh =
       resolution === 'minute'
         ? []
         : await ofPlace
             .where('resolution', '=', 'minute')
-            .where('at', '>', last)
+            .where('at', '>=', unrolled)
             .orderBy('at')
             .limit(MOST)
             .execute();

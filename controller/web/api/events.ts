@@ -203,6 +203,8 @@ export function useEvents(): void {
           ] satisfies FleetEvent['type'][])
             source.addEventListener(type, take);
         };
+        // What came since the last reader was closed is in no event that will come: all read again when this one is open.
+        tell({ isLive: false });
         open();
         gone.signal.addEventListener('abort', () => {
           clearTimeout(again);
