@@ -11,8 +11,8 @@ import type {
   VolumeAttributes,
   VolumeEncryption,
   VolumeFormat,
-  WipeAlgorithm,
 } from '../../shared/conf/volume.ts';
+import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import type { Part } from '../../shared/transfer/chunks.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import type { WantedVolume } from '../formats/format.ts';

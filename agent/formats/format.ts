@@ -1,11 +1,5 @@
-import type {
-  Finding,
-  NewVolume,
-  Snapshot,
-  Volume,
-  VolumeFormat,
-  WipeAlgorithm,
-} from '../../shared/conf/volume.ts';
+import type { Finding, NewVolume, Snapshot, Volume, VolumeFormat } from '../../shared/conf/volume.ts';
+import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import type { Part } from '../../shared/transfer/chunks.ts';
 import type { Source } from '../../shared/transfer/source.ts';
 import { StowageError } from '../../shared/util/errors.ts';

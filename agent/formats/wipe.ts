@@ -1,6 +1,6 @@
 import { randomFill } from 'node:crypto';
 import { promisify } from 'node:util';
-import type { WipeAlgorithm } from '../../shared/conf/volume.ts';
+import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { Extent, Image } from '../images/image.ts';
 

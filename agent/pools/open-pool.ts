@@ -5,8 +5,8 @@ import type {
   Snapshot,
   Volume,
   VolumeAttributes,
-  WipeAlgorithm,
 } from '../../shared/conf/volume.ts';
+import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';

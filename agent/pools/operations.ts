@@ -4,8 +4,8 @@ import type {
   Snapshot,
   Volume,
   VolumeAttributes,
-  WipeAlgorithm,
 } from '../../shared/conf/volume.ts';
+import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { OpenedSource } from '../../shared/transfer/source.ts';
 import type { FoundOrphan, Space } from '../backends/backend.ts';

@@ -11,13 +11,9 @@ import {
 import { documentOfVolume, newVolumeOf } from '../../shared/conf/volume-document.ts';
 import { formatVolume, parseVolume } from '../../shared/conf/volume-xml.ts';
 import { resizeVolumeSchema } from '../../shared/protocol/agent.ts';
-import {
-  type FleetVolume,
-  fleetVolumeSchema,
-  VOLUME_ORDERS,
-  volumeDetailsSchema,
-} from '../../shared/protocol/api.ts';
+import { type FleetVolume, fleetVolumeSchema, volumeDetailsSchema } from '../../shared/protocol/api.ts';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
+import { VOLUME_ORDERS } from '../../shared/protocol/lists.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';

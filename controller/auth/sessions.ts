@@ -11,8 +11,8 @@ import type { Revocations } from './revocations.ts';
 /** A session ends after 12 hours without a request, and 7 days after signing in at the latest. */
 const IDLE_MS = 12 * 3600_000;
 const LONGEST_MS = 7 * 24 * 3600_000;
-/** How exactly the time of use is kept. */
-const USED_MS = 60_000;
+/** The time of use is written at most so often. */
+const USE_WRITTEN_MS = 60_000;
 const LONGEST_CLIENT = 200;
 
 const expiryOf = ({ createdAt, usedAt }: StoredSession): number =>
@@ -57,7 +57,7 @@ export class Sessions {
     const now = clock.now();
     if (!session || !user || expiryOf(session) <= now)
       throw new StowageError('unauthenticated', 'the session has ended: sign in again');
-    if (isUse && now - session.usedAt > USED_MS) {
+    if (isUse && now - session.usedAt > USE_WRITTEN_MS) {
       const used = this.#store.transaction(({ users }) => users.setSessionUsed(session.id, now));
       // The next request says it again.
       used.catch(() => undefined);

@@ -8,8 +8,8 @@ import type { Principal } from './principal.ts';
 import { hashOf, newSecret } from './random-secret.ts';
 import type { Revocations } from './revocations.ts';
 
-/** How exactly the time of use is kept. */
-const USED_MS = 60_000;
+/** The time of use is written at most so often. */
+const USE_WRITTEN_MS = 60_000;
 
 const isInForce = ({ expiresAt }: Token): boolean => expiresAt === undefined || expiresAt > clock.now();
 
@@ -98,7 +98,7 @@ export class Tokens {
       throw new StowageError('unauthenticated', 'the token is unknown, revoked or expired');
     const { id, name, role, scopes, usedAt } = token;
     const now = clock.now();
-    if (usedAt === undefined || now - usedAt > USED_MS) {
+    if (usedAt === undefined || now - usedAt > USE_WRITTEN_MS) {
       const used = this.#store.transaction(({ tokens }) => tokens.setUsed(id, now));
       // The next request says it again.
       used.catch(() => undefined);

@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import type { TrashedVolume } from '../../shared/conf/trash.ts';
-import { type Finding, type Volume, WIPE_ALGORITHMS } from '../../shared/conf/volume.ts';
+import type { Finding, Volume } from '../../shared/conf/volume.ts';
+import { WIPE_ALGORITHMS } from '../../shared/conf/wipe-algorithms.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { FleetVolume, Job, VolumeDetails } from '../../shared/protocol/api.ts';
 import type { VolumeUser } from '../../shared/protocol/domains.ts';

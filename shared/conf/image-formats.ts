@@ -19,5 +19,8 @@ export const IMAGE_FORMATS = [
   'vmdk',
 ] as const;
 
+/** Formats of volumes that can be made. */
+export const VOLUME_FORMATS = ['raw', 'qcow2', 'ploop', 'luks'] as const;
+
 /** What qcow2 may have from version 1.1 on. */
 export const QCOW2_FEATURES = ['lazy_refcounts', 'extended_l2'] as const;

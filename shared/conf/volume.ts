@@ -1,10 +1,11 @@
 import { z } from 'zod';
 import { nameSchema } from '../util/names.ts';
-import { QCOW2_FEATURES } from './image-formats.ts';
+import { QCOW2_FEATURES, VOLUME_FORMATS } from './image-formats.ts';
 import { permissionsSchema } from './permissions.ts';
+import { WIPE_ALGORITHMS } from './wipe-algorithms.ts';
 
 /** Formats of volumes that can be made. */
-export const volumeFormatSchema = z.enum(['raw', 'qcow2', 'ploop', 'luks']);
+export const volumeFormatSchema = z.enum(VOLUME_FORMATS);
 export type VolumeFormat = z.infer<typeof volumeFormatSchema>;
 
 /** `image`: the stored container, byte for byte. `content`: what the guest sees, whatever the container. */
@@ -107,21 +108,7 @@ export const volumeSchema = z.object({
 });
 export type Volume = z.infer<typeof volumeSchema>;
 
-/** libvirt's ways to wipe a volume. `trim` frees the blocks and lets the storage read zeros; the others overwrite all data. */
-export const WIPE_ALGORITHMS = [
-  'zero',
-  'nnsa',
-  'dod',
-  'bsi',
-  'gutmann',
-  'schneier',
-  'pfitzner7',
-  'pfitzner33',
-  'random',
-  'trim',
-] as const;
 export const wipeAlgorithmSchema = z.enum(WIPE_ALGORITHMS).default('zero');
-export type WipeAlgorithm = (typeof WIPE_ALGORITHMS)[number];
 
 /** One thing that a check of a volume found. */
 export const findingSchema = z.object({

@@ -4,6 +4,7 @@ import { volumeSchema } from '../conf/volume.ts';
 import { nameSchema } from '../util/names.ts';
 import { agentInfoSchema, layoutSchema, transferSpecSchema, transferStatusSchema } from './agent.ts';
 import { domainSchema, domainUseSchema, volumeUserSchema } from './domains.ts';
+import { JOB_STATES } from './lists.ts';
 import { ROLES } from './rights.ts';
 
 /**
@@ -181,10 +182,6 @@ export const volumeDetailsSchema = fleetVolumeSchema.extend({
 });
 export type VolumeDetails = z.infer<typeof volumeDetailsSchema>;
 
-/** By what a table of volumes is sorted. */
-export const VOLUME_ORDERS = ['place', 'name', 'capacityBytes', 'allocationBytes', 'modifiedAt'] as const;
-export type VolumeOrder = (typeof VOLUME_ORDERS)[number];
-
 /** A volume as Proxmox VE's `list_images` and `list_volumes` tell of it. */
 export const imageSchema = z.object({
   /** `POOL:NAME`; a linked clone is named with its base where its storage does so. */
@@ -235,8 +232,6 @@ export const fleetTotalsSchema = z.object({
 });
 export type FleetTotals = z.infer<typeof fleetTotalsSchema>;
 
-/** `queued`: its turn has not come. `waiting`: something is away that will come back. */
-export const JOB_STATES = ['queued', 'running', 'waiting', 'paused', 'done', 'failed', 'cancelled'] as const;
 export const jobStateSchema = z.enum(JOB_STATES);
 export type JobState = z.infer<typeof jobStateSchema>;
 export const ENDED_STATES: readonly JobState[] = ['done', 'failed', 'cancelled'];

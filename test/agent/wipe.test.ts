@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { overwrite } from '../../agent/formats/wipe.ts';
 import { MemoryImage, Pages } from '../../agent/images/memory-image.ts';
-import { WIPE_ALGORITHMS, type WipeAlgorithm } from '../../shared/conf/volume.ts';
+import { WIPE_ALGORITHMS, type WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 
 const MIB = 1 << 20;
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { VolumeRows } from '../../controller/store/repositories/volume-rows.ts';
 import type { Volume } from '../../shared/conf/volume.ts';
-import { VOLUME_ORDERS, type VolumeOrder } from '../../shared/protocol/api.ts';
+import { VOLUME_ORDERS, type VolumeOrder } from '../../shared/protocol/lists.ts';
 import { STORES } from '../support/stores.ts';
 
 const HOSTS = ['a', 'b', 'c'];

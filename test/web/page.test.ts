@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { Page } from 'playwright-core';
+import { VOLUME_FORMATS } from '../../shared/conf/image-formats.ts';
 import { accept, checkAccess, choose, picture, signIn, TestBrowser } from '../support/browser.ts';
 import { TestController, until } from '../support/controller.ts';
 import { startHost, type TestHost } from '../support/hosts.ts';
@@ -251,6 +252,36 @@ describe('the page', () => {
       (await controller.cliOk('vol', 'list', `${second.name}/p`)).includes('big.raw'),
     );
     await controller.cliRefused('volume-not-found', 'vol', 'show', `${first.name}/p/big.raw`);
+  });
+
+  test('a file is looked at before it is sent: its format is known, or refused with what to do', async () => {
+    const vmdk = join(room.path, 'disk.vmdk');
+    writeFileSync(vmdk, `KDMV${'\0'.repeat(4096)}`);
+    const qcow2 = join(room.path, 'disk.qcow2');
+    writeFileSync(qcow2, Buffer.concat([Buffer.from('QFI\xfb', 'latin1'), Buffer.alloc(4096)]));
+    await page.goto(`${controller.url}/pools/${second.name}/p`);
+    await page.getByRole('button', { name: 'Upload …' }).click();
+    await dialog().locator('input[type=file]').setInputFiles(vmdk);
+    await dialog().getByText('This is a vmdk image, which no volume can be').waitFor();
+    assert.ok(await dialog().getByRole('button', { name: 'Upload', exact: true }).isDisabled());
+    await dialog().locator('input[type=file]').setInputFiles(qcow2);
+    await dialog()
+      .getByRole('button', { name: /qcow2 Format of the file|Format of the file/ })
+      .filter({ hasText: 'qcow2' })
+      .waitFor();
+    await dialog().getByRole('button', { name: 'Cancel' }).click();
+    await dialog().waitFor({ state: 'hidden' });
+  });
+
+  test('the filter by format knows those that volumes have, and each finds what it should', async () => {
+    await page.goto(`${controller.url}/volumes?format=qcow2`);
+    await page.getByRole('link', { name: 'vm-101-disk-0.qcow2' }).waitFor();
+    await page.getByRole('button', { name: /Format/ }).click();
+    const options = await page.getByRole('option').allInnerTexts();
+    assert.deepEqual(options, ['every format', ...VOLUME_FORMATS]);
+    await page.getByRole('option', { name: 'ploop' }).click();
+    await page.getByText('There are no volumes, or none that meets this.').waitFor();
+    assert.equal(await page.getByRole('alert').count(), 0);
   });
 
   test('an upload goes on after the tab was closed in the middle of it', async () => {

@@ -1,5 +1,6 @@
 import type { PoolDefinition } from '../../../shared/conf/pool.ts';
-import type { NewVolume, Representation, WipeAlgorithm } from '../../../shared/conf/volume.ts';
+import type { NewVolume, Representation } from '../../../shared/conf/volume.ts';
+import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { raw } from '../../formats/raw.ts';

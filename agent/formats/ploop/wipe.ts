@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { WipeAlgorithm } from '../../../shared/conf/volume.ts';
+import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { removeIfExists } from '../../host/files.ts';
 import { FileImage } from '../../images/file-image.ts';

@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Finding, Representation, Snapshot, WipeAlgorithm } from '../../../shared/conf/volume.ts';
+import type { Finding, Representation, Snapshot } from '../../../shared/conf/volume.ts';
+import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { cut, isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { Revert } from '../../../shared/util/revert.ts';

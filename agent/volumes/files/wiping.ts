@@ -1,7 +1,7 @@
 import type { BigIntStats } from 'node:fs';
 import { link, lstat, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import type { WipeAlgorithm } from '../../../shared/conf/volume.ts';
+import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { FoundVolume, Identify } from '../../backends/backend.ts';
 import { IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';

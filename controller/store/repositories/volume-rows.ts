@@ -1,5 +1,6 @@
 import { type Kysely, type OrderByExpression, type RawBuilder, type SqlBool, sql } from 'kysely';
-import type { FleetVolume, VolumeOrder } from '../../../shared/protocol/api.ts';
+import type { FleetVolume } from '../../../shared/protocol/api.ts';
+import type { VolumeOrder } from '../../../shared/protocol/lists.ts';
 import type { Database } from '../schema.ts';
 import { inScopes } from '../scopes.ts';
 import { fewOf, type Places, selectionsOf, type VolumeFilter, volumesIn } from './volume-conditions.ts';
@@ -23,8 +24,8 @@ const KEYS: Record<VolumeOrder, RawBuilder<unknown>[]> = {
 };
 const PLACE = ['volumes.host', 'volumes.pool', 'volumes.name'].map((column) => sql.ref(column));
 
-/** Some 5 ms of SQLite. */
-const PASSED = 50_000;
+/** About 5 ms on SQLite. */
+const BATCH_ROWS = 50_000;
 
 /** The columns of an order: a row has its position by them alone. */
 const columnsOf = (order: VolumeOrder): RawBuilder<unknown>[] => [
@@ -36,19 +37,19 @@ const columnsOf = (order: VolumeOrder): RawBuilder<unknown>[] => [
 /** Rows of a table of volumes: from any position, in any order, as one who scrolls asks for them. */
 export class VolumeRows {
   readonly #db: Kysely<Database>;
-  readonly #passed: number;
+  readonly #batchRows: number;
 
-  /** `passed`: so many rows of an index are passed before others get a turn. */
-  constructor(db: Kysely<Database>, passed = PASSED) {
+  /** `batchRows`: rows of an index that are walked before other work gets a turn. */
+  constructor(db: Kysely<Database>, batchRows = BATCH_ROWS) {
     this.#db = db;
-    this.#passed = passed;
+    this.#batchRows = batchRows;
   }
 
   /** At most `limit` volumes from the position `offset` on. */
   async list(filter: RowsFilter): Promise<FleetVolume[]> {
     const few = await this.#few(filter);
     if (few) return this.#page({ filter, few, offset: filter.offset, limit: filter.limit });
-    const total = this.#isWhole(filter) ? await this.#known(filter) : 0;
+    const total = this.#isByPlaceOnly(filter) ? await this.#known(filter) : 0;
     // From the nearer end.
     if (filter.offset > total / 2 && total > 0) {
       const end = Math.max(0, total - filter.offset);
@@ -67,7 +68,7 @@ export class VolumeRows {
     const whole = { ...filter, limit: 1 };
     const few = await this.#few(whole);
     if (few) return this.#countOf(this.#matching(whole, few));
-    if (this.#isWhole(whole)) return this.#known(whole);
+    if (this.#isByPlaceOnly(whole)) return this.#known(whole);
     let count = 0;
     const walked = { ...whole, order: 'place', descending: false, offset: 0 } as const;
     for await (const part of this.#parts(walked))
@@ -75,8 +76,8 @@ export class VolumeRows {
     return count;
   }
 
-  /** Whether it is told by places alone: how many those have is known. */
-  #isWhole({
+  /** Whether it is told by places alone, host, pool and scopes: how many those have the pools know. */
+  #isByPlaceOnly({
     name,
     id,
     parentId,
@@ -123,13 +124,8 @@ export class VolumeRows {
     if (format !== undefined) query = query.where(sql<SqlBool>`(volumes.format || '') = ${format}`);
     for (const { matches } of selectionsOf(this.#db, filter)) query = query.where(matches);
     if (!few) return query;
-    const { host, pool, name } = {
-      host: 'volumes.host',
-      pool: 'volumes.pool',
-      name: 'volumes.name',
-    } as const;
     return query.where(
-      sql<SqlBool>`(${sql.ref(host)}, ${sql.ref(pool)}, ${sql.ref(name)}) IN (SELECT host, pool, name FROM ${few.as('few')})`,
+      sql<SqlBool>`(volumes.host, volumes.pool, volumes.name) IN (SELECT host, pool, name FROM ${few.as('few')})`,
     );
   }
 
@@ -165,15 +161,16 @@ export class VolumeRows {
   async #walk(filter: RowsFilter): Promise<FleetVolume[]> {
     const found: FleetVolume[] = [];
     let left = filter.offset;
-    const isWhole = this.#isWhole(filter) && filter.host === undefined && (filter.scopes ?? []).length === 0;
+    const isUnfiltered =
+      this.#isByPlaceOnly(filter) && filter.host === undefined && (filter.scopes ?? []).length === 0;
     for await (const part of this.#parts(filter)) {
       const limit = filter.limit - found.length;
       if (limit <= 0) break;
       if (left > 0) {
         // What every row meets need not be looked at.
         const passed =
-          isWhole && left >= this.#passed
-            ? this.#passed
+          isUnfiltered && left >= this.#batchRows
+            ? this.#batchRows
             : await this.#countOf(this.#matching(filter).where(part));
         if (passed <= left) {
           left -= passed;
@@ -204,7 +201,7 @@ export class VolumeRows {
         );
       const end = await query
         .limit(1)
-        .offset(this.#passed - 1)
+        .offset(this.#batchRows - 1)
         .executeTakeFirst();
       const values = end && sql`(${sql.join(Object.values(end))})`;
       const before: RawBuilder<SqlBool> = begin ?? sql<SqlBool>`1 = 1`;

@@ -1,5 +1,6 @@
-import { useEffect, useSyncExternalStore } from 'react';
+import { useEffect } from 'react';
 import type { FleetEvent, FleetPool, Host, Job, JobDetails } from '../../../shared/protocol/api.ts';
+import { SharedValue, useShared } from '../parts/shared-value.ts';
 import { client } from './queries.ts';
 
 /** Changes are shown together, so often. */
@@ -7,24 +8,10 @@ const BATCH_MS = 100;
 /** Tables are read again at most so often while their volumes change. */
 const TABLES_MS = 300;
 
-let isLive = false;
-const listeners = new Set<() => void>();
-function setLive(now: boolean): void {
-  if (isLive === now) return;
-  isLive = now;
-  for (const listener of listeners) listener();
-}
+const live = new SharedValue(false);
 
 /** Whether changes arrive. */
-export function useIsLive(): boolean {
-  return useSyncExternalStore(
-    (listener) => {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    () => isLive,
-  );
-}
+export const useIsLive = (): boolean => useShared(live);
 
 /** A list with what has changed of it: rows by their keys, undefined for those that are gone. Those that are new come last, or first. */
 function patched<T>(
@@ -152,14 +139,14 @@ export function useEvents(): void {
     let isReader = false;
     const heard = (told: Told): void => {
       if ('isAsked' in told) {
-        if (isReader) channel.postMessage({ isLive } satisfies Told);
+        if (isReader) channel.postMessage({ isLive: live.now } satisfies Told);
       } else if ('isClosed' in told) {
         // It was refused: then it is looked whether the session has ended.
         void client.invalidateQueries({ queryKey: ['fleet'] });
       } else if ('isLive' in told) {
         // What came before is in no event that will come.
-        if (told.isLive && !isLive) readAgain();
-        setLive(told.isLive);
+        if (told.isLive && !live.now) readAgain();
+        live.set(told.isLive);
       } else {
         batch.push(told.event);
         timer ??= setTimeout(() => {
@@ -219,7 +206,7 @@ export function useEvents(): void {
       gone.abort();
       channel.close();
       clearTimeout(timer);
-      setLive(false);
+      live.set(false);
     };
   }, []);
 }

@@ -15,8 +15,8 @@ import type {
   PoolDetails,
   User,
   VolumeDetails,
-  VolumeOrder,
 } from '../../../shared/protocol/api.ts';
+import type { VolumeOrder } from '../../../shared/protocol/lists.ts';
 import { ApiError, call, hostPath, poolPath, type VolumePlace, volumePath } from './client.ts';
 
 export const client = new QueryClient({

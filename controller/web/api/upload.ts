@@ -1,5 +1,5 @@
-import { useSyncExternalStore } from 'react';
 import type { Job, Upload } from '../../../shared/protocol/api.ts';
+import { SharedValue, useShared } from '../parts/shared-value.ts';
 import { ApiError, call, dataUrl, referenceOf, type VolumePlace, volumePath } from './client.ts';
 
 /** A file on its way from this page. */
@@ -15,25 +15,15 @@ const LONGEST_PAUSE_MS = 30_000;
 /** What another try may mend. */
 const PASSING = new Set(['unreachable', 'host-unreachable', 'stream-cut', 'rate-limited', 'agent-start']);
 
-let uploads: readonly PageUpload[] = [];
-const listeners = new Set<() => void>();
+const uploads = new SharedValue<readonly PageUpload[]>([]);
 const aborts = new Map<string, AbortController>();
 const keyOf = ({ place }: Pick<PageUpload, 'place'>): string => referenceOf(place);
 
 function set(changed: PageUpload): void {
-  uploads = [...uploads.filter((each) => keyOf(each) !== keyOf(changed)), changed];
-  for (const listener of listeners) listener();
+  uploads.set([...uploads.now.filter((each) => keyOf(each) !== keyOf(changed)), changed]);
 }
 
-export function useUploads(): readonly PageUpload[] {
-  return useSyncExternalStore(
-    (listener) => {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    () => uploads,
-  );
-}
+export const useUploads = (): readonly PageUpload[] => useShared(uploads);
 
 const isGoing = ({ state }: PageUpload): boolean => state === 'running' || state === 'waiting';
 
@@ -41,13 +31,12 @@ const isGoing = ({ state }: PageUpload): boolean => state === 'running' || state
 export function forgetUploads(): void {
   for (const abort of aborts.values()) abort.abort();
   aborts.clear();
-  uploads = [];
-  for (const listener of listeners) listener();
+  uploads.set([]);
 }
 
 // A tab is not closed by mistake; what was sent stays, and the same file goes on from there.
 window.addEventListener('beforeunload', (event) => {
-  if (uploads.some(isGoing)) event.preventDefault();
+  if (uploads.now.some(isGoing)) event.preventDefault();
 });
 
 /** By which a file is known again: two with one name and one size may hold other bytes. */
@@ -127,7 +116,7 @@ export async function upload(
   file: File,
   format: string | undefined,
 ): Promise<'done' | 'cancelled'> {
-  if (uploads.some((each) => keyOf(each) === referenceOf(place) && isGoing(each)))
+  if (uploads.now.some((each) => keyOf(each) === referenceOf(place) && isGoing(each)))
     throw new ApiError('volume-in-use', 'this page is uploading to it already', 409);
   const abort = new AbortController();
   let now: PageUpload = { place, file, doneBytes: 0, state: 'running' };

@@ -1,6 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import { useEffect, useRef, useState } from 'react';
 import type { Job } from '../../../shared/protocol/api.ts';
+import { JOB_STATES } from '../../../shared/protocol/lists.ts';
 import { call, linkTo, placeOf } from '../api/client.ts';
 import { jobQuery, jobsQuery } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
@@ -183,8 +184,6 @@ function Uploads() {
   );
 }
 
-const STATES = ['running', 'queued', 'waiting', 'paused', 'failed', 'cancelled', 'done'];
-
 export function Jobs() {
   const [state, setState] = useState('');
   const { data = [], error, refetch } = useQuery(jobsQuery(state ? { state } : {}));
@@ -196,7 +195,7 @@ export function Jobs() {
           label="State"
           value={state}
           onChange={setState}
-          options={[{ id: '', label: 'every state' }, ...STATES.map((id) => ({ id, label: id }))]}
+          options={[{ id: '', label: 'every state' }, ...JOB_STATES.map((id) => ({ id, label: id }))]}
         />
       }
     >

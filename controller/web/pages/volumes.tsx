@@ -1,6 +1,8 @@
 import { useMemo, useState } from 'react';
 import { useSearchParams } from 'wouter';
-import type { FleetVolume, VolumeOrder } from '../../../shared/protocol/api.ts';
+import { VOLUME_FORMATS } from '../../../shared/conf/image-formats.ts';
+import type { FleetVolume } from '../../../shared/protocol/api.ts';
+import { VOLUME_ORDERS, type VolumeOrder } from '../../../shared/protocol/lists.ts';
 import { linkTo } from '../api/client.ts';
 import { usePools, type VolumeView } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
@@ -12,9 +14,6 @@ import { DeleteVolumes } from '../tasks/delete-volumes.tsx';
 import { MigrateVolumes } from '../tasks/migrate-volumes.tsx';
 import { UploadVolume } from '../tasks/upload-volume.tsx';
 
-const FORMATS = ['raw', 'qcow2', 'ploop', 'luks', 'vmdk', 'vdi', 'vpc'];
-const ORDERS: readonly VolumeOrder[] = ['place', 'name', 'capacityBytes', 'allocationBytes', 'modifiedAt'];
-
 type Open = 'create' | 'upload' | 'delete' | 'migrate' | undefined;
 
 const viewOf = (params: URLSearchParams, fixed: { host?: string; pool?: string }): VolumeView => {
@@ -23,7 +22,7 @@ const viewOf = (params: URLSearchParams, fixed: { host?: string; pool?: string }
     ...fixed,
     search: params.get('search') || undefined,
     format: params.get('format') || undefined,
-    order: order && ORDERS.includes(order) ? order : 'place',
+    order: order && VOLUME_ORDERS.includes(order) ? order : 'place',
     descending: params.get('descending') === 'true',
   };
 };
@@ -88,7 +87,7 @@ export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
           label="Format"
           value={view.format ?? ''}
           onChange={(format) => set({ format })}
-          options={[{ id: '', label: 'every format' }, ...FORMATS.map((id) => ({ id, label: id }))]}
+          options={[{ id: '', label: 'every format' }, ...VOLUME_FORMATS.map((id) => ({ id, label: id }))]}
         />
         <details className="columns">
           <summary>Columns</summary>

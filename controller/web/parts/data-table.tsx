@@ -19,7 +19,6 @@ export interface ColumnOf<T> {
   isNumber?: boolean;
   width?: number | `${number}fr`;
   minWidth?: number;
-  isHeader?: boolean;
 }
 
 interface DataTableProps<T> {
@@ -28,15 +27,13 @@ interface DataTableProps<T> {
   keyOf(row: T): string;
   columns: readonly ColumnOf<T>[];
   empty: ReactNode;
-  /** Where a row leads. */
-  href?(row: T): string;
   sort?: SortDescriptor;
 }
 
-const ROW = 40;
+const ROW_PX = 40;
 
 /** A list that fits into memory, such as hosts and pools; only what is seen is in the document. */
-export function DataTable<T>({ label, rows, keyOf, columns, empty, href, sort: first }: DataTableProps<T>) {
+export function DataTable<T>({ label, rows, keyOf, columns, empty, sort: first }: DataTableProps<T>) {
   const [sort, setSort] = useState<SortDescriptor | undefined>(first);
   const sorted = useMemo(() => {
     const by = columns.find(({ name }) => name === sort?.column)?.by;
@@ -50,21 +47,21 @@ export function DataTable<T>({ label, rows, keyOf, columns, empty, href, sort: f
   const items = useMemo(() => sorted.map((row) => ({ key: keyOf(row), row })), [sorted, keyOf]);
   const isShort = rows.length <= 12;
   return (
-    <Virtualizer layout={TableLayout} layoutOptions={{ rowHeight: ROW, headingHeight: 36 }}>
+    <Virtualizer layout={TableLayout} layoutOptions={{ rowHeight: ROW_PX, headingHeight: 36 }}>
       <Table
         aria-label={label}
         className={`table ${isShort ? 'short' : ''}`}
-        style={isShort ? { height: 40 + ROW * Math.max(1, rows.length) } : undefined}
+        style={isShort ? { height: 40 + ROW_PX * Math.max(1, rows.length) } : undefined}
         sortDescriptor={sort}
         onSortChange={setSort}
       >
         <TableHeader>
-          {columns.map(({ name, by, isNumber, width, minWidth, isHeader }) => (
+          {columns.map(({ name, by, isNumber, width, minWidth }) => (
             <Column
               key={name}
               id={name}
               allowsSorting={by !== undefined}
-              isRowHeader={isHeader ?? name === columns[0]!.name}
+              isRowHeader={name === columns[0]!.name}
               width={width ?? '1fr'}
               minWidth={minWidth ?? 90}
               className={isNumber ? 'right' : ''}
@@ -86,7 +83,7 @@ export function DataTable<T>({ label, rows, keyOf, columns, empty, href, sort: f
           renderEmptyState={() => <p className="empty">{empty}</p>}
         >
           {({ key, row }) => (
-            <Row id={key} href={href?.(row)}>
+            <Row id={key}>
               {columns.map(({ name, cell, isNumber }) => (
                 <Cell key={name} className={isNumber ? 'right' : ''}>
                   {cell(row)}

@@ -3,7 +3,6 @@ import {
   Checkbox as AriaCheckbox,
   Select as AriaSelect,
   Button,
-  FieldError,
   Input,
   Label,
   ListBox,
@@ -24,14 +23,12 @@ interface FieldProps {
   autoComplete?: string;
   autoFocus?: boolean;
   placeholder?: string;
-  /** Why it is refused. */
-  error?: string;
   inputMode?: 'numeric';
 }
 
-export function Field({ label, hint, error, placeholder, inputMode, ...props }: FieldProps) {
+export function Field({ label, hint, placeholder, inputMode, ...props }: FieldProps) {
   return (
-    <TextField {...props} className="field" isInvalid={error !== undefined}>
+    <TextField {...props} className="field">
       <Label>{label}</Label>
       <Input placeholder={placeholder} inputMode={inputMode} spellCheck={false} />
       {hint && (
@@ -39,7 +36,6 @@ export function Field({ label, hint, error, placeholder, inputMode, ...props }: 
           {hint}
         </Text>
       )}
-      <FieldError className="field-error">{error}</FieldError>
     </TextField>
   );
 }
@@ -56,11 +52,10 @@ interface ChoiceProps {
   options: readonly Option[];
   value: string;
   onChange(value: string): void;
-  hint?: ReactNode;
   isLabelHidden?: boolean;
 }
 
-export function Choice({ label, options, value, onChange, hint, isLabelHidden }: ChoiceProps) {
+export function Choice({ label, options, value, onChange, isLabelHidden }: ChoiceProps) {
   return (
     <AriaSelect
       className="field"
@@ -74,11 +69,6 @@ export function Choice({ label, options, value, onChange, hint, isLabelHidden }:
         <SelectValue>{({ selectedText }) => selectedText ?? 'choose …'}</SelectValue>
         <span aria-hidden="true">▾</span>
       </Button>
-      {hint && (
-        <Text slot="description" className="hint">
-          {hint}
-        </Text>
-      )}
       <Popover className="popover">
         <ListBox className="options" items={options}>
           {({ id, label: text, reason }) => (

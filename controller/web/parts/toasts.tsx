@@ -1,5 +1,6 @@
-import { type ReactNode, useSyncExternalStore } from 'react';
+import type { ReactNode } from 'react';
 import { Button } from './basics.tsx';
+import { SharedValue, useShared } from './shared-value.ts';
 
 interface Toast {
   id: number;
@@ -8,33 +9,22 @@ interface Toast {
 }
 
 const SHOWN_MS = 8000;
-let toasts: readonly Toast[] = [];
+const toasts = new SharedValue<readonly Toast[]>([]);
 let last = 0;
-const listeners = new Set<() => void>();
 
-function set(next: readonly Toast[]): void {
-  toasts = next;
-  for (const listener of listeners) listener();
-}
-const take = (id: number): void => set(toasts.filter((toast) => toast.id !== id));
+const take = (id: number): void => toasts.set(toasts.now.filter((toast) => toast.id !== id));
 
-export const forgetToasts = (): void => set([]);
+export const forgetToasts = (): void => toasts.set([]);
 
 /** Says what was done, or what was not. What went wrong stays until somebody has read it. */
 export function toast(text: ReactNode, isBad = false): void {
   const id = ++last;
-  set([...toasts.slice(-4), { id, text, isBad }]);
+  toasts.set([...toasts.now.slice(-4), { id, text, isBad }]);
   if (!isBad) setTimeout(() => take(id), SHOWN_MS);
 }
 
 export function Toasts() {
-  const shown = useSyncExternalStore(
-    (listener) => {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    () => toasts,
-  );
+  const shown = useShared(toasts);
   return (
     <div className="toasts" role="status" aria-live="polite">
       {shown.map(({ id, text, isBad }) => (

@@ -1,7 +1,8 @@
 import { useQueries, useQuery } from '@tanstack/react-query';
 import { type KeyboardEvent, type MouseEvent, useEffect, useLayoutEffect, useRef, useState } from 'react';
 import { useLocation } from 'wouter';
-import type { FleetVolume, VolumeOrder } from '../../../shared/protocol/api.ts';
+import type { FleetVolume } from '../../../shared/protocol/api.ts';
+import type { VolumeOrder } from '../../../shared/protocol/lists.ts';
 import { linkTo, referenceOf } from '../api/client.ts';
 import { countQuery, ROWS, rowsQuery, type VolumeView } from '../api/queries.ts';
 import { A, Badge, Problem, Size, Time } from './basics.tsx';

@@ -1,7 +1,9 @@
 import { useState } from 'react';
 import { Button as AriaButton, DropZone, FileTrigger, Text } from 'react-aria-components';
+import { VOLUME_FORMATS } from '../../../shared/conf/image-formats.ts';
 import { ApiError, call, referenceOf, volumePath } from '../api/client.ts';
 import { upload } from '../api/upload.ts';
+import { Problem } from '../parts/basics.tsx';
 import { Task } from '../parts/dialog.tsx';
 import { Choice, Field } from '../parts/form.tsx';
 import { formatBytes } from '../parts/format.ts';
@@ -29,6 +31,8 @@ export function UploadVolume({ place, close }: { place: { host?: string; pool?: 
   const [target, setTarget] = useState(place.pool ? `${place.host}/${place.pool}` : '');
   const [name, setName] = useState('');
   const [format, setFormat] = useState('');
+  /** The format of the file, where no volume can have it. */
+  const [foreign, setForeign] = useState<string>();
   const [host = '', pool = ''] = target.split('/');
   const take = (given: File | undefined): void => {
     if (!given) return;
@@ -36,7 +40,11 @@ export function UploadVolume({ place, close }: { place: { host?: string; pool?: 
     setName((before) => before || given.name);
     // A file that cannot be read is told of when it is sent.
     formatOf(given).then(
-      (found) => setFormat(found ?? ''),
+      (found = '') => {
+        const canBe = found === '' || VOLUME_FORMATS.some((each) => each === found);
+        setFormat(canBe ? found : '');
+        setForeign(canBe ? undefined : found);
+      },
       () => undefined,
     );
   };
@@ -45,7 +53,7 @@ export function UploadVolume({ place, close }: { place: { host?: string; pool?: 
       title="Upload a volume"
       verb="Upload"
       close={close}
-      isReady={file !== undefined && pool !== '' && name !== ''}
+      isReady={file !== undefined && foreign === undefined && pool !== '' && name !== ''}
       run={async () => {
         const place = { host, pool, volume: name };
         const isThere = await call(volumePath(place)).then(
@@ -82,6 +90,11 @@ export function UploadVolume({ place, close }: { place: { host?: string; pool?: 
           <AriaButton className="button plain">{file ? 'Another file …' : 'Choose a file …'}</AriaButton>
         </FileTrigger>
       </DropZone>
+      {foreign !== undefined && (
+        <Problem
+          error={`This is a ${foreign} image, which no volume can be. Make another one of it first: qemu-img convert -O qcow2 ${file?.name ?? 'FILE'} NEW`}
+        />
+      )}
       <PoolChoice label="Pool" value={target} onChange={setTarget} action="volume.upload" />
       <Field
         label="Name"
@@ -95,7 +108,7 @@ export function UploadVolume({ place, close }: { place: { host?: string; pool?: 
         onChange={setFormat}
         options={[
           { id: '', label: 'raw' },
-          ...['raw', 'qcow2', 'vmdk', 'vdi', 'vpc', 'luks'].map((id) => ({ id, label: id })),
+          ...VOLUME_FORMATS.filter((id) => id !== 'ploop').map((id) => ({ id, label: id })),
         ]}
       />
     </Task>

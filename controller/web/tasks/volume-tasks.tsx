@@ -1,5 +1,6 @@
 import { useState } from 'react';
 import { useLocation } from 'wouter';
+import { WIPE_ALGORITHMS } from '../../../shared/conf/wipe-algorithms.ts';
 import type { Job, VolumeDetails } from '../../../shared/protocol/api.ts';
 import { call, linkTo, referenceOf, volumePath } from '../api/client.ts';
 import { Task } from '../parts/dialog.tsx';
@@ -95,19 +96,6 @@ export function RenameVolume({ volume, close }: VolumeTaskProps) {
   );
 }
 
-const ALGORITHMS = [
-  'zero',
-  'nnsa',
-  'dod',
-  'bsi',
-  'gutmann',
-  'schneier',
-  'pfitzner7',
-  'pfitzner33',
-  'random',
-  'trim',
-];
-
 export function WipeVolume({ volume, close }: VolumeTaskProps) {
   const [algorithm, setAlgorithm] = useState('zero');
   const [typed, setTyped] = useState('');
@@ -129,7 +117,7 @@ export function WipeVolume({ volume, close }: VolumeTaskProps) {
         label="Algorithm"
         value={algorithm}
         onChange={setAlgorithm}
-        options={ALGORITHMS.map((id) => ({ id, label: id }))}
+        options={WIPE_ALGORITHMS.map((id) => ({ id, label: id }))}
       />
       <Field
         label={`Type the name, ${volume.name}`}

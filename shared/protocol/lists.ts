@@ -1,0 +1,8 @@
+// Apart from the schemas, whose library the page does not carry.
+
+/** `queued`: its turn has not come. `waiting`: something is away that will come back. */
+export const JOB_STATES = ['queued', 'running', 'waiting', 'paused', 'done', 'failed', 'cancelled'] as const;
+
+/** By what a table of volumes is sorted. */
+export const VOLUME_ORDERS = ['place', 'name', 'capacityBytes', 'allocationBytes', 'modifiedAt'] as const;
+export type VolumeOrder = (typeof VOLUME_ORDERS)[number];
