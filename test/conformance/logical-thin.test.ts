@@ -6,7 +6,7 @@ import { inTestHost, testInTestHost } from '../hosts/guest.ts';
 import { holdOpen } from './hands.ts';
 import { runBackendSuite } from './suite.ts';
 
-const DISKS = ['/dev/ubdb', '/dev/ubdc'];
+const DISKS = ['/dev/vdb', '/dev/vdc'];
 const source = { name: 'vg0/thin' };
 
 const lvm = (command: string, ...args: string[]): void =>
@@ -27,6 +27,12 @@ else
     name: 'logical with a thin pool',
     backend: logicalBackend,
     slow: true,
+    skip: [
+      {
+        tests: ['what an encrypted volume holds comes out with its secret only'],
+        reason: 'tried on thick volumes: what is in a device is encrypted in the same way',
+      },
+    ],
     overwrite: write,
     traits: logicalBackend.traitsOf?.(
       poolDefinitionSchema.parse({

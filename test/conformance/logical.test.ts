@@ -11,7 +11,7 @@ import { scratch } from '../support/scratch.ts';
 import { holdOpen } from './hands.ts';
 import { runBackendSuite } from './suite.ts';
 
-const DISKS = ['/dev/ubdb', '/dev/ubdc'];
+const DISKS = ['/dev/vdb', '/dev/vdc'];
 
 const lvm = (command: string, ...args: string[]): void =>
   void execFileSync(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });

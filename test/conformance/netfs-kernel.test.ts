@@ -40,7 +40,7 @@ const SERVERS: Server[] = [
   },
 ];
 
-if (!inTestHost) testInTestHost(import.meta.url, 'netfs in a test host', { memoryMiB: 768 });
+if (!inTestHost) testInTestHost(import.meta.url, 'netfs in a test host');
 else {
   execFileSync('nfs-server', { stdio: 'ignore' });
   execFileSync('smb-server', { stdio: 'ignore' });
@@ -51,7 +51,12 @@ else {
     runBackendSuite({
       name: `netfs with ${format}`,
       backend: netfsBackend,
+      slow: true,
       skip: [
+        {
+          tests: ['what an encrypted volume holds comes out with its secret only'],
+          reason: 'tried on local files: a file is encrypted in the same way wherever it lies',
+        },
         {
           tests: ['storage that is in use is not let go of, and the pool goes on'],
           reason: 'what a server does not answer for is let go of by force',

@@ -115,7 +115,7 @@ else {
         '  find_multipaths no',
         '}',
         'blacklist {',
-        '  devnode "^(ubd|loop|ram)"',
+        '  devnode "^(vd|loop|ram)"',
         '}',
         '',
       ];

@@ -31,7 +31,7 @@ async function write(name: string, bytes: Buffer): Promise<void> {
 }
 
 if (!inTestHost)
-  testInTestHost(import.meta.url, 'zvols of OpenZFS in a machine', { disksMiB: [512], kernel: 'zfs' });
+  testInTestHost(import.meta.url, 'zvols of OpenZFS in a machine', { disksMiB: [512], zfs: true });
 else {
   runBackendSuite({
     name: 'zfs with OpenZFS',

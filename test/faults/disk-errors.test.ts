@@ -106,7 +106,7 @@ else
     });
 
     test('a disk that dies is no empty pool; back, it has all that was answered for', async () => {
-      const disk = breakable('dead', '/dev/ubdb', 128);
+      const disk = breakable('dead', '/dev/vdb', 128);
       const pool = openPool('dead', fsBackend, {
         source: { devices: [{ path: disk.path }], format: 'ext4' },
         target: { path: '/mnt/dead' },
@@ -151,9 +151,9 @@ else
       // LVM shall not see the disk behind it, too.
       appendFileSync(
         '/etc/lvm/lvmlocal.conf',
-        'devices { global_filter = ["a|/dev/mapper/stuck|", "a|/dev/ubdd|", "r|.*|"] }\n',
+        'devices { global_filter = ["a|/dev/mapper/stuck|", "a|/dev/vdd|", "r|.*|"] }\n',
       );
-      const disk = breakable('stuck', '/dev/ubdc', 128);
+      const disk = breakable('stuck', '/dev/vdc', 128);
       const pool = openPool('stuck', logicalBackend, {
         source: { name: 'vgs', devices: [{ path: disk.path }] },
         target: { path: '/dev/vgs' },
@@ -194,7 +194,7 @@ else
 
     test('a thin pool that runs full refuses what does not fit, and everything else stays', async () => {
       // Larger than what is behind it.
-      run('vgcreate', '--yes', 'vgt', '/dev/ubdd');
+      run('vgcreate', '--yes', 'vgt', '/dev/vdd');
       run('lvcreate', '--yes', '--type', 'thin-pool', '--size', '24M', '--name', 'thin', 'vgt');
       run('lvchange', '--errorwhenfull', 'y', 'vgt/thin');
       const pool = openPool('full', logicalBackend, {

@@ -53,19 +53,19 @@ const write = (line: Line): void => appendFileSync(LOG, `${JSON.stringify(line)}
 async function openPools(): Promise<Record<string, OpenPool>> {
   mkdirSync(STATE, { recursive: true });
   const isFirst = !existsSync(LOG);
-  if (isFirst) execFileSync('mkfs.ext4', ['-q', '/dev/ubdd']);
-  execFileSync('mount', ['/dev/ubdd', STATE]);
+  if (isFirst) execFileSync('mkfs.ext4', ['-q', '/dev/vdd']);
+  execFileSync('mount', ['/dev/vdd', STATE]);
   const pools: Record<string, OpenPool> = {};
   for (const [name, backend, definition] of [
     [
       'files',
       fsBackend,
-      { source: { devices: [{ path: '/dev/ubdb' }], format: 'ext4' }, target: { path: '/mnt/files' } },
+      { source: { devices: [{ path: '/dev/vdb' }], format: 'ext4' }, target: { path: '/mnt/files' } },
     ],
     [
       'group',
       logicalBackend,
-      { source: { name: 'vg0', devices: [{ path: '/dev/ubdc' }] }, target: { path: '/dev/vg0' } },
+      { source: { name: 'vg0', devices: [{ path: '/dev/vdc' }] }, target: { path: '/dev/vg0' } },
     ],
     ['thin', logicalBackend, { source: { name: 'vg1/thin' }, target: { path: '/dev/vg1' } }],
   ] as const) {
@@ -84,7 +84,7 @@ async function openPools(): Promise<Record<string, OpenPool>> {
       }),
     );
     if (isFirst && name === 'thin') {
-      execFileSync('vgcreate', ['--yes', 'vg1', '/dev/ubde'], { stdio: 'ignore' });
+      execFileSync('vgcreate', ['--yes', 'vg1', '/dev/vde'], { stdio: 'ignore' });
       const thin = ['--type', 'thin-pool', '--size', '180M', '--name', 'thin', 'vg1'];
       execFileSync('lvcreate', ['--yes', ...thin], { stdio: 'ignore' });
     } else if (isFirst) await pools[name].build(true);
@@ -267,7 +267,7 @@ async function aroundHost(): Promise<void> {
   const log = join(room.path, 'log');
   const linesOf = (): string[] =>
     existsSync(log) ? readFileSync(log, 'utf8').split('\n').filter(Boolean) : [];
-  const options = { disksMiB: [128, 256, 64, 256], memoryMiB: 512 };
+  const options = { disksMiB: [128, 256, 64, 256] };
   for (let round = 0; round <= ROUNDS; round++) {
     const before = linesOf().length;
     const isLast = round === ROUNDS;

@@ -46,9 +46,9 @@ const TOOLS = {
   promtool: 'prometheus',
   '/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf': 'fonts-dejavu-core',
   // Test hosts with a kernel of their own.
-  'linux.uml': 'user-mode-linux',
   mmdebstrap: 'mmdebstrap',
-  gcc: 'gcc libc6-dev',
+  lz4: 'lz4',
+  '/usr/lib/qemu/virtiofsd': 'qemu-system-common',
   virsh: 'libvirt-clients',
   xmllint: 'libxml2-utils',
   // libvirt's QEMU driver, which virsh loads into itself, and what it asks.

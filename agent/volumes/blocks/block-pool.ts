@@ -24,6 +24,7 @@ import {
   refuseLoss,
   refuseOpen,
   refuseReplacement,
+  whenClosed,
 } from './device-storage.ts';
 import { HiddenNames } from './hidden-names.ts';
 import { imageFormat } from './image-format.ts';
@@ -160,14 +161,14 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   async setBase(volume: FoundVolume, isBase: boolean): Promise<void> {
     if (!this.storage.setBase) throw unsupported('bases');
     const device = await this.device(volume);
-    refuseOpen(device);
+    refuseOpen(await whenClosed(device, this.storage));
     await this.storage.setBase(device, isBase);
   }
 
   async rename(volume: FoundVolume, target: string, identify: Identify): Promise<void> {
     this.storage.checkName(target);
     const device = await this.device(volume);
-    refuseOpen(device);
+    refuseOpen(await whenClosed(device, this.storage));
     const [there] = await this.storage.devices(target);
     // Both are names of one device after a kill in the middle, where names are links.
     const isSame = there?.uid === device.uid && this.storage.namesAreLinks;
@@ -191,7 +192,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
         'volume-changed',
         `volume '${volume.name}' was changed since it was read; it stays`,
       );
-    refuseLoss(device);
+    refuseLoss(await whenClosed(device, this.storage));
   }
 
   async trash(volume: FoundVolume, id: string, mark?: string): Promise<void> {
@@ -252,7 +253,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     // What is before the content, such as a header, stays as it is.
     const sizeBytes = device.sizeBytes + capacityBytes - volume.capacityBytes;
     if (sizeBytes >= device.sizeBytes) return this.#grow(device, sizeBytes, signal);
-    refuseLoss(device);
+    refuseLoss(await whenClosed(device, this.storage));
     await this.storage.shrink(device, sizeBytes);
   }
 
@@ -271,7 +272,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   ): Promise<void> {
     if (capacityBytes < volume.capacityBytes)
       throw new StowageError('not-supported', `a ${driver.name} image in a device is not made smaller`);
-    refuseOpen(device);
+    refuseOpen(await whenClosed(device, this.storage));
     const sizeBytes = driver.mostBytes(capacityBytes, volume);
     await this.refuseWrongKey(device, volume);
     if (sizeBytes > device.sizeBytes) await this.#grow(device, sizeBytes, signal);

@@ -26,7 +26,7 @@ import { emptyOf } from '../empty.ts';
 import { openIdentities } from '../identities.ts';
 import { idOnStorage } from '../storage-ids.ts';
 import { StorageNote } from '../storage-note.ts';
-import { type Device, type DeviceStorage, refuseLoss, refuseOpen } from './device-storage.ts';
+import { type Device, type DeviceStorage, refuseLoss, refuseOpen, whenClosed } from './device-storage.ts';
 import { imageFormat } from './image-format.ts';
 
 const MIB = 1 << 20;
@@ -191,7 +191,7 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     signal?: AbortSignal,
   ): Promise<void> {
     const device = await this.device(volume);
-    refuseLoss(device);
+    refuseLoss(await whenClosed(device, this.storage));
     const driver = imageFormat(volume.format);
     if (volume.snapshotCount > 0)
       throw new StowageError(

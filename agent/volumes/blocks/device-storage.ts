@@ -1,5 +1,6 @@
 import type { Permissions } from '../../../shared/conf/permissions.ts';
 import type { Snapshot, Volume } from '../../../shared/conf/volume.ts';
+import { sleep } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Space } from '../../backends/backend.ts';
 import type { ImageFormatName } from '../../formats/index.ts';
@@ -120,6 +121,22 @@ export interface DeviceSnapshots {
   switch(device: Device, id: string): Promise<void>;
   /** Throws `snapshot-not-found`, `volume-in-use` while others stand on it. */
   delete(device: Device, id: string): Promise<void>;
+}
+
+/** So long something may have a device open that is no guest: udev looks into each one that was written to. */
+const PROBED_MS = 2000;
+const LOOK_MS = 100;
+
+/** A device as it is once nobody has it open, or after {@link PROBED_MS}; as it was last where it has gone meanwhile. */
+export async function whenClosed(device: Device, storage: Pick<DeviceStorage, 'devices'>): Promise<Device> {
+  let last = device;
+  for (let waitedMs = 0; last.open && waitedMs < PROBED_MS; waitedMs += LOOK_MS) {
+    await sleep(LOOK_MS);
+    const [now] = await storage.devices(device.name);
+    if (now?.uid !== device.uid) return last;
+    last = now;
+  }
+  return last;
 }
 
 /** Throws `volume-in-use` while a device is open: a guest may work on it. */

@@ -6,7 +6,7 @@ import { zeroFrom } from '../../images/zeros.ts';
 import { refusePlain } from '../refuse-plain.ts';
 import { StageRecord } from '../stage-record.ts';
 import { DeviceStage } from './device-stage.ts';
-import { type Device, type DeviceStorage, refuseOpen } from './device-storage.ts';
+import { type Device, type DeviceStorage, refuseOpen, whenClosed } from './device-storage.ts';
 import { imageFormat } from './image-format.ts';
 import type { UnitWrites } from './unit-writes.ts';
 
@@ -71,7 +71,7 @@ export class InPlaceStage extends DeviceStage implements Stage {
 
   protected override async openImage(): Promise<Image> {
     const device = await this.#device();
-    refuseOpen(device);
+    refuseOpen(await whenClosed(device, this.#place.storage));
     if (this.record.device === undefined) await this.record.setDevice(device.uid);
     if (!this.#place.writes.of(device.uid).torn) await this.#place.writes.wrote(device.uid, true);
     return this.#place.storage.open(device, 'write');

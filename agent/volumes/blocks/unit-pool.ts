@@ -5,7 +5,7 @@ import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { FoundVolume, Identify, PoolDriver, Stage, StageSpec } from '../../backends/backend.ts';
 import { DevicePool } from './device-pool.ts';
-import { type Device, type DeviceStorage, refuseOpen } from './device-storage.ts';
+import { type Device, type DeviceStorage, refuseOpen, whenClosed } from './device-storage.ts';
 import { InPlaceStage } from './in-place-stage.ts';
 import { UnitWrites } from './unit-writes.ts';
 
@@ -101,7 +101,7 @@ export class UnitPool extends DevicePool<DeviceStorage> implements PoolDriver {
         'not-supported',
         `'${spec.volume}' can only be overwritten in place: until a refresh is complete there would be no good copy`,
       );
-    refuseOpen(device);
+    refuseOpen(await whenClosed(device, this.storage));
     await this.#refuseWriter(spec.volume);
     const directory = join(await this.stagesDirectory(), spec.id);
     return InPlaceStage.begin(
