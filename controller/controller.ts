@@ -3,6 +3,9 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { clock } from '../shared/util/clock.ts';
 import type { Services } from './actions/action.ts';
+import { Delivery } from './attention/delivery.ts';
+import { Attention } from './attention/items.ts';
+import { AttentionWatch, type WatchOptions } from './attention/watch.ts';
 import { AuditTrail } from './audit/trail.ts';
 import { Account } from './auth/account.ts';
 import { Gate } from './auth/gate.ts';
@@ -57,6 +60,8 @@ export interface ControllerOptions {
   certificate?: Certificate;
   /** By which people sign in beside their passwords. */
   openId?: OpenIdOptions;
+  /** How people are told of what wants attention, if they are. */
+  notify?: WatchOptions;
   /** Under which browsers reach it. */
   publicUrl?: string;
   /** Addresses and networks of proxies whose `X-Forwarded-For` counts. */
@@ -100,9 +105,23 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const account = new Account(store, sessions, sealing);
   const spaceHistory = new SpaceHistory(store);
   const metrics = new Metrics({ fleet, inventory, jobs, events });
+  const attention = new Attention(store);
   const diskNumbers = new DiskNumbers(store, fleet);
   const services: Services = {
-    ...{ account, audit, fleet, inventory, jobs, leases, secrets, passphrases, sessions, tokens, uploads },
+    ...{
+      account,
+      attention,
+      audit,
+      fleet,
+      inventory,
+      jobs,
+      leases,
+      secrets,
+      passphrases,
+      sessions,
+      tokens,
+      uploads,
+    },
     ...{ diskNumbers, metrics, spaceHistory, users },
   };
   const doors: Doors = {
@@ -130,6 +149,8 @@ export async function startController(options: ControllerOptions): Promise<Contr
   fleet.onTransfers = (host) => collector.hasTransfers(host);
   const giver = new SecretGiver({ secrets, fleet, audit });
   fleet.onAwaitsSecret = (host, pool) => void giver.give(host, pool);
+  const watch = options.notify && new AttentionWatch({ store, attention, logger }, options.notify);
+  const delivery = new Delivery(store, logger, options.notify?.channels ?? []);
   /** Each by itself: one that fails, such as on a full disk, keeps none of those from their work that free space. */
   const chores: Record<string, () => Promise<unknown>> = {
     'uploads that nobody continues': () => uploads.dropIdle(),
@@ -158,6 +179,8 @@ export async function startController(options: ControllerOptions): Promise<Contr
   await uploads.dropUnbegun();
   await fleet.start();
   await jobs.start();
+  await delivery.start();
+  watch?.start();
   const url = await http.listen({ host: options.host, port: options.port });
   return {
     services,
@@ -165,6 +188,8 @@ export async function startController(options: ControllerOptions): Promise<Contr
     async close() {
       housekeeping.stop();
       collector.close();
+      watch?.close();
+      delivery.close();
       await jobs.close();
       await fleet.close();
       webSockets.close();

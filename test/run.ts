@@ -1,46 +1,61 @@
 import { spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
+import { run } from 'node:test';
+import { spec } from 'node:test/reporters';
+import slowFiles from './setup/slow-files.ts';
 
 /**
  * Runs the tests. As root everything runs in a network namespace made for it: the test hosts get addresses of their own
  * and nothing leaves the machine. Otherwise hosts are sshd on loopback ports. Arguments are patterns of test files.
  */
 const patterns = process.argv.slice(2);
-// The engines that take long to start are tried by hand: npm run engines.
-const all = () => globSync('test/**/*.test.ts').filter((file) => !file.startsWith('test/engines/'));
+/** Says that this process is in its namespace already. */
+const INSIDE = 'STOWAGE_TEST_NAMESPACE';
+const SIDE_BY_SIDE = 2;
+const LONGEST_MS = 900_000;
+
 /** Those that take minutes come first: at the end nobody waits for one of them alone. */
 const LONG = [
   'conformance/logical',
-  'conformance/netfs-kernel',
   'web/page',
+  'conformance/netfs-kernel',
   'faults/power-loss',
-  'conformance/rbd',
+  'faults/migration',
 ];
-const rank = (file: string): number => {
-  const at = LONG.findIndex((part) => file.includes(part));
-  return at < 0 ? LONG.length : at;
-};
-const files = (patterns.length > 0 ? globSync(patterns) : all())
-  .sort()
-  .sort((one, other) => rank(one) - rank(other));
-const reporters = ['spec', './test/setup/slow-files.ts'].flatMap((reporter) => [
-  `--test-reporter=${reporter}`,
-  '--test-reporter-destination=stdout',
-]);
-const node = [
-  process.execPath,
-  '--test',
-  '--test-concurrency=2',
-  '--test-timeout=900000',
-  ...reporters,
-  ...files,
-];
-const isRoot = process.getuid?.() === 0;
-const command = isRoot
-  ? ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...node]
-  : node;
 
-const child = spawn(command[0]!, command.slice(1), { stdio: 'inherit' });
-// It ends the hosts that its tests have started.
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => child.kill(signal));
-child.on('exit', (code, signal) => process.exit(signal ? 1 : (code ?? 1)));
+function testFiles(): string[] {
+  // The engines that take long to start are tried by hand: npm run engines.
+  const all = (): string[] =>
+    globSync('test/**/*.test.ts').filter((file) => !file.startsWith('test/engines/'));
+  const rank = (file: string): number => {
+    const at = LONG.findIndex((part) => file.includes(part));
+    return at < 0 ? LONG.length : at;
+  };
+  const files = patterns.length > 0 ? globSync(patterns) : all();
+  return files.sort().sort((one, other) => rank(one) - rank(other));
+}
+
+function runHere(): void {
+  const files = testFiles();
+  if (files.length === 0) throw new Error(`no test file is ${patterns.join(' or ')}`);
+  const stop = new AbortController();
+  // It ends the files that run now, and they the hosts that they have started.
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort());
+  const events = run({ files, concurrency: SIDE_BY_SIDE, timeout: LONGEST_MS, signal: stop.signal });
+  events.on('test:fail', () => {
+    process.exitCode = 1;
+  });
+  events.compose(spec).pipe(process.stdout);
+  events.compose(slowFiles).pipe(process.stdout);
+}
+
+function runInNamespace(): void {
+  const here = [process.execPath, import.meta.filename, ...patterns];
+  const command = ['--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...here];
+  const child = spawn('unshare', command, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => child.kill(signal));
+  child.on('exit', (code, signal) => process.exit(signal ? 1 : (code ?? 1)));
+}
+
+if (process.getuid?.() === 0 && process.env[INSIDE] === undefined) runInNamespace();
+else runHere();

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { z } from 'zod';
 import type { Place, Role } from '../../shared/protocol/rights.ts';
+import type { Attention } from '../attention/items.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import type { Account } from '../auth/account.ts';
 import type { Principal } from '../auth/principal.ts';
@@ -21,6 +22,7 @@ import type { Secrets } from '../secrets/secrets.ts';
 /** What actions work with. */
 export interface Services {
   account: Account;
+  attention: Attention;
   audit: AuditTrail;
   diskNumbers: DiskNumbers;
   fleet: Fleet;

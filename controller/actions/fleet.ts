@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { z } from 'zod';
-import { fleetTotalsSchema, spacePointSchema } from '../../shared/protocol/api.ts';
+import { attentionItemSchema, fleetTotalsSchema, spacePointSchema } from '../../shared/protocol/api.ts';
 import { VERSION } from '../../shared/version.ts';
 import { defineAction } from './action.ts';
 
@@ -36,6 +36,17 @@ const history = defineAction({
   run: ({ spaceHistory }, { since }) => spaceHistory.since(since),
 });
 
+const attention = defineAction({
+  name: 'fleet.attention',
+  summary:
+    'What wants somebody to look: hosts that do not answer, pools that are down or nearly full, failed and waiting jobs.',
+  role: 'viewer',
+  input: z.object({}),
+  answer: z.array(attentionItemSchema),
+  places: () => [],
+  run: (services, _input, { principal }) => services.attention.items(principal.scopes),
+});
+
 const metrics = defineAction({
   name: 'metrics.read',
   summary: 'Numbers of the fleet and of the controller, in the text that Prometheus reads.',
@@ -49,4 +60,4 @@ const metrics = defineAction({
   },
 });
 
-export const fleetActions = [show, history, metrics];
+export const fleetActions = [show, history, attention, metrics];

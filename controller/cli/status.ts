@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { FleetTotals } from '../../shared/protocol/api.ts';
+import type { AttentionItem, FleetTotals } from '../../shared/protocol/api.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import { callJson, controllerUrl } from './client.ts';
 import { fields, show } from './output.ts';
@@ -29,8 +29,32 @@ function describe({ version, caller, hosts, pools, jobs }: FleetTotals): string 
   ]);
 }
 
+const MOST_ITEMS = 20;
+
+function attentionText(items: readonly AttentionItem[]): string {
+  if (items.length === 0) return 'nothing needs attention';
+  const more = items.length - MOST_ITEMS;
+  return [
+    'needs attention:',
+    ...items
+      .slice(0, MOST_ITEMS)
+      .map(
+        ({ severity, summary, reason }) => `  ${severity.padEnd(8)}  ${summary}${reason && `: ${reason}`}`,
+      ),
+    ...(more > 0 ? [`  and ${more} more`] : []),
+  ].join('\n');
+}
+
 export function statusCommand(): Command {
   return new Command('status')
-    .description('the fleet in numbers, and who you are to the controller')
-    .action(async () => show(await callJson<FleetTotals>('/fleet'), describe, { isRemark: false }));
+    .description('the fleet in numbers, what needs attention, and who you are to the controller')
+    .action(async () => {
+      const [totals, attention] = await Promise.all([
+        callJson<FleetTotals>('/fleet'),
+        callJson<AttentionItem[]>('/fleet/attention'),
+      ]);
+      await show({ ...totals, attention }, () => `${describe(totals)}\n\n${attentionText(attention)}`, {
+        isRemark: false,
+      });
+    });
 }

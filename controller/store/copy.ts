@@ -26,6 +26,8 @@ const TABLES = [
   'invitations',
   'events',
   'space_history',
+  'attention',
+  'messages',
   'audit',
   'audit_checkpoints',
 ] as const satisfies readonly (keyof Database)[];

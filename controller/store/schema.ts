@@ -27,6 +27,8 @@ export interface Database {
   invitations: InvitationsTable;
   events: EventsTable;
   space_history: SpaceHistoryTable;
+  attention: AttentionTable;
+  messages: MessagesTable;
   audit: AuditTable;
   audit_checkpoints: AuditCheckpointsTable;
 }
@@ -286,6 +288,23 @@ interface SecretsTable {
   /** The value, sealed with a key that is not in the store. */
   sealed: string;
   changed_at: number;
+}
+
+interface AttentionTable {
+  id: string;
+  /** `AttentionItem`, JSON. */
+  item: string;
+  seen_at: number;
+  told: 'warning' | 'critical' | null;
+}
+
+interface MessagesTable {
+  id: string;
+  channel: string;
+  body: string;
+  created_at: number;
+  next_at: number;
+  attempts: number;
 }
 
 interface SpaceHistoryTable {

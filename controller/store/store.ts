@@ -6,6 +6,7 @@ import { sqliteDialect } from './dialects/sqlite.ts';
 import { GroupedWrites } from './grouped-writes.ts';
 import { isPostgresUrl } from './location.ts';
 import { MIGRATIONS } from './migrations/index.ts';
+import { AttentionReader, AttentionWriter } from './repositories/attention.ts';
 import { AuditReader, AuditWriter } from './repositories/audit.ts';
 import { DomainReader, DomainWriter } from './repositories/domains.ts';
 import { EventReader, EventWriter } from './repositories/events.ts';
@@ -27,6 +28,7 @@ const POSTGRES_GROUP_MS = 50;
 
 /** The repositories as they are within a transaction. */
 export interface Transaction {
+  readonly attention: AttentionWriter;
   readonly audit: AuditWriter;
   readonly domains: DomainWriter;
   readonly events: EventWriter;
@@ -46,6 +48,7 @@ export class Store {
   /** For what concerns the whole store, such as copying it. */
   readonly db: Kysely<Database>;
   readonly #writes: GroupedWrites;
+  readonly attention: AttentionReader;
   readonly audit: AuditReader;
   readonly domains: DomainReader;
   readonly events: EventReader;
@@ -63,6 +66,7 @@ export class Store {
   constructor(db: Kysely<Database>) {
     this.db = db;
     this.#writes = new GroupedWrites(db, isPostgres(db as never) ? POSTGRES_GROUP_MS : SQLITE_GROUP_MS);
+    this.attention = new AttentionReader(db);
     this.audit = new AuditReader(db);
     this.domains = new DomainReader(db);
     this.events = new EventReader(db);
@@ -94,6 +98,7 @@ export class Store {
 
 function writersOn(db: Kysely<Database>): Transaction {
   return {
+    attention: new AttentionWriter(db),
     audit: new AuditWriter(db),
     domains: new DomainWriter(db),
     events: new EventWriter(db),

@@ -4,7 +4,7 @@ import { volumeSchema } from '../conf/volume.ts';
 import { nameSchema } from '../util/names.ts';
 import { agentInfoSchema, layoutSchema, transferSpecSchema, transferStatusSchema } from './agent.ts';
 import { domainSchema, domainUseSchema, volumeUserSchema } from './domains.ts';
-import { JOB_STATES } from './lists.ts';
+import { ATTENTION_KINDS, ATTENTION_SEVERITIES, JOB_STATES } from './lists.ts';
 import { ROLES } from './rights.ts';
 
 /**
@@ -268,6 +268,24 @@ export const jobDetailsSchema = jobSchema.extend({
   steps: z.array(z.object({ name: z.string(), startedAt: z.number(), finishedAt: z.number().optional() })),
 });
 export type JobDetails = z.infer<typeof jobDetailsSchema>;
+
+/** Something of the fleet that wants somebody to look. `id` is the same as long as it lasts. */
+export const attentionItemSchema = z.object({
+  id: z.string(),
+  kind: z.enum(ATTENTION_KINDS),
+  severity: z.enum(ATTENTION_SEVERITIES),
+  host: nameSchema.optional(),
+  pool: nameSchema.optional(),
+  /** The number of a job. */
+  job: z.number().int().optional(),
+  /** One line, without a full stop. */
+  summary: z.string(),
+  /** Why, as far as that is known. */
+  reason: z.string(),
+  /** Ms since the epoch. */
+  since: z.number(),
+});
+export type AttentionItem = z.infer<typeof attentionItemSchema>;
 
 /** An upload is a job that its client drives. */
 export const uploadSchema = z.object({

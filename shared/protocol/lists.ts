@@ -6,3 +6,14 @@ export const JOB_STATES = ['queued', 'running', 'waiting', 'paused', 'done', 'fa
 /** By what a table of volumes is sorted. */
 export const VOLUME_ORDERS = ['place', 'name', 'capacityBytes', 'allocationBytes', 'modifiedAt'] as const;
 export type VolumeOrder = (typeof VOLUME_ORDERS)[number];
+
+/** What wants attention. */
+export const ATTENTION_KINDS = [
+  'host-unreachable',
+  'pool-down',
+  'pool-filling',
+  'job-failed',
+  'job-waiting',
+] as const;
+export const ATTENTION_SEVERITIES = ['warning', 'critical'] as const;
+export type AttentionSeverity = (typeof ATTENTION_SEVERITIES)[number];

@@ -31,6 +31,9 @@ export interface TestHost extends AsyncDisposable {
   killAgent(): void;
   /** Gives the host another host key, as a reinstalled or impersonated one has. */
   changeHostKey(): Promise<void>;
+  /** Ends sshd and its sessions, and starts it again; the agent works on. */
+  stop(): Promise<void>;
+  start(): Promise<void>;
   /** Runs a command in the host's network. */
   command(args: string[]): string[];
 }
@@ -199,6 +202,16 @@ export async function startHost(directory: string, options: HostOptions = {}): P
     const pid = agentPid();
     if (pid) process.kill(pid, 'SIGKILL');
   };
+  /** Ends sshd and its sessions; the agent works on. */
+  const stop = async (): Promise<void> => {
+    const ended = once(sshd, 'exit');
+    sshd.kill();
+    // Sessions outlive the listening process.
+    if (isRoot)
+      for (const pid of execFileSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' }).split('\n'))
+        if (pid && Number(pid) !== agentPid()) process.kill(Number(pid), 'SIGKILL');
+    await ended;
+  };
   return {
     name: `h${number}`,
     user: options.operator ? OPERATOR : username,
@@ -215,17 +228,13 @@ export async function startHost(directory: string, options: HostOptions = {}): P
     agentPid,
     killAgent,
     async changeHostKey() {
+      await stop();
       execFileSync('rm', [file('host-key'), file('host-key.pub')]);
       keygen('host-key');
-      const ended = once(sshd, 'exit');
-      sshd.kill();
-      // Sessions outlive the listening process; the link must be made anew to meet the new key.
-      if (isRoot)
-        for (const pid of execFileSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' }).split('\n'))
-          if (pid && Number(pid) !== agentPid()) process.kill(Number(pid), 'SIGKILL');
-      await ended;
       await startSshd();
     },
+    stop,
+    start: startSshd,
     command,
     async [Symbol.asyncDispose]() {
       killAgent();

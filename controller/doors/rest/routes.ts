@@ -27,6 +27,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/api/v1/fleet', action: 'fleet.show' },
 
   { method: 'GET', path: '/api/v1/fleet/history', action: 'fleet.history' },
+  { method: 'GET', path: '/api/v1/fleet/attention', action: 'fleet.attention' },
   { method: 'GET', path: '/metrics', action: 'metrics.read' },
 
   { method: 'GET', path: '/api/v1/hosts', action: 'host.list' },

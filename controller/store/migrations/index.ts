@@ -12,6 +12,7 @@ import { storages } from './0010-storages.ts';
 import { users } from './0011-users.ts';
 import { ordersOfVolumes } from './0012-orders-of-volumes.ts';
 import { spaceHistory } from './0013-space-history.ts';
+import { attention } from './0014-attention.ts';
 
 /**
  * In order; a name once released never changes. A migration runs on stores of any age: it knows the tables only as they were when it
@@ -31,4 +32,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0011-users': users,
   '0012-orders-of-volumes': ordersOfVolumes,
   '0013-space-history': spaceHistory,
+  '0014-attention': attention,
 };

@@ -83,6 +83,23 @@ export class PoolReader {
     return (await query.orderBy('hosts.name').orderBy('pools.name').execute()).map(poolOf);
   }
 
+  /** Those that do not run though they should, and those that are nearly full: by host and name, at most `limit`. */
+  async inNeed(scopes: readonly string[], limit: number): Promise<FleetPool[]> {
+    let query = this.#pools().where((eb) =>
+      eb.or([
+        eb('pools.state', '=', 'inaccessible'),
+        eb.and([eb('pools.state', '=', 'inactive'), eb('pools.definition', 'like', '%"autostart":true%')]),
+        eb.and([
+          eb('pools.state', '=', 'running'),
+          eb.or(['warning', 'critical'].map((fill) => eb('pools.usage', 'like', `%"fill":"${fill}"%`))),
+        ]),
+      ]),
+    );
+    if (scopes.length > 0)
+      query = query.where((eb) => inScopes(eb, scopes, { host: 'hosts.name', pool: 'pools.name' }));
+    return (await query.orderBy('hosts.name').orderBy('pools.name').limit(limit).execute()).map(poolOf);
+  }
+
   async find(host: string, name: string): Promise<FleetPool | undefined> {
     const row = await this.#pools()
       .where('hosts.name', '=', host)

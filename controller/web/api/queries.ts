@@ -4,6 +4,7 @@ import type { TrashedVolume } from '../../../shared/conf/trash.ts';
 import type { Snapshot } from '../../../shared/conf/volume.ts';
 import type {
   ActionDescription,
+  AttentionItem,
   AuditRecord,
   FleetPool,
   FleetTotals,
@@ -47,6 +48,10 @@ async function all<T>(path: string, keyOf: (row: T) => string, signal: AbortSign
 export const fleetQuery = queryOptions({
   queryKey: ['fleet'],
   queryFn: ({ signal }) => call<FleetTotals>('/fleet', { signal }),
+});
+export const attentionQuery = queryOptions({
+  queryKey: ['fleet', 'attention'],
+  queryFn: ({ signal }) => call<AttentionItem[]>('/fleet/attention', { signal }),
 });
 export const actionsQuery = queryOptions({
   queryKey: ['actions'],

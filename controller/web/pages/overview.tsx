@@ -1,9 +1,8 @@
 import { useQueries, useQuery } from '@tanstack/react-query';
-import type { ReactNode } from 'react';
 import { Link } from 'react-aria-components';
-import type { FleetPool, Host, Job } from '../../../shared/protocol/api.ts';
+import type { AttentionItem, FleetPool, Host } from '../../../shared/protocol/api.ts';
 import { linkTo } from '../api/client.ts';
-import { fleetQuery, forecastQuery, hostsQuery, jobsQuery, poolsQuery } from '../api/queries.ts';
+import { attentionQuery, fleetQuery, forecastQuery, hostsQuery, poolsQuery } from '../api/queries.ts';
 import { useMay, WHOLE } from '../api/rights.ts';
 import {
   A,
@@ -21,87 +20,51 @@ import {
 import { counted, localTime, percent } from '../parts/format.ts';
 import { SpaceChart } from '../parts/space-chart.tsx';
 
-const DAY_MS = 24 * 3600_000;
 /** So few are shown with their names. */
 const FEW = 60;
 /** As many cells as a glance takes in. */
 const MOST_CELLS = 3000;
 const MOST_ITEMS = 50;
 
-interface Item {
-  key: string;
-  tone: Tone;
-  label: string;
-  what: ReactNode;
-  why: ReactNode;
-}
-
-const ofHost = ({ name, link, state, reason, since }: Host): Item => ({
-  key: `host ${name}`,
-  tone: state === 'connecting' ? 'busy' : 'bad',
-  label: state,
-  what: <A to={linkTo.host(name)}>host {name}</A>,
-  why: (
-    <>
-      {reason ?? (link.kind === 'websocket' && !link.enrolled ? 'its agent has not dialled in yet' : state)},
-      since <Time at={since} />
-    </>
-  ),
-});
-
-const ofJob = ({ id, kind, state, target, error, endedAt }: Job): Item => ({
-  key: `job ${id}`,
-  tone: state === 'failed' ? 'bad' : 'warn',
-  label: state,
-  what: (
-    <A to={linkTo.job(id)}>
-      {kind} {target}
-    </A>
-  ),
-  why: (
-    <>
-      {error?.message}
-      {endedAt !== undefined && (
-        <>
-          , <Time at={endedAt} />
-        </>
-      )}
-    </>
-  ),
-});
-
-function PoolFill({ pool }: { pool: FleetPool }) {
-  const { data } = useQuery(forecastQuery(pool.host, pool.name));
-  const fullAt = data?.data?.fullAt ?? data?.metadata?.fullAt;
-  return (
-    <>
-      {percent(pool.allocationBytes, pool.capacityBytes).toFixed(0)} % in use,{' '}
-      <Size bytes={pool.availableBytes} /> left
-      {fullAt !== undefined && <>, full {localTime(fullAt)} at this rate</>}
-    </>
-  );
-}
-
-const ofPool = (pool: FleetPool): Item => {
-  const isFull = pool.state === 'running';
-  return {
-    key: `pool ${pool.host}/${pool.name}`,
-    tone: isFull && pool.fill !== 'critical' ? 'warn' : 'bad',
-    label: isFull ? 'nearly full' : pool.state,
-    what: (
-      <A to={linkTo.pool(pool.host, pool.name)}>
-        pool {pool.host}/{pool.name}
-      </A>
-    ),
-    why: isFull ? <PoolFill pool={pool} /> : (pool.reason ?? 'it is not started'),
-  };
+const LABELS: Record<AttentionItem['kind'], string> = {
+  'host-unreachable': 'unreachable',
+  'pool-down': 'down',
+  'pool-filling': 'nearly full',
+  'job-failed': 'failed',
+  'job-waiting': 'waiting',
 };
 
-const needsAttention = ({ state, fill, autostart }: FleetPool): boolean =>
-  state === 'inaccessible' ||
-  (state === 'inactive' && autostart) ||
-  fill === 'warning' ||
-  fill === 'critical';
+const linkOf = ({ host, pool, job }: AttentionItem): string =>
+  job !== undefined
+    ? linkTo.job(job)
+    : pool === undefined
+      ? linkTo.host(host ?? '')
+      : linkTo.pool(host ?? '', pool);
+
+function FullAt({ host, pool }: { host: string; pool: string }) {
+  const { data } = useQuery(forecastQuery(host, pool));
+  const fullAt = data?.data?.fullAt ?? data?.metadata?.fullAt;
+  return fullAt === undefined ? null : <>, full {localTime(fullAt)} at this rate</>;
+}
+
+function Wanting({ item }: { item: AttentionItem }) {
+  const { kind, severity, summary, reason, since, host, pool } = item;
+  return (
+    <li>
+      <Badge tone={severity === 'critical' || kind === 'job-failed' ? 'bad' : 'warn'}>{LABELS[kind]}</Badge>
+      <A to={linkOf(item)}>{summary}</A>
+      <span className="why">
+        {reason}
+        {kind === 'pool-filling' && host && pool && <FullAt host={host} pool={pool} />}
+        {since > 0 && (
+          <>
+            {reason && ', '}since <Time at={since} />
+          </>
+        )}
+      </span>
+    </li>
+  );
+}
 
 /** One cell for each of many things: what is wrong is seen before it is read. */
 function Strip({
@@ -141,31 +104,18 @@ export function Overview() {
   const may = useMay();
   const fleet = useQuery(fleetQuery);
   const [hosts, pools] = useQueries({ queries: [hostsQuery, poolsQuery] });
-  const failed = useQuery(jobsQuery({ state: 'failed' }));
-  const waiting = useQuery(jobsQuery({ state: 'waiting' }));
-  const error = fleet.error ?? hosts.error ?? pools.error;
-  const recent = Date.now() - DAY_MS;
-  const items = [
-    ...(hosts.data ?? []).filter(({ state }) => state !== 'reachable').map(ofHost),
-    ...(pools.data ?? []).filter(needsAttention).map(ofPool),
-    ...(failed.data ?? []).filter(({ endedAt = 0 }) => endedAt > recent).map(ofJob),
-    ...(waiting.data ?? []).map(ofJob),
-  ];
+  const attention = useQuery(attentionQuery);
+  const items = attention.data ?? [];
+  const error = fleet.error ?? attention.error ?? hosts.error ?? pools.error;
   const totals = fleet.data?.pools;
   return (
     <Page title="Overview">
       {error && <Problem error={error} retry={() => void fleet.refetch()} />}
       <Section title="Needs attention">
-        {items.length === 0 && hosts.data && pools.data && (
-          <Empty>Nothing. All hosts answer, no pool is nearly full.</Empty>
-        )}
+        {attention.data?.length === 0 && <Empty>Nothing. All hosts answer, no pool is nearly full.</Empty>}
         <ul className="attention">
-          {items.slice(0, MOST_ITEMS).map(({ key, tone, label, what, why }) => (
-            <li key={key}>
-              <Badge tone={tone}>{label}</Badge>
-              <span>{what}</span>
-              <span className="why">{why}</span>
-            </li>
+          {items.slice(0, MOST_ITEMS).map((item) => (
+            <Wanting key={item.id} item={item} />
           ))}
           {items.length > MOST_ITEMS && <li>and {items.length - MOST_ITEMS} more</li>}
         </ul>

@@ -1,0 +1,19 @@
+import type { Channel } from '../attention/channel.ts';
+import { mail } from '../attention/mail.ts';
+import type { WatchOptions } from '../attention/watch.ts';
+import { webhook } from '../attention/webhook.ts';
+import type { Configuration } from './schema.ts';
+import { secretIn } from './secrets.ts';
+
+/** How people are told of what wants attention; undefined where nobody is. Throws `invalid-argument` for a secret that cannot be read. */
+export function notifyOptions({ notify, 'public-url': url }: Configuration): WatchOptions | undefined {
+  if (!notify) return undefined;
+  const channels: Channel[] = notify.webhooks.map((each) =>
+    webhook({ url: each.url, secret: secretIn(each['secret-file']) }),
+  );
+  if (notify.mail) {
+    const { 'password-file': file, ...options } = notify.mail;
+    channels.push(mail({ ...options, password: file === undefined ? undefined : secretIn(file) }));
+  }
+  return channels.length > 0 ? { channels, delayMs: notify.after, quiet: notify.quiet, url } : undefined;
+}

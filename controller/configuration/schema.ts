@@ -1,0 +1,112 @@
+import { z } from 'zod';
+
+export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+
+/** A span of time such as `90s`, `30m`, `12h` or `400d`, in ms. */
+export const spanSchema = z
+  .string()
+  .regex(/^\d{1,6}[smhd]$/, "a span of time is a number and s, m, h or d, such as '12h' or '400d'")
+  .transform(
+    (text) => Number(text.slice(0, -1)) * { s: 1000, m: 60_000, h: 3600_000, d: 86_400_000 }[text.at(-1)!]!,
+  );
+
+/** An absolute path: what it starts from would be another one for a service than for a shell. */
+export const pathSchema = z.string().regex(/^\//, 'a path begins with /');
+
+const groups = z.array(z.string().min(1)).default([]);
+
+const openIdSchema = z
+  .strictObject({
+    issuer: z.url({ protocol: /^https?$/, error: 'an issuer is an https:// URL' }),
+    'client-id': z.string().min(1),
+    /** Has the secret in it. */
+    'client-secret-file': pathSchema,
+    /** Groups of the provider whose people have the role. */
+    viewers: groups,
+    operators: groups,
+    admins: groups,
+  })
+  .refine(
+    ({ viewers, operators, admins }) => viewers.length + operators.length + admins.length > 0,
+    'nobody could sign in: name groups under viewers, operators or admins',
+  );
+
+const timeOfDaySchema = z
+  .string()
+  .regex(/^([01]\d|2[0-3]):[0-5]\d$/, "a time of day is HH:MM, such as '22:00'");
+
+const mailSchema = z
+  .strictObject({
+    host: z.string().min(1),
+    port: z.int().min(1).max(65_535).default(587),
+    security: z.enum(['tls', 'starttls', 'none']).default('starttls'),
+    user: z.string().min(1).optional(),
+    /** Has the password in it. */
+    'password-file': pathSchema.optional(),
+    from: z.string().min(3),
+    to: z.array(z.string().min(3)).min(1),
+  })
+  .refine(
+    (mail) => mail.user === undefined || mail.security !== 'none',
+    "a password is sent with security 'tls' or 'starttls' only",
+  )
+  .refine(
+    (mail) => (mail.user === undefined) === (mail['password-file'] === undefined),
+    'user and password-file come together',
+  );
+
+/** Who is told of what wants attention. */
+const notifySchema = z.strictObject({
+  webhooks: z
+    .array(
+      z.strictObject({
+        url: z.url({ protocol: /^https?$/, error: 'a URL such as https://alerts.example/stowage' }),
+        /** Has the secret in it that each message is signed with. */
+        'secret-file': pathSchema,
+      }),
+    )
+    .refine((all) => new Set(all.map(({ url }) => url)).size === all.length, 'two have the same URL')
+    .default([]),
+  mail: mailSchema.optional(),
+  /** So long something must last before anybody is told. */
+  after: spanSchema.default(120_000),
+  /** When only what is critical is told. */
+  quiet: z
+    .strictObject({
+      from: timeOfDaySchema,
+      to: timeOfDaySchema,
+      zone: z.string().refine(isZone, "there is no such time zone; such as 'Europe/Vienna'").optional(),
+    })
+    .optional(),
+});
+
+function isZone(zone: string): boolean {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: zone });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What the configuration file of a controller may say. A key that is an option, too, has the name and the meaning of the option. */
+export const configurationSchema = z
+  .strictObject({
+    data: pathSchema,
+    listen: z.string().regex(/^.+:\d{1,5}$/, "where to listen is HOST:PORT, such as '127.0.0.1:7070'"),
+    'public-url': z.url({ protocol: /^https?$/, error: 'a URL such as https://storage.example' }),
+    'local-agent': z.boolean(),
+    'jobs-per-host': z.int().min(1).max(100),
+    tls: z.boolean(),
+    'tls-cert': pathSchema,
+    'tls-key': pathSchema,
+    'trust-proxy': z.array(z.string().min(1)),
+    'log-level': z.enum(LOG_LEVELS),
+    /** Has the `postgres://` URL of the store in it, which may hold a password. */
+    'store-file': pathSchema,
+    'open-id': openIdSchema,
+    notify: notifySchema,
+  })
+  .partial();
+
+export type Configuration = z.infer<typeof configurationSchema>;

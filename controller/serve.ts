@@ -1,0 +1,208 @@
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { clock, sleep } from '../shared/util/clock.ts';
+import { isStowageError, StowageError } from '../shared/util/errors.ts';
+import { VERSION } from '../shared/version.ts';
+import { ACTIONS } from './actions/index.ts';
+import { perform } from './actions/perform.ts';
+import { CONTROLLER } from './auth/principal.ts';
+import { STORE_FILE } from './backup.ts';
+import { installCommand, quote } from './cli/install.ts';
+import { notifyOptions } from './configuration/notify.ts';
+import { openIdOptions } from './configuration/open-id.ts';
+import type { Configuration } from './configuration/schema.ts';
+import { storeUrl } from './configuration/secrets.ts';
+import { type Controller, startController } from './controller.ts';
+import { type Certificate, ownCertificate, readCertificate } from './doors/rest/certificate.ts';
+import { LocalAgent } from './hosts/local-agent.ts';
+import { MOVED_FILE } from './move-store.ts';
+import { keepStore } from './store/exclusive.ts';
+import { isPostgresUrl } from './store/location.ts';
+import { lockData } from './store/lock.ts';
+
+const CLOSE_MS = 10_000;
+
+export interface ServeOptions {
+  /** A configuration file, YAML. */
+  config?: string;
+  publicUrl?: string;
+  data: string;
+  listen: string;
+  localAgent: boolean;
+  logLevel: string;
+  jobsPerHost: number;
+  tls?: boolean;
+  tlsCert?: string;
+  tlsKey?: string;
+  trustProxy?: string[];
+}
+
+/**
+ * The administrator's token, kept where only its owner can read it: made at the first start, and when it is in force no more.
+ * Only then it is shown.
+ */
+async function adminToken(
+  controller: Controller,
+  dataDirectory: string,
+): Promise<{ token: string; path: string; isNew: boolean }> {
+  const path = join(dataDirectory, 'admin-token');
+  const { tokens, audit } = controller.services;
+  if (existsSync(path)) {
+    const known = readFileSync(path, 'utf8').trim();
+    const valid = await tokens.authenticate(`Bearer ${known}`).then(
+      () => true,
+      (error: unknown) => {
+        if (isStowageError(error, 'unauthenticated')) return false;
+        throw error;
+      },
+    );
+    if (valid) return { token: known, path, isNew: false };
+  }
+  const secret = await tokens.replace({ name: 'admin', role: 'admin', scopes: [] }, (transaction) =>
+    audit.appendIn(transaction, {
+      actor: 'controller',
+      source: 'controller',
+      action: 'token.create',
+      target: 'token admin',
+      outcome: 'done',
+      detail: 'at start, as there was none in force',
+    }),
+  );
+  writeFileSync(path, `${secret}\n`, { mode: 0o600 });
+  chmodSync(path, 0o600);
+  return { token: secret, path, isNew: true };
+}
+
+/** Where the first administrator chooses a name and a password; undefined once somebody has. */
+async function firstLink(
+  { services: { users }, url }: Controller,
+  { data, publicUrl }: Pick<ServeOptions, 'data' | 'publicUrl'>,
+): Promise<string | undefined> {
+  const path = join(data, 'first-link');
+  if (!(await users.isEmpty())) {
+    rmSync(path, { force: true });
+    return undefined;
+  }
+  const { token } = await users.invite(undefined, { role: 'admin', scopes: [] });
+  const link = `${publicUrl ?? url}/welcome#${token}`;
+  // A journal keeps what is printed, for many to read.
+  writeFileSync(path, `${link}\n`, { mode: 0o600 });
+  return process.stdout.isTTY
+    ? `${link}   (once, for three days: choose your name and password)`
+    : `the link of the first administrator is in ${path}`;
+}
+
+/** With which the API speaks TLS, if it does. */
+async function certificateOf({ tls, tlsCert, tlsKey, data }: ServeOptions): Promise<Certificate | undefined> {
+  if (tlsCert !== undefined && tlsKey !== undefined) return readCertificate(tlsCert, tlsKey);
+  if (tlsCert !== undefined || tlsKey !== undefined)
+    throw new StowageError('invalid-argument', '--tls-cert and --tls-key come together');
+  return tls ? ownCertificate(data) : undefined;
+}
+
+/** Waits for the local host and gives it a first pool when it has none. */
+async function firstPool(controller: Controller, directory: string): Promise<void> {
+  const { fleet, inventory } = controller.services;
+  for (let attempt = 0; attempt < 100 && (await fleet.get('local')).state !== 'reachable'; attempt++)
+    await sleep(100);
+  const agent = await fleet.client('local');
+  if ((await agent.json(z.array(z.unknown()), '/v1/pools')).length > 0) return;
+  // As anybody does it, so that it is on record.
+  const call = { principal: CONTROLLER, source: 'controller', signal: new AbortController().signal };
+  const pool = { host: 'local', name: 'default', type: 'dir', target: { path: directory } };
+  await perform(controller.services, ACTIONS.get('pool.create')!, pool, call);
+  for (
+    let attempt = 0;
+    attempt < 50 && (await inventory.pools({ host: 'local', limit: 1 })).length === 0;
+    attempt++
+  )
+    await sleep(50);
+}
+
+/** Runs the controller, with what only its file can say in `configuration`, until it gets SIGTERM or SIGINT. */
+export async function serve(given: ServeOptions, configuration: Configuration): Promise<void> {
+  const options = {
+    ...given,
+    data: resolve(given.data),
+    publicUrl: given.publicUrl?.replace(/\/$/, ''),
+  };
+  const listen = /^(.+):(\d{1,5})$/.exec(options.listen);
+  if (!listen)
+    throw new StowageError(
+      'invalid-argument',
+      `where to listen is HOST:PORT, such as 127.0.0.1:7070, and not '${options.listen}'`,
+    );
+  const [, host = '', port = ''] = listen;
+  mkdirSync(options.data, { recursive: true, mode: 0o700 });
+  const unlock = lockData(options.data);
+  const openId = openIdOptions(process.env, configuration);
+  const notify = notifyOptions({ ...configuration, 'public-url': options.publicUrl });
+  const certificate = await certificateOf(options);
+  const store = storeUrl(process.env, configuration) ?? join(options.data, STORE_FILE);
+  const moved = join(options.data, MOVED_FILE);
+  if (!isPostgresUrl(store) && !existsSync(store) && existsSync(moved))
+    throw new StowageError(
+      'invalid-argument',
+      `the store of this directory was moved to PostgreSQL: set STOWAGE_STORE, or, to go back, rename ${moved} to ${STORE_FILE}`,
+    );
+  const letGo = await keepStore(store, (reason) => {
+    process.stderr.write(`stowage-controller: ${reason}\n`);
+    process.exit(1);
+  });
+  const localAgent = options.localAgent ? new LocalAgent(join(options.data, 'agent')) : undefined;
+  await localAgent?.start();
+  const controller = await startController({
+    dataDirectory: options.data,
+    host,
+    port: Number(port),
+    logLevel: options.logLevel,
+    jobsPerHost: options.jobsPerHost,
+    certificate,
+    openId,
+    notify,
+    publicUrl: options.publicUrl,
+    trustedProxies: options.trustProxy ?? [],
+    store,
+  }).catch(async (error) => {
+    // Nobody would be there to end it.
+    await localAgent?.stop();
+    throw error;
+  });
+  const { token, path: tokenPath, isNew } = await adminToken(controller, options.data);
+  const fingerprint = certificate?.selfSigned ? certificate.fingerprint : undefined;
+  const client = JSON.stringify({ url: controller.url, token, fingerprint });
+  writeFileSync(join(options.data, 'client.json'), client, { mode: 0o600 });
+  if (localAgent) {
+    await controller.services.fleet.addLocal('local', localAgent.socket);
+    await firstPool(controller, join(options.data, 'pools/default'));
+  }
+  const command = await installCommand(join(options.data, 'bin')).catch((error: Error) => {
+    process.stderr.write(`stowage-controller: the command cannot be put in place: ${error.message}\n`);
+    return 'npx stowage';
+  });
+  const link = await firstLink(controller, options);
+  console.log(`Stowage ${VERSION} is running.
+
+  page        ${link ?? controller.url}
+  data        ${options.data}
+  API         ${controller.url}/api/v1   (OpenAPI: ${controller.url}/api/v1/openapi.json)
+
+  export STOWAGE_URL=${controller.url}
+  export STOWAGE_TOKEN=${isNew ? token : `"$(cat ${quote(tokenPath)})"`}${fingerprint ? `\n  export STOWAGE_FINGERPRINT=${fingerprint}` : ''}
+
+  command     ${command}
+
+Then, in another shell:  npx stowage pool list
+or, from everywhere:     ln -s ${command} /usr/local/bin/stowage`);
+  const stop = async (): Promise<void> => {
+    // What is recorded goes on at the next start; nothing that does not answer keeps us.
+    clock.after(CLOSE_MS, () => process.exit(1), false);
+    await controller.close();
+    await localAgent?.stop();
+    await letGo();
+    unlock();
+    process.exit(0);
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop());
+}

@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { readConfiguration } from '../../controller/configuration/file.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import { execute, TestController } from '../support/controller.ts';
+import { scratch } from '../support/scratch.ts';
+
+describe('the configuration of a controller', () => {
+  const room = scratch();
+  after(() => room[Symbol.asyncDispose]());
+  const file = (name: string, content: string): string => {
+    const path = join(room.path, name);
+    writeFileSync(path, content, { mode: 0o600 });
+    return path;
+  };
+  const wrongIn = (content: string): string[] => {
+    const path = file('wrong.yaml', content);
+    try {
+      readConfiguration(path);
+    } catch (error) {
+      assert.ok(error instanceof StowageError && error.code === 'invalid-argument');
+      return error.message.replaceAll(path, 'F').split('\n').slice(1);
+    }
+    return [];
+  };
+
+  test('what is wrong is told with its line and key, all at once and in the order of the file', () => {
+    const told = wrongIn(
+      [
+        '# of our site',
+        'data: relative',
+        'listen: 7070',
+        'jobs-per-host: many',
+        'publicurl: https://storage.example',
+        'open-id:',
+        '  issuer: https://id.example',
+        '  client-id: stowage',
+        '  viewers: [staff, 3]',
+        'notify:',
+        '  after: soon',
+        '  quiet: { from: "22:00", to: "25:00", zone: Mars/Base }',
+        '  mail: { host: mail.example, from: a@b.example, to: [], user: x }',
+      ].join('\n'),
+    );
+    assert.deepEqual(
+      told.map((line) => line.replace(/: Invalid input.*|: Too .*|: a .*|: there .*/, '')),
+      [
+        'F:2:1: data',
+        'F:3:1: listen',
+        'F:4:1: jobs-per-host',
+        'F:5:1: publicurl',
+        'F:6:1: open-id.client-secret-file: is missing',
+        'F:9:20: open-id.viewers.1',
+        'F:11:3: notify.after',
+        'F:12:27: notify.quiet.to',
+        'F:12:40: notify.quiet.zone',
+        'F:13:3: notify.mail: user and password-file come together',
+        'F:13:50: notify.mail.to',
+      ],
+    );
+  });
+
+  test('what is no YAML, or no map, is told, and what is empty says nothing', () => {
+    assert.match(wrongIn('data: [\nlisten: "x')[0]!, /^F:2:1: /);
+    assert.match(wrongIn('data: /a\ndata: /b\n')[0]!, /^F:2:1: Map keys must be unique/);
+    assert.match(wrongIn('- a\n')[0]!, /^F:1:1: .*expected object/);
+    assert.match(wrongIn(`a: &a [x]\nb: &b [${'*a,'.repeat(200)}]\nc: [${'*b,'.repeat(200)}]`)[0]!, /alias/i);
+    assert.deepEqual(readConfiguration(file('empty.yaml', '# nothing\n')), {});
+    assert.throws(() => readConfiguration(join(room.path, 'absent')), { code: 'invalid-argument' });
+  });
+
+  test('a value is never quoted: it may be a secret in a wrong place', () => {
+    const told = wrongIn(
+      ['open-id:', '  issuer: s3cret', 'tls: s3cret', 'log-level: s3cret', 'notify: s3cret'].join('\n'),
+    );
+    assert.ok(told.length >= 4);
+    assert.ok(!told.join().includes('s3cret'), told.join());
+  });
+
+  test('the command line counts more than the environment, and that more than the file', async () => {
+    const config = file(
+      'controller.yaml',
+      `data: ${join(room.path, 'data')}\nlisten: 127.0.0.1:1\nlocal-agent: false\nlog-level: info\n`,
+    );
+    await using controller = await TestController.start(join(room.path, 'other'), [], {
+      STOWAGE_CONFIG: config,
+      STOWAGE_LOG: 'silent',
+    });
+    assert.match(controller.url, /^http:\/\/127\.0\.0\.1:\d{4,5}$/);
+    assert.equal(await controller.cliOk('host', 'list', '-q'), '', 'it has an agent of its own');
+    assert.equal(controller.log, '', 'the file decided on the log');
+  });
+
+  test('check starts nothing, and tells of secrets that cannot be read', async () => {
+    const check = (content: string, env: NodeJS.ProcessEnv = {}) =>
+      execute(process.execPath, ['controller/main.ts', '--config', file('c.yaml', content), 'check'], {
+        ...process.env,
+        ...env,
+      });
+    assert.match((await check('tls: true\n')).stdout, /the configuration is valid/);
+    for (const [content, words] of [
+      ['store-file: /absent\n', /a secret cannot be read: ENOENT.*\/absent/],
+      [`store-file: ${file('empty', '\n')}\n`, /there is no secret in it/],
+      [`store-file: ${file('url', 'mysql://root:pw@h/db\n')}\n`, /url is no postgres:\/\/ URL/],
+      ['notify: { webhooks: [{ url: "https://h.example", secret-file: /absent }] }\n', /ENOENT/],
+      ['listen: nowhere\n', /c\.yaml:1:1: listen: where to listen is HOST:PORT/],
+    ] as const) {
+      const { status, stderr } = await check(content);
+      assert.equal(status, 1, content);
+      assert.match(stderr, words);
+      assert.ok(!stderr.includes('root:pw'), stderr);
+    }
+  });
+});
