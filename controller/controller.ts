@@ -80,7 +80,10 @@ export interface Controller {
 export async function startController(options: ControllerOptions): Promise<Controller> {
   const { dataDirectory, jobsPerHost } = options;
   mkdirSync(dataDirectory, { recursive: true, mode: 0o700 });
-  const logger = pino({ level: options.logLevel }, pino.destination(2));
+  const logger = pino(
+    { level: options.logLevel, serializers: { error: pino.stdSerializers.err } },
+    pino.destination(2),
+  );
   const owner = controllerId(dataDirectory);
   const store = await openStore(options.store);
   const events = new EventLog(store);
@@ -189,7 +192,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
       housekeeping.stop();
       collector.close();
       watch?.close();
-      delivery.close();
+      await delivery.close();
       await jobs.close();
       await fleet.close();
       webSockets.close();

@@ -3,7 +3,7 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
-import { toStowageError } from '../shared/util/errors.ts';
+import { StowageError, toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
 import { sendTrial } from './attention/trial.ts';
 import { backup, restore } from './backup.ts';
@@ -13,8 +13,9 @@ import { notifyOptions } from './configuration/notify.ts';
 import { openIdOptions } from './configuration/open-id.ts';
 import { type Configuration, LOG_LEVELS } from './configuration/schema.ts';
 import { storeUrl } from './configuration/secrets.ts';
+import { sourceThrough } from './doors/source.ts';
 import { moveStore } from './move-store.ts';
-import { type ServeOptions, serve } from './serve.ts';
+import { certificateOf, type ServeOptions, serve } from './serve.ts';
 
 /** Keys of the file that are options, too. */
 const SHARED = {
@@ -98,6 +99,9 @@ program
     const configuration = configure();
     storeUrl(process.env, configuration);
     openIdOptions(process.env, configuration);
+    const { trustProxy = [], tlsCert, tlsKey, ...options } = program.opts<ServeOptions>();
+    sourceThrough(trustProxy);
+    if (tlsCert ?? tlsKey) await certificateOf({ ...options, tlsCert, tlsKey });
     const channels = notifyOptions(configuration)?.channels ?? [];
     console.log('the configuration is valid');
     if (notify) await sendTrial(channels);
@@ -107,7 +111,7 @@ program
   .description('the store of the controller')
   .command('copy')
   .description(
-    'copy the SQLite store to the empty PostgreSQL database that STOWAGE_STORE names, and check the trail there',
+    'copy the SQLite store to the empty PostgreSQL database that STOWAGE_STORE or `store-file` names, and check the trail there',
   )
   .action(() => {
     const configuration = configure();
@@ -121,7 +125,11 @@ program
     'copy store and keys into a new directory, while the controller works or not, and check the trail there',
   )
   .action(async (directory: string) => {
-    configure();
+    if (storeUrl(process.env, configure()))
+      throw new StowageError(
+        'invalid-argument',
+        'the store is in PostgreSQL: save it by pg_dump, and the keys by copying them',
+      );
     console.log(stateOf(await backup(resolve(program.opts<ServeOptions>().data), resolve(directory))));
   });
 program

@@ -15,7 +15,10 @@ export const MOVED_FILE = 'stowage.db.moved';
 export async function moveStore(data: string, target: string | undefined): Promise<void> {
   const directory = resolve(data);
   if (target === undefined)
-    throw new StowageError('invalid-argument', 'set STOWAGE_STORE to the postgres:// URL to copy to');
+    throw new StowageError(
+      'invalid-argument',
+      'set STOWAGE_STORE, or `store-file` in the configuration, to the postgres:// URL to copy to',
+    );
   const path = join(directory, STORE_FILE);
   if (!existsSync(path)) throw new StowageError('invalid-argument', `there is no store at ${path}`);
   const unlock = lockData(directory);
@@ -42,5 +45,5 @@ export async function moveStore(data: string, target: string | undefined): Promi
   console.log(
     `the trail is whole: ${before.records} records, signed up to ${before.head?.hash.slice(0, 16)}`,
   );
-  console.log(`the store that was copied is ${path}.moved now`);
+  console.log(`the store that was copied is ${join(directory, MOVED_FILE)} now`);
 }

@@ -93,8 +93,13 @@ async function firstLink(
     : `the link of the first administrator is in ${path}`;
 }
 
-/** With which the API speaks TLS, if it does. */
-async function certificateOf({ tls, tlsCert, tlsKey, data }: ServeOptions): Promise<Certificate | undefined> {
+/** With which the API speaks TLS, if it does. Throws `invalid-argument`. */
+export async function certificateOf({
+  tls,
+  tlsCert,
+  tlsKey,
+  data,
+}: ServeOptions): Promise<Certificate | undefined> {
   if (tlsCert !== undefined && tlsKey !== undefined) return readCertificate(tlsCert, tlsKey);
   if (tlsCert !== undefined || tlsKey !== undefined)
     throw new StowageError('invalid-argument', '--tls-cert and --tls-key come together');
@@ -144,7 +149,7 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
   if (!isPostgresUrl(store) && !existsSync(store) && existsSync(moved))
     throw new StowageError(
       'invalid-argument',
-      `the store of this directory was moved to PostgreSQL: set STOWAGE_STORE, or, to go back, rename ${moved} to ${STORE_FILE}`,
+      `the store of this directory was moved to PostgreSQL: set STOWAGE_STORE or \`store-file\`, or, to go back, rename ${moved} to ${STORE_FILE}`,
     );
   const letGo = await keepStore(store, (reason) => {
     process.stderr.write(`stowage-controller: ${reason}\n`);

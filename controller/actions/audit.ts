@@ -15,6 +15,10 @@ const list = defineAction({
     after: z.number().int().nonnegative().optional(),
     /** Ms since the epoch. */
     since: z.number().int().optional(),
+    until: z.number().int().optional(),
+    /** Such as `volume.delete`; `volume.` are all that begin so. */
+    action: z.string().max(100).optional(),
+    outcome: auditRecordSchema.shape.outcome.optional(),
     actor: z.string().max(200).optional(),
     /** What was done to a host, its pools and volumes. */
     host: nameSchema.optional(),
@@ -45,7 +49,7 @@ const verify = defineAction({
 
 const exportAll = defineAction({
   name: 'audit.export',
-  summary: 'All records of the audit trail as JSON lines.',
+  summary: 'All records of the audit trail as JSON lines, and the signed checkpoint of the last one.',
   role: 'admin',
   audited: true,
   input: z.object({}),
@@ -54,7 +58,7 @@ const exportAll = defineAction({
   record: () => ({ target: 'audit' }),
   async run({ audit }) {
     async function* lines(): AsyncGenerator<string> {
-      for await (const record of audit.all()) yield `${JSON.stringify(record)}\n`;
+      for await (const line of audit.export()) yield `${line}\n`;
     }
     return { body: Readable.from(lines()), contentType: 'application/x-ndjson' };
   },

@@ -1,4 +1,7 @@
 import type { AttentionItem } from '../../shared/protocol/api.ts';
+import { cut } from '../../shared/util/errors.ts';
+
+const LONGEST_REASON = 300;
 
 /** That something began to want attention, became worse, or is over. */
 export interface Notice {
@@ -26,9 +29,10 @@ export interface Channel {
 
 /** Why something was not taken, for a log. */
 export function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
+  if (!(error instanceof Error)) return 'it failed';
   // fetch says only that it failed.
-  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
+  const words = error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
+  return cut(words, LONGEST_REASON);
 }
 
 const WORDS = { began: '', worse: 'worse: ', over: 'over: ' };

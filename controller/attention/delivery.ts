@@ -5,8 +5,8 @@ import type { Store } from '../store/store.ts';
 import { type Channel, type Notices, reasonOf } from './channel.ts';
 
 const LOOK_MS = 5_000;
-/** Whoever takes longer to answer is tried again. */
-const PATIENCE_MS = 30_000;
+/** Whoever takes longer to answer is tried again: a mail server may look into a message for minutes. */
+const PATIENCE_MS = 5 * 60_000;
 const FIRST_RETRY_MS = 10_000;
 const LONGEST_RETRY_MS = 15 * 60_000;
 /** What nobody took for so long is news no more. */
@@ -14,15 +14,15 @@ const GIVE_UP_MS = 24 * 3600_000;
 const AT_ONCE = 20;
 
 /**
- * Sends what is to be sent, oldest first, each channel by itself: one that does not answer keeps no other from its work. Tried again
- * for a day, with more and more time between; each message arrives once, or, where a kill came between its arrival and the note
- * of that, twice with the same id.
+ * Sends what is to be sent, in order, each channel by itself: one that does not answer keeps no other from its work, and gets what is
+ * newer after what is older. Each message is tried for a day, with more and more time between. That it is tried is noted before, so a full
+ * disk makes no flood. It arrives once; where the answer came too late, or could not be noted, again with the same id.
  */
 export class Delivery {
   readonly #store: Store;
   readonly #logger: Logger;
   readonly #channels: readonly Channel[];
-  readonly #busy = new Set<Channel>();
+  readonly #busy = new Map<Channel, Promise<void>>();
   readonly #stop = new AbortController();
   #timer: Timer | undefined;
 
@@ -32,33 +32,33 @@ export class Delivery {
     this.#channels = channels;
   }
 
-  /** Messages to channels that are configured no more are dropped. */
+  /** What got too old while nobody sent it is dropped. */
   async start(): Promise<void> {
-    await this.#store.transaction(({ attention }) =>
-      attention.dropOtherChannels(this.#channels.map(({ name }) => name)),
-    );
+    await this.#store.transaction(({ attention }) => attention.dropOlder(clock.now() - GIVE_UP_MS));
     this.#timer = clock.every(LOOK_MS, () => {
-      for (const channel of this.#channels) void this.#serve(channel);
+      for (const channel of this.#channels) {
+        if (this.#busy.has(channel)) continue;
+        const serving = this.#serve(channel).finally(() => this.#busy.delete(channel));
+        this.#busy.set(channel, serving);
+      }
     });
   }
 
-  close(): void {
+  /** Settles when nothing is under way any more. */
+  async close(): Promise<void> {
     this.#timer?.stop();
     this.#stop.abort(new Error('the controller ends'));
+    await Promise.all(this.#busy.values());
   }
 
   async #serve(channel: Channel): Promise<void> {
-    if (this.#busy.has(channel)) return;
-    this.#busy.add(channel);
     try {
-      for (const message of await this.#store.attention.due(channel.name, clock.now(), AT_ONCE)) {
-        if (this.#stop.signal.aborted) return;
+      for (const message of await this.#store.attention.oldest(channel.name, AT_ONCE)) {
+        if (this.#stop.signal.aborted || message.nextAt > clock.now()) return;
         if (!(await this.#send(channel, message))) return;
       }
     } catch (error) {
       this.#logger.warn({ error, channel: channel.name }, 'messages cannot be read or noted as sent');
-    } finally {
-      this.#busy.delete(channel);
     }
   }
 
@@ -66,6 +66,9 @@ export class Delivery {
   async #send(channel: Channel, { id, body, attempts, createdAt }: Message): Promise<boolean> {
     const notices = JSON.parse(body) as Notices;
     const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(PATIENCE_MS)]);
+    const nextAt = clock.now() + Math.min(FIRST_RETRY_MS * 2 ** attempts, LONGEST_RETRY_MS);
+    await this.#store.transaction(({ attention }) => attention.postpone(id, nextAt));
+    const drop = () => this.#store.transaction(({ attention }) => attention.dropMessage(id));
     try {
       await channel.send(notices, signal);
     } catch (error) {
@@ -75,13 +78,10 @@ export class Delivery {
         { channel: channel.name, message: id, attempts: attempts + 1, reason: reasonOf(error) },
         isOld ? 'people cannot be told; given up' : 'people cannot be told; tried again later',
       );
-      const nextAt = clock.now() + Math.min(FIRST_RETRY_MS * 2 ** attempts, LONGEST_RETRY_MS);
-      await this.#store.transaction(({ attention }) =>
-        isOld ? attention.dropMessage(id) : attention.postpone(id, nextAt),
-      );
+      if (isOld) await drop();
       return false;
     }
-    await this.#store.transaction(({ attention }) => attention.dropMessage(id));
+    await drop();
     return true;
   }
 }

@@ -1,61 +1,74 @@
 import type { AttentionItem, FleetPool } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
+import { cut } from '../../shared/util/errors.ts';
+import { formatBytes } from '../../shared/util/units.ts';
 import type { HostRecord } from '../store/repositories/hosts.ts';
 import type { JobRecord } from '../store/repositories/jobs.ts';
 import type { Store } from '../store/store.ts';
 
 /** So long after its end a failed job wants attention. */
 export const FAILED_MS = 24 * 3600_000;
-/** Of each kind. Whoever has more of them needs no list. */
+/** A host that is being reached for so long does not answer. */
+const REACHING_MS = 120_000;
+/** Of each kind, the newest failed jobs. Whoever has more of them needs no list. */
 export const MOST_ITEMS = 500;
+/** What agents tell may be long, or nonsense. */
+const LONGEST_REASON = 300;
+const LATEST_TIME = 8.64e15;
 
-const ofHost = ({ name, reason, since }: HostRecord): AttentionItem => ({
-  id: `host-unreachable ${name}`,
-  kind: 'host-unreachable',
-  severity: 'critical',
-  host: name,
-  summary: `host ${name} does not answer`,
-  reason: reason ?? 'its agent has not dialled in',
-  since,
+const item = (given: AttentionItem): AttentionItem => ({
+  ...given,
+  reason: cut(given.reason.replace(/\s+/g, ' ').trim(), LONGEST_REASON),
+  since: Math.min(Math.max(0, given.since), LATEST_TIME),
 });
 
-function ofPool({ host, name, state, fill, reason, since, ...space }: FleetPool): AttentionItem {
-  const base = { host, pool: name, since: since ?? 0 };
-  const place = `${host}/${name}`;
-  if (state !== 'running')
-    return {
-      ...base,
-      id: `pool-down ${place}`,
-      kind: 'pool-down',
-      severity: 'critical',
-      summary: `pool ${place} is ${state}`,
-      reason: reason ?? 'it is not started',
-    };
-  const used = space.capacityBytes > 0 ? (space.allocationBytes / space.capacityBytes) * 100 : 100;
-  return {
-    ...base,
-    id: `pool-filling ${place}`,
+const ofHost = ({ name, reason, since, agentId }: HostRecord): AttentionItem =>
+  item({
+    id: `host-unreachable ${name}`,
+    kind: 'host-unreachable',
+    // One that was never reached keeps nobody from anything yet.
+    severity: agentId === undefined ? 'warning' : 'critical',
+    host: name,
+    summary: `host ${name} does not answer`,
+    reason: reason ?? 'its agent has not dialled in',
+    since,
+  });
+
+const ofPoolDown = ({ host, name, state, reason, since = 0 }: FleetPool): AttentionItem =>
+  item({
+    ...{ host, pool: name, since },
+    id: `pool-down ${host}/${name}`,
+    kind: 'pool-down',
+    severity: 'critical',
+    summary: `pool ${host}/${name} is ${state}`,
+    reason: reason ?? 'it is not started',
+  });
+
+const ofPoolFilling = ({ host, name, fill, availableBytes }: FleetPool): AttentionItem =>
+  item({
+    // Since when it is so its host does not tell.
+    ...{ host, pool: name, since: 0 },
+    id: `pool-filling ${host}/${name}`,
     kind: 'pool-filling',
     severity: fill === 'critical' ? 'critical' : 'warning',
-    summary: `pool ${place} is ${fill === 'critical' ? 'almost' : 'nearly'} full`,
-    reason: `${used.toFixed(0)} % in use`,
-  };
-}
+    summary: `pool ${host}/${name} is ${fill === 'critical' ? 'almost' : 'nearly'} full`,
+    reason: `${formatBytes(availableBytes)} available`,
+  });
 
 function ofJob({ id, kind, target, state, error, endedAt, createdAt }: JobRecord): AttentionItem {
   const [host, pool] = target.split('/');
   const isFailed = state === 'failed';
-  return {
+  return item({
     id: `job-${state} ${id}`,
     kind: isFailed ? 'job-failed' : 'job-waiting',
     severity: 'warning',
     host,
     pool,
     job: id,
-    summary: isFailed ? `job ${id}, ${kind} ${target}, failed` : `job ${id}, ${kind} ${target}, waits`,
+    summary: `job ${id}, ${kind} ${target}, ${isFailed ? 'failed' : 'waits'}`,
     reason: error?.message ?? '',
     since: endedAt ?? createdAt,
-  };
+  });
 }
 
 /** What of the fleet wants somebody to look, the worst first: at most {@link MOST_ITEMS} of each kind. */
@@ -70,40 +83,44 @@ export class Attention {
   async items(scopes: readonly string[]): Promise<AttentionItem[]> {
     const { hosts, pools, jobs } = this.#store;
     const limit = MOST_ITEMS;
-    const [away, inNeed, failed, waiting] = await Promise.all([
+    // Of a host that does not answer nothing is known of its pools: those of hosts that do are asked for.
+    const [away, reaching, down, filling, failed, waiting] = await Promise.all([
       hosts.list({ scopes, state: 'unreachable', limit }),
-      pools.inNeed(scopes, limit),
+      hosts.list({ scopes, state: 'connecting', limit }),
+      pools.down(scopes, limit),
+      pools.filling(scopes, limit),
       jobs.list({ scopes, state: 'failed', limit }),
       jobs.list({ scopes, state: 'waiting', limit }),
     ]);
-    const awayNames = new Set(away.map(({ name }) => name));
-    const recent = clock.now() - FAILED_MS;
+    const now = clock.now();
     return [
-      ...away.map(ofHost),
-      // Of a host that does not answer nothing is known of its pools.
-      ...inNeed.filter(({ host }) => !awayNames.has(host)).map(ofPool),
-      ...failed.filter(({ endedAt = 0 }) => endedAt > recent).map(ofJob),
+      ...[...away, ...reaching.filter(({ since }) => now - since > REACHING_MS)].slice(0, limit).map(ofHost),
+      ...down.map(ofPoolDown),
+      ...filling.map(ofPoolFilling),
+      ...failed.filter(({ endedAt = 0 }) => endedAt > now - FAILED_MS).map(ofJob),
       ...waiting.map(ofJob),
     ].sort((one, other) => Number(other.severity === 'critical') - Number(one.severity === 'critical'));
   }
 
   /**
-   * Whether one of all items, which was there and is not among `now`, is over: `aged` where it only got old, `unknown` where nobody can
-   * say.
+   * Whether one of all items, which was there and is not any more, is over: `aged` where it only got old, or newer ones took its place;
+   * `unknown` where nobody can say. That it is on no list says nothing: each is looked at by itself.
    */
-  async end(
-    { kind, host, job }: AttentionItem,
-    now: readonly AttentionItem[],
-  ): Promise<'over' | 'aged' | 'unknown'> {
-    // There are more of them than were told.
-    if (now.filter((each) => each.kind === kind).length >= MOST_ITEMS) return 'unknown';
-    if (kind === 'job-waiting') return 'over';
-    if (kind === 'job-failed') {
-      const record = await this.#store.jobs.find(job!);
-      return record?.state === 'failed' ? 'aged' : 'over';
+  async end({ kind, host, pool, job }: AttentionItem): Promise<'over' | 'aged' | 'unknown'> {
+    if (job !== undefined) {
+      const state = (await this.#store.jobs.find(job))?.state;
+      if (kind === 'job-failed') return state === 'failed' ? 'aged' : 'over';
+      // One that waits is tried now and then, and waits again.
+      return state === 'waiting' || state === 'queued' || state === 'running' ? 'unknown' : 'over';
     }
     const record = await this.#store.hosts.byName(host!);
+    if (record === undefined) return 'over';
     // Of one that does not answer, or is being reached again, nothing has ended.
-    return record === undefined || record.state === 'reachable' ? 'over' : 'unknown';
+    if (record.state !== 'reachable') return 'unknown';
+    if (pool === undefined) return 'over';
+    const found = await this.#store.pools.find(host!, pool);
+    if (found === undefined) return 'over';
+    if (kind === 'pool-down') return found.state === 'inaccessible' ? 'unknown' : 'over';
+    return found.state === 'running' && found.fill === 'normal' ? 'over' : 'unknown';
   }
 }

@@ -2,6 +2,10 @@ import { createTransport } from 'nodemailer';
 import { VERSION } from '../../shared/version.ts';
 import { type Channel, headline, type Notices } from './channel.ts';
 
+const CONNECT_MS = 10_000;
+/** RFC 5321 lets a server think for minutes before it takes a message. */
+const ANSWER_MS = 5 * 60_000;
+
 export interface MailOptions {
   host: string;
   port: number;
@@ -10,29 +14,23 @@ export interface MailOptions {
   user?: string;
   password?: string;
   from: string;
-  to: readonly string[];
 }
 
-/** Mail by SMTP, as text: one for all that is told at once. */
-export function mail({ host, port, security, user, password, from, to }: MailOptions): Channel {
+/** Mail to one person by SMTP, as text: one for all that is told at once. Whom a server refuses keeps nobody else from theirs. */
+export function mail({ host, port, security, user, password, from }: MailOptions, to: string): Channel {
   const transport = createTransport({
-    ...{
-      host,
-      port,
-      secure: security === 'tls',
-      requireTLS: security === 'starttls',
-      ignoreTLS: security === 'none',
-    },
+    ...{ host, port, secure: security === 'tls' },
+    ...{ requireTLS: security === 'starttls', ignoreTLS: security === 'none' },
     auth: user === undefined ? undefined : { user, pass: password ?? '' },
-    ...{ connectionTimeout: 10_000, greetingTimeout: 10_000, socketTimeout: 20_000 },
+    ...{ connectionTimeout: CONNECT_MS, greetingTimeout: CONNECT_MS, socketTimeout: ANSWER_MS },
     // What it sends is text; it fetches nothing for it.
     ...{ disableFileAccess: true, disableUrlAccess: true },
   });
   return {
-    name: `mail ${to.join(' ')}`,
+    name: `mail ${to}`,
     async send(notices: Notices, signal) {
       const sending = transport.sendMail({
-        ...{ from, to: [...to], subject: subjectOf(notices), text: textOf(notices) },
+        ...{ from, to, subject: subjectOf(notices), text: textOf(notices) },
         messageId: `<${notices.id}@stowage.invalid>`,
         date: new Date(notices.at),
         headers: { 'Auto-Submitted': 'auto-generated', 'X-Mailer': `Stowage ${VERSION}` },
@@ -40,9 +38,20 @@ export function mail({ host, port, security, user, password, from, to }: MailOpt
       const ended = new Promise<never>((_, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
       });
-      await Promise.race([sending, ended]);
+      await Promise.race([sending.catch((error) => Promise.reject(withoutAnswer(error))), ended]);
     },
   };
+}
+
+/** A server may repeat in its answer what it was told, which may be the password. */
+function withoutAnswer(error: Error): Error {
+  const { response, responseCode, command } = error as Error & {
+    response?: string;
+    responseCode?: number;
+    command?: string;
+  };
+  if (response === undefined) return error;
+  return new Error(`the server answered ${responseCode ?? 'with an error'} to ${command ?? 'a command'}`);
 }
 
 function subjectOf({ notices }: Notices): string {
@@ -55,7 +64,7 @@ function textOf({ notices, url }: Notices): string {
   const lines = notices.map((notice) => {
     const { reason, since } = notice.item;
     const why = notice.event === 'over' || reason === '' ? '' : `\n  ${reason}`;
-    return `${headline(notice)}${why}\n  since ${new Date(since).toISOString()}`;
+    return `${headline(notice)}${why}${since > 0 ? `\n  since ${new Date(since).toISOString()}` : ''}`;
   });
   return `${lines.join('\n\n')}\n${url === undefined ? '' : `\n${url}\n`}`;
 }

@@ -58,7 +58,7 @@ export class AttentionWatch {
     const there = new Set(now.map(({ id }) => id));
     const known = await store.attention.all();
     const ends = new Map<string, 'over' | 'aged' | 'unknown'>();
-    for (const { item } of known) if (!there.has(item.id)) ends.set(item.id, await attention.end(item, now));
+    for (const { item } of known) if (!there.has(item.id)) ends.set(item.id, await attention.end(item));
     const knownById = new Map(known.map((each) => [each.item.id, each]));
     const notices: Notice[] = [];
     const changed: KnownItem[] = [];
@@ -84,7 +84,7 @@ export class AttentionWatch {
             ...{ id: clock.uuid(), at, url: this.#options.url },
             notices: notices.slice(from, from + MOST_NOTICES),
           };
-          const message = { id: body.id, channel: name, body: JSON.stringify(body) };
+          const message = { id: body.id, channel: name, body: JSON.stringify(body), number: from };
           await transaction.attention.addMessage({ ...message, createdAt: at, nextAt: at, attempts: 0 });
         }
     });

@@ -1,40 +1,22 @@
-import { createHash, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
+import { createPublicKey, type KeyObject, sign } from 'node:crypto';
 import { join } from 'node:path';
-import type { AuditCheckpoint, AuditRecord, AuditVerdict } from '../../shared/protocol/api.ts';
+import type { AuditRecord, AuditVerdict } from '../../shared/protocol/api.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { cut, StowageError } from '../../shared/util/errors.ts';
 import { keptKey } from '../store/kept-file.ts';
 import type { AuditFilter } from '../store/repositories/audit.ts';
 import type { Store, Transaction } from '../store/store.ts';
+import { ChainCheck, checkpointText, GENESIS, hashOf, type Wrong } from './stowage-verify.ts';
 
 /** What goes on record. Secrets must not be in any of it. */
 export type AuditEntry = Pick<AuditRecord, 'actor' | 'source' | 'action' | 'target' | 'outcome'> & {
   detail?: string;
 };
 
-const GENESIS = '0'.repeat(64);
 const PAGE = 500;
 /** Longest text of a record: whoever is let in writes no book into the trail. */
 const LONGEST_DETAIL = 2000;
 const LONGEST_TARGET = 800;
-
-/** Fields in a fixed order, so that a record has one hash and no other record has the same text. */
-function hashOf(row: Omit<AuditRecord, 'hash'>): string {
-  const fields = [
-    row.seq,
-    row.at,
-    row.actor,
-    row.source,
-    row.action,
-    row.target,
-    row.outcome,
-    row.detail,
-    row.previous,
-  ];
-  return createHash('sha256').update(JSON.stringify(fields)).digest('hex');
-}
-
-const checkpointText = (seq: number, hash: string): Buffer => Buffer.from(`stowage-audit-v1:${seq}:${hash}`);
 
 /**
  * The audit trail: an append-only chain in which each record carries the hash of the one before. The newest record is
@@ -82,7 +64,7 @@ export class AuditTrail {
     };
     const hash = hashOf(record);
     await audit.insert({ ...record, hash });
-    const signature = sign(null, checkpointText(record.seq, hash), this.#key).toString('base64');
+    const signature = sign(null, checkpointText({ seq: record.seq, hash }), this.#key).toString('base64');
     await audit.replaceCheckpoint({ seq: record.seq, hash, at: record.at, signature });
     return record.seq;
   }
@@ -105,57 +87,46 @@ export class AuditTrail {
   }
 
   /**
+   * The records up to that which is the newest when this begins, as JSON, in order, and behind them the checkpoint of that one: by it an
+   * export that was cut shows.
+   */
+  async *export(): AsyncGenerator<string> {
+    const checkpoint = (await this.#store.audit.checkpoints()).at(-1);
+    if (!checkpoint) return;
+    for await (const record of this.all()) {
+      if (record.seq > checkpoint.seq) break;
+      yield JSON.stringify(record);
+    }
+    yield JSON.stringify({ checkpoint });
+  }
+
+  /**
    * Walks the chain up to the signed record that was the newest when this began; names the first one that was changed, removed,
    * added or moved. What is appended meanwhile is not looked at, but it must be there to stand behind.
    */
   async verify(): Promise<AuditVerdict> {
     const checkpoints = await this.#store.audit.checkpoints();
     const head = checkpoints.at(-1);
-    const publicKey = createPublicKey(this.#key);
-    const verdict = { records: 0, head, publicKey: this.publicKey };
-    const bad = (badSeq: number, reason: string): AuditVerdict => ({ ...verdict, ok: false, badSeq, reason });
-    let previous = GENESIS;
+    const key = createPublicKey(this.#key);
+    const chain = new ChainCheck();
+    const verdict = () => ({ records: chain.records, head, publicKey: this.publicKey });
+    const bad = (wrong: Wrong): AuditVerdict => ({ ...verdict(), ok: false, ...wrong });
     for await (const row of this.all()) {
       if (head !== undefined && row.seq > head.seq) break;
-      const expected = verdict.records + 1;
-      if (row.seq !== expected) return bad(expected, `record ${expected} is missing`);
-      if (row.previous !== previous)
-        return bad(row.seq, `record ${row.seq} does not follow on the one before it`);
-      if (hashOf(row) !== row.hash) return bad(row.seq, `record ${row.seq} was changed after it was written`);
-      const wrong = row.seq === head?.seq ? badCheckpoint(head, row, publicKey) : undefined;
-      if (wrong) return bad(row.seq, wrong);
-      previous = row.hash;
-      verdict.records++;
+      const wrong = chain.take(row) ?? (row.seq === head?.seq ? chain.end(head, [key]) : undefined);
+      if (wrong) return bad(wrong);
     }
-    if (head !== undefined && verdict.records < head.seq)
-      return bad(
-        verdict.records + 1,
-        `the records after ${verdict.records} are missing; there were ${head.seq} or more`,
-      );
+    const { records } = chain;
+    if (head !== undefined && records < head.seq)
+      return bad({
+        badSeq: records + 1,
+        reason: `the records after ${records} are missing; there were ${head.seq} or more`,
+      });
     // Records behind the head are those of others that write now: then there is a newer head as well.
     const last = await this.#store.audit.last();
     const newer = (await this.#store.audit.checkpoints()).at(-1);
     if (last !== undefined && (newer === undefined || newer.seq < last.seq))
-      return bad(last.seq, 'the newest record has no signed checkpoint');
-    return { ...verdict, ok: true };
+      return bad({ badSeq: last.seq, reason: 'the newest record has no signed checkpoint' });
+    return { ...verdict(), ok: true };
   }
-}
-
-function badCheckpoint(
-  checkpoint: AuditCheckpoint,
-  row: AuditRecord,
-  publicKey: KeyObject,
-): string | undefined {
-  if (
-    !verify(
-      null,
-      checkpointText(checkpoint.seq, checkpoint.hash),
-      publicKey,
-      Buffer.from(checkpoint.signature, 'base64'),
-    )
-  ) {
-    return `the checkpoint of record ${row.seq} is not signed by this controller`;
-  }
-  if (checkpoint.hash !== row.hash) return `record ${row.seq} is not the one that was signed`;
-  return undefined;
 }

@@ -1,5 +1,9 @@
-import { Command } from 'commander';
+import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { Command, Option } from 'commander';
 import type { AuditRecord, AuditVerdict } from '../../shared/protocol/api.ts';
+import { AUDIT_OUTCOMES } from '../../shared/protocol/lists.ts';
 import { call, callJson } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { count } from './numbers.ts';
@@ -12,6 +16,9 @@ interface AuditOptions extends ListOptions {
   by?: string;
   host?: string;
   on?: string;
+  until?: string;
+  action?: string;
+  outcome?: string;
 }
 
 const RECORDS: Listing<AuditRecord> = {
@@ -29,18 +36,48 @@ const RECORDS: Listing<AuditRecord> = {
   ],
 };
 
+const COLUMNS: (keyof AuditRecord)[] = [
+  'seq',
+  'at',
+  'actor',
+  'source',
+  'action',
+  'target',
+  'outcome',
+  'detail',
+  'previous',
+  'hash',
+];
+
+/** The records of an export, without its end. */
+async function* recordsOf(response: AsyncIterable<Buffer>): AsyncGenerator<AuditRecord> {
+  for await (const line of createInterface({ input: Readable.from(response) })) {
+    const row = JSON.parse(line) as AuditRecord | { checkpoint: unknown };
+    if (!('checkpoint' in row)) yield row;
+  }
+}
+
 export function auditCommand(): Command {
   const audit = new Command('audit').description('who did what');
   listOptions(audit.command('list'))
     .description('the newest records')
     .option('--limit <count>', 'how many', count, 50)
     .option('--since <when>', 'not before: 90m, 2h, 7d ago, or a date such as 2026-11-24 or 2026-11-24T16:00')
+    .option('--until <when>', 'only before this')
+    .option(
+      '--action <action>',
+      'only this, such as volume.delete, or with a dot at the end all such, as volume.',
+    )
+    .addOption(new Option('--outcome <outcome>', 'only with this').choices(AUDIT_OUTCOMES))
     .option('--by <actor>', 'only what one did, such as the name of a token')
     .option('--host <host>', 'only what was done to a host, its pools and volumes')
     .option('--on <target>', 'only what was done to exactly this, such as host/pool/vol')
-    .action(({ limit, since, by, host, on, ...options }: AuditOptions) => {
+    .action(({ limit, since, until, action, outcome, by, host, on, ...options }: AuditOptions) => {
       const query = new URLSearchParams({ limit: String(limit) });
       if (since !== undefined) query.set('since', String(timeOf(since)));
+      if (until !== undefined) query.set('until', String(timeOf(until)));
+      if (action !== undefined) query.set('action', action);
+      if (outcome !== undefined) query.set('outcome', outcome);
       if (by !== undefined) query.set('actor', by);
       if (host !== undefined) query.set('host', host);
       if (on !== undefined) query.set('target', on);
@@ -60,10 +97,14 @@ export function auditCommand(): Command {
     });
   audit
     .command('export')
-    .description('all records as JSON lines')
-    .action(async () => {
+    .description('all records as JSON lines, with a signed end, for stowage-verify; or as CSV')
+    .option('--csv', 'as CSV, which cannot be verified')
+    .action(async ({ csv }: { csv?: boolean }) => {
       const response = await call('/audit/export');
-      for await (const piece of response) process.stdout.write(piece as Buffer);
+      // One step waits for the other: the trail may be larger than the memory.
+      if (!csv) return pipeline(response, process.stdout);
+      const { stringify } = await import('csv-stringify');
+      return pipeline(response, recordsOf, stringify({ header: true, columns: COLUMNS }), process.stdout);
     });
   return audit;
 }

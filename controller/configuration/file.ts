@@ -20,7 +20,7 @@ export function readConfiguration(path: string): Configuration {
     return `${path}:${line}:${col}`;
   };
   if (document.errors.length > 0)
-    throw invalid(document.errors.map(({ pos, message }) => `${at(pos[0])}: ${message}`));
+    throw invalid(document.errors.map(({ pos, code }) => `${at(pos[0])}: ${wordsOf(code)}`));
   const parsed = configurationSchema.safeParse(plain(document, path) ?? {}, { reportInput: true });
   if (parsed.success) return parsed.data;
   const wrong = parsed.error.issues
@@ -33,9 +33,8 @@ export function readConfiguration(path: string): Configuration {
 function plain(document: Document, path: string): unknown {
   try {
     return document.toJS();
-  } catch (error) {
-    // Aliases that make much of little.
-    throw invalid([`${path}: ${(error as Error).message}`]);
+  } catch {
+    throw invalid([`${path}: an alias (*NAME) refers to nothing, or makes too much of little`]);
   }
 }
 
@@ -62,6 +61,9 @@ function invalid(errors: string[]): StowageError {
   const shown = more > 0 ? [...errors.slice(0, MOST_ERRORS), `and ${more} more`] : errors;
   return new StowageError('invalid-argument', `the configuration is not valid:\n${shown.join('\n')}`);
 }
+
+/** The library's own words quote the text: `BAD_INDENT` becomes `bad indent`. */
+const wordsOf = (code: string): string => `this is no YAML: ${code.toLowerCase().replaceAll('_', ' ')}`;
 
 /** Where an issue is, and what it says; a key that is not known is at itself, not at what it is in. */
 function placesOf(issue: z.core.$ZodIssue): { keys: PropertyKey[]; message: string }[] {

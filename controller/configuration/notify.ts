@@ -13,7 +13,8 @@ export function notifyOptions({ notify, 'public-url': url }: Configuration): Wat
   );
   if (notify.mail) {
     const { 'password-file': file, ...options } = notify.mail;
-    channels.push(mail({ ...options, password: file === undefined ? undefined : secretIn(file) }));
+    const password = file === undefined ? undefined : secretIn(file);
+    channels.push(...options.to.map((to) => mail({ ...options, password }, to)));
   }
   return channels.length > 0 ? { channels, delayMs: notify.after, quiet: notify.quiet, url } : undefined;
 }

@@ -2,6 +2,15 @@ import { z } from 'zod';
 
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
+/** What is in the URL may be told and logged; what signs in at its host has a file. */
+const urlSchema = (error: string) =>
+  z
+    .url({ protocol: /^https?$/, error })
+    .refine(
+      (url) => !URL.canParse(url) || `${new URL(url).username}${new URL(url).password}` === '',
+      'a URL has no user and no password',
+    );
+
 /** A span of time such as `90s`, `30m`, `12h` or `400d`, in ms. */
 export const spanSchema = z
   .string()
@@ -17,7 +26,7 @@ const groups = z.array(z.string().min(1)).default([]);
 
 const openIdSchema = z
   .strictObject({
-    issuer: z.url({ protocol: /^https?$/, error: 'an issuer is an https:// URL' }),
+    issuer: urlSchema('an issuer is an https:// URL'),
     'client-id': z.string().min(1),
     /** Has the secret in it. */
     'client-secret-file': pathSchema,
@@ -60,7 +69,7 @@ const notifySchema = z.strictObject({
   webhooks: z
     .array(
       z.strictObject({
-        url: z.url({ protocol: /^https?$/, error: 'a URL such as https://alerts.example/stowage' }),
+        url: urlSchema('a URL such as https://alerts.example/stowage'),
         /** Has the secret in it that each message is signed with. */
         'secret-file': pathSchema,
       }),
@@ -89,12 +98,18 @@ function isZone(zone: string): boolean {
   }
 }
 
+/** `HOST:PORT`. */
+function isListenAddress(text: string): boolean {
+  const port = /^.+:(\d{1,5})$/.exec(text)?.[1];
+  return port !== undefined && Number(port) <= 65_535;
+}
+
 /** What the configuration file of a controller may say. A key that is an option, too, has the name and the meaning of the option. */
 export const configurationSchema = z
   .strictObject({
     data: pathSchema,
-    listen: z.string().regex(/^.+:\d{1,5}$/, "where to listen is HOST:PORT, such as '127.0.0.1:7070'"),
-    'public-url': z.url({ protocol: /^https?$/, error: 'a URL such as https://storage.example' }),
+    listen: z.string().refine(isListenAddress, "where to listen is HOST:PORT, such as '127.0.0.1:7070'"),
+    'public-url': urlSchema('a URL such as https://storage.example'),
     'local-agent': z.boolean(),
     'jobs-per-host': z.int().min(1).max(100),
     tls: z.boolean(),

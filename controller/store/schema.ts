@@ -303,6 +303,8 @@ interface MessagesTable {
   channel: string;
   body: string;
   created_at: number;
+  /** In the order of those of one time. */
+  number: number;
   next_at: number;
   attempts: number;
 }

@@ -4,7 +4,7 @@ import { volumeSchema } from '../conf/volume.ts';
 import { nameSchema } from '../util/names.ts';
 import { agentInfoSchema, layoutSchema, transferSpecSchema, transferStatusSchema } from './agent.ts';
 import { domainSchema, domainUseSchema, volumeUserSchema } from './domains.ts';
-import { ATTENTION_KINDS, ATTENTION_SEVERITIES, JOB_STATES } from './lists.ts';
+import { ATTENTION_KINDS, ATTENTION_SEVERITIES, AUDIT_OUTCOMES, JOB_STATES } from './lists.ts';
 import { ROLES } from './rights.ts';
 
 /**
@@ -335,8 +335,6 @@ export const enrolmentSchema = z.object({ token: z.string(), expiresAt: z.number
 
 export const agentFileSchema = z.object({ name: z.string(), sizeBytes: z.number(), sha256: z.string() });
 export type AgentFile = z.infer<typeof agentFileSchema>;
-
-export const AUDIT_OUTCOMES = ['begun', 'done', 'failed', 'refused'] as const;
 
 /** Who did what, from where, to what, and how it ended. Each record carries the hash of the one before. */
 export const auditRecordSchema = z.object({

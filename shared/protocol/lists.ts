@@ -17,3 +17,5 @@ export const ATTENTION_KINDS = [
 ] as const;
 export const ATTENTION_SEVERITIES = ['warning', 'critical'] as const;
 export type AttentionSeverity = (typeof ATTENTION_SEVERITIES)[number];
+
+export const AUDIT_OUTCOMES = ['begun', 'done', 'failed', 'refused'] as const;

@@ -29,7 +29,7 @@ const setHost = (store: Store, name: string, state: Host['state']): Promise<void
     if (await hosts.byName(name)) await hosts.setState(`id-${name}`, state, 'cut', now);
     else
       await hosts.insert({
-        ...{ id: `id-${name}`, name, address: { kind: 'websocket' as const } },
+        ...{ id: `id-${name}`, name, address: { kind: 'websocket' as const }, agentId: `agent-${name}` },
         ...{ state, reason: 'cut', since: now, createdAt: 1, labels: [] },
       });
   });
@@ -71,7 +71,7 @@ class Heard implements Channel {
 /** What is to be sent over the channel, without sending it. */
 async function written(store: Store): Promise<string[]> {
   const heard = new Heard();
-  for (const { id, body } of await store.attention.due('heard', now, 1000)) {
+  for (const { id, body } of await store.attention.oldest('heard', 1000)) {
     await heard.send(JSON.parse(body) as Notices);
     await store.transaction(({ attention }) => attention.dropMessage(id));
   }
@@ -159,7 +159,7 @@ for (const kind of STORES)
       for (const name of names) await setHost(store, name, 'unreachable');
       const watch = watchOn(store, { delayMs: 0 });
       await watch.look();
-      const first = await store.attention.due('heard', now, 1000);
+      const first = await store.attention.oldest('heard', 1000);
       assert.deepEqual(
         first.map(({ body }) => (JSON.parse(body) as Notices).notices.length),
         [100, 100, 100, 100, 100],
@@ -218,14 +218,20 @@ for (const kind of STORES)
       });
       assert.deepEqual(heard.take(), ids);
       await until('the other failed', () => deaf.failures === 1);
-      for (const minutes of [1, 2, 3]) {
+      assert.deepEqual(deaf.take(), [], 'what is newer does not come before what is older');
+      for (const minutes of [1, 2]) {
         now = START + minutes * MINUTE;
-        await until('it is idle', async () => {
+        await until('it was tried', async () => {
           tick();
-          return (await store.attention.due('deaf', now, 10)).length === 0;
+          const [oldest] = await store.attention.oldest('deaf', 1);
+          return !oldest || oldest.nextAt > now;
         });
       }
-      assert.deepEqual(deaf.take().sort(), ids);
+      await until('it has both', () => {
+        tick();
+        return deaf.messages.length === 2;
+      });
+      assert.deepEqual(deaf.take(), ids);
       deaf.failures = 1e6;
       await setHost(store, 'k', 'unreachable');
       await watchOn(store, { delayMs: 0, channels: [deaf] }).look();
@@ -239,7 +245,76 @@ for (const kind of STORES)
           .execute();
         return rows.length === 0;
       });
-      delivery.close();
+      await delivery.close();
+    });
+
+    test('where it cannot be noted that something is tried, nothing is sent again and again', async () => {
+      setTime(START);
+      const store = await (await kind.create()).open();
+      const heard = new Heard();
+      await setHost(store, 'h', 'unreachable');
+      await watchOn(store, { delayMs: 0 }).look();
+      let tick = (): void => undefined;
+      useClock({
+        ...real,
+        now: () => now,
+        every: (_ms, callback) => {
+          tick = callback;
+          return { stop() {}, [Symbol.dispose]() {} };
+        },
+      });
+      const delivery = new Delivery(store, logger, [heard]);
+      await delivery.start();
+      let tried = 0;
+      store.transaction = async () => {
+        tried++;
+        throw new Error('no space left on device');
+      };
+      await until('it was tried', () => {
+        tick();
+        return tried > 3;
+      });
+      assert.deepEqual(heard.messages, []);
+      await delivery.close();
+    });
+
+    test('what a pool that is away has had is not over, and what its host says is bounded', async () => {
+      setTime(START);
+      const store = await (await kind.create()).open();
+      const watch = watchOn(store, { delayMs: 0 });
+      await setHost(store, 'h', 'reachable');
+      await setPool(store, 'p', { fill: 'critical' });
+      await watch.look();
+      await written(store);
+      const long = 'a\nb '.repeat(100_000);
+      await setPool(store, 'p', { state: 'inaccessible', reason: long, since: 9e15 });
+      await watch.look();
+      const [message] = await store.attention.oldest('heard', 10);
+      assert.ok(message!.body.length < 1500 && !message!.body.includes('\\n'));
+      assert.deepEqual(await written(store), ['began critical pool-down h/p']);
+      await setPool(store, 'p', { state: 'running' });
+      await watch.look();
+      assert.deepEqual(
+        await written(store),
+        ['over critical pool-down h/p'],
+        'how full it is nobody has told',
+      );
+      await setPool(store, 'p', { state: 'running', fill: 'normal' });
+      await watch.look();
+      assert.deepEqual(await written(store), ['over critical pool-filling h/p']);
+    });
+
+    test('a host that is being reached for long does not answer', async () => {
+      setTime(START);
+      const store = await (await kind.create()).open();
+      await setHost(store, 'h', 'connecting');
+      const attention = new Attention(store);
+      assert.deepEqual(await attention.items([]), []);
+      setTime(START + 3 * MINUTE);
+      assert.deepEqual(
+        (await attention.items([])).map(({ id, severity }) => [id, severity]),
+        [['host-unreachable h', 'critical']],
+      );
     });
   });
 

@@ -64,7 +64,7 @@ describe('the configuration of a controller', () => {
 
   test('what is no YAML, or no map, is told, and what is empty says nothing', () => {
     assert.match(wrongIn('data: [\nlisten: "x')[0]!, /^F:2:1: /);
-    assert.match(wrongIn('data: /a\ndata: /b\n')[0]!, /^F:2:1: Map keys must be unique/);
+    assert.match(wrongIn('data: /a\ndata: /b\n')[0]!, /^F:2:1: this is no YAML: duplicate key/);
     assert.match(wrongIn('- a\n')[0]!, /^F:1:1: .*expected object/);
     assert.match(wrongIn(`a: &a [x]\nb: &b [${'*a,'.repeat(200)}]\nc: [${'*b,'.repeat(200)}]`)[0]!, /alias/i);
     assert.deepEqual(readConfiguration(file('empty.yaml', '# nothing\n')), {});
@@ -75,7 +75,14 @@ describe('the configuration of a controller', () => {
     const told = wrongIn(
       ['open-id:', '  issuer: s3cret', 'tls: s3cret', 'log-level: s3cret', 'notify: s3cret'].join('\n'),
     );
-    assert.ok(told.length >= 4);
+    for (const text of [
+      'data: *s3cret',
+      'data: |s3cret',
+      'data: "a" s3cret',
+      'public-url: https://a:s3cret@h',
+    ])
+      told.push(...wrongIn(text));
+    assert.ok(told.length >= 8);
     assert.ok(!told.join().includes('s3cret'), told.join());
   });
 
@@ -105,6 +112,13 @@ describe('the configuration of a controller', () => {
       [`store-file: ${file('empty', '\n')}\n`, /there is no secret in it/],
       [`store-file: ${file('url', 'mysql://root:pw@h/db\n')}\n`, /url is no postgres:\/\/ URL/],
       ['notify: { webhooks: [{ url: "https://h.example", secret-file: /absent }] }\n', /ENOENT/],
+      ['tls-cert: /absent\ntls-key: /absent\n', /\/absent/],
+      ['trust-proxy: [nowhere]\n', /nowhere/],
+      ['listen: h:70707\n', /listen: where to listen/],
+      [
+        `notify: { webhooks: [{ url: "https://h.example", secret-file: ${file('weak', 'c2hvcnQ=')} }] }\n`,
+        /24 bytes or more/,
+      ],
       ['listen: nowhere\n', /c\.yaml:1:1: listen: where to listen is HOST:PORT/],
     ] as const) {
       const { status, stderr } = await check(content);

@@ -50,6 +50,13 @@ async function mailServer(certificate: { private: string; cert: string }) {
       if (username === 'stowage' && password === 'open sesame') done(null, { user: username });
       else done(new Error('no'));
     },
+    onRcptTo({ address }, _session, done) {
+      done(
+        address.startsWith('nobody')
+          ? Object.assign(new Error('no such person'), { responseCode: 550 })
+          : null,
+      );
+    },
     onData(stream, _session, done) {
       void text(stream).then((mail) => {
         mails.push(mail);
@@ -96,7 +103,7 @@ describe('telling people', () => {
           mail: {
             ...{ host: 'localhost', port: smtp.port, security: 'starttls', user: 'stowage' },
             ...{ 'password-file': file('mail-password', 'open sesame\n') },
-            ...{ from: 'stowage@storage.example', to: ['night@storage.example', 'day@storage.example'] },
+            ...{ from: 'stowage@storage.example', to: ['nobody@storage.example', 'night@storage.example'] },
           },
         },
       }),
@@ -110,7 +117,9 @@ describe('telling people', () => {
         ...env,
       },
     );
-    assert.equal(tried.status, 0, tried.stderr);
+    assert.equal(tried.status, 1);
+    assert.match(tried.stdout, /mail nobody@storage.example: the server answered 550 to RCPT TO/);
+    assert.match(tried.stdout, /mail night@storage.example: it was taken/);
     assert.match(smtp.mails.splice(0)[0]!, /Subject: \[stowage\] warning: this is a trial/);
     assert.equal(hook.received.splice(0).length, 1);
 
@@ -141,7 +150,7 @@ describe('telling people', () => {
     );
     const [mail] = smtp.mails as [string];
     assert.match(mail, /^Subject: \[stowage\] critical: host h1 does not answer/m);
-    assert.match(mail, /^To: night@storage.example, day@storage.example/m);
+    assert.match(mail, /^To: night@storage.example/m);
     assert.match(mail, /^Auto-Submitted: auto-generated/m);
     assert.match(await controller.cliOk('status'), /critical {2}host h1 does not answer/);
 
@@ -163,33 +172,47 @@ describe('telling people', () => {
     smtp.close();
   });
 
-  test('who leads elsewhere, wants no TLS, or takes another password is not told, and that is said', async () => {
-    const certificate = await generate([{ name: 'commonName', value: 'localhost' }]);
+  test('who leads elsewhere, has another certificate or no TLS, or takes another password is not told, and that is said', async () => {
+    const certificate = await generate([{ name: 'commonName', value: 'localhost' }], {
+      extensions: [{ name: 'subjectAltName', altNames: [{ type: 2, value: 'localhost' }] }],
+    });
     const [hook, smtp] = [await webhookServer(), await mailServer(certificate)];
     hook.status = 302;
-    const config = file(
-      'wrong.yaml',
-      stringify({
-        notify: {
-          webhooks: [{ url: hook.url, 'secret-file': file('s', SECRET) }],
-          mail: {
-            ...{ host: 'localhost', port: smtp.port, user: 'stowage', 'password-file': file('p', 'wrong') },
-            ...{ from: 'a@storage.example', to: ['b@storage.example'] },
+    const check = (port: number, env: NodeJS.ProcessEnv = {}) => {
+      const config = file(
+        'wrong.yaml',
+        stringify({
+          notify: {
+            webhooks: [{ url: hook.url, 'secret-file': file('s', SECRET) }],
+            mail: {
+              ...{ host: 'localhost', port, user: 'stowage', 'password-file': file('p', 'wrong horse') },
+              ...{ from: 'a@storage.example', to: ['b@storage.example'] },
+            },
           },
-        },
-      }),
-    );
-    const { status, stdout, stderr } = await execute(process.execPath, [
-      ...['controller/main.ts', '--config', config],
-      ...['check', '--notify'],
-    ]);
-    assert.equal(status, 1);
-    assert.ok(!stdout.includes('/hook'), 'a URL may be a secret');
-    assert.match(stdout, /webhook .*: it answered with status 302/);
-    assert.match(stdout, /mail b@storage.example: .*(certificate|self-signed)/);
-    assert.match(stderr, /2 of 2 did not take it/);
+        }),
+      );
+      const args = ['controller/main.ts', '--config', config, 'check', '--notify'];
+      return execute(process.execPath, args, { ...process.env, ...env });
+    };
+    const strange = await check(smtp.port);
+    assert.equal(strange.status, 1);
+    assert.ok(!strange.stdout.includes('/hook'), 'a URL may be a secret');
+    assert.match(strange.stdout, /webhook .*: it answered with status 302/);
+    assert.match(strange.stdout, /mail b@storage.example: .*(certificate|self-signed)/);
+    assert.match(strange.stderr, /2 of 2 did not take it/);
+    const env = { NODE_EXTRA_CA_CERTS: file('own-ca.pem', certificate.cert) };
+    const refused = await check(smtp.port, env);
+    assert.match(refused.stdout, /mail b@storage.example: the server answered 5\d\d to AUTH/);
+    assert.ok(!`${refused.stdout}${refused.stderr}`.includes('horse'));
+    const plain = new SMTPServer({ hideSTARTTLS: true, authOptional: true });
+    plain.on('error', () => undefined);
+    plain.listen(0, '127.0.0.1');
+    await once(plain.server, 'listening');
+    const open = await check((plain.server.address() as AddressInfo).port, env);
+    assert.match(open.stdout, /mail b@storage.example: (?!it was taken)/);
     assert.deepEqual([hook.received, smtp.mails], [[], []]);
     hook.close();
     smtp.close();
+    plain.close(() => undefined);
   });
 });

@@ -126,12 +126,12 @@ export async function runInTestHost(
   process.once('exit', kill);
   // A test run that is stopped leaves no guest behind.
   const stopped = (): void => process.exit(143);
-  process.once('SIGTERM', stopped);
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, stopped);
   await new Promise((done) => child.once('close', done));
   ended.abort();
   clearTimeout(timer);
   process.off('exit', kill);
-  process.off('SIGTERM', stopped);
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.off(signal, stopped);
   kill();
   rmSync(sockets, { recursive: true, force: true });
   const read = (name: string): string => {

@@ -160,8 +160,8 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
 
   async setBase(volume: FoundVolume, isBase: boolean): Promise<void> {
     if (!this.storage.setBase) throw unsupported('bases');
-    const device = await this.device(volume);
-    refuseOpen(await whenClosed(device, this.storage));
+    const device = await whenClosed(await this.device(volume), this.storage);
+    refuseOpen(device);
     await this.storage.setBase(device, isBase);
   }
 
@@ -185,14 +185,15 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
 
   /** Throws `volume-changed` where it is not the state of `mark`, and as {@link refuseLoss}. */
   async #refuseTaking(volume: FoundVolume, mark: string | undefined): Promise<void> {
-    const device = await this.device(volume);
+    // First: whoever has it open may change it until then.
+    const device = await whenClosed(await this.device(volume), this.storage);
     // Of what was not active nobody can tell whether it was changed.
     if (mark !== undefined && (device.mark === undefined || (await this.settled(device)).mark !== mark))
       throw new StowageError(
         'volume-changed',
         `volume '${volume.name}' was changed since it was read; it stays`,
       );
-    refuseLoss(await whenClosed(device, this.storage));
+    refuseLoss(device);
   }
 
   async trash(volume: FoundVolume, id: string, mark?: string): Promise<void> {
@@ -253,8 +254,9 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     // What is before the content, such as a header, stays as it is.
     const sizeBytes = device.sizeBytes + capacityBytes - volume.capacityBytes;
     if (sizeBytes >= device.sizeBytes) return this.#grow(device, sizeBytes, signal);
-    refuseLoss(await whenClosed(device, this.storage));
-    await this.storage.shrink(device, sizeBytes);
+    const closed = await whenClosed(device, this.storage);
+    refuseLoss(closed);
+    await this.storage.shrink(closed, sizeBytes);
   }
 
   async #grow(device: Device, sizeBytes: number, signal?: AbortSignal): Promise<void> {

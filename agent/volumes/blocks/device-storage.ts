@@ -1,6 +1,6 @@
 import type { Permissions } from '../../../shared/conf/permissions.ts';
 import type { Snapshot, Volume } from '../../../shared/conf/volume.ts';
-import { sleep } from '../../../shared/util/clock.ts';
+import { clock, sleep } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Space } from '../../backends/backend.ts';
 import type { ImageFormatName } from '../../formats/index.ts';
@@ -130,7 +130,8 @@ const LOOK_MS = 100;
 /** A device as it is once nobody has it open, or after {@link PROBED_MS}; as it was last where it has gone meanwhile. */
 export async function whenClosed(device: Device, storage: Pick<DeviceStorage, 'devices'>): Promise<Device> {
   let last = device;
-  for (let waitedMs = 0; last.open && waitedMs < PROBED_MS; waitedMs += LOOK_MS) {
+  const end = clock.monotonicMs() + PROBED_MS;
+  while (last.open && clock.monotonicMs() < end) {
     await sleep(LOOK_MS);
     const [now] = await storage.devices(device.name);
     if (now?.uid !== device.uid) return last;

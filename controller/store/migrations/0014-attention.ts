@@ -19,9 +19,14 @@ export const attention: Migration = {
       .addColumn('channel', text, (c) => c.notNull())
       .addColumn('body', text, (c) => c.notNull())
       .addColumn('created_at', 'bigint', (c) => c.notNull())
+      .addColumn('number', 'integer', (c) => c.notNull())
       .addColumn('next_at', 'bigint', (c) => c.notNull())
       .addColumn('attempts', 'integer', (c) => c.notNull())
       .execute();
-    await db.schema.createIndex('messages_due').on('messages').columns(['channel', 'next_at']).execute();
+    await db.schema
+      .createIndex('messages_order')
+      .on('messages')
+      .columns(['channel', 'created_at', 'number'])
+      .execute();
   },
 };

@@ -19,6 +19,8 @@ export interface Message {
   /** JSON. */
   body: string;
   createdAt: number;
+  /** In the order of those of one time. */
+  number: number;
   /** When it is tried next. */
   nextAt: number;
   /** How often it was tried in vain. */
@@ -44,15 +46,14 @@ export class AttentionReader {
     }));
   }
 
-  /** Messages of a channel that are due, oldest first. */
-  async due(channel: string, now: number, limit: number): Promise<Message[]> {
+  /** The oldest messages of a channel, in order. */
+  async oldest(channel: string, limit: number): Promise<Message[]> {
     const rows = await this.db
       .selectFrom('messages')
       .selectAll()
       .where('channel', '=', channel)
-      .where('next_at', '<=', now)
       .orderBy('created_at')
-      .orderBy('id')
+      .orderBy('number')
       .limit(limit)
       .execute();
     return rows.map(({ created_at: createdAt, next_at: nextAt, ...row }) => ({ ...row, createdAt, nextAt }));
@@ -80,7 +81,7 @@ export class AttentionWriter extends AttentionReader {
       .execute();
   }
 
-  /** It was tried in vain. */
+  /** It is tried now, and again then. */
   async postpone(id: string, nextAt: number): Promise<void> {
     await this.db
       .updateTable('messages')
@@ -93,10 +94,8 @@ export class AttentionWriter extends AttentionReader {
     await this.db.deleteFrom('messages').where('id', '=', id).execute();
   }
 
-  /** Messages of channels that there are no more. */
-  async dropOtherChannels(channels: readonly string[]): Promise<void> {
-    let query = this.db.deleteFrom('messages');
-    if (channels.length > 0) query = query.where('channel', 'not in', [...channels]);
-    await query.execute();
+  /** Messages older than a time. */
+  async dropOlder(before: number): Promise<void> {
+    await this.db.deleteFrom('messages').where('created_at', '<', before).execute();
   }
 }

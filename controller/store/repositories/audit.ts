@@ -9,6 +9,10 @@ export interface AuditFilter {
   after?: number;
   /** Ms since the epoch. */
   since?: number;
+  until?: number;
+  /** One, or with a dot at its end all that begin so. */
+  action?: string;
+  outcome?: AuditRecord['outcome'];
   actor?: string;
   /** What was done to a host, its pools and volumes. */
   host?: string;
@@ -46,25 +50,43 @@ export class AuditReader {
       return (scopes.length > 0 ? after.where((eb) => inPartOf(eb, scopes)) : after).execute();
     }
     const newest = query.orderBy('seq', 'desc');
-    if (scopes.length === 0) return (await newest.limit(limit).execute()).reverse();
-    // A part of the fleet may have few of very many records: others get a turn while they are looked for.
+    const { host, action, outcome, until, since } = filter;
+    const hasIndex = [host, action, outcome, until].every((each) => each === undefined);
+    if (scopes.length === 0 && hasIndex) return (await newest.limit(limit).execute()).reverse();
+    // Few of very many records may be asked for: others get a turn while they are looked for.
     const found: AuditRecord[] = [];
-    for (let end = (await this.last())?.seq ?? 0; end > 0 && found.length < limit; end -= WALKED) {
+    const first = since === undefined ? 1 : await this.#firstSince(since);
+    for (let end = (await this.last())?.seq ?? 0; end >= first && found.length < limit; end -= WALKED) {
       const part = newest.where('seq', '<=', end).where('seq', '>', end - WALKED);
-      const rows = await part
-        .where((eb) => inPartOf(eb, scopes))
-        .limit(limit - found.length)
-        .execute();
-      found.push(...rows);
+      const inPart = scopes.length > 0 ? part.where((eb) => inPartOf(eb, scopes)) : part;
+      found.push(...(await inPart.limit(limit - found.length).execute()));
       await new Promise(setImmediate);
     }
     return found.reverse();
   }
 
-  #matching({ since, actor, host, target }: AuditFilter) {
+  /** The number of the first record that is not older; one that there is not yet where all are. */
+  async #firstSince(since: number): Promise<number> {
+    const row = await this.db
+      .selectFrom('audit')
+      .select('seq')
+      .where('at', '>=', since)
+      .orderBy('at')
+      .orderBy('seq')
+      .limit(1)
+      .executeTakeFirst();
+    return row?.seq ?? ((await this.last())?.seq ?? 0) + 1;
+  }
+
+  #matching({ since, until, actor, action, outcome, host, target }: AuditFilter) {
     let query = this.db.selectFrom('audit').selectAll();
     if (since !== undefined) query = query.where('at', '>=', since);
+    if (until !== undefined) query = query.where('at', '<', until);
     if (actor !== undefined) query = query.where('actor', '=', actor);
+    if (action?.endsWith('.'))
+      query = query.where('action', '>=', action).where('action', '<', `${action.slice(0, -1)}/`);
+    else if (action !== undefined) query = query.where('action', '=', action);
+    if (outcome !== undefined) query = query.where('outcome', '=', outcome);
     if (target !== undefined) query = query.where('target', '=', target);
     if (host !== undefined) query = query.where(hostOfPlace('target'), '=', host);
     return query;
@@ -75,15 +97,8 @@ export class AuditReader {
    * which has no wildcards.
    */
   async *mentioning(text: string, since: number, places: readonly string[]): AsyncGenerator<string[]> {
-    const first = await this.db
-      .selectFrom('audit')
-      .select('seq')
-      .where('at', '>=', since)
-      .orderBy('at')
-      .limit(1)
-      .executeTakeFirst();
     const end = (await this.last())?.seq ?? 0;
-    for (let from = first?.seq ?? end + 1; from <= end; from += WALKED) {
+    for (let from = await this.#firstSince(since); from <= end; from += WALKED) {
       const rows = await this.db
         .selectFrom('audit')
         .select(['target', 'detail'])

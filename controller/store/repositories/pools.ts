@@ -83,21 +83,35 @@ export class PoolReader {
     return (await query.orderBy('hosts.name').orderBy('pools.name').execute()).map(poolOf);
   }
 
-  /** Those that do not run though they should, and those that are nearly full: by host and name, at most `limit`. */
-  async inNeed(scopes: readonly string[], limit: number): Promise<FleetPool[]> {
-    let query = this.#pools().where((eb) =>
+  #ofReachable(scopes: readonly string[], limit: number) {
+    const query = this.#pools()
+      .where('hosts.state', '=', 'reachable')
+      .orderBy('hosts.name')
+      .orderBy('pools.name')
+      .limit(limit);
+    if (scopes.length === 0) return query;
+    return query.where((eb) => inScopes(eb, scopes, { host: 'hosts.name', pool: 'pools.name' }));
+  }
+
+  /** Those of reachable hosts that do not run though they should, by host and name, at most `limit`. */
+  async down(scopes: readonly string[], limit: number): Promise<FleetPool[]> {
+    const query = this.#ofReachable(scopes, limit).where((eb) =>
       eb.or([
         eb('pools.state', '=', 'inaccessible'),
         eb.and([eb('pools.state', '=', 'inactive'), eb('pools.definition', 'like', '%"autostart":true%')]),
-        eb.and([
-          eb('pools.state', '=', 'running'),
-          eb.or(['warning', 'critical'].map((fill) => eb('pools.usage', 'like', `%"fill":"${fill}"%`))),
-        ]),
       ]),
     );
-    if (scopes.length > 0)
-      query = query.where((eb) => inScopes(eb, scopes, { host: 'hosts.name', pool: 'pools.name' }));
-    return (await query.orderBy('hosts.name').orderBy('pools.name').limit(limit).execute()).map(poolOf);
+    return (await query.execute()).map(poolOf);
+  }
+
+  /** Those of reachable hosts that run and are nearly full, by host and name, at most `limit`. */
+  async filling(scopes: readonly string[], limit: number): Promise<FleetPool[]> {
+    const query = this.#ofReachable(scopes, limit)
+      .where('pools.state', '=', 'running')
+      .where((eb) =>
+        eb.or(['warning', 'critical'].map((fill) => eb('pools.usage', 'like', `%"fill":"${fill}"%`))),
+      );
+    return (await query.execute()).map(poolOf);
   }
 
   async find(host: string, name: string): Promise<FleetPool | undefined> {

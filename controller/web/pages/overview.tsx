@@ -110,7 +110,14 @@ export function Overview() {
   const totals = fleet.data?.pools;
   return (
     <Page title="Overview">
-      {error && <Problem error={error} retry={() => void fleet.refetch()} />}
+      {error && (
+        <Problem
+          error={error}
+          retry={() => {
+            for (const query of [fleet, attention, hosts, pools]) void query.refetch();
+          }}
+        />
+      )}
       <Section title="Needs attention">
         {attention.data?.length === 0 && <Empty>Nothing. All hosts answer, no pool is nearly full.</Empty>}
         <ul className="attention">
