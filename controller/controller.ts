@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { clock } from '../shared/util/clock.ts';
+import { repeat } from '../shared/util/clock.ts';
 import type { Services } from './actions/action.ts';
 import { Delivery } from './attention/delivery.ts';
 import { Attention } from './attention/items.ts';
@@ -111,21 +111,8 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const attention = new Attention(store);
   const diskNumbers = new DiskNumbers(store, fleet);
   const services: Services = {
-    ...{
-      account,
-      attention,
-      audit,
-      fleet,
-      inventory,
-      jobs,
-      leases,
-      secrets,
-      passphrases,
-      sessions,
-      tokens,
-      uploads,
-    },
-    ...{ diskNumbers, metrics, spaceHistory, users },
+    ...{ account, audit, fleet, inventory, jobs, leases, secrets, passphrases, sessions, tokens, uploads },
+    ...{ attention, diskNumbers, metrics, spaceHistory, users },
   };
   const doors: Doors = {
     services,
@@ -167,15 +154,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
     for (const [chore, work] of Object.entries(chores))
       await work().catch((error) => logger.warn({ error, chore }, 'housekeeping failed'));
   };
-  let isKeeping = false;
-  const housekeeping = clock.every(HOUSEKEEPING_MS, () => {
-    // One round that takes long is not overtaken by the next.
-    if (isKeeping) return;
-    isKeeping = true;
-    void keepHouse().finally(() => {
-      isKeeping = false;
-    });
-  });
+  const housekeeping = repeat(HOUSEKEEPING_MS, keepHouse);
 
   const http = await createRestServer(doors, logger, options.certificate);
   await leases.dropOrphans();

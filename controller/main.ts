@@ -5,14 +5,14 @@ import { join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { StowageError, toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
-import { sendTrial } from './attention/trial.ts';
+import { tryChannels } from './attention/trial.ts';
 import { backup, restore } from './backup.ts';
 import { count } from './cli/numbers.ts';
 import { readConfiguration } from './configuration/file.ts';
 import { notifyOptions } from './configuration/notify.ts';
 import { openIdOptions } from './configuration/open-id.ts';
 import { type Configuration, LOG_LEVELS } from './configuration/schema.ts';
-import { storeUrl } from './configuration/secrets.ts';
+import { storeUrl } from './configuration/store-url.ts';
 import { sourceThrough } from './doors/source.ts';
 import { moveStore } from './move-store.ts';
 import { certificateOf, type ServeOptions, serve } from './serve.ts';
@@ -104,7 +104,16 @@ program
     if (tlsCert ?? tlsKey) await certificateOf({ ...options, tlsCert, tlsKey });
     const channels = notifyOptions(configuration)?.channels ?? [];
     console.log('the configuration is valid');
-    if (notify) await sendTrial(channels);
+    if (!notify) return;
+    if (channels.length === 0)
+      throw new StowageError('invalid-argument', 'nobody is to be told: the configuration has no `notify`');
+    let refused = 0;
+    for await (const { channel, refusal } of tryChannels(channels)) {
+      if (refusal !== undefined) refused++;
+      console.log(`${channel}: ${refusal ?? 'it was taken'}`);
+    }
+    if (refused > 0)
+      throw new StowageError('invalid-argument', `${refused} of ${channels.length} did not take it`);
   });
 program
   .command('store')

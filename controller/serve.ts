@@ -9,10 +9,11 @@ import { perform } from './actions/perform.ts';
 import { CONTROLLER } from './auth/principal.ts';
 import { STORE_FILE } from './backup.ts';
 import { installCommand, quote } from './cli/install.ts';
+import { LISTEN_WORDS, listenAddress } from './configuration/listen-address.ts';
 import { notifyOptions } from './configuration/notify.ts';
 import { openIdOptions } from './configuration/open-id.ts';
 import type { Configuration } from './configuration/schema.ts';
-import { storeUrl } from './configuration/secrets.ts';
+import { storeUrl } from './configuration/store-url.ts';
 import { type Controller, startController } from './controller.ts';
 import { type Certificate, ownCertificate, readCertificate } from './doors/rest/certificate.ts';
 import { LocalAgent } from './hosts/local-agent.ts';
@@ -132,13 +133,8 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
     data: resolve(given.data),
     publicUrl: given.publicUrl?.replace(/\/$/, ''),
   };
-  const listen = /^(.+):(\d{1,5})$/.exec(options.listen);
-  if (!listen)
-    throw new StowageError(
-      'invalid-argument',
-      `where to listen is HOST:PORT, such as 127.0.0.1:7070, and not '${options.listen}'`,
-    );
-  const [, host = '', port = ''] = listen;
+  const listen = listenAddress(options.listen);
+  if (!listen) throw new StowageError('invalid-argument', `${LISTEN_WORDS}, and not '${options.listen}'`);
   mkdirSync(options.data, { recursive: true, mode: 0o700 });
   const unlock = lockData(options.data);
   const openId = openIdOptions(process.env, configuration);
@@ -159,8 +155,7 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
   await localAgent?.start();
   const controller = await startController({
     dataDirectory: options.data,
-    host,
-    port: Number(port),
+    ...listen,
     logLevel: options.logLevel,
     jobsPerHost: options.jobsPerHost,
     certificate,

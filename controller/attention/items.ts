@@ -7,7 +7,7 @@ import type { JobRecord } from '../store/repositories/jobs.ts';
 import type { Store } from '../store/store.ts';
 
 /** So long after its end a failed job wants attention. */
-export const FAILED_MS = 24 * 3600_000;
+const FAILED_MS = 24 * 3600_000;
 /** A host that is being reached for so long does not answer. */
 const REACHING_MS = 120_000;
 /** Of each kind, the newest failed jobs. Whoever has more of them needs no list. */

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import { clock, type Timer } from '../../shared/util/clock.ts';
+import { clock, repeat, type Timer } from '../../shared/util/clock.ts';
 import type { KnownItem } from '../store/repositories/attention.ts';
 import type { Store } from '../store/store.ts';
 import type { Channel, Notice, Notices } from './channel.ts';
@@ -27,7 +27,6 @@ export class AttentionWatch {
   readonly #parts: { store: Store; attention: Attention; logger: Logger };
   readonly #options: WatchOptions;
   #timer: Timer | undefined;
-  #isLooking = false;
 
   constructor(parts: { store: Store; attention: Attention; logger: Logger }, options: WatchOptions) {
     this.#parts = parts;
@@ -35,15 +34,10 @@ export class AttentionWatch {
   }
 
   start(): void {
-    this.#timer = clock.every(LOOK_MS, () => {
-      if (this.#isLooking) return;
-      this.#isLooking = true;
-      void this.look()
-        .catch((error) => this.#parts.logger.warn({ error }, 'what wants attention cannot be read or noted'))
-        .finally(() => {
-          this.#isLooking = false;
-        });
-    });
+    const { logger } = this.#parts;
+    this.#timer = repeat(LOOK_MS, () =>
+      this.look().catch((error) => logger.warn({ error }, 'what wants attention cannot be read or noted')),
+    );
   }
 
   close(): void {

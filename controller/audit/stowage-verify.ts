@@ -93,15 +93,15 @@ export async function checkExport(
     if (line === '') continue;
     const next = chain.records + 1;
     if (end) return { badSeq: next, reason: 'there is more behind the signed end' };
-    let row: ChainRecord | { checkpoint: Checkpoint };
     try {
-      row = JSON.parse(line);
+      const row: ChainRecord | { checkpoint: Checkpoint } = JSON.parse(line);
+      if ('checkpoint' in row) end = row.checkpoint;
+      const wrong = 'checkpoint' in row ? chain.end(row.checkpoint, keys) : chain.take(row);
+      if (wrong) return wrong;
     } catch {
-      return { badSeq: next, reason: `where record ${next} should be there is no JSON` };
+      // No JSON, or none of a record: whoever changed it may have written anything.
+      return { badSeq: next, reason: `where record ${next} should be there is none` };
     }
-    if ('checkpoint' in row) end = row.checkpoint;
-    const wrong = 'checkpoint' in row ? chain.end(row.checkpoint, keys) : chain.take(row);
-    if (wrong) return wrong;
   }
   if (!end) return { badSeq: chain.records + 1, reason: 'its signed end is missing: it was cut' };
   return { records: chain.records, hash: end.hash };

@@ -104,7 +104,9 @@ export function auditCommand(): Command {
       // One step waits for the other: the trail may be larger than the memory.
       if (!csv) return pipeline(response, process.stdout);
       const { stringify } = await import('csv-stringify');
-      return pipeline(response, recordsOf, stringify({ header: true, columns: COLUMNS }), process.stdout);
+      // A name must be no formula to whoever opens it in a spreadsheet.
+      const table = stringify({ header: true, columns: COLUMNS, escape_formulas: true });
+      return pipeline(response, recordsOf, table, process.stdout);
     });
   return audit;
 }

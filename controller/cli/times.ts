@@ -1,13 +1,6 @@
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-
-const UNIT_MS = { s: 1000, m: 60_000, h: 3600_000, d: 24 * 3600_000 };
-
-/** Ms of a span such as `30m` or `7d`; undefined for any other text. */
-export function spanOf(text: string): number | undefined {
-  const [, count, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
-  return unit === undefined ? undefined : Number(count) * UNIT_MS[unit as keyof typeof UNIT_MS];
-}
+import { spanOf } from '../../shared/util/units.ts';
 
 /** Ms since the epoch of a date, in local time where it names no zone, or of so long ago. */
 export function timeOf(text: string): number {

@@ -3,7 +3,7 @@ import { mail } from '../attention/mail.ts';
 import type { WatchOptions } from '../attention/watch.ts';
 import { webhook } from '../attention/webhook.ts';
 import type { Configuration } from './schema.ts';
-import { secretIn } from './secrets.ts';
+import { secretIn } from './secret-file.ts';
 
 /** How people are told of what wants attention; undefined where nobody is. Throws `invalid-argument` for a secret that cannot be read. */
 export function notifyOptions({ notify, 'public-url': url }: Configuration): WatchOptions | undefined {

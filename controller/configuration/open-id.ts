@@ -2,7 +2,7 @@ import { ROLES, type Role } from '../../shared/protocol/rights.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { OpenIdOptions } from '../auth/open-id.ts';
 import type { Configuration } from './schema.ts';
-import { secretIn } from './secrets.ts';
+import { secretIn } from './secret-file.ts';
 
 /**
  * The OpenID provider, if there is one: the environment's, where that names one, or the file's. Its secret lies in a file: what stands

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { spanOf } from '../../shared/util/units.ts';
+import { LISTEN_WORDS, listenAddress } from './listen-address.ts';
 
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
@@ -12,15 +14,15 @@ const urlSchema = (error: string) =>
     );
 
 /** A span of time such as `90s`, `30m`, `12h` or `400d`, in ms. */
-export const spanSchema = z
-  .string()
-  .regex(/^\d{1,6}[smhd]$/, "a span of time is a number and s, m, h or d, such as '12h' or '400d'")
-  .transform(
-    (text) => Number(text.slice(0, -1)) * { s: 1000, m: 60_000, h: 3600_000, d: 86_400_000 }[text.at(-1)!]!,
-  );
+const spanSchema = z.string().transform((text, context) => {
+  const spanMs = spanOf(text);
+  if (spanMs !== undefined) return spanMs;
+  context.addIssue("a span of time is a number and s, m, h or d, such as '12h' or '400d'");
+  return z.NEVER;
+});
 
 /** An absolute path: what it starts from would be another one for a service than for a shell. */
-export const pathSchema = z.string().regex(/^\//, 'a path begins with /');
+const pathSchema = z.string().regex(/^\//, 'a path begins with /');
 
 const groups = z.array(z.string().min(1)).default([]);
 
@@ -65,29 +67,34 @@ const mailSchema = z
   );
 
 /** Who is told of what wants attention. */
-const notifySchema = z.strictObject({
-  webhooks: z
-    .array(
-      z.strictObject({
-        url: urlSchema('a URL such as https://alerts.example/stowage'),
-        /** Has the secret in it that each message is signed with. */
-        'secret-file': pathSchema,
-      }),
-    )
-    .refine((all) => new Set(all.map(({ url }) => url)).size === all.length, 'two have the same URL')
-    .default([]),
-  mail: mailSchema.optional(),
-  /** So long something must last before anybody is told. */
-  after: spanSchema.default(120_000),
-  /** When only what is critical is told. */
-  quiet: z
-    .strictObject({
-      from: timeOfDaySchema,
-      to: timeOfDaySchema,
-      zone: z.string().refine(isZone, "there is no such time zone; such as 'Europe/Vienna'").optional(),
-    })
-    .optional(),
-});
+const notifySchema = z
+  .strictObject({
+    webhooks: z
+      .array(
+        z.strictObject({
+          url: urlSchema('a URL such as https://alerts.example/stowage'),
+          /** Has the secret in it that each message is signed with. */
+          'secret-file': pathSchema,
+        }),
+      )
+      .refine((all) => new Set(all.map(({ url }) => url)).size === all.length, 'two have the same URL')
+      .default([]),
+    mail: mailSchema.optional(),
+    /** So long something must last before anybody is told. */
+    after: spanSchema.default(120_000),
+    /** When only what is critical is told. */
+    quiet: z
+      .strictObject({
+        from: timeOfDaySchema,
+        to: timeOfDaySchema,
+        zone: z.string().refine(isZone, "there is no such time zone; such as 'Europe/Vienna'").optional(),
+      })
+      .optional(),
+  })
+  .refine(
+    ({ webhooks, mail }) => webhooks.length > 0 || mail !== undefined,
+    'nobody would be told: name webhooks or mail',
+  );
 
 function isZone(zone: string): boolean {
   try {
@@ -98,17 +105,11 @@ function isZone(zone: string): boolean {
   }
 }
 
-/** `HOST:PORT`. */
-function isListenAddress(text: string): boolean {
-  const port = /^.+:(\d{1,5})$/.exec(text)?.[1];
-  return port !== undefined && Number(port) <= 65_535;
-}
-
 /** What the configuration file of a controller may say. A key that is an option, too, has the name and the meaning of the option. */
 export const configurationSchema = z
   .strictObject({
     data: pathSchema,
-    listen: z.string().refine(isListenAddress, "where to listen is HOST:PORT, such as '127.0.0.1:7070'"),
+    listen: z.string().refine(listenAddress, LISTEN_WORDS),
     'public-url': urlSchema('a URL such as https://storage.example'),
     'local-agent': z.boolean(),
     'jobs-per-host': z.int().min(1).max(100),

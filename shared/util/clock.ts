@@ -55,6 +55,18 @@ export function useClock(other: Clock): void {
   clock = other;
 }
 
+/** Works again and again, each `ms`, but not while it still works: what takes long is not overtaken. `work` never throws. */
+export function repeat(ms: number, work: () => Promise<void>): Timer {
+  let isWorking = false;
+  return clock.every(ms, () => {
+    if (isWorking) return;
+    isWorking = true;
+    void work().finally(() => {
+      isWorking = false;
+    });
+  });
+}
+
 /** Settles after `ms`; rejects at once with the reason of the signal. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -1,6 +1,7 @@
 import { StowageError } from './errors.ts';
 
 const POWERS = ['', 'K', 'M', 'G', 'T', 'P', 'E'];
+const UNIT_MS = { s: 1000, m: 60_000, h: 3600_000, d: 24 * 3600_000 };
 
 /**
  * Bytes of a size such as `10G`, `1.5GiB`, `500MB` or `4096`, as libvirt's scaled integers read:
@@ -37,4 +38,10 @@ export function formatBytes(bytes: number): string {
 /** `value` rounded up to the next multiple of `unit`. */
 export function roundUp(value: number, unit: number): number {
   return Math.ceil(value / unit) * unit;
+}
+
+/** Ms of a span such as `30m` or `7d`; undefined for any other text. */
+export function spanOf(text: string): number | undefined {
+  const [, count, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  return unit === undefined ? undefined : Number(count) * UNIT_MS[unit as keyof typeof UNIT_MS];
 }

@@ -3,9 +3,11 @@ import { execFileSync } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { logicalBackend } from '../../agent/backends/logical/index.ts';
 import { OpenPool } from '../../agent/pools/open-pool.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
+import { newVolumeSchema } from '../../shared/conf/volume.ts';
 import { inTestHost, testInTestHost } from '../hosts/guest.ts';
 import { scratch } from '../support/scratch.ts';
 import { holdOpen } from './hands.ts';
@@ -97,5 +99,38 @@ else {
     await pool.stop();
     assert.ok(isActive('vm-100-disk-1'), 'what whoever owns the group has activated stays so');
     lvm('lvremove', '--force', '--yes', 'vg0');
+  });
+
+  test('a volume that is written to while it is open for a moment is not taken away', async () => {
+    await using room = scratch();
+    if (!made) lvm('vgcreate', '--yes', 'vg0', ...DISKS);
+    made = true;
+    const definition = poolDefinitionSchema.parse({
+      ...{ name: 'p', uuid: randomUUID(), type: 'logical', source: { name: 'vg0' } },
+    });
+    const pool = new OpenPool(
+      logicalBackend.open(definition, {
+        agentId: 'agent',
+        stateDirectory: async () => room.path,
+        imageDirectories: () => [],
+        secret: () => '',
+        ownsStorage: true,
+        alone: <T>(work: () => Promise<T>) => work(),
+      }),
+    );
+    await pool.start();
+    const { etag } = await pool.create(newVolumeSchema.parse({ name: 'v', capacityBytes: 4 << 20 }));
+    const writer = openSync('/dev/vg0/v', 'r+');
+    const removal = pool.remove('v', { etag });
+    await sleep(1200);
+    writeSync(writer, Buffer.alloc(4096, 1));
+    fsyncSync(writer);
+    closeSync(writer);
+    await assert.rejects(removal, (error: { code?: string }) =>
+      ['volume-changed', 'volume-in-use'].includes(String(error.code)),
+    );
+    assert.ok(isActive('v'));
+    await pool.remove('v', { etag: (await pool.look('v')).etag });
+    await pool.stop();
   });
 }

@@ -50,6 +50,20 @@ const setPool = (store: Store, name: string, more: object): Promise<void> =>
     } as never);
   });
 
+/** From now on time stands still, and what is done again and again is done when the answer is called. */
+function useTicks(): () => void {
+  let tick = (): void => undefined;
+  useClock({
+    ...real,
+    now: () => now,
+    every(_ms, callback) {
+      tick = callback;
+      return { stop() {}, [Symbol.dispose]() {} };
+    },
+  });
+  return () => tick();
+}
+
 /** What a channel was given, as `event severity id`. */
 class Heard implements Channel {
   readonly name = 'heard';
@@ -200,15 +214,7 @@ for (const kind of STORES)
       setTime(START + 1);
       await setHost(store, 'i', 'unreachable');
       await watchOn(store, { delayMs: 0, channels }).look();
-      let tick = (): void => undefined;
-      useClock({
-        ...real,
-        now: () => now,
-        every: (_ms, callback) => {
-          tick = callback;
-          return { stop() {}, [Symbol.dispose]() {} };
-        },
-      });
+      const tick = useTicks();
       const delivery = new Delivery(store, logger, channels);
       await delivery.start();
       const ids = ['began critical host-unreachable h', 'began critical host-unreachable i'];
@@ -254,15 +260,7 @@ for (const kind of STORES)
       const heard = new Heard();
       await setHost(store, 'h', 'unreachable');
       await watchOn(store, { delayMs: 0 }).look();
-      let tick = (): void => undefined;
-      useClock({
-        ...real,
-        now: () => now,
-        every: (_ms, callback) => {
-          tick = callback;
-          return { stop() {}, [Symbol.dispose]() {} };
-        },
-      });
+      const tick = useTicks();
       const delivery = new Delivery(store, logger, [heard]);
       await delivery.start();
       let tried = 0;

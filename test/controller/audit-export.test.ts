@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, writeFileSync } from 'node:fs';
+import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { AuditTrail } from '../../controller/audit/trail.ts';
@@ -13,16 +13,11 @@ for (const kind of STORES)
   describe(`an export of the audit trail on ${kind.name}`, () => {
     const room = scratch();
     after(() => room[Symbol.asyncDispose]());
-    const file = (name: string, content: string): string => {
-      const path = join(room.path, name);
-      writeFileSync(path, content);
-      return path;
-    };
     /** The verifier alone, as an auditor has it. */
     const verifier = join(room.path, 'stowage-verify.ts');
     cpSync('controller/audit/stowage-verify.ts', verifier);
     const verify = (lines: readonly string[], ...keys: string[]) =>
-      execute(process.execPath, [verifier, file('export', `${lines.join('\n')}\n`), ...keys]);
+      execute(process.execPath, [verifier, room.file('export', `${lines.join('\n')}\n`), ...keys]);
 
     test('is whole by itself, and every change of it shows', async () => {
       const store = await (await kind.create()).open();
@@ -38,13 +33,13 @@ for (const kind of STORES)
         if (lines.length === 3) await trail.append({ ...entry, target: 'late' });
       }
       assert.equal(lines.length, COUNT + 1);
-      const key = file('key.pem', trail.publicKey);
+      const key = room.file('key.pem', trail.publicKey);
       const whole = await verify(lines, key);
       assert.equal(whole.status, 0, whole.stderr + whole.stdout);
       assert.match(whole.stdout, new RegExp(`whole: ${COUNT} records`));
 
       const other = await scratchKey();
-      const otherKey = file('other.pem', other);
+      const otherKey = room.file('other.pem', other);
       assert.equal((await verify(lines, otherKey, key)).status, 0, 'one of the keys is the right one');
       const changed = (at: number, change: (line: string) => string): string[] =>
         lines.map((line, index) => (index === at ? change(line) : line));
@@ -60,7 +55,15 @@ for (const kind of STORES)
         ['a record twice', lines.toSpliced(6, 0, lines[6]!), key, /record 8: .*missing/],
         ['no beginning', lines.slice(1), key, /record 1: .*missing/],
         ['cut at a line', lines.slice(0, 20), key, /its signed end is missing/],
-        ['cut in a line', [...lines.slice(0, 20), lines[20]!.slice(0, 30)], key, /record 21: .*no JSON/],
+        [
+          'cut in a line',
+          [...lines.slice(0, 20), lines[20]!.slice(0, 30)],
+          key,
+          /record 21 should be there is none/,
+        ],
+        ['nothing for a record', changed(6, () => 'null'), key, /record 7 should be there is none/],
+        ['a number for a record', changed(6, () => '7'), key, /record 7 should be there is none/],
+        ['an end of nothing', changed(COUNT, () => '{"checkpoint":null}'), key, /record 41 should be/],
         ['an end too early', [...lines.slice(0, 20), lines.at(-1)!], key, /record 40: .*not the one/],
         ['more behind the end', [...lines, lines[0]!], key, /more behind the signed end/],
         ['nothing', [], key, /signed end is missing/],

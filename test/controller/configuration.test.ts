@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { readConfiguration } from '../../controller/configuration/file.ts';
@@ -10,13 +9,8 @@ import { scratch } from '../support/scratch.ts';
 describe('the configuration of a controller', () => {
   const room = scratch();
   after(() => room[Symbol.asyncDispose]());
-  const file = (name: string, content: string): string => {
-    const path = join(room.path, name);
-    writeFileSync(path, content, { mode: 0o600 });
-    return path;
-  };
   const wrongIn = (content: string): string[] => {
-    const path = file('wrong.yaml', content);
+    const path = room.file('wrong.yaml', content);
     try {
       readConfiguration(path);
     } catch (error) {
@@ -67,7 +61,7 @@ describe('the configuration of a controller', () => {
     assert.match(wrongIn('data: /a\ndata: /b\n')[0]!, /^F:2:1: this is no YAML: duplicate key/);
     assert.match(wrongIn('- a\n')[0]!, /^F:1:1: .*expected object/);
     assert.match(wrongIn(`a: &a [x]\nb: &b [${'*a,'.repeat(200)}]\nc: [${'*b,'.repeat(200)}]`)[0]!, /alias/i);
-    assert.deepEqual(readConfiguration(file('empty.yaml', '# nothing\n')), {});
+    assert.deepEqual(readConfiguration(room.file('empty.yaml', '# nothing\n')), {});
     assert.throws(() => readConfiguration(join(room.path, 'absent')), { code: 'invalid-argument' });
   });
 
@@ -87,7 +81,7 @@ describe('the configuration of a controller', () => {
   });
 
   test('the command line counts more than the environment, and that more than the file', async () => {
-    const config = file(
+    const config = room.file(
       'controller.yaml',
       `data: ${join(room.path, 'data')}\nlisten: 127.0.0.1:1\nlocal-agent: false\nlog-level: info\n`,
     );
@@ -102,21 +96,21 @@ describe('the configuration of a controller', () => {
 
   test('check starts nothing, and tells of secrets that cannot be read', async () => {
     const check = (content: string, env: NodeJS.ProcessEnv = {}) =>
-      execute(process.execPath, ['controller/main.ts', '--config', file('c.yaml', content), 'check'], {
+      execute(process.execPath, ['controller/main.ts', '--config', room.file('c.yaml', content), 'check'], {
         ...process.env,
         ...env,
       });
     assert.match((await check('tls: true\n')).stdout, /the configuration is valid/);
     for (const [content, words] of [
       ['store-file: /absent\n', /a secret cannot be read: ENOENT.*\/absent/],
-      [`store-file: ${file('empty', '\n')}\n`, /there is no secret in it/],
-      [`store-file: ${file('url', 'mysql://root:pw@h/db\n')}\n`, /url is no postgres:\/\/ URL/],
+      [`store-file: ${room.file('empty', '\n')}\n`, /there is no secret in it/],
+      [`store-file: ${room.file('url', 'mysql://root:pw@h/db\n')}\n`, /url is no postgres:\/\/ URL/],
       ['notify: { webhooks: [{ url: "https://h.example", secret-file: /absent }] }\n', /ENOENT/],
       ['tls-cert: /absent\ntls-key: /absent\n', /\/absent/],
       ['trust-proxy: [nowhere]\n', /nowhere/],
       ['listen: h:70707\n', /listen: where to listen/],
       [
-        `notify: { webhooks: [{ url: "https://h.example", secret-file: ${file('weak', 'c2hvcnQ=')} }] }\n`,
+        `notify: { webhooks: [{ url: "https://h.example", secret-file: ${room.file('weak', 'c2hvcnQ=')} }] }\n`,
         /24 bytes or more/,
       ],
       ['listen: nowhere\n', /c\.yaml:1:1: listen: where to listen is HOST:PORT/],

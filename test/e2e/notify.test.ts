@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -77,11 +76,6 @@ async function mailServer(certificate: { private: string; cert: string }) {
 describe('telling people', () => {
   const room = scratch();
   after(() => room[Symbol.asyncDispose]());
-  const file = (name: string, content: string): string => {
-    const path = join(room.path, name);
-    writeFileSync(path, content, { mode: 0o600 });
-    return path;
-  };
 
   test('a host that goes away and comes back is told of once each, by a signed webhook and by mail over TLS', {
     skip: isRoot ? false : 'sessions of sshd are ended as root only',
@@ -92,23 +86,23 @@ describe('telling people', () => {
     });
     const [hook, smtp] = [await webhookServer(), await mailServer(certificate)];
     await using host = await startHost(join(room.path, 'host'));
-    const config = file(
+    const config = room.file(
       'controller.yaml',
       stringify({
         'local-agent': false,
         'public-url': 'https://storage.example',
         notify: {
           after: '1s',
-          webhooks: [{ url: hook.url, 'secret-file': file('hook-secret', `${SECRET}\n`) }],
+          webhooks: [{ url: hook.url, 'secret-file': room.file('hook-secret', `${SECRET}\n`) }],
           mail: {
             ...{ host: 'localhost', port: smtp.port, security: 'starttls', user: 'stowage' },
-            ...{ 'password-file': file('mail-password', 'open sesame\n') },
+            ...{ 'password-file': room.file('mail-password', 'open sesame\n') },
             ...{ from: 'stowage@storage.example', to: ['nobody@storage.example', 'night@storage.example'] },
           },
         },
       }),
     );
-    const env = { NODE_EXTRA_CA_CERTS: file('ca.pem', certificate.cert) };
+    const env = { NODE_EXTRA_CA_CERTS: room.file('ca.pem', certificate.cert) };
     const tried = await execute(
       process.execPath,
       ['controller/main.ts', '--config', config, 'check', '--notify'],
@@ -179,13 +173,13 @@ describe('telling people', () => {
     const [hook, smtp] = [await webhookServer(), await mailServer(certificate)];
     hook.status = 302;
     const check = (port: number, env: NodeJS.ProcessEnv = {}) => {
-      const config = file(
+      const config = room.file(
         'wrong.yaml',
         stringify({
           notify: {
-            webhooks: [{ url: hook.url, 'secret-file': file('s', SECRET) }],
+            webhooks: [{ url: hook.url, 'secret-file': room.file('s', SECRET) }],
             mail: {
-              ...{ host: 'localhost', port, user: 'stowage', 'password-file': file('p', 'wrong horse') },
+              ...{ host: 'localhost', port, user: 'stowage', 'password-file': room.file('p', 'wrong horse') },
               ...{ from: 'a@storage.example', to: ['b@storage.example'] },
             },
           },
@@ -200,7 +194,7 @@ describe('telling people', () => {
     assert.match(strange.stdout, /webhook .*: it answered with status 302/);
     assert.match(strange.stdout, /mail b@storage.example: .*(certificate|self-signed)/);
     assert.match(strange.stderr, /2 of 2 did not take it/);
-    const env = { NODE_EXTRA_CA_CERTS: file('own-ca.pem', certificate.cert) };
+    const env = { NODE_EXTRA_CA_CERTS: room.file('own-ca.pem', certificate.cert) };
     const refused = await check(smtp.port, env);
     assert.match(refused.stdout, /mail b@storage.example: the server answered 5\d\d to AUTH/);
     assert.ok(!`${refused.stdout}${refused.stderr}`.includes('horse'));

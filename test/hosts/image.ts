@@ -8,8 +8,8 @@ const here = import.meta.dirname;
 const PARTS = ['build-image', 'guest/initrd-init', 'guest/init', 'guest/nfs-server', 'guest/smb-server'];
 
 /**
- * The directory of the kernel, initrd and disk that test hosts start from. Built where it is missing, which takes a minute (with ZFS
- * six) and a network, and kept in the user's cache; built anew when a part of it changes.
+ * The directory of the kernel, initrd and disk that test hosts start from. Built where it is missing, which takes three minutes (with ZFS
+ * eight) and a network, and kept in the user's cache; built anew when a part of it changes.
  */
 export function testHostImage(zfs = false): string {
   const hash = createHash('sha256');

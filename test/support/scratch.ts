@@ -1,16 +1,27 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { createReadStream, mkdtempSync } from 'node:fs';
+import { createReadStream, mkdtempSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+interface Scratch extends AsyncDisposable {
+  path: string;
+  /** Writes a file that only its owner reads, and gives its path. */
+  file(name: string, content: string): string;
+}
+
 /** A directory of the test's own, gone when the scope ends. */
-export function scratch(): AsyncDisposable & { path: string } {
+export function scratch(): Scratch {
   const path = mkdtempSync(join(tmpdir(), 'stowage-test-'));
   const remove = () => rm(path, { recursive: true, force: true });
   return {
     path,
+    file(name, content) {
+      const at = join(path, name);
+      writeFileSync(at, content, { mode: 0o600 });
+      return at;
+    },
     [Symbol.asyncDispose]: () =>
       remove().catch(() => {
         // Bases are files that nobody takes away.

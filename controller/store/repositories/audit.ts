@@ -51,7 +51,8 @@ export class AuditReader {
     }
     const newest = query.orderBy('seq', 'desc');
     const { host, action, outcome, until, since } = filter;
-    const hasIndex = [host, action, outcome, until].every((each) => each === undefined);
+    const hasIndex =
+      filter.target !== undefined || [host, action, outcome, until].every((each) => each === undefined);
     if (scopes.length === 0 && hasIndex) return (await newest.limit(limit).execute()).reverse();
     // Few of very many records may be asked for: others get a turn while they are looked for.
     const found: AuditRecord[] = [];

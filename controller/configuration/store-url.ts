@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { StowageError } from '../../shared/util/errors.ts';
 import { isPostgresUrl } from '../store/location.ts';
 import type { Configuration } from './schema.ts';
+import { secretIn } from './secret-file.ts';
 
 /**
  * `postgres://…`, or nothing, which is SQLite. It may hold a password: only the environment, which is the controller's own, or a file
@@ -14,18 +14,4 @@ export function storeUrl(env: NodeJS.ProcessEnv, configuration: Configuration): 
     : [file === undefined ? undefined : secretIn(file), file];
   if (url === undefined || isPostgresUrl(url)) return url;
   throw new StowageError('invalid-argument', `${where} is no postgres:// URL`);
-}
-
-/** What a file holds, without blanks around it. Throws `invalid-argument` with the path, also where nothing is in it. */
-export function secretIn(path: string): string {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8').trim();
-  } catch (error) {
-    throw new StowageError('invalid-argument', `a secret cannot be read: ${(error as Error).message}`, {
-      cause: error,
-    });
-  }
-  if (text === '') throw new StowageError('invalid-argument', `${path}: there is no secret in it`);
-  return text;
 }

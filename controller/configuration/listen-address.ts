@@ -1,0 +1,10 @@
+const LARGEST_PORT = 65_535;
+
+export const LISTEN_WORDS = "where to listen is HOST:PORT, such as '127.0.0.1:7070'";
+
+/** The parts of `HOST:PORT`; undefined for any other text. */
+export function listenAddress(text: string): { host: string; port: number } | undefined {
+  const [, host, digits] = /^(.+):(\d{1,5})$/.exec(text) ?? [];
+  const port = Number(digits);
+  return host === undefined || port > LARGEST_PORT ? undefined : { host, port };
+}
