@@ -72,6 +72,8 @@ describe('the page', () => {
     await checkAccess(page, 'welcome');
     await picture(page, 'welcome');
     await page.reload();
+    await page.getByText('this link was used, or has expired').waitFor();
+    // It is opened in the tab that shows this.
     await accept(page, link, 'ada');
     const other = await browser.open();
     await other.goto(link);

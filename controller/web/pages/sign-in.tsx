@@ -138,16 +138,26 @@ export function SignIn({ done, isNew, hasProvider }: { done(): void; isNew: bool
   );
 }
 
-/** Where an invitation leads. */
+/** Where an invitation leads, and another one that is opened in the same tab. */
 export function Welcome({ done }: { done(): void }) {
-  // It is in no address that is sent or kept.
-  const [token] = useState(() => location.hash.slice(1));
+  const [token, setToken] = useState(() => location.hash.slice(1));
+  useEffect(() => {
+    // A browser that is here already does not load the page again: only the hash changes.
+    const follow = () => setToken(location.hash.slice(1));
+    addEventListener('hashchange', follow);
+    return () => removeEventListener('hashchange', follow);
+  }, []);
+  return <Invitation key={token} token={token} done={done} />;
+}
+
+function Invitation({ token, done }: { token: string; done(): void }) {
   const [invited, setInvited] = useState<{ name?: string; role: string }>();
   const [name, setName] = useState('');
   const [password, setPassword] = useState('');
   const [again, setAgain] = useState('');
   const [refusal, setRefusal] = useState<unknown>();
   useEffect(() => {
+    // The token is in no address that is sent or kept.
     history.replaceState(null, '', '/welcome');
     call<{ name?: string; role: string }>('/invitation', { method: 'POST', json: { token } }).then(
       setInvited,
