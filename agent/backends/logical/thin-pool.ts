@@ -6,7 +6,7 @@ import type { Space } from '../backend.ts';
 import { lvm, report } from './lvm.ts';
 import { type Row, snapshotIdOf } from './rows.ts';
 import { ThinSnapshots } from './thin-snapshots.ts';
-import { type Alone, activateWhatCan, sizeOf, VolumeGroup } from './volume-group.ts';
+import { type Alone, activateWhatCan, devicesIn, sizeOf, VolumeGroup } from './volume-group.ts';
 
 const POOL_FIELDS = [
   'vg_uuid',
@@ -30,7 +30,7 @@ export class ThinPool extends VolumeGroup {
   #uuid: string | undefined;
   #zeroes = false;
   readonly snapshots = new ThinSnapshots(
-    (name) => this.#rowsOf(name),
+    (name) => this.rows(name),
     (name) => `${this.name}/${name}`,
   );
 
@@ -80,20 +80,18 @@ export class ThinPool extends VolumeGroup {
     const [group = '', pool] = id.split('/');
     await super.attach(group, isOurs);
     this.#uuid = pool;
-    await this.space();
   }
 
   protected override async activateAll(): Promise<void> {
     await lvm('lvchange', ['--activate', 'ly', '--', this.#target]);
-    const volumes = (await this.#thin()).filter((row) => snapshotIdOf(row) === undefined);
+    const volumes = (await this.rows()).filter((row) => snapshotIdOf(row) === undefined);
     for (let at = 0; at < volumes.length; at += AT_ONCE)
       await activateWhatCan('lvchange', this.#targets(volumes.slice(at, at + AT_ONCE)));
   }
 
   override async detach(): Promise<void> {
-    await this.space();
     // Of several names LVM lets go of some and not of others: what is open is found first.
-    const rows = await this.#thin();
+    const rows = await this.rows();
     const open = rows.find((row) => row.lv_attr?.[5] === 'o');
     if (open) throw new StowageError('volume-in-use', `${this.name}/${open.lv_name} in use.`);
     const active = rows.filter((row) => Number(row.lv_kernel_major) >= 0);
@@ -118,8 +116,7 @@ export class ThinPool extends VolumeGroup {
     });
     if (!pool) throw new StowageError('io-error', `lvs says nothing of the thin pool ${this.#target}`);
     this.requireSame(pool.vg_uuid);
-    if (this.#uuid !== undefined && pool.lv_uuid !== this.#uuid)
-      throw new StowageError('pool-inaccessible', `another thin pool has the name ${this.#target} now`);
+    this.#requireSamePool(pool);
     this.#zeroes = pool.zero === 'zero';
     await this.deactivateUnused();
     const capacityBytes = Number(pool.lv_size);
@@ -137,17 +134,18 @@ export class ThinPool extends VolumeGroup {
     };
   }
 
-  async #thin(): Promise<Row[]> {
-    return (await super.rows()).filter((row) => row.pool_lv === this.#pool);
-  }
-
-  /** Of a volume, and of what was taken of it. */
-  #rowsOf(name: string): Promise<Row[]> {
-    return super.rows(name);
-  }
-
+  /** With them LVM tells of the pool, in the same look: what is not there is not in this pool. */
   protected override async rows(name?: string): Promise<Row[]> {
-    return (await super.rows(name)).filter((row) => row.pool_lv === this.#pool);
+    const rows = await this.lvs(name, this.#pool);
+    const pool = rows.find((row) => row.lv_name === this.#pool);
+    if (!pool) throw new StowageError('pool-inaccessible', `the thin pool ${this.#target} is not there`);
+    this.#requireSamePool(pool);
+    return rows.filter((row) => row.pool_lv === this.#pool);
+  }
+
+  #requireSamePool({ lv_uuid: uuid }: Row): void {
+    if (this.#uuid !== undefined && uuid !== this.#uuid)
+      throw new StowageError('pool-inaccessible', `another thin pool has the name ${this.#target} now`);
   }
 
   override open(device: Device, mode: DeviceMode): Promise<Image> {
@@ -199,11 +197,9 @@ export class ThinPool extends VolumeGroup {
   }
 
   override async remove(name: string): Promise<void> {
-    for (const device of await this.devices(name)) refuseLoss(device);
-    const snapshots = (await this.#rowsOf(name)).filter(
-      (row) => row.origin === name && snapshotIdOf(row) !== undefined,
-    );
-    const names = [...snapshots.map((row) => row.lv_name), name];
-    await this.change('lvremove', ['--yes', '--', ...names.map((each) => `${this.name}/${each}`)]);
+    const rows = await this.rows(name);
+    for (const device of await devicesIn(rows, name)) refuseLoss(device);
+    const snapshots = rows.filter((row) => row.origin === name && snapshotIdOf(row) !== undefined);
+    await this.lvremove([...snapshots.map((row) => row.lv_name ?? ''), name]);
   }
 }

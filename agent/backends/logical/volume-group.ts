@@ -121,21 +121,24 @@ export class VolumeGroup implements MakingStorage {
   }
 
   async devices(name?: string): Promise<Device[]> {
-    const rows = await this.rows(name);
-    return Promise.all(
-      rows
-        .filter((row) => isVolume(row) && (name === undefined || row.lv_name === name))
-        .map((row) => deviceOf(row, rows)),
-    );
+    return devicesIn(await this.rows(name), name);
   }
 
   /** All logical volumes, or the one of a name and those that stand on it. */
   protected async rows(name?: string): Promise<Row[]> {
-    if (name !== undefined && !NAME.test(name)) return [];
-    // Of one volume those that stand on it are told too; LVM asks the kernel only for what it tells.
-    const one = name === undefined ? [] : ['--select', `lv_name="${name}" || origin="${name}"`];
-    const rows = await report('lvs', VOLUME_FIELDS, [...one, '--', this.name]);
+    const rows = await this.lvs(name);
     if (rows.length === 0) await this.space();
+    return rows;
+  }
+
+  /** As LVM tells of them; the one named `more` is told of too. */
+  protected async lvs(name?: string, more?: string): Promise<Row[]> {
+    // Of one volume those that stand on it are told too; LVM asks the kernel only for what it tells.
+    const wanted = name !== undefined && NAME.test(name) ? [`lv_name="${name}"`, `origin="${name}"`] : [];
+    if (more !== undefined) wanted.push(`lv_name="${more}"`);
+    if (name !== undefined && wanted.length === 0) return [];
+    const selection = name === undefined ? [] : ['--select', wanted.join(' || ')];
+    const rows = await report('lvs', VOLUME_FIELDS, [...selection, '--', this.name]);
     for (const row of rows) this.requireSame(row.vg_uuid);
     return rows;
   }
@@ -280,11 +283,21 @@ export class VolumeGroup implements MakingStorage {
   }
 
   async remove(name: string): Promise<void> {
-    this.#activated.delete(name);
     // LVM takes the snapshots of a volume along; what is open it refuses itself, once udev has looked at it.
     for (const device of await this.devices(name)) refuseDependants(device);
-    await this.change('lvremove', ['--yes', '--', `${this.name}/${name}`]);
+    await this.lvremove([name]);
   }
+
+  protected async lvremove(names: readonly string[]): Promise<void> {
+    for (const name of names) this.#activated.delete(name);
+    await this.change('lvremove', ['--yes', '--', ...names.map((name) => `${this.name}/${name}`)]);
+  }
+}
+
+/** The volumes among logical volumes, or the one of a name. */
+export function devicesIn(rows: readonly Row[], name?: string): Promise<Device[]> {
+  const volumes = rows.filter((row) => isVolume(row) && (name === undefined || row.lv_name === name));
+  return Promise.all(volumes.map((row) => deviceOf(row, rows)));
 }
 
 /** What cannot be activated, such as for a missing disk, stays as it is. */
