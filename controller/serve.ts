@@ -41,12 +41,12 @@ export interface ServeOptions {
 
 /**
  * The administrator's token, kept where only its owner can read it: made at the first start, and when it is in force no more.
- * Only then it is shown.
+ * It is not shown: a journal keeps what is printed, for many to read.
  */
 async function adminToken(
   controller: Controller,
   dataDirectory: string,
-): Promise<{ token: string; path: string; isNew: boolean }> {
+): Promise<{ token: string; path: string }> {
   const path = join(dataDirectory, 'admin-token');
   const { tokens, audit } = controller.services;
   if (existsSync(path)) {
@@ -58,7 +58,7 @@ async function adminToken(
         throw error;
       },
     );
-    if (valid) return { token: known, path, isNew: false };
+    if (valid) return { token: known, path };
   }
   const secret = await tokens.replace({ name: 'admin', role: 'admin', scopes: [] }, (transaction) =>
     audit.appendIn(transaction, {
@@ -72,7 +72,7 @@ async function adminToken(
   );
   writeFileSync(path, `${secret}\n`, { mode: 0o600 });
   chmodSync(path, 0o600);
-  return { token: secret, path, isNew: true };
+  return { token: secret, path };
 }
 
 /** Where the first administrator chooses a name and a password; undefined once somebody has. */
@@ -87,7 +87,6 @@ async function firstLink(
   }
   const { token } = await users.invite(undefined, { role: 'admin', scopes: [] });
   const link = `${publicUrl ?? url}/welcome#${token}`;
-  // A journal keeps what is printed, for many to read.
   writeFileSync(path, `${link}\n`, { mode: 0o600 });
   return process.stdout.isTTY
     ? `${link}   (once, for three days: choose your name and password)`
@@ -169,7 +168,7 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
     await localAgent?.stop();
     throw error;
   });
-  const { token, path: tokenPath, isNew } = await adminToken(controller, options.data);
+  const { token, path: tokenPath } = await adminToken(controller, options.data);
   const fingerprint = certificate?.selfSigned ? certificate.fingerprint : undefined;
   const client = JSON.stringify({ url: controller.url, token, fingerprint });
   writeFileSync(join(options.data, 'client.json'), client, { mode: 0o600 });
@@ -189,11 +188,11 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
   API         ${controller.url}/api/v1   (OpenAPI: ${controller.url}/api/v1/openapi.json)
 
   export STOWAGE_URL=${controller.url}
-  export STOWAGE_TOKEN=${isNew ? token : `"$(cat ${quote(tokenPath)})"`}${fingerprint ? `\n  export STOWAGE_FINGERPRINT=${fingerprint}` : ''}
+  export STOWAGE_TOKEN="$(cat ${quote(tokenPath)})"${fingerprint ? `\n  export STOWAGE_FINGERPRINT=${fingerprint}` : ''}
 
   command     ${command}
 
-Then, in another shell:  npx stowage pool list
+Then, in another shell:  ${command} pool list
 or, from everywhere:     ln -s ${command} /usr/local/bin/stowage`);
   const stop = async (): Promise<void> => {
     // What is recorded goes on at the next start; nothing that does not answer keeps us.

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { homedir } from 'node:os';
@@ -28,7 +28,15 @@ interface Credentials {
   fingerprint?: string;
 }
 
-/** From the environment; else, for the user who started a controller on this machine, from its data directory. */
+/** Of a controller of this machine: one that this user has started, or that of the Debian package, which only root may read. */
+function clientFile(): string {
+  const home = join(homedir(), '.local/share/stowage');
+  const directories = process.env.STOWAGE_DATA ? [process.env.STOWAGE_DATA] : [home, '/var/lib/stowage'];
+  const files = directories.map((directory) => join(directory, 'client.json'));
+  return files.find((file) => existsSync(file)) ?? files[0]!;
+}
+
+/** From the environment; else from the data directory of a controller of this machine. */
 function credentials(): Credentials {
   // What is empty is not set.
   const [STOWAGE_URL, STOWAGE_TOKEN, fingerprint] = [
@@ -42,9 +50,8 @@ function credentials(): Credentials {
       `STOWAGE_URL is '${STOWAGE_URL}', which is no URL such as http://127.0.0.1:7070`,
     );
   if (STOWAGE_URL && STOWAGE_TOKEN) return { url: STOWAGE_URL, token: STOWAGE_TOKEN, fingerprint };
-  const path = join(process.env.STOWAGE_DATA ?? join(homedir(), '.local/share/stowage'), 'client.json');
   try {
-    const stored = JSON.parse(readFileSync(path, 'utf8')) as Credentials;
+    const stored = JSON.parse(readFileSync(clientFile(), 'utf8')) as Credentials;
     // Its token is for that controller alone.
     if (STOWAGE_URL === undefined || new URL(STOWAGE_URL).href === new URL(stored.url).href)
       return {
@@ -56,7 +63,7 @@ function credentials(): Credentials {
   } catch {
     throw new StowageError(
       'unauthenticated',
-      'set STOWAGE_URL and STOWAGE_TOKEN; the controller prints both when it starts',
+      'set STOWAGE_URL and STOWAGE_TOKEN; the controller tells when it starts where both are',
     );
   }
 }

@@ -12,7 +12,8 @@ const PATIENCE_MS = 2000;
 /** Only these characters: names come from other people's disks, and what is completed becomes part of a command. */
 const SAFE = /^[\p{L}\p{N}_./+-]+$/u;
 
-const SHELLS = {
+/** What each shell reads at its start to complete the command. */
+export const SHELLS = {
   bash: `# source <(stowage completion bash)
 _stowage() {
   local IFS=$'\\n'

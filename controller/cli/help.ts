@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 
 /** What a program is told by the exit status. */
-const EXIT_STATUSES: readonly [number, string][] = [
+export const EXIT_STATUSES: readonly [number, string][] = [
   [0, 'done'],
   [1, 'failed'],
   [2, 'the command was wrong'],
@@ -12,7 +12,7 @@ const EXIT_STATUSES: readonly [number, string][] = [
   [130, 'interrupted or cancelled'],
 ];
 
-const ENVIRONMENT: readonly [string, string][] = [
+export const ENVIRONMENT: readonly [string, string][] = [
   ['STOWAGE_URL', 'the controller, such as http://127.0.0.1:7070'],
   ['STOWAGE_TOKEN', 'who you are'],
   [

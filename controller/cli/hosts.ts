@@ -42,6 +42,12 @@ function enrolmentText(token: string, expiresAt: number, files: AgentFile[]): st
     'END',
     '  (umask 077 && cat > token)          # the token, then Ctrl-D',
     `  node stowage-agent.mjs connect ${url} --token-file token`,
+    '',
+    'With the Debian package stowage-agent, as root:',
+    '',
+    '  install -m 600 /dev/stdin /var/lib/stowage-agent/token          # the token, then Ctrl-D',
+    `  echo STOWAGE_CONTROLLER=${url} > /etc/default/stowage-agent`,
+    '  systemctl enable --now stowage-agent',
   ].join('\n');
 }
 

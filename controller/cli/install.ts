@@ -7,21 +7,14 @@ import { clock } from '../../shared/util/clock.ts';
 /** A command that runs longer has read all that it needs. */
 const KEPT_MS = 3600_000;
 
-/** For sh(1). */
-/** As one word of a shell. */
+/** As one word of sh(1). */
 export const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
-/**
- * Puts the command `stowage` into a directory for the PATH, or for a link to it from one: bundled, so that it begins at once,
- * and run by the Node that runs this process, whatever the machine's own is. What was there before is replaced.
- */
-export async function installCommand(directory: string): Promise<string> {
-  mkdirSync(directory, { recursive: true });
-  // Beside what is there: a command that runs now goes on with its own.
-  const library = mkdtempSync(join(directory, 'lib-'));
+/** Bundles the command into a directory, where `stowage.mjs` is what is run: it begins at once, and needs no checkout. */
+export async function bundleCommand(directory: string): Promise<void> {
   await build({
     entryPoints: [fileURLToPath(new URL('stowage.ts', import.meta.url))],
-    outdir: library,
+    outdir: directory,
     outExtension: { '.js': '.mjs' },
     bundle: true,
     splitting: true,
@@ -34,6 +27,17 @@ export async function installCommand(directory: string): Promise<string> {
       js: "import{createRequire as bundleRequire}from'node:module';const require=bundleRequire(import.meta.url);",
     },
   });
+}
+
+/**
+ * Puts the command `stowage` into a directory for the PATH, or for a link to it from one: bundled, so that it begins at once,
+ * and run by the Node that runs this process, whatever the machine's own is. What was there before is replaced.
+ */
+export async function installCommand(directory: string): Promise<string> {
+  mkdirSync(directory, { recursive: true });
+  // Beside what is there: a command that runs now goes on with its own.
+  const library = mkdtempSync(join(directory, 'lib-'));
+  await bundleCommand(library);
   const command = join(directory, 'stowage');
   const text = `#!/bin/sh\nexec ${quote(process.execPath)} ${quote(join(library, 'stowage.mjs'))} "$@"\n`;
   writeFileSync(`${command}.new`, text, { mode: 0o755 });

@@ -55,6 +55,10 @@ export async function bundleAgent(outfile: string): Promise<void> {
   });
 }
 
+/** The path of the addon that lies beside a bundled agent; there is none for some machines. */
+export const nativeHelper = (): string =>
+  join(root, `node_modules/@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`);
+
 let payload: Promise<AgentPayload> | undefined;
 
 /** What goes onto hosts: bundled once a process from the sources beside us. */
@@ -63,11 +67,7 @@ export function agentPayload(cacheDirectory: string): Promise<AgentPayload> {
     const bundle = join(cacheDirectory, `agent-${process.pid}.mjs`);
     await bundleAgent(bundle);
     if (!existsSync(bundle)) throw new Error('the agent was not bundled');
-    const helper = join(
-      root,
-      `node_modules/@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`,
-    );
-    return loadPayload(bundle, helper, cacheDirectory);
+    return loadPayload(bundle, nativeHelper(), cacheDirectory);
   })();
   return payload;
 }

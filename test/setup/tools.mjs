@@ -49,6 +49,9 @@ const TOOLS = {
   mmdebstrap: 'mmdebstrap',
   lz4: 'lz4',
   '/usr/lib/qemu/virtiofsd': 'qemu-system-common',
+  // Machines that boot with systemd, and what reads manual pages.
+  'systemd-nspawn': 'systemd-container',
+  mandoc: 'mandoc',
   virsh: 'libvirt-clients',
   xmllint: 'libxml2-utils',
   // libvirt's QEMU driver, which virsh loads into itself, and what it asks.
