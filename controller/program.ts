@@ -7,6 +7,7 @@ import { tryChannels } from './attention/trial.ts';
 import { backup, restore } from './backup.ts';
 import { count } from './cli/numbers.ts';
 import { readConfiguration } from './configuration/file.ts';
+import { trailDestinations } from './configuration/forward.ts';
 import { notifyOptions } from './configuration/notify.ts';
 import { openIdOptions } from './configuration/open-id.ts';
 import { type Configuration, LOG_LEVELS } from './configuration/schema.ts';
@@ -97,6 +98,7 @@ program
     const configuration = configure();
     storeUrl(process.env, configuration);
     openIdOptions(process.env, configuration);
+    trailDestinations(configuration);
     const { trustProxy = [], tlsCert, tlsKey, ...options } = program.opts<ServeOptions>();
     sourceThrough(trustProxy);
     if (tlsCert ?? tlsKey) await certificateOf({ ...options, tlsCert, tlsKey });

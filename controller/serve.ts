@@ -9,6 +9,7 @@ import { perform } from './actions/perform.ts';
 import { CONTROLLER } from './auth/principal.ts';
 import { STORE_FILE } from './backup.ts';
 import { installCommand, quote } from './cli/install.ts';
+import { trailDestinations } from './configuration/forward.ts';
 import { LISTEN_WORDS, listenAddress } from './configuration/listen-address.ts';
 import { notifyOptions } from './configuration/notify.ts';
 import { openIdOptions } from './configuration/open-id.ts';
@@ -138,6 +139,7 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
   const unlock = lockData(options.data);
   const openId = openIdOptions(process.env, configuration);
   const notify = notifyOptions({ ...configuration, 'public-url': options.publicUrl });
+  const destinations = trailDestinations(configuration);
   const certificate = await certificateOf(options);
   const store = storeUrl(process.env, configuration) ?? join(options.data, STORE_FILE);
   const moved = join(options.data, MOVED_FILE);
@@ -160,6 +162,7 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
     certificate,
     openId,
     notify,
+    destinations,
     publicUrl: options.publicUrl,
     trustedProxies: options.trustProxy ?? [],
     store,

@@ -2,6 +2,7 @@ import type { AttentionItem, FleetPool } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { cut } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
+import type { ForwardingState } from '../audit/forward/forwarder.ts';
 import type { HostRecord } from '../store/repositories/hosts.ts';
 import type { JobRecord } from '../store/repositories/jobs.ts';
 import type { Store } from '../store/store.ts';
@@ -71,12 +72,30 @@ function ofJob({ id, kind, target, state, error, endedAt, createdAt }: JobRecord
   });
 }
 
+const idOfForwarding = (destination: string): string => `trail-not-forwarded ${destination}`;
+
+const ofForwarding = ({ destination, standstill }: ForwardingState): AttentionItem[] =>
+  standstill === undefined
+    ? []
+    : [
+        item({
+          id: idOfForwarding(destination),
+          kind: 'trail-not-forwarded',
+          severity: 'warning',
+          summary: `the audit trail does not reach ${destination}`,
+          ...standstill,
+        }),
+      ];
+
 /** What of the fleet wants somebody to look, the worst first: at most {@link MOST_ITEMS} of each kind. */
 export class Attention {
   readonly #store: Store;
+  readonly #forwarding: () => readonly ForwardingState[];
 
-  constructor(store: Store) {
+  /** `forwarding` tells of all places where the trail goes. */
+  constructor(store: Store, forwarding: () => readonly ForwardingState[] = () => []) {
     this.#store = store;
+    this.#forwarding = forwarding;
   }
 
   /** Of what is in the scopes. Throws when anything of it cannot be read: then nothing is known to be over. */
@@ -99,6 +118,8 @@ export class Attention {
       ...filling.map(ofPoolFilling),
       ...failed.filter(({ endedAt = 0 }) => endedAt > now - FAILED_MS).map(ofJob),
       ...waiting.map(ofJob),
+      // The trail is of the whole fleet.
+      ...(scopes.length === 0 ? this.#forwarding().flatMap(ofForwarding) : []),
     ].sort((one, other) => Number(other.severity === 'critical') - Number(one.severity === 'critical'));
   }
 
@@ -106,12 +127,17 @@ export class Attention {
    * Whether one of all items, which was there and is not any more, is over: `aged` where it only got old, or newer ones took its place;
    * `unknown` where nobody can say. That it is on no list says nothing: each is looked at by itself.
    */
-  async end({ kind, host, pool, job }: AttentionItem): Promise<'over' | 'aged' | 'unknown'> {
+  async end({ id, kind, host, pool, job }: AttentionItem): Promise<'over' | 'aged' | 'unknown'> {
     if (job !== undefined) {
       const state = (await this.#store.jobs.find(job))?.state;
       if (kind === 'job-failed') return state === 'failed' ? 'aged' : 'over';
       // One that waits is tried now and then, and waits again.
       return state === 'waiting' || state === 'queued' || state === 'running' ? 'unknown' : 'over';
+    }
+    if (kind === 'trail-not-forwarded') {
+      const state = this.#forwarding().find(({ destination }) => idOfForwarding(destination) === id);
+      // Where it is not to go any more nothing is in the way.
+      return state === undefined || state.isFlowing ? 'over' : 'unknown';
     }
     const record = await this.#store.hosts.byName(host!);
     if (record === undefined) return 'over';

@@ -96,6 +96,31 @@ const notifySchema = z
     'nobody would be told: name webhooks or mail',
   );
 
+/** Where the audit trail goes as it is made. */
+const auditSchema = z
+  .strictObject({
+    /** JSON Lines. */
+    file: pathSchema,
+    /** RFC 5424 over TLS. */
+    syslog: z
+      .strictObject({
+        host: z.string().min(1),
+        port: z.int().min(1).max(65_535).default(6514),
+        'ca-file': pathSchema.optional(),
+        'cert-file': pathSchema.optional(),
+        'key-file': pathSchema.optional(),
+      })
+      .refine(
+        (syslog) => (syslog['cert-file'] === undefined) === (syslog['key-file'] === undefined),
+        'cert-file and key-file come together',
+      ),
+  })
+  .partial()
+  .refine(
+    ({ file, syslog }) => file !== undefined || syslog !== undefined,
+    'the trail would go nowhere: name a file or syslog',
+  );
+
 function isZone(zone: string): boolean {
   try {
     new Intl.DateTimeFormat('en', { timeZone: zone });
@@ -122,6 +147,7 @@ export const configurationSchema = z
     'store-file': pathSchema,
     'open-id': openIdSchema,
     notify: notifySchema,
+    audit: auditSchema,
   })
   .partial();
 

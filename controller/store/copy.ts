@@ -28,6 +28,7 @@ const TABLES = [
   'space_history',
   'attention',
   'messages',
+  'forwarding',
   'audit',
   'audit_checkpoints',
 ] as const satisfies readonly (keyof Database)[];

@@ -29,6 +29,7 @@ export interface Database {
   space_history: SpaceHistoryTable;
   attention: AttentionTable;
   messages: MessagesTable;
+  forwarding: ForwardingTable;
   audit: AuditTable;
   audit_checkpoints: AuditCheckpointsTable;
 }
@@ -307,6 +308,11 @@ interface MessagesTable {
   number: number;
   next_at: number;
   attempts: number;
+}
+
+interface ForwardingTable {
+  destination: string;
+  seq: number;
 }
 
 interface SpaceHistoryTable {

@@ -10,6 +10,7 @@ import { AttentionReader, AttentionWriter } from './repositories/attention.ts';
 import { AuditReader, AuditWriter } from './repositories/audit.ts';
 import { DomainReader, DomainWriter } from './repositories/domains.ts';
 import { EventReader, EventWriter } from './repositories/events.ts';
+import { ForwardingReader, ForwardingWriter } from './repositories/forwarding.ts';
 import { HostReader, HostWriter } from './repositories/hosts.ts';
 import { JobReader, JobWriter } from './repositories/jobs.ts';
 import { LeaseReader, LeaseWriter } from './repositories/leases.ts';
@@ -32,6 +33,7 @@ export interface Transaction {
   readonly audit: AuditWriter;
   readonly domains: DomainWriter;
   readonly events: EventWriter;
+  readonly forwarding: ForwardingWriter;
   readonly hosts: HostWriter;
   readonly jobs: JobWriter;
   readonly leases: LeaseWriter;
@@ -52,6 +54,7 @@ export class Store {
   readonly audit: AuditReader;
   readonly domains: DomainReader;
   readonly events: EventReader;
+  readonly forwarding: ForwardingReader;
   readonly hosts: HostReader;
   readonly jobs: JobReader;
   readonly leases: LeaseReader;
@@ -70,6 +73,7 @@ export class Store {
     this.audit = new AuditReader(db);
     this.domains = new DomainReader(db);
     this.events = new EventReader(db);
+    this.forwarding = new ForwardingReader(db);
     this.hosts = new HostReader(db);
     this.jobs = new JobReader(db);
     this.leases = new LeaseReader(db);
@@ -102,6 +106,7 @@ function writersOn(db: Kysely<Database>): Transaction {
     audit: new AuditWriter(db),
     domains: new DomainWriter(db),
     events: new EventWriter(db),
+    forwarding: new ForwardingWriter(db),
     hosts: new HostWriter(db),
     jobs: new JobWriter(db),
     leases: new LeaseWriter(db),

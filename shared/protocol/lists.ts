@@ -14,6 +14,7 @@ export const ATTENTION_KINDS = [
   'pool-filling',
   'job-failed',
   'job-waiting',
+  'trail-not-forwarded',
 ] as const;
 export const ATTENTION_SEVERITIES = ['warning', 'critical'] as const;
 export type AttentionSeverity = (typeof ATTENTION_SEVERITIES)[number];

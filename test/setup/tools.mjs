@@ -44,6 +44,9 @@ const TOOLS = {
   // The page is tried in a real browser, its letters in a real font.
   chromium: 'chromium',
   promtool: 'prometheus',
+  // Where the audit trail is sent to.
+  rsyslogd: 'rsyslog',
+  '/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_gtls.so': 'rsyslog-gnutls',
   '/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf': 'fonts-dejavu-core',
   // Test hosts with a kernel of their own.
   mmdebstrap: 'mmdebstrap',

@@ -32,14 +32,15 @@ const LABELS: Record<AttentionItem['kind'], string> = {
   'pool-filling': 'nearly full',
   'job-failed': 'failed',
   'job-waiting': 'waiting',
+  'trail-not-forwarded': 'audit trail',
 };
 
-const linkOf = ({ host, pool, job }: AttentionItem): string =>
-  job !== undefined
-    ? linkTo.job(job)
-    : pool === undefined
-      ? linkTo.host(host ?? '')
-      : linkTo.pool(host ?? '', pool);
+/** What has no place is the trail. */
+function linkOf({ host, pool, job }: AttentionItem): string {
+  if (job !== undefined) return linkTo.job(job);
+  if (host === undefined) return '/audit';
+  return pool === undefined ? linkTo.host(host) : linkTo.pool(host, pool);
+}
 
 function FullAt({ host, pool }: { host: string; pool: string }) {
   const { data } = useQuery(forecastQuery(host, pool));
