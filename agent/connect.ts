@@ -21,6 +21,7 @@ import { serverTls } from '../shared/transfer/tls.ts';
 import { clock, sleep } from '../shared/util/clock.ts';
 import { StowageError } from '../shared/util/errors.ts';
 import { parseJson } from '../shared/util/json.ts';
+import { schemeHint } from '../shared/util/scheme-hint.ts';
 import { readIfExists, removeIfExists, replaceFile } from './host/files.ts';
 
 const PING_MS = 10_000;
@@ -124,7 +125,7 @@ async function session(
     socket.on('pong', () => {
       heard = clock.now();
     });
-    socket.once('error', (error) => end(error.message));
+    socket.once('error', ({ message }) => end(`${message}${schemeHint(options.controller, message)}`));
     socket.once('close', (_code, reason) => end(reason.toString() || 'the controller closed the link'));
     // Where an authority vouches for the server nobody reads along; else the streams are sealed by the keys of the link, and whose
     // certificate it is does not matter: both ends prove who they are.
@@ -139,6 +140,10 @@ async function session(
       if (!isSignedByController(challenge.publicKey, keys, challenge.signature))
         throw new Error('the controller could not prove that it has its key');
       const shown = keyFingerprint(challenge.publicKey);
+      if (token && shown !== token.controller)
+        throw new Error(
+          `what answers has the key ${shown}, and the token is of a controller with the key ${token.controller}, or damaged; nothing was sent`,
+        );
       if (pinned && shown !== pinned)
         throw new Error(
           `what answers has the key ${shown}, and this agent was enrolled at a controller with the key ${pinned}; ` +

@@ -81,7 +81,7 @@ program
     if (!/^https?:$/.test(URL.parse(controller)?.protocol ?? ''))
       throw new StowageError(
         'invalid-argument',
-        `which controller? Its URL, here or as STOWAGE_CONTROLLER, is such as https://storage.example:7070, and not '${controller}'`,
+        `which controller? Give its URL, such as https://storage.example:7070, and not '${controller}'; as a service it is STOWAGE_CONTROLLER in /etc/default/stowage-agent`,
       );
     const { keepConnected } = await import('./connect.ts');
     const running = await createAgent(options.state, { version: VERSION, bundle: bundleHash() });

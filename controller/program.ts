@@ -22,6 +22,7 @@ const SHARED = {
   listen: 'listen',
   'public-url': 'publicUrl',
   'local-agent': 'localAgent',
+  command: 'command',
   'jobs-per-host': 'jobsPerHost',
   tls: 'tls',
   'tls-cert': 'tlsCert',
@@ -42,7 +43,7 @@ export const program = new Command('stowage-controller')
   .addOption(
     new Option('--data <dir>', 'where everything is kept')
       .env('STOWAGE_DATA')
-      .default(join(homedir(), '.local/share/stowage')),
+      .default(join(homedir(), '.local/share/stowage'), '~/.local/share/stowage'),
   )
   .addOption(
     new Option('--listen <host:port>', 'where the API answers')
@@ -50,6 +51,7 @@ export const program = new Command('stowage-controller')
       .default('127.0.0.1:7070'),
   )
   .option('--no-local-agent', 'run no agent on this machine')
+  .option('--no-command', 'put no command `stowage` into the data directory')
   .option('--jobs-per-host <count>', 'jobs that work on a host at a time', count, 2)
   .option('--tls', 'speak TLS, with a certificate of our own, which clients know by its fingerprint')
   .option('--tls-cert <file>', 'speak TLS with this certificate, PEM, the chain behind it')
@@ -81,7 +83,8 @@ export const program = new Command('stowage-controller')
 /** Reads the file, if one is given. What it says of an option counts where neither the command line nor the environment does. */
 function configure(): Configuration {
   const { config } = program.opts<ServeOptions>();
-  const configuration = config === undefined ? {} : readConfiguration(resolve(config));
+  // STOWAGE_CONFIG= says that there is none.
+  const configuration = config ? readConfiguration(resolve(config)) : {};
   for (const [key, option] of Object.entries(SHARED) as [keyof typeof SHARED, string][]) {
     const source = program.getOptionValueSource(option);
     if (configuration[key] !== undefined && (source === undefined || source === 'default'))
@@ -139,12 +142,16 @@ program
         'invalid-argument',
         'the store is in PostgreSQL: save it by pg_dump, and the keys by copying them',
       );
-    console.log(stateOf(await backup(resolve(program.opts<ServeOptions>().data), resolve(directory))));
+    const target = resolve(directory);
+    console.log(stateOf(await backup(resolve(program.opts<ServeOptions>().data), target)));
+    console.log(`saved to ${target}; whoever has it can be this controller`);
   });
 program
   .command('restore <backup>')
   .description('make the data directory, which must be empty or not there, of a backup that is whole')
   .action(async (directory: string) => {
     configure();
-    console.log(stateOf(await restore(resolve(directory), resolve(program.opts<ServeOptions>().data))));
+    const { data } = program.opts<ServeOptions>();
+    console.log(stateOf(await restore(resolve(directory), resolve(data))));
+    console.log(`restored to ${resolve(data)}; now start the controller`);
   });

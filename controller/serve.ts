@@ -1,5 +1,7 @@
+import { execFile } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import { z } from 'zod';
 import { clock, sleep } from '../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../shared/util/errors.ts';
@@ -32,6 +34,8 @@ export interface ServeOptions {
   data: string;
   listen: string;
   localAgent: boolean;
+  /** Whether the command `stowage` is put into the data directory. */
+  command: boolean;
   logLevel: string;
   jobsPerHost: number;
   tls?: boolean;
@@ -126,6 +130,29 @@ async function firstPool(controller: Controller, directory: string): Promise<voi
     await sleep(50);
 }
 
+/** Puts the command `stowage` where its user may link to it. Gives its path; undefined where it cannot be put there. */
+async function putCommand(directory: string): Promise<string | undefined> {
+  return installCommand(directory).catch((error: Error) => {
+    process.stderr.write(`stowage-controller: the command cannot be put in place: ${error.message}\n`);
+    return undefined;
+  });
+}
+
+/** What to do with the command. */
+const wordsOf = (command: string): string => `
+  command     ${command}
+
+Then, in another shell:  ${command} pool list
+or, from everywhere:     ln -s ${command} /usr/local/bin/stowage`;
+
+/** Says that everything answers, where a unit of systemd waits for that (`Type=notify`). */
+async function tellSystemd(): Promise<void> {
+  if (process.env.NOTIFY_SOCKET === undefined) return;
+  await promisify(execFile)('systemd-notify', ['--ready']).catch((error: Error) => {
+    process.stderr.write(`stowage-controller: systemd is not told that it is ready: ${error.message}\n`);
+  });
+}
+
 /** Runs the controller, with what only its file can say in `configuration`, until it gets SIGTERM or SIGINT. */
 export async function serve(given: ServeOptions, configuration: Configuration): Promise<void> {
   const options = {
@@ -173,30 +200,20 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
   });
   const { token, path: tokenPath } = await adminToken(controller, options.data);
   const fingerprint = certificate?.selfSigned ? certificate.fingerprint : undefined;
-  const client = JSON.stringify({ url: controller.url, token, fingerprint });
+  const client = JSON.stringify({
+    url: controller.url,
+    token,
+    fingerprint: certificate?.fingerprint,
+    publicUrl: options.publicUrl,
+    isSelfSigned: certificate?.selfSigned,
+  });
   writeFileSync(join(options.data, 'client.json'), client, { mode: 0o600 });
   if (localAgent) {
     await controller.services.fleet.addLocal('local', localAgent.socket);
     await firstPool(controller, join(options.data, 'pools/default'));
   }
-  const command = await installCommand(join(options.data, 'bin')).catch((error: Error) => {
-    process.stderr.write(`stowage-controller: the command cannot be put in place: ${error.message}\n`);
-    return 'npx stowage';
-  });
+  const command = options.command ? await putCommand(join(options.data, 'bin')) : undefined;
   const link = await firstLink(controller, options);
-  console.log(`Stowage ${VERSION} is running.
-
-  page        ${link ?? controller.url}
-  data        ${options.data}
-  API         ${controller.url}/api/v1   (OpenAPI: ${controller.url}/api/v1/openapi.json)
-
-  export STOWAGE_URL=${controller.url}
-  export STOWAGE_TOKEN="$(cat ${quote(tokenPath)})"${fingerprint ? `\n  export STOWAGE_FINGERPRINT=${fingerprint}` : ''}
-
-  command     ${command}
-
-Then, in another shell:  ${command} pool list
-or, from everywhere:     ln -s ${command} /usr/local/bin/stowage`);
   const stop = async (): Promise<void> => {
     // What is recorded goes on at the next start; nothing that does not answer keeps us.
     clock.after(CLOSE_MS, () => process.exit(1), false);
@@ -207,4 +224,13 @@ or, from everywhere:     ln -s ${command} /usr/local/bin/stowage`);
     process.exit(0);
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop());
+  console.log(`Stowage ${VERSION} is running.
+
+  page        ${link ?? options.publicUrl ?? controller.url}
+  data        ${options.data}
+  API         ${controller.url}/api/v1   (OpenAPI: ${controller.url}/api/v1/openapi.json)
+
+  export STOWAGE_URL=${controller.url}
+  export STOWAGE_TOKEN="$(cat ${quote(tokenPath)})"${fingerprint ? `\n  export STOWAGE_FINGERPRINT=${fingerprint}` : ''}${command === undefined ? '' : `\n${wordsOf(command)}`}`);
+  await tellSystemd();
 }

@@ -107,12 +107,21 @@ export async function checkExport(
   return { records: chain.records, hash: end.hash };
 }
 
+function publicKeyIn(file: string): KeyObject {
+  const text = readFileSync(file);
+  try {
+    return createPublicKey(text);
+  } catch {
+    throw new Error(`there is no public key, PEM, in ${file}`);
+  }
+}
+
 async function main([path, ...keyFiles]: string[]): Promise<number> {
   if (path === undefined || keyFiles.length === 0) {
     console.error('usage: stowage-verify EXPORT KEY.pem [KEY.pem ...]');
     return 2;
   }
-  const keys = keyFiles.map((file) => createPublicKey(readFileSync(file)));
+  const keys = keyFiles.map(publicKeyIn);
   const outcome = await checkExport(createInterface({ input: createReadStream(path) }), keys);
   if ('reason' in outcome) {
     console.log(`THE TRAIL WAS TAMPERED WITH at record ${outcome.badSeq}: ${outcome.reason}`);

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { homedir } from 'node:os';
@@ -9,6 +9,7 @@ import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import { WebSocket } from 'ws';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
+import { schemeHint } from '../../shared/util/scheme-hint.ts';
 
 /** What a program is told by the exit status; the README has the same table. */
 export function exitStatusOf(error: StowageError): number {
@@ -24,19 +25,40 @@ export function exitStatusOf(error: StowageError): number {
 interface Credentials {
   url: string;
   token: string;
-  /** Of the certificate of a controller that vouches for itself, `AB:CD:…`. */
+  /** Of its certificate, `AB:CD:…`: no other is taken for it. */
   fingerprint?: string;
+  /** Where other machines reach it, and whether they need the fingerprint, too; as this one where that is not known. */
+  publicUrl?: string;
+  isSelfSigned?: boolean;
 }
 
-/** Of a controller of this machine: one that this user has started, or that of the Debian package, which only root may read. */
-function clientFile(): string {
+const NEITHER =
+  'set STOWAGE_URL and STOWAGE_TOKEN, or run this on the machine of the controller as its user or as root';
+
+/**
+ * What a controller of this machine has written for its clients: one that this user has started, or that of the Debian package. Undefined
+ * where there is none. Throws `unauthenticated` where this user may not read it.
+ */
+function storedCredentials(): Credentials | undefined {
   const home = join(homedir(), '.local/share/stowage');
-  const directories = process.env.STOWAGE_DATA ? [process.env.STOWAGE_DATA] : [home, '/var/lib/stowage'];
-  const files = directories.map((directory) => join(directory, 'client.json'));
-  return files.find((file) => existsSync(file)) ?? files[0]!;
+  for (const directory of process.env.STOWAGE_DATA
+    ? [process.env.STOWAGE_DATA]
+    : [home, '/var/lib/stowage']) {
+    const path = join(directory, 'client.json');
+    try {
+      return JSON.parse(readFileSync(path, 'utf8')) as Credentials;
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (code === 'ENOENT' || code === 'ENOTDIR') continue;
+      const why =
+        code === 'EACCES' ? 'you may not read it: use sudo, or set STOWAGE_URL and STOWAGE_TOKEN' : message;
+      throw new StowageError('unauthenticated', `${path}: ${why}`);
+    }
+  }
+  return undefined;
 }
 
-/** From the environment; else from the data directory of a controller of this machine. */
+/** From the environment; else from a controller of this machine. */
 function credentials(): Credentials {
   // What is empty is not set.
   const [STOWAGE_URL, STOWAGE_TOKEN, fingerprint] = [
@@ -50,22 +72,15 @@ function credentials(): Credentials {
       `STOWAGE_URL is '${STOWAGE_URL}', which is no URL such as http://127.0.0.1:7070`,
     );
   if (STOWAGE_URL && STOWAGE_TOKEN) return { url: STOWAGE_URL, token: STOWAGE_TOKEN, fingerprint };
-  try {
-    const stored = JSON.parse(readFileSync(clientFile(), 'utf8')) as Credentials;
-    // Its token is for that controller alone.
-    if (STOWAGE_URL === undefined || new URL(STOWAGE_URL).href === new URL(stored.url).href)
-      return {
-        url: stored.url,
-        token: STOWAGE_TOKEN ?? stored.token,
-        fingerprint: fingerprint ?? stored.fingerprint,
-      };
-    throw new Error('another controller');
-  } catch {
-    throw new StowageError(
-      'unauthenticated',
-      'set STOWAGE_URL and STOWAGE_TOKEN; the controller tells when it starts where both are',
-    );
-  }
+  const stored = storedCredentials();
+  // Its token is for that controller alone.
+  if (!stored || (STOWAGE_URL !== undefined && new URL(STOWAGE_URL).href !== new URL(stored.url).href))
+    throw new StowageError('unauthenticated', NEITHER);
+  return {
+    ...stored,
+    token: STOWAGE_TOKEN ?? stored.token,
+    fingerprint: fingerprint ?? stored.fingerprint,
+  };
 }
 
 let trusted: Promise<ConnectionOptions> | undefined;
@@ -98,7 +113,7 @@ async function pinned({ url, fingerprint }: Credentials): Promise<ConnectionOpti
         `what answers at ${url} shows the certificate ${shown?.fingerprint256}, and not ${fingerprint}; nothing was sent`,
       );
     // From now on only this one; whose name stands in it does not matter then.
-    return { ca: shown.toString(), checkServerIdentity: () => undefined };
+    return { ca: shown.toString(), allowPartialTrustChain: true, checkServerIdentity: () => undefined };
   } finally {
     socket.destroy();
   }
@@ -120,11 +135,7 @@ export interface CallOptions {
 function hintOf(url: string, code: string, cause: string): string {
   if (code.includes('SELF_SIGNED'))
     return '; if it is yours, set STOWAGE_FINGERPRINT to what it printed when it started';
-  if (url.startsWith('https:') && /EPROTO|WRONG_VERSION|PACKET_LENGTH/.test(code + cause))
-    return '; perhaps it speaks http and not https';
-  if (url.startsWith('http:') && /socket hang up|ECONNRESET/.test(code + cause))
-    return '; perhaps it speaks https and not http';
-  return '';
+  return schemeHint(url, code + cause);
 }
 
 function unreachable(url: string, error: Error): StowageError {
@@ -224,10 +235,11 @@ export async function callJson<T>(path: string, options: CallOptions = {}): Prom
   }
 }
 
-/** Where the controller is, without a path, and whether only a fingerprint vouches for it. */
+/** Where the controller is for other machines, without a path, and whether only a fingerprint vouches for it. */
 export function controllerUrl(): { origin: string; isPinned: boolean } {
-  const { url, fingerprint } = credentials();
-  return { origin: new URL(url).origin, isPinned: fingerprint !== undefined && url.startsWith('https:') };
+  const { url, publicUrl = url, fingerprint, isSelfSigned = true } = credentials();
+  const isPinned = fingerprint !== undefined && isSelfSigned && publicUrl.startsWith('https:');
+  return { origin: new URL(publicUrl).origin, isPinned };
 }
 
 /** Opens the stream of events from now on. */

@@ -15,9 +15,10 @@ export const EXIT_STATUSES: readonly [number, string][] = [
 export const ENVIRONMENT: readonly [string, string][] = [
   ['STOWAGE_URL', 'the controller, such as http://127.0.0.1:7070'],
   ['STOWAGE_TOKEN', 'who you are'],
+  ['STOWAGE_FINGERPRINT', 'of the certificate of a controller that made its own, as it prints it'],
   [
     'STOWAGE_DATA',
-    'data directory of a controller of yours on this machine, from which both are read when not set',
+    'the data directory of a controller on this machine, which says both where they are not set; root needs to set nothing where the Debian package runs',
   ],
   ['VISUAL, EDITOR', 'for pool edit'],
   ['TZ', 'the time zone of times'],

@@ -47,7 +47,7 @@ function enrolmentText(token: string, expiresAt: number, files: AgentFile[]): st
     '',
     '  install -m 600 /dev/stdin /var/lib/stowage-agent/token          # the token, then Ctrl-D',
     `  echo STOWAGE_CONTROLLER=${url} > /etc/default/stowage-agent`,
-    '  systemctl enable --now stowage-agent',
+    '  systemctl enable stowage-agent && systemctl restart stowage-agent',
   ].join('\n');
 }
 

@@ -7,12 +7,19 @@ import { clock } from '../../shared/util/clock.ts';
 /** A command that runs longer has read all that it needs. */
 const KEPT_MS = 3600_000;
 
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+
 /** As one word of sh(1). */
 export const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
-/** Bundles the command into a directory, where `stowage.mjs` is what is run: it begins at once, and needs no checkout. */
-export async function bundleCommand(directory: string): Promise<void> {
-  await build({
+/**
+ * Bundles the command into a directory, where `stowage.mjs` is what is run: it begins at once, and needs no checkout. Gives the files
+ * that it is made of.
+ */
+export async function bundleCommand(directory: string): Promise<string[]> {
+  const { metafile } = await build({
+    absWorkingDir: ROOT,
+    metafile: true,
     entryPoints: [fileURLToPath(new URL('stowage.ts', import.meta.url))],
     outdir: directory,
     outExtension: { '.js': '.mjs' },
@@ -27,6 +34,7 @@ export async function bundleCommand(directory: string): Promise<void> {
       js: "import{createRequire as bundleRequire}from'node:module';const require=bundleRequire(import.meta.url);",
     },
   });
+  return Object.keys(metafile.inputs);
 }
 
 /**

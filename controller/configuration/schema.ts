@@ -24,6 +24,8 @@ const spanSchema = z.string().transform((text, context) => {
 /** An absolute path: what it starts from would be another one for a service than for a shell. */
 const pathSchema = z.string().regex(/^\//, 'a path begins with /');
 
+const yesOrNo = z.boolean('is true or false');
+
 const groups = z.array(z.string().min(1)).default([]);
 
 const openIdSchema = z
@@ -136,13 +138,17 @@ export const configurationSchema = z
     data: pathSchema,
     listen: z.string().refine(listenAddress, LISTEN_WORDS),
     'public-url': urlSchema('a URL such as https://storage.example'),
-    'local-agent': z.boolean(),
-    'jobs-per-host': z.int().min(1).max(100),
-    tls: z.boolean(),
+    'local-agent': yesOrNo,
+    command: yesOrNo,
+    'jobs-per-host': z
+      .int('is a number from 1 to 100')
+      .min(1, 'is a number from 1 to 100')
+      .max(100, 'is a number from 1 to 100'),
+    tls: yesOrNo,
     'tls-cert': pathSchema,
     'tls-key': pathSchema,
-    'trust-proxy': z.array(z.string().min(1)),
-    'log-level': z.enum(LOG_LEVELS),
+    'trust-proxy': z.array(z.string().min(1), "is a list, such as ['127.0.0.1', '10.0.0.0/8']"),
+    'log-level': z.enum(LOG_LEVELS, `is one of ${LOG_LEVELS.join(', ')}`),
     /** Has the `postgres://` URL of the store in it, which may hold a password. */
     'store-file': pathSchema,
     'open-id': openIdSchema,

@@ -37,9 +37,11 @@ const leaveOut: Plugin = {
   },
 };
 
-/** Bundles the agent into one file. */
-export async function bundleAgent(outfile: string): Promise<void> {
-  await build({
+/** Bundles the agent into one file. Gives the files that it is made of. */
+export async function bundleAgent(outfile: string): Promise<string[]> {
+  const { metafile } = await build({
+    absWorkingDir: root,
+    metafile: true,
     entryPoints: [join(root, 'agent/main.ts')],
     outfile,
     bundle: true,
@@ -53,6 +55,7 @@ export async function bundleAgent(outfile: string): Promise<void> {
       js: "import{createRequire as bundleRequire}from'node:module';const require=bundleRequire(import.meta.url);",
     },
   });
+  return Object.keys(metafile.inputs);
 }
 
 /** The path of the addon that lies beside a bundled agent; there is none for some machines. */

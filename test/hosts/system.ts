@@ -6,8 +6,11 @@ import { rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemRoot } from './image.ts';
 
+const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 const BOOT_MS = 60_000;
 const STOP_MS = 15_000;
+/** A command that takes longer is taken for hung. */
+const RUN_MS = 120_000;
 
 /**
  * A Debian that has booted with systemd, in a container of its own with a network of its own: nothing but its loopback. What is written to
@@ -38,9 +41,12 @@ export class TestSystem implements AsyncDisposable {
         this.#console = (this.#console + part.toString()).slice(-10_000);
       });
     process.once('exit', this.#kill);
+    // A test run that is stopped leaves no system behind.
+    for (const signal of SIGNALS) process.once(signal, this.#leave);
   }
 
   readonly #kill = (): void => void this.#nspawn.kill('SIGKILL');
+  readonly #leave = (): void => process.exit(143);
 
   /** Gives one that has booted; the directory `share` is its /share. */
   static async boot(share: string): Promise<TestSystem> {
@@ -70,6 +76,8 @@ export class TestSystem implements AsyncDisposable {
     ];
     return spawnSync('nsenter', [...into, 'env', '-i', ...environment, 'sh', '-c', line], {
       encoding: 'utf8',
+      timeout: RUN_MS,
+      killSignal: 'SIGKILL',
     });
   }
 
@@ -82,6 +90,7 @@ export class TestSystem implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     process.off('exit', this.#kill);
+    for (const signal of SIGNALS) process.off(signal, this.#leave);
     if (this.#nspawn.exitCode === null && this.#nspawn.signalCode === null) {
       const closed = once(this.#nspawn, 'close');
       // It switches the system off.

@@ -12,7 +12,7 @@ import { isRoot, scratch } from '../support/scratch.ts';
 const OLD = `${VERSION}~old`;
 const PATIENCE_MS = 60_000;
 /** The worst that `systemd-analyze security` may say, of 100. */
-const EXPOSURE = { controller: 17, agent: 70 };
+const EXPOSURE = { controller: 18, agent: 70 };
 
 /** The packages on a Debian that runs systemd, in their order of life: each test goes on where the one before has stopped. */
 describe('Debian packages', { skip: !isRoot && 'only root boots a system' }, () => {
@@ -43,11 +43,13 @@ describe('Debian packages', { skip: !isRoot && 'only root boots a system' }, () 
     }
   }
   const journal = (unit: string): string => system.ok(`journalctl --no-pager -o cat -u ${unit}`);
-  const install = (version: string): string => system.ok(`dpkg -i /share/${version}/*.deb 2>&1`);
+  const install = (version: string, which = 'stowage-[ac]*'): string =>
+    system.ok(`dpkg -i /share/${version}/${which}.deb 2>&1`);
 
   test('installed, the controller runs as a user of its own, and root works with it at once', async () => {
-    install(OLD);
-    await until('stowage status', /nothing needs attention/);
+    install(OLD, '*');
+    // The package is configured when the controller answers.
+    assert.match(system.ok('stowage status'), /nothing needs attention/);
     assert.equal(system.ok('systemctl show -P User stowage-controller').trim(), 'stowage');
     assert.equal(
       system.ok('ps -o user= -p $(systemctl show -P MainPID stowage-controller)').trim(),
@@ -64,6 +66,35 @@ describe('Debian packages', { skip: !isRoot && 'only root boots a system' }, () 
       'all files are as they were packed',
     );
     assert.match(system.ok('stowage --version'), new RegExp(VERSION.replaceAll('.', '\\.')));
+  });
+
+  test('the page is there, and an export of the trail is verified', () => {
+    const asked =
+      'const page = await fetch("http://127.0.0.1:7070/"); const html = await page.text(); const script = /src="([^"]+)"/.exec(html)[1]; const asset = await fetch(new URL(script, page.url)); console.log(page.status, asset.status, (await asset.text()).length > 100000)';
+    assert.equal(system.ok(`/usr/lib/stowage/node --input-type=module -e '${asked}'`), '200 200 true\n');
+    system.ok('stowage audit export > /root/trail');
+    system.ok(
+      `stowage audit verify --json | /usr/lib/stowage/node -e 'let text = ""; process.stdin.on("data", (part) => { text += part; }).on("end", () => process.stdout.write(JSON.parse(text).publicKey))' > /root/key`,
+    );
+    assert.match(system.ok('stowage-verify /root/trail /root/key'), /the trail is whole: \d+ records/);
+    assert.match(
+      system.run('stowage-verify /root/trail /root/trail').stderr,
+      /no public key, PEM, in \/root\/trail/,
+    );
+  });
+
+  test('who may not read the token is told so, and what root runs by hand it runs as the user of the service', () => {
+    const asked = system.run('setpriv --reuid=nobody --clear-groups stowage status');
+    assert.match(asked.stderr, /client\.json: you may not read it: use sudo/);
+    system.ok('install -m 600 /dev/null /etc/stowage/tls.key');
+    const checked = system.run(
+      'stowage-controller --tls-cert /etc/stowage/tls.key --tls-key /etc/stowage/tls.key check',
+    );
+    assert.match(checked.stderr, /EACCES/);
+    assert.match(system.run('stowage-controller').stderr, /another controller works|in use|locked/i);
+    assert.equal(system.ok('find /var/lib/stowage ! -user stowage'), '');
+    assert.match(system.ok('STOWAGE_CONFIG= stowage-controller --data /tmp/none check'), /valid/);
+    system.ok('rm /etc/stowage/tls.key');
   });
 
   test('no secret is in the journal', () => {
@@ -85,7 +116,7 @@ describe('Debian packages', { skip: !isRoot && 'only root boots a system' }, () 
     const lines = system.ok('stowage host token gamma');
     const token = /^token\s+(\S+)/m.exec(lines)?.[1];
     const [, shown = ''] = lines.split('With the Debian package stowage-agent, as root:');
-    assert.match(shown, /systemctl enable --now stowage-agent/);
+    assert.match(shown, /systemctl enable stowage-agent && systemctl restart stowage-agent/);
     system.ok(
       shown
         .replace(/< *\/dev\/stdin|\/dev\/stdin/, '/root/token')
@@ -100,7 +131,9 @@ describe('Debian packages', { skip: !isRoot && 'only root boots a system' }, () 
     );
     const [ofAll, ofAgent] = namespaces.trim().split('\n');
     assert.equal(ofAgent, ofAll, 'what it mounts is mounted for all');
-    assert.doesNotMatch(journal('stowage-agent'), /enrol_/);
+    const told = journal('stowage-agent');
+    assert.match(told, /linked to/);
+    assert.doesNotMatch(told, /enrol_/);
   });
 
   test('an upgrade keeps store, trail, volumes and configuration, and both programs run anew', async () => {
@@ -131,13 +164,29 @@ describe('Debian packages', { skip: !isRoot && 'only root boots a system' }, () 
     await until('stowage host list', /gamma .* reachable/);
   });
 
+  test('removed and installed again, both run; a configuration that was deleted stays so', async () => {
+    system.ok('dpkg -r stowage-controller stowage-agent 2>&1');
+    install(VERSION);
+    assert.equal(system.ok('systemctl is-active stowage-controller stowage-agent'), 'active\nactive\n');
+    await until('stowage host list', /gamma .* reachable/);
+    system.ok('mv /etc/stowage/controller.yaml /root/deleted.yaml');
+    install(VERSION);
+    system.ok('test ! -e /etc/stowage/controller.yaml && mv /root/deleted.yaml /etc/stowage/controller.yaml');
+    system.ok('systemctl restart stowage-controller');
+    await until('stowage host list', /gamma .* reachable/);
+  });
+
   test('a wrong configuration is told with its line, and nothing is lost', async () => {
     system.ok(
       'cp -p /etc/stowage/controller.yaml /root/ && echo "lissten: 1" >> /etc/stowage/controller.yaml',
     );
     assert.match(system.run('stowage-controller check').stderr, /controller\.yaml:\d+:1: /);
-    system.ok('systemctl restart stowage-controller');
-    await until('journalctl --no-pager -o cat -n 5 -u stowage-controller', /controller\.yaml:\d+:1: /);
+    assert.notEqual(
+      system.run('systemctl restart stowage-controller').status,
+      0,
+      'who starts it hears of it',
+    );
+    assert.match(journal('stowage-controller'), /controller\.yaml:\d+:1: lissten/);
     system.ok('cp -p /root/controller.yaml /etc/stowage/ && systemctl restart stowage-controller');
     await until('stowage vol list', /gamma\/data\/web/);
   });
@@ -208,7 +257,11 @@ describe('Debian packages', { skip: !isRoot && 'only root boots a system' }, () 
 
   test('removed, both are stopped and their configuration stays; purged, what cannot be made again stays', () => {
     system.ok('dpkg -r stowage-controller stowage-agent 2>&1');
-    assert.equal(system.run('pgrep -u stowage').stdout, '');
+    assert.equal(
+      system.run('systemctl is-active stowage-controller stowage-agent').stdout,
+      'inactive\ninactive\n',
+    );
+    assert.equal(system.run('pgrep -f [/]usr/lib/stowage/').stdout, '');
     assert.match(system.ok('cat /etc/stowage/controller.yaml'), /7071/);
     const told = system.ok('dpkg -P stowage-controller stowage-agent stowage-cli stowage-node 2>&1');
     assert.match(told, /audit trail stay in \/var\/lib\/stowage/);

@@ -6,7 +6,7 @@ import type { Space } from '../backend.ts';
 import { lvm, report } from './lvm.ts';
 import { type Row, snapshotIdOf } from './rows.ts';
 import { ThinSnapshots } from './thin-snapshots.ts';
-import { type Alone, activateWhatCan, devicesIn, sizeOf, VolumeGroup } from './volume-group.ts';
+import { type Alone, activateWhatCan, devicesIn, NAME, sizeOf, VolumeGroup } from './volume-group.ts';
 
 const POOL_FIELDS = [
   'vg_uuid',
@@ -136,6 +136,7 @@ export class ThinPool extends VolumeGroup {
 
   /** With them LVM tells of the pool, in the same look: what is not there is not in this pool. */
   protected override async rows(name?: string): Promise<Row[]> {
+    if (name !== undefined && !NAME.test(name)) return [];
     const rows = await this.lvs(name, this.#pool);
     const pool = rows.find((row) => row.lv_name === this.#pool);
     if (!pool) throw new StowageError('pool-inaccessible', `the thin pool ${this.#target} is not there`);

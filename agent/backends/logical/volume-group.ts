@@ -26,7 +26,8 @@ import {
 } from './rows.ts';
 
 const GROUP_FIELDS = ['vg_uuid', 'vg_size', 'vg_free'];
-const NAME = /^[A-Za-z0-9+_.][A-Za-z0-9+_.-]*$/;
+/** What LVM takes for a name. */
+export const NAME = /^[A-Za-z0-9+_.][A-Za-z0-9+_.-]*$/;
 
 /** Runs a change of the metadata while nobody else makes one. */
 export type Alone = HostServices['alone'];
@@ -126,17 +127,16 @@ export class VolumeGroup implements MakingStorage {
 
   /** All logical volumes, or the one of a name and those that stand on it. */
   protected async rows(name?: string): Promise<Row[]> {
+    if (name !== undefined && !NAME.test(name)) return [];
     const rows = await this.lvs(name);
     if (rows.length === 0) await this.space();
     return rows;
   }
 
-  /** As LVM tells of them; the one named `more` is told of too. */
+  /** As LVM tells of them, of a name that LVM may have; the one named `more` is told of too. */
   protected async lvs(name?: string, more?: string): Promise<Row[]> {
     // Of one volume those that stand on it are told too; LVM asks the kernel only for what it tells.
-    const wanted = name !== undefined && NAME.test(name) ? [`lv_name="${name}"`, `origin="${name}"`] : [];
-    if (more !== undefined) wanted.push(`lv_name="${more}"`);
-    if (name !== undefined && wanted.length === 0) return [];
+    const wanted = [`lv_name="${name}"`, `origin="${name}"`, ...(more ? [`lv_name="${more}"`] : [])];
     const selection = name === undefined ? [] : ['--select', wanted.join(' || ')];
     const rows = await report('lvs', VOLUME_FIELDS, [...selection, '--', this.name]);
     for (const row of rows) this.requireSame(row.vg_uuid);
@@ -289,8 +289,8 @@ export class VolumeGroup implements MakingStorage {
   }
 
   protected async lvremove(names: readonly string[]): Promise<void> {
-    for (const name of names) this.#activated.delete(name);
     await this.change('lvremove', ['--yes', '--', ...names.map((name) => `${this.name}/${name}`)]);
+    for (const name of names) this.#activated.delete(name);
   }
 }
 

@@ -59,7 +59,7 @@ export interface DeviceStorage {
   connect?(): Promise<void>;
   /**
    * Makes the devices appear on this host; where it is not ours, whoever it belongs to has done so as far as it wants to. From now on only the storage of this id is worked on: every method but `build` throws
-   * `pool-inaccessible` when another one has its name. Repeatable.
+   * `pool-inaccessible` when another one has its name. {@link space} has just told the id. Repeatable.
    */
   attach(id: string, isOurs: boolean): Promise<void>;
   /** Throws `volume-in-use` while one of them is open. */

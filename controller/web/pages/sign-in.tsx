@@ -140,14 +140,21 @@ export function SignIn({ done, isNew, hasProvider }: { done(): void; isNew: bool
 
 /** Where an invitation leads, and another one that is opened in the same tab. */
 export function Welcome({ done }: { done(): void }) {
-  const [token, setToken] = useState(() => location.hash.slice(1));
+  const [{ token, opened }, setLink] = useState(() => ({ token: location.hash.slice(1), opened: 0 }));
   useEffect(() => {
+    // The token is in no address that is sent or kept.
+    const hide = () => history.replaceState(null, '', '/welcome');
     // A browser that is here already does not load the page again: only the hash changes.
-    const follow = () => setToken(location.hash.slice(1));
+    const follow = () => {
+      const next = location.hash.slice(1);
+      hide();
+      if (next !== '') setLink((last) => ({ token: next, opened: last.opened + 1 }));
+    };
+    hide();
     addEventListener('hashchange', follow);
     return () => removeEventListener('hashchange', follow);
   }, []);
-  return <Invitation key={token} token={token} done={done} />;
+  return <Invitation key={opened} token={token} done={done} />;
 }
 
 function Invitation({ token, done }: { token: string; done(): void }) {
@@ -157,8 +164,6 @@ function Invitation({ token, done }: { token: string; done(): void }) {
   const [again, setAgain] = useState('');
   const [refusal, setRefusal] = useState<unknown>();
   useEffect(() => {
-    // The token is in no address that is sent or kept.
-    history.replaceState(null, '', '/welcome');
     call<{ name?: string; role: string }>('/invitation', { method: 'POST', json: { token } }).then(
       setInvited,
       setRefusal,

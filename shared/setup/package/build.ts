@@ -1,4 +1,5 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { VERSION } from '../../version.ts';
 import { type Compression, writePackage } from './deb.ts';
@@ -8,13 +9,25 @@ import { ROOT, sourceDate, Tree } from './tree.ts';
 /** Names of machines, in the words of Debian. */
 const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' };
 
+/** Of the packages; of what is no release that of its commit, too, so that the newer of two is the newer one for apt. */
+function versionOf(): string {
+  if (!existsSync(join(ROOT, '.git'))) return VERSION;
+  const git = (...args: string[]): string =>
+    execFileSync('git', args, { cwd: ROOT, encoding: 'utf8' }).trim();
+  if (git('tag', '--points-at', 'HEAD').split('\n').includes(`v${VERSION}`)) return VERSION;
+  const at = sourceDate()
+    .toISOString()
+    .replace(/\..*|\D/g, '');
+  return `${VERSION}+git${at}.${git('rev-parse', '--short', 'HEAD')}`;
+}
+
 /**
  * Makes the Debian packages of this checkout, for machines like this one, in a directory; those of the same names are replaced. Gives
  * their paths.
  */
 export async function buildPackages(
   directory: string,
-  { version = VERSION, compression = 'xz' as Compression } = {},
+  { version = versionOf(), compression = 'xz' as Compression } = {},
 ): Promise<string[]> {
   const architecture = ARCHITECTURES[process.arch];
   if (architecture === undefined)

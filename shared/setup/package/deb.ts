@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, globSync, lstatSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, globSync, lstatSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** What a package says of itself, in the words of deb-control(5). */
@@ -28,6 +28,20 @@ export type Compression = 'xz' | 'none';
 
 const MAINTAINER = 'The Stowage authors <stowage@localhost>';
 const EXECUTABLE = 0o111;
+/** Only Node.js itself is larger. */
+const LARGE = 64 << 20;
+
+const GLIBC = /GLIBC_2\.(\d+)/g;
+
+/** The package of the C library that the programs and addons of a tree need, by the versions that stand in them; none where there is none. */
+function neededLibc(tree: string, files: readonly string[]): string[] {
+  const minors = files
+    .filter((file) => file.endsWith('.node') || statSync(join(tree, file)).size > LARGE)
+    .flatMap((file) =>
+      [...readFileSync(join(tree, file), 'latin1').matchAll(GLIBC)].map(([, minor]) => Number(minor)),
+    );
+  return minors.length > 0 ? [`libc6 (>= 2.${Math.max(...minors)})`] : [];
+}
 
 /** All files of a tree: their paths, and how many bytes they have together. Everybody may read them, whatever umask they were made with. */
 function prepare(tree: string): { files: string[]; bytes: number } {
@@ -72,8 +86,9 @@ export function writePackage(
   given: { version: string; architecture: string; compression: Compression },
 ): string {
   const { version = given.version, architecture = given.architecture } = contents;
-  const { scripts = {}, conffiles = [] } = contents;
+  const { scripts = {}, conffiles = [], depends = [] } = contents;
   const { files, bytes } = prepare(tree);
+  const needs = { ...contents, depends: [...depends, ...neededLibc(tree, files)] };
   // For `dpkg --verify`; of a conffile dpkg keeps its own.
   const digests = files
     .filter((file) => !conffiles.includes(`/${file}`))
@@ -85,7 +100,7 @@ export function writePackage(
     );
   const own = join(tree, 'DEBIAN');
   mkdirSync(own, { mode: 0o755 });
-  writeFileSync(join(own, 'control'), controlOf(contents, version, architecture, bytes));
+  writeFileSync(join(own, 'control'), controlOf(needs, version, architecture, bytes));
   writeFileSync(join(own, 'md5sums'), digests.join(''));
   if (conffiles.length > 0) writeFileSync(join(own, 'conffiles'), `${conffiles.join('\n')}\n`);
   for (const [name, text] of Object.entries(scripts)) writeFileSync(join(own, name), text, { mode: 0o755 });

@@ -7,7 +7,8 @@ const UNREAD = /\.(map|flow|md|markdown|d\.[mc]?ts)$/;
 const LICENCE = /licen[cs]e|notice|copying/i;
 /** What some are built from. */
 const SOURCES =
-  /^(better-sqlite3\/(deps|src)|(@react-\w+\/[\w-]+|react-aria|react-stately|react-aria-components)\/src|koffi\/(src|vendor|lib))$/;
+  /^(better-sqlite3\/(deps|src)|(@react-\w+\/[\w-]+|react-aria|react-stately|react-aria-components)\/src|koffi\/(src|vendor|lib)|@koromix\/koffi-linux-\w+\/musl_\w+)$/;
+const BUILT = /\/crypto\/build\b/;
 const PREBUILT = /\/prebuilds\/[^/]+$/;
 
 /** The directories of the libraries that run with the controller, by the lock file. */
@@ -26,15 +27,19 @@ const isRead = (path: string): boolean => {
   if (name === 'node_modules' || name.startsWith('.')) return false;
   if (PREBUILT.test(path)) return name === `linux-${process.arch}.node`;
   if (SOURCES.test(path.slice(join(ROOT, 'node_modules/').length))) return false;
+  // What was built here: the addon, and not how.
+  if (BUILT.test(path)) return path.endsWith('.node') || /\/build(\/Release)?$/.test(path);
   return LICENCE.test(name) || !UNREAD.test(name);
 };
 
-/** Copies the libraries of the controller into a directory, without what nothing reads. */
-export function copyLibraries(directory: string): void {
-  for (const library of runtimeLibraries())
+/** Copies the libraries of the controller into a directory, without what nothing reads. Gives their directories. */
+export function copyLibraries(directory: string): string[] {
+  const libraries = runtimeLibraries();
+  for (const library of libraries)
     cpSync(join(ROOT, library), join(directory, library), {
       recursive: true,
       verbatimSymlinks: true,
       filter: isRead,
     });
+  return libraries;
 }

@@ -3,6 +3,10 @@ import type { Argument, Command, Option } from 'commander';
 /** What a page says beside what its commands say of themselves. */
 export interface Page {
   section: 1 | 8;
+  /** What the program does when it is run, in whole sentences. */
+  description?: string;
+  /** Its commands have pages of their own: they are only listed. */
+  isOverview?: boolean;
   /** The day that it is of, such as 2026-11-30. */
   date: string;
   /** Of the programs, such as `stowage 0.1.0`. */
@@ -18,14 +22,15 @@ export interface Page {
   seeAlso?: readonly string[];
 }
 
-/** Text as roff(7) prints it: a backslash as one, a dash that can be copied, no line that is taken for a request. */
+/** Characters that roff(7) would print as others, which no shell takes when they are copied. */
+const ESCAPES: Readonly<Record<string, string>> = {
+  ...{ '\\': '\\e', '-': '\\-', "'": '\\(aq', '`': '\\(ga', '~': '\\(ti', '^': '\\(ha' },
+  ...{ '’': '\\(cq', '…': '...' },
+};
+
+/** Text that roff prints as it is; no line of it is taken for a request. */
 const plain = (text: string): string =>
-  text
-    .replaceAll('\\', '\\e')
-    .replaceAll('-', '\\-')
-    .replaceAll('’', '\\(cq')
-    .replaceAll('…', '...')
-    .replace(/^(?=[.'])/gm, '\\&');
+  text.replace(/[\\\-'`~^’…]/g, (character) => ESCAPES[character]!).replace(/^(?=\.)/gm, '\\&');
 
 const bold = (text: string): string => `\\fB${plain(text)}\\fR`;
 
@@ -50,11 +55,16 @@ const argument = (each: Argument): string => {
 const usage = (command: Command): string =>
   [bold(nameOf(command)), ...command.registeredArguments.map(argument)].join(' ');
 
-const isSubcommand = (command: Command): boolean => command.name() !== 'help';
+/** Its commands, in their order. */
+export const childrenOf = (command: Command): Command[] =>
+  command
+    .createHelp()
+    .visibleCommands(command)
+    .filter((each) => each.name() !== 'help');
 
 /** Those below a command that do something, in their order; the command itself where there is none. */
 function leavesOf(command: Command): Command[] {
-  const below = command.createHelp().visibleCommands(command).filter(isSubcommand);
+  const below = childrenOf(command);
   return below.length === 0 ? [command] : below.flatMap(leavesOf);
 }
 
@@ -72,25 +82,34 @@ function optionsOf(command: Command, common: readonly Option[]): string {
 /** Writes the manual page of a program, or of one of its commands with all that are below it, as man(7). */
 export function manPage(command: Command, page: Page): string {
   const { common = [], examples = {}, seeAlso = [] } = page;
-  const leaves = leavesOf(command);
+  const leaves = page.isOverview ? childrenOf(command) : leavesOf(command);
   const title = nameOf(command).replaceAll(' ', '-');
   const isOne = leaves[0] === command;
   const help = command.createHelp();
   const parts = isOne
     ? ''
     : leaves
-        .map((leaf) => `.SS ${usage(leaf)}\n${plain(leaf.description())}.\n${optionsOf(leaf, common)}`)
+        .map((leaf) =>
+          page.isOverview
+            ? entry(bold(leaf.name()), leaf.description())
+            : `.SS ${usage(leaf)}\n${plain(leaf.description())}.\n${optionsOf(leaf, common)}`,
+        )
         .join('');
-  const typed = [command, ...leaves.filter((leaf) => leaf !== command)].flatMap(
-    (each) => examples[nameOf(each).split(' ').slice(1).join(' ')] ?? [],
-  );
+  const typed = page.isOverview
+    ? []
+    : [command, ...leaves.filter((leaf) => leaf !== command)].flatMap(
+        (each) => examples[nameOf(each).split(' ').slice(1).join(' ')] ?? [],
+      );
   return [
     `.TH ${plain(title).toUpperCase()} ${page.section} ${page.date} "${page.source}" Stowage\n`,
     section('NAME', `${plain(title)} \\- ${plain(command.description())}\n`),
     section(
       'SYNOPSIS',
-      isOne ? `${usage(command)} [options]\n` : `${bold(nameOf(command))} \\fIcommand\\fR [options]\n`,
+      isOne
+        ? `${usage(command)} [options]\n`
+        : `${bold(nameOf(command))} [options]${page.description ? `\n.br\n${bold(nameOf(command))} [options]` : ''} \\fIcommand\\fR\n`,
     ),
+    section('DESCRIPTION', page.description ? `${plain(page.description)}\n` : ''),
     section('OPTIONS', optionsOf(command, isOne ? [] : common)),
     section('COMMANDS', parts),
     isOne

@@ -1,4 +1,4 @@
-import { cpSync } from 'node:fs';
+import { cpSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { program as agentProgram } from '../../../agent/program.ts';
 import { SHELLS } from '../../../controller/cli/completion.ts';
@@ -10,23 +10,28 @@ import { bundleAgent, nativeHelper } from '../../../controller/hosts/bundle.ts';
 import { program as controllerProgram } from '../../../controller/program.ts';
 import type { Contents } from './deb.ts';
 import { copyLibraries } from './libraries.ts';
-import { copyright, gzip, NODE, ROOT, read, scriptsIn, type Tree } from './tree.ts';
+import { copyright } from './licences.ts';
+import { childrenOf } from './man-page.ts';
+import { sources } from './sources.ts';
+import { gzip, NODE, ROOT, read, scriptsIn, type Tree } from './tree.ts';
 
 /** Fills the tree of a package, and gives what it says of itself. */
 export type Package = (tree: Tree) => Contents | Promise<Contents>;
 
-const NEEDS_NODE = `stowage-node (>= ${process.versions.node.split('.')[0]})`;
+/** Node.js of the checkout, whatever Node.js runs this. */
+const NODE_PACKAGE = join(ROOT, `node_modules/node/node_modules/node-linux-${process.arch}`);
+const NODE_VERSION: string = JSON.parse(
+  readFileSync(join(ROOT, 'node_modules/node/package.json'), 'utf8'),
+).version;
+const NEEDS_NODE = `stowage-node (>= ${NODE_VERSION.split('.')[0]})`;
 
 const node: Package = (tree) => {
-  cpSync(process.execPath, join(tree.directory(dirname(NODE)), basename(NODE)));
-  tree.putDocuments(
-    'stowage-node',
-    'Node.js is licensed under the MIT licence: https://github.com/nodejs/node/blob/main/LICENSE has it, and those of its parts.\n',
-  );
+  cpSync(join(NODE_PACKAGE, 'bin/node'), join(tree.directory(dirname(NODE)), basename(NODE)));
+  tree.putDocuments('stowage-node', readFileSync(join(NODE_PACKAGE, 'LICENSE'), 'utf8'));
   return {
     name: 'stowage-node',
-    version: process.versions.node,
-    depends: ['libc6 (>= 2.28)', 'libstdc++6', 'libgcc-s1'],
+    version: NODE_VERSION,
+    depends: ['libstdc++6', 'libgcc-s1'],
     summary: 'Node.js for the programs of Stowage',
     description: 'It lies apart from any other Node.js of the machine, and is in no PATH.',
   };
@@ -34,7 +39,7 @@ const node: Package = (tree) => {
 
 const cli: Package = async (tree) => {
   const library = 'usr/lib/stowage/cli';
-  await bundleCommand(tree.directory(library));
+  const bundled = await bundleCommand(tree.directory(library));
   cpSync(
     join(ROOT, 'controller/audit/stowage-verify.ts'),
     join(tree.directory(library), 'stowage-verify.ts'),
@@ -46,10 +51,7 @@ const cli: Package = async (tree) => {
   tree.put('usr/share/zsh/vendor-completions/_stowage', `${SHELLS.zsh}\n`);
   tree.put('usr/share/fish/vendor_completions.d/stowage.fish', `${SHELLS.fish}\n`);
   const program = makeProgram();
-  const commands = program
-    .createHelp()
-    .visibleCommands(program)
-    .filter((each) => each.name() !== 'help');
+  const commands = childrenOf(program);
   const page = {
     section: 1 as const,
     common: outputOptions(),
@@ -58,9 +60,9 @@ const cli: Package = async (tree) => {
     exitStatuses: EXIT_STATUSES,
   };
   const pages = commands.map((each) => `stowage-${each.name()}(1)`);
-  tree.putManual(program, { ...page, seeAlso: [...pages, 'stowage-controller(8)'] });
+  tree.putManual(program, { ...page, isOverview: true, seeAlso: [...pages, 'stowage-controller(8)'] });
   for (const command of commands) tree.putManual(command, { ...page, seeAlso: ['stowage(1)'] });
-  tree.putDocuments('stowage-cli', copyright());
+  tree.putDocuments('stowage-cli', copyright(bundled));
   return {
     name: 'stowage-cli',
     architecture: 'all',
@@ -74,7 +76,7 @@ audit trail.`,
 
 const agent: Package = async (tree) => {
   const library = 'usr/lib/stowage/agent';
-  await bundleAgent(join(tree.directory(library), 'stowage-agent.mjs'));
+  const bundled = await bundleAgent(join(tree.directory(library), 'stowage-agent.mjs'));
   cpSync(nativeHelper(), join(tree.directory(library), 'koffi.node'));
   tree.putCommand('stowage-agent', `${library}/stowage-agent.mjs`);
   tree.put('usr/lib/systemd/system/stowage-agent.service', read('agent/stowage-agent.service'));
@@ -89,10 +91,10 @@ const agent: Package = async (tree) => {
     ],
     seeAlso: ['stowage-controller(8)'],
   });
-  tree.putDocuments('stowage-agent', copyright());
+  tree.putDocuments('stowage-agent', copyright([...bundled, 'node_modules/koffi/index.js']));
   return {
     name: 'stowage-agent',
-    depends: [NEEDS_NODE, 'libc6 (>= 2.28)'],
+    depends: [NEEDS_NODE],
     recommends: ['qemu-utils'],
     suggests: [
       'lvm2',
@@ -115,20 +117,11 @@ package.`,
 const controller: Package = (tree) => {
   const library = 'usr/lib/stowage/controller';
   const directory = tree.directory(library);
-  for (const name of ['agent', 'controller', 'shared'])
-    cpSync(join(ROOT, name), join(directory, name), {
-      recursive: true,
-      filter: (path) => path !== join(ROOT, 'shared/setup'),
-    });
-  for (const name of ['package.json', 'LICENSE']) cpSync(join(ROOT, name), join(directory, name));
-  copyLibraries(directory);
+  for (const file of sources(['agent', 'controller', 'shared', 'package.json', 'tsconfig.json', 'LICENSE']))
+    if (!file.startsWith('shared/setup/')) cpSync(join(ROOT, file), join(directory, file));
+  const libraries = copyLibraries(directory);
   const file = '/etc/stowage/controller.yaml';
-  // Who says none has this one; who says an empty one has none.
-  tree.putCommand(
-    'stowage-controller',
-    `${library}/controller/main.ts`,
-    `: "\${STOWAGE_CONFIG=${file}}"\nexport STOWAGE_CONFIG\n`,
-  );
+  tree.putCommand('stowage-controller', `${library}/controller/main.ts`, read('controller/before-command'));
   tree.put(
     'usr/lib/systemd/system/stowage-controller.service',
     read('controller/stowage-controller.service'),
@@ -137,6 +130,11 @@ const controller: Package = (tree) => {
   tree.put(file.slice(1), read('controller/controller.yaml'));
   tree.putManual(controllerProgram, {
     section: 8,
+    description: `Run without a command it is the controller, until it gets SIGTERM or SIGINT: stowage-controller.service does so. Run by root it works as the user stowage, but for backup and restore. In /etc/stowage/controller.yaml the options stand without their dashes; what it may say beside them is in the README of Stowage.`,
+    exitStatuses: [
+      [0, 'done'],
+      [1, 'failed'],
+    ],
     environment: [
       [
         'STOWAGE_STORE',
@@ -149,13 +147,10 @@ const controller: Package = (tree) => {
     ],
     seeAlso: ['stowage(1)', 'stowage-agent(8)'],
   });
-  tree.putDocuments(
-    'stowage-controller',
-    copyright(`\nThey lie in /${library}/node_modules, each with its licence.`),
-  );
+  tree.putDocuments('stowage-controller', copyright(libraries.map((path) => `${path}/`)));
   return {
     name: 'stowage-controller',
-    depends: [NEEDS_NODE, 'libc6 (>= 2.28)', 'libstdc++6', 'passwd'],
+    depends: [NEEDS_NODE, 'libstdc++6', 'passwd'],
     recommends: ['stowage-cli'],
     suggests: ['stowage-agent', 'postgresql'],
     summary: 'controller of Stowage',

@@ -1,6 +1,5 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import type { Command } from 'commander';
@@ -45,9 +44,7 @@ export class Tree {
     const date = sourceDate().toISOString().slice(0, 10);
     const text = manPage(command, { ...page, date, source: `stowage ${VERSION}` });
     const name = command.parent ? `${command.parent.name()}-${command.name()}` : command.name();
-    // Whoever builds it is not who reads it.
-    const bytes = gzip(text.replaceAll(homedir(), '~'));
-    this.put(`usr/share/man/man${page.section}/${name}.${page.section}.gz`, bytes);
+    this.put(`usr/share/man/man${page.section}/${name}.${page.section}.gz`, gzip(text));
   }
 
   putDocuments(name: string, copyright: string): void {
@@ -74,10 +71,3 @@ export const read = (name: string): string => readFileSync(join(import.meta.dirn
 /** The scripts of a package that dpkg runs, from the directory of this name. */
 export const scriptsIn = (name: string): Record<string, string> =>
   Object.fromEntries(['postinst', 'prerm', 'postrm'].map((each) => [each, read(`${name}/${each}`)]));
-
-const LICENCE =
-  'Copyright 2026 the Stowage authors\n\nStowage is licensed under the Apache License, Version 2.0; see /usr/share/common-licenses/Apache-2.0.\n';
-
-/** The text of a package's copyright file. */
-export const copyright = (more = ''): string =>
-  `${LICENCE}The libraries that are a part of it have licences of their own.${more}\n`;
