@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
@@ -151,6 +151,8 @@ async function tellSystemd(): Promise<void> {
   await promisify(execFile)('systemd-notify', ['--ready']).catch((error: Error) => {
     process.stderr.write(`stowage-controller: systemd is not told that it is ready: ${error.message}\n`);
   });
+  // No child is believed from now on.
+  delete process.env.NOTIFY_SOCKET;
 }
 
 /** Runs the controller, with what only its file can say in `configuration`, until it gets SIGTERM or SIGINT. */
@@ -207,7 +209,9 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
     publicUrl: options.publicUrl,
     isSelfSigned: certificate?.selfSigned,
   });
-  writeFileSync(join(options.data, 'client.json'), client, { mode: 0o600 });
+  const clientFile = join(options.data, 'client.json');
+  writeFileSync(`${clientFile}.new`, client, { mode: 0o600 });
+  renameSync(`${clientFile}.new`, clientFile);
   if (localAgent) {
     await controller.services.fleet.addLocal('local', localAgent.socket);
     await firstPool(controller, join(options.data, 'pools/default'));

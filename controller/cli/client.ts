@@ -48,10 +48,10 @@ function storedCredentials(): Credentials | undefined {
     try {
       return JSON.parse(readFileSync(path, 'utf8')) as Credentials;
     } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
+      const { code = 'it is damaged' } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT' || code === 'ENOTDIR') continue;
       const why =
-        code === 'EACCES' ? 'you may not read it: use sudo, or set STOWAGE_URL and STOWAGE_TOKEN' : message;
+        code === 'EACCES' ? 'you may not read it: use sudo, or set STOWAGE_URL and STOWAGE_TOKEN' : code;
       throw new StowageError('unauthenticated', `${path}: ${why}`);
     }
   }

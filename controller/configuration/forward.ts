@@ -1,3 +1,5 @@
+import { createSecureContext } from 'node:tls';
+import { StowageError } from '../../shared/util/errors.ts';
 import type { Destination } from '../audit/forward/destination.ts';
 import { fileDestination } from '../audit/forward/file.ts';
 import { syslogDestination } from '../audit/forward/syslog.ts';
@@ -11,7 +13,16 @@ export function trailDestinations({ audit }: Configuration): Destination[] {
   if (audit?.syslog) {
     const { 'ca-file': ca, 'cert-file': cert, 'key-file': key, ...where } = audit.syslog;
     const read = (path: string | undefined) => (path === undefined ? undefined : secretIn(path));
-    destinations.push(syslogDestination({ ...where, ca: read(ca), cert: read(cert), key: read(key) }));
+    const certificates = { ca: read(ca), cert: read(cert), key: read(key) };
+    try {
+      createSecureContext(certificates);
+    } catch (error) {
+      throw new StowageError(
+        'invalid-argument',
+        `audit.syslog: the certificates cannot be used: ${(error as Error).message}`,
+      );
+    }
+    destinations.push(syslogDestination({ ...where, ...certificates }));
   }
   return destinations;
 }

@@ -116,12 +116,51 @@ describe('the trail is written to a file as it is made', () => {
   test('a file that is rotated is followed by a new one, without a gap', async () => {
     await using room = await withTrail(5);
     const path = join(room.directory, 'audit.jsonl');
-    room.forward(fileDestination(path));
+    const forwarder = room.forward(fileDestination(path));
     await until(() => linesOf(path).length === 5);
     renameSync(path, `${path}.1`);
     await room.trail.append(entry('h/p/next'));
     await until(() => linesOf(path).length === 1);
     assert.deepEqual(numbersOf([...linesOf(`${path}.1`), ...linesOf(path)]), upTo(6));
+    await until(() => forwarder.state.isFlowing);
+    await forwarder.close();
+    // While nobody writes: how far it was is known by the store alone.
+    renameSync(path, `${path}.2`);
+    await room.trail.append(entry('h/p/later'));
+    room.forward(fileDestination(path));
+    await until(() => linesOf(path).length === 1);
+    assert.deepEqual(numbersOf(linesOf(path)), [7]);
+  });
+
+  test('a file that lost its end, as it was restored, gets it again', async () => {
+    await using room = await withTrail(10);
+    const path = join(room.directory, 'audit.jsonl');
+    const forwarder = room.forward(fileDestination(path));
+    await until(() => linesOf(path).length === 10 && forwarder.state.isFlowing);
+    await forwarder.close();
+    const lines = readFileSync(path, 'utf8').split('\n');
+    writeFileSync(path, `${lines.slice(0, 4).join('\n')}\n`);
+    room.forward(fileDestination(path));
+    await until(() => linesOf(path).length === 10);
+    assert.deepEqual(numbersOf(linesOf(path)), upTo(10));
+  });
+
+  test('a pipe, a directory and a file of JSON that is none of ours are refused, and stay', async () => {
+    await using room = await withTrail(3);
+    const at = (name: string): string => join(room.directory, name);
+    execFileSync('mkfifo', [at('pipe')]);
+    mkdirSync(at('directory'));
+    writeFileSync(at('json'), '{"a":1}');
+    for (const [name, words] of [
+      ['pipe', 'is no file'],
+      ['directory', 'is no file'],
+      ['json', 'something else'],
+    ] as const) {
+      const forwarder = room.forward(fileDestination(at(name)));
+      assert.ok((await until(() => forwarder.state.standstill)).reason.includes(words));
+      await forwarder.close();
+    }
+    assert.equal(readFileSync(at('json'), 'utf8'), '{"a":1}');
   });
 
   test('a file with something else in it, or with another trail, is left as it is, and that is told', async () => {
@@ -245,6 +284,7 @@ describe('the trail is sent to syslog as it is made', () => {
     };
     const message = syslogMessage(record);
     const [head, text] = [message.slice(0, message.indexOf('{')), message.slice(message.indexOf('{'))];
+    assert.match(message, /^[ -~]+$/, 'ASCII, which needs no byte order mark');
     assert.match(head, /^<108>1 2026-11-30T02:03:04\.005Z \S+ stowage - volume\.delete - $/);
     assert.deepEqual(JSON.parse(text), record);
     assert.ok(!message.includes('\n'));
@@ -273,10 +313,17 @@ describe('the trail is sent to syslog as it is made', () => {
       server = await startRsyslog(room.directory, port, keys);
       await until(() => got().numbers.includes(702));
       assert.deepEqual(
-        [...new Set(got().numbers)].sort((a, b) => a - b),
+        got().numbers.filter((seq, index, all) => all.indexOf(seq) === index),
         upTo(702),
+        'in order, but for what came again',
       );
       await until(() => forwarder.state.isFlowing);
+      await forwarder.close();
+      const before = got().numbers.length;
+      await room.trail.append(entry('h/p/after'));
+      room.forward(syslogDestination({ host: 'localhost', port, ca: keys.cert }));
+      await until(() => got().numbers.length > before);
+      assert.deepEqual(got().numbers.slice(before), [703], 'what was confirmed is not sent again');
     } finally {
       await end(server);
     }
@@ -318,6 +365,22 @@ describe('the trail is sent to syslog as it is made', () => {
       rest = rest.subarray(blank + 1 + length);
     }
     assert.deepEqual(numbers, upTo(50));
+  });
+
+  test('what a server was sent that never reads is not taken for sent', async () => {
+    await using room = await withTrail(5);
+    const keys = await certificate();
+    const server = createServer({ key: keys.private, cert: keys.cert }, (socket) => {
+      socket.on('error', () => undefined);
+      socket.pause();
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as { port: number };
+    const destination = syslogDestination({ host: 'localhost', port, ca: keys.cert });
+    await destination.take(await room.trail.list(10, { after: 0 }), new AbortController().signal);
+    await assert.rejects(destination.confirm(AbortSignal.timeout(1500)), /timeout|aborted/i);
+    await destination.close();
+    server.close();
   });
 
   test('nothing is sent to a server that cannot show who it is', async () => {

@@ -139,6 +139,9 @@ describe('Debian packages', { skip: !isRoot && 'only root boots a system' }, () 
   test('an upgrade keeps store, trail, volumes and configuration, and both programs run anew', async () => {
     system.ok('sed -i "s/^listen: .*/listen: 127.0.0.1:7071/" /etc/stowage/controller.yaml');
     system.ok('sed -i s/7070/7071/ /etc/default/stowage-agent');
+    system.ok(
+      String.raw`printf 'audit:\n  file: /var/log/stowage/audit.jsonl\n' >> /etc/stowage/controller.yaml`,
+    );
     const before = system.ok('stowage vol show gamma/data/web --json | grep \'"id"\'');
     const [controller, agent] = ['controller', 'agent'].map((each) =>
       system.ok(`systemctl show -P MainPID stowage-${each}`),
@@ -146,6 +149,7 @@ describe('Debian packages', { skip: !isRoot && 'only root boots a system' }, () 
     assert.doesNotMatch(install(VERSION), /conffile|error/i);
     await until('stowage host list', /gamma .* reachable/);
     assert.match(system.ok('stowage status'), /:7071/);
+    await until('tail -n 1 /var/log/stowage/audit.jsonl', /"seq":\d+/);
     assert.equal(system.ok('stowage vol show gamma/data/web --json | grep \'"id"\''), before);
     assert.match(system.ok('stowage audit verify'), /the trail is whole/);
     assert.notEqual(system.ok('systemctl show -P MainPID stowage-controller'), controller);

@@ -7,13 +7,17 @@ import type { Destination } from './destination.ts';
 /** New records are looked for so often. */
 const LOOK_MS = 1000;
 const PAGE = 500;
+/** After so many pages it is asked whether all is there. */
+const MOST_PAGES = 20;
 const FIRST_RETRY_MS = 1000;
 const LONGEST_RETRY_MS = 60_000;
+/** What takes longer is told as a standstill. */
+const PATIENCE_MS = 60_000;
 
 /** How it stands with a destination. */
 export interface ForwardingState {
   destination: string;
-  /** Whether it has taken what there was, since the controller has started. */
+  /** Whether it has all that there was when it was last looked, since the controller has started. */
   isFlowing: boolean;
   /** While it does not take the trail: since when, ms since the epoch, and why. */
   standstill?: { since: number; reason: string };
@@ -21,14 +25,16 @@ export interface ForwardingState {
 
 /**
  * Sends the whole trail to a destination, in order, from its first record on, and goes on where it was whenever the controller was killed.
- * Each record arrives; what was under way when a connection broke, or the controller was killed, arrives again. A destination that does
- * not answer is tried again and again, and holds up nothing.
+ * Each record arrives; what had not been confirmed when a connection broke, or the controller was killed, arrives again. A destination
+ * that does not answer is tried again and again, one call at a time, and holds up nothing.
  */
 export class Forwarder {
   readonly #parts: { store: Store; trail: AuditTrail; logger: Logger };
   readonly #destination: Destination;
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
+  /** The call to the destination that is under way, or was last; never rejects. */
+  #calling: Promise<unknown> = Promise.resolve();
   #isFlowing = false;
   #standstill: ForwardingState['standstill'];
 
@@ -46,11 +52,11 @@ export class Forwarder {
     this.#running ??= this.#run();
   }
 
-  /** Settles when nothing is under way any more. */
+  /** Settles soon, also where the destination does not answer. */
   async close(): Promise<void> {
     this.#stop.abort(new Error('the controller ends'));
     await this.#running;
-    await this.#destination.close().catch(() => undefined);
+    await Promise.race([this.#destination.close().catch(() => undefined), sleep(FIRST_RETRY_MS)]);
   }
 
   async #run(): Promise<void> {
@@ -61,9 +67,11 @@ export class Forwarder {
           tries = 0;
         });
       } catch (error) {
-        await this.#destination.close().catch(() => undefined);
         if (signal.aborted) return;
         this.#failed(error);
+        // What hangs is not called a second time: each call would hang with it.
+        await this.#orStopped(this.#calling).catch(() => undefined);
+        await this.#call(() => this.#destination.close()).catch(() => undefined);
         await sleep(Math.min(FIRST_RETRY_MS * 2 ** tries, LONGEST_RETRY_MS), signal).catch(() => undefined);
       }
     }
@@ -78,10 +86,37 @@ export class Forwarder {
     this.#standstill = { since: this.#standstill?.since ?? clock.now(), reason };
   }
 
-  /** The number of the last record that a destination has; 0 where it has none, or cannot tell. Throws for one that is not of this trail. */
-  async #lastOf(destination: Destination): Promise<number> {
-    const last = await destination.last(this.#stop.signal);
-    if (!last) return 0;
+  /** Rejects when this is closed, whatever becomes of the work. */
+  #orStopped<T>(work: Promise<T>): Promise<T> {
+    const { signal } = this.#stop;
+    return new Promise((resolve, reject) => {
+      const stopped = (): void => reject(signal.reason);
+      if (signal.aborted) return stopped();
+      signal.addEventListener('abort', stopped, { once: true });
+      work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stopped));
+    });
+  }
+
+  /** Calls the destination; throws when that takes too long, or this is closed. */
+  async #call<T>(call: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const late = new AbortController();
+    const timer = clock.after(PATIENCE_MS, () => late.abort(new Error('it does not answer')), false);
+    const work = call(AbortSignal.any([this.#stop.signal, late.signal]));
+    this.#calling = work.catch(() => undefined);
+    const waiting = new Promise<never>((_resolve, reject) => {
+      late.signal.addEventListener('abort', () => reject(late.signal.reason), { once: true });
+    });
+    try {
+      return await this.#orStopped(Promise.race([work, waiting]));
+    } finally {
+      timer.stop();
+    }
+  }
+
+  /** Up to where the destination has the trail. Throws where what it has is not of this trail. */
+  async #begin(noted: number): Promise<number> {
+    const last = await this.#call((signal) => this.#destination.last(signal));
+    if (!last) return noted;
     const [ours] = await this.#parts.trail.list(1, { after: last.seq - 1 });
     if (ours?.seq !== last.seq || ours.hash !== last.hash)
       throw new Error(`record ${last.seq} there is none of this trail; give it another place`);
@@ -91,32 +126,47 @@ export class Forwarder {
   /** Sends what there is and what comes, until something fails. */
   async #follow(succeeded: () => void): Promise<never> {
     const { store, trail } = this.#parts;
-    const { signal } = this.#stop;
     const destination = this.#destination;
     let noted = await store.forwarding.position(destination.name);
-    // It may have more than was noted, after a kill.
-    let sent = Math.max(noted, await this.#lastOf(destination));
-    /** What is in doubt yet: up to which record, and since when. */
-    const doubtful: { seq: number; at: number }[] = [];
+    let certain = await this.#begin(noted);
+    let sent = certain;
+    let pages = 0;
+    let gatheringSince = 0;
     for (;;) {
       const records = await trail.list(PAGE, { after: sent });
+      const isAll = records.length < PAGE;
       if (records.length > 0) {
-        await destination.take(records, signal);
+        if (sent === certain) gatheringSince = clock.monotonicMs();
+        await this.#call((signal) => destination.take(records, signal));
         sent = records.at(-1)!.seq;
-        doubtful.push({ seq: sent, at: clock.monotonicMs() });
+        pages++;
       }
-      destination.check();
-      let certain = noted;
-      while (doubtful[0] && doubtful[0].at + destination.doubtMs <= clock.monotonicMs())
-        certain = doubtful.shift()!.seq;
-      if (certain > noted) {
-        await store.transaction(({ forwarding }) => forwarding.note(destination.name, certain));
-        noted = certain;
+      const isDue = isAll && clock.monotonicMs() - gatheringSince >= destination.gatherMs;
+      if (sent !== certain && (isDue || pages >= MOST_PAGES)) {
+        await this.#call((signal) => destination.confirm(signal));
+        certain = sent;
+        pages = 0;
       }
-      this.#isFlowing = true;
-      this.#standstill = undefined;
-      succeeded();
-      if (records.length < PAGE) await sleep(LOOK_MS, signal);
+      if (certain !== noted && (await this.#note(certain))) noted = certain;
+      if (sent === certain) {
+        this.#isFlowing = true;
+        this.#standstill = undefined;
+        succeeded();
+      }
+      if (isAll) await sleep(LOOK_MS, this.#stop.signal);
+    }
+  }
+
+  /** False where it cannot be noted, such as on a full disk: that is no matter of the destination, and is tried again. */
+  async #note(seq: number): Promise<boolean> {
+    const { store, logger } = this.#parts;
+    const { name } = this.#destination;
+    try {
+      await store.transaction(({ forwarding }) => forwarding.note(name, seq));
+      return true;
+    } catch (error) {
+      logger.warn({ error, destination: name }, 'it cannot be noted how far the trail was forwarded');
+      return false;
     }
   }
 }

@@ -9,7 +9,7 @@ import { ROOT, sourceDate, Tree } from './tree.ts';
 /** Names of machines, in the words of Debian. */
 const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' };
 
-/** Of the packages; of what is no release that of its commit, too, so that the newer of two is the newer one for apt. */
+/** Of the packages; of what is not released yet that of its commit, too, so that apt knows the newer of two, and the release as newer than both. */
 function versionOf(): string {
   if (!existsSync(join(ROOT, '.git'))) return VERSION;
   const git = (...args: string[]): string =>
@@ -18,7 +18,7 @@ function versionOf(): string {
   const at = sourceDate()
     .toISOString()
     .replace(/\..*|\D/g, '');
-  return `${VERSION}+git${at}.${git('rev-parse', '--short', 'HEAD')}`;
+  return `${VERSION}~git${at}.${git('rev-parse', '--short', 'HEAD')}`;
 }
 
 /**
