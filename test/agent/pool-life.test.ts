@@ -8,7 +8,7 @@ import { until } from '../support/controller.ts';
 import { scratch } from '../support/scratch.ts';
 
 // Before the modules that read it: storage counts as away soon, and is looked at often.
-process.env.STOWAGE_STORAGE_TIMEOUT_MS = '100';
+process.env.STOWAGE_STORAGE_TIMEOUT_MS = '500';
 const { loadBackends } = await import('../../agent/backends/registry.ts');
 const { Pools } = await import('../../agent/pools/pools.ts');
 const { AgentState } = await import('../../agent/state.ts');

@@ -213,7 +213,8 @@ for (const each of STORES)
       await runner.close();
       const again = runnerOn(store, room.path, asKind(kind), 'one', 1);
       await again.start();
-      await sleep(50);
+      const begun = () => log.filter((words) => words === 'work h/p/2').length;
+      await until('the next one works again', () => begun() === 2);
       assert.equal((await again.get(paused.id)).state, 'paused');
       await assert.rejects(again.resume(queued.id), { code: 'job-state' });
       isSlow = false;
