@@ -140,7 +140,7 @@ async function session(
       if (!isSignedByController(challenge.publicKey, keys, challenge.signature))
         throw new Error('the controller could not prove that it has its key');
       const shown = keyFingerprint(challenge.publicKey);
-      if (token && shown !== token.controller)
+      if (token?.controller !== undefined && shown !== token.controller)
         throw new Error(
           `what answers has the key ${shown}, and the token is of a controller with the key ${token.controller}, or damaged; nothing was sent`,
         );
