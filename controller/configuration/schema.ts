@@ -25,6 +25,7 @@ const spanSchema = z.string().transform((text, context) => {
 const pathSchema = z.string().regex(/^\//, 'a path begins with /');
 
 const yesOrNo = z.boolean('is true or false');
+const JOBS_WORDS = 'is a number from 1 to 100';
 
 const groups = z.array(z.string().min(1)).default([]);
 
@@ -140,10 +141,7 @@ export const configurationSchema = z
     'public-url': urlSchema('a URL such as https://storage.example'),
     'local-agent': yesOrNo,
     command: yesOrNo,
-    'jobs-per-host': z
-      .int('is a number from 1 to 100')
-      .min(1, 'is a number from 1 to 100')
-      .max(100, 'is a number from 1 to 100'),
+    'jobs-per-host': z.int(JOBS_WORDS).min(1, JOBS_WORDS).max(100, JOBS_WORDS),
     tls: yesOrNo,
     'tls-cert': pathSchema,
     'tls-key': pathSchema,

@@ -188,3 +188,28 @@ test('certificates of an authority come from files; broken ones are told at the 
   );
   assert.equal(status, 0, stderr);
 });
+
+test('on its own machine the command knows it by its certificate, whatever the name in it; others are told the public URL', async () => {
+  const authority = await generate([{ name: 'commonName', value: 'an authority' }], {
+    keyType: 'ec',
+    extensions: [{ name: 'basicConstraints', cA: true, critical: true }],
+  });
+  const { cert, private: key } = await generate([{ name: 'commonName', value: 'storage.example' }], {
+    keyType: 'ec',
+    ca: { key: authority.private, cert: authority.cert },
+    extensions: [{ name: 'subjectAltName', altNames: [{ type: 2, value: 'storage.example' }] }],
+  });
+  writeFileSync(file('leaf.pem'), cert);
+  writeFileSync(file('leaf-key.pem'), key);
+  await using published = await TestController.start(file('public'), [
+    ...['--no-local-agent', '--public-url', 'https://storage.example:7070'],
+    ...['--tls-cert', file('leaf.pem'), '--tls-key', file('leaf-key.pem')],
+  ]);
+  assert.match(published.url, /^https:\/\/127/);
+  const env: NodeJS.ProcessEnv = { ...process.env, STOWAGE_DATA: file('public') };
+  for (const name of ['STOWAGE_URL', 'STOWAGE_TOKEN', 'STOWAGE_FINGERPRINT']) delete env[name];
+  const told = await execute(process.execPath, ['controller/cli/stowage.ts', 'host', 'token', 'gamma'], env);
+  assert.equal(told.status, 0, told.stderr);
+  assert.match(told.stdout, /STOWAGE_CONTROLLER=https:\/\/storage\.example:7070 /);
+  assert.match(told.stdout, /curl -fsSO https:\/\/storage\.example:7070\//, 'an authority vouches for it');
+});

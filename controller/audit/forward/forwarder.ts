@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { unlessAborted } from '../../../shared/util/abort.ts';
 import { clock, sleep } from '../../../shared/util/clock.ts';
 import type { Store } from '../../store/store.ts';
 import type { AuditTrail } from '../trail.ts';
@@ -70,7 +71,7 @@ export class Forwarder {
         if (signal.aborted) return;
         this.#failed(error);
         // What hangs is not called a second time: each call would hang with it.
-        await this.#orStopped(this.#calling).catch(() => undefined);
+        await unlessAborted(this.#calling, signal).catch(() => undefined);
         await this.#call(() => this.#destination.close()).catch(() => undefined);
         await sleep(Math.min(FIRST_RETRY_MS * 2 ** tries, LONGEST_RETRY_MS), signal).catch(() => undefined);
       }
@@ -86,28 +87,15 @@ export class Forwarder {
     this.#standstill = { since: this.#standstill?.since ?? clock.now(), reason };
   }
 
-  /** Rejects when this is closed, whatever becomes of the work. */
-  #orStopped<T>(work: Promise<T>): Promise<T> {
-    const { signal } = this.#stop;
-    return new Promise((resolve, reject) => {
-      const stopped = (): void => reject(signal.reason);
-      if (signal.aborted) return stopped();
-      signal.addEventListener('abort', stopped, { once: true });
-      work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stopped));
-    });
-  }
-
   /** Calls the destination; throws when that takes too long, or this is closed. */
   async #call<T>(call: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const late = new AbortController();
     const timer = clock.after(PATIENCE_MS, () => late.abort(new Error('it does not answer')), false);
-    const work = call(AbortSignal.any([this.#stop.signal, late.signal]));
+    const signal = AbortSignal.any([this.#stop.signal, late.signal]);
+    const work = call(signal);
     this.#calling = work.catch(() => undefined);
-    const waiting = new Promise<never>((_resolve, reject) => {
-      late.signal.addEventListener('abort', () => reject(late.signal.reason), { once: true });
-    });
     try {
-      return await this.#orStopped(Promise.race([work, waiting]));
+      return await unlessAborted(work, signal);
     } finally {
       timer.stop();
     }

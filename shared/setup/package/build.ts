@@ -22,7 +22,7 @@ function versionOf(): string {
 }
 
 /**
- * Makes the Debian packages of this checkout, for machines like this one, in a directory; those of the same names are replaced. Gives
+ * Makes the Debian packages of this checkout, for machines like this one, in a directory, in place of those that are there. Gives
  * their paths.
  */
 export async function buildPackages(

@@ -1,6 +1,15 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, globSync, lstatSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  globSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 /** What a package says of itself, in the words of deb-control(5). */
@@ -30,7 +39,6 @@ const MAINTAINER = 'The Stowage authors <stowage@localhost>';
 const EXECUTABLE = 0o111;
 /** Only Node.js itself is larger. */
 const LARGE = 64 << 20;
-
 const GLIBC = /GLIBC_2\.(\d+)/g;
 
 /** The package of the C library that the programs and addons of a tree need, by the versions that stand in them; none where there is none. */
@@ -78,7 +86,10 @@ function controlOf(contents: Contents, version: string, architecture: string, by
   ].join('\n');
 }
 
-/** Makes `NAME_VERSION_ARCHITECTURE.deb` of a tree whose files lie as they shall lie on the machine. Gives its path. */
+/**
+ * Makes `NAME_VERSION_ARCHITECTURE.deb` of a tree whose files lie as they shall lie on the machine, in place of any other version in the
+ * directory. Gives its path.
+ */
 export function writePackage(
   directory: string,
   tree: string,
@@ -105,6 +116,7 @@ export function writePackage(
   if (conffiles.length > 0) writeFileSync(join(own, 'conffiles'), `${conffiles.join('\n')}\n`);
   for (const [name, text] of Object.entries(scripts)) writeFileSync(join(own, name), text, { mode: 0o755 });
   const path = join(directory, `${contents.name}_${version}_${architecture}.deb`);
+  for (const old of globSync(`${contents.name}_*.deb`, { cwd: directory })) rmSync(join(directory, old));
   const options = ['--root-owner-group', `-Z${given.compression}`];
   execFileSync('dpkg-deb', [...options, '--build', tree, path], { stdio: ['ignore', 'ignore', 'inherit'] });
   return path;

@@ -49,7 +49,7 @@ export class Tree {
 
   putDocuments(name: string, copyright: string): void {
     this.put(`usr/share/doc/${name}/copyright`, copyright);
-    this.put(`usr/share/doc/${name}/changelog.gz`, gzip(readFileSync(join(ROOT, 'CHANGELOG.md'))));
+    this.put(`usr/share/doc/${name}/CHANGELOG.md.gz`, gzip(readFileSync(join(ROOT, 'CHANGELOG.md'))));
   }
 }
 
