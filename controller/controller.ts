@@ -6,9 +6,8 @@ import type { Services } from './actions/action.ts';
 import { Delivery } from './attention/delivery.ts';
 import { Attention } from './attention/items.ts';
 import { AttentionWatch, type WatchOptions } from './attention/watch.ts';
-import type { Destination } from './audit/forward/destination.ts';
-import { Forwarder } from './audit/forward/forwarder.ts';
 import { AuditTrail } from './audit/trail.ts';
+import { TrailUpkeep, type UpkeepOptions } from './audit/upkeep.ts';
 import { Account } from './auth/account.ts';
 import { Gate } from './auth/gate.ts';
 import { HostLabels } from './auth/host-labels.ts';
@@ -64,8 +63,8 @@ export interface ControllerOptions {
   openId?: OpenIdOptions;
   /** How people are told of what wants attention, if they are. */
   notify?: WatchOptions;
-  /** Where the trail goes as it is made. */
-  destinations: readonly Destination[];
+  /** What is done with the trail. */
+  trail: UpkeepOptions;
   /** Under which browsers reach it. */
   publicUrl?: string;
   /** Addresses and networks of proxies whose `X-Forwarded-For` counts. */
@@ -112,14 +111,12 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const account = new Account(store, sessions, sealing);
   const spaceHistory = new SpaceHistory(store);
   const metrics = new Metrics({ fleet, inventory, jobs, events });
-  const forwarders = options.destinations.map(
-    (destination) => new Forwarder({ store, trail: audit, logger }, destination),
-  );
-  const attention = new Attention(store, () => forwarders.map(({ state }) => state));
+  const upkeep = new TrailUpkeep({ store, trail: audit, logger }, options.trail);
+  const attention = new Attention(store, () => upkeep.states);
   const diskNumbers = new DiskNumbers(store, fleet);
   const services: Services = {
     ...{ account, audit, fleet, inventory, jobs, leases, secrets, passphrases, sessions, tokens, uploads },
-    ...{ attention, diskNumbers, metrics, spaceHistory, users },
+    ...{ attention, diskNumbers, metrics, spaceHistory, upkeep, users },
   };
   const doors: Doors = {
     services,
@@ -169,7 +166,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
   await fleet.start();
   await jobs.start();
   await delivery.start();
-  for (const forwarder of forwarders) forwarder.start();
+  upkeep.start();
   watch?.start();
   const url = await http.listen({ host: options.host, port: options.port });
   return {
@@ -185,7 +182,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
       webSockets.close();
       http.server.closeAllConnections();
       await http.close();
-      await Promise.all(forwarders.map((forwarder) => forwarder.close()));
+      await upkeep.close();
       await store.close();
     },
   };

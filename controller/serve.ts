@@ -11,16 +11,17 @@ import { perform } from './actions/perform.ts';
 import { CONTROLLER } from './auth/principal.ts';
 import { STORE_FILE } from './backup.ts';
 import { installCommand, quote } from './cli/install.ts';
-import { trailDestinations } from './configuration/forward.ts';
 import { LISTEN_WORDS, listenAddress } from './configuration/listen-address.ts';
 import { notifyOptions } from './configuration/notify.ts';
 import { openIdOptions } from './configuration/open-id.ts';
 import type { Configuration } from './configuration/schema.ts';
 import { storeUrl } from './configuration/store-url.ts';
+import { trailOptions } from './configuration/trail.ts';
 import { type Controller, startController } from './controller.ts';
 import { type Certificate, ownCertificate, readCertificate } from './doors/rest/certificate.ts';
 import { LocalAgent } from './hosts/local-agent.ts';
 import { MOVED_FILE } from './move-store.ts';
+import { controllerId } from './store/controller-id.ts';
 import { keepStore } from './store/exclusive.ts';
 import { isPostgresUrl } from './store/location.ts';
 import { lockData } from './store/lock.ts';
@@ -168,7 +169,7 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
   const unlock = lockData(options.data);
   const openId = openIdOptions(process.env, configuration);
   const notify = notifyOptions({ ...configuration, 'public-url': options.publicUrl });
-  const destinations = trailDestinations(configuration);
+  const trail = trailOptions(configuration, controllerId(options.data));
   const certificate = await certificateOf(options);
   const store = storeUrl(process.env, configuration) ?? join(options.data, STORE_FILE);
   const moved = join(options.data, MOVED_FILE);
@@ -191,7 +192,7 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
     certificate,
     openId,
     notify,
-    destinations,
+    trail,
     publicUrl: options.publicUrl,
     trustedProxies: options.trustProxy ?? [],
     store,

@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import type { Place, Role } from '../../shared/protocol/rights.ts';
 import type { Attention } from '../attention/items.ts';
 import type { AuditTrail } from '../audit/trail.ts';
+import type { TrailUpkeep } from '../audit/upkeep.ts';
 import type { Account } from '../auth/account.ts';
 import type { Principal } from '../auth/principal.ts';
 import type { Sessions } from '../auth/sessions.ts';
@@ -24,6 +25,7 @@ export interface Services {
   account: Account;
   attention: Attention;
   audit: AuditTrail;
+  upkeep: TrailUpkeep;
   diskNumbers: DiskNumbers;
   fleet: Fleet;
   inventory: Inventory;

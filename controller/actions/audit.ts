@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { z } from 'zod';
-import { auditRecordSchema, auditVerdictSchema } from '../../shared/protocol/api.ts';
+import { auditRecordSchema, auditVerdictSchema, auditWitnessesSchema } from '../../shared/protocol/api.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { defineAction } from './action.ts';
 
@@ -44,7 +44,17 @@ const verify = defineAction({
   input: z.object({}),
   answer: auditVerdictSchema,
   places: () => [],
-  run: ({ audit }) => audit.verify(),
+  run: ({ upkeep }) => upkeep.verify(),
+});
+
+const witnesses = defineAction({
+  name: 'audit.witnesses',
+  summary: 'Who sees the audit trail grow, from outside, and up to where; and the key by which they know it.',
+  role: 'viewer',
+  input: z.object({}),
+  answer: auditWitnessesSchema,
+  places: () => [],
+  run: ({ upkeep }) => upkeep.witnesses(),
 });
 
 const exportAll = defineAction({
@@ -64,4 +74,4 @@ const exportAll = defineAction({
   },
 });
 
-export const auditActions = [list, verify, exportAll];
+export const auditActions = [list, verify, witnesses, exportAll];

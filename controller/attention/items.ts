@@ -2,7 +2,7 @@ import type { AttentionItem, FleetPool } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { cut } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
-import type { ForwardingState } from '../audit/forward/forwarder.ts';
+import type { DutyState } from '../audit/duty.ts';
 import type { HostRecord } from '../store/repositories/hosts.ts';
 import type { JobRecord } from '../store/repositories/jobs.ts';
 import type { Store } from '../store/store.ts';
@@ -72,30 +72,42 @@ function ofJob({ id, kind, target, state, error, endedAt, createdAt }: JobRecord
   });
 }
 
-const idOfForwarding = (destination: string): string => `trail-not-forwarded ${destination}`;
+const kindOf = ({ kind, standstill }: DutyState): AttentionItem['kind'] =>
+  standstill?.isDisputed ? 'trail-disputed' : kind;
+const idOfTrail = (kind: string, place: string): string => `${kind} ${place}`;
 
-const ofForwarding = ({ destination, standstill }: ForwardingState): AttentionItem[] =>
-  standstill === undefined
-    ? []
-    : [
-        item({
-          id: idOfForwarding(destination),
-          kind: 'trail-not-forwarded',
-          severity: 'warning',
-          summary: `the audit trail does not reach ${destination}`,
-          ...standstill,
-        }),
-      ];
+const SUMMARIES = {
+  'trail-not-forwarded': (place: string) => `the audit trail does not reach ${place}`,
+  'trail-not-witnessed': (place: string) => `the audit trail is not seen by its witness ${place}`,
+  'trail-not-archived': (place: string) => `old records of the audit trail cannot be archived in ${place}`,
+  'trail-disputed': (place: string) => `${place} has seen another audit trail than there is here`,
+};
+
+function ofTrail(state: DutyState): AttentionItem[] {
+  const { place, standstill } = state;
+  if (standstill === undefined) return [];
+  const kind = kindOf(state) as keyof typeof SUMMARIES;
+  return [
+    item({
+      id: idOfTrail(kind, place),
+      kind,
+      severity: standstill.isDisputed ? 'critical' : 'warning',
+      summary: SUMMARIES[kind](place),
+      reason: standstill.reason,
+      since: standstill.since,
+    }),
+  ];
+}
 
 /** What of the fleet wants somebody to look, the worst first: at most {@link MOST_ITEMS} of each kind. */
 export class Attention {
   readonly #store: Store;
-  readonly #forwarding: () => readonly ForwardingState[];
+  readonly #trail: () => readonly DutyState[];
 
-  /** `forwarding` tells of all places where the trail goes. */
-  constructor(store: Store, forwarding: () => readonly ForwardingState[] = () => []) {
+  /** `trail` tells of all places where the trail goes. */
+  constructor(store: Store, trail: () => readonly DutyState[] = () => []) {
     this.#store = store;
-    this.#forwarding = forwarding;
+    this.#trail = trail;
   }
 
   /** Of what is in the scopes. Throws when anything of it cannot be read: then nothing is known to be over. */
@@ -119,7 +131,7 @@ export class Attention {
       ...failed.filter(({ endedAt = 0 }) => endedAt > now - FAILED_MS).map(ofJob),
       ...waiting.map(ofJob),
       // The trail is of the whole fleet.
-      ...(scopes.length === 0 ? this.#forwarding().flatMap(ofForwarding) : []),
+      ...(scopes.length === 0 ? this.#trail().flatMap(ofTrail) : []),
     ].sort((one, other) => Number(other.severity === 'critical') - Number(one.severity === 'critical'));
   }
 
@@ -134,8 +146,8 @@ export class Attention {
       // One that waits is tried now and then, and waits again.
       return state === 'waiting' || state === 'queued' || state === 'running' ? 'unknown' : 'over';
     }
-    if (kind === 'trail-not-forwarded') {
-      const state = this.#forwarding().find(({ destination }) => idOfForwarding(destination) === id);
+    if (kind in SUMMARIES) {
+      const state = this.#trail().find(({ place }) => idOfTrail(kind, place) === id);
       // Where it is not to go any more nothing is in the way.
       return state === undefined || state.isFlowing ? 'over' : 'unknown';
     }

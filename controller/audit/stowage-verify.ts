@@ -1,12 +1,14 @@
 #!/usr/bin/env node
 
-// Checks an export of the audit trail by itself, on any machine with Node 24: node stowage-verify.ts EXPORT KEY.pem…
-// It needs nothing but this file, what `stowage audit export` wrote, and the public keys of the controller (`publicKey` of
-// `stowage audit verify --json`, kept since before whoever may have changed the trail could change it). Exit status: 0 the trail is
-// whole, 1 it is not, 2 it could not be checked.
+// Checks the audit trail by itself, on any machine with Node 24: node stowage-verify.ts [ARCHIVE …] EXPORT KEY.pem…
+// It needs nothing but this file, what `stowage audit export` and the archives of the trail have, and the public keys of the controller
+// (`publicKey` of `stowage audit verify --json`, kept since before whoever may have changed the trail could change it). Exit status: 0 the
+// trail is whole, 1 it is not, 2 it could not be checked.
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto';
-import { createReadStream, readFileSync } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { closeSync, createReadStream, openSync, readFileSync, readSync } from 'node:fs';
+import { pipeline } from 'node:stream';
+import { parseArgs } from 'node:util';
+import { createGunzip } from 'node:zlib';
 
 /** A record of the trail. `previous` is the hash of the one before. */
 export interface ChainRecord {
@@ -32,18 +34,169 @@ export interface Checkpoint {
   signature: string;
 }
 
+/** Where a part of the trail begins: behind a signed record. `frontier`: of the Merkle tree up to there, hashes in base64. */
+export interface PartBegin extends Checkpoint {
+  frontier: string[];
+}
+
+/** A line of an export or an archive: what it follows on, records and what witnesses have signed, and the checkpoint of its last record. */
+type Line = ChainRecord | { follows: PartBegin } | { witnessed: string } | { checkpoint: Checkpoint };
+
 /** What the first record follows on. */
 export const GENESIS = '0'.repeat(64);
+
+const sha256 = (...pieces: (string | Buffer)[]): Buffer => {
+  const hash = createHash('sha256');
+  for (const piece of pieces) hash.update(piece);
+  return hash.digest();
+};
 
 /** Fields in a fixed order, so that a record has one hash and no other record has the same text. */
 export function hashOf(row: Omit<ChainRecord, 'hash'>): string {
   const { seq, at, actor, source, action, target, outcome, detail, previous } = row;
   const fields = [seq, at, actor, source, action, target, outcome, detail, previous];
-  return createHash('sha256').update(JSON.stringify(fields)).digest('hex');
+  return sha256(JSON.stringify(fields)).toString('hex');
 }
 
 export const checkpointText = ({ seq, hash }: Pick<Checkpoint, 'seq' | 'hash'>): Buffer =>
   Buffer.from(`stowage-audit-v1:${seq}:${hash}`);
+
+export function isSigned(checkpoint: Checkpoint, keys: readonly KeyObject[]): boolean {
+  const [text, bytes] = [checkpointText(checkpoint), Buffer.from(checkpoint.signature, 'base64')];
+  return keys.some((key) => verify(null, text, key, bytes));
+}
+
+// The Merkle tree of RFC 6962, whose leaves are the hashes of the records: what witnesses look at.
+
+export const leafOf = (hash: string): Buffer => sha256(Buffer.of(0), Buffer.from(hash, 'hex'));
+export const parentOf = (left: Buffer, right: Buffer): Buffer => sha256(Buffer.of(1), left, right);
+
+/** What of a Merkle tree is needed to add to it: the roots of its largest whole subtrees, from left to right. */
+export class Frontier {
+  size: number;
+  readonly nodes: Buffer[];
+
+  constructor(size = 0, nodes: readonly string[] = []) {
+    this.size = size;
+    this.nodes = nodes.map((node) => Buffer.from(node, 'base64'));
+  }
+
+  /** As it is kept. */
+  get texts(): string[] {
+    return this.nodes.map((node) => node.toString('base64'));
+  }
+
+  copy(): Frontier {
+    return new Frontier(this.size, this.texts);
+  }
+
+  append(leaf: Buffer): void {
+    let node = leaf;
+    // As often as the size can be halved there is a whole subtree on the left that is as large.
+    for (let size = this.size; size % 2 === 1; size = (size - 1) / 2)
+      node = parentOf(this.nodes.pop()!, node);
+    this.nodes.push(node);
+    this.size++;
+  }
+
+  root(): Buffer {
+    if (this.nodes.length === 0) return sha256('');
+    return this.nodes.reduceRight((right, left) => parentOf(left, right));
+  }
+}
+
+// Signed notes of the C2SP specifications: tlog-checkpoint, and what witnesses add to one, tlog-cosignature.
+
+const ED25519 = 1;
+const COSIGNATURE = 4;
+/** The latest that there is a date for, ms since the epoch. */
+const LATEST_TIME = 8.64e15;
+
+/** A key of a log or a witness, as it is written: `NAME+ID+BASE64`. */
+export interface NoteKey {
+  name: string;
+  type: number;
+  /** Eight hexadecimal digits. */
+  id: string;
+  key: KeyObject;
+}
+
+/** What a key is written as. `raw`: 32 bytes. */
+export function noteKeyText(name: string, type: number, raw: Buffer): string {
+  const bytes = Buffer.concat([Buffer.of(type), raw]);
+  const id = sha256(`${name}\n`, bytes).subarray(0, 4).toString('hex');
+  return `${name}+${id}+${bytes.toString('base64')}`;
+}
+
+export const rawOf = (key: KeyObject): Buffer =>
+  Buffer.from(`${key.export({ format: 'jwk' }).x}`, 'base64url');
+
+/** Throws for what is no key. */
+export function noteKey(text: string): NoteKey {
+  const [, name, id, base64] = /^([^+\s]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})$/.exec(text.trim()) ?? [];
+  const bytes = Buffer.from(base64 ?? '', 'base64');
+  const [type, raw] = [bytes[0], bytes.subarray(1)];
+  if (name === undefined || (type !== ED25519 && type !== COSIGNATURE) || raw.length !== 32)
+    throw new Error(`'${text}' is no key of a witness: that is NAME+ID+BASE64`);
+  if (noteKeyText(name, type, raw) !== text.trim())
+    throw new Error(`'${text}' is no key of a witness: its id is not the one of name and key`);
+  const jwk = { kty: 'OKP', crv: 'Ed25519', x: raw.toString('base64url') };
+  return { name, type, id: id!, key: createPublicKey({ key: jwk, format: 'jwk' }) };
+}
+
+/** A checkpoint as witnesses have it: so many records, with this root of their tree. */
+export interface Note {
+  /** What is signed, with the newline at its end. */
+  body: string;
+  origin: string;
+  size: number;
+  /** 32 bytes. */
+  root: Buffer;
+  signatures: { name: string; id: string; bytes: Buffer }[];
+}
+
+/** Lines of signatures. Throws for anything else. */
+export function signatureLines(text: string): Note['signatures'] {
+  return text
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => {
+      const [, name, base64] = /^— (\S+) ([A-Za-z0-9+/]+={0,2})$/.exec(line) ?? [];
+      const bytes = Buffer.from(base64 ?? '', 'base64');
+      if (name === undefined || bytes.length < 5) throw new Error('it is no signature of a note');
+      return { name, id: bytes.subarray(0, 4).toString('hex'), bytes: bytes.subarray(4) };
+    });
+}
+
+/** Throws for what is no checkpoint. */
+export function parseNote(text: string): Note {
+  const end = text.indexOf('\n\n');
+  const body = text.slice(0, end + 1);
+  const [origin = '', size = '', root = ''] = body.split('\n');
+  const bytes = Buffer.from(root, 'base64');
+  const isRoot = bytes.length === 32 && bytes.toString('base64') === root;
+  if (end < 0 || origin === '' || !/^(0|[1-9]\d{0,14})$/.test(size) || !isRoot)
+    throw new Error('it is no checkpoint');
+  return { body, origin, size: Number(size), root: bytes, signatures: signatureLines(text.slice(end + 2)) };
+}
+
+/** What is signed by a witness at a time, s since the epoch. */
+export const cosigned = (body: string, seconds: bigint): Buffer =>
+  Buffer.from(`cosignature/v1\ntime ${seconds}\n${body}`);
+
+/** When the owner of a key has signed, ms since the epoch (0 where that is not said); undefined where none of the signatures is his. */
+export function signedAt({ body, signatures }: Note, { name, id, type, key }: NoteKey): number | undefined {
+  for (const signature of signatures) {
+    if (signature.name !== name || signature.id !== id) continue;
+    const { bytes } = signature;
+    if (type === ED25519 && verify(null, Buffer.from(body), key, bytes)) return 0;
+    if (type !== COSIGNATURE || bytes.length !== 72) continue;
+    const seconds = bytes.readBigUInt64BE();
+    if (verify(null, cosigned(body, seconds), key, bytes.subarray(8)))
+      return Math.min(Number(seconds) * 1000, LATEST_TIME);
+  }
+  return undefined;
+}
 
 export interface Wrong {
   /** The first record that is not what it was. */
@@ -51,64 +204,247 @@ export interface Wrong {
   reason: string;
 }
 
-/** Walks along the chain from its beginning. */
+/** Up to which record a witness has seen the trail. */
+export interface Seen {
+  name: string;
+  seq: number;
+  /** Ms since the epoch; 0 for checkpoints of the trail itself. */
+  at: number;
+}
+
+/** Walks along the chain, from its beginning or from behind a record of it. */
 export class ChainCheck {
-  records = 0;
-  #previous = GENESIS;
+  /** The number of the last record that was taken. */
+  seq: number;
+  readonly first: number;
+  readonly seen = new Map<string, Seen>();
+  /** Of the last record that was taken. */
+  hash: string;
+  readonly #tree: Frontier;
+  readonly #witnesses: readonly NoteKey[];
+  /** What witnesses have signed, by size. */
+  readonly #signed = new Map<number, { note: Note; name: string; at: number }[]>();
+
+  constructor(begin?: PartBegin, witnesses: readonly NoteKey[] = []) {
+    this.seq = begin?.seq ?? 0;
+    this.first = this.seq + 1;
+    this.hash = begin?.hash ?? GENESIS;
+    this.#tree = new Frontier(this.seq, begin?.frontier);
+    this.#witnesses = witnesses;
+  }
+
+  /** A checkpoint of what comes, or has come just now; only what witnesses have signed that we know counts. */
+  witnessed(note: Note): Wrong | undefined {
+    for (const witness of this.#witnesses) {
+      const at = signedAt(note, witness);
+      if (at === undefined || note.size < this.seq || note.size === 0) continue;
+      const seen = { note, name: witness.name, at };
+      this.#signed.set(note.size, [...(this.#signed.get(note.size) ?? []), seen]);
+    }
+    return this.#compare();
+  }
+
+  #compare(): Wrong | undefined {
+    const signed = this.#signed.get(this.seq);
+    if (!signed) return undefined;
+    this.#signed.delete(this.seq);
+    const root = this.#tree.root();
+    for (const { note, name, at } of signed) {
+      if (!note.root.equals(root))
+        return { badSeq: this.seq, reason: `${name} has seen another trail up to record ${this.seq}` };
+      if ((this.seen.get(name)?.at ?? 0) <= at) this.seen.set(name, { name, seq: this.seq, at });
+    }
+    return undefined;
+  }
 
   /** The next record; what is wrong with it, if anything is. */
   take(row: ChainRecord): Wrong | undefined {
-    const expected = this.records + 1;
+    const expected = this.seq + 1;
     if (row.seq !== expected) return { badSeq: expected, reason: `record ${expected} is missing` };
-    if (row.previous !== this.#previous)
+    if (row.previous !== this.hash)
       return { badSeq: row.seq, reason: `record ${row.seq} does not follow on the one before it` };
     if (hashOf(row) !== row.hash)
       return { badSeq: row.seq, reason: `record ${row.seq} was changed after it was written` };
-    this.#previous = row.hash;
-    this.records++;
-    return undefined;
+    this.hash = row.hash;
+    this.#tree.append(leafOf(row.hash));
+    this.seq++;
+    return this.#compare();
   }
 
-  /** What is wrong with a checkpoint of the record that was taken last. */
+  /** What is wrong with a signed record, if it is not the one that was taken last. */
   end(checkpoint: Checkpoint, keys: readonly KeyObject[]): Wrong | undefined {
-    const { seq, hash, signature } = checkpoint;
+    const { seq, hash } = checkpoint;
     const bad = (reason: string): Wrong => ({ badSeq: seq, reason });
-    const [text, bytes] = [checkpointText(checkpoint), Buffer.from(signature, 'base64')];
-    if (!keys.some((key) => verify(null, text, key, bytes)))
+    if (!isSigned(checkpoint, keys))
       return bad(`the checkpoint of record ${seq} is not signed by this controller`);
-    if (seq !== this.records || hash !== this.#previous)
-      return bad(`record ${seq} is not the one that was signed`);
+    if (seq !== this.seq || hash !== this.hash) return bad(`record ${seq} is not the one that was signed`);
+    return undefined;
+  }
+
+  /** What is wrong where no more comes: a witness has seen more. */
+  cut(): Wrong | undefined {
+    const [[size, [seen]] = [0, []]] = [...this.#signed].sort(([one], [other]) => other - one);
+    const reason = `it was cut, or written before: ${seen?.name} has seen ${size} records`;
+    return seen && { badSeq: this.seq + 1, reason };
+  }
+
+  /** Where the next part begins. */
+  next(signature: string): PartBegin {
+    return { seq: this.seq, hash: this.hash, signature, frontier: this.#tree.texts };
+  }
+}
+
+export interface Checked {
+  /** The numbers of the first record and of the last. */
+  first: number;
+  last: number;
+  hash: string;
+  /** By whom it was seen, of those who are known. */
+  seen: Seen[];
+}
+
+/** What it is checked by. */
+export interface Known {
+  /** Of the controller: one of them has signed. */
+  keys: readonly KeyObject[];
+  /** Each must have seen some of it. */
+  witnesses?: readonly NoteKey[];
+  /** What witnesses have signed, as others have kept it. */
+  notes?: readonly Note[];
+}
+
+/** The lines of a trail, whichever part of it they are in. */
+class LineCheck {
+  chain: ChainCheck | undefined;
+  end: Checkpoint | undefined;
+  readonly #known: Known;
+  #place: 'begin' | 'middle' | 'over' = 'begin';
+
+  constructor(known: Known) {
+    this.#known = known;
+  }
+
+  get next(): number {
+    return (this.chain?.seq ?? 0) + 1;
+  }
+
+  /** After the last line of a part; what is wrong with it, if anything is. */
+  endPart(): Wrong | undefined {
+    if (this.#place !== 'over') return this.#bad('its signed end is missing: it was cut');
+    this.#place = 'begin';
+    return undefined;
+  }
+
+  #bad(reason: string): Wrong {
+    return { badSeq: this.next, reason };
+  }
+
+  #begun(begin?: PartBegin): ChainCheck {
+    if (this.chain) return this.chain;
+    const { witnesses, notes = [] } = this.#known;
+    this.chain = new ChainCheck(begin, witnesses);
+    for (const note of notes) this.chain.witnessed(note);
+    return this.chain;
+  }
+
+  /** The next line; what is wrong with it, if anything is. Throws where the first one is none. */
+  take(text: string): Wrong | undefined {
+    if (this.#place === 'over') return this.#bad('there is more behind the signed end');
+    const line = parsed(text);
+    if (line === undefined && this.chain === undefined) throw new Error('it is no export of an audit trail');
+    if (line === undefined) return this.#bad(`where record ${this.next} should be there is none`);
+    const isFirst = this.#place === 'begin';
+    this.#place = 'middle';
+    if ('follows' in line) return this.#follow(line.follows, isFirst);
+    const chain = this.#begun();
+    if ('witnessed' in line) return chain.witnessed(line.witnessed);
+    if (!('checkpoint' in line)) return chain.take(line);
+    this.#place = 'over';
+    this.end = line.checkpoint;
+    return chain.end(this.end, this.#known.keys);
+  }
+
+  #follow(begin: PartBegin, isFirst: boolean): Wrong | undefined {
+    const { keys } = this.#known;
+    if (!isFirst) return this.#bad('in the middle of a part another one begins');
+    if (this.chain) return this.chain.end(begin, keys);
+    if (!isSigned(begin, keys))
+      return this.#bad(`that it follows on record ${begin.seq} is not signed by this controller`);
+    this.#begun(begin);
     return undefined;
   }
 }
 
-/** Checks the lines of an export: records, and the checkpoint of the last one. */
-export async function checkExport(
-  lines: AsyncIterable<string>,
-  keys: readonly KeyObject[],
-): Promise<{ records: number; hash: string } | Wrong> {
-  const chain = new ChainCheck();
-  let end: Checkpoint | undefined;
-  for await (const line of lines) {
-    if (line === '') continue;
-    const next = chain.records + 1;
-    if (end) return { badSeq: next, reason: 'there is more behind the signed end' };
-    try {
-      const row: ChainRecord | { checkpoint: Checkpoint } = JSON.parse(line);
-      if ('checkpoint' in row) end = row.checkpoint;
-      const wrong = 'checkpoint' in row ? chain.end(row.checkpoint, keys) : chain.take(row);
+/**
+ * Checks parts of the trail that follow on each other, archives first: records, and the checkpoint of the last one of each. Throws for what
+ * never was a part of a trail.
+ */
+export async function checkParts(
+  parts: readonly AsyncIterable<string>[],
+  known: Known,
+): Promise<Checked | Wrong> {
+  const lines = new LineCheck(known);
+  for (const part of parts) {
+    for await (const text of part) {
+      const wrong = text === '' ? undefined : lines.take(text);
       if (wrong) return wrong;
-    } catch {
-      // No JSON, or none of a record: whoever changed it may have written anything.
-      return { badSeq: next, reason: `where record ${next} should be there is none` };
     }
+    const wrong = lines.endPart();
+    if (wrong) return wrong;
   }
-  if (!end) return { badSeq: chain.records + 1, reason: 'its signed end is missing: it was cut' };
-  return { records: chain.records, hash: end.hash };
+  const { chain, end } = lines;
+  if (!chain || !end) throw new Error('there is nothing in it');
+  const cut = chain.cut();
+  if (cut) return cut;
+  for (const { name } of known.witnesses ?? [])
+    if (!chain.seen.has(name)) return { badSeq: chain.first, reason: `${name} has signed none of it` };
+  return { first: chain.first, last: chain.seq, hash: end.hash, seen: [...chain.seen.values()] };
 }
 
-function publicKeyIn(file: string): KeyObject {
-  const text = readFileSync(file);
+type ParsedLine = Exclude<Line, { witnessed: string }> | { witnessed: Note };
+
+/** A line; undefined for what is none, as whoever changed it may have written anything. */
+function parsed(text: string): ParsedLine | undefined {
+  try {
+    const line: Line = JSON.parse(text);
+    if ('witnessed' in line) return { witnessed: parseNote(line.witnessed) };
+    const { seq, hash } =
+      'follows' in line ? line.follows : 'checkpoint' in line ? line.checkpoint : (line as ChainRecord);
+    if (!Number.isSafeInteger(seq) || typeof hash !== 'string') return undefined;
+    if ('checkpoint' in line) Buffer.from(line.checkpoint.signature, 'base64');
+    if ('follows' in line) {
+      const whole = new Frontier(seq, line.follows.frontier);
+      if (whole.nodes.length !== seq.toString(2).replaceAll('0', '').length) return undefined;
+      Buffer.from(line.follows.signature, 'base64');
+    }
+    return line;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What is in a file that others have kept: each line, or the whole file, is a checkpoint. What is none is left out. */
+export function notesIn(text: string): Note[] {
+  const lines = text.startsWith('{') ? text.split('\n') : [JSON.stringify({ witnessed: text })];
+  return lines.flatMap((line) => {
+    const found = parsed(line);
+    return found && 'witnessed' in found ? [found.witnessed] : [];
+  });
+}
+
+/** Whether a file is a key, and no part of a trail. */
+function isPem(file: string): boolean {
+  const begin = Buffer.alloc(PEM.length);
+  const descriptor = openSync(file, 'r');
+  try {
+    readSync(descriptor, begin);
+  } finally {
+    closeSync(descriptor);
+  }
+  return begin.toString() === PEM;
+}
+
+function publicKeyIn(text: string, file: string): KeyObject {
   try {
     return createPublicKey(text);
   } catch {
@@ -116,23 +452,70 @@ function publicKeyIn(file: string): KeyObject {
   }
 }
 
-async function main([path, ...keyFiles]: string[]): Promise<number> {
-  if (path === undefined || keyFiles.length === 0) {
-    console.error('usage: stowage-verify EXPORT KEY.pem [KEY.pem ...]');
+export async function* linesOf(file: string): AsyncGenerator<string> {
+  const stored = createReadStream(file);
+  const stream = file.endsWith('.gz') ? pipeline(stored, createGunzip(), () => undefined) : stored;
+  let rest = '';
+  for await (const piece of stream.setEncoding('utf8')) {
+    const lines = (rest + piece).split('\n');
+    rest = lines.pop()!;
+    yield* lines;
+  }
+  yield rest;
+}
+
+const PEM = '-----BEGIN';
+const USAGE =
+  'usage: stowage-verify [--witness KEY]... [--checkpoints FILE]... [ARCHIVE]... EXPORT KEY.pem...';
+
+/** The options and files of the command, by what they are. */
+function given(): { files: string[]; known: Known } | undefined {
+  const options = {
+    witness: { type: 'string', multiple: true },
+    checkpoints: { type: 'string', multiple: true },
+  } as const;
+  const {
+    values: { witness = [], checkpoints = [] },
+    positionals,
+  } = parseArgs({ options, allowPositionals: true });
+  const keys: KeyObject[] = [];
+  const files: string[] = [];
+  for (const file of positionals) {
+    if (!isPem(file)) files.push(file);
+    else keys.push(publicKeyIn(readFileSync(file, 'utf8'), file));
+  }
+  if (files.length === 0) return undefined;
+  if (keys.length === 0) throw new Error(`there is no public key, PEM, in ${files.join(' or ')}`);
+  const notes = checkpoints.flatMap((file) => notesIn(readFileSync(file, 'utf8')));
+  return { files, known: { keys, witnesses: witness.map(noteKey), notes } };
+}
+
+/** The checkpoints of a trail itself say nothing of the time. */
+const seenWords = (name: string, seq: number, at: number): string =>
+  at === 0
+    ? `checkpoints of ${name} that were kept elsewhere go up to record ${seq}`
+    : `${name} has seen it up to record ${seq}, at ${new Date(at).toISOString()}`;
+
+async function main(): Promise<number> {
+  const what = given();
+  if (!what) {
+    console.error(USAGE);
     return 2;
   }
-  const keys = keyFiles.map(publicKeyIn);
-  const outcome = await checkExport(createInterface({ input: createReadStream(path) }), keys);
+  const outcome = await checkParts(what.files.map(linesOf), what.known);
   if ('reason' in outcome) {
     console.log(`THE TRAIL WAS TAMPERED WITH at record ${outcome.badSeq}: ${outcome.reason}`);
     return 1;
   }
-  console.log(`the trail is whole: ${outcome.records} records, signed up to ${outcome.hash.slice(0, 16)}`);
+  const { first, last, hash, seen } = outcome;
+  const before = first === 1 ? '' : ` after record ${first - 1}`;
+  console.log(`the trail is whole: ${last - first + 1} records${before}, signed up to ${hash.slice(0, 16)}`);
+  for (const { name, seq, at } of seen) console.log(seenWords(name, seq, at));
   return 0;
 }
 
 if (import.meta.main)
-  main(process.argv.slice(2)).then(
+  main().then(
     (status) => {
       process.exitCode = status;
     },

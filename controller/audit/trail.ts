@@ -6,12 +6,28 @@ import { cut, StowageError } from '../../shared/util/errors.ts';
 import { keptKey } from '../store/kept-file.ts';
 import type { AuditFilter } from '../store/repositories/audit.ts';
 import type { Store, Transaction } from '../store/store.ts';
-import { ChainCheck, checkpointText, GENESIS, hashOf, type Wrong } from './stowage-verify.ts';
+import {
+  ChainCheck,
+  checkpointText,
+  GENESIS,
+  hashOf,
+  isSigned,
+  type Note,
+  type NoteKey,
+  parseNote,
+  type Wrong,
+} from './stowage-verify.ts';
 
 /** What goes on record. Secrets must not be in any of it. */
 export type AuditEntry = Pick<AuditRecord, 'actor' | 'source' | 'action' | 'target' | 'outcome'> & {
   detail?: string;
 };
+
+/** What witnesses have signed: their keys, and what is not kept in the store of it. */
+export interface Evidence {
+  keys?: readonly NoteKey[];
+  notes?: readonly Note[];
+}
 
 const PAGE = 500;
 /** Longest text of a record: whoever is let in writes no book into the trail. */
@@ -64,9 +80,14 @@ export class AuditTrail {
     };
     const hash = hashOf(record);
     await audit.insert({ ...record, hash });
-    const signature = sign(null, checkpointText({ seq: record.seq, hash }), this.#key).toString('base64');
+    const signature = this.sign(checkpointText({ seq: record.seq, hash })).toString('base64');
     await audit.replaceCheckpoint({ seq: record.seq, hash, at: record.at, signature });
     return record.seq;
+  }
+
+  /** Ed25519, with the key of the trail. */
+  sign(text: Buffer): Buffer {
+    return sign(null, text, this.#key);
   }
 
   /** Records that pass the filter, in order. */
@@ -74,26 +95,37 @@ export class AuditTrail {
     return this.#store.audit.list(limit, filter);
   }
 
-  /** Every record, in order, a page at a time. */
-  async *all(): AsyncGenerator<AuditRecord> {
-    for (let after = 0; ; ) {
-      const page = await this.list(PAGE, { after });
+  /**
+   * Every record after one, in order, a page at a time. Throws `audit-archived` where records that come next went into an archive
+   * meanwhile.
+   */
+  async *after(seq: number): AsyncGenerator<AuditRecord> {
+    for (let last = seq; ; ) {
+      const page = await this.list(PAGE, { after: last });
+      if (page[0]?.seq !== last + 1 && ((await this.#store.audit.base())?.seq ?? 0) > last)
+        throw new StowageError('audit-archived', 'records were archived while they were read; try again');
       yield* page;
       if (page.length < PAGE) return;
       // Others have their turn between two pages: SQLite answers at once.
       await sleep(0);
-      after = page.at(-1)!.seq;
+      last = page.at(-1)!.seq;
     }
   }
 
   /**
-   * The records up to that which is the newest when this begins, as JSON, in order, and behind them the checkpoint of that one: by it an
-   * export that was cut shows.
+   * Records as JSON, in order, from the first that is in no archive to that which is the newest when this begins; before them what they
+   * follow on and what witnesses have signed, and behind them the checkpoint of the last one: by it an export that was cut shows.
    */
   async *export(): AsyncGenerator<string> {
-    const checkpoint = (await this.#store.audit.checkpoints()).at(-1);
+    const { audit, witnesses } = this.#store;
+    // Before the end is read: that has grown beyond all of them.
+    const notes = await witnesses.notes();
+    const checkpoint = (await audit.checkpoints()).at(-1);
     if (!checkpoint) return;
-    for await (const record of this.all()) {
+    const base = await audit.base();
+    if (base) yield JSON.stringify({ follows: base });
+    for (const note of notes) yield JSON.stringify({ witnessed: note });
+    for await (const record of this.after(base?.seq ?? 0)) {
       if (record.seq > checkpoint.seq) break;
       yield JSON.stringify(record);
     }
@@ -101,32 +133,48 @@ export class AuditTrail {
   }
 
   /**
-   * Walks the chain up to the signed record that was the newest when this began; names the first one that was changed, removed,
-   * added or moved. What is appended meanwhile is not looked at, but it must be there to stand behind.
+   * Walks the chain, from behind what is in archives, up to the signed record that was the newest when this began; names the first one that
+   * was changed, removed, added or moved, or that a witness has seen otherwise. What is appended meanwhile is not looked at, but it must be
+   * there to stand behind. Throws `audit-archived` where records were archived meanwhile.
    */
-  async verify(): Promise<AuditVerdict> {
-    const checkpoints = await this.#store.audit.checkpoints();
-    const head = checkpoints.at(-1);
-    const key = createPublicKey(this.#key);
-    const chain = new ChainCheck();
-    const verdict = () => ({ records: chain.records, head, publicKey: this.publicKey });
+  async verify({ keys: witnesses = [], notes = [] }: Evidence = {}): Promise<AuditVerdict> {
+    const { audit } = this.#store;
+    // Before the end is read: that must have grown beyond all of them.
+    const witnessed = [...(await this.#store.witnesses.notes()).map(parseNote), ...notes];
+    const base = await audit.base();
+    const head = (await audit.checkpoints()).at(-1);
+    const keys = [createPublicKey(this.#key)];
+    const chain = new ChainCheck(base, witnesses);
+    const verdict = () => {
+      const { first, seq, seen } = chain;
+      const records = seq - first + 1;
+      return { records, first, head, witnessed: [...seen.values()], publicKey: this.publicKey };
+    };
     const bad = (wrong: Wrong): AuditVerdict => ({ ...verdict(), ok: false, ...wrong });
-    for await (const row of this.all()) {
-      if (head !== undefined && row.seq > head.seq) break;
-      const wrong = chain.take(row) ?? (row.seq === head?.seq ? chain.end(head, [key]) : undefined);
+    if (base && !isSigned(base, keys))
+      return bad({ badSeq: chain.first, reason: 'that those before are in archives is not signed' });
+    for (const note of witnessed) {
+      const wrong = chain.witnessed(note);
       if (wrong) return bad(wrong);
     }
-    const { records } = chain;
-    if (head !== undefined && records < head.seq)
+    for await (const row of this.after(chain.seq)) {
+      if (head !== undefined && row.seq > head.seq) break;
+      const wrong = chain.take(row) ?? (row.seq === head?.seq ? chain.end(head, keys) : undefined);
+      if (wrong) return bad(wrong);
+    }
+    const last = chain.seq;
+    if (head !== undefined && last < head.seq)
       return bad({
-        badSeq: records + 1,
-        reason: `the records after ${records} are missing; there were ${head.seq} or more`,
+        badSeq: last + 1,
+        reason: `the records after ${last} are missing; there were ${head.seq} or more`,
       });
+    const cut = chain.cut();
+    if (cut) return bad(cut);
     // Records behind the head are those of others that write now: then there is a newer head as well.
-    const last = await this.#store.audit.last();
-    const newer = (await this.#store.audit.checkpoints()).at(-1);
-    if (last !== undefined && (newer === undefined || newer.seq < last.seq))
-      return bad({ badSeq: last.seq, reason: 'the newest record has no signed checkpoint' });
+    const newest = await audit.last();
+    const newer = (await audit.checkpoints()).at(-1);
+    if (newest !== undefined && (newer === undefined || newer.seq < newest.seq))
+      return bad({ badSeq: newest.seq, reason: 'the newest record has no signed checkpoint' });
     return { ...verdict(), ok: true };
   }
 }

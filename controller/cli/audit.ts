@@ -2,12 +2,12 @@ import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Command, Option } from 'commander';
-import type { AuditRecord, AuditVerdict } from '../../shared/protocol/api.ts';
+import type { AuditRecord, AuditVerdict, AuditWitnesses } from '../../shared/protocol/api.ts';
 import { AUDIT_OUTCOMES } from '../../shared/protocol/lists.ts';
 import { call, callJson } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { count } from './numbers.ts';
-import { show } from './output.ts';
+import { show, time } from './output.ts';
 import { timeOf } from './times.ts';
 
 interface AuditOptions extends ListOptions {
@@ -36,6 +36,31 @@ const RECORDS: Listing<AuditRecord> = {
   ],
 };
 
+type WitnessRow = AuditWitnesses['witnesses'][number];
+
+const WITNESSES: Listing<WitnessRow> = {
+  name: ({ name }) => name,
+  columns: [
+    { name: 'WITNESS', value: ({ name }) => name },
+    { name: 'RECORD', value: ({ seq }) => seq },
+    timeColumn('SEEN', ({ at }) => at),
+    { name: 'REASON', value: ({ reason }) => reason },
+  ],
+};
+
+function verdictWords({ ok, records, first, head, witnessed, badSeq, reason }: AuditVerdict): string {
+  if (!ok) return `THE TRAIL WAS TAMPERED WITH at record ${badSeq}: ${reason}`;
+  const before = first === 1 ? '' : ` after record ${first - 1}, which is in archives with those before`;
+  return [
+    `the trail is whole: ${records} records${before}, signed up to ${head?.hash.slice(0, 16)}`,
+    ...witnessed.map(({ name, seq, at }) =>
+      at === 0
+        ? `its own checkpoints in a file go up to record ${seq}`
+        : `${name} has seen it up to record ${seq}, at ${time(at)}`,
+    ),
+  ].join('\n');
+}
+
 const COLUMNS: (keyof AuditRecord)[] = [
   'seq',
   'at',
@@ -49,11 +74,11 @@ const COLUMNS: (keyof AuditRecord)[] = [
   'hash',
 ];
 
-/** The records of an export, without its end. */
+/** The records of an export, without what is signed. */
 async function* recordsOf(response: AsyncIterable<Buffer>): AsyncGenerator<AuditRecord> {
   for await (const line of createInterface({ input: Readable.from(response) })) {
-    const row = JSON.parse(line) as AuditRecord | { checkpoint: unknown };
-    if (!('checkpoint' in row)) yield row;
+    const row = JSON.parse(line) as AuditRecord | object;
+    if ('action' in row) yield row;
   }
 }
 
@@ -88,12 +113,17 @@ export function auditCommand(): Command {
     .description('check every record and signature; exit status 1 when something was tampered with')
     .action(async () => {
       const verdict = await callJson<AuditVerdict>('/audit/verify');
-      await show(verdict, () =>
-        verdict.ok
-          ? `the trail is whole: ${verdict.records} records, signed up to ${verdict.head?.hash.slice(0, 16)}`
-          : `THE TRAIL WAS TAMPERED WITH at record ${verdict.badSeq}: ${verdict.reason}`,
-      );
+      await show(verdict, () => verdictWords(verdict));
       if (!verdict.ok) process.exitCode = 1;
+    });
+  listOptions(audit.command('witnesses'))
+    .description('who sees the trail grow, from outside, and up to which record')
+    .option('--key', 'what a witness is told: the key of this trail')
+    .action(async ({ key, ...options }: ListOptions & { key?: boolean }) => {
+      const ask = () => callJson<AuditWitnesses>('/audit/witnesses');
+      if (!key) return showList(WITNESSES, async () => (await ask()).witnesses, options);
+      const known = await ask();
+      await show({ origin: known.origin, key: known.key }, () => known.key);
     });
   audit
     .command('export')

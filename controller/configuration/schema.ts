@@ -1,6 +1,10 @@
 import { z } from 'zod';
 import { spanOf } from '../../shared/util/units.ts';
+import { noteKey } from '../audit/stowage-verify.ts';
 import { LISTEN_WORDS, listenAddress } from './listen-address.ts';
+
+const COSIGNATURE = 4;
+const WITNESS_KEY_WORDS = 'it is the key of a log, and not the one of a witness';
 
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
@@ -99,7 +103,19 @@ const notifySchema = z
     'nobody would be told: name webhooks or mail',
   );
 
-/** Where the audit trail goes as it is made. */
+/** By which what a witness has signed is known. */
+const witnessKeySchema = z.string().transform((text, context) => {
+  try {
+    return noteKey(text).type === COSIGNATURE
+      ? text.trim()
+      : (context.addIssue(WITNESS_KEY_WORDS) ?? z.NEVER);
+  } catch (error) {
+    context.addIssue((error as Error).message);
+    return z.NEVER;
+  }
+});
+
+/** What is done with the audit trail as it is made. */
 const auditSchema = z
   .strictObject({
     /** JSON Lines. */
@@ -117,11 +133,37 @@ const auditSchema = z
         (syslog) => (syslog['cert-file'] === undefined) === (syslog['key-file'] === undefined),
         'cert-file and key-file come together',
       ),
+    /** Records stay in the store so long, and then go into archives. */
+    keep: spanSchema,
+    archives: pathSchema,
+    /** Who sees it grow, from outside, and signs what it has seen (C2SP tlog-witness). */
+    witnesses: z
+      .array(
+        z.strictObject({
+          url: urlSchema('a URL such as https://witness.example'),
+          key: witnessKeySchema,
+        }),
+      )
+      .min(1)
+      .refine(
+        (all) => new Set(all.map(({ key }) => noteKey(key).name)).size === all.length,
+        'two have the same name',
+      ),
+    /** A file that sees it grow: JSON Lines. */
+    checkpoints: pathSchema,
+    /** How witnesses know the trail: a URL without a scheme. */
+    origin: z
+      .string()
+      .regex(/^[^\s+]{1,200}$/, "an origin is a URL without a scheme, such as 'storage.example/audit'"),
   })
   .partial()
   .refine(
-    ({ file, syslog }) => file !== undefined || syslog !== undefined,
-    'the trail would go nowhere: name a file or syslog',
+    (audit) => Object.values(audit).some((value) => value !== undefined),
+    'it says nothing: name a file, syslog, archives or witnesses',
+  )
+  .refine(
+    ({ keep, archives }) => (keep === undefined) === (archives === undefined),
+    'keep and archives come together',
   );
 
 function isZone(zone: string): boolean {

@@ -31,6 +31,9 @@ const TABLES = [
   'forwarding',
   'audit',
   'audit_checkpoints',
+  'audit_base',
+  'witnesses',
+  'witnessed',
 ] as const satisfies readonly (keyof Database)[];
 /** Tables whose rows the store numbers itself, and the column with the number. */
 const NUMBERED = { volume_names: 'id', jobs: 'id', leases: 'id', events: 'seq' } as const;

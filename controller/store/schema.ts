@@ -32,6 +32,9 @@ export interface Database {
   forwarding: ForwardingTable;
   audit: AuditTable;
   audit_checkpoints: AuditCheckpointsTable;
+  audit_base: AuditBaseTable;
+  witnesses: WitnessesTable;
+  witnessed: WitnessedTable;
 }
 
 interface HostsTable {
@@ -346,6 +349,31 @@ interface AuditCheckpointsTable {
   hash: string;
   at: number;
   signature: string;
+}
+
+/** At most one row: the last record that is in an archive only. */
+interface AuditBaseTable {
+  seq: number;
+  hash: string;
+  signature: string;
+  /** JSON. */
+  frontier: string;
+}
+
+interface WitnessesTable {
+  name: string;
+  seq: number;
+  hash: string;
+  /** JSON. */
+  frontier: string;
+  at: number;
+}
+
+/** What a witness has signed last on a day (days since the epoch). */
+interface WitnessedTable {
+  witness: string;
+  day: number;
+  note: string;
 }
 
 export type HostRow = Selectable<HostsTable>;

@@ -21,6 +21,7 @@ import { TokenReader, TokenWriter } from './repositories/tokens.ts';
 import { UserReader, UserWriter } from './repositories/users.ts';
 import { VolumeRows } from './repositories/volume-rows.ts';
 import { VolumeReader, VolumeWriter } from './repositories/volumes.ts';
+import { WitnessReader, WitnessWriter } from './repositories/witnesses.ts';
 import type { Database } from './schema.ts';
 
 /** How long a transaction takes more work in: SQLite holds up the event loop meanwhile, PostgreSQL other writers. */
@@ -43,6 +44,7 @@ export interface Transaction {
   readonly tokens: TokenWriter;
   readonly users: UserWriter;
   readonly volumes: VolumeWriter;
+  readonly witnesses: WitnessWriter;
 }
 
 /** What the controller keeps, in SQLite or in PostgreSQL. Outside of a transaction it is only read. */
@@ -65,6 +67,7 @@ export class Store {
   readonly users: UserReader;
   readonly volumes: VolumeReader;
   readonly volumeRows: VolumeRows;
+  readonly witnesses: WitnessReader;
 
   constructor(db: Kysely<Database>) {
     this.db = db;
@@ -84,6 +87,7 @@ export class Store {
     this.users = new UserReader(db);
     this.volumes = new VolumeReader(db);
     this.volumeRows = new VolumeRows(db);
+    this.witnesses = new WitnessReader(db);
   }
 
   /**
@@ -116,6 +120,7 @@ function writersOn(db: Kysely<Database>): Transaction {
     tokens: new TokenWriter(db),
     users: new UserWriter(db),
     volumes: new VolumeWriter(db),
+    witnesses: new WitnessWriter(db),
   };
 }
 

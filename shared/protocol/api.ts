@@ -364,16 +364,41 @@ export type AuditCheckpoint = z.infer<typeof auditCheckpointSchema>;
 
 export const auditVerdictSchema = z.object({
   ok: z.boolean(),
+  /** How many there are. */
   records: z.number().int(),
+  /** The number of the first one; those before are in archives. */
+  first: z.number().int(),
   /** The signed end of the chain: whoever keeps one can later prove that nothing before it was changed or cut off. */
   head: auditCheckpointSchema.optional(),
   /** The first record that is wrong, and what is wrong with it. */
   badSeq: z.number().int().optional(),
   reason: z.string().optional(),
+  /** Up to which record each witness has seen it, and when, ms since the epoch; 0 for the trail's own checkpoints in a file. */
+  witnessed: z.array(z.object({ name: z.string(), seq: z.number().int(), at: z.number() })),
   /** PEM. */
   publicKey: z.string(),
 });
 export type AuditVerdict = z.infer<typeof auditVerdictSchema>;
+
+/** Who sees the trail grow, from outside. */
+export const auditWitnessesSchema = z.object({
+  /** How they know it. */
+  origin: z.string(),
+  /** By which they check that it is ours: `ORIGIN+ID+BASE64`. */
+  key: z.string(),
+  witnesses: z.array(
+    z.object({
+      name: z.string(),
+      /** The last record that it has seen; 0 before the first. */
+      seq: z.number().int(),
+      /** When it has said so, ms since the epoch. */
+      at: z.number().optional(),
+      /** Why it does not see more. */
+      reason: z.string().optional(),
+    }),
+  ),
+});
+export type AuditWitnesses = z.infer<typeof auditWitnessesSchema>;
 
 const place = { host: nameSchema, pool: nameSchema };
 /**

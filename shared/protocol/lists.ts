@@ -15,6 +15,9 @@ export const ATTENTION_KINDS = [
   'job-failed',
   'job-waiting',
   'trail-not-forwarded',
+  'trail-not-witnessed',
+  'trail-not-archived',
+  'trail-disputed',
 ] as const;
 export const ATTENTION_SEVERITIES = ['warning', 'critical'] as const;
 export type AttentionSeverity = (typeof ATTENTION_SEVERITIES)[number];

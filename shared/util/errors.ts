@@ -86,6 +86,7 @@ export const ERRORS = {
   'tool-failed': 500,
   'tool-stalled': 504,
   'audit-unwritable': 503,
+  'audit-archived': 409,
   'rate-limited': 429,
   cancelled: 499,
   'io-error': 500,

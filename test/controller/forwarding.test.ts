@@ -7,70 +7,18 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createServer } from 'node:tls';
-import { pino } from 'pino';
 import { generate } from 'selfsigned';
 import { Attention } from '../../controller/attention/items.ts';
+import type { Duty } from '../../controller/audit/duty.ts';
 import type { Destination } from '../../controller/audit/forward/destination.ts';
 import { fileDestination } from '../../controller/audit/forward/file.ts';
-import { Forwarder } from '../../controller/audit/forward/forwarder.ts';
+import { forwarder } from '../../controller/audit/forward/forwarder.ts';
 import { syslogDestination, syslogMessage } from '../../controller/audit/forward/syslog.ts';
-import { AuditTrail } from '../../controller/audit/trail.ts';
-import { openStore, type Store } from '../../controller/store/store.ts';
 import type { AuditRecord } from '../../shared/protocol/api.ts';
-import { isRoot, scratch } from '../support/scratch.ts';
+import { isRoot } from '../support/scratch.ts';
+import { entry, type TrailRoom, until, withTrail } from '../support/trail.ts';
 
-const PATIENCE_MS = 30_000;
-const logger = pino({ level: 'silent' });
-
-const entry = (target: string) => ({
-  actor: 'ada',
-  source: '192.0.2.1',
-  action: 'volume.create',
-  target,
-  outcome: 'done' as const,
-});
-
-async function until<T>(look: () => T | undefined | false): Promise<T> {
-  for (const end = Date.now() + PATIENCE_MS; ; ) {
-    const found = look();
-    if (found) return found;
-    if (Date.now() > end) assert.fail(`it does not come to that: ${look}`);
-    await sleep(50);
-  }
-}
-
-interface Room {
-  directory: string;
-  store: Store;
-  trail: AuditTrail;
-  forward(destination: Destination): Forwarder;
-  [Symbol.asyncDispose](): Promise<void>;
-}
-
-/** A store with a trail of `count` records. */
-async function withTrail(count: number): Promise<Room> {
-  const room = scratch();
-  const store = await openStore(join(room.path, 'store.db'));
-  const trail = new AuditTrail(store, room.path);
-  for (let number = 1; number <= count; number++) await trail.append(entry(`h/p/v${number}`));
-  const forwarders: Forwarder[] = [];
-  return {
-    directory: room.path,
-    store,
-    trail,
-    forward(destination) {
-      const forwarder = new Forwarder({ store, trail, logger }, destination);
-      forwarders.push(forwarder);
-      forwarder.start();
-      return forwarder;
-    },
-    async [Symbol.asyncDispose]() {
-      for (const forwarder of forwarders) await forwarder.close();
-      await store.close();
-      await room[Symbol.asyncDispose]();
-    },
-  };
-}
+const forward = (room: TrailRoom, destination: Destination): Duty => room.run(forwarder(room, destination));
 
 const linesOf = (path: string): AuditRecord[] =>
   existsSync(path)
@@ -86,13 +34,13 @@ describe('the trail is written to a file as it is made', () => {
   test('from its first record on, each once, as audit export writes it; over restarts too', async () => {
     await using room = await withTrail(1203);
     const path = join(room.directory, 'audit.jsonl');
-    const first = room.forward(fileDestination(path));
+    const first = forward(room, fileDestination(path));
     await until(() => linesOf(path).length === 1203);
     await room.trail.append(entry('h/p/one'));
     await until(() => linesOf(path).length === 1204);
     await first.close();
     await room.trail.append(entry('h/p/two'));
-    const second = room.forward(fileDestination(path));
+    const second = forward(room, fileDestination(path));
     await until(() => linesOf(path).length === 1205);
     await second.close();
     const exported: string[] = [];
@@ -108,7 +56,7 @@ describe('the trail is written to a file as it is made', () => {
     const text = records.map((record) => `${JSON.stringify(record)}\n`);
     // Killed in the middle of the eleventh line; nothing was noted in the store.
     writeFileSync(path, text.slice(0, 10).join('') + text[10]!.slice(0, 40));
-    room.forward(fileDestination(path));
+    forward(room, fileDestination(path));
     await until(() => linesOf(path).length === 20);
     assert.equal(readFileSync(path, 'utf8'), text.join(''));
   });
@@ -116,7 +64,7 @@ describe('the trail is written to a file as it is made', () => {
   test('a file that is rotated is followed by a new one, without a gap', async () => {
     await using room = await withTrail(5);
     const path = join(room.directory, 'audit.jsonl');
-    const forwarder = room.forward(fileDestination(path));
+    const forwarder = forward(room, fileDestination(path));
     await until(() => linesOf(path).length === 5);
     renameSync(path, `${path}.1`);
     await room.trail.append(entry('h/p/next'));
@@ -127,7 +75,7 @@ describe('the trail is written to a file as it is made', () => {
     // While nobody writes: how far it was is known by the store alone.
     renameSync(path, `${path}.2`);
     await room.trail.append(entry('h/p/later'));
-    room.forward(fileDestination(path));
+    forward(room, fileDestination(path));
     await until(() => linesOf(path).length === 1);
     assert.deepEqual(numbersOf(linesOf(path)), [7]);
   });
@@ -135,12 +83,12 @@ describe('the trail is written to a file as it is made', () => {
   test('a file that lost its end, as it was restored, gets it again', async () => {
     await using room = await withTrail(10);
     const path = join(room.directory, 'audit.jsonl');
-    const forwarder = room.forward(fileDestination(path));
+    const forwarder = forward(room, fileDestination(path));
     await until(() => linesOf(path).length === 10 && forwarder.state.isFlowing);
     await forwarder.close();
     const lines = readFileSync(path, 'utf8').split('\n');
     writeFileSync(path, `${lines.slice(0, 4).join('\n')}\n`);
-    room.forward(fileDestination(path));
+    forward(room, fileDestination(path));
     await until(() => linesOf(path).length === 10);
     assert.deepEqual(numbersOf(linesOf(path)), upTo(10));
   });
@@ -156,7 +104,7 @@ describe('the trail is written to a file as it is made', () => {
       ['directory', 'is no file'],
       ['json', 'something else'],
     ] as const) {
-      const forwarder = room.forward(fileDestination(at(name)));
+      const forwarder = forward(room, fileDestination(at(name)));
       assert.ok((await until(() => forwarder.state.standstill)).reason.includes(words));
       await forwarder.close();
     }
@@ -173,7 +121,7 @@ describe('the trail is written to a file as it is made', () => {
     ] as const) {
       const path = join(room.directory, name);
       writeFileSync(path, text);
-      const forwarder = room.forward(fileDestination(path));
+      const forwarder = forward(room, fileDestination(path));
       const { reason } = await until(() => forwarder.state.standstill);
       assert.match(reason, /something else than an audit trail|none of this trail/);
       const attention = new Attention(room.store, () => [forwarder.state]);
@@ -200,7 +148,7 @@ describe('the trail is written to a file as it is made', () => {
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=32k', 'tmpfs', disk]);
     try {
       const path = join(disk, 'audit.jsonl');
-      const forwarder = room.forward(fileDestination(path));
+      const forwarder = forward(room, fileDestination(path));
       await until(() => forwarder.state.standstill?.reason.includes('ENOSPC'));
       execFileSync('mount', ['-o', 'remount,size=4m', disk]);
       await until(() => linesOf(path).length === 400);
@@ -301,7 +249,7 @@ describe('the trail is sent to syslog as it is made', () => {
     };
     let server = await startRsyslog(room.directory, port, keys);
     try {
-      const forwarder = room.forward(syslogDestination({ host: 'localhost', port, ca: keys.cert }));
+      const forwarder = forward(room, syslogDestination({ host: 'localhost', port, ca: keys.cert }));
       await until(() => got().numbers.length >= 700);
       assert.deepEqual(got().numbers, upTo(700));
       assert.match(got().lines[0]!, /^109 stowage volume\.create 20\d\d-\S+ +\{/);
@@ -321,7 +269,7 @@ describe('the trail is sent to syslog as it is made', () => {
       await forwarder.close();
       const before = got().numbers.length;
       await room.trail.append(entry('h/p/after'));
-      room.forward(syslogDestination({ host: 'localhost', port, ca: keys.cert }));
+      forward(room, syslogDestination({ host: 'localhost', port, ca: keys.cert }));
       await until(() => got().numbers.length > before);
       assert.deepEqual(got().numbers.slice(before), [703], 'what was confirmed is not sent again');
     } finally {
@@ -344,7 +292,7 @@ describe('the trail is sent to syslog as it is made', () => {
     await once(server, 'listening');
     const { port } = server.address() as { port: number };
     try {
-      const forwarder = room.forward(syslogDestination({ host: 'localhost', port, ca: keys.cert }));
+      const forwarder = forward(room, syslogDestination({ host: 'localhost', port, ca: keys.cert }));
       await until(() => forwarder.state.standstill);
       assert.equal(await room.store.forwarding.position(`syslog localhost:${port}`), 0);
       isForgetful = false;
@@ -396,7 +344,7 @@ describe('the trail is sent to syslog as it is made', () => {
     await once(server, 'listening');
     const { port } = server.address() as { port: number };
     try {
-      const forwarder = room.forward(syslogDestination({ host: 'localhost', port, ca: keys.cert }));
+      const forwarder = forward(room, syslogDestination({ host: 'localhost', port, ca: keys.cert }));
       assert.match((await until(() => forwarder.state.standstill)).reason, /certificate|self-signed/);
       assert.equal(bytes, 0);
       await forwarder.close();
@@ -410,7 +358,7 @@ describe('the trail is sent to syslog as it is made', () => {
     const silent = createTcpServer(() => undefined).listen(0, '127.0.0.1');
     await once(silent, 'listening');
     const { port } = silent.address() as { port: number };
-    const forwarder = room.forward(syslogDestination({ host: 'localhost', port }));
+    const forwarder = forward(room, syslogDestination({ host: 'localhost', port }));
     await sleep(500);
     await room.trail.append(entry('h/p/more'));
     const began = Date.now();

@@ -124,6 +124,7 @@ export const ROUTES: readonly Route[] = [
 
   { method: 'GET', path: '/api/v1/audit', action: 'audit.list' },
   { method: 'GET', path: '/api/v1/audit/verify', action: 'audit.verify' },
+  { method: 'GET', path: '/api/v1/audit/witnesses', action: 'audit.witnesses' },
   { method: 'GET', path: '/api/v1/audit/export', action: 'audit.export' },
 
   { method: 'GET', path: '/api/v1/secrets', action: 'secret.list' },

@@ -14,6 +14,7 @@ import { ordersOfVolumes } from './0012-orders-of-volumes.ts';
 import { spaceHistory } from './0013-space-history.ts';
 import { attention } from './0014-attention.ts';
 import { forwarding } from './0015-forwarding.ts';
+import { archivesAndWitnesses } from './0016-archives-and-witnesses.ts';
 
 /**
  * In order; a name once released never changes. A migration runs on stores of any age: it knows the tables only as they were when it
@@ -35,4 +36,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0013-space-history': spaceHistory,
   '0014-attention': attention,
   '0015-forwarding': forwarding,
+  '0016-archives-and-witnesses': archivesAndWitnesses,
 };

@@ -3,6 +3,14 @@ import type { AuditCheckpoint, AuditRecord } from '../../../shared/protocol/api.
 import type { Database } from '../schema.ts';
 import { hostOfPlace, placeInScopes } from '../scopes.ts';
 
+/** The last record that is in an archive only: signed, with the frontier of the Merkle tree up to it, hashes in base64. */
+export interface ArchivedEnd {
+  seq: number;
+  hash: string;
+  signature: string;
+  frontier: string[];
+}
+
 /** Which records are asked for. */
 export interface AuditFilter {
   /** Those after a record; else the newest. */
@@ -124,6 +132,12 @@ export class AuditReader {
       .executeTakeFirst();
   }
 
+  /** The last record that is in an archive only, if there is one. */
+  async base(): Promise<ArchivedEnd | undefined> {
+    const row = await this.db.selectFrom('audit_base').selectAll().executeTakeFirst();
+    return row && { ...row, frontier: JSON.parse(row.frontier) as string[] };
+  }
+
   async checkpoints(): Promise<AuditCheckpoint[]> {
     return this.db.selectFrom('audit_checkpoints').selectAll().orderBy('seq').execute();
   }
@@ -132,6 +146,26 @@ export class AuditReader {
 export class AuditWriter extends AuditReader {
   async insert(record: AuditRecord): Promise<void> {
     await this.db.insertInto('audit').values(record).execute();
+  }
+
+  /** From now on the trail begins behind this record; those up to it are for {@link dropArchived}. */
+  async moveBase({ seq, hash, signature, frontier }: ArchivedEnd): Promise<void> {
+    await this.db.deleteFrom('audit_base').execute();
+    const row = { seq, hash, signature, frontier: JSON.stringify(frontier) };
+    await this.db.insertInto('audit_base').values(row).execute();
+  }
+
+  /** Drops the oldest records of those that are in an archive, at most so many. Gives how many those were. */
+  async dropArchived(limit: number): Promise<number> {
+    const base = await this.base();
+    if (!base) return 0;
+    const first = await this.db.selectFrom('audit').select('seq').orderBy('seq').limit(1).executeTakeFirst();
+    const end = Math.min(base.seq, (first?.seq ?? 0) + limit - 1);
+    const { numDeletedRows } = await this.db
+      .deleteFrom('audit')
+      .where('seq', '<=', end)
+      .executeTakeFirstOrThrow();
+    return Number(numDeletedRows);
   }
 
   /** Older ones go: with one of them left, the records after it could be cut off unseen. */

@@ -33,6 +33,9 @@ const LABELS: Record<AttentionItem['kind'], string> = {
   'job-failed': 'failed',
   'job-waiting': 'waiting',
   'trail-not-forwarded': 'audit trail',
+  'trail-not-witnessed': 'audit trail',
+  'trail-not-archived': 'audit trail',
+  'trail-disputed': 'audit trail',
 };
 
 /** What has no place is the trail. */

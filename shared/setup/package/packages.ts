@@ -37,16 +37,25 @@ const node: Package = (tree) => {
   };
 };
 
+/** Programs that need nothing of the rest, and what they are made of. */
+const STANDALONE = [
+  'stowage-verify.ts',
+  'witness/stowage-witness.ts',
+  'witness/memory.ts',
+  'witness/advance.ts',
+  'witness/proof.ts',
+];
+
 const cli: Package = async (tree) => {
   const library = 'usr/lib/stowage/cli';
   const bundled = await bundleCommand(tree.directory(library));
-  cpSync(
-    join(ROOT, 'controller/audit/stowage-verify.ts'),
-    join(tree.directory(library), 'stowage-verify.ts'),
-  );
+  tree.directory(`${library}/witness`);
+  for (const file of STANDALONE) cpSync(join(ROOT, 'controller/audit', file), join(tree.path, library, file));
   tree.putCommand('stowage', `${library}/stowage.mjs`);
   tree.putCommand('stowage-verify', `${library}/stowage-verify.ts`);
-  tree.put('usr/share/man/man1/stowage-verify.1.gz', gzip(read('cli/stowage-verify.1')));
+  tree.putCommand('stowage-witness', `${library}/witness/stowage-witness.ts`);
+  for (const name of ['stowage-verify', 'stowage-witness'])
+    tree.put(`usr/share/man/man1/${name}.1.gz`, gzip(read(`cli/${name}.1`)));
   tree.put('usr/share/bash-completion/completions/stowage', `${SHELLS.bash}\n`);
   tree.put('usr/share/zsh/vendor-completions/_stowage', `${SHELLS.zsh}\n`);
   tree.put('usr/share/fish/vendor_completions.d/stowage.fish', `${SHELLS.fish}\n`);
@@ -69,8 +78,8 @@ const cli: Package = async (tree) => {
     depends: [NEEDS_NODE],
     summary: 'command line of Stowage',
     description: `The command stowage, with which the pools and volumes of a fleet of hosts are
-looked at and worked on, and stowage-verify, which checks an export of the
-audit trail.`,
+looked at and worked on, stowage-verify, which checks an export of the audit
+trail, and stowage-witness, which sees the trails of others grow.`,
   };
 };
 

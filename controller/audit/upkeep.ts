@@ -1,0 +1,103 @@
+import { readFile } from 'node:fs/promises';
+import type { Logger } from 'pino';
+import type { AuditVerdict, AuditWitnesses } from '../../shared/protocol/api.ts';
+import type { Store } from '../store/store.ts';
+import { type ArchiveOptions, archives } from './archives.ts';
+import type { Duty, DutyState } from './duty.ts';
+import type { Destination } from './forward/destination.ts';
+import { forwarder } from './forward/forwarder.ts';
+import { type NoteKey, noteKey, notesIn } from './stowage-verify.ts';
+import type { AuditTrail } from './trail.ts';
+import { feeder } from './witness/feeder.ts';
+import { fileWitness } from './witness/file-witness.ts';
+import { httpWitness } from './witness/http-witness.ts';
+import { WitnessedLog } from './witness/log.ts';
+
+export interface UpkeepOptions {
+  /** Where the trail goes as it is made. */
+  destinations: readonly Destination[];
+  /** Who sees it grow. */
+  witnesses: readonly { url: string; key: NoteKey }[];
+  /** A file that sees it grow. */
+  checkpoints?: string;
+  /** How witnesses know it: a URL without a scheme. */
+  origin: string;
+  /** Where old records go; without it they stay. */
+  archives?: ArchiveOptions;
+}
+
+interface Parts {
+  store: Store;
+  trail: AuditTrail;
+  logger: Logger;
+}
+
+/** What is done with the trail all the time: it is forwarded, witnessed and archived. */
+export class TrailUpkeep {
+  readonly #parts: Parts;
+  readonly #options: UpkeepOptions;
+  readonly #log: WitnessedLog;
+  readonly #forwarders: readonly Duty[];
+  readonly #feeders: readonly Duty[];
+  readonly #archives: readonly Duty[];
+
+  constructor(parts: Parts, options: UpkeepOptions) {
+    const { destinations, witnesses, checkpoints, origin } = options;
+    this.#parts = parts;
+    this.#options = options;
+    this.#log = new WitnessedLog(origin, parts.trail);
+    const all = witnesses.map(({ url, key }) => httpWitness(url, key));
+    if (checkpoints !== undefined) all.push(fileWitness(checkpoints));
+    this.#forwarders = destinations.map((destination) => forwarder(parts, destination));
+    this.#feeders = all.map((witness) => feeder({ ...parts, log: this.#log }, witness));
+    const arrived = () => this.#arrived();
+    this.#archives = options.archives ? [archives({ ...parts, arrived }, options.archives)] : [];
+  }
+
+  get #duties(): readonly Duty[] {
+    return [...this.#forwarders, ...this.#feeders, ...this.#archives];
+  }
+
+  get states(): DutyState[] {
+    return this.#duties.map(({ state }) => state);
+  }
+
+  start(): void {
+    for (const duty of this.#duties) duty.start();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#duties.map((duty) => duty.close()));
+  }
+
+  /** As {@link AuditTrail.verify}, against all that witnesses have signed. */
+  async verify(): Promise<AuditVerdict> {
+    const { witnesses, checkpoints } = this.#options;
+    const keys = witnesses.map(({ key }) => key);
+    if (checkpoints === undefined) return this.#parts.trail.verify({ keys });
+    const text = await readFile(checkpoints, 'utf8').catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+      return '';
+    });
+    const notes = text === '' ? [] : notesIn(text).filter(({ origin }) => origin === this.#options.origin);
+    return this.#parts.trail.verify({ keys: [...keys, noteKey(this.#log.key)], notes });
+  }
+
+  /** Who sees the trail grow, and up to where. */
+  async witnesses(): Promise<AuditWitnesses> {
+    const { origin, key } = this.#log;
+    const found = this.#feeders.map(async ({ state }) => {
+      const record = await this.#parts.store.witnesses.find(state.place);
+      const { place: name, standstill } = state;
+      return { name, seq: record?.seq ?? 0, at: record?.at, reason: standstill?.reason };
+    });
+    return { origin, key, witnesses: await Promise.all(found) };
+  }
+
+  async #arrived(): Promise<number> {
+    const { forwarding, witnesses } = this.#parts.store;
+    const forwarded = this.#forwarders.map(({ state }) => forwarding.position(state.place));
+    const seen = this.#feeders.map(async ({ state }) => (await witnesses.find(state.place))?.seq ?? 0);
+    return Math.min(...(await Promise.all([...forwarded, ...seen])));
+  }
+}
