@@ -12,6 +12,7 @@ import { Account } from './auth/account.ts';
 import { Gate } from './auth/gate.ts';
 import { HostLabels } from './auth/host-labels.ts';
 import { OpenId, type OpenIdOptions } from './auth/open-id.ts';
+import { Passkeys } from './auth/passkeys.ts';
 import { Revocations } from './auth/revocations.ts';
 import { Sessions } from './auth/sessions.ts';
 import { SignIn } from './auth/sign-in.ts';
@@ -108,7 +109,8 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const sessions = new Sessions(store, labels, revocations);
   const users = new Users(store, sessions);
   const sealing = new Sealing(join(dataDirectory, 'secrets-key'));
-  const account = new Account(store, sessions, sealing);
+  const passkeys = new Passkeys(sealing);
+  const account = new Account(store, sessions, sealing, passkeys);
   const spaceHistory = new SpaceHistory(store);
   const metrics = new Metrics({ fleet, inventory, jobs, events });
   const upkeep = new TrailUpkeep({ store, trail: audit, logger }, options.trail);
@@ -124,7 +126,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
     sealing,
     openId: options.openId && new OpenId(options.openId),
     publicUrl: options.publicUrl,
-    signIn: new SignIn({ store, users, sessions, audit, sealing }),
+    signIn: new SignIn({ store, users, sessions, audit, sealing, passkeys }),
     revocations,
     fleetEvents: new FleetEvents({ events, fleet, inventory, jobs }),
     webSockets,

@@ -1,8 +1,9 @@
 import { z } from 'zod';
-import { sessionSchema, userSchema } from '../../shared/protocol/api.ts';
+import { accountSchema, sessionSchema } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import { askedSchema, registrationSchema } from '../auth/passkeys.ts';
 import type { Principal } from '../auth/principal.ts';
-import { defineAction } from './action.ts';
+import { type Call, defineAction } from './action.ts';
 
 const password = z.string().min(1).max(256);
 const own = { role: 'viewer', places: () => [] } as const;
@@ -19,7 +20,7 @@ const show = defineAction({
   name: 'account.show',
   summary: 'Your own account.',
   input: z.object({}),
-  answer: userSchema.omit({ role: true, scopes: true }),
+  answer: accountSchema,
   run: ({ account }, _input, { principal }) => account.show(principal),
 });
 
@@ -60,6 +61,56 @@ const removeSecondFactor = defineAction({
   run: ({ account }, given, { principal }) => account.removeSecondFactor(principal, given.password),
 });
 
+/** Passkeys are made by browsers, which say from where. */
+function originOf({ origin }: Call): string {
+  if (origin !== undefined) return origin;
+  throw new StowageError('not-supported', 'passkeys are made in a browser');
+}
+
+const newPasskey = defineAction({
+  ...own,
+  name: 'account.new-passkey',
+  summary: 'What a browser is asked to make a passkey (WebAuthn).',
+  input: z.object({}),
+  answer: askedSchema,
+  run: ({ account }, _input, call) => account.newPasskey(call.principal, originOf(call)),
+});
+
+const addPasskey = defineAction({
+  ...changed,
+  name: 'account.add-passkey',
+  summary: 'A passkey that lets you in; your password alone does so no more. Ends your other sessions.',
+  input: z.object({
+    password,
+    /** As you call it. */
+    name: z.string().trim().min(1).max(60),
+    state: z.string().max(1024),
+    response: registrationSchema,
+  }),
+  run: ({ account }, given, call) => account.addPasskey(call.principal, given, originOf(call)),
+});
+
+const removePasskey = defineAction({
+  ...changed,
+  name: 'account.remove-passkey',
+  summary: 'Takes a passkey away, and ends your other sessions.',
+  input: z.object({ password, passkey: z.string().max(1400) }),
+  run: ({ account }, given, { principal }) =>
+    account.removePasskey(principal, { password: given.password, id: given.passkey }),
+});
+
+const makeRecoveryCodes = defineAction({
+  ...changed,
+  name: 'account.new-recovery-codes',
+  summary:
+    'Codes that let you in beside your password without the second factor, each once; earlier ones do so no more.',
+  input: z.object({ password }),
+  answer: z.object({ codes: z.array(z.string()) }),
+  run: async ({ account }, given, { principal }) => ({
+    codes: await account.newRecoveryCodes(principal, given.password),
+  }),
+});
+
 const listSessions = defineAction({
   ...own,
   name: 'account.list-sessions',
@@ -83,6 +134,10 @@ export const accountActions = [
   newSecondFactor,
   setSecondFactor,
   removeSecondFactor,
+  newPasskey,
+  addPasskey,
+  removePasskey,
+  makeRecoveryCodes,
   listSessions,
   endSession,
 ];

@@ -48,6 +48,8 @@ export interface Call {
   readonly source: string;
   /** Ends when nobody waits for the answer any more. Only reading ends with it. */
   readonly signal: AbortSignal;
+  /** Under which a browser reaches the controller, such as `https://storage.example`; only where one asks. */
+  readonly origin?: string;
   /** Bytes that come with the call. */
   readonly body?: Readable;
   /** Adds to the record of the outcome. */

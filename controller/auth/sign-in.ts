@@ -1,13 +1,16 @@
+import { clock } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { AuditEntry, AuditTrail } from '../audit/trail.ts';
 import type { Sealing } from '../secrets/sealing.ts';
 import type { StoredUser } from '../store/repositories/users.ts';
-import type { Store } from '../store/store.ts';
+import type { Store, Transaction } from '../store/store.ts';
 import { totpLabel } from './account.ts';
 import { FailedAttempts, MOST_FAILURES } from './failed-attempts.ts';
 import { networkOf } from './network.ts';
 import type { ProvenIdentity } from './open-id.ts';
+import type { Asked, Assertion, Passkeys } from './passkeys.ts';
 import { isPassword } from './passwords.ts';
+import { recoveryHash } from './recovery-codes.ts';
 import { stepOfCode } from './second-factor.ts';
 import type { ClientAddress, Sessions } from './sessions.ts';
 import { SlowDown } from './slow-down.ts';
@@ -19,12 +22,13 @@ interface Parts {
   sessions: Sessions;
   audit: AuditTrail;
   sealing: Sealing;
+  passkeys: Passkeys;
 }
 
 export interface PasswordCredentials {
   name: string;
   password: string;
-  /** Of the second factor. */
+  /** Of the app that shows codes, or for recovery. */
   code?: string;
 }
 
@@ -78,19 +82,22 @@ export class SignIn {
     const isRight = await isPassword(password, found?.passwordHash);
     const refusal = new StowageError('sign-in-refused', 'the name, the password or the code is wrong');
     if (!found || !isRight) throw refusal;
-    if (found.totp !== undefined && code === undefined)
-      throw new StowageError('second-factor-missing', 'type the code that your app shows');
-    if (found.totp !== undefined) this.#byCode.begin(found.id);
+    const hasPasskeys = (await store.secondFactors.passkeysOf(found.id)).length > 0;
+    const isEnough = found.totp === undefined && !hasPasskeys;
+    if (!isEnough && code === undefined)
+      throw new StowageError(
+        'second-factor-missing',
+        found.totp === undefined
+          ? 'sign in with your passkey, or type a recovery code'
+          : 'type the code that your app shows, or a recovery code',
+      );
+    if (!isEnough) this.#byCode.begin(found.id);
     return store
       .transaction(async (transaction) => {
         const user = await transaction.users.byId(found.id);
         if (!user || user.passwordHash !== found.passwordHash) throw refusal;
-        const totpUsed = this.#stepOf(user, code);
-        if (user.totp !== undefined) {
-          if (totpUsed === undefined) throw refusal;
-          await transaction.users.put({ ...user, totpUsed });
-        }
-        const detail = user.totp === undefined ? 'by password' : 'by password and code';
+        const detail = isEnough ? 'by password' : await this.#takeCode(transaction, user, code ?? '');
+        if (detail === undefined) throw refusal;
         await audit.appendIn(transaction, this.#record('session.begin', user.name, address, 'done', detail));
         return sessions.begin(transaction, user, address);
       })
@@ -100,9 +107,64 @@ export class SignIn {
       });
   }
 
-  #stepOf({ id, totp, totpUsed }: StoredUser, code: string | undefined): number | undefined {
-    if (totp === undefined || code === undefined) return undefined;
+  /** How somebody came in by a code beside the password; undefined where it is wrong, or was used. */
+  async #takeCode(
+    { users, secondFactors }: Transaction,
+    user: StoredUser,
+    code: string,
+  ): Promise<string | undefined> {
+    const totpUsed = this.#stepOf(user, code);
+    if (totpUsed !== undefined) {
+      await users.put({ ...user, totpUsed });
+      return 'by password and code';
+    }
+    const hash = recoveryHash(code);
+    if (hash === undefined || !(await secondFactors.takeRecoveryCode(user.id, hash))) return undefined;
+    return `by password and recovery code; ${await secondFactors.countRecoveryCodes(user.id)} are left`;
+  }
+
+  #stepOf({ id, totp, totpUsed }: StoredUser, code: string): number | undefined {
+    if (totp === undefined) return undefined;
     return stepOfCode(this.#parts.sealing.open(totp, totpLabel(id)), code, totpUsed);
+  }
+
+  /** What a browser is asked to sign in by a passkey. Throws `rate-limited`. */
+  async askForPasskey(origin: string, { source }: ClientAddress): Promise<Asked> {
+    this.#bySource.begin(networkOf(source));
+    const asked = await this.#parts.passkeys.askToSignIn(origin);
+    this.#bySource.takeBack(networkOf(source));
+    return asked;
+  }
+
+  /** Signs in whose passkey has signed. Throws `sign-in-refused`, `rate-limited`. */
+  async withPasskey(
+    given: { state: string; response: Assertion },
+    origin: string,
+    address: ClientAddress,
+  ): Promise<string> {
+    const { store, sessions, audit, passkeys } = this.#parts;
+    const refusal = new StowageError('sign-in-refused', 'this passkey is not known here');
+    let name = '';
+    try {
+      this.#bySource.begin(networkOf(address.source));
+      const known = await store.secondFactors.passkey(given.response.id);
+      if (!known) throw refusal;
+      name = (await store.users.byId(known.userId))?.name ?? '';
+      const counter = await passkeys.signed(known, given, origin);
+      const secret = await store.transaction(async (transaction) => {
+        const passkey = await transaction.secondFactors.passkey(known.id);
+        const user = passkey && (await transaction.users.byId(passkey.userId));
+        if (!user || passkey.counter !== known.counter) throw refusal;
+        await transaction.secondFactors.putPasskey({ ...passkey, counter, usedAt: clock.now() });
+        const detail = `by passkey '${passkey.name}'`;
+        await audit.appendIn(transaction, this.#record('session.begin', user.name, address, 'done', detail));
+        return sessions.begin(transaction, user, address);
+      });
+      this.#bySource.takeBack(networkOf(address.source));
+      return secret;
+    } catch (error) {
+      return this.#refuse('session.begin', name, address, error);
+    }
   }
 
   /** Takes an invitation and signs in. Throws as {@link Users.accept} does, and `rate-limited`. */

@@ -17,12 +17,17 @@ export interface Rights {
   scopes: string[];
 }
 
-const shown = ({ id, name, role, scopes, createdAt, ...user }: StoredUser): User => ({
-  ...{ id, name, role, scopes, createdAt },
-  hasPassword: user.passwordHash !== undefined,
-  isLinked: user.subject !== undefined,
-  hasSecondFactor: user.totp !== undefined,
-});
+function shown(
+  { id, name, role, scopes, createdAt, ...user }: StoredUser,
+  owners: ReadonlySet<string>,
+): User {
+  return {
+    ...{ id, name, role, scopes, createdAt },
+    hasPassword: user.passwordHash !== undefined,
+    isLinked: user.subject !== undefined,
+    hasSecondFactor: user.totp !== undefined || owners.has(id),
+  };
+}
 
 /** People who sign in. A user and a token never have the same name: the audit trail names both by it. */
 export class Users {
@@ -35,12 +40,14 @@ export class Users {
   }
 
   async list(): Promise<User[]> {
-    return (await this.#store.users.all()).map(shown);
+    const owners = await this.#store.secondFactors.owners();
+    return (await this.#store.users.all()).map((user) => shown(user, owners));
   }
 
   /** Throws `user-not-found`. */
   async find(name: string): Promise<User> {
-    return shown(known(await this.#store.users.byName(name), name));
+    const user = known(await this.#store.users.byName(name), name);
+    return shown(user, await this.#store.secondFactors.owners());
   }
 
   /** Whether there is no user yet. */
@@ -113,6 +120,7 @@ export class Users {
       const base = there ?? { id: clock.uuid(), name, role, scopes, createdAt: clock.now() };
       const user: StoredUser = { ...base, passwordHash, totp: undefined, totpUsed: undefined };
       await users.put(user);
+      await transaction.secondFactors.removeOf(user.id);
       await users.removeInvitation(hashOf(token));
       // Whoever came first has come.
       await users.removeNamelessInvitation();
@@ -151,7 +159,7 @@ export class Users {
       return changed;
     });
     await this.#sessions.rightsChanged(user.id);
-    return shown(user);
+    return shown(user, await this.#store.secondFactors.owners());
   }
 
   /** Ends all sessions of a user. Throws `user-not-found`. */

@@ -24,6 +24,8 @@ const TABLES = [
   'users',
   'sessions',
   'invitations',
+  'passkeys',
+  'recovery_codes',
   'events',
   'space_history',
   'attention',

@@ -25,6 +25,8 @@ export interface Database {
   users: UsersTable;
   sessions: SessionsTable;
   invitations: InvitationsTable;
+  passkeys: PasskeysTable;
+  recovery_codes: RecoveryCodesTable;
   events: EventsTable;
   space_history: SpaceHistoryTable;
   attention: AttentionTable;
@@ -331,6 +333,25 @@ interface SpaceHistoryTable {
   provisioned_bytes: number | null;
 }
 
+interface PasskeysTable {
+  /** Of the credential, base64url. */
+  id: string;
+  user_id: string;
+  name: string;
+  /** COSE, base64url. */
+  public_key: string;
+  counter: number;
+  /** JSON. */
+  transports: string;
+  created_at: number;
+  used_at: number | null;
+}
+
+interface RecoveryCodesTable {
+  hash: string;
+  user_id: string;
+}
+
 interface AuditTable {
   seq: number;
   at: number;
@@ -386,6 +407,7 @@ export type SecretRow = Selectable<SecretsTable>;
 export type TokenRow = Selectable<TokensTable>;
 export type UserRow = Selectable<UsersTable>;
 export type SessionRow = Selectable<SessionsTable>;
+export type PasskeyRow = Selectable<PasskeysTable>;
 export type InvitationRow = Selectable<InvitationsTable>;
 export type SpaceHistoryRow = Selectable<SpaceHistoryTable>;
 export type EventRow = Selectable<EventsTable>;

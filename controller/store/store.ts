@@ -15,6 +15,7 @@ import { HostReader, HostWriter } from './repositories/hosts.ts';
 import { JobReader, JobWriter } from './repositories/jobs.ts';
 import { LeaseReader, LeaseWriter } from './repositories/leases.ts';
 import { PoolReader, PoolWriter } from './repositories/pools.ts';
+import { SecondFactorReader, SecondFactorWriter } from './repositories/second-factors.ts';
 import { SecretReader, SecretWriter } from './repositories/secrets.ts';
 import { SpaceHistoryReader, SpaceHistoryWriter } from './repositories/space-history.ts';
 import { TokenReader, TokenWriter } from './repositories/tokens.ts';
@@ -39,6 +40,7 @@ export interface Transaction {
   readonly jobs: JobWriter;
   readonly leases: LeaseWriter;
   readonly pools: PoolWriter;
+  readonly secondFactors: SecondFactorWriter;
   readonly secrets: SecretWriter;
   readonly spaceHistory: SpaceHistoryWriter;
   readonly tokens: TokenWriter;
@@ -61,6 +63,7 @@ export class Store {
   readonly jobs: JobReader;
   readonly leases: LeaseReader;
   readonly pools: PoolReader;
+  readonly secondFactors: SecondFactorReader;
   readonly secrets: SecretReader;
   readonly spaceHistory: SpaceHistoryReader;
   readonly tokens: TokenReader;
@@ -81,6 +84,7 @@ export class Store {
     this.jobs = new JobReader(db);
     this.leases = new LeaseReader(db);
     this.pools = new PoolReader(db);
+    this.secondFactors = new SecondFactorReader(db);
     this.secrets = new SecretReader(db);
     this.spaceHistory = new SpaceHistoryReader(db);
     this.tokens = new TokenReader(db);
@@ -115,6 +119,7 @@ function writersOn(db: Kysely<Database>): Transaction {
     jobs: new JobWriter(db),
     leases: new LeaseWriter(db),
     pools: new PoolWriter(db),
+    secondFactors: new SecondFactorWriter(db),
     secrets: new SecretWriter(db),
     spaceHistory: new SpaceHistoryWriter(db),
     tokens: new TokenWriter(db),

@@ -58,10 +58,28 @@ export const userSchema = z.object({
   hasPassword: z.boolean(),
   /** They sign in by the OpenID provider, too. */
   isLinked: z.boolean(),
-  /** A code of their second factor is asked for beside the password. */
+  /** Their password alone does not let them in: they have a passkey, or an app that shows codes. */
   hasSecondFactor: z.boolean(),
 });
 export type User = z.infer<typeof userSchema>;
+
+/** By which its user signs in without a password. */
+export const passkeySchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  createdAt: z.number(),
+  usedAt: z.number().optional(),
+});
+export type Passkey = z.infer<typeof passkeySchema>;
+
+/** One's own account. */
+export const accountSchema = userSchema.omit({ role: true, scopes: true }).extend({
+  /** An app shows codes that are asked for beside the password. */
+  hasCodes: z.boolean(),
+  passkeys: z.array(passkeySchema),
+  recoveryCodesLeft: z.number().int(),
+});
+export type OwnAccount = z.infer<typeof accountSchema>;
 
 /** A browser in which somebody has signed in. */
 export const sessionSchema = z.object({

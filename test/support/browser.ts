@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { AxeBuilder } from '@axe-core/playwright';
 import { type Browser, chromium, type Page } from 'playwright-core';
 
-const PASSWORD = 'correct horse battery staple';
+export const PASSWORD = 'correct horse battery staple';
 /** Where pictures of the pages are put, if anywhere. */
-const PICTURES = process.env.STOWAGE_PICTURES;
+export const PICTURES = process.env.STOWAGE_PICTURES;
 
 /** A browser, by Debian's Chromium, in which people sign in; what pages complain about is kept. */
 export class TestBrowser implements AsyncDisposable {
@@ -57,7 +57,7 @@ export async function signIn(page: Page, url: string, name: string): Promise<voi
   await page.goto(url);
   await page.getByLabel('Name').fill(name);
   await page.getByLabel('Password').fill(PASSWORD);
-  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('button', { name: 'Sign in', exact: true }).click();
   await page.getByRole('navigation').waitFor();
 }
 

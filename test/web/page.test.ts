@@ -5,7 +5,16 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { Page } from 'playwright-core';
 import { VOLUME_FORMATS } from '../../shared/conf/image-formats.ts';
-import { accept, checkAccess, choose, picture, signIn, TestBrowser } from '../support/browser.ts';
+import {
+  accept,
+  checkAccess,
+  choose,
+  PASSWORD,
+  PICTURES,
+  picture,
+  signIn,
+  TestBrowser,
+} from '../support/browser.ts';
 import { TestController, until } from '../support/controller.ts';
 import { startHost, type TestHost } from '../support/hosts.ts';
 import { isRoot, scratch } from '../support/scratch.ts';
@@ -121,16 +130,17 @@ describe('the page', () => {
       await page.emulateMedia({ colorScheme });
       await page.setViewportSize({ width, height: 800 });
       for (const [name, path] of Object.entries(paths)) {
-        await page.goto(`${controller.url}${path}`);
-        await page.getByRole('heading', { level: 1 }).waitFor();
-        await page.waitForLoadState('load');
-        await page.waitForTimeout(300);
         // A look takes seconds: every page in the light, those with all the parts there are in the dark and narrow, too.
         const isLooked =
           (colorScheme === 'light' && width > 1000) ||
           (colorScheme === 'dark' &&
             width < 1000 &&
             ['overview', 'volumes', 'volume', 'jobs'].includes(name));
+        if (!isLooked && !PICTURES) continue;
+        await page.goto(`${controller.url}${path}`);
+        await page.getByRole('heading', { level: 1 }).waitFor();
+        await page.waitForLoadState('load');
+        await page.waitForTimeout(300);
         if (isLooked) await checkAccess(page, `${name}, ${colorScheme}, ${width}`);
         await picture(page, `${name}-${colorScheme}-${width}`);
       }
@@ -531,6 +541,76 @@ describe('the page', () => {
     await page.getByRole('button', { name: 'Capacity' }).focus();
     await page.keyboard.press('Enter');
     await page.locator('[role=columnheader][aria-sort=descending]').filter({ hasText: 'Capacity' }).waitFor();
+  });
+
+  test('somebody adds a passkey and recovery codes, and signs in by them', async () => {
+    // Passkeys are for a name, and not for an address.
+    const url = controller.url.replace('127.0.0.1', 'localhost');
+    const link = (await controller.cliOk('user', 'invite', 'pia', '--role', 'viewer')).match(
+      /\S+\/welcome#\S+/,
+    )![0];
+    const tab = await browser.open();
+    await accept(tab, link.replace('127.0.0.1', 'localhost'));
+    const devices = await tab.context().newCDPSession(tab);
+    await devices.send('WebAuthn.enable');
+    const { authenticatorId } = await devices.send('WebAuthn.addVirtualAuthenticator', {
+      options: {
+        ...{ protocol: 'ctap2', transport: 'internal', hasResidentKey: true, hasUserVerification: true },
+        ...{ isUserVerified: true, automaticPresenceSimulation: true },
+      },
+    });
+    await tab.goto(`${url}/account`);
+    const open = async (section: string, button: string): Promise<void> => {
+      await tab
+        .locator('section')
+        .filter({ has: tab.getByRole('heading', { name: section }) })
+        .getByRole('button', { name: button })
+        .click();
+      await tab.getByRole('dialog').waitFor();
+      await checkAccess(tab, `${section}, ${button}`);
+    };
+    const sure = async (verb: string): Promise<void> => {
+      await tab.getByRole('dialog').getByLabel('Your password').fill(PASSWORD);
+      await tab.getByRole('dialog').getByRole('button', { name: verb }).click();
+    };
+    await open('Passkeys', 'Add …');
+    await tab.getByLabel('What you call it').fill('the test');
+    await sure('Go on');
+    await tab.getByText('the test').waitFor();
+    await open('Codes', 'Turn on …');
+    await tab.getByRole('img', { name: /camera/ }).waitFor();
+    await picture(tab, 'codes');
+    await tab.keyboard.press('Escape');
+    await open('Codes', 'Make new ones …');
+    await sure('Make codes');
+    await tab.getByRole('heading', { name: 'Your recovery codes' }).waitFor();
+    await checkAccess(tab, 'recovery codes');
+    const codes = await tab.getByRole('dialog').locator('code').allTextContents();
+    assert.equal(codes.length, 10);
+    await tab.keyboard.press('Escape');
+    await picture(tab, 'account-passkeys');
+    await tab.getByRole('button', { name: 'Sign out' }).click();
+
+    const passkey = tab.getByRole('button', { name: 'Sign in with a passkey' });
+    await passkey.waitFor();
+    await picture(tab, 'sign-in-passkey');
+    await devices.send('WebAuthn.setUserVerified', { authenticatorId, isUserVerified: false });
+    await passkey.click();
+    await tab.getByText('No passkey was used').waitFor();
+    await devices.send('WebAuthn.setUserVerified', { authenticatorId, isUserVerified: true });
+    await passkey.click();
+    await tab.getByRole('navigation').waitFor();
+    await tab.getByRole('button', { name: 'Sign out' }).click();
+
+    await tab.getByLabel('Name').fill('pia');
+    await tab.getByLabel('Password').fill(PASSWORD);
+    await tab.getByRole('button', { name: 'Sign in', exact: true }).click();
+    await tab.getByLabel('recovery code').fill(codes[3]!);
+    await tab.getByRole('button', { name: 'Go on' }).click();
+    await tab.getByRole('navigation').waitFor();
+    await tab.goto(`${url}/account`);
+    await tab.getByText('9 recovery codes are left').waitFor();
+    await tab.context().close();
   });
 
   test('somebody who signs out is out, in every tab', async () => {

@@ -27,9 +27,13 @@ export function inputOf(request: FastifyRequest, action: Action): Record<string,
   };
 }
 
+/** Under which a browser reaches us. */
+export const originOf = ({ protocol, host }: FastifyRequest, publicUrl: string | undefined): string =>
+  publicUrl === undefined ? `${protocol}://${host}` : new URL(publicUrl).origin;
+
 /** Does an action for a request. */
 export function performFor(
-  { services }: Doors,
+  { services, publicUrl }: Doors,
   request: FastifyRequest,
   reply: FastifyReply,
   action: Action,
@@ -40,6 +44,7 @@ export function performFor(
   const call: Omit<Call, 'note'> = {
     principal: request.principal,
     source: request.source,
+    origin: originOf(request, publicUrl),
     signal: gone.signal,
     body: request.body instanceof Readable ? request.body : undefined,
   };

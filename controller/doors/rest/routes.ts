@@ -146,6 +146,10 @@ export const ROUTES: readonly Route[] = [
   { method: 'POST', path: '/api/v1/account/second-factor', action: 'account.new-second-factor' },
   { method: 'PUT', path: '/api/v1/account/second-factor', action: 'account.set-second-factor' },
   { method: 'POST', path: '/api/v1/account/second-factor/remove', action: 'account.remove-second-factor' },
+  { method: 'POST', path: '/api/v1/account/passkeys/ask', action: 'account.new-passkey' },
+  { method: 'POST', path: '/api/v1/account/passkeys', action: 'account.add-passkey' },
+  { method: 'POST', path: '/api/v1/account/passkeys/:passkey/remove', action: 'account.remove-passkey' },
+  { method: 'POST', path: '/api/v1/account/recovery-codes', action: 'account.new-recovery-codes' },
   { method: 'GET', path: '/api/v1/account/sessions', action: 'account.list-sessions' },
   { method: 'DELETE', path: '/api/v1/account/sessions/:session', action: 'account.end-session' },
 ];

@@ -5,10 +5,12 @@ import { isStowageError, StowageError, toStowageError } from '../../../shared/ut
 import { parseInput } from '../../../shared/util/input.ts';
 import { nameSchema } from '../../../shared/util/names.ts';
 import { type OpenId, type OpenIdState, openIdStateSchema } from '../../auth/open-id.ts';
+import { assertionSchema } from '../../auth/passkeys.ts';
 import type { ClientAddress } from '../../auth/sessions.ts';
 import type { Sealing } from '../../secrets/sealing.ts';
 import { COOKIE_OPTIONS, credentialsOf, refuseCrossSite, SESSION_COOKIE } from '../credentials.ts';
 import type { Doors } from '../doors.ts';
+import { originOf } from './call.ts';
 import type { ApiHttp } from './http.ts';
 
 const PATH = '/api/v1/session';
@@ -21,7 +23,8 @@ const STATE_OPTIONS = { ...COOKIE_OPTIONS, sameSite: 'lax', maxAge: 600 } as con
 const STATE_LABEL = 'open-id';
 
 const password = z.string().min(1).max(256);
-const signInSchema = z.object({ name: nameSchema, password, code: z.string().max(20).optional() });
+const signInSchema = z.object({ name: nameSchema, password, code: z.string().max(40).optional() });
+const passkeySchema = z.object({ state: z.string().max(1024), response: assertionSchema });
 const acceptSchema = z.object({ token: z.string().max(100), name: nameSchema.optional(), password });
 
 const clientOf = ({ source, headers }: FastifyRequest): ClientAddress => ({
@@ -31,7 +34,7 @@ const clientOf = ({ source, headers }: FastifyRequest): ClientAddress => ({
 
 /** Signing in and out: what a browser keeps of its session is set and taken back here, and never shown to a script. */
 export function serveSession(http: ApiHttp, doors: Doors): void {
-  const { gate, signIn, services, openId } = doors;
+  const { gate, signIn, services, openId, publicUrl } = doors;
   const { users } = services;
   const schema = { hide: true };
   const config = { isPublic: true };
@@ -65,6 +68,15 @@ export function serveSession(http: ApiHttp, doors: Doors): void {
   http.post(PATH, route, async (request, reply) =>
     keep(reply, await signIn.withPassword(parseInput(signInSchema, request.body), clientOf(request))),
   );
+
+  http.post(`${PATH}/passkey/ask`, route, (request) =>
+    signIn.askForPasskey(originOf(request, publicUrl), clientOf(request)),
+  );
+
+  http.post(`${PATH}/passkey`, route, async (request, reply) => {
+    const given = parseInput(passkeySchema, request.body);
+    return keep(reply, await signIn.withPasskey(given, originOf(request, publicUrl), clientOf(request)));
+  });
 
   http.delete(PATH, route, async (request, reply) => {
     const { session } = credentialsOf(request.raw);

@@ -136,9 +136,10 @@ export class UserWriter extends UserReader {
       .execute();
   }
 
-  /** With the sessions of the user. */
+  /** With the sessions, passkeys and recovery codes of the user. */
   async remove(id: string): Promise<void> {
-    await this.db.deleteFrom('sessions').where('user_id', '=', id).execute();
+    for (const table of ['sessions', 'passkeys', 'recovery_codes'] as const)
+      await this.db.deleteFrom(table).where('user_id', '=', id).execute();
     await this.db.deleteFrom('users').where('id', '=', id).execute();
   }
 

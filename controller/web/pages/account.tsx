@@ -1,128 +1,128 @@
 import { useQuery } from '@tanstack/react-query';
-import { useState } from 'react';
-import type { Session, User } from '../../../shared/protocol/api.ts';
+import { type Dispatch, type SetStateAction, useState } from 'react';
+import type { OwnAccount, Passkey, Session } from '../../../shared/protocol/api.ts';
 import { call } from '../api/client.ts';
-import { client } from '../api/queries.ts';
+import { knowsPasskeys } from '../api/passkeys.ts';
 import { Badge, Button, Empty, Page, Problem, Section, Time } from '../parts/basics.tsx';
-import { Task } from '../parts/dialog.tsx';
-import { Field } from '../parts/form.tsx';
 import { toast } from '../parts/toasts.tsx';
+import {
+  CodesShown,
+  CodesTask,
+  NoCodesTask,
+  NoPasskeyTask,
+  PasskeyTask,
+  PasswordTask,
+  RecoveryTask,
+  refresh,
+} from '../tasks/account.tsx';
 
-const refresh = (): Promise<void> => client.invalidateQueries({ queryKey: ['account'] });
+type Open =
+  | { task: 'password' | 'no-codes' | 'passkey' | 'recovery' }
+  | { task: 'codes'; secret: string; uri: string }
+  | { task: 'no-passkey'; passkey: Passkey }
+  | { task: 'shown'; codes: readonly string[] };
 
-function PasswordTask({ close }: { close(): void }) {
-  const [before, setBefore] = useState('');
-  const [password, setPassword] = useState('');
+function Opened({ open, show }: { open: Open; show: Dispatch<SetStateAction<Open | undefined>> }) {
+  // One that has opened another one does not close that.
+  const close = (): void => show((current) => (current === open ? undefined : current));
+  switch (open.task) {
+    case 'password':
+      return <PasswordTask close={close} />;
+    case 'codes':
+      return <CodesTask {...open} close={close} />;
+    case 'no-codes':
+      return <NoCodesTask close={close} />;
+    case 'passkey':
+      return <PasskeyTask close={close} />;
+    case 'no-passkey':
+      return <NoPasskeyTask passkey={open.passkey} close={close} />;
+    case 'recovery':
+      return <RecoveryTask show={(codes) => show({ task: 'shown', codes })} close={close} />;
+    case 'shown':
+      return <CodesShown codes={open.codes} close={close} />;
+  }
+}
+
+function Passkeys({ passkeys, show }: { passkeys: readonly Passkey[]; show(open: Open): void }) {
   return (
-    <Task
-      title="Change your password"
-      verb="Change"
-      close={close}
-      isReady={before !== '' && password !== ''}
-      run={async () => {
-        await call('/account/password', { method: 'PUT', json: { before, password } });
-        toast('Your password is changed; your other sessions have ended');
-        await refresh();
-      }}
-    >
-      <Field
-        label="Present password"
-        type="password"
-        autoComplete="current-password"
-        value={before}
-        onChange={setBefore}
-        autoFocus
-      />
-      <Field
-        label="New password"
-        type="password"
-        autoComplete="new-password"
-        value={password}
-        onChange={setPassword}
-        hint="at least 12 characters"
-      />
-    </Task>
+    <Section title="Passkeys">
+      <p>
+        <Badge tone={passkeys.length > 0 ? 'good' : 'neutral'}>{passkeys.length > 0 ? 'on' : 'none'}</Badge> A
+        passkey lets you in without a password; your password alone does not any more.{' '}
+        {knowsPasskeys() ? (
+          <Button onPress={() => show({ task: 'passkey' })}>Add …</Button>
+        ) : (
+          'This browser, or this address, has none: they need https and a name.'
+        )}
+      </p>
+      <ul className="list">
+        {passkeys.map((passkey) => (
+          <li key={passkey.id}>
+            <span>{passkey.name}</span>
+            <span className="why">
+              made <Time at={passkey.createdAt} />
+            </span>
+            <span className="why">
+              {passkey.usedAt === undefined ? (
+                'not used yet'
+              ) : (
+                <>
+                  used <Time at={passkey.usedAt} />
+                </>
+              )}
+            </span>
+            <Button onPress={() => show({ task: 'no-passkey', passkey })}>Remove …</Button>
+          </li>
+        ))}
+      </ul>
+    </Section>
   );
 }
 
-function SecondFactorTask({ secret, uri, close }: { secret: string; uri: string; close(): void }) {
-  const [password, setPassword] = useState('');
-  const [code, setCode] = useState('');
+/** Codes of an app, and those for whoever has lost it. */
+function Codes({ account, show }: { account: OwnAccount; show(open: Open): void }) {
+  const { hasCodes, hasSecondFactor, recoveryCodesLeft } = account;
+  const turnOn = (): void =>
+    void call<{ secret: string; uri: string }>('/account/second-factor', { method: 'POST', json: {} }).then(
+      (made) => show({ task: 'codes', ...made }),
+      (failure: Error) => toast(failure.message, true),
+    );
   return (
-    <Task
-      title="A second factor"
-      verb="Turn on"
-      close={close}
-      isReady={password !== '' && code !== ''}
-      run={async () => {
-        await call('/account/second-factor', { method: 'PUT', json: { password, secret, code } });
-        toast('From now on a code is asked for, too');
-        await refresh();
-      }}
-    >
+    <Section title="Codes">
       <p>
-        Add this to your app for codes (TOTP), by <a href={uri}>opening it in the app</a> or by hand:
+        <Badge tone={hasCodes ? 'good' : hasSecondFactor ? 'neutral' : 'warn'}>
+          {hasCodes ? 'on' : 'off'}
+        </Badge>{' '}
+        {hasCodes
+          ? 'A code of your app is asked for beside your password.'
+          : 'No code of an app is asked for beside your password.'}{' '}
+        {hasCodes ? (
+          <Button onPress={() => show({ task: 'no-codes' })}>Turn off …</Button>
+        ) : (
+          <Button onPress={turnOn}>Turn on …</Button>
+        )}
       </p>
-      <p>
-        <code className="breaks">{secret.match(/.{4}/g)?.join(' ')}</code>
-      </p>
-      <Field
-        label="The code that it shows"
-        value={code}
-        onChange={setCode}
-        inputMode="numeric"
-        autoComplete="one-time-code"
-        autoFocus
-      />
-      <Field
-        label="Your password"
-        type="password"
-        autoComplete="current-password"
-        value={password}
-        onChange={setPassword}
-      />
-    </Task>
-  );
-}
-
-function NoSecondFactorTask({ close }: { close(): void }) {
-  const [password, setPassword] = useState('');
-  return (
-    <Task
-      title="Only a password"
-      verb="Turn off"
-      isDanger
-      close={close}
-      isReady={password !== ''}
-      run={async () => {
-        await call('/account/second-factor/remove', { method: 'POST', json: { password } });
-        await refresh();
-      }}
-    >
-      <p>No code is asked for any more: who knows your password is you.</p>
-      <Field
-        label="Your password"
-        type="password"
-        autoComplete="current-password"
-        value={password}
-        onChange={setPassword}
-        autoFocus
-      />
-    </Task>
+      {hasSecondFactor && (
+        <p>
+          <Badge tone={recoveryCodesLeft > 3 ? 'good' : 'warn'}>{recoveryCodesLeft}</Badge> recovery codes are
+          left, for when your app or passkey is lost.{' '}
+          <Button onPress={() => show({ task: 'recovery' })}>Make new ones …</Button>
+        </p>
+      )}
+    </Section>
   );
 }
 
 export function Account() {
   const { data: account, error } = useQuery({
     queryKey: ['account', 'self'],
-    queryFn: ({ signal }) => call<User>('/account', { signal }),
+    queryFn: ({ signal }) => call<OwnAccount>('/account', { signal }),
   });
   const sessions = useQuery({
     queryKey: ['account', 'sessions'],
     queryFn: ({ signal }) => call<Session[]>('/account/sessions', { signal }),
   });
-  const [open, setOpen] = useState<'password' | 'no-factor' | { secret: string; uri: string }>();
-  const close = (): void => setOpen(undefined);
+  const [open, setOpen] = useState<Open>();
   const end = async ({ id }: Session): Promise<void> => {
     try {
       await call(`/account/sessions/${id}`, { method: 'DELETE' });
@@ -136,32 +136,10 @@ export function Account() {
   return (
     <Page
       title={account.name}
-      tools={<Button onPress={() => setOpen('password')}>Change your password …</Button>}
+      tools={<Button onPress={() => setOpen({ task: 'password' })}>Change your password …</Button>}
     >
-      <Section title="Second factor">
-        <p>
-          <Badge tone={account.hasSecondFactor ? 'good' : 'warn'}>
-            {account.hasSecondFactor ? 'on' : 'off'}
-          </Badge>{' '}
-          {account.hasSecondFactor
-            ? 'A code of your app is asked for beside your password.'
-            : 'Only your password is asked for.'}{' '}
-          {account.hasSecondFactor ? (
-            <Button onPress={() => setOpen('no-factor')}>Turn off …</Button>
-          ) : (
-            <Button
-              onPress={() =>
-                void call<{ secret: string; uri: string }>('/account/second-factor', {
-                  method: 'POST',
-                  json: {},
-                }).then(setOpen, (failure: Error) => toast(failure.message, true))
-              }
-            >
-              Turn on …
-            </Button>
-          )}
-        </p>
-      </Section>
+      <Passkeys passkeys={account.passkeys} show={setOpen} />
+      <Codes account={account} show={setOpen} />
       <Section title="Where you are signed in">
         <ul className="list">
           {(sessions.data ?? []).map((session) => (
@@ -178,9 +156,7 @@ export function Account() {
           ))}
         </ul>
       </Section>
-      {open === 'password' && <PasswordTask close={close} />}
-      {open === 'no-factor' && <NoSecondFactorTask close={close} />}
-      {typeof open === 'object' && <SecondFactorTask {...open} close={close} />}
+      {open && <Opened key={open.task} open={open} show={setOpen} />}
     </Page>
   );
 }

@@ -1,5 +1,6 @@
 import { type FormEvent, type ReactNode, useEffect, useState } from 'react';
 import { ApiError, call } from '../api/client.ts';
+import { knowsPasskeys, signInByPasskey } from '../api/passkeys.ts';
 import { Button, Problem } from '../parts/basics.tsx';
 import { Field } from '../parts/form.tsx';
 
@@ -94,8 +95,19 @@ export function SignIn({ done, isNew, hasProvider }: { done(): void; isNew: bool
     }
     await enter(done);
   });
+  const passkey = useSubmit(async () => {
+    await signInByPasskey();
+    await enter(done);
+  });
+  const isBusy = form.isBusy || passkey.isBusy;
   return (
-    <Card title="Sign in" verb={asksCode ? 'Go on' : 'Sign in'} {...form}>
+    <Card
+      title="Sign in"
+      verb={asksCode ? 'Go on' : 'Sign in'}
+      submit={form.submit}
+      error={form.error ?? passkey.error}
+      isBusy={isBusy}
+    >
       {refused !== null && (
         <Problem
           error={
@@ -108,6 +120,11 @@ export function SignIn({ done, isNew, hasProvider }: { done(): void; isNew: bool
         <a className="button primary" href="/api/v1/session/open-id">
           Sign in with your organisation
         </a>
+      )}
+      {knowsPasskeys() && !isNew && (
+        <Button onPress={() => void passkey.submit()} isBusy={isBusy}>
+          Sign in with a passkey
+        </Button>
       )}
       {isNew && (
         <p>
@@ -126,10 +143,9 @@ export function SignIn({ done, isNew, hasProvider }: { done(): void; isNew: bool
       />
       {asksCode && (
         <Field
-          label="Code of your app"
+          label="Code of your app, or recovery code"
           value={code}
           onChange={setCode}
-          inputMode="numeric"
           autoComplete="one-time-code"
           autoFocus
         />

@@ -1,0 +1,230 @@
+import { useState } from 'react';
+import type { Passkey } from '../../../shared/protocol/api.ts';
+import { call } from '../api/client.ts';
+import { addPasskey } from '../api/passkeys.ts';
+import { client } from '../api/queries.ts';
+import { Task } from '../parts/dialog.tsx';
+import { Field } from '../parts/form.tsx';
+import { QrCode } from '../parts/qr-code.tsx';
+import { toast } from '../parts/toasts.tsx';
+
+export const refresh = (): Promise<void> => client.invalidateQueries({ queryKey: ['account'] });
+
+export function PasswordTask({ close }: { close(): void }) {
+  const [before, setBefore] = useState('');
+  const [password, setPassword] = useState('');
+  return (
+    <Task
+      title="Change your password"
+      verb="Change"
+      close={close}
+      isReady={before !== '' && password !== ''}
+      run={async () => {
+        await call('/account/password', { method: 'PUT', json: { before, password } });
+        toast('Your password is changed; your other sessions have ended');
+        await refresh();
+      }}
+    >
+      <Field
+        label="Present password"
+        type="password"
+        autoComplete="current-password"
+        value={before}
+        onChange={setBefore}
+        autoFocus
+      />
+      <Field
+        label="New password"
+        type="password"
+        autoComplete="new-password"
+        value={password}
+        onChange={setPassword}
+        hint="at least 12 characters"
+      />
+    </Task>
+  );
+}
+
+export function CodesTask({ secret, uri, close }: { secret: string; uri: string; close(): void }) {
+  const [password, setPassword] = useState('');
+  const [code, setCode] = useState('');
+  return (
+    <Task
+      title="Codes of an app"
+      verb="Turn on"
+      close={close}
+      isReady={password !== '' && code !== ''}
+      run={async () => {
+        await call('/account/second-factor', { method: 'PUT', json: { password, secret, code } });
+        toast('From now on a code is asked for, too');
+        await refresh();
+      }}
+    >
+      <p>
+        Add this to your app for codes (TOTP): by its camera, by <a href={uri}>opening it in the app</a>, or
+        by hand.
+      </p>
+      <QrCode text={uri} label="The secret, for the camera of the app" />
+      <p>
+        <code className="breaks">{secret.match(/.{4}/g)?.join(' ')}</code>
+      </p>
+      <Field
+        label="The code that it shows"
+        value={code}
+        onChange={setCode}
+        inputMode="numeric"
+        autoComplete="one-time-code"
+        autoFocus
+      />
+      <Field
+        label="Your password"
+        type="password"
+        autoComplete="current-password"
+        value={password}
+        onChange={setPassword}
+      />
+    </Task>
+  );
+}
+
+export function NoCodesTask({ close }: { close(): void }) {
+  const [password, setPassword] = useState('');
+  return (
+    <Task
+      title="No codes any more"
+      verb="Turn off"
+      isDanger
+      close={close}
+      isReady={password !== ''}
+      run={async () => {
+        await call('/account/second-factor/remove', { method: 'POST', json: { password } });
+        await refresh();
+      }}
+    >
+      <p>No code is asked for any more. Without a passkey, who knows your password is you.</p>
+      <Field
+        label="Your password"
+        type="password"
+        autoComplete="current-password"
+        value={password}
+        onChange={setPassword}
+        autoFocus
+      />
+    </Task>
+  );
+}
+
+export function PasskeyTask({ close }: { close(): void }) {
+  const [name, setName] = useState('');
+  const [password, setPassword] = useState('');
+  return (
+    <Task
+      title="A passkey"
+      verb="Go on"
+      close={close}
+      isReady={name.trim() !== '' && password !== ''}
+      run={async () => {
+        await addPasskey(name.trim(), password);
+        toast('From now on the passkey lets you in, and your password alone does not');
+        await refresh();
+      }}
+    >
+      <p>Your browser asks next: a fingerprint, a face, the PIN of this device, or a security key.</p>
+      <Field label="What you call it" value={name} onChange={setName} placeholder="My laptop" autoFocus />
+      <Field
+        label="Your password"
+        type="password"
+        autoComplete="current-password"
+        value={password}
+        onChange={setPassword}
+      />
+    </Task>
+  );
+}
+
+export function NoPasskeyTask({ passkey, close }: { passkey: Passkey; close(): void }) {
+  const [password, setPassword] = useState('');
+  return (
+    <Task
+      title={`Remove the passkey ${passkey.name}`}
+      verb="Remove"
+      isDanger
+      close={close}
+      isReady={password !== ''}
+      run={async () => {
+        const path = `/account/passkeys/${encodeURIComponent(passkey.id)}/remove`;
+        await call(path, { method: 'POST', json: { password } });
+        await refresh();
+      }}
+    >
+      <p>It lets nobody in any more. It stays on the device, where you can remove it, too.</p>
+      <Field
+        label="Your password"
+        type="password"
+        autoComplete="current-password"
+        value={password}
+        onChange={setPassword}
+        autoFocus
+      />
+    </Task>
+  );
+}
+
+export function RecoveryTask({ show, close }: { show(codes: string[]): void; close(): void }) {
+  const [password, setPassword] = useState('');
+  return (
+    <Task
+      title="Recovery codes"
+      verb="Make codes"
+      close={close}
+      isReady={password !== ''}
+      run={async () => {
+        const { codes } = await call<{ codes: string[] }>('/account/recovery-codes', {
+          method: 'POST',
+          json: { password },
+        });
+        await refresh();
+        show(codes);
+      }}
+    >
+      <p>
+        Ten codes, each of which lets you in once, beside your password, where your app or passkey is lost.
+        Earlier ones let you in no more.
+      </p>
+      <Field
+        label="Your password"
+        type="password"
+        autoComplete="current-password"
+        value={password}
+        onChange={setPassword}
+        autoFocus
+      />
+    </Task>
+  );
+}
+
+/** They are shown once. */
+export function CodesShown({ codes, close }: { codes: readonly string[]; close(): void }) {
+  return (
+    <Task
+      title="Your recovery codes"
+      verb="Copy"
+      close={close}
+      isReady
+      run={async () => {
+        if (!navigator.clipboard) throw new Error('Nothing is copied here: select the codes by hand.');
+        await navigator.clipboard.writeText(codes.join('\n'));
+        toast('They are copied');
+      }}
+    >
+      <p>Keep them where you find them without this device. They are not shown again.</p>
+      <ul className="codes">
+        {codes.map((code) => (
+          <li key={code}>
+            <code>{code}</code>
+          </li>
+        ))}
+      </ul>
+    </Task>
+  );
+}
