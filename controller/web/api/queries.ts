@@ -6,6 +6,7 @@ import type {
   ActionDescription,
   AttentionItem,
   AuditRecord,
+  AuditWitnesses,
   FleetPool,
   FleetTotals,
   FleetVolume,
@@ -129,11 +130,27 @@ export const usersQuery = queryOptions({
   queryKey: ['users'],
   queryFn: ({ signal }) => call<User[]>('/users', { signal }),
 });
-export const auditQuery = (filter: { actor?: string; host?: string; target?: string }) =>
+/** So many records are shown at once. */
+export const MOST_RECORDS = 300;
+export interface AuditFilter {
+  actor?: string;
+  host?: string;
+  target?: string;
+  action?: string;
+  outcome?: string;
+  /** So long ago at most, ms. */
+  withinMs?: string;
+}
+export const witnessesQuery = queryOptions({
+  queryKey: ['audit-witnesses'],
+  queryFn: ({ signal }) => call<AuditWitnesses>('/audit/witnesses', { signal }),
+});
+export const auditQuery = ({ withinMs, ...filter }: AuditFilter) =>
   queryOptions({
-    queryKey: ['audit', filter],
+    queryKey: ['audit', filter, withinMs],
     queryFn: ({ signal }) => {
-      const query = new URLSearchParams({ limit: '300' });
+      const query = new URLSearchParams({ limit: String(MOST_RECORDS) });
+      if (withinMs) query.set('since', String(Date.now() - Number(withinMs)));
       for (const [name, value] of Object.entries(filter)) if (value) query.set(name, value);
       return call<AuditRecord[]>(`/audit?${query}`, { signal });
     },

@@ -1,12 +1,13 @@
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import type { AuditRecord, AuditVerdict } from '../../../shared/protocol/api.ts';
+import { AUDIT_OUTCOMES } from '../../../shared/protocol/lists.ts';
 import { call } from '../api/client.ts';
-import { auditQuery } from '../api/queries.ts';
+import { type AuditFilter, auditQuery, MOST_RECORDS, witnessesQuery } from '../api/queries.ts';
 import { useMay, WHOLE } from '../api/rights.ts';
-import { Badge, Button, Empty, Page, Problem, type Tone } from '../parts/basics.tsx';
+import { Badge, Button, Empty, Page, Problem, Time, type Tone } from '../parts/basics.tsx';
 import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
-import { Field } from '../parts/form.tsx';
+import { Choice, Field } from '../parts/form.tsx';
 import { counted, localTime } from '../parts/format.ts';
 import { toast } from '../parts/toasts.tsx';
 
@@ -62,8 +63,48 @@ export function TrailOf({ target }: { target: string }) {
   );
 }
 
+const HOUR_MS = 3600_000;
+const SPANS = [
+  { id: '', label: 'at any time' },
+  { id: String(HOUR_MS), label: 'in the last hour' },
+  { id: String(24 * HOUR_MS), label: 'in the last day' },
+  { id: String(7 * 24 * HOUR_MS), label: 'in the last 7 days' },
+  { id: String(30 * 24 * HOUR_MS), label: 'in the last 30 days' },
+];
+const OUTCOMES = [{ id: '', label: 'any' }, ...AUDIT_OUTCOMES.map((id) => ({ id, label: id }))];
+const ANY: Required<Omit<AuditFilter, 'target'>> = {
+  ...{ actor: '', host: '', action: '', outcome: '', withinMs: '' },
+};
+
+/** Who sees the trail grow, from outside. */
+function Witnesses() {
+  const { data } = useQuery(witnessesQuery);
+  return (
+    <ul className="list">
+      {data?.witnesses.map(({ name, seq, at, reason }) => (
+        <li key={name}>
+          <span>
+            <Badge tone={reason === undefined ? 'good' : 'bad'}>witness</Badge> {name}
+          </span>
+          <span>
+            {at === undefined ? (
+              'has seen nothing yet'
+            ) : (
+              <>
+                has seen it up to record {seq}, <Time at={at} />
+              </>
+            )}
+          </span>
+          {reason && <span className="why">{reason}</span>}
+        </li>
+      ))}
+    </ul>
+  );
+}
+
 export function Audit() {
-  const [typed, setTyped] = useState({ actor: '', host: '' });
+  const [typed, setTyped] = useState(ANY);
+  const type = (change: Partial<typeof ANY>): void => setTyped({ ...typed, ...change });
   const [filter, setFilter] = useState(typed);
   const [verdict, setVerdict] = useState<AuditVerdict>();
   const [isBusy, setBusy] = useState(false);
@@ -103,6 +144,7 @@ export function Audit() {
             : `${verdict.reason}${verdict.badSeq === undefined ? '' : `, record ${verdict.badSeq}`}`}
         </p>
       )}
+      <Witnesses />
       <form
         className="filters"
         onSubmit={(event) => {
@@ -110,8 +152,26 @@ export function Audit() {
           setFilter(typed);
         }}
       >
-        <Field label="Who" value={typed.actor} onChange={(actor) => setTyped({ ...typed, actor })} />
-        <Field label="Host" value={typed.host} onChange={(host) => setTyped({ ...typed, host })} />
+        <Field label="Who" value={typed.actor} onChange={(actor) => type({ actor })} />
+        <Field label="Host" value={typed.host} onChange={(host) => type({ host })} />
+        <Field
+          label="Action"
+          value={typed.action}
+          onChange={(action) => type({ action })}
+          placeholder="volume.delete, or volume."
+        />
+        <Choice
+          label="Outcome"
+          value={typed.outcome}
+          onChange={(outcome) => type({ outcome })}
+          options={OUTCOMES}
+        />
+        <Choice
+          label="When"
+          value={typed.withinMs}
+          onChange={(withinMs) => type({ withinMs })}
+          options={SPANS}
+        />
         <Button type="submit">Show</Button>
       </form>
       {error ? (
@@ -125,6 +185,9 @@ export function Audit() {
           empty="No record meets this."
           sort={{ column: 'No', direction: 'descending' }}
         />
+      )}
+      {data.length === MOST_RECORDS && (
+        <p className="why">These are the newest {MOST_RECORDS}: say more of those that you look for.</p>
       )}
     </Page>
   );
