@@ -1,7 +1,9 @@
 import { spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
+import { join } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
+import { installCommand } from '../controller/cli/install.ts';
 import slowFiles from './setup/slow-files.ts';
 
 /**
@@ -13,6 +15,8 @@ const patterns = process.argv.slice(2);
 const INSIDE = 'STOWAGE_TEST_NAMESPACE';
 const SIDE_BY_SIDE = 2;
 const LONGEST_MS = 900_000;
+/** What thousands of processes would do again and again is kept between them, and between runs. */
+const CACHE = join(import.meta.dirname, '../node_modules/.cache/stowage-test');
 
 /** Those that take minutes come first: at the end nobody waits for one of them alone. */
 const LONG = [
@@ -35,9 +39,11 @@ function testFiles(): string[] {
   return files.sort().sort((one, other) => rank(one) - rank(other));
 }
 
-function runHere(): void {
+async function runHere(): Promise<void> {
   const files = testFiles();
   if (files.length === 0) throw new Error(`no test file is ${patterns.join(' or ')}`);
+  process.env.NODE_COMPILE_CACHE ??= join(CACHE, 'compiled');
+  process.env.STOWAGE_TEST_COMMAND ??= await installCommand(join(CACHE, 'bin'));
   const stop = new AbortController();
   // It ends the files that run now, and they the hosts that they have started.
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort());
@@ -58,4 +64,4 @@ function runInNamespace(): void {
 }
 
 if (process.getuid?.() === 0 && process.env[INSIDE] === undefined) runInNamespace();
-else runHere();
+else await runHere();

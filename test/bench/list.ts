@@ -7,7 +7,7 @@ import { compare, seconds } from './pairs.ts';
 
 const ROUNDS = Number(process.env.STOWAGE_BENCH_ROUNDS ?? 7);
 await using room = scratch();
-await using controller = await TestController.start(join(room.path, 'data'), []);
+await using controller = await TestController.start(join(room.path, 'data'), [], {}, true);
 await using libvirtd = await Libvirtd.start(join(room.path, 'libvirt'));
 const pool = join(room.path, 'pool');
 mkdirSync(pool);

@@ -21,7 +21,7 @@ describe('the command line', () => {
   let controller: TestController;
 
   before(async () => {
-    controller = await TestController.start(join(room.path, 'data'), []);
+    controller = await TestController.start(join(room.path, 'data'), [], {}, true);
     await controller.cliOk('vol', 'create', 'local/default/small', '--capacity', '1M');
     await controller.cliOk('vol', 'create', 'local/default/large', '--capacity', '9M', '--format', 'qcow2');
   });

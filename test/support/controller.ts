@@ -45,6 +45,11 @@ export async function until<T>(
   }
 }
 
+/** How the command is run: as users have it, where the run of all tests has made it, and else from its source. */
+const COMMAND = process.env.STOWAGE_TEST_COMMAND
+  ? [process.env.STOWAGE_TEST_COMMAND]
+  : [process.execPath, 'controller/cli/stowage.ts'];
+
 /** A real controller in a process of its own, with its CLI, and the means to kill it. */
 export class TestController implements AsyncDisposable {
   readonly directory: string;
@@ -56,20 +61,24 @@ export class TestController implements AsyncDisposable {
   #port = 0;
   readonly #args: string[];
   readonly #env: NodeJS.ProcessEnv;
+  /** Whether it makes the command `stowage` in its directory, which takes a moment at each start. */
+  readonly #hasCommand: boolean;
   log = '';
 
-  private constructor(directory: string, args: string[], env: NodeJS.ProcessEnv) {
+  private constructor(directory: string, args: string[], env: NodeJS.ProcessEnv, hasCommand: boolean) {
     this.directory = directory;
     this.#args = args;
     this.#env = env;
+    this.#hasCommand = hasCommand;
   }
 
   static async start(
     directory: string,
     args = ['--no-local-agent'],
     env: NodeJS.ProcessEnv = {},
+    hasCommand = false,
   ): Promise<TestController> {
-    const controller = new TestController(directory, args, env);
+    const controller = new TestController(directory, args, env, hasCommand);
     controller.#port = await freePort();
     await controller.restart();
     return controller;
@@ -82,7 +91,12 @@ export class TestController implements AsyncDisposable {
   async restart(): Promise<void> {
     const child = spawn(
       process.execPath,
-      ['controller/main.ts', '--data', this.directory, '--listen', `127.0.0.1:${this.#port}`, ...this.#args],
+      [
+        'controller/main.ts',
+        ...['--data', this.directory, '--listen', `127.0.0.1:${this.#port}`],
+        ...(this.#hasCommand ? [] : ['--no-command']),
+        ...this.#args,
+      ],
       { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...this.#env } },
     );
     this.#process = child;
@@ -133,7 +147,7 @@ export class TestController implements AsyncDisposable {
 
   /** With variables of the environment other than those of the test. */
   cliIn(env: NodeJS.ProcessEnv, ...args: string[]): Promise<CliResult> {
-    return execute(process.execPath, ['controller/cli/stowage.ts', ...args], {
+    return execute(COMMAND[0]!, [...COMMAND.slice(1), ...args], {
       ...process.env,
       STOWAGE_URL: this.url,
       STOWAGE_TOKEN: this.token,
