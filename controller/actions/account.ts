@@ -67,6 +67,9 @@ function originOf({ origin }: Call): string {
   throw new StowageError('not-supported', 'passkeys are made in a browser');
 }
 
+/** Enough of an id to know it again. */
+const shortId = (id: string): string => id.slice(0, 16);
+
 const newPasskey = defineAction({
   ...own,
   name: 'account.new-passkey',
@@ -87,6 +90,10 @@ const addPasskey = defineAction({
     state: z.string().max(1024),
     response: registrationSchema,
   }),
+  record: ({ name, response }) => ({
+    target: 'account',
+    detail: `passkey '${name}', ${shortId(response.id)}`,
+  }),
   run: ({ account }, given, call) => account.addPasskey(call.principal, given, originOf(call)),
 });
 
@@ -94,7 +101,8 @@ const removePasskey = defineAction({
   ...changed,
   name: 'account.remove-passkey',
   summary: 'Takes a passkey away, and ends your other sessions.',
-  input: z.object({ password, passkey: z.string().max(1400) }),
+  input: z.object({ password, passkey: z.string().max(1000) }),
+  record: ({ passkey }) => ({ target: 'account', detail: `passkey ${shortId(passkey)}` }),
   run: ({ account }, given, { principal }) =>
     account.removePasskey(principal, { password: given.password, id: given.passkey }),
 });

@@ -1,10 +1,12 @@
 import { z } from 'zod';
 import { cloneVolumeSchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
-import { jobSchema } from '../../shared/protocol/api.ts';
+import { jobSchema, migrationCheckSchema } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/names.ts';
 import { clone } from '../jobs/kinds/clone.ts';
-import { migrate, migrateParamsSchema } from '../jobs/kinds/migrate.ts';
+import { migrate } from '../jobs/kinds/migrate.ts';
+import { checkMigration } from '../jobs/kinds/migration-check.ts';
+import { migrateParamsSchema } from '../jobs/kinds/migration-spec.ts';
 import { wipe } from '../jobs/kinds/wipe.ts';
 import { defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
@@ -74,19 +76,16 @@ function destinationOf(target: string, volume: string): VolumeAddress {
   return { host, pool, volume: name };
 }
 
-const migrateAction = defineAction({
-  name: 'volume.migrate',
-  summary: 'Begins a job that moves or copies a volume to another pool, straight from host to host.',
+/** What is to be moved, and where to. */
+const migration = {
   role: 'operator',
-  audited: true,
   input: volumeAddress.extend({
     ...migrateParamsSchema.omit({ source: true, target: true, secret: true }).shape,
     ...secretField,
     /** `HOST/POOL`, or `HOST/POOL/VOLUME` for another name. */
     target: z.string().max(800),
   }),
-  answer: jobSchema,
-  places({ host, pool, target }) {
+  places({ host, pool, target }: { host?: string; pool?: string; target?: string }) {
     const [toHost, toPool] = target === undefined ? [] : splitReference(target);
     return target === undefined
       ? [{ host, pool }]
@@ -95,6 +94,36 @@ const migrateAction = defineAction({
           { host: toHost, pool: toPool },
         ];
   },
+} as const;
+
+const checkAction = defineAction({
+  ...migration,
+  name: 'volume.check-migration',
+  summary:
+    'What a migration would meet now: how the volume would travel, and all that would refuse it. Nothing is done.',
+  answer: migrationCheckSchema,
+  async run(services, { host, pool, volume, target, ...options }, { principal, signal }) {
+    const { fleet, inventory, leases, passphrases } = services;
+    const to = destinationOf(target, volume);
+    await inventory.volume({ host, pool, volume });
+    if (!options.keepSource) await refuseTaking(services, { host, pool, volume }, principal);
+    const params = {
+      ...options,
+      source: referenceOf({ host, pool, volume }),
+      target: referenceOf(to),
+      secret: await secretNamed(services, options.secret, to),
+    };
+    const agent = (name: string) => fleet.client(name);
+    return checkMigration({ params, agent, inventory, passphrases, signal }, leases);
+  },
+});
+
+const migrateAction = defineAction({
+  ...migration,
+  name: 'volume.migrate',
+  summary: 'Begins a job that moves or copies a volume to another pool, straight from host to host.',
+  audited: true,
+  answer: jobSchema,
   async plan(services, input, { principal }) {
     const to = destinationOf(input.target, input.volume);
     if (referenceOf(to) === referenceOf(input))
@@ -128,4 +157,4 @@ const migrateAction = defineAction({
   },
 });
 
-export const volumeJobActions = [wipeAction, cloneAction, migrateAction];
+export const volumeJobActions = [wipeAction, cloneAction, checkAction, migrateAction];

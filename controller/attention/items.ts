@@ -72,7 +72,7 @@ function ofJob({ id, kind, target, state, error, endedAt, createdAt }: JobRecord
   });
 }
 
-const kindOf = ({ kind, standstill }: DutyState): AttentionItem['kind'] =>
+const kindOf = ({ kind, standstill }: DutyState): keyof typeof SUMMARIES =>
   standstill?.isDisputed ? 'trail-disputed' : kind;
 const idOfTrail = (kind: string, place: string): string => `${kind} ${place}`;
 
@@ -86,7 +86,7 @@ const SUMMARIES = {
 function ofTrail(state: DutyState): AttentionItem[] {
   const { place, standstill } = state;
   if (standstill === undefined) return [];
-  const kind = kindOf(state) as keyof typeof SUMMARIES;
+  const kind = kindOf(state);
   return [
     item({
       id: idOfTrail(kind, place),

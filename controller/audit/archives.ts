@@ -1,11 +1,12 @@
 import { createHash, createPublicKey } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, open, readdir, rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import type { Logger } from 'pino';
+import type { AuditRecord } from '../../shared/protocol/api.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import type { Store } from '../store/store.ts';
 import { Duty } from './duty.ts';
@@ -28,6 +29,8 @@ const MOST_RECORDS = 200_000;
 /** Dropped from the store at once: others get their turn between. */
 const DROPPED = 2000;
 const DIGITS = 12;
+/** Writing a large archive takes its time, on a slow disk. */
+const PATIENCE_MS = 600_000;
 
 const numbered = (seq: number): string => String(seq).padStart(DIGITS, '0');
 const UNFINISHED = 'unfinished.jsonl.gz';
@@ -47,6 +50,15 @@ interface Parts {
   arrived: () => Promise<number>;
 }
 
+/** Undefined for what is no note: the trail tells of it when it is verified. */
+function sizeOf(note: string): number | undefined {
+  try {
+    return parseNote(note).size;
+  } catch {
+    return undefined;
+  }
+}
+
 async function syncDirectory(path: string): Promise<void> {
   await using directory = await open(path);
   await directory.sync();
@@ -60,26 +72,45 @@ async function digestOf(path: string): Promise<string> {
 
 /**
  * Moves records of a certain age out of the store, into archives that can be verified: `trail-FIRST-LAST.jsonl.gz`, exports of a part of the
- * trail each. A record leaves the store when an archive with it was read again from the disk and found whole, and that is on record. The
+ * trail each. A record leaves the store when an archive with it was read again and found whole, and that is on record. The
  * newest record stays, and those that have not arrived where the trail is forwarded and witnessed.
  */
 export function archives(parts: Parts, { directory, keepMs }: ArchiveOptions): Duty {
   const { store, trail, logger, arrived } = parts;
   const duty: Duty = new Duty({ kind: 'trail-not-archived', place: directory }, logger, work);
 
-  /** The chain up to the last record that goes into the next archive; undefined where there is not enough for one. */
-  async function nextPart(base: PartBegin | undefined): Promise<ChainCheck | undefined> {
+  /** The chain behind `base`, as long as records are to be in it. Throws where they are not whole. */
+  async function chainWhile(
+    base: PartBegin | undefined,
+    isIn: (row: AuditRecord) => boolean,
+  ): Promise<ChainCheck> {
     const chain = new ChainCheck(base);
-    const cutoff = clock.now() - keepMs;
-    const newest = (await store.audit.last())?.seq ?? 0;
-    const limit = Math.min(newest - 1, await arrived(), chain.seq + MOST_RECORDS);
-    let isDue = false;
-    for await (const row of trail.after(chain.seq)) {
-      if (row.seq === chain.first) isDue = row.at < cutoff - SPAN_MS;
-      if (!isDue || row.seq > limit || row.at >= cutoff) break;
+    for await (const row of trail.after(chain.seq, duty.signal)) {
+      if (!isIn(row)) break;
       const wrong = chain.take(row);
       if (wrong) throw new Error(`nothing is archived: ${wrong.reason}`);
     }
+    return chain;
+  }
+
+  /** Up to which record anything may be archived now. */
+  async function limitOf(base: PartBegin | undefined): Promise<number> {
+    const newest = (await store.audit.last())?.seq ?? 0;
+    return Math.min(newest - 1, await arrived(), (base?.seq ?? 0) + MOST_RECORDS);
+  }
+
+  /** The chain up to the last record that goes into the next archive; undefined where there is not enough for one. */
+  async function nextPart(base: PartBegin | undefined, limit: number): Promise<ChainCheck | undefined> {
+    const now = clock.now();
+    const cutoff = now - keepMs;
+    let last = 0;
+    let isDue: boolean | undefined;
+    const chain = await chainWhile(base, ({ seq, at }) => {
+      // A time in the future, of a clock that was wrong, says nothing of how old a record is.
+      if (at <= now) last = at;
+      isDue ??= last < cutoff - SPAN_MS;
+      return isDue && seq <= limit && last < cutoff;
+    });
     return chain.seq < chain.first ? undefined : chain;
   }
 
@@ -88,8 +119,9 @@ export function archives(parts: Parts, { directory, keepMs }: ArchiveOptions): D
     if (base) yield `${JSON.stringify({ follows: base })}\n`;
     const from = base?.seq ?? 0;
     for (const note of await store.witnesses.notes()) {
-      const { size } = parseNote(note);
-      if (size > from && size <= end.seq) yield `${JSON.stringify({ witnessed: note })}\n`;
+      const size = sizeOf(note);
+      if (size !== undefined && size > from && size <= end.seq)
+        yield `${JSON.stringify({ witnessed: note })}\n`;
     }
     for await (const record of trail.after(from)) {
       yield `${JSON.stringify(record)}\n`;
@@ -107,20 +139,22 @@ export function archives(parts: Parts, { directory, keepMs }: ArchiveOptions): D
   }
 
   /** The archive that begins with a record and is there already, as a kill has left it: up to which record it goes. */
-  async function found(first: number): Promise<{ name: string; last: number } | undefined> {
+  async function found(first: number, limit: number): Promise<{ name: string; last: number } | undefined> {
     const name = (await readdir(directory)).find((each) => each.startsWith(`trail-${numbered(first)}-`));
     if (name === undefined) return undefined;
     const { first: begin, last, hash } = await checked(join(directory, name));
     const [ours] = await trail.list(1, { after: last - 1 });
     if (begin !== first || ours?.seq !== last || ours.hash !== hash)
       throw new Error(`${join(directory, name)} is there, and is not of this trail`);
+    if (last > limit)
+      throw new Error(`${name} is there, and its records have not arrived yet where the trail goes`);
     return { name, last };
   }
 
-  async function write(end: PartBegin, base: PartBegin | undefined): Promise<string> {
+  async function write(end: PartBegin, base: PartBegin | undefined, signal: AbortSignal): Promise<string> {
     const unfinished = join(directory, UNFINISHED);
     const target = createWriteStream(unfinished, { mode: 0o600, flush: true });
-    await pipeline(Readable.from(linesUpTo(end, base)), createGzip(), target);
+    await pipeline(Readable.from(linesUpTo(end, base)), createGzip(), target, { signal });
     await checked(unfinished);
     const name = `trail-${numbered((base?.seq ?? 0) + 1)}-${numbered(end.seq)}.jsonl.gz`;
     await rename(unfinished, join(directory, name));
@@ -128,13 +162,19 @@ export function archives(parts: Parts, { directory, keepMs }: ArchiveOptions): D
     return name;
   }
 
-  async function archive(chain: ChainCheck, base: PartBegin | undefined): Promise<void> {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    const known = await found(chain.first);
+  async function archive(
+    chain: ChainCheck,
+    base: PartBegin | undefined,
+    limit: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const made = await mkdir(directory, { recursive: true, mode: 0o700 });
+    if (made !== undefined) await syncDirectory(dirname(made));
+    const known = await found(chain.first, limit);
     // One that is there may end elsewhere, as it was made at another time.
-    const part = known ? await chainUpTo(known.last, base) : chain;
+    const part = known ? await chainWhile(base, ({ seq }) => seq <= known.last) : chain;
     const end = endOf(part);
-    const name = known?.name ?? (await write(end, base));
+    const name = known?.name ?? (await write(end, base, signal));
     const digest = await digestOf(join(directory, name));
     await store.transaction(async (transaction) => {
       await transaction.audit.moveBase(end);
@@ -147,16 +187,6 @@ export function archives(parts: Parts, { directory, keepMs }: ArchiveOptions): D
         detail: `records ${chain.first} to ${end.seq} are in ${name}, SHA-256 ${digest}`,
       });
     });
-  }
-
-  async function chainUpTo(last: number, base: PartBegin | undefined): Promise<ChainCheck> {
-    const chain = new ChainCheck(base);
-    for await (const row of trail.after(chain.seq)) {
-      const wrong = chain.take(row);
-      if (wrong) throw new Error(`nothing is archived: ${wrong.reason}`);
-      if (chain.seq === last) break;
-    }
-    return chain;
   }
 
   function endOf(chain: ChainCheck): PartBegin {
@@ -174,9 +204,10 @@ export function archives(parts: Parts, { directory, keepMs }: ArchiveOptions): D
     for (;;) {
       await drop();
       const base = await store.audit.base();
-      const chain = await nextPart(base);
+      const limit = await limitOf(base);
+      const chain = await nextPart(base, limit);
       if (chain) {
-        await duty.call(() => archive(chain, base));
+        await duty.call((signal) => archive(chain, base, limit, signal), PATIENCE_MS);
         continue;
       }
       duty.succeeded();

@@ -12,7 +12,7 @@ const PATIENCE_MS = 60_000;
 
 /** What is done with the trail all the time. */
 export interface About {
-  /** As what it is told that it stands still. */
+  /** The kind of the item that wants attention while it stands still. */
   kind: 'trail-not-forwarded' | 'trail-not-witnessed' | 'trail-not-archived';
   /** Where the trail goes, as people name it. */
   place: string;
@@ -84,9 +84,9 @@ export class Duty {
   }
 
   /** Calls what is outside; throws when that takes too long, or this is closed. */
-  async call<T>(call: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async call<T>(call: (signal: AbortSignal) => Promise<T>, patienceMs = PATIENCE_MS): Promise<T> {
     const late = new AbortController();
-    const timer = clock.after(PATIENCE_MS, () => late.abort(new Error('it does not answer')), false);
+    const timer = clock.after(patienceMs, () => late.abort(new Error('it does not answer')), false);
     const signal = AbortSignal.any([this.signal, late.signal]);
     const work = call(signal);
     this.#calling = work.catch(() => undefined);
@@ -119,7 +119,11 @@ export class Duty {
     if (this.#standstill?.reason !== reason)
       this.#logger.warn({ ...this.#about, reason }, 'the trail is not where it should be; tried again');
     this.#isFlowing = false;
+    const last = this.#standstill;
+    // That it cannot be reached any more does not end a dispute.
+    if (last?.isDisputed && !(error instanceof Dispute)) return;
     const isDisputed = error instanceof Dispute;
-    this.#standstill = { since: this.#standstill?.since ?? clock.now(), reason, isDisputed };
+    const isSame = last?.isDisputed === isDisputed;
+    this.#standstill = { since: isSame ? last.since : clock.now(), reason, isDisputed };
   }
 }

@@ -107,8 +107,9 @@ export class Frontier {
 
 // Signed notes of the C2SP specifications: tlog-checkpoint, and what witnesses add to one, tlog-cosignature.
 
-const ED25519 = 1;
-const COSIGNATURE = 4;
+/** Types of keys and what they sign. */
+export const ED25519 = 1;
+export const COSIGNATURE = 4;
 /** The latest that there is a date for, ms since the epoch. */
 const LATEST_TIME = 8.64e15;
 
@@ -155,11 +156,17 @@ export interface Note {
   signatures: { name: string; id: string; bytes: Buffer }[];
 }
 
+/** A signature, as it stands behind what is signed. */
+export function signatureLine({ name, id, bytes }: Note['signatures'][number]): string {
+  return `— ${name} ${Buffer.concat([Buffer.from(id, 'hex'), bytes]).toString('base64')}\n`;
+}
+
 /** Lines of signatures. Throws for anything else. */
 export function signatureLines(text: string): Note['signatures'] {
+  if (!text.endsWith('\n')) throw new Error('it does not end with a line');
   return text
-    .split('\n')
     .slice(0, -1)
+    .split('\n')
     .map((line) => {
       const [, name, base64] = /^— (\S+) ([A-Za-z0-9+/]+={0,2})$/.exec(line) ?? [];
       const bytes = Buffer.from(base64 ?? '', 'base64');
@@ -212,6 +219,12 @@ export interface Seen {
   at: number;
 }
 
+/** Whose word counts: how they name the trail, and their keys. */
+export interface KnownWitnesses {
+  origin: string;
+  witnesses: readonly NoteKey[];
+}
+
 /** Walks along the chain, from its beginning or from behind a record of it. */
 export class ChainCheck {
   /** The number of the last record that was taken. */
@@ -221,21 +234,22 @@ export class ChainCheck {
   /** Of the last record that was taken. */
   hash: string;
   readonly #tree: Frontier;
-  readonly #witnesses: readonly NoteKey[];
+  readonly #known: KnownWitnesses;
   /** What witnesses have signed, by size. */
   readonly #signed = new Map<number, { note: Note; name: string; at: number }[]>();
 
-  constructor(begin?: PartBegin, witnesses: readonly NoteKey[] = []) {
+  constructor(begin?: PartBegin, known: KnownWitnesses = { origin: '', witnesses: [] }) {
     this.seq = begin?.seq ?? 0;
     this.first = this.seq + 1;
     this.hash = begin?.hash ?? GENESIS;
     this.#tree = new Frontier(this.seq, begin?.frontier);
-    this.#witnesses = witnesses;
+    this.#known = known;
   }
 
-  /** A checkpoint of what comes, or has come just now; only what witnesses have signed that we know counts. */
+  /** A checkpoint of what comes, or has come just now; only what witnesses have signed of this trail that we know counts. */
   witnessed(note: Note): Wrong | undefined {
-    for (const witness of this.#witnesses) {
+    const { origin, witnesses } = this.#known;
+    for (const witness of note.origin === origin ? witnesses : []) {
       const at = signedAt(note, witness);
       if (at === undefined || note.size < this.seq || note.size === 0) continue;
       const seen = { note, name: witness.name, at };
@@ -283,9 +297,11 @@ export class ChainCheck {
 
   /** What is wrong where no more comes: a witness has seen more. */
   cut(): Wrong | undefined {
-    const [[size, [seen]] = [0, []]] = [...this.#signed].sort(([one], [other]) => other - one);
-    const reason = `it was cut, or written before: ${seen?.name} has seen ${size} records`;
-    return seen && { badSeq: this.seq + 1, reason };
+    const size = Math.max(0, ...this.#signed.keys());
+    const [seen] = this.#signed.get(size) ?? [];
+    if (!seen) return undefined;
+    const reason = `it was cut, or written before: ${seen.name} has seen ${size} records`;
+    return { badSeq: this.seq + 1, reason };
   }
 
   /** Where the next part begins. */
@@ -308,7 +324,7 @@ export interface Known {
   /** Of the controller: one of them has signed. */
   keys: readonly KeyObject[];
   /** Each must have seen some of it. */
-  witnesses?: readonly NoteKey[];
+  seen?: KnownWitnesses;
   /** What witnesses have signed, as others have kept it. */
   notes?: readonly Note[];
 }
@@ -316,7 +332,6 @@ export interface Known {
 /** The lines of a trail, whichever part of it they are in. */
 class LineCheck {
   chain: ChainCheck | undefined;
-  end: Checkpoint | undefined;
   readonly #known: Known;
   #place: 'begin' | 'middle' | 'over' = 'begin';
 
@@ -339,12 +354,15 @@ class LineCheck {
     return { badSeq: this.next, reason };
   }
 
-  #begun(begin?: PartBegin): ChainCheck {
-    if (this.chain) return this.chain;
-    const { witnesses, notes = [] } = this.#known;
-    this.chain = new ChainCheck(begin, witnesses);
-    for (const note of notes) this.chain.witnessed(note);
-    return this.chain;
+  /** What is wrong where the trail begins. */
+  #begin(begin?: PartBegin): Wrong | undefined {
+    const { seen, notes = [] } = this.#known;
+    this.chain = new ChainCheck(begin, seen);
+    for (const note of notes) {
+      const wrong = this.chain.witnessed(note);
+      if (wrong) return wrong;
+    }
+    return undefined;
   }
 
   /** The next line; what is wrong with it, if anything is. Throws where the first one is none. */
@@ -356,12 +374,13 @@ class LineCheck {
     const isFirst = this.#place === 'begin';
     this.#place = 'middle';
     if ('follows' in line) return this.#follow(line.follows, isFirst);
-    const chain = this.#begun();
+    const wrong = this.chain ? undefined : this.#begin();
+    const chain = this.chain!;
+    if (wrong) return wrong;
     if ('witnessed' in line) return chain.witnessed(line.witnessed);
     if (!('checkpoint' in line)) return chain.take(line);
     this.#place = 'over';
-    this.end = line.checkpoint;
-    return chain.end(this.end, this.#known.keys);
+    return chain.end(line.checkpoint, this.#known.keys);
   }
 
   #follow(begin: PartBegin, isFirst: boolean): Wrong | undefined {
@@ -370,8 +389,7 @@ class LineCheck {
     if (this.chain) return this.chain.end(begin, keys);
     if (!isSigned(begin, keys))
       return this.#bad(`that it follows on record ${begin.seq} is not signed by this controller`);
-    this.#begun(begin);
-    return undefined;
+    return this.#begin(begin);
   }
 }
 
@@ -392,13 +410,13 @@ export async function checkParts(
     const wrong = lines.endPart();
     if (wrong) return wrong;
   }
-  const { chain, end } = lines;
-  if (!chain || !end) throw new Error('there is nothing in it');
+  const { chain } = lines;
+  if (!chain) throw new Error('there is nothing in it');
   const cut = chain.cut();
   if (cut) return cut;
-  for (const { name } of known.witnesses ?? [])
+  for (const { name } of known.seen?.witnesses ?? [])
     if (!chain.seen.has(name)) return { badSeq: chain.first, reason: `${name} has signed none of it` };
-  return { first: chain.first, last: chain.seq, hash: end.hash, seen: [...chain.seen.values()] };
+  return { first: chain.first, last: chain.seq, hash: chain.hash, seen: [...chain.seen.values()] };
 }
 
 type ParsedLine = Exclude<Line, { witnessed: string }> | { witnessed: Note };
@@ -423,13 +441,20 @@ function parsed(text: string): ParsedLine | undefined {
   }
 }
 
-/** What is in a file that others have kept: each line, or the whole file, is a checkpoint. What is none is left out. */
+/** The checkpoints of a file that has one in each line. What is none, such as a line that was not written to its end, is left out. */
 export function notesIn(text: string): Note[] {
-  const lines = text.startsWith('{') ? text.split('\n') : [JSON.stringify({ witnessed: text })];
-  return lines.flatMap((line) => {
+  return text.split('\n').flatMap((line) => {
     const found = parsed(line);
     return found && 'witnessed' in found ? [found.witnessed] : [];
   });
+}
+
+/** What others have kept: a checkpoint, or one in each line. Throws where there is none. */
+function keptNotes(file: string): Note[] {
+  const text = readFileSync(file, 'utf8');
+  const notes = text.includes('{') ? notesIn(text) : notesIn(JSON.stringify({ witnessed: text }));
+  if (notes.length === 0) throw new Error(`there is no checkpoint in ${file}`);
+  return notes;
 }
 
 /** Whether a file is a key, and no part of a trail. */
@@ -466,16 +491,17 @@ export async function* linesOf(file: string): AsyncGenerator<string> {
 
 const PEM = '-----BEGIN';
 const USAGE =
-  'usage: stowage-verify [--witness KEY]... [--checkpoints FILE]... [ARCHIVE]... EXPORT KEY.pem...';
+  'usage: stowage-verify [--origin ORIGIN --witness KEY... [--checkpoints FILE]...] [ARCHIVE]... EXPORT KEY.pem...';
 
 /** The options and files of the command, by what they are. */
 function given(): { files: string[]; known: Known } | undefined {
   const options = {
+    origin: { type: 'string' },
     witness: { type: 'string', multiple: true },
     checkpoints: { type: 'string', multiple: true },
   } as const;
   const {
-    values: { witness = [], checkpoints = [] },
+    values: { origin, witness = [], checkpoints = [] },
     positionals,
   } = parseArgs({ options, allowPositionals: true });
   const keys: KeyObject[] = [];
@@ -486,8 +512,11 @@ function given(): { files: string[]; known: Known } | undefined {
   }
   if (files.length === 0) return undefined;
   if (keys.length === 0) throw new Error(`there is no public key, PEM, in ${files.join(' or ')}`);
-  const notes = checkpoints.flatMap((file) => notesIn(readFileSync(file, 'utf8')));
-  return { files, known: { keys, witnesses: witness.map(noteKey), notes } };
+  if ((origin === undefined) !== (witness.length === 0) || (checkpoints.length > 0 && witness.length === 0))
+    throw new Error('--origin and --witness come together, and --checkpoints with them');
+  const notes = checkpoints.flatMap(keptNotes);
+  const seen = origin === undefined ? undefined : { origin, witnesses: witness.map(noteKey) };
+  return { files, known: { keys, seen, notes } };
 }
 
 /** The checkpoints of a trail itself say nothing of the time. */

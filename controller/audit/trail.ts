@@ -12,8 +12,8 @@ import {
   GENESIS,
   hashOf,
   isSigned,
+  type KnownWitnesses,
   type Note,
-  type NoteKey,
   parseNote,
   type Wrong,
 } from './stowage-verify.ts';
@@ -23,13 +23,14 @@ export type AuditEntry = Pick<AuditRecord, 'actor' | 'source' | 'action' | 'targ
   detail?: string;
 };
 
-/** What witnesses have signed: their keys, and what is not kept in the store of it. */
+/** What witnesses have signed: whose word counts, and what of it is not kept in the store. */
 export interface Evidence {
-  keys?: readonly NoteKey[];
+  seen?: KnownWitnesses;
   notes?: readonly Note[];
 }
 
 const PAGE = 500;
+const MALFORMED = 'what a witness has signed is not in the store as it was signed';
 /** Longest text of a record: whoever is let in writes no book into the trail. */
 const LONGEST_DETAIL = 2000;
 const LONGEST_TARGET = 800;
@@ -96,10 +97,10 @@ export class AuditTrail {
   }
 
   /**
-   * Every record after one, in order, a page at a time. Throws `audit-archived` where records that come next went into an archive
+   * Every record after one, in order, a page at a time, until it is to stop. Throws `audit-archived` where records that come next went into an archive
    * meanwhile.
    */
-  async *after(seq: number): AsyncGenerator<AuditRecord> {
+  async *after(seq: number, signal?: AbortSignal): AsyncGenerator<AuditRecord> {
     for (let last = seq; ; ) {
       const page = await this.list(PAGE, { after: last });
       if (page[0]?.seq !== last + 1 && ((await this.#store.audit.base())?.seq ?? 0) > last)
@@ -107,7 +108,7 @@ export class AuditTrail {
       yield* page;
       if (page.length < PAGE) return;
       // Others have their turn between two pages: SQLite answers at once.
-      await sleep(0);
+      await sleep(0, signal);
       last = page.at(-1)!.seq;
     }
   }
@@ -118,7 +119,7 @@ export class AuditTrail {
    */
   async *export(): AsyncGenerator<string> {
     const { audit, witnesses } = this.#store;
-    // Before the end is read: that has grown beyond all of them.
+    // Read before the end, so that no note is newer than the end.
     const notes = await witnesses.notes();
     const checkpoint = (await audit.checkpoints()).at(-1);
     if (!checkpoint) return;
@@ -137,14 +138,14 @@ export class AuditTrail {
    * was changed, removed, added or moved, or that a witness has seen otherwise. What is appended meanwhile is not looked at, but it must be
    * there to stand behind. Throws `audit-archived` where records were archived meanwhile.
    */
-  async verify({ keys: witnesses = [], notes = [] }: Evidence = {}): Promise<AuditVerdict> {
+  async verify({ seen, notes = [] }: Evidence = {}): Promise<AuditVerdict> {
     const { audit } = this.#store;
-    // Before the end is read: that must have grown beyond all of them.
-    const witnessed = [...(await this.#store.witnesses.notes()).map(parseNote), ...notes];
+    // Read before the end, so that no note is newer than the end.
+    const stored = await this.#store.witnesses.notes();
     const base = await audit.base();
     const head = (await audit.checkpoints()).at(-1);
     const keys = [createPublicKey(this.#key)];
-    const chain = new ChainCheck(base, witnesses);
+    const chain = new ChainCheck(base, seen);
     const verdict = () => {
       const { first, seq, seen } = chain;
       const records = seq - first + 1;
@@ -153,9 +154,11 @@ export class AuditTrail {
     const bad = (wrong: Wrong): AuditVerdict => ({ ...verdict(), ok: false, ...wrong });
     if (base && !isSigned(base, keys))
       return bad({ badSeq: chain.first, reason: 'that those before are in archives is not signed' });
-    for (const note of witnessed) {
-      const wrong = chain.witnessed(note);
+    for (const [index, given] of [...stored, ...notes].entries()) {
+      const note = typeof given === 'string' ? noteIn(given) : given;
+      const wrong = note ? chain.witnessed(note) : { badSeq: chain.first, reason: MALFORMED };
       if (wrong) return bad(wrong);
+      if (index % PAGE === PAGE - 1) await sleep(0);
     }
     for await (const row of this.after(chain.seq)) {
       if (head !== undefined && row.seq > head.seq) break;
@@ -176,5 +179,13 @@ export class AuditTrail {
     if (newest !== undefined && (newer === undefined || newer.seq < newest.seq))
       return bad({ badSeq: newest.seq, reason: 'the newest record has no signed checkpoint' });
     return { ...verdict(), ok: true };
+  }
+}
+
+function noteIn(text: string): Note | undefined {
+  try {
+    return parseNote(text);
+  } catch {
+    return undefined;
   }
 }

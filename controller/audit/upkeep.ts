@@ -1,12 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import type { AuditVerdict, AuditWitnesses } from '../../shared/protocol/api.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import type { Store } from '../store/store.ts';
 import { type ArchiveOptions, archives } from './archives.ts';
 import type { Duty, DutyState } from './duty.ts';
 import type { Destination } from './forward/destination.ts';
 import { forwarder } from './forward/forwarder.ts';
-import { type NoteKey, noteKey, notesIn } from './stowage-verify.ts';
+import { type Note, type NoteKey, noteKey, notesIn } from './stowage-verify.ts';
 import type { AuditTrail } from './trail.ts';
 import { feeder } from './witness/feeder.ts';
 import { fileWitness } from './witness/file-witness.ts';
@@ -72,15 +73,38 @@ export class TrailUpkeep {
 
   /** As {@link AuditTrail.verify}, against all that witnesses have signed. */
   async verify(): Promise<AuditVerdict> {
-    const { witnesses, checkpoints } = this.#options;
-    const keys = witnesses.map(({ key }) => key);
-    if (checkpoints === undefined) return this.#parts.trail.verify({ keys });
-    const text = await readFile(checkpoints, 'utf8').catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
-      return '';
+    const { origin, checkpoints, ...options } = this.#options;
+    const witnesses = options.witnesses.map(({ key }) => key);
+    const own = checkpoints === undefined ? [] : [noteKey(this.#log.key)];
+    const notes = checkpoints === undefined ? [] : await this.#kept(checkpoints);
+    const verdict = await this.#parts.trail.verify({
+      seen: { origin, witnesses: [...witnesses, ...own] },
+      notes,
     });
-    const notes = text === '' ? [] : notesIn(text).filter(({ origin }) => origin === this.#options.origin);
-    return this.#parts.trail.verify({ keys: [...keys, noteKey(this.#log.key)], notes });
+    return verdict.ok ? this.#missed(verdict, witnesses) : verdict;
+  }
+
+  /** Bad where a witness had seen the trail, and what it has signed is gone. */
+  async #missed(verdict: AuditVerdict, witnesses: readonly NoteKey[]): Promise<AuditVerdict> {
+    for (const { name } of witnesses) {
+      const record = await this.#parts.store.witnesses.find(name);
+      const isThere = verdict.witnessed.some((seen) => seen.name === name);
+      // What it has signed of records that are in archives is in those archives.
+      if (!record || isThere || record.seq < verdict.first) continue;
+      const reason = `what ${name} has signed up to record ${record.seq} is gone`;
+      return { ...verdict, ok: false, badSeq: verdict.first, reason };
+    }
+    return verdict;
+  }
+
+  /** The checkpoints of the file. Throws `io-error` where it cannot be read: as long as nothing was written, there is none. */
+  async #kept(path: string): Promise<Note[]> {
+    const text = await readFile(path, 'utf8').catch(async (error: NodeJS.ErrnoException) => {
+      const isNew = (await this.#parts.store.witnesses.find(path)) === undefined;
+      if (error.code === 'ENOENT' && isNew) return '';
+      throw new StowageError('io-error', `the checkpoints cannot be read: ${error.message}`);
+    });
+    return notesIn(text);
   }
 
   /** Who sees the trail grow, and up to where. */

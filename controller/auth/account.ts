@@ -78,7 +78,9 @@ export class Account {
   /** Throws `sign-in-refused` for a wrong password. */
   async removeSecondFactor(principal: Principal, password: string): Promise<void> {
     const user = await this.#confirmed(principal, password);
-    await this.#change(user, { totp: undefined, totpUsed: undefined }, principal.id);
+    await this.#change(user, { totp: undefined, totpUsed: undefined }, principal.id, (transaction) =>
+      this.#dropIdleCodes(transaction, user.id),
+    );
   }
 
   /** What a browser is asked to make a passkey; nothing is changed yet. */
@@ -110,9 +112,17 @@ export class Account {
     { password, id }: { password: string; id: string },
   ): Promise<void> {
     const user = await this.#confirmed(principal, password);
-    await this.#change(user, {}, principal.id, async ({ secondFactors }) => {
+    await this.#change(user, {}, principal.id, async (transaction) => {
+      const { secondFactors } = transaction;
       if ((await secondFactors.passkey(id))?.userId === user.id) await secondFactors.removePasskey(id);
+      await this.#dropIdleCodes(transaction, user.id);
     });
+  }
+
+  /** With the last second factor the codes go that stand in for it. */
+  async #dropIdleCodes({ users, secondFactors }: Transaction, id: string): Promise<void> {
+    const isLeft = (await users.byId(id))?.totp ?? (await secondFactors.passkeysOf(id)).length > 0;
+    if (!isLeft) await secondFactors.putRecoveryCodes(id, []);
   }
 
   /** Codes that let their user in beside the password, each once; earlier ones do so no more. Throws `sign-in-refused`. */

@@ -16,15 +16,18 @@ import type { StoredPasskey } from '../store/repositories/second-factors.ts';
 import type { StoredUser } from '../store/repositories/users.ts';
 
 const CHALLENGE_MS = 300_000;
+const CHALLENGE_BYTES = 32;
 const LABEL = 'passkey';
 const base64url = z
   .string()
   .regex(/^[A-Za-z0-9_-]+$/)
   .max(8192);
 
+/** Longer ids do not fit into a path. */
+const idSchema = base64url.max(1000);
 const common = {
-  id: base64url,
-  rawId: base64url,
+  id: idSchema,
+  rawId: idSchema,
   type: z.literal('public-key'),
   clientExtensionResults: z.looseObject({}),
   authenticatorAttachment: z.enum(['cross-platform', 'platform']).optional(),
@@ -57,7 +60,12 @@ export type Assertion = z.infer<typeof assertionSchema>;
 export const askedSchema = z.object({ options: z.record(z.string(), z.unknown()), state: z.string() });
 export type Asked = z.infer<typeof askedSchema>;
 
-const stateSchema = z.object({ challenge: z.string(), user: z.string().optional(), expiresAt: z.number() });
+const stateSchema = z.object({
+  challenge: z.string(),
+  user: z.string().optional(),
+  /** Ms since the epoch. */
+  askedAt: z.number(),
+});
 
 const refused = (why: string): StowageError => new StowageError('sign-in-refused', why);
 
@@ -75,6 +83,8 @@ function relyingParty(origin: string): { rpID: string; origin: string } {
 /** Passkeys by WebAuthn: what browsers are asked, and whether what they answer is right. Each question is answered once. */
 export class Passkeys {
   readonly #sealing: Sealing;
+  /** What was asked before may have been answered already. */
+  readonly #startedAt = clock.now();
   /** Challenges that were answered, and when they would have ended. */
   readonly #answered = new Map<string, number>();
 
@@ -90,6 +100,7 @@ export class Passkeys {
       rpName: 'Stowage',
       userName: user.name,
       userID: Buffer.from(user.id),
+      challenge: new Uint8Array(clock.randomBytes(CHALLENGE_BYTES)),
       attestationType: 'none',
       excludeCredentials: known.map(({ id, transports }) => ({ id, transports: asTransports(transports) })),
       authenticatorSelection: { residentKey: 'required', userVerification: 'required' },
@@ -100,7 +111,13 @@ export class Passkeys {
   /** For whoever signs in; nobody says yet who that is. */
   async askToSignIn(origin: string): Promise<Asked> {
     const { rpID } = relyingParty(origin);
-    return this.#asked(await generateAuthenticationOptions({ rpID, userVerification: 'required' }));
+    return this.#asked(
+      await generateAuthenticationOptions({
+        rpID,
+        userVerification: 'required',
+        challenge: new Uint8Array(clock.randomBytes(CHALLENGE_BYTES)),
+      }),
+    );
   }
 
   /** The passkey that a browser has made. Throws `sign-in-refused`. */
@@ -156,7 +173,7 @@ export class Passkeys {
   }
 
   #asked(options: { challenge: string }, user?: string): Asked {
-    const state = { challenge: options.challenge, user, expiresAt: clock.now() + CHALLENGE_MS };
+    const state = { challenge: options.challenge, user, askedAt: clock.now() };
     return { options: { ...options }, state: this.#sealing.seal(JSON.stringify(state), LABEL) };
   }
 
@@ -166,9 +183,10 @@ export class Passkeys {
     for (const [challenge, expiresAt] of this.#answered)
       if (expiresAt <= now) this.#answered.delete(challenge);
     const state = this.#opened(sealed);
-    if (!state || state.user !== user || state.expiresAt <= now || this.#answered.has(state.challenge))
+    const isLate = !state || state.askedAt + CHALLENGE_MS <= now || state.askedAt < this.#startedAt;
+    if (isLate || state.user !== user || this.#answered.has(state.challenge))
       throw refused('this was asked for too long ago, or is answered: try again');
-    this.#answered.set(state.challenge, state.expiresAt);
+    this.#answered.set(state.challenge, state.askedAt + CHALLENGE_MS);
     return state.challenge;
   }
 
@@ -183,6 +201,7 @@ export class Passkeys {
 
 const asTransports = (transports: readonly string[]) => transports as AuthenticatorTransport[];
 
+/** What exactly does not fit is not told to whoever is not signed in. */
 function refuse(error: Error): never {
-  throw refused(`the passkey does not fit: ${error.message}`);
+  throw new StowageError('sign-in-refused', 'the passkey does not fit', { cause: error });
 }

@@ -1,4 +1,5 @@
 import { Secret } from 'otpauth';
+import { clock } from '../../shared/util/clock.ts';
 import { hashOf } from './random-secret.ts';
 
 const COUNT = 10;
@@ -7,7 +8,10 @@ const BYTES = 10;
 
 /** Codes by which a user comes back without the second factor, each once: `XXXX-XXXX-XXXX-XXXX`. */
 export const newRecoveryCodes = (): string[] =>
-  Array.from({ length: COUNT }, () => new Secret({ size: BYTES }).base32.match(/.{4}/g)!.join('-'));
+  Array.from({ length: COUNT }, () => {
+    const { buffer } = new Uint8Array(clock.randomBytes(BYTES));
+    return new Secret({ buffer }).base32.match(/.{4}/g)!.join('-');
+  });
 
 /** What is kept of a code; undefined for what is none. */
 export function recoveryHash(code: string): string | undefined {

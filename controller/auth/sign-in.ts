@@ -82,20 +82,16 @@ export class SignIn {
     const isRight = await isPassword(password, found?.passwordHash);
     const refusal = new StowageError('sign-in-refused', 'the name, the password or the code is wrong');
     if (!found || !isRight) throw refusal;
-    const hasPasskeys = (await store.secondFactors.passkeysOf(found.id)).length > 0;
-    const isEnough = found.totp === undefined && !hasPasskeys;
-    if (!isEnough && code === undefined)
-      throw new StowageError(
-        'second-factor-missing',
-        found.totp === undefined
-          ? 'sign in with your passkey, or type a recovery code'
-          : 'type the code that your app shows, or a recovery code',
-      );
-    if (!isEnough) this.#byCode.begin(found.id);
+    const isAlone = await this.#isPasswordEnough(store, found);
+    if (!isAlone && code === undefined) throw this.#missing(found);
+    if (!isAlone) this.#byCode.begin(found.id);
     return store
       .transaction(async (transaction) => {
         const user = await transaction.users.byId(found.id);
         if (!user || user.passwordHash !== found.passwordHash) throw refusal;
+        // A passkey may have been added since.
+        const isEnough = await this.#isPasswordEnough(transaction, user);
+        if (!isEnough && code === undefined) throw this.#missing(user);
         const detail = isEnough ? 'by password' : await this.#takeCode(transaction, user, code ?? '');
         if (detail === undefined) throw refusal;
         await audit.appendIn(transaction, this.#record('session.begin', user.name, address, 'done', detail));
@@ -105,6 +101,22 @@ export class SignIn {
         this.#byCode.succeeded(found.id);
         return secret;
       });
+  }
+
+  async #isPasswordEnough(
+    { secondFactors }: Pick<Store, 'secondFactors'>,
+    { id, totp }: StoredUser,
+  ): Promise<boolean> {
+    return totp === undefined && (await secondFactors.passkeysOf(id)).length === 0;
+  }
+
+  #missing({ totp }: StoredUser): StowageError {
+    return new StowageError(
+      'second-factor-missing',
+      totp === undefined
+        ? 'sign in with your passkey, or type a recovery code'
+        : 'type the code that your app shows, or a recovery code',
+    );
   }
 
   /** How somebody came in by a code beside the password; undefined where it is wrong, or was used. */

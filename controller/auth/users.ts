@@ -17,15 +17,12 @@ export interface Rights {
   scopes: string[];
 }
 
-function shown(
-  { id, name, role, scopes, createdAt, ...user }: StoredUser,
-  owners: ReadonlySet<string>,
-): User {
+function shown({ id, name, role, scopes, createdAt, ...user }: StoredUser, hasPasskeys: boolean): User {
   return {
     ...{ id, name, role, scopes, createdAt },
     hasPassword: user.passwordHash !== undefined,
     isLinked: user.subject !== undefined,
-    hasSecondFactor: user.totp !== undefined || owners.has(id),
+    hasSecondFactor: user.totp !== undefined || hasPasskeys,
   };
 }
 
@@ -41,13 +38,17 @@ export class Users {
 
   async list(): Promise<User[]> {
     const owners = await this.#store.secondFactors.owners();
-    return (await this.#store.users.all()).map((user) => shown(user, owners));
+    return (await this.#store.users.all()).map((user) => shown(user, owners.has(user.id)));
   }
 
   /** Throws `user-not-found`. */
   async find(name: string): Promise<User> {
     const user = known(await this.#store.users.byName(name), name);
-    return shown(user, await this.#store.secondFactors.owners());
+    return shown(user, await this.#hasPasskeys(user));
+  }
+
+  async #hasPasskeys({ id }: StoredUser): Promise<boolean> {
+    return (await this.#store.secondFactors.passkeysOf(id)).length > 0;
   }
 
   /** Whether there is no user yet. */
@@ -159,7 +160,7 @@ export class Users {
       return changed;
     });
     await this.#sessions.rightsChanged(user.id);
-    return shown(user, await this.#store.secondFactors.owners());
+    return shown(user, await this.#hasPasskeys(user));
   }
 
   /** Ends all sessions of a user. Throws `user-not-found`. */

@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import type { Job } from '../../shared/protocol/api.ts';
+import type { Job, MigrationCheck } from '../../shared/protocol/api.ts';
 import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
 import { callJson } from './client.ts';
@@ -26,17 +26,32 @@ interface MoveOptions {
   limit?: string;
   digest: string;
   wait: boolean;
+  dryRun?: boolean;
+}
+
+function checkWords({ problems, format, as, mostBytes }: MigrationCheck, words: string): string {
+  if (problems.length > 0) return problems.map(({ code, message }) => `${message} [${code}]`).join('\n');
+  const how = as === 'content' ? `its content becomes ${format}` : `it stays ${format}, as it is stored`;
+  return `${words}: ${how}; ${formatBytes(mostBytes)} or less travel`;
 }
 
 async function move(
   source: string,
   target: string,
   how: { keepSource: boolean; refresh: boolean; deleteSnapshots?: boolean },
-  { allowUsed, format, secret, limit, digest, wait }: MoveOptions,
+  { allowUsed, format, secret, limit, digest, wait, dryRun }: MoveOptions,
 ): Promise<void> {
   const limitBytesPerSecond = limit === undefined ? undefined : parseSize(limit.replace(/\/s$/, ''));
   const json = { target, ...how, digest, format, secret, limitBytesPerSecond, allowUsed: Boolean(allowUsed) };
   const path = `${volumePath(volumeReference(source))}/migrate`;
+  if (dryRun) {
+    const check = await callJson<MigrationCheck>(`${path}/check`, { method: 'POST', json });
+    await show(check, () =>
+      checkWords(check, `${source} can be ${how.keepSource ? 'copied' : 'moved'} to ${target}`),
+    );
+    if (check.problems.length > 0) process.exitCode = 4;
+    return;
+  }
   const job = await callJson<Job>(path, { method: 'POST', json });
   await finish(job, wait, `${source} ${how.keepSource ? 'copied' : 'moved'} to ${target}`);
 }
@@ -51,6 +66,10 @@ const moveOptions = (command: Command): Command =>
       new Option('--digest <algorithm>', 'how what arrives is checked')
         .choices(DIGEST_ALGORITHMS)
         .default('gmac'),
+    )
+    .option(
+      '--dry-run',
+      'look on both ends what would refuse it, and do nothing; exit status 4 where something would',
     )
     .option('--no-wait', 'do not wait for the end');
 

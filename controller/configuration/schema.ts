@@ -1,10 +1,7 @@
 import { z } from 'zod';
 import { spanOf } from '../../shared/util/units.ts';
-import { noteKey } from '../audit/stowage-verify.ts';
+import { COSIGNATURE, noteKey } from '../audit/stowage-verify.ts';
 import { LISTEN_WORDS, listenAddress } from './listen-address.ts';
-
-const COSIGNATURE = 4;
-const WITNESS_KEY_WORDS = 'it is the key of a log, and not the one of a witness';
 
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
@@ -106,13 +103,13 @@ const notifySchema = z
 /** By which what a witness has signed is known. */
 const witnessKeySchema = z.string().transform((text, context) => {
   try {
-    return noteKey(text).type === COSIGNATURE
-      ? text.trim()
-      : (context.addIssue(WITNESS_KEY_WORDS) ?? z.NEVER);
+    const key = noteKey(text);
+    if (key.type === COSIGNATURE) return key;
+    context.addIssue('it is the key of a trail, and not the one of a witness');
   } catch (error) {
     context.addIssue((error as Error).message);
-    return z.NEVER;
   }
+  return z.NEVER;
 });
 
 /** What is done with the audit trail as it is made. */
@@ -145,10 +142,7 @@ const auditSchema = z
         }),
       )
       .min(1)
-      .refine(
-        (all) => new Set(all.map(({ key }) => noteKey(key).name)).size === all.length,
-        'two have the same name',
-      ),
+      .refine((all) => new Set(all.map(({ key }) => key.name)).size === all.length, 'two have the same name'),
     /** A file that sees it grow: JSON Lines. */
     checkpoints: pathSchema,
     /** How witnesses know the trail: a URL without a scheme. */
@@ -158,8 +152,8 @@ const auditSchema = z
   })
   .partial()
   .refine(
-    (audit) => Object.values(audit).some((value) => value !== undefined),
-    'it says nothing: name a file, syslog, archives or witnesses',
+    ({ origin: _, ...audit }) => Object.values(audit).some((value) => value !== undefined),
+    'it says nothing: name a file, syslog, archives, witnesses or checkpoints',
   )
   .refine(
     ({ keep, archives }) => (keep === undefined) === (archives === undefined),

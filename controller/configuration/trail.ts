@@ -2,7 +2,6 @@ import { createSecureContext } from 'node:tls';
 import { StowageError } from '../../shared/util/errors.ts';
 import { fileDestination } from '../audit/forward/file.ts';
 import { syslogDestination } from '../audit/forward/syslog.ts';
-import { noteKey } from '../audit/stowage-verify.ts';
 import type { UpkeepOptions } from '../audit/upkeep.ts';
 import type { Configuration } from './schema.ts';
 import { secretIn } from './secret-file.ts';
@@ -12,7 +11,7 @@ export function trailOptions({ audit = {} }: Configuration, id: string): UpkeepO
   const { keep, archives, witnesses = [], checkpoints, origin } = audit;
   return {
     destinations: destinationsOf(audit),
-    witnesses: witnesses.map(({ url, key }) => ({ url, key: noteKey(key) })),
+    witnesses,
     checkpoints,
     origin: origin ?? `stowage/${id}`,
     archives:

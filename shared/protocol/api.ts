@@ -398,6 +398,20 @@ export const auditVerdictSchema = z.object({
 });
 export type AuditVerdict = z.infer<typeof auditVerdictSchema>;
 
+/** What a migration would meet now. */
+export const migrationCheckSchema = z.object({
+  /** All that would refuse it. */
+  problems: z.array(z.object({ code: z.string(), message: z.string() })),
+  /** At the target; absent where the source cannot be read. */
+  format: z.string().optional(),
+  /** Whether it travels as it is stored, or its content does. */
+  as: z.enum(['image', 'content']).optional(),
+  capacityBytes: z.number().optional(),
+  /** What the source takes now; holes and zeros do not travel. */
+  mostBytes: z.number(),
+});
+export type MigrationCheck = z.infer<typeof migrationCheckSchema>;
+
 /** Who sees the trail grow, from outside. */
 export const auditWitnessesSchema = z.object({
   /** How they know it. */

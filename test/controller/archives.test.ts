@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
@@ -9,7 +9,8 @@ import { archives } from '../../controller/audit/archives.ts';
 import type { Duty } from '../../controller/audit/duty.ts';
 import { fileDestination } from '../../controller/audit/forward/file.ts';
 import { forwarder } from '../../controller/audit/forward/forwarder.ts';
-import { noteKey } from '../../controller/audit/stowage-verify.ts';
+import { Frontier, leafOf, noteKey } from '../../controller/audit/stowage-verify.ts';
+import { AuditTrail } from '../../controller/audit/trail.ts';
 import { feeder } from '../../controller/audit/witness/feeder.ts';
 import { fileWitness } from '../../controller/audit/witness/file-witness.ts';
 import { WitnessedLog } from '../../controller/audit/witness/log.ts';
@@ -18,6 +19,7 @@ import { execute } from '../support/controller.ts';
 import { isRoot } from '../support/scratch.ts';
 import { entry, type TrailRoom, until, withTrail } from '../support/trail.ts';
 
+const ORIGIN = 'storage.example/audit';
 const DAY_MS = 24 * 3600_000;
 const system = clock;
 /** From now on it is so much later. */
@@ -138,7 +140,7 @@ describe('old records of the trail go into archives', () => {
 
   test('what a witness has seen is compared across archives', async () => {
     await using room = await withTrail(30);
-    const log = new WitnessedLog('storage.example/audit', room.trail);
+    const log = new WitnessedLog(ORIGIN, room.trail);
     const file = join(room.directory, 'checkpoints.jsonl');
     const witness = room.run(feeder({ ...room, log }, fileWitness(file, 50)));
     const seen = (count: number) =>
@@ -156,7 +158,7 @@ describe('old records of the trail go into archives', () => {
     await again.close();
     const path = await exported(room);
     const one = join(directoryOf(room), ONE);
-    const options = ['--witness', log.key, '--checkpoints', file];
+    const options = ['--origin', ORIGIN, '--witness', log.key, '--checkpoints', file];
     const all = await verify(room, ...options, one, path);
     assert.match(
       all.stdout,
@@ -171,7 +173,46 @@ describe('old records of the trail go into archives', () => {
       0,
       'what is not signed counts for nothing',
     );
-    assert.equal((await room.trail.verify({ keys: [noteKey(log.key)] })).ok, true);
+    assert.equal(
+      (await room.trail.verify({ seen: { origin: ORIGIN, witnesses: [noteKey(log.key)] } })).ok,
+      true,
+    );
+  });
+
+  test('a witness that was away longer than records are kept begins anew when it has forgotten them', async () => {
+    await using room = await withTrail(30);
+    const log = new WitnessedLog(ORIGIN, room.trail);
+    const file = join(room.directory, 'checkpoints.jsonl');
+    const feed = () => room.run(feeder({ ...room, log }, fileWitness(file, 50)));
+    const first = feed();
+    await until(() => first.state.isFlowing);
+    await first.close();
+    await append(room, 20);
+    pass(20);
+    await archive(room);
+    const second = feed();
+    assert.match(
+      (await until(() => second.state.standstill)).reason,
+      /seen 30 records, and the next are in archives/,
+    );
+    await second.close();
+    rmSync(file);
+    const third = feed();
+    await until(() => third.state.isFlowing);
+  });
+
+  test('what a witness has seen where a part begins counts', async () => {
+    await using room = await withArchives();
+    const log = new WitnessedLog(ORIGIN, room.trail);
+    const forged = new Frontier();
+    for (let index = 0; index < 51; index++) forged.append(leafOf('00'));
+    const path = await exported(room);
+    const note = room.directory;
+    writeFileSync(join(note, 'note'), log.checkpoint(forged));
+    const options = ['--origin', ORIGIN, '--witness', log.key, '--checkpoints', join(note, 'note')];
+    const { status, stdout } = await verify(room, ...options, path);
+    assert.equal(status, 1);
+    assert.match(stdout, /seen another trail up to record 51/);
   });
 
   test('not before they are a day too old, and never the newest', async () => {
@@ -196,6 +237,16 @@ describe('old records of the trail go into archives', () => {
     await until(() => held.state.isFlowing);
     await held.close();
     assert.deepEqual((await numbers(room))[0], 21);
+    // Whoever has exactly what is archived goes on.
+    const behind = join(room.directory, 'behind.jsonl');
+    const [archived] = filesOf(room);
+    const lines = gunzipSync(readFileSync(join(directoryOf(room), archived!)))
+      .toString()
+      .split('\n');
+    writeFileSync(behind, `${lines.filter((line) => line.includes('"previous"')).join('\n')}\n`);
+    const goesOn = room.run(forwarder(room, fileDestination(behind)));
+    await until(() => goesOn.state.isFlowing);
+    assert.equal(readFileSync(behind, 'utf8').split('\n').length - 1, 51);
     // Who has noted nothing, and is told of a file that is behind, says so and leaves no gap in it.
     const file = join(room.directory, 'audit.jsonl');
     const duty = room.run(forwarder(room, fileDestination(file)));
@@ -230,7 +281,6 @@ describe('old records of the trail go into archives', () => {
     await other.store.transaction(({ audit }) => audit.replaceCheckpoint(checkpoint!));
     mkdirSync(directoryOf(other));
     writeFileSync(join(directoryOf(other), name!), bytes);
-    const { AuditTrail } = await import('../../controller/audit/trail.ts');
     const whole = { ...other, trail: new AuditTrail(other.store, other.directory) };
     await archive(whole);
     assert.deepEqual(filesOf(other)[0], name);

@@ -201,7 +201,7 @@ describe('a witness sees the trail grow', () => {
     feed(room, memory, again.port);
     await seen(room, 704);
     const key = noteKey(memory.key);
-    const verdict = await room.trail.verify({ keys: [key] });
+    const verdict = await room.trail.verify({ seen: { origin: ORIGIN, witnesses: [key] } });
     assert.ok(verdict.ok, verdict.reason);
     assert.deepEqual(
       verdict.witnessed.map(({ name, seq }) => ({ name, seq })),
@@ -217,17 +217,43 @@ describe('a witness sees the trail grow', () => {
     writeFileSync(pem, room.trail.publicKey);
     const verify = (...args: string[]) =>
       execute(process.execPath, ['controller/audit/stowage-verify.ts', ...args, file, pem]);
-    const whole = await verify('--witness', memory.key);
+    const whole = await verify('--origin', ORIGIN, '--witness', memory.key);
     assert.equal(whole.status, 0, whole.stdout + whole.stderr);
     assert.match(
       whole.stdout,
       /whole: 704 records, .*\nwitness\.example\/w1 has seen it up to record 704, at 20\d\d-/,
     );
     const other = memoryOf(room, 'other');
-    const unseen = await verify('--witness', other.key);
+    const unseen = await verify('--origin', ORIGIN, '--witness', other.key);
     assert.equal(unseen.status, 1);
     assert.match(unseen.stdout, /witness\.example\/w1 has signed none of it/);
-    assert.equal((await verify('--witness', 'nobody')).status, 2);
+    const elsewhere = await verify('--origin', 'other.example/audit', '--witness', memory.key);
+    assert.match(
+      elsewhere.stdout,
+      /has signed none of it/,
+      'what it has seen of another trail counts for nothing',
+    );
+    const empty = join(room.directory, 'empty');
+    writeFileSync(empty, '\n');
+    for (const [options, words] of [
+      [['--origin', ORIGIN, '--witness', 'nobody'], /NAME\+ID\+BASE64/],
+      [['--witness', memory.key], /--origin and --witness come together/],
+      [['--checkpoints', empty], /--checkpoints with them/],
+      [['--origin', ORIGIN, '--witness', memory.key, '--checkpoints', empty], /no checkpoint in/],
+    ] as const) {
+      const { status, stderr } = await verify(...options);
+      assert.equal(status, 2);
+      assert.match(stderr, words);
+    }
+    const kept = await verify(
+      '--origin',
+      ORIGIN,
+      '--witness',
+      memory.key,
+      '--checkpoints',
+      `${pathOf(room)}.jsonl`,
+    );
+    assert.equal(kept.status, 0, kept.stdout + kept.stderr);
   });
 
   test('who has the key of the controller rewrites nothing unseen, and cuts nothing off', async () => {
@@ -250,11 +276,14 @@ describe('a witness sees the trail grow', () => {
       await before.close();
       await harm(room);
       assert.ok((await room.trail.verify()).ok, 'without the witness nobody sees it');
-      assert.equal((await room.trail.verify({ keys: [noteKey(memory.key)] })).ok, false);
+      assert.equal(
+        (await room.trail.verify({ seen: { origin: ORIGIN, witnesses: [noteKey(memory.key)] } })).ok,
+        false,
+      );
       // Whoever is at it forgets what the witness has signed, too: the witness does not.
       for (const table of ['witnesses', 'witnessed'] as const)
         await room.store.db.deleteFrom(table).execute();
-      assert.ok((await room.trail.verify({ keys: [noteKey(memory.key)] })).ok);
+      assert.ok((await room.trail.verify({ seen: { origin: ORIGIN, witnesses: [noteKey(memory.key)] } })).ok);
       const duty = feed(room, memory, witness.port);
       const { isDisputed, reason } = await until(() => duty.state.standstill);
       assert.ok(isDisputed, reason);
@@ -322,7 +351,7 @@ describe('a witness sees the trail grow', () => {
     const cases: [string, RequestListener | undefined, RegExp][] = [
       ['signed by another', undefined, /not signed by witness\.example/],
       ['no signature', reply(200, 'ok\n'), /no signature of a note/],
-      ['nothing', reply(200, ''), /not signed by/],
+      ['nothing', reply(200, ''), /does not end with a line/],
       ['too much', reply(200, 'x'.repeat(100_000)), /too long/],
       ['another way', reply(302, ''), /status 302/],
       ['unknown', reply(404, ''), /does not know this trail/],
@@ -334,7 +363,7 @@ describe('a witness sees the trail grow', () => {
       ],
       ['always another size', sizes(), /each time/],
       ['inconsistent', reply(422, ''), /not how the trail begins/],
-      ['no size', reply(409, '-1\n', 'text/x.tlog.size'), /another trail/],
+      ['no size', reply(409, '-1\n', 'text/x.tlog.size'), /status 409/],
     ];
     for (const [name, instead, words] of cases) {
       witness.instead = instead;
@@ -369,6 +398,9 @@ describe('a witness sees the trail grow', () => {
     assert.equal(add('old 4', '', note(9)).status, 422, 'without a proof');
     assert.equal(add('old 4', ...proof(5, 9), '', note(9)).status, 422, 'with that of another');
     assert.equal(add('old 4', '', note(4)).status, 200, 'again, as it was');
+    assert.equal(add('old 4', '', `${note(4)}garbage`).status, 400, 'what comes behind is none of it');
+    assert.equal(add('old 4', '', `${note(4)}— x ${Buffer.alloc(68).toString('base64')}\n`).status, 200);
+    assert.ok(!readFileSync(pathOf(room), 'utf8').includes('— x '), 'and is not kept');
     assert.equal(add('old 4', ...proof(4, 9), '', note(9)).status, 200);
     assert.equal(add('old 9', '', note(4)).status, 400, 'smaller');
     const other = new WitnessedLog('other.example/audit', room.trail);
@@ -438,9 +470,12 @@ describe('a file sees the trail grow', () => {
     assert.equal(parseNote(JSON.parse(lines()[2]!).witnessed).size, 8);
     const key = noteKey(logOf(room).key);
     const notes = [lines()[0]!, lines()[2]!].map((line) => parseNote(JSON.parse(line).witnessed));
-    assert.ok((await room.trail.verify({ keys: [key], notes })).ok);
+    assert.ok((await room.trail.verify({ seen: { origin: ORIGIN, witnesses: [key] }, notes })).ok);
     await rewrite(room, 3);
-    assert.match((await room.trail.verify({ keys: [key], notes })).reason!, /another trail up to record 6/);
+    assert.match(
+      (await room.trail.verify({ seen: { origin: ORIGIN, witnesses: [key] }, notes })).reason!,
+      /another trail up to record 6/,
+    );
     const third = start();
     assert.match(
       (await until(() => third.state.standstill)).reason,

@@ -17,6 +17,9 @@ interface Parts {
   logger: Logger;
 }
 
+const inArchive = (seq: number): Error =>
+  new Error(`record ${seq} is in an archive only: bring it there from that, or take another place`);
+
 /**
  * Sends the whole trail to a destination, in order, from its first record on, and goes on where it was whenever the controller was killed.
  * Each record arrives; what had not been confirmed when a connection broke, or the controller was killed, arrives again. A destination
@@ -33,7 +36,9 @@ export function forwarder(parts: Parts, destination: Destination): Duty {
   async function begin(noted: number): Promise<number> {
     const last = await duty.call((signal) => destination.last(signal));
     if (!last) return noted;
-    const [ours] = await trail.list(1, { after: last.seq - 1 });
+    const base = await store.audit.base();
+    if (base && last.seq < base.seq) throw inArchive(last.seq + 1);
+    const [ours] = last.seq === base?.seq ? [base] : await trail.list(1, { after: last.seq - 1 });
     if (ours?.seq !== last.seq || ours.hash !== last.hash)
       throw new Error(`record ${last.seq} there is none of this trail; give it another place`);
     return last.seq;
@@ -61,7 +66,7 @@ export function forwarder(parts: Parts, destination: Destination): Duty {
       const records = await trail.list(PAGE, { after: sent });
       const isAll = records.length < PAGE;
       if (records.length > 0) {
-        if (records[0]!.seq !== sent + 1) throw new Error(`record ${sent + 1} is in an archive only`);
+        if (records[0]!.seq !== sent + 1) throw inArchive(sent + 1);
         if (sent === certain) gatheringSince = clock.monotonicMs();
         await duty.call((signal) => destination.take(records, signal));
         sent = records.at(-1)!.seq;

@@ -8,12 +8,13 @@ import type { WitnessedLog } from './log.ts';
 import { consistencyProof } from './proof.ts';
 import { Dispute, inconsistent, otherRoot, type Witness } from './witness.ts';
 
+const FIRST_LOOK_MS = 1000;
 /** Where there are none it signs again that there are none. */
 const AGAIN_MS = 3600_000;
 /** So many records at most are shown at once to one that has seen some: their hashes are in memory meanwhile. */
 const MOST_LEAVES = 65_536;
 /** So often a witness may say, one time after the other, that it has seen something else than it said. */
-const MOST_CORRECTIONS = 3;
+const MOST_CORRECTIONS = 2;
 
 interface Parts {
   store: Store;
@@ -22,7 +23,7 @@ interface Parts {
   logger: Logger;
 }
 
-/** Up to where a witness has seen the trail; `end` is there, or, where it has seen nothing, anywhere. */
+/** Up to where a witness has seen the trail. `end` is that record; where it has seen nothing, the one before the first in the store. */
 interface Position {
   old: number;
   end: TrailEnd;
@@ -54,7 +55,9 @@ export function feeder(parts: Parts, witness: Witness): Duty {
 
   async function known(): Promise<Position> {
     const record = await store.witnesses.find(name);
-    if (!record) return { old: 0, end: await beginning(), at: 0 };
+    const begin = await beginning();
+    // What it has seen by our record may be in archives by now: then it says itself what it has seen.
+    if (!record || record.seq < begin.tree.size) return { old: 0, end: begin, at: 0 };
     const { seq, hash, frontier } = record;
     // It is shown again at the start, whatever it has signed: since then an older store may have been restored.
     return { old: seq, end: { hash, tree: new Frontier(seq, frontier) }, at: 0 };
@@ -83,7 +86,7 @@ export function feeder(parts: Parts, witness: Witness): Duty {
       return from;
     }
     let { hash } = from;
-    for await (const record of trail.after(tree.size)) {
+    for await (const record of trail.after(tree.size, duty.signal)) {
       if (record.previous !== hash) throw inconsistent(tree.size);
       hash = record.hash;
       const leaf = leafOf(hash);
@@ -103,7 +106,7 @@ export function feeder(parts: Parts, witness: Witness): Duty {
   /** Shows what comes next after a position. Gives where it is then. */
   async function show(from: Position): Promise<Position> {
     let position = from;
-    for (let corrections = 0; corrections < MOST_CORRECTIONS; corrections++) {
+    for (let corrections = 0; ; corrections++) {
       const { old } = position;
       const count = await newest();
       checkIsThere(old, count);
@@ -114,6 +117,10 @@ export function feeder(parts: Parts, witness: Witness): Duty {
       const proof = leaves.length === 0 ? [] : consistencyProof(position.end.tree, leaves);
       const answer = await duty.call((signal) => witness.show(old, proof, note, signal));
       if ('seq' in answer) {
+        if (corrections === MOST_CORRECTIONS)
+          throw new Dispute('it says each time that it has seen something else');
+        if (answer.seq < old)
+          logger.warn({ witness: name, seq: answer.seq, old }, 'a witness has forgotten what it has signed');
         position = await seenBy(answer.seq);
         continue;
       }
@@ -124,7 +131,6 @@ export function feeder(parts: Parts, witness: Witness): Duty {
       await store.transaction(({ witnesses }) => witnesses.note(record, signed));
       return { old: tree.size, end, at };
     }
-    throw new Error('it says each time that it has seen something else');
   }
 
   async function follow(): Promise<void> {
@@ -135,7 +141,8 @@ export function feeder(parts: Parts, witness: Witness): Duty {
       if (count > 0 && isDue) position = await show(position);
       if (position.old < count) continue;
       duty.succeeded();
-      await sleep(lookMs, duty.signal);
+      // A controller that is new begins its trail in this moment.
+      await sleep(count === 0 ? Math.min(lookMs, FIRST_LOOK_MS) : lookMs, duty.signal);
     }
   }
 

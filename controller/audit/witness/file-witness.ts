@@ -14,7 +14,8 @@ const TAIL_BYTES = 16 << 10;
 async function tailOf(file: FileHandle): Promise<Buffer> {
   const { size } = await file.stat();
   const tail = Buffer.alloc(Math.min(size, TAIL_BYTES));
-  await file.read(tail, 0, tail.length, size - tail.length);
+  const { bytesRead } = await file.read(tail, 0, tail.length, size - tail.length);
+  if (bytesRead !== tail.length) throw new Error('it changes while it is read');
   return tail;
 }
 
@@ -30,7 +31,7 @@ export function fileWitness(path: string, lookMs = LOOK_MS): Witness {
       await using file = await open(path, 'a+', 0o600);
       const tail = await tailOf(file);
       const note = parseNote(text);
-      const last = notesIn(`{\n${tail}`).findLast(({ origin }) => origin === note.origin);
+      const last = notesIn(tail.toString()).findLast(({ origin }) => origin === note.origin);
       const refusal = refusalOf(last, old, note, proof);
       if (refusal === 'other-root') throw otherRoot(old);
       if (refusal === 'inconsistent' || refusal === 'malformed') throw inconsistent(old);

@@ -33,7 +33,7 @@ export function httpWitness(url: string, key: NoteKey, lookMs = LOOK_MS): Witnes
       const seq = Number(/^(0|[1-9]\d{0,14})\n$/.exec(text)?.[1] ?? Number.NaN);
       const isSize = response.headers.get('content-type')?.startsWith(SIZE_TYPE) && !Number.isNaN(seq);
       if (status === 409 && isSize && seq !== old) return { seq };
-      if (status === 409) throw otherRoot(old);
+      if (status === 409 && isSize && parseNote(note).size === old) throw otherRoot(old);
       if (status === 422) throw inconsistent(old);
       if (status === 404) throw new Error('it does not know this trail: tell it the key of the trail');
       if (status === 403) throw new Error('it knows this trail by another key');

@@ -1,8 +1,6 @@
 import { createPublicKey } from 'node:crypto';
-import { type Frontier, noteKey, noteKeyText, rawOf } from '../stowage-verify.ts';
+import { ED25519, type Frontier, noteKey, noteKeyText, rawOf, signatureLine } from '../stowage-verify.ts';
 import type { AuditTrail } from '../trail.ts';
-
-const ED25519 = 1;
 
 /** The trail as witnesses know it: by its origin, a URL without a scheme, and its key. */
 export class WitnessedLog {
@@ -20,8 +18,7 @@ export class WitnessedLog {
   /** A signed checkpoint (C2SP tlog-checkpoint) of a tree of its records. */
   checkpoint(tree: Frontier): string {
     const body = `${this.origin}\n${tree.size}\n${tree.root().toString('base64')}\n`;
-    const id = Buffer.from(noteKey(this.key).id, 'hex');
-    const signature = Buffer.concat([id, this.#trail.sign(Buffer.from(body))]);
-    return `${body}\n— ${this.origin} ${signature.toString('base64')}\n`;
+    const { name, id } = noteKey(this.key);
+    return `${body}\n${signatureLine({ name, id, bytes: this.#trail.sign(Buffer.from(body)) })}`;
   }
 }

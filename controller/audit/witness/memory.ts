@@ -7,6 +7,7 @@ import {
   sign,
 } from 'node:crypto';
 import {
+  appendFileSync,
   closeSync,
   existsSync,
   fsyncSync,
@@ -17,10 +18,10 @@ import {
   renameSync,
   rmSync,
   writeFileSync,
-  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import {
+  COSIGNATURE,
   cosigned,
   type Note,
   type NoteKey,
@@ -28,11 +29,11 @@ import {
   noteKeyText,
   parseNote,
   rawOf,
+  signatureLine,
   signedAt,
 } from '../stowage-verify.ts';
 import { refusalOf } from './advance.ts';
 
-const COSIGNATURE = 4;
 const MOST_PROOF_LINES = 63;
 
 function syncPath(path: string): void {
@@ -104,13 +105,9 @@ export class WitnessMemory {
   /** Durable before anybody is told: each in a file of all that was signed of this trail, the last one in a file of its own. */
   #remember(origin: string, note: string): void {
     const path = this.#path(origin);
-    const all = openSync(`${path}.jsonl`, 'a', 0o600);
-    try {
-      writeSync(all, `${JSON.stringify({ witnessed: note })}\n`);
-      fsyncSync(all);
-    } finally {
-      closeSync(all);
-    }
+    // On a line of its own, also where a kill or a full disk has left a part of one.
+    const line = `\n${JSON.stringify({ witnessed: note })}\n`;
+    appendFileSync(`${path}.jsonl`, line, { mode: 0o600, flush: true });
     writeFileSync(`${path}.new`, note, { mode: 0o600, flush: true });
     renameSync(`${path}.new`, path);
     syncPath(this.#directory);
@@ -128,15 +125,20 @@ export class WitnessMemory {
     if (old === undefined || !isProof || !note) return { status: 400, text: 'it is no add-checkpoint\n' };
     const keys = this.#logs.get(note.origin);
     if (!keys) return { status: 404, text: 'this trail is not known\n' };
-    if (!keys.some((key) => signedAt(note, key) !== undefined))
-      return { status: 403, text: 'it is not signed by a key of this trail\n' };
-    const refusal = refusalOf(this.#last(note.origin), Number(old), note, proof);
+    const signed = note.signatures.find((each) =>
+      keys.some((key) => signedAt({ ...note, signatures: [each] }, key) !== undefined),
+    );
+    if (!signed) return { status: 403, text: 'it is not signed by a key of this trail\n' };
+    const last = this.#last(note.origin);
+    const refusal = refusalOf(last, Number(old), note, proof);
     if (refusal === 'malformed') return { status: 400, text: 'sizes and proof do not fit\n' };
     if (refusal === 'inconsistent') return { status: 422, text: 'it does not go on from what was seen\n' };
     if (refusal === 'other-root') return { status: 409, text: `${note.size}\n`, type: 'text/x.tlog.size' };
     if (refusal) return { status: 409, text: `${refusal.seq}\n`, type: 'text/x.tlog.size' };
     const signature = this.#cosign(note.body);
-    this.#remember(note.origin, `${note.body}\n${text.slice(note.body.length + 1)}${signature}`);
+    // Asked again, it signs again; there is nothing new to remember.
+    if (last?.size !== note.size)
+      this.#remember(note.origin, `${note.body}\n${signatureLine(signed)}${signature}`);
     return { status: 200, text: signature };
   }
 
@@ -144,9 +146,9 @@ export class WitnessMemory {
     const seconds = BigInt(Math.floor(this.#now() / 1000));
     const time = Buffer.alloc(8);
     time.writeBigUInt64BE(seconds);
-    const id = Buffer.from(noteKey(this.key).id, 'hex');
-    const bytes = Buffer.concat([id, time, sign(null, cosigned(body, seconds), this.#private)]);
-    return `— ${this.#name} ${bytes.toString('base64')}\n`;
+    const { id } = noteKey(this.key);
+    const bytes = Buffer.concat([time, sign(null, cosigned(body, seconds), this.#private)]);
+    return signatureLine({ name: this.#name, id, bytes });
   }
 }
 

@@ -78,6 +78,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'POST', path: `${volume}/repair`, action: 'volume.repair' },
   { method: 'POST', path: `${volume}/wipe`, action: 'volume.wipe', status: 202 },
   { method: 'POST', path: `${volume}/clone`, action: 'volume.clone', status: 202 },
+  { method: 'POST', path: `${volume}/migrate/check`, action: 'volume.check-migration' },
   { method: 'POST', path: `${volume}/migrate`, action: 'volume.migrate', status: 202 },
   { method: 'GET', path: '/api/v1/images', action: 'image.list' },
   { method: 'POST', path: `${pool}/images`, action: 'image.allocate', status: 201 },

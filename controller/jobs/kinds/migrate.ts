@@ -1,13 +1,4 @@
-import { z } from 'zod';
 import {
-  type Representation,
-  type Volume,
-  volumeFormatSchema,
-  volumeSchema,
-} from '../../../shared/conf/volume.ts';
-import {
-  type Layout,
-  layoutSchema,
   offerSchema,
   type PullRequest,
   pullProgressSchema,
@@ -15,40 +6,26 @@ import {
   type SendRequest,
   type TransferSpec,
 } from '../../../shared/protocol/agent.ts';
-import { DIGEST_ALGORITHMS } from '../../../shared/transfer/digest.ts';
 import { BlockSignal } from '../../../shared/util/abort.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { ERRORS, type ErrorCode, isStowageError, StowageError } from '../../../shared/util/errors.ts';
-import { splitReference } from '../../../shared/util/names.ts';
 import { agentVolumePath } from '../../hosts/agent-client.ts';
 import { readFirstLine, readLines } from '../../hosts/answers.ts';
-import { encryptionFor } from '../../secrets/passphrases.ts';
 import type { JobContext, JobKind } from '../job.ts';
+import {
+  type MigrateParams,
+  migrateParamsSchema,
+  passphraseToRead,
+  passphraseToSeal,
+  place,
+  refuseStranded,
+  refuseUsed,
+  specOf,
+} from './migration-spec.ts';
 import { Relay } from './relay.ts';
 
 const TICKET_MS = 24 * 3600_000;
 const SILENCE_MS = 30_000;
-
-export const migrateParamsSchema = z.object({
-  /** `host/pool/volume`. */
-  source: z.string(),
-  target: z.string(),
-  keepSource: z.boolean().default(false),
-  /** What the target holds now is brought up to date, and only what differs travels; only with `keepSource`. */
-  refresh: z.boolean().default(false),
-  /** Move the volume although domains use it, which then have to be pointed at the new one. */
-  allowUsed: z.boolean().default(false),
-  /** Move the volume although it has snapshots that do not travel: they go with the source. */
-  deleteSnapshots: z.boolean().default(false),
-  /** Format at the target; the source's own when absent. */
-  format: volumeFormatSchema.optional(),
-  /** Id of the secret that the target is encrypted with. */
-  secret: z.guid().optional(),
-  limitBytesPerSecond: z.number().positive().optional(),
-  /** How the chunks are digested on their way. */
-  digest: z.enum(DIGEST_ALGORITHMS).default('gmac'),
-});
-export type MigrateParams = z.infer<typeof migrateParamsSchema>;
 
 interface Notes {
   spec: TransferSpec;
@@ -62,92 +39,6 @@ interface Notes {
 }
 
 type Context = JobContext<MigrateParams, Notes>;
-
-const place = (reference: string): { host: string; pool: string; volume: string } => {
-  const [host = '', pool = '', volume = ''] = splitReference(reference);
-  return { host, pool, volume };
-};
-
-/** Whether some other volume has the id that the source says its volume has: that one keeps it, and the moved one gets its own. */
-async function isTaken({ inventory, params }: Context, id: string): Promise<boolean> {
-  const owners = await inventory.withId(id, 3);
-  return owners.some(({ host, pool, name }) => {
-    const owner = `${host}/${pool}/${name}`;
-    return owner !== params.source && owner !== params.target;
-  });
-}
-
-async function plan(context: Context): Promise<void> {
-  const { source, target, keepSource, allowUsed } = context.params;
-  const from = place(source);
-  const to = place(target);
-  const agent = await context.agent(from.host);
-  const before = await replaced(context);
-  // Of one that cannot be read nothing is known.
-  const format = context.params.format ?? (before?.format === 'unknown' ? undefined : before?.format);
-  const layoutAs = async (as: Representation): Promise<Layout> => {
-    const path = `${agentVolumePath(from)}/layout?as=${as}`;
-    const passphrase = await passphraseToRead(context, source, as);
-    return agent.json(layoutSchema, path, { signal: context.signal, passphrase, patient: true });
-  };
-  let layout = await layoutAs('image');
-  const { secret } = context.params;
-  // Encrypted anew, or as what it replaces is; what stays as it is keeps its key.
-  const wanted = encryptionFor(format ?? layout.format, secret, before);
-  // An image that stands on another one would be of no use alone.
-  const isSame = !layout.isOverlay && (format === undefined || format === layout.format);
-  const isSameKey = wanted === undefined || (layout.encryption && wanted.secret === layout.encryption.secret);
-  const representation = isSame && isSameKey ? 'image' : 'content';
-  if (representation === 'content') layout = await layoutAs('content');
-  refuseLoss(context, layout);
-  context.notes.spec = {
-    id: clock.uuid(),
-    pool: to.pool,
-    volume: to.volume,
-    volumeId: keepSource || (await isTaken(context, layout.volumeId)) ? undefined : layout.volumeId,
-    format: format ?? layout.format,
-    representation,
-    encryption: representation === 'image' ? layout.encryption : wanted,
-    notes: keepSource ? undefined : layout.notes,
-    isBase: keepSource ? undefined : layout.isBase,
-    parts: layout.parts,
-    capacityBytes: layout.capacityBytes,
-    replace: before !== undefined,
-    refresh: before !== undefined,
-    allowUsed: before !== undefined && allowUsed,
-    digest: context.params.digest,
-  };
-  await context.save();
-}
-
-/** Throws `volume-has-snapshots` where a move would lose snapshots, unless that was asked for. */
-function refuseLoss({ params }: Context, { snapshotsLeft = 0 }: Layout): void {
-  if (params.keepSource || params.deleteSnapshots || snapshotsLeft === 0) return;
-  throw new StowageError(
-    'volume-has-snapshots',
-    `'${params.source}' has ${snapshotsLeft} snapshots, which stay behind and would be deleted with it: copy it, or say that they may go`,
-  );
-}
-
-/** What a volume is opened with, when it is to be read so. */
-async function passphraseToRead(
-  context: Context,
-  volume: string,
-  as: Representation,
-): Promise<string | undefined> {
-  return as === 'content' ? context.passphrases.of(volume) : undefined;
-}
-
-/** The volume that a refresh brings up to date; undefined where it is the first copy. */
-async function replaced({ agent, params }: Context): Promise<Volume | undefined> {
-  if (!params.refresh) return undefined;
-  const to = place(params.target);
-  const sink = await agent(to.host);
-  return sink.json(volumeSchema, agentVolumePath(to)).catch((error) => {
-    if (!isStowageError(error, 'volume-not-found')) throw error;
-    return undefined;
-  });
-}
 
 /** What keeps a volume from being read: what cannot be compared is fetched as everything else is. */
 const UNREADABLE = [
@@ -178,6 +69,11 @@ async function seed(context: Context): Promise<void> {
   } catch (error) {
     if (!isStowageError(error, ...UNREADABLE)) throw error;
   }
+}
+
+async function plan(context: Context): Promise<void> {
+  context.notes.spec = await specOf(context);
+  await context.save();
 }
 
 async function prepare(context: Context): Promise<void> {
@@ -258,30 +154,6 @@ async function transfer(context: Context): Promise<void> {
     }
   }
   throw new StowageError('stream-cut', 'the sink ended its answer before the transfer was complete');
-}
-
-/** What a domain uses does not move away from under it. */
-async function refuseUsed(context: Context): Promise<void> {
-  const { source, keepSource, allowUsed } = context.params;
-  if (keepSource || allowUsed) return;
-  const from = place(source);
-  const agent = await context.agent(from.host);
-  await agent.send(`${agentVolumePath(from)}/refuse-used`, { method: 'POST', signal: context.signal });
-}
-
-/** Throws `forbidden` for a volume that would go, with its key, to where its secret is not for: nobody could open it any more. */
-async function refuseStranded({ passphrases, params }: Context, spec: TransferSpec): Promise<void> {
-  if (params.keepSource || spec.representation === 'content' || spec.encryption?.secret === undefined) return;
-  await passphrases.toMake(spec.encryption, params.target).catch((error) => {
-    // Whose secret is kept elsewhere is opened elsewhere.
-    if (!isStowageError(error, 'secret-not-found')) throw error;
-  });
-}
-
-/** What content is encrypted with at the target. */
-async function passphraseToSeal(context: Context, spec: TransferSpec): Promise<string | undefined> {
-  if (spec.representation === 'image') return undefined;
-  return context.passphrases.toMake(spec.encryption, context.params.target);
 }
 
 async function commit(context: Context, again = true): Promise<void> {

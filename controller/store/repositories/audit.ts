@@ -64,7 +64,8 @@ export class AuditReader {
     if (scopes.length === 0 && hasIndex) return (await newest.limit(limit).execute()).reverse();
     // Few of very many records may be asked for: others get a turn while they are looked for.
     const found: AuditRecord[] = [];
-    const first = since === undefined ? 1 : await this.#firstSince(since);
+    const begin = ((await this.base())?.seq ?? 0) + 1;
+    const first = since === undefined ? begin : Math.max(begin, await this.#firstSince(since));
     for (let end = (await this.last())?.seq ?? 0; end >= first && found.length < limit; end -= WALKED) {
       const part = newest.where('seq', '<=', end).where('seq', '>', end - WALKED);
       const inPart = scopes.length > 0 ? part.where((eb) => inPartOf(eb, scopes)) : part;

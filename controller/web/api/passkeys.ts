@@ -17,6 +17,8 @@ async function answerOf(asked: Promise<Credential | null>): Promise<unknown> {
     return ((await asked) as PublicKeyCredential).toJSON();
   } catch (error) {
     const { name } = error as DOMException;
+    if (name === 'SecurityError')
+      throw new Error('Passkeys are for another address of this controller: open the page under that one.');
     if (name === 'InvalidStateError') throw new Error('This device has a passkey for you already.');
     throw new Error('No passkey was used: it was cancelled, took too long, or there is none here.');
   }

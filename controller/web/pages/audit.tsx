@@ -78,7 +78,8 @@ const ANY: Required<Omit<AuditFilter, 'target'>> = {
 
 /** Who sees the trail grow, from outside. */
 function Witnesses() {
-  const { data } = useQuery(witnessesQuery);
+  const { data, error, refetch } = useQuery(witnessesQuery);
+  if (error) return <Problem error={error} retry={() => void refetch()} />;
   return (
     <ul className="list">
       {data?.witnesses.map(({ name, seq, at, reason }) => (

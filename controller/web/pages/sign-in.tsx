@@ -44,10 +44,10 @@ function Card({
 }
 
 /** Runs what a form does, and keeps what went wrong. */
-function useSubmit(work: () => Promise<void>): { submit(): Promise<void>; error: unknown; isBusy: boolean } {
+function useSubmit(): { submit(work: () => Promise<void>): Promise<void>; error: unknown; isBusy: boolean } {
   const [error, setError] = useState<unknown>();
   const [isBusy, setBusy] = useState(false);
-  const submit = async (): Promise<void> => {
+  const submit = async (work: () => Promise<void>): Promise<void> => {
     if (isBusy) return;
     setBusy(true);
     setError(undefined);
@@ -85,27 +85,30 @@ export function SignIn({ done, isNew, hasProvider }: { done(): void; isNew: bool
   const [password, setPassword] = useState('');
   const [code, setCode] = useState('');
   const [asksCode, setAsksCode] = useState(false);
-  const form = useSubmit(async () => {
+  const [hint, setHint] = useState('');
+  const byPassword = async (): Promise<void> => {
     try {
       await call('/session', { method: 'POST', json: { name, password, ...(asksCode && { code }) } });
     } catch (failure) {
       if (!(failure instanceof ApiError) || failure.code !== 'second-factor-missing') throw failure;
       setAsksCode(true);
+      setHint(failure.message);
       return;
     }
     await enter(done);
-  });
-  const passkey = useSubmit(async () => {
+  };
+  const byPasskey = async (): Promise<void> => {
     await signInByPasskey();
     await enter(done);
-  });
-  const isBusy = form.isBusy || passkey.isBusy;
+  };
+  // One way in at a time; what went wrong on the last one is shown.
+  const { submit, error, isBusy } = useSubmit();
   return (
     <Card
       title="Sign in"
       verb={asksCode ? 'Go on' : 'Sign in'}
-      submit={form.submit}
-      error={form.error ?? passkey.error}
+      submit={() => submit(byPassword)}
+      error={error}
       isBusy={isBusy}
     >
       {refused !== null && (
@@ -122,7 +125,7 @@ export function SignIn({ done, isNew, hasProvider }: { done(): void; isNew: bool
         </a>
       )}
       {knowsPasskeys() && !isNew && (
-        <Button onPress={() => void passkey.submit()} isBusy={isBusy}>
+        <Button onPress={() => void submit(byPasskey)} isBusy={isBusy}>
           Sign in with a passkey
         </Button>
       )}
@@ -144,6 +147,7 @@ export function SignIn({ done, isNew, hasProvider }: { done(): void; isNew: bool
       {asksCode && (
         <Field
           label="Code of your app, or recovery code"
+          hint={hint}
           value={code}
           onChange={setCode}
           autoComplete="one-time-code"
@@ -185,14 +189,15 @@ function Invitation({ token, done }: { token: string; done(): void }) {
       setRefusal,
     );
   }, [token]);
-  const form = useSubmit(async () => {
+  const { submit, ...form } = useSubmit();
+  const begin = async (): Promise<void> => {
     if (password !== again) throw new ApiError('invalid-argument', 'the two passwords differ', 400);
     await call('/invitation/accept', {
       method: 'POST',
       json: { token, password, ...(invited?.name ? {} : { name }) },
     });
     await enter(done);
-  });
+  };
   if (refusal !== undefined || !invited)
     return (
       <main className="card">
@@ -204,7 +209,12 @@ function Invitation({ token, done }: { token: string; done(): void }) {
       </main>
     );
   return (
-    <Card title={invited.name ? `Welcome, ${invited.name}` : 'Welcome to Stowage'} verb="Begin" {...form}>
+    <Card
+      title={invited.name ? `Welcome, ${invited.name}` : 'Welcome to Stowage'}
+      verb="Begin"
+      submit={() => submit(begin)}
+      {...form}
+    >
       <p>
         {invited.name ? 'Choose your password.' : 'You are the first. Choose your name and your password.'}{' '}
         Your role is {invited.role}.

@@ -101,7 +101,7 @@ export function NoCodesTask({ close }: { close(): void }) {
         await refresh();
       }}
     >
-      <p>No code is asked for any more. Without a passkey, who knows your password is you.</p>
+      <p>No code is asked for any more. Without a passkey, whoever knows your password is let in.</p>
       <Field
         label="Your password"
         type="password"
@@ -183,8 +183,9 @@ export function RecoveryTask({ show, close }: { show(codes: string[]): void; clo
           method: 'POST',
           json: { password },
         });
-        await refresh();
+        // They are shown before anything else may fail: earlier ones have ended.
         show(codes);
+        void refresh();
       }}
     >
       <p>

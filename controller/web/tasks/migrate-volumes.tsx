@@ -1,5 +1,6 @@
+import { useQueries } from '@tanstack/react-query';
 import { useState } from 'react';
-import type { FleetPool, FleetVolume, Job } from '../../../shared/protocol/api.ts';
+import type { FleetPool, FleetVolume, Job, MigrationCheck } from '../../../shared/protocol/api.ts';
 import { call, referenceOf, volumePath } from '../api/client.ts';
 import { usePools } from '../api/queries.ts';
 import { Task } from '../parts/dialog.tsx';
@@ -11,6 +12,46 @@ import { sizeOf } from './create-volume.tsx';
 import { PoolChoice } from './pool-choice.tsx';
 
 const sum = (values: number[]): number => values.reduce((total, value) => total + value, 0);
+
+/** So many volumes are looked at on their hosts before they move. */
+const MOST_CHECKED = 20;
+
+/** What the hosts say now of a move: all that would refuse it. */
+function Checks({ checks }: { checks: readonly { volume: FleetVolume; json: object }[] }) {
+  const results = useQueries({
+    queries: checks.slice(0, MOST_CHECKED).map(({ volume, json }) => ({
+      queryKey: ['migration-check', referenceOf(placeOfVolume(volume)), json],
+      queryFn: ({ signal }: { signal: AbortSignal }) =>
+        call<MigrationCheck>(`${volumePath(placeOfVolume(volume))}/migrate/check`, {
+          method: 'POST',
+          json,
+          signal,
+        }),
+      staleTime: 10_000,
+      retry: false,
+    })),
+  });
+  const said = results.flatMap(({ data, error }, index) => {
+    const name = checks[index]!.volume.name;
+    return error
+      ? [{ name, words: error.message }]
+      : (data?.problems ?? []).map(({ message }) => ({ name, words: message }));
+  });
+  const isLooking = results.some(({ isPending }) => isPending);
+  return (
+    <ul className="plan" aria-live="polite">
+      {said.map(({ name, words }) => (
+        <li className="bad" key={`${name} ${words}`}>
+          {checks.length > 1 && `${name}: `}
+          {words}
+        </li>
+      ))}
+      {isLooking && <li>Both ends are asked …</li>}
+      {!isLooking && said.length === 0 && <li>Both ends have been asked: nothing is in the way.</li>}
+      {checks.length > MOST_CHECKED && <li>Only the first {MOST_CHECKED} were looked at.</li>}
+    </ul>
+  );
+}
 
 /** What is known before it is begun of what a move would meet. */
 function Plan({ volumes, target }: { volumes: readonly FleetVolume[]; target: FleetPool | undefined }) {
@@ -55,6 +96,12 @@ export function MigrateVolumes({
   const isOne = given.length === 1;
   const bytes = sum(volumes.map(({ allocationBytes }) => allocationBytes));
   const limitBytesPerSecond = limit === '' ? undefined : sizeOf(limit);
+  const asked = (volume: FleetVolume) => ({
+    target: `${target}/${isOne ? name : volume.name}`,
+    keepSource: how === 'copy',
+    ...(format && { format }),
+    deleteSnapshots,
+  });
   return (
     <Task
       title={isOne ? `Move or copy ${given[0]!.name}` : `Move or copy ${counted(volumes.length, 'volume')}`}
@@ -66,13 +113,7 @@ export function MigrateVolumes({
         try {
           for (const volume of volumes) {
             if (signal.aborted) throw new Error('stopped: the jobs that were begun go on');
-            const json = {
-              target: `${target}/${isOne ? name : volume.name}`,
-              keepSource: how === 'copy',
-              ...(format && { format }),
-              ...(limitBytesPerSecond && { limitBytesPerSecond }),
-              deleteSnapshots,
-            };
+            const json = { ...asked(volume), ...(limitBytesPerSecond && { limitBytesPerSecond }) };
             await call<Job>(`${volumePath(placeOfVolume(volume))}/migrate`, { method: 'POST', json });
             begun++;
             setVolumes(volumes.slice(begun));
@@ -131,6 +172,7 @@ export function MigrateVolumes({
         </Check>
       )}
       <Plan volumes={volumes} target={pool} />
+      {pool && <Checks checks={volumes.map((volume) => ({ volume, json: asked(volume) }))} />}
     </Task>
   );
 }
