@@ -163,13 +163,7 @@ const feed = (room: TrailRoom, memory: WitnessMemory, port: number): Duty =>
   );
 
 async function seen(room: TrailRoom, count: number): Promise<void> {
-  let seq = 0;
-  await until(() => {
-    void room.store.witnesses.find(NAME).then((record) => {
-      seq = record?.seq ?? 0;
-    });
-    return seq === count;
-  });
+  await until(async () => (await room.store.witnesses.find(NAME))?.seq === count);
 }
 
 const append = async (room: TrailRoom, count: number): Promise<void> => {

@@ -180,6 +180,25 @@ describe('domains as users of volumes', () => {
     // What takes nothing away is free to be done.
     await controller.cliOk('vol', 'resize', 'local/default/web.img', '16M');
     await controller.cliOk('vol', 'migrate', 'local/default/web.img', 'local/second', '--keep-source');
+    // What a move would meet is told, and nothing is done.
+    const dry = (volume: string, target: string, ...more: string[]) =>
+      controller.cli('vol', 'migrate', `local/default/${volume}`, target, '--dry-run', ...more);
+    const both = await dry('web.img', 'local/second');
+    assert.equal(both.status, 4);
+    assert.match(both.stdout, users);
+    assert.match(both.stdout, /there is a volume 'local\/second\/web.img' already \[volume-exists\]/);
+    assert.match(
+      (await dry('web.img', 'local/second/new.img', '--keep-source')).stdout,
+      /can be copied to .*stays raw/,
+    );
+    await controller.cliOk('pool', 'stop', 'local/second');
+    assert.match((await dry('free.img', 'local/second')).stdout, /pool 'local\/second' is inactive/);
+    await controller.cliOk('pool', 'start', 'local/second');
+    const free = await dry('free.img', 'local/second', '--format', 'qcow2');
+    assert.deepEqual([free.status, free.stderr], [0, '']);
+    assert.match(free.stdout, /can be moved to local\/second: its content becomes qcow2; .* or less travel/);
+    assert.match(await controller.cliOk('vol', 'list', 'local/default', '-q'), /free\.img/);
+    assert.match((await dry('free.img', 'nohost/p')).stdout, /\[host-not-found\]/);
     await controller.cliOk('vol', 'migrate', 'local/default/free.img', 'local/second');
     await controller.cliOk('vol', 'delete', 'local/second/free.img');
   });

@@ -18,9 +18,11 @@ export const entry = (target: string) => ({
 });
 
 /** What `look` finds, as soon as it finds anything. */
-export async function until<T>(look: () => T | undefined | false): Promise<T> {
+export async function until<T>(
+  look: () => Promise<T | undefined | false> | T | undefined | false,
+): Promise<T> {
   for (const end = Date.now() + PATIENCE_MS; ; ) {
-    const found = look();
+    const found = await look();
     if (found) return found;
     if (Date.now() > end) assert.fail(`it does not come to that: ${look}`);
     await sleep(50);

@@ -76,6 +76,10 @@ const ANY: Required<Omit<AuditFilter, 'target'>> = {
   ...{ actor: '', host: '', action: '', outcome: '', withinMs: '' },
 };
 
+/** What is not in the store any more. */
+const behind = ({ first }: AuditVerdict): string =>
+  first === 1 ? '' : ` after record ${first - 1}, which is in archives with those before`;
+
 /** Who sees the trail grow, from outside. */
 function Witnesses() {
   const { data, error, refetch } = useQuery(witnessesQuery);
@@ -141,7 +145,7 @@ export function Audit() {
         <p role="status">
           <Badge tone={verdict.ok ? 'good' : 'bad'}>{verdict.ok ? 'whole' : 'broken'}</Badge>{' '}
           {verdict.ok
-            ? `${counted(verdict.records, 'record')}, signed up to ${verdict.head?.hash.slice(0, 16)}`
+            ? `${counted(verdict.records, 'record')}${behind(verdict)}, signed up to ${verdict.head?.hash.slice(0, 16)}`
             : `${verdict.reason}${verdict.badSeq === undefined ? '' : `, record ${verdict.badSeq}`}`}
         </p>
       )}
