@@ -233,6 +233,9 @@ export class ChainCheck {
   readonly seen = new Map<string, Seen>();
   /** Of the last record that was taken. */
   hash: string;
+  /** Times of the first record that no witness has seen, and of the last one, ms since the epoch. */
+  #unseenSince: number | undefined;
+  #lastAt = 0;
   readonly #tree: Frontier;
   readonly #known: KnownWitnesses;
   /** What witnesses have signed, by size. */
@@ -268,6 +271,7 @@ export class ChainCheck {
         return { badSeq: this.seq, reason: `${name} has seen another trail up to record ${this.seq}` };
       if ((this.seen.get(name)?.at ?? 0) <= at) this.seen.set(name, { name, seq: this.seq, at });
     }
+    this.#unseenSince = undefined;
     return undefined;
   }
 
@@ -282,6 +286,8 @@ export class ChainCheck {
     this.hash = row.hash;
     this.#tree.append(leafOf(row.hash));
     this.seq++;
+    this.#unseenSince ??= row.at;
+    this.#lastAt = row.at;
     return this.#compare();
   }
 
@@ -304,6 +310,16 @@ export class ChainCheck {
     return { badSeq: this.seq + 1, reason };
   }
 
+  /** For how long no witness has seen the records at the end, ms by their times. */
+  get unseenMs(): number {
+    return this.#unseenSince === undefined ? 0 : this.#lastAt - this.#unseenSince;
+  }
+
+  /** Whether a part that begins so goes on from here in the tree, too. */
+  isBeginOf({ frontier }: PartBegin): boolean {
+    return frontier.join() === this.#tree.texts.join();
+  }
+
   /** Where the next part begins. */
   next(signature: string): PartBegin {
     return { seq: this.seq, hash: this.hash, signature, frontier: this.#tree.texts };
@@ -317,6 +333,8 @@ export interface Checked {
   hash: string;
   /** By whom it was seen, of those who are known. */
   seen: Seen[];
+  /** For how long no witness has seen the records at the end, ms by their times. */
+  unseenMs: number;
 }
 
 /** What it is checked by. */
@@ -345,6 +363,7 @@ class LineCheck {
 
   /** After the last line of a part; what is wrong with it, if anything is. */
   endPart(): Wrong | undefined {
+    if (this.#place === 'begin') throw new Error('there is nothing in it');
     if (this.#place !== 'over') return this.#bad('its signed end is missing: it was cut');
     this.#place = 'begin';
     return undefined;
@@ -372,6 +391,8 @@ class LineCheck {
     if (line === undefined && this.chain === undefined) throw new Error('it is no export of an audit trail');
     if (line === undefined) return this.#bad(`where record ${this.next} should be there is none`);
     const isFirst = this.#place === 'begin';
+    if (isFirst && this.chain && startOf(line) < this.chain.seq)
+      throw new Error('the parts of the trail are not in order, oldest first, each once');
     this.#place = 'middle';
     if ('follows' in line) return this.#follow(line.follows, isFirst);
     const wrong = this.chain ? undefined : this.#begin();
@@ -386,7 +407,13 @@ class LineCheck {
   #follow(begin: PartBegin, isFirst: boolean): Wrong | undefined {
     const { keys } = this.#known;
     if (!isFirst) return this.#bad('in the middle of a part another one begins');
-    if (this.chain) return this.chain.end(begin, keys);
+    if (this.chain)
+      return (
+        this.chain.end(begin, keys) ??
+        (this.chain.isBeginOf(begin)
+          ? undefined
+          : this.#bad('what it follows on is another trail for witnesses'))
+      );
     if (!isSigned(begin, keys))
       return this.#bad(`that it follows on record ${begin.seq} is not signed by this controller`);
     return this.#begin(begin);
@@ -404,7 +431,7 @@ export async function checkParts(
   const lines = new LineCheck(known);
   for (const part of parts) {
     for await (const text of part) {
-      const wrong = text === '' ? undefined : lines.take(text);
+      const wrong = text.trim() === '' ? undefined : lines.take(text);
       if (wrong) return wrong;
     }
     const wrong = lines.endPart();
@@ -416,15 +443,29 @@ export async function checkParts(
   if (cut) return cut;
   for (const { name } of known.seen?.witnesses ?? [])
     if (!chain.seen.has(name)) return { badSeq: chain.first, reason: `${name} has signed none of it` };
-  return { first: chain.first, last: chain.seq, hash: chain.hash, seen: [...chain.seen.values()] };
+  const { first, seq: last, hash, unseenMs } = chain;
+  return { first, last, hash, seen: [...chain.seen.values()], unseenMs };
 }
 
+/** After which record a part begins that has this first line. */
+const startOf = (line: ParsedLine): number =>
+  'follows' in line ? line.follows.seq : 'seq' in line ? line.seq - 1 : Number.POSITIVE_INFINITY;
+
 type ParsedLine = Exclude<Line, { witnessed: string }> | { witnessed: Note };
+
+/** The keys of each kind of line: what else stands in one nobody has signed. */
+const KINDS = new Set([
+  'action,actor,at,detail,hash,outcome,previous,seq,source,target',
+  'checkpoint',
+  'follows',
+  'witnessed',
+]);
 
 /** A line; undefined for what is none, as whoever changed it may have written anything. */
 function parsed(text: string): ParsedLine | undefined {
   try {
     const line: Line = JSON.parse(text);
+    if (!KINDS.has(Object.keys(line).sort().join())) return undefined;
     if ('witnessed' in line) return { witnessed: parseNote(line.witnessed) };
     const { seq, hash } =
       'follows' in line ? line.follows : 'checkpoint' in line ? line.checkpoint : (line as ChainRecord);
@@ -484,11 +525,14 @@ export async function* linesOf(file: string): AsyncGenerator<string> {
   for await (const piece of stream.setEncoding('utf8')) {
     const lines = (rest + piece).split('\n');
     rest = lines.pop()!;
+    if (rest.length > LONGEST_LINE) throw new Error(`${file}: a line is longer than any of a trail`);
     yield* lines;
   }
   yield rest;
 }
 
+const LONGEST_LINE = 1 << 20;
+const DAY_MS = 24 * 3600_000;
 const PEM = '-----BEGIN';
 const USAGE =
   'usage: stowage-verify [--origin ORIGIN --witness KEY... [--checkpoints FILE]...] [ARCHIVE]... EXPORT KEY.pem...';
@@ -536,11 +580,16 @@ async function main(): Promise<number> {
     console.log(`THE TRAIL WAS TAMPERED WITH at record ${outcome.badSeq}: ${outcome.reason}`);
     return 1;
   }
-  const { first, last, hash, seen } = outcome;
-  const before = first === 1 ? '' : ` after record ${first - 1}`;
+  const { first, last, hash, seen, unseenMs } = outcome;
+  const before = first === 1 ? '' : ` after record ${first - 1}, of those before nothing is known`;
   console.log(`the trail is whole: ${last - first + 1} records${before}, signed up to ${hash.slice(0, 16)}`);
   for (const { name, seq, at } of seen) console.log(seenWords(name, seq, at));
-  return 0;
+  if (seen.length === 0 || unseenMs < DAY_MS) return 0;
+  const newest = Math.max(...seen.map(({ seq }) => seq));
+  console.log(
+    `nobody has seen the records after ${newest}, of more than a day: whether they are whole is not known`,
+  );
+  return 2;
 }
 
 if (import.meta.main)

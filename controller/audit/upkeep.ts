@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import type { AuditVerdict, AuditWitnesses } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -31,6 +31,12 @@ interface Parts {
   store: Store;
   trail: AuditTrail;
   logger: Logger;
+}
+
+/** A pipe or a device may have no end. */
+async function readRegular(path: string): Promise<string> {
+  if (!(await stat(path)).isFile()) throw new Error(`${path} is no file`);
+  return readFile(path, 'utf8');
 }
 
 /** What is done with the trail all the time: it is forwarded, witnessed and archived. */
@@ -99,7 +105,7 @@ export class TrailUpkeep {
 
   /** The checkpoints of the file. Throws `io-error` where it cannot be read: as long as nothing was written, there is none. */
   async #kept(path: string): Promise<Note[]> {
-    const text = await readFile(path, 'utf8').catch(async (error: NodeJS.ErrnoException) => {
+    const text = await readRegular(path).catch(async (error: NodeJS.ErrnoException) => {
       const isNew = (await this.#parts.store.witnesses.find(path)) === undefined;
       if (error.code === 'ENOENT' && isNew) return '';
       throw new StowageError('io-error', `the checkpoints cannot be read: ${error.message}`);

@@ -64,6 +64,8 @@ export class SignIn {
       this.#bySource.takeBack(network);
       return secret;
     } catch (error) {
+      // The first half of signing in is no try.
+      if (isStowageError(error, 'second-factor-missing')) this.#bySource.takeBack(network);
       return this.#refuse('session.begin', name, address, error);
     }
   }
@@ -84,7 +86,8 @@ export class SignIn {
     if (!found || !isRight) throw refusal;
     const isAlone = await this.#isPasswordEnough(store, found);
     if (!isAlone && code === undefined) throw this.#missing(found);
-    if (!isAlone) this.#byCode.begin(found.id);
+    // A recovery code cannot be guessed: whoever knows the password only keeps nobody from using one.
+    if (!isAlone && recoveryHash(code ?? '') === undefined) this.#byCode.begin(found.id);
     return store
       .transaction(async (transaction) => {
         const user = await transaction.users.byId(found.id);

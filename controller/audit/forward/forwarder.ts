@@ -21,7 +21,8 @@ const inArchive = (seq: number): Error =>
   new Error(`record ${seq} is in an archive only: bring it there from that, or take another place`);
 
 /**
- * Sends the whole trail to a destination, in order, from its first record on, and goes on where it was whenever the controller was killed.
+ * Sends the whole trail to a destination, in order, from its first record on (to a new one from the first that is in no archive), and goes on
+ * where it was whenever the controller was killed.
  * Each record arrives; what had not been confirmed when a connection broke, or the controller was killed, arrives again. A destination
  * that does not answer is tried again and again, one call at a time, and holds up nothing.
  */
@@ -35,8 +36,9 @@ export function forwarder(parts: Parts, destination: Destination): Duty {
   /** Up to where the destination has the trail. Throws where what it has is not of this trail. */
   async function begin(noted: number): Promise<number> {
     const last = await duty.call((signal) => destination.last(signal));
-    if (!last) return noted;
     const base = await store.audit.base();
+    // A new one gets what is in the store.
+    if (!last) return noted === 0 ? (base?.seq ?? 0) : noted;
     if (base && last.seq < base.seq) throw inArchive(last.seq + 1);
     const [ours] = last.seq === base?.seq ? [base] : await trail.list(1, { after: last.seq - 1 });
     if (ours?.seq !== last.seq || ours.hash !== last.hash)

@@ -11,9 +11,9 @@ const NEWLINE = 0x0a;
 /** Longer than two checkpoints. */
 const TAIL_BYTES = 16 << 10;
 
-async function tailOf(file: FileHandle): Promise<Buffer> {
+async function tailOf(file: FileHandle, most: number): Promise<Buffer> {
   const { size } = await file.stat();
-  const tail = Buffer.alloc(Math.min(size, TAIL_BYTES));
+  const tail = Buffer.alloc(Math.min(size, most));
   const { bytesRead } = await file.read(tail, 0, tail.length, size - tail.length);
   if (bytesRead !== tail.length) throw new Error('it changes while it is read');
   return tail;
@@ -29,9 +29,13 @@ export function fileWitness(path: string, lookMs = LOOK_MS): Witness {
     lookMs,
     async show(old, proof, text) {
       await using file = await open(path, 'a+', 0o600);
-      const tail = await tailOf(file);
+      if (!(await file.stat()).isFile()) throw new Error('it is no file');
       const note = parseNote(text);
-      const last = notesIn(tail.toString()).findLast(({ origin }) => origin === note.origin);
+      const lastIn = (part: Buffer) =>
+        notesIn(part.toString()).findLast(({ origin }) => origin === note.origin);
+      const tail = await tailOf(file, TAIL_BYTES);
+      // What others have written behind our last line does not let us forget it.
+      const last = lastIn(tail) ?? lastIn(await tailOf(file, Number.MAX_SAFE_INTEGER));
       const refusal = refusalOf(last, old, note, proof);
       if (refusal === 'other-root') throw otherRoot(old);
       if (refusal === 'inconsistent' || refusal === 'malformed') throw inconsistent(old);
