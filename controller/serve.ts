@@ -132,8 +132,8 @@ async function firstPool(controller: Controller, directory: string): Promise<voi
 }
 
 /** Puts the command `stowage` where its user may link to it. Gives its path; undefined where it cannot be put there. */
-async function putCommand(directory: string): Promise<string | undefined> {
-  return installCommand(directory).catch((error: Error) => {
+async function putCommand(data: string): Promise<string | undefined> {
+  return installCommand(join(data, 'bin'), data).catch((error: Error) => {
     process.stderr.write(`stowage-controller: the command cannot be put in place: ${error.message}\n`);
     return undefined;
   });
@@ -217,7 +217,7 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
     await controller.services.fleet.addLocal('local', localAgent.socket);
     await firstPool(controller, join(options.data, 'pools/default'));
   }
-  const command = options.command ? await putCommand(join(options.data, 'bin')) : undefined;
+  const command = options.command ? await putCommand(options.data) : undefined;
   const link = await firstLink(controller, options);
   const stop = async (): Promise<void> => {
     // What is recorded goes on at the next start; nothing that does not answer keeps us.

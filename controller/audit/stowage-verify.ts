@@ -138,9 +138,9 @@ export function noteKey(text: string): NoteKey {
   const bytes = Buffer.from(base64 ?? '', 'base64');
   const [type, raw] = [bytes[0], bytes.subarray(1)];
   if (name === undefined || (type !== ED25519 && type !== COSIGNATURE) || raw.length !== 32)
-    throw new Error(`'${text}' is no key of a witness: that is NAME+ID+BASE64`);
+    throw new Error('it is no key of a witness or a trail: that is NAME+ID+BASE64');
   if (noteKeyText(name, type, raw) !== text.trim())
-    throw new Error(`'${text}' is no key of a witness: its id is not the one of name and key`);
+    throw new Error('it is no key of a witness or a trail: its id is not the one of its name and key');
   const jwk = { kty: 'OKP', crv: 'Ed25519', x: raw.toString('base64url') };
   return { name, type, id: id!, key: createPublicKey({ key: jwk, format: 'jwk' }) };
 }
@@ -250,9 +250,8 @@ export class ChainCheck {
   }
 
   /** A checkpoint of what comes, or has come just now; only what witnesses have signed of this trail that we know counts. */
-  witnessed(note: Note): Wrong | undefined {
-    const { origin, witnesses } = this.#known;
-    for (const witness of note.origin === origin ? witnesses : []) {
+  witnessed(note: Note, witnesses = this.#known.witnesses): Wrong | undefined {
+    for (const witness of note.origin === this.#known.origin ? witnesses : []) {
       const at = signedAt(note, witness);
       if (at === undefined || note.size < this.seq || note.size === 0) continue;
       const seen = { note, name: witness.name, at };
@@ -296,7 +295,9 @@ export class ChainCheck {
     const { seq, hash } = checkpoint;
     const bad = (reason: string): Wrong => ({ badSeq: seq, reason });
     if (!isSigned(checkpoint, keys))
-      return bad(`the checkpoint of record ${seq} is not signed by this controller`);
+      return bad(
+        `the checkpoint of record ${seq} is not signed by this controller, or its key is another one`,
+      );
     if (seq !== this.seq || hash !== this.hash) return bad(`record ${seq} is not the one that was signed`);
     return undefined;
   }
@@ -519,13 +520,14 @@ function publicKeyIn(text: string, file: string): KeyObject {
 }
 
 export async function* linesOf(file: string): AsyncGenerator<string> {
+  reading = `${file}: `;
   const stored = createReadStream(file);
   const stream = file.endsWith('.gz') ? pipeline(stored, createGunzip(), () => undefined) : stored;
   let rest = '';
   for await (const piece of stream.setEncoding('utf8')) {
     const lines = (rest + piece).split('\n');
     rest = lines.pop()!;
-    if (rest.length > LONGEST_LINE) throw new Error(`${file}: a line is longer than any of a trail`);
+    if (rest.length > LONGEST_LINE) throw new Error('a line is longer than any of a trail');
     yield* lines;
   }
   yield rest;
@@ -569,7 +571,14 @@ const seenWords = (name: string, seq: number, at: number): string =>
     ? `checkpoints of ${name} that were kept elsewhere go up to record ${seq}`
     : `${name} has seen it up to record ${seq}, at ${new Date(at).toISOString()}`;
 
+/** Which file is read, for who is told of an error. */
+let reading = '';
+
 async function main(): Promise<number> {
+  if (process.argv.includes('--help')) {
+    console.log(USAGE);
+    return 0;
+  }
   const what = given();
   if (!what) {
     console.error(USAGE);
@@ -582,7 +591,10 @@ async function main(): Promise<number> {
   }
   const { first, last, hash, seen, unseenMs } = outcome;
   const before = first === 1 ? '' : ` after record ${first - 1}, of those before nothing is known`;
-  console.log(`the trail is whole: ${last - first + 1} records${before}, signed up to ${hash.slice(0, 16)}`);
+  const count = last - first + 1;
+  console.log(
+    `the trail is whole: ${count} record${count === 1 ? '' : 's'}${before}, signed up to ${hash.slice(0, 16)}`,
+  );
   for (const { name, seq, at } of seen) console.log(seenWords(name, seq, at));
   if (seen.length === 0 || unseenMs < DAY_MS) return 0;
   const newest = Math.max(...seen.map(({ seq }) => seq));
@@ -598,7 +610,7 @@ if (import.meta.main)
       process.exitCode = status;
     },
     (error: Error) => {
-      console.error(`stowage-verify: ${error.message}`);
+      console.error(`stowage-verify: ${reading}${error.message}`);
       process.exitCode = 2;
     },
   );

@@ -14,6 +14,7 @@ import {
   isSigned,
   type KnownWitnesses,
   type Note,
+  type NoteKey,
   parseNote,
   type Wrong,
 } from './stowage-verify.ts';
@@ -26,7 +27,8 @@ export type AuditEntry = Pick<AuditRecord, 'actor' | 'source' | 'action' | 'targ
 /** What witnesses have signed: whose word counts, and what of it is not kept in the store. */
 export interface Evidence {
   seen?: KnownWitnesses;
-  notes?: readonly Note[];
+  /** Checkpoints of a file, which have the key of the trail itself. */
+  file?: { key: NoteKey; notes: readonly Note[] };
 }
 
 const PAGE = 500;
@@ -138,7 +140,7 @@ export class AuditTrail {
    * was changed, removed, added or moved, or that a witness has seen otherwise. What is appended meanwhile is not looked at, but it must be
    * there to stand behind. Throws `audit-archived` where records were archived meanwhile.
    */
-  async verify({ seen, notes = [] }: Evidence = {}): Promise<AuditVerdict> {
+  async verify({ seen, file }: Evidence = {}): Promise<AuditVerdict> {
     const { audit } = this.#store;
     // Read before the end, so that no note is newer than the end.
     const stored = await this.#store.witnesses.notes();
@@ -154,9 +156,11 @@ export class AuditTrail {
     const bad = (wrong: Wrong): AuditVerdict => ({ ...verdict(), ok: false, ...wrong });
     if (base && !isSigned(base, keys))
       return bad({ badSeq: chain.first, reason: 'that those before are in archives is not signed' });
-    for (const [index, given] of [...stored, ...notes].entries()) {
-      const note = typeof given === 'string' ? noteIn(given) : given;
-      const wrong = note ? chain.witnessed(note) : { badSeq: chain.first, reason: MALFORMED };
+    for (const [index, given] of [...stored, ...(file?.notes ?? [])].entries()) {
+      const isStored = typeof given === 'string';
+      const note = isStored ? noteIn(given) : given;
+      const keys = isStored || !file ? undefined : [file.key];
+      const wrong = note ? chain.witnessed(note, keys) : { badSeq: chain.first, reason: MALFORMED };
       if (wrong) return bad(wrong);
       if (index % PAGE === PAGE - 1) await sleep(0);
     }

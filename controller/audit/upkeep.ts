@@ -7,8 +7,8 @@ import { type ArchiveOptions, archives } from './archives.ts';
 import type { Duty, DutyState } from './duty.ts';
 import type { Destination } from './forward/destination.ts';
 import { forwarder } from './forward/forwarder.ts';
-import { type Note, type NoteKey, noteKey, notesIn } from './stowage-verify.ts';
-import type { AuditTrail } from './trail.ts';
+import { type NoteKey, noteKey, notesIn } from './stowage-verify.ts';
+import type { AuditTrail, Evidence } from './trail.ts';
 import { feeder } from './witness/feeder.ts';
 import { fileWitness } from './witness/file-witness.ts';
 import { httpWitness } from './witness/http-witness.ts';
@@ -81,17 +81,20 @@ export class TrailUpkeep {
   async verify(): Promise<AuditVerdict> {
     const { origin, checkpoints, ...options } = this.#options;
     const witnesses = options.witnesses.map(({ key }) => key);
-    const own = checkpoints === undefined ? [] : [noteKey(this.#log.key)];
-    const notes = checkpoints === undefined ? [] : await this.#kept(checkpoints);
     const verdict = await this.#parts.trail.verify({
-      seen: { origin, witnesses: [...witnesses, ...own] },
-      notes,
+      seen: { origin, witnesses },
+      file: checkpoints === undefined ? undefined : await this.#kept(checkpoints),
     });
     return verdict.ok ? this.#missed(verdict, witnesses) : verdict;
   }
 
-  /** Bad where a witness had seen the trail, and what it has signed is gone. */
+  /** Bad where a witness disputes the trail, or had seen it and what it has signed is gone. */
   async #missed(verdict: AuditVerdict, witnesses: readonly NoteKey[]): Promise<AuditVerdict> {
+    for (const { state } of this.#feeders) {
+      const { place, standstill } = state;
+      if (standstill?.isDisputed)
+        return { ...verdict, ok: false, badSeq: verdict.first, reason: `${place}: ${standstill.reason}` };
+    }
     for (const { name } of witnesses) {
       const record = await this.#parts.store.witnesses.find(name);
       const isThere = verdict.witnessed.some((seen) => seen.name === name);
@@ -104,13 +107,13 @@ export class TrailUpkeep {
   }
 
   /** The checkpoints of the file. Throws `io-error` where it cannot be read: as long as nothing was written, there is none. */
-  async #kept(path: string): Promise<Note[]> {
+  async #kept(path: string): Promise<NonNullable<Evidence['file']>> {
     const text = await readRegular(path).catch(async (error: NodeJS.ErrnoException) => {
       const isNew = (await this.#parts.store.witnesses.find(path)) === undefined;
       if (error.code === 'ENOENT' && isNew) return '';
       throw new StowageError('io-error', `the checkpoints cannot be read: ${error.message}`);
     });
-    return notesIn(text);
+    return { key: noteKey(this.#log.key), notes: notesIn(text) };
   }
 
   /** Who sees the trail grow, and up to where. */

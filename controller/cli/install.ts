@@ -39,15 +39,18 @@ export async function bundleCommand(directory: string): Promise<string[]> {
 
 /**
  * Puts the command `stowage` into a directory for the PATH, or for a link to it from one: bundled, so that it begins at once,
- * and run by the Node that runs this process, whatever the machine's own is. What was there before is replaced.
+ * and run by the Node that runs this process, whatever the machine's own is. What was there before is replaced. `data`: where its controller keeps its data.
  */
-export async function installCommand(directory: string): Promise<string> {
+export async function installCommand(directory: string, data?: string): Promise<string> {
   mkdirSync(directory, { recursive: true });
   // Beside what is there: a command that runs now goes on with its own.
   const library = mkdtempSync(join(directory, 'lib-'));
   await bundleCommand(library);
   const command = join(directory, 'stowage');
-  const text = `#!/bin/sh\nexec ${quote(process.execPath)} ${quote(join(library, 'stowage.mjs'))} "$@"\n`;
+  // Where the controller keeps what lets its owner in.
+  const found =
+    data === undefined ? '' : `[ -n "$STOWAGE_DATA" ] || STOWAGE_DATA=${quote(data)}\nexport STOWAGE_DATA\n`;
+  const text = `#!/bin/sh\n${found}exec ${quote(process.execPath)} ${quote(join(library, 'stowage.mjs'))} "$@"\n`;
   writeFileSync(`${command}.new`, text, { mode: 0o755 });
   renameSync(`${command}.new`, command);
   const old = readdirSync(directory).filter((name) => name.startsWith('lib') && name !== basename(library));

@@ -424,7 +424,17 @@ describe('a witness sees the trail grow', () => {
     const data = join(room.directory, 'witness');
     const usage = await execute(process.execPath, [program, '--name', 'a b', '--log', logOf(room).key]);
     assert.equal(usage.status, 2);
-    assert.match(usage.stderr, /usage: stowage-witness/);
+    assert.match(usage.stderr, /--name: a URL without a scheme/);
+    const help = await execute(process.execPath, [program, '--help']);
+    assert.deepEqual([help.status, help.stdout.startsWith('usage: stowage-witness')], [0, true]);
+    const reversed = await execute(process.execPath, [
+      program,
+      '--name',
+      NAME,
+      '--log',
+      memoryOf(room, 'x').key,
+    ]);
+    assert.match(reversed.stderr, /that is the key of a witness/);
     const wrong = await execute(process.execPath, [program, '--name', NAME, '--log', 'x', '--data', data]);
     assert.equal(wrong.status, 2);
     assert.match(wrong.stderr, /NAME\+ID\+BASE64/);
@@ -464,10 +474,12 @@ describe('a file sees the trail grow', () => {
     assert.equal(parseNote(JSON.parse(lines()[2]!).witnessed).size, 8);
     const key = noteKey(logOf(room).key);
     const notes = [lines()[0]!, lines()[2]!].map((line) => parseNote(JSON.parse(line).witnessed));
-    assert.ok((await room.trail.verify({ seen: { origin: ORIGIN, witnesses: [key] }, notes })).ok);
+    assert.ok(
+      (await room.trail.verify({ seen: { origin: ORIGIN, witnesses: [] }, file: { key, notes } })).ok,
+    );
     await rewrite(room, 3);
     assert.match(
-      (await room.trail.verify({ seen: { origin: ORIGIN, witnesses: [key] }, notes })).reason!,
+      (await room.trail.verify({ seen: { origin: ORIGIN, witnesses: [] }, file: { key, notes } })).reason!,
       /another trail up to record 6/,
     );
     const third = start();

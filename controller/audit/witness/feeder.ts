@@ -75,7 +75,9 @@ export function feeder(parts: Parts, witness: Witness): Duty {
 
   function checkIsThere(seq: number, count: number): void {
     if (seq > count)
-      throw new Dispute(`it has seen ${seq} records, and there are ${count}: records were cut off here`);
+      throw new Dispute(
+        `it has seen ${seq} records, and there are ${count}: records were cut off here, or an older backup was restored`,
+      );
   }
 
   /** What a part of the trail is with the records up to one. Gives their leaves where they are asked for. */

@@ -4,7 +4,7 @@
 // trail, and signs only what goes on from there (C2SP tlog-witness). It needs Node 24 and the directory `controller/audit`, and no more.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { parseArgs } from 'node:util';
-import { noteKey } from '../stowage-verify.ts';
+import { ED25519, noteKey } from '../stowage-verify.ts';
 import { type Reply, WitnessMemory } from './memory.ts';
 
 const LONGEST_REQUEST = 64 << 10;
@@ -51,17 +51,27 @@ function main(): void {
       log: { type: 'string', multiple: true },
       data: { type: 'string', default: 'witness' },
       listen: { type: 'string', default: '127.0.0.1:7080' },
+      help: { type: 'boolean' },
     },
   });
   const [, host, port] = /^\[?(.+?)\]?:(\d{1,5})$/.exec(values.listen) ?? [];
-  if (values.name === undefined || !/^[^+\s]+$/.test(values.name) || !values.log || host === undefined)
-    throw new Error(USAGE);
-  const memory = new WitnessMemory(values.name, values.data, values.log.map(noteKey), Date.now);
+  if (values.help) {
+    console.log(USAGE);
+    return;
+  }
+  if (values.name === undefined || !values.log) throw new Error(USAGE);
+  if (!/^[^+\s]+$/.test(values.name))
+    throw new Error('--name: a URL without a scheme, such as witness.example/w1');
+  if (host === undefined) throw new Error('--listen: HOST:PORT, such as 0.0.0.0:7080');
+  const logs = [...new Set(values.log)].map(noteKey);
+  if (logs.some(({ type }) => type !== ED25519))
+    throw new Error('--log: that is the key of a witness, and not the one of a trail');
+  const memory = new WitnessMemory(values.name, values.data, logs, Date.now);
   const server = witnessServer(memory);
   server.on('error', fail);
   server.listen(Number(port), host, () => {
     console.log(
-      `witness at http://${values.listen}, of ${values.log!.length} trail${values.log!.length === 1 ? '' : 's'}; its key:\n${memory.key}`,
+      `witness at http://${values.listen}, of ${logs.length} trail${logs.length === 1 ? '' : 's'}; its key:\n${memory.key}`,
     );
   });
 }

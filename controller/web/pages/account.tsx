@@ -52,7 +52,7 @@ function Passkeys({ passkeys, show }: { passkeys: readonly Passkey[]; show(open:
         {knowsPasskeys() ? (
           <Button onPress={() => show({ task: 'passkey' })}>Add …</Button>
         ) : (
-          'This browser, or this address, has none: they need https and a name.'
+          'This browser, or this address, has none: they need https and a name, or http://localhost on this machine.'
         )}
       </p>
       <ul className="list">
@@ -105,7 +105,8 @@ function Codes({ account, show }: { account: OwnAccount; show(open: Open): void 
       {hasSecondFactor && (
         <p>
           <Badge tone={recoveryCodesLeft > 3 ? 'good' : 'warn'}>{recoveryCodesLeft}</Badge> recovery codes are
-          left, for when your app or passkey is lost.{' '}
+          left, for when your app or passkey is lost
+          {recoveryCodesLeft === 0 && ': nothing else lets you in then'}.{' '}
           <Button onPress={() => show({ task: 'recovery' })}>Make new ones …</Button>
         </p>
       )}
