@@ -304,7 +304,8 @@ export class ChainCheck {
 
   /** What is wrong where no more comes: a witness has seen more. */
   cut(): Wrong | undefined {
-    const size = Math.max(0, ...this.#signed.keys());
+    let size = 0;
+    for (const each of this.#signed.keys()) size = Math.max(size, each);
     const [seen] = this.#signed.get(size) ?? [];
     if (!seen) return undefined;
     const reason = `it was cut, or written before: ${seen.name} has seen ${size} records`;
