@@ -3,7 +3,8 @@
 // Checks the audit trail by itself, on any machine with Node 24: node stowage-verify.ts [ARCHIVE …] EXPORT KEY.pem…
 // It needs nothing but this file, what `stowage audit export` and the archives of the trail have, and the public keys of the controller
 // (`publicKey` of `stowage audit verify --json`, kept since before whoever may have changed the trail could change it). Exit status: 0 the
-// trail is whole, 1 it is not, 2 it could not be checked.
+// trail is whole, 1 it is not, 2 it could not be checked. All of the format is in this one file, so that auditors copy one; the controller uses
+// it from here.
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { closeSync, createReadStream, openSync, readFileSync, readSync } from 'node:fs';
 import { pipeline } from 'node:stream';
