@@ -140,6 +140,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'job retry': ['job retry 12 --no-wait'],
   'audit list': ['audit list --since 2h --by admin', 'audit list --host alpha --limit 500 -o csv'],
   'audit verify': ['audit verify'],
+  'audit witnesses': ['audit witnesses', 'audit witnesses --key'],
   'audit export': ['audit export > trail.jsonl'],
   'token create': [
     'token create backup --role viewer --days 90',

@@ -70,7 +70,7 @@ describe('the trail is written to a file as it is made', () => {
     await room.trail.append(entry('h/p/next'));
     await until(() => linesOf(path).length === 1);
     assert.deepEqual(numbersOf([...linesOf(`${path}.1`), ...linesOf(path)]), upTo(6));
-    await until(() => forwarder.state.isFlowing);
+    await until(async () => (await room.store.forwarding.position(`file ${path}`)) === 6);
     await forwarder.close();
     // While nobody writes: how far it was is known by the store alone.
     renameSync(path, `${path}.2`);
