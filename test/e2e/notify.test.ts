@@ -73,6 +73,13 @@ async function mailServer(certificate: { private: string; cert: string }) {
   };
 }
 
+const subjectOf = (mail: string): string => /^Subject: .*$/m.exec(mail)![0];
+const idOf = ({ headers }: Received): unknown => headers['webhook-id'];
+/** Whoever is killed when something was taken, and that is not on record yet, sends it again. */
+const distinct = <T>(all: readonly T[], key: (one: T) => unknown): T[] => [
+  ...new Map(all.map((one) => [key(one), one])).values(),
+];
+
 describe('telling people', () => {
   const room = scratch();
   after(() => room[Symbol.asyncDispose]());
@@ -151,11 +158,11 @@ describe('telling people', () => {
     await host.start();
     await until(
       'both hear that it is over',
-      () => smtp.mails.length === 2 && hook.received.length === 2,
+      () => distinct(smtp.mails, subjectOf).length === 2 && distinct(hook.received, idOf).length === 2,
       90_000,
     );
-    assert.match(smtp.mails[1]!, /^Subject: \[stowage\] over: host h1 does not answer/m);
-    const last = JSON.parse(hook.received[1]!.body) as Notices;
+    assert.match(smtp.mails.at(-1)!, /^Subject: \[stowage\] over: host h1 does not answer/m);
+    const last = JSON.parse(hook.received.at(-1)!.body) as Notices;
     assert.deepEqual(
       last.notices.map((each) => [each.event, each.item.id]),
       [['over', 'host-unreachable h1']],
