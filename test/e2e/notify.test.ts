@@ -86,12 +86,16 @@ describe('telling people', () => {
 
   test('a host that goes away and comes back is told of once each, by a signed webhook and by mail over TLS', {
     skip: isRoot ? false : 'sessions of sshd are ended as root only',
-  }, async () => {
+  }, async (context) => {
     const names = [{ name: 'commonName', value: 'localhost' }];
     const certificate = await generate(names, {
       extensions: [{ name: 'subjectAltName', altNames: [{ type: 2, value: 'localhost' }] }],
     });
     const [hook, smtp] = [await webhookServer(), await mailServer(certificate)];
+    context.after(() => {
+      hook.close();
+      smtp.close();
+    });
     await using host = await startHost(join(room.path, 'host'));
     const config = room.file(
       'controller.yaml',
@@ -169,8 +173,6 @@ describe('telling people', () => {
     );
     for (const secret of ['open sesame', SECRET])
       assert.ok(!controller.log.includes(secret), 'a secret is in the log');
-    hook.close();
-    smtp.close();
   });
 
   test('who leads elsewhere, has another certificate or no TLS, or takes another password is not told, and that is said', async () => {
