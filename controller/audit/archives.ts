@@ -6,7 +6,6 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import type { Logger } from 'pino';
-import type { AuditRecord } from '../../shared/protocol/api.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import type { Store } from '../store/store.ts';
 import { Duty } from './duty.ts';
@@ -79,16 +78,13 @@ export function archives(parts: Parts, { directory, keepMs }: ArchiveOptions): D
   const { store, trail, logger, arrived } = parts;
   const duty: Duty = new Duty({ kind: 'trail-not-archived', place: directory }, logger, work);
 
-  /** The chain behind `base`, as long as records are to be in it. Throws where they are not whole. */
-  async function chainWhile(
-    base: PartBegin | undefined,
-    isIn: (row: AuditRecord) => boolean,
-  ): Promise<ChainCheck> {
+  /** The chain from behind `base` to a record. Throws where it is not whole. */
+  async function chainUpTo(end: number, base: PartBegin | undefined): Promise<ChainCheck> {
     const chain = new ChainCheck(base);
     for await (const row of trail.after(chain.seq, duty.signal)) {
-      if (!isIn(row)) break;
       const wrong = chain.take(row);
       if (wrong) throw new Error(`nothing is archived: ${wrong.reason}`);
+      if (chain.seq === end) break;
     }
     return chain;
   }
@@ -103,15 +99,17 @@ export function archives(parts: Parts, { directory, keepMs }: ArchiveOptions): D
   async function nextPart(base: PartBegin | undefined, limit: number): Promise<ChainCheck | undefined> {
     const now = clock.now();
     const cutoff = now - keepMs;
-    let last = 0;
+    let end = 0;
     let isDue: boolean | undefined;
-    const chain = await chainWhile(base, ({ seq, at }) => {
-      // A time in the future, of a clock that was wrong, says nothing of how old a record is.
-      if (at <= now) last = at;
-      isDue ??= last < cutoff - SPAN_MS;
-      return isDue && seq <= limit && last < cutoff;
-    });
-    return chain.seq < chain.first ? undefined : chain;
+    for await (const { seq, at } of trail.after(base?.seq ?? 0, duty.signal)) {
+      if (seq > limit) break;
+      // A time in the future, of a clock that was wrong or is, says nothing of how old a record is: it goes with the next that does.
+      if (at > now) continue;
+      isDue ??= at < cutoff - SPAN_MS;
+      if (!isDue || at >= cutoff) break;
+      end = seq;
+    }
+    return end === 0 ? undefined : chainUpTo(end, base);
   }
 
   /** The lines of an archive that begins behind `base` and ends with `end`. */
@@ -172,7 +170,7 @@ export function archives(parts: Parts, { directory, keepMs }: ArchiveOptions): D
     if (made !== undefined) await syncDirectory(dirname(made));
     const known = await found(chain.first, limit);
     // One that is there may end elsewhere, as it was made at another time.
-    const part = known ? await chainWhile(base, ({ seq }) => seq <= known.last) : chain;
+    const part = known ? await chainUpTo(known.last, base) : chain;
     const end = endOf(part);
     const name = known?.name ?? (await write(end, base, signal));
     const digest = await digestOf(join(directory, name));

@@ -264,6 +264,28 @@ describe('old records of the trail go into archives', () => {
     assert.ok((await room.trail.verify()).ok);
   });
 
+  test('a clock that is wrong archives nothing too early, and stops nothing for ever', async () => {
+    await using room = await withTrail(5);
+    pass(-4000);
+    await archive(room);
+    assert.deepEqual(filesOf(room), [], 'of a clock that was set back every record is of the future');
+    pass(30_000);
+    await append(room, 1);
+    pass(1);
+    await append(room, 4);
+    pass(20);
+    await archive(room);
+    assert.equal(filesOf(room)[0], 'trail-000000000001-000000000009.jsonl.gz');
+    await using first = await withTrail(0);
+    pass(30_000);
+    await append(first, 2);
+    pass(1);
+    await append(first, 3);
+    pass(20);
+    await archive(first);
+    assert.equal(filesOf(first)[0], 'trail-000000000001-000000000004.jsonl.gz');
+  });
+
   test('not before they have arrived everywhere', async () => {
     await using room = await withTrail(50);
     pass(20);
