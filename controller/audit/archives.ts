@@ -14,7 +14,6 @@ import {
   type Checked,
   checkParts,
   checkpointText,
-  linesOf,
   type PartBegin,
   parseNote,
 } from './stowage-verify.ts';
@@ -131,7 +130,7 @@ export function archives(parts: Parts, { directory, keepMs }: ArchiveOptions): D
 
   /** An archive as it is on the disk. Throws where it is not whole. */
   async function checked(path: string): Promise<Checked> {
-    const outcome = await checkParts([linesOf(path)], { keys: [createPublicKey(trail.publicKey)] });
+    const outcome = await checkParts([path], { keys: [createPublicKey(trail.publicKey)] });
     if ('reason' in outcome) throw new Error(`${path} is not whole: ${outcome.reason}`);
     return outcome;
   }

@@ -1,7 +1,6 @@
 import type { Logger } from 'pino';
 import { unlessAborted } from '../../shared/util/abort.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
-import { Dispute } from './witness/witness.ts';
 
 const FIRST_RETRY_MS = 1000;
 const LONGEST_RETRY_MS = 60_000;
@@ -25,6 +24,9 @@ export interface DutyState extends About {
   /** While it does not get on: since when, ms since the epoch, and why. */
   standstill?: { since: number; reason: string; isDisputed: boolean };
 }
+
+/** Whoever has seen the trail before says that it is another one now. */
+export class Dispute extends Error {}
 
 /**
  * Work with the trail that goes on for as long as the controller does. What fails is told, and tried again and again, from its beginning.
@@ -115,14 +117,14 @@ export class Duty {
   }
 
   #failed(error: unknown): void {
-    const reason = error instanceof Error ? error.message : String(error);
-    if (this.#standstill?.reason !== reason)
-      this.#logger.warn({ ...this.#about, reason }, 'the trail is not where it should be; tried again');
-    this.#isFlowing = false;
     const last = this.#standstill;
-    // That it cannot be reached any more does not end a dispute.
-    if (last?.isDisputed && !(error instanceof Dispute)) return;
     const isDisputed = error instanceof Dispute;
+    this.#isFlowing = false;
+    // That it cannot be reached any more does not end a dispute.
+    if (last?.isDisputed && !isDisputed) return;
+    const reason = error instanceof Error ? error.message : String(error);
+    if (last?.reason !== reason)
+      this.#logger.warn({ ...this.#about, reason }, 'the trail is not where it should be; tried again');
     const isSame = last?.isDisputed === isDisputed;
     this.#standstill = { since: isSame ? last.since : clock.now(), reason, isDisputed };
   }

@@ -192,16 +192,19 @@ export function parseNote(text: string): Note {
 export const cosigned = (body: string, seconds: bigint): Buffer =>
   Buffer.from(`cosignature/v1\ntime ${seconds}\n${body}`);
 
-/** When the owner of a key has signed, ms since the epoch (0 where that is not said); undefined where none of the signatures is his. */
-export function signedAt({ body, signatures }: Note, { name, id, type, key }: NoteKey): number | undefined {
+/** The signature of the owner of a key, and when it was made, ms since the epoch (0 where that is not said); undefined where there is none. */
+export function signatureBy(
+  { body, signatures }: Pick<Note, 'body' | 'signatures'>,
+  { name, id, type, key }: NoteKey,
+): { signature: Note['signatures'][number]; at: number } | undefined {
   for (const signature of signatures) {
     if (signature.name !== name || signature.id !== id) continue;
     const { bytes } = signature;
-    if (type === ED25519 && verify(null, Buffer.from(body), key, bytes)) return 0;
+    if (type === ED25519 && verify(null, Buffer.from(body), key, bytes)) return { signature, at: 0 };
     if (type !== COSIGNATURE || bytes.length !== 72) continue;
     const seconds = bytes.readBigUInt64BE();
     if (verify(null, cosigned(body, seconds), key, bytes.subarray(8)))
-      return Math.min(Number(seconds) * 1000, LATEST_TIME);
+      return { signature, at: Math.min(Number(seconds) * 1000, LATEST_TIME) };
   }
   return undefined;
 }
@@ -253,9 +256,9 @@ export class ChainCheck {
   /** A checkpoint of what comes, or has come just now; only what witnesses have signed of this trail that we know counts. */
   witnessed(note: Note, witnesses = this.#known.witnesses): Wrong | undefined {
     for (const witness of note.origin === this.#known.origin ? witnesses : []) {
-      const at = signedAt(note, witness);
-      if (at === undefined || note.size < this.seq || note.size === 0) continue;
-      const seen = { note, name: witness.name, at };
+      const signed = signatureBy(note, witness);
+      if (!signed || note.size < this.seq || note.size === 0) continue;
+      const seen = { note, name: witness.name, at: signed.at };
       this.#signed.set(note.size, [...(this.#signed.get(note.size) ?? []), seen]);
     }
     return this.#compare();
@@ -424,30 +427,33 @@ class LineCheck {
 }
 
 /**
- * Checks parts of the trail that follow on each other, archives first: records, and the checkpoint of the last one of each. Throws for what
- * never was a part of a trail.
+ * Checks files with parts of the trail that follow on each other, archives first: records, and the checkpoint of the last one of each. Throws
+ * for what never was a part of a trail, and for what cannot be read.
  */
-export async function checkParts(
-  parts: readonly AsyncIterable<string>[],
-  known: Known,
-): Promise<Checked | Wrong> {
+export async function checkParts(files: readonly string[], known: Known): Promise<Checked | Wrong> {
   const lines = new LineCheck(known);
-  for (const part of parts) {
-    for await (const text of part) {
-      const wrong = text.trim() === '' ? undefined : lines.take(text);
-      if (wrong) return wrong;
-    }
-    const wrong = lines.endPart();
+  for (const file of files) {
+    const wrong = await checkPart(file, lines).catch((error: Error) => {
+      throw new Error(`${file}: ${error.message}`, { cause: error });
+    });
     if (wrong) return wrong;
   }
   const { chain } = lines;
-  if (!chain) throw new Error('there is nothing in it');
+  if (!chain) throw new Error('there is nothing to check');
   const cut = chain.cut();
   if (cut) return cut;
   for (const { name } of known.seen?.witnesses ?? [])
     if (!chain.seen.has(name)) return { badSeq: chain.first, reason: `${name} has signed none of it` };
   const { first, seq: last, hash, unseenMs } = chain;
   return { first, last, hash, seen: [...chain.seen.values()], unseenMs };
+}
+
+async function checkPart(file: string, lines: LineCheck): Promise<Wrong | undefined> {
+  for await (const text of linesOf(file)) {
+    const wrong = text.trim() === '' ? undefined : lines.take(text);
+    if (wrong) return wrong;
+  }
+  return lines.endPart();
 }
 
 /** After which record a part begins that has this first line. */
@@ -521,8 +527,7 @@ function publicKeyIn(text: string, file: string): KeyObject {
   }
 }
 
-export async function* linesOf(file: string): AsyncGenerator<string> {
-  reading = `${file}: `;
+async function* linesOf(file: string): AsyncGenerator<string> {
   const stored = createReadStream(file);
   const stream = file.endsWith('.gz') ? pipeline(stored, createGunzip(), () => undefined) : stored;
   let rest = '';
@@ -573,9 +578,6 @@ const seenWords = (name: string, seq: number, at: number): string =>
     ? `checkpoints of ${name} that were kept elsewhere go up to record ${seq}`
     : `${name} has seen it up to record ${seq}, at ${new Date(at).toISOString()}`;
 
-/** Which file is read, for who is told of an error. */
-let reading = '';
-
 async function main(): Promise<number> {
   if (process.argv.includes('--help')) {
     console.log(USAGE);
@@ -586,7 +588,7 @@ async function main(): Promise<number> {
     console.error(USAGE);
     return 2;
   }
-  const outcome = await checkParts(what.files.map(linesOf), what.known);
+  const outcome = await checkParts(what.files, what.known);
   if ('reason' in outcome) {
     console.log(`THE TRAIL WAS TAMPERED WITH at record ${outcome.badSeq}: ${outcome.reason}`);
     return 1;
@@ -612,7 +614,7 @@ if (import.meta.main)
       process.exitCode = status;
     },
     (error: Error) => {
-      console.error(`stowage-verify: ${reading}${error.message}`);
+      console.error(`stowage-verify: ${error.message}`);
       process.exitCode = 2;
     },
   );

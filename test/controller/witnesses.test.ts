@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { Attention } from '../../controller/attention/items.ts';
 import type { Duty } from '../../controller/audit/duty.ts';
-import { Frontier, leafOf, noteKey, parseNote, signedAt } from '../../controller/audit/stowage-verify.ts';
+import { Frontier, leafOf, noteKey, parseNote, signatureBy } from '../../controller/audit/stowage-verify.ts';
 import { feeder } from '../../controller/audit/witness/feeder.ts';
 import { fileWitness } from '../../controller/audit/witness/file-witness.ts';
 import { httpWitness } from '../../controller/audit/witness/http-witness.ts';
@@ -106,8 +106,8 @@ describe('the Merkle tree of the trail', () => {
       { name: 'PeterNeumann', id: bytes.subarray(0, 4).toString('hex'), bytes: bytes.subarray(4) },
     ];
     const note = { body, origin: '', size: 0, root: Buffer.alloc(32), signatures };
-    assert.equal(signedAt(note, key), 0);
-    assert.equal(signedAt({ ...note, body: body.replace('you', 'me') }, key), undefined);
+    assert.equal(signatureBy(note, key)?.at, 0);
+    assert.equal(signatureBy({ ...note, body: body.replace('you', 'me') }, key), undefined);
     assert.throws(
       () => noteKey('PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW'),
       /its id/,
@@ -343,7 +343,7 @@ describe('a witness sees the trail grow', () => {
       };
     await using witness = await Listening.start(stranger);
     const cases: [string, RequestListener | undefined, RegExp][] = [
-      ['signed by another', undefined, /not signed by witness\.example/],
+      ['signed by another', undefined, /not signed with the key of witness\.example/],
       ['no signature', reply(200, 'ok\n'), /no signature of a note/],
       ['nothing', reply(200, ''), /does not end with a line/],
       ['too much', reply(200, 'x'.repeat(100_000)), /too long/],

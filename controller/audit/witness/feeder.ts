@@ -1,12 +1,12 @@
 import type { Logger } from 'pino';
 import { clock, sleep } from '../../../shared/util/clock.ts';
 import type { Store } from '../../store/store.ts';
-import { Duty } from '../duty.ts';
+import { Dispute, Duty } from '../duty.ts';
 import { Frontier, GENESIS, leafOf } from '../stowage-verify.ts';
 import type { AuditTrail } from '../trail.ts';
 import type { WitnessedLog } from './log.ts';
 import { consistencyProof } from './proof.ts';
-import { Dispute, inconsistent, otherRoot, type Witness } from './witness.ts';
+import { inconsistent, otherRoot, type Witness } from './witness.ts';
 
 const FIRST_LOOK_MS = 1000;
 /** Where there are none it signs again that there are none. */

@@ -1,5 +1,5 @@
 import { clock } from '../../../shared/util/clock.ts';
-import { type NoteKey, parseNote, signatureLines, signedAt } from '../stowage-verify.ts';
+import { type NoteKey, parseNote, signatureBy, signatureLine, signatureLines } from '../stowage-verify.ts';
 import { type Answer, inconsistent, otherRoot, type Witness } from './witness.ts';
 
 const LOOK_MS = 60_000;
@@ -43,12 +43,13 @@ export function httpWitness(url: string, key: NoteKey, lookMs = LOOK_MS): Witnes
 }
 
 function answered(note: string, signatures: string, key: NoteKey): Answer {
-  const signed = { ...parseNote(note), signatures: signatureLines(signatures) };
-  const at = signedAt(signed, key);
-  if (at === undefined) throw new Error(`what it answered is not signed by ${key.name}`);
+  const signed = signatureBy({ body: parseNote(note).body, signatures: signatureLines(signatures) }, key);
+  if (!signed) throw new Error(`what it answered is not signed with the key of ${key.name} that is known`);
+  const { at } = signed;
   if (Math.abs(at - clock.now()) > LARGEST_SKEW_MS)
     throw new Error(`its clock, or ours, is wrong: it signed at ${new Date(at).toISOString()}`);
-  return { signatures, at };
+  // What others have put beside it is not kept.
+  return { signatures: signatureLine(signed.signature), at };
 }
 
 async function textOf(response: Response): Promise<string> {

@@ -29,8 +29,8 @@ import {
   noteKeyText,
   parseNote,
   rawOf,
+  signatureBy,
   signatureLine,
-  signedAt,
 } from '../stowage-verify.ts';
 import { refusalOf } from './advance.ts';
 
@@ -125,9 +125,7 @@ export class WitnessMemory {
     if (old === undefined || !isProof || !note) return { status: 400, text: 'it is no add-checkpoint\n' };
     const keys = this.#logs.get(note.origin);
     if (!keys) return { status: 404, text: 'this trail is not known\n' };
-    const signed = note.signatures.find((each) =>
-      keys.some((key) => signedAt({ ...note, signatures: [each] }, key) !== undefined),
-    );
+    const signed = keys.map((key) => signatureBy(note, key)).find((each) => each !== undefined);
     if (!signed) return { status: 403, text: 'it is not signed by a key of this trail\n' };
     const last = this.#last(note.origin);
     const refusal = refusalOf(last, Number(old), note, proof);
@@ -138,7 +136,7 @@ export class WitnessMemory {
     const signature = this.#cosign(note.body);
     // Asked again, it signs again; there is nothing new to remember.
     if (last?.size !== note.size)
-      this.#remember(note.origin, `${note.body}\n${signatureLine(signed)}${signature}`);
+      this.#remember(note.origin, `${note.body}\n${signatureLine(signed.signature)}${signature}`);
     return { status: 200, text: signature };
   }
 

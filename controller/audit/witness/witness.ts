@@ -1,3 +1,5 @@
+import { Dispute } from '../duty.ts';
+
 /** It has signed, at a time (ms since the epoch); or it has seen the trail up to another record than it was told. */
 export type Answer = { signatures: string; at: number } | { seq: number };
 
@@ -13,9 +15,6 @@ export interface Witness {
    */
   show(old: number, proof: readonly Buffer[], note: string, signal: AbortSignal): Promise<Answer>;
 }
-
-/** Whoever has seen the trail before says that it is another one now. */
-export class Dispute extends Error {}
 
 export const otherRoot = (old: number): Dispute =>
   new Dispute(`up to record ${old} it has seen another trail than there is now`);
