@@ -1,8 +1,6 @@
-import { createHash } from 'node:crypto';
 import {
   closeSync,
   copyFileSync,
-  createReadStream,
   existsSync,
   fsyncSync,
   mkdirSync,
@@ -17,6 +15,7 @@ import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { clock } from '../shared/util/clock.ts';
 import { StowageError } from '../shared/util/errors.ts';
+import { sha256Of } from '../shared/util/files.ts';
 import { VERSION } from '../shared/version.ts';
 import { AuditTrail } from './audit/trail.ts';
 import { copySqlite, settleSqlite } from './store/copy-sqlite.ts';
@@ -44,12 +43,6 @@ const manifestSchema = z.object({
   head: z.string().optional(),
 });
 type Manifest = z.infer<typeof manifestSchema>;
-
-async function digestOf(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const piece of createReadStream(path)) hash.update(piece as Buffer);
-  return hash.digest('hex');
-}
 
 function syncPath(path: string): void {
   const descriptor = openSync(path, 'r');
@@ -112,7 +105,7 @@ export async function backup(data: string, path: string): Promise<Manifest> {
     await copySqlite(join(data, STORE_FILE), join(unfinished, STORE_FILE));
     const trail = await verified(unfinished);
     const files: Manifest['files'] = {};
-    for (const name of [...names, STORE_FILE] as const) files[name] = await digestOf(join(unfinished, name));
+    for (const name of [...names, STORE_FILE] as const) files[name] = await sha256Of(join(unfinished, name));
     manifest = { version: VERSION, madeAt: clock.now(), files, ...trail };
     writeFileSync(join(unfinished, MANIFEST), `${JSON.stringify(manifest, undefined, 2)}\n`, { mode: 0o600 });
   });
@@ -126,7 +119,7 @@ export async function backup(data: string, path: string): Promise<Manifest> {
 export async function restore(path: string, data: string): Promise<Manifest> {
   const manifest = readManifest(path);
   for (const [name, digest] of Object.entries(manifest.files))
-    if (!existsSync(join(path, name)) || (await digestOf(join(path, name))) !== digest)
+    if (!existsSync(join(path, name)) || (await sha256Of(join(path, name))) !== digest)
       throw new StowageError('io-error', `${join(path, name)} is not as it was when the backup was made`);
   await makeDirectory(data, async (unfinished) => {
     for (const name of Object.keys(manifest.files)) copyFileSync(join(path, name), join(unfinished, name));

@@ -1,12 +1,13 @@
-import { createHash, createPublicKey } from 'node:crypto';
-import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, open, readdir, rename } from 'node:fs/promises';
+import { createPublicKey } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { mkdir, readdir, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import type { Logger } from 'pino';
 import { clock, sleep } from '../../shared/util/clock.ts';
+import { sha256Of, syncDirectory } from '../../shared/util/files.ts';
 import type { Store } from '../store/store.ts';
 import { Duty } from './duty.ts';
 import {
@@ -55,17 +56,6 @@ function sizeOf(note: string): number | undefined {
   } catch {
     return undefined;
   }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  await using directory = await open(path);
-  await directory.sync();
-}
-
-async function digestOf(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const piece of createReadStream(path)) hash.update(piece as Buffer);
-  return hash.digest('hex');
 }
 
 /**
@@ -172,7 +162,7 @@ export function archives(parts: Parts, { directory, keepMs }: ArchiveOptions): D
     const part = known ? await chainUpTo(known.last, base) : chain;
     const end = endOf(part);
     const name = known?.name ?? (await write(end, base, signal));
-    const digest = await digestOf(join(directory, name));
+    const digest = await sha256Of(join(directory, name));
     await store.transaction(async (transaction) => {
       await transaction.audit.moveBase(end);
       await trail.appendIn(transaction, {

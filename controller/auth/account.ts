@@ -121,8 +121,9 @@ export class Account {
 
   /** With the last second factor the codes go that stand in for it. */
   async #dropIdleCodes({ users, secondFactors }: Transaction, id: string): Promise<void> {
-    const isLeft = (await users.byId(id))?.totp ?? (await secondFactors.passkeysOf(id)).length > 0;
-    if (!isLeft) await secondFactors.putRecoveryCodes(id, []);
+    const hasCodes = (await users.byId(id))?.totp !== undefined;
+    const hasPasskeys = (await secondFactors.passkeysOf(id)).length > 0;
+    if (!hasCodes && !hasPasskeys) await secondFactors.putRecoveryCodes(id, []);
   }
 
   /** Codes that let their user in beside the password, each once; earlier ones do so no more. Throws `sign-in-refused`. */

@@ -159,14 +159,12 @@ export class SignIn {
   ): Promise<string> {
     const { store, sessions, audit, passkeys } = this.#parts;
     const refusal = new StowageError('sign-in-refused', 'this passkey is not known here');
-    let name = '';
-    try {
-      this.#bySource.begin(networkOf(address.source));
+    return this.#admit('session.begin', address, async (named) => {
       const known = await store.secondFactors.passkey(given.response.id);
       if (!known) throw refusal;
-      name = (await store.users.byId(known.userId))?.name ?? '';
+      named((await store.users.byId(known.userId))?.name);
       const counter = await passkeys.signed(known, given, origin);
-      const secret = await store.transaction(async (transaction) => {
+      return store.transaction(async (transaction) => {
         const passkey = await transaction.secondFactors.passkey(known.id);
         const user = passkey && (await transaction.users.byId(passkey.userId));
         if (!user || passkey.counter !== known.counter) throw refusal;
@@ -175,11 +173,7 @@ export class SignIn {
         await audit.appendIn(transaction, this.#record('session.begin', user.name, address, 'done', detail));
         return sessions.begin(transaction, user, address);
       });
-      this.#bySource.takeBack(networkOf(address.source));
-      return secret;
-    } catch (error) {
-      return this.#refuse('session.begin', name, address, error);
-    }
+    });
   }
 
   /** Takes an invitation and signs in. Throws as {@link Users.accept} does, and `rate-limited`. */
@@ -188,41 +182,48 @@ export class SignIn {
     address: ClientAddress,
   ): Promise<string> {
     const { users, sessions, audit } = this.#parts;
-    try {
-      this.#bySource.begin(networkOf(address.source));
-      const secret = await users.accept(given, async (transaction, user, isNew) => {
+    return this.#admit('user.accept', address, (named) => {
+      named(given.name);
+      return users.accept(given, async (transaction, user, isNew) => {
         const detail = isNew ? `a new ${user.role}, by invitation` : 'a new password, by invitation';
         await audit.appendIn(transaction, this.#record('user.accept', user.name, address, 'done', detail));
         return sessions.begin(transaction, user, address);
       });
-      this.#bySource.takeBack(networkOf(address.source));
-      return secret;
-    } catch (error) {
-      const known = toStowageError(error);
-      // What was only typed wrongly is told, and no more.
-      if (known.code === 'invalid-argument') throw known;
-      return this.#refuse('user.accept', given.name ?? '', address, known);
-    }
+    });
   }
 
   /** Signs in whom an OpenID provider names, by what `prove` settles with. Throws what that does, and `user-exists`. */
   async withProvider(prove: () => Promise<ProvenIdentity>, address: ClientAddress): Promise<string> {
     const { store, users, sessions, audit } = this.#parts;
-    let name = '';
-    try {
-      this.#bySource.begin(networkOf(address.source));
+    return this.#admit('session.begin', address, async (named) => {
       const identity = await prove();
-      ({ name } = identity);
-      const secret = await store.transaction(async (transaction) => {
+      named(identity.name);
+      return store.transaction(async (transaction) => {
         const user = await users.proven(transaction, identity);
         const detail = `by OpenID, as ${user.role}`;
         await audit.appendIn(transaction, this.#record('session.begin', user.name, address, 'done', detail));
         return sessions.begin(transaction, user, address);
       });
-      this.#bySource.takeBack(networkOf(address.source));
+    });
+  }
+
+  /** A way in, tried from an address, which counts until it has succeeded; `named` tells whose it is as soon as that is known. */
+  async #admit(
+    action: string,
+    address: ClientAddress,
+    enter: (named: (name: string | undefined) => void) => Promise<string>,
+  ): Promise<string> {
+    const network = networkOf(address.source);
+    let name = '';
+    try {
+      this.#bySource.begin(network);
+      const secret = await enter((known = '') => {
+        name = known;
+      });
+      this.#bySource.takeBack(network);
       return secret;
     } catch (error) {
-      return this.#refuse('session.begin', name, address, error);
+      return this.#refuse(action, name, address, error);
     }
   }
 
@@ -255,6 +256,8 @@ export class SignIn {
     const { message, code } = toStowageError(error);
     // The first half of signing in, and no refusal.
     if (code === 'second-factor-missing') throw error;
+    // What was only typed wrongly is told, and no more.
+    if (action === 'user.accept' && code === 'invalid-argument') throw error;
     const { count, tooMany } = this.#refusals.note(networkOf(address.source));
     const last = count === MOST_FAILURES ? '; what else comes from there in this minute is not recorded' : '';
     if (!tooMany)

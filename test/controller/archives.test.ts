@@ -120,7 +120,7 @@ describe('old records of the trail go into archives', () => {
       ],
       [
         'changed',
-        [one, changed('changed.gz', lines.join('\n').replace('ada', 'eve')), path],
+        [one, changed('changed.gz', lines.join('\n').replace('"actor":"ada"', '"actor":"eve"')), path],
         /record 31: .*changed/,
       ],
       [

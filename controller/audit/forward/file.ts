@@ -1,6 +1,7 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
+import { syncDirectory } from '../../../shared/util/files.ts';
 import { parseJson } from '../../../shared/util/json.ts';
 import type { Destination } from './destination.ts';
 
@@ -29,10 +30,7 @@ async function fileAt(path: string): Promise<string | undefined> {
 async function openFile(path: string, isNew: boolean): Promise<Open> {
   // For the controller alone, as the trail itself.
   const handle = await open(path, 'a+', 0o600);
-  if (isNew) {
-    await using directory = await open(dirname(path));
-    await directory.sync();
-  }
+  if (isNew) await syncDirectory(dirname(path));
   return { handle, identity: identityOf(await handle.stat()) };
 }
 

@@ -1,6 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { clock } from '../../../shared/util/clock.ts';
+import { syncDirectory } from '../../../shared/util/files.ts';
 import { notesIn, parseNote } from '../stowage-verify.ts';
 import { refusalOf } from './advance.ts';
 import { inconsistent, otherRoot, type Witness } from './witness.ts';
@@ -43,10 +44,7 @@ export function fileWitness(path: string, lookMs = LOOK_MS): Witness {
       const isTorn = tail.length > 0 && tail.at(-1) !== NEWLINE;
       await file.appendFile(`${isTorn ? '\n' : ''}${JSON.stringify({ witnessed: text })}\n`);
       await file.datasync();
-      if (tail.length === 0) {
-        await using directory = await open(dirname(path));
-        await directory.sync();
-      }
+      if (tail.length === 0) await syncDirectory(dirname(path));
       return { signatures: '', at: clock.now() };
     },
   };
