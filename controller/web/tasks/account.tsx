@@ -1,4 +1,4 @@
-import { useState } from 'react';
+import { type ComponentProps, useState } from 'react';
 import type { Passkey } from '../../../shared/protocol/api.ts';
 import { call } from '../api/client.ts';
 import { addPasskey } from '../api/passkeys.ts';
@@ -9,6 +9,30 @@ import { QrCode } from '../parts/qr-code.tsx';
 import { toast } from '../parts/toasts.tsx';
 
 export const refresh = (): Promise<void> => client.invalidateQueries({ queryKey: ['account'] });
+
+type ConfirmedProps = Omit<ComponentProps<typeof Task>, 'run'> & {
+  /** It asks for nothing but the password. */
+  isAlone?: boolean;
+  run(password: string): Promise<unknown>;
+};
+
+/** A task for which somebody shows once more who they are, by their password. */
+function ConfirmedTask({ isReady = true, isAlone, run, children, ...task }: ConfirmedProps) {
+  const [password, setPassword] = useState('');
+  return (
+    <Task {...task} isReady={isReady && password !== ''} run={() => run(password)}>
+      {children}
+      <Field
+        label="Your password"
+        type="password"
+        autoComplete="current-password"
+        value={password}
+        onChange={setPassword}
+        autoFocus={isAlone}
+      />
+    </Task>
+  );
+}
 
 export function PasswordTask({ close }: { close(): void }) {
   const [before, setBefore] = useState('');
@@ -46,15 +70,14 @@ export function PasswordTask({ close }: { close(): void }) {
 }
 
 export function CodesTask({ secret, uri, close }: { secret: string; uri: string; close(): void }) {
-  const [password, setPassword] = useState('');
   const [code, setCode] = useState('');
   return (
-    <Task
+    <ConfirmedTask
       title="Codes of an app"
       verb="Turn on"
       close={close}
-      isReady={password !== '' && code !== ''}
-      run={async () => {
+      isReady={code !== ''}
+      run={async (password) => {
         await call('/account/second-factor', { method: 'PUT', json: { password, secret, code } });
         toast('From now on a code is asked for, too');
         await refresh();
@@ -76,54 +99,37 @@ export function CodesTask({ secret, uri, close }: { secret: string; uri: string;
         autoComplete="one-time-code"
         autoFocus
       />
-      <Field
-        label="Your password"
-        type="password"
-        autoComplete="current-password"
-        value={password}
-        onChange={setPassword}
-      />
-    </Task>
+    </ConfirmedTask>
   );
 }
 
 export function NoCodesTask({ close }: { close(): void }) {
-  const [password, setPassword] = useState('');
   return (
-    <Task
+    <ConfirmedTask
       title="No codes any more"
       verb="Turn off"
       isDanger
       close={close}
-      isReady={password !== ''}
-      run={async () => {
+      isAlone
+      run={async (password) => {
         await call('/account/second-factor/remove', { method: 'POST', json: { password } });
         await refresh();
       }}
     >
       <p>No code is asked for any more. Without a passkey, whoever knows your password is let in.</p>
-      <Field
-        label="Your password"
-        type="password"
-        autoComplete="current-password"
-        value={password}
-        onChange={setPassword}
-        autoFocus
-      />
-    </Task>
+    </ConfirmedTask>
   );
 }
 
 export function PasskeyTask({ close }: { close(): void }) {
   const [name, setName] = useState('');
-  const [password, setPassword] = useState('');
   return (
-    <Task
+    <ConfirmedTask
       title="A passkey"
       verb="Go on"
       close={close}
-      isReady={name.trim() !== '' && password !== ''}
-      run={async () => {
+      isReady={name.trim() !== ''}
+      run={async (password) => {
         await addPasskey(name.trim(), password);
         toast('From now on the passkey lets you in, and your password alone does not');
         await refresh();
@@ -131,54 +137,37 @@ export function PasskeyTask({ close }: { close(): void }) {
     >
       <p>Your browser asks next: a fingerprint, a face, the PIN of this device, or a security key.</p>
       <Field label="What you call it" value={name} onChange={setName} placeholder="My laptop" autoFocus />
-      <Field
-        label="Your password"
-        type="password"
-        autoComplete="current-password"
-        value={password}
-        onChange={setPassword}
-      />
-    </Task>
+    </ConfirmedTask>
   );
 }
 
 export function NoPasskeyTask({ passkey, close }: { passkey: Passkey; close(): void }) {
-  const [password, setPassword] = useState('');
   return (
-    <Task
+    <ConfirmedTask
       title={`Remove the passkey ${passkey.name}`}
       verb="Remove"
       isDanger
       close={close}
-      isReady={password !== ''}
-      run={async () => {
+      isAlone
+      run={async (password) => {
         const path = `/account/passkeys/${encodeURIComponent(passkey.id)}/remove`;
         await call(path, { method: 'POST', json: { password } });
         await refresh();
       }}
     >
       <p>It lets nobody in any more. It stays on the device, where you can remove it, too.</p>
-      <Field
-        label="Your password"
-        type="password"
-        autoComplete="current-password"
-        value={password}
-        onChange={setPassword}
-        autoFocus
-      />
-    </Task>
+    </ConfirmedTask>
   );
 }
 
 export function RecoveryTask({ show, close }: { show(codes: string[]): void; close(): void }) {
-  const [password, setPassword] = useState('');
   return (
-    <Task
+    <ConfirmedTask
       title="Recovery codes"
       verb="Make codes"
       close={close}
-      isReady={password !== ''}
-      run={async () => {
+      isAlone
+      run={async (password) => {
         const { codes } = await call<{ codes: string[] }>('/account/recovery-codes', {
           method: 'POST',
           json: { password },
@@ -192,15 +181,7 @@ export function RecoveryTask({ show, close }: { show(codes: string[]): void; clo
         Ten codes, each of which lets you in once, beside your password, where your app or passkey is lost.
         Earlier ones let you in no more.
       </p>
-      <Field
-        label="Your password"
-        type="password"
-        autoComplete="current-password"
-        value={password}
-        onChange={setPassword}
-        autoFocus
-      />
-    </Task>
+    </ConfirmedTask>
   );
 }
 
