@@ -106,7 +106,6 @@ const checkAction = defineAction({
     const { fleet, inventory, leases, passphrases } = services;
     const to = destinationOf(target, volume);
     await inventory.volume({ host, pool, volume });
-    if (!options.keepSource) await refuseTaking(services, { host, pool, volume }, principal);
     const params = {
       ...options,
       source: referenceOf({ host, pool, volume }),
@@ -114,7 +113,9 @@ const checkAction = defineAction({
       secret: await secretNamed(services, options.secret, to),
     };
     const agent = (name: string) => fleet.client(name);
-    return checkMigration({ params, agent, inventory, passphrases, signal }, leases);
+    return checkMigration({ params, agent, inventory, passphrases, signal }, leases, () =>
+      refuseTaking(services, { host, pool, volume }, principal),
+    );
   },
 });
 

@@ -191,6 +191,9 @@ describe('domains as users of volumes', () => {
       (await dry('web.img', 'local/second/new.img', '--keep-source')).stdout,
       /can be copied to .*stays raw/,
     );
+    await controller.cliOk('vol', 'set', 'local/default/free.img', '--protected', 'on');
+    assert.match((await dry('free.img', 'local/second')).stdout, /\[volume-protected\]/);
+    await controller.cliOk('vol', 'set', 'local/default/free.img', '--protected', 'off');
     await controller.cliOk('pool', 'stop', 'local/second');
     assert.match((await dry('free.img', 'local/second')).stdout, /pool 'local\/second' is inactive/);
     await controller.cliOk('pool', 'start', 'local/second');

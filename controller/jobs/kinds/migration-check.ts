@@ -14,9 +14,13 @@ import {
 
 /**
  * What a migration would meet now, on both ends, without doing anything: how the volume would travel, and everything that would refuse it.
- * That it finds nothing is no promise: what it looks at may change, and what the target has left is told by its file system or storage.
+ * `refuseTaking` throws where the source must stay. That it finds nothing is no promise: what it looks at may change, and what the target has left is told by its file system or storage.
  */
-export async function checkMigration(asking: Asking, leases: Leases): Promise<MigrationCheck> {
+export async function checkMigration(
+  asking: Asking,
+  leases: Leases,
+  refuseTaking: () => Promise<void>,
+): Promise<MigrationCheck> {
   const { source, target, keepSource } = asking.params;
   const problems: MigrationCheck['problems'] = [];
   const tried = async <T>(check: () => Promise<T>): Promise<T | undefined> => {
@@ -29,16 +33,14 @@ export async function checkMigration(asking: Asking, leases: Leases): Promise<Mi
     }
   };
   const volume = await tried(() => asking.inventory.volume(place(source)));
+  if (!keepSource) await tried(refuseTaking);
   await tried(() => refuseUsed(asking));
   const spec = await tried(() => specOf(asking));
   await tried(() => checkTarget(asking, volume?.allocationBytes));
-  for (const [reference, isWritten] of [
-    [source, !keepSource],
-    [target, true],
-  ] as const) {
-    const holders = await leases.holders(reference);
-    if (isWritten && holders.length > 0)
-      problems.push({ code: 'volume-in-use', message: `'${reference}' is held by ${holders.join(', ')}` });
+  for (const written of keepSource ? [target] : [source, target]) {
+    const holders = await leases.holders(written);
+    if (holders.length > 0)
+      problems.push({ code: 'volume-in-use', message: `'${written}' is held by ${holders.join(', ')}` });
   }
   if (spec) await tried(() => checkSecrets(asking, spec));
   return {
