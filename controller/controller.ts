@@ -46,6 +46,8 @@ import { Sealing } from './secrets/sealing.ts';
 import { Secrets } from './secrets/secrets.ts';
 import { controllerId } from './store/controller-id.ts';
 import { openStore } from './store/store.ts';
+import { logFields } from './traces/span.ts';
+import type { TracesOptions } from './traces/start.ts';
 
 const HOUSEKEEPING_MS = 60_000;
 
@@ -66,6 +68,8 @@ export interface ControllerOptions {
   notify?: WatchOptions;
   /** What is done with the trail. */
   trail: UpkeepOptions;
+  /** Where traces are sent, if they are. */
+  traces?: TracesOptions;
   /** Under which browsers reach it. */
   publicUrl?: string;
   /** Addresses and networks of proxies whose `X-Forwarded-For` counts. */
@@ -85,10 +89,12 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const { dataDirectory, jobsPerHost } = options;
   mkdirSync(dataDirectory, { recursive: true, mode: 0o700 });
   const logger = pino(
-    { level: options.logLevel, serializers: { error: pino.stdSerializers.err } },
+    { level: options.logLevel, serializers: { error: pino.stdSerializers.err }, mixin: logFields },
     pino.destination(2),
   );
   const owner = controllerId(dataDirectory);
+  const traces =
+    options.traces && (await import('./traces/start.ts')).startTraces(options.traces, owner, logger);
   const store = await openStore(options.store);
   const events = new EventLog(store);
   const audit = new AuditTrail(store, dataDirectory);
@@ -186,6 +192,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
       await http.close();
       await upkeep.close();
       await store.close();
+      await traces?.close();
     },
   };
 }

@@ -11,6 +11,7 @@ import { notifyOptions } from './configuration/notify.ts';
 import { openIdOptions } from './configuration/open-id.ts';
 import { type Configuration, LOG_LEVELS } from './configuration/schema.ts';
 import { storeUrl } from './configuration/store-url.ts';
+import { tracesOptions } from './configuration/traces.ts';
 import { trailOptions } from './configuration/trail.ts';
 import { sourceThrough } from './doors/source.ts';
 import { moveStore } from './move-store.ts';
@@ -102,6 +103,7 @@ program
     storeUrl(process.env, configuration);
     openIdOptions(process.env, configuration);
     trailOptions(configuration, '');
+    tracesOptions(process.env, configuration);
     const { trustProxy = [], tlsCert, tlsKey, ...options } = program.opts<ServeOptions>();
     sourceThrough(trustProxy);
     if (tlsCert ?? tlsKey) await certificateOf({ ...options, tlsCert, tlsKey });

@@ -16,6 +16,7 @@ import { notifyOptions } from './configuration/notify.ts';
 import { openIdOptions } from './configuration/open-id.ts';
 import type { Configuration } from './configuration/schema.ts';
 import { storeUrl } from './configuration/store-url.ts';
+import { tracesOptions } from './configuration/traces.ts';
 import { trailOptions } from './configuration/trail.ts';
 import { type Controller, startController } from './controller.ts';
 import { type Certificate, ownCertificate, readCertificate } from './doors/rest/certificate.ts';
@@ -170,6 +171,7 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
   const openId = openIdOptions(process.env, configuration);
   const notify = notifyOptions({ ...configuration, 'public-url': options.publicUrl });
   const trail = trailOptions(configuration, controllerId(options.data));
+  const traces = tracesOptions(process.env, configuration);
   const certificate = await certificateOf(options);
   const store = storeUrl(process.env, configuration) ?? join(options.data, STORE_FILE);
   const moved = join(options.data, MOVED_FILE);
@@ -193,6 +195,7 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
     openId,
     notify,
     trail,
+    traces,
     publicUrl: options.publicUrl,
     trustedProxies: options.trustProxy ?? [],
     store,

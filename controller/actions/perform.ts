@@ -4,6 +4,7 @@ import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { parseInput } from '../../shared/util/input.ts';
 import type { AuditEntry } from '../audit/trail.ts';
 import type { Principal } from '../auth/principal.ts';
+import { inSpan } from '../traces/span.ts';
 import type { Action, ByteStream, Call, Services } from './action.ts';
 
 type Given = Record<string, unknown>;
@@ -44,11 +45,28 @@ export function authorizePlaces(
  * done, and how that went is put on record. When the record cannot be written nothing is done (`audit-unwritable`). Who may
  * not do it, and what cannot be done, is on record as refused; input that is none is only told.
  */
-export async function perform(
+export function perform(
   services: Services,
   action: Action,
   given: Given,
   call: Omit<Call, 'note'>,
+): Promise<unknown> {
+  const attributes = {
+    'stowage.target': targetOf(given),
+    'user.name': call.principal.name,
+    'client.address': call.source,
+  };
+  return inSpan(action.name, { kind: 'server', attributes }, (span) =>
+    performOnRecord(services, action, given, call, (target) => span.setAttribute('stowage.target', target)),
+  );
+}
+
+async function performOnRecord(
+  services: Services,
+  action: Action,
+  given: Given,
+  call: Omit<Call, 'note'>,
+  onTarget: (target: string) => void,
 ): Promise<unknown> {
   const notes: string[] = [];
   const noting: Call = { ...call, note: (text) => void notes.push(text) };
@@ -89,6 +107,7 @@ export async function perform(
   if (!action.audited) return action.run(services, input, noting, plan);
 
   const { target = targetOf(input), detail } = action.record(input, plan);
+  onTarget(target);
   await record('begun', target, detail);
   const end = async (error?: unknown): Promise<void> => {
     const failure = error === undefined ? undefined : toStowageError(error);

@@ -26,6 +26,7 @@ const spanSchema = z.string().transform((text, context) => {
 const pathSchema = z.string().regex(/^\//, 'a path begins with /');
 
 const yesOrNo = z.boolean('is true or false');
+const SAMPLE_WORDS = 'is a number from 0 to 1';
 const JOBS_WORDS = 'is a number from 1 to 100';
 
 const groups = z.array(z.string().min(1)).default([]);
@@ -160,6 +161,17 @@ const auditSchema = z
     'keep and archives come together',
   );
 
+/** Where OpenTelemetry traces are sent, by OTLP over HTTP. */
+const tracesSchema = z.strictObject({
+  /** Of the collector: `/v1/traces` is put behind it. */
+  endpoint: urlSchema('a URL such as http://127.0.0.1:4318'),
+  /** Of the traces that begin here. */
+  sample: z.number().min(0, SAMPLE_WORDS).max(1, SAMPLE_WORDS).default(1),
+  /** Lines `NAME: VALUE`, such as what the collector knows us by. */
+  'headers-file': pathSchema.optional(),
+  'ca-file': pathSchema.optional(),
+});
+
 function isZone(zone: string): boolean {
   try {
     new Intl.DateTimeFormat('en', { timeZone: zone });
@@ -188,6 +200,7 @@ export const configurationSchema = z
     'open-id': openIdSchema,
     notify: notifySchema,
     audit: auditSchema,
+    traces: tracesSchema,
   })
   .partial();
 

@@ -13,6 +13,7 @@ import { clock, sleep } from '../../shared/util/clock.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { parseJson } from '../../shared/util/json.ts';
 import { splitReference } from '../../shared/util/names.ts';
+import { inSpan, isTraced, traceHeaders } from '../traces/span.ts';
 import { readText } from './answers.ts';
 
 /** Longest silence before an answer counts as lost. Progress and events are never silent that long. */
@@ -42,14 +43,17 @@ export interface AgentRequest {
 
 /** HTTP to one agent over whatever link there is: neither knows of the other. One stream a request. */
 export class AgentClient {
+  readonly #host: string;
   readonly #open: (bulk: boolean) => Promise<Duplex>;
   readonly #linkEnd: () => AbortSignal | undefined;
 
   /** Every request, whatever it waits for, ends with the link that it began on: `linkEnd` gives the end of the present one. */
   constructor(
+    host: string,
     open: (bulk: boolean) => Promise<Duplex>,
     linkEnd: () => AbortSignal | undefined = () => undefined,
   ) {
+    this.#host = host;
     this.#open = open;
     this.#linkEnd = linkEnd;
   }
@@ -66,6 +70,7 @@ export class AgentClient {
     const headers: Record<string, string> = {
       host: 'agent',
       connection: 'close',
+      ...(isTraced() && traceHeaders()),
       ...options.headers,
       ...extra,
     };
@@ -86,8 +91,24 @@ export class AgentClient {
     });
   }
 
+  /** What is part of a trace gets a span for each question to an agent, up to the head of its answer. */
+  #traced<T>(method: string, path: string, ask: () => Promise<T>): Promise<T> {
+    if (!isTraced()) return ask();
+    const template = templateOf(path);
+    const attributes = {
+      'http.request.method': method,
+      'url.template': template,
+      'server.address': this.#host,
+    };
+    return inSpan(`${method} ${template}`, { kind: 'client', attributes }, ask);
+  }
+
   /** The answer, its body not yet read. Throws the agent's own error, or `stream-cut` when the link broke. */
-  async stream(path: string, options: AgentRequest = {}): Promise<IncomingMessage> {
+  stream(path: string, options: AgentRequest = {}): Promise<IncomingMessage> {
+    return this.#traced(options.method ?? 'GET', path, () => this.#ask(path, options));
+  }
+
+  async #ask(path: string, options: AgentRequest): Promise<IncomingMessage> {
     const linkEnd = this.#linkEnd();
     const outgoing = await this.#start(path, options, linkEnd);
     const answered = new Promise<IncomingMessage>((resolve, reject) => {
@@ -154,7 +175,11 @@ export class AgentClient {
   }
 
   /** A stream for the opaque bytes of a relayed transfer. */
-  async upgrade(path: string, signal?: AbortSignal): Promise<Duplex> {
+  upgrade(path: string, signal?: AbortSignal): Promise<Duplex> {
+    return this.#traced('GET', path, () => this.#upgrade(path, signal));
+  }
+
+  async #upgrade(path: string, signal: AbortSignal | undefined): Promise<Duplex> {
     const linkEnd = this.#linkEnd();
     const outgoing = await this.#start(path, { signal, bulk: true }, linkEnd, {
       connection: 'Upgrade',
@@ -174,6 +199,13 @@ export class AgentClient {
     });
   }
 }
+
+/** A path without what it names, so that there are few of them: `/v1/pools/{name}`. */
+const templateOf = (path: string): string =>
+  path
+    .replace(/\?.*/, '')
+    .replace(/\/(pools|volumes|snapshots|domains|transfers|sends)\/[^/]+/g, '/$1/{name}')
+    .replace(/\{name\}\/trash\/[^/]+/, '{name}/trash/{name}');
 
 /** Where an agent has a volume. */
 export function agentVolumePath({ pool, volume }: { pool: string; volume: string }): string {

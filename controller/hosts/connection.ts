@@ -105,6 +105,7 @@ export class HostConnection {
   readonly #running: Promise<void>;
 
   constructor(
+    host: string,
     makeLink: (signal: AbortSignal) => Promise<Link>,
     events: ConnectionEvents,
     turns: TellingTurns,
@@ -113,6 +114,7 @@ export class HostConnection {
     this.#turns = turns;
     this.#events = events;
     this.client = new AgentClient(
+      host,
       async (bulk) => {
         if (!this.#link)
           throw new StowageError('host-unreachable', `the host is unreachable: ${this.#reason}`);

@@ -102,6 +102,7 @@ export class Fleet {
   #connect(host: HostRecord): void {
     const makeLink = (signal: AbortSignal): Promise<Link> => this.#makeLink(host, signal);
     const connection = new HostConnection(
+      host.name,
       makeLink,
       {
         onReachable: (info) => this.#reachable(host.id, info),

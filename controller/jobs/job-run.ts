@@ -1,3 +1,4 @@
+import type { Attributes } from '@opentelemetry/api';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
@@ -8,6 +9,7 @@ import type { Passphrases } from '../secrets/passphrases.ts';
 import type { Change } from '../store/repositories/events.ts';
 import { hostsOf, type JobChanges, type JobRecord, type Turn } from '../store/repositories/jobs.ts';
 import type { Store, Transaction } from '../store/store.ts';
+import { inSpan } from '../traces/span.ts';
 import { type JobContext, type JobKind, TRANSIENT } from './job.ts';
 import { acquireIn } from './leases.ts';
 
@@ -78,6 +80,12 @@ export class JobRun {
     return hostsOf(this.#job);
   }
 
+  /** By which its spans are found. */
+  get #attributes(): Attributes {
+    const { id, source, target, createdBy } = this.#job;
+    return { 'stowage.job': id, 'stowage.source': source, 'stowage.target': target, 'user.name': createdBy };
+  }
+
   async #run(): Promise<void> {
     const kind = this.#kind;
     const commitIndex = kind.commitStep
@@ -92,12 +100,17 @@ export class JobRun {
       if (this.#job.cancelRequested && finished.size <= commitIndex) throw CANCELLED;
       await this.#holdLeases();
       if (!(await this.#takeTurn())) return;
-      for (; number < kind.steps.length; number++) {
-        if (finished.has(number)) continue;
-        if (!(await this.#runStep(number, context, number > commitIndex))) return;
-        await context.flush();
-      }
-      await this.#end('done', undefined);
+      const { traceparent = null } = this.#job;
+      const attributes = this.#attributes;
+      const isThrough = await inSpan(`job ${kind.kind}`, { parent: traceparent, attributes }, async () => {
+        for (; number < kind.steps.length; number++) {
+          if (finished.has(number)) continue;
+          if (!(await this.#runStep(number, context, number > commitIndex))) return false;
+          await context.flush();
+        }
+        return true;
+      });
+      if (isThrough) await this.#end('done', undefined);
     } catch (error) {
       const { aborted, reason } = this.#stop.signal;
       // As it is recorded, the next process, or the one that has it now, carries on.
@@ -268,7 +281,7 @@ export class JobRun {
     const isStopped = (): boolean => this.#halt.signal.aborted || (this.#stop.signal.aborted && !forwardOnly);
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
       try {
-        await step.run(context);
+        await inSpan(step.name, { attributes: this.#attributes }, () => step.run(context));
         break;
       } catch (error) {
         if (isStopped()) throw error;

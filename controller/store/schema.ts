@@ -181,6 +181,8 @@ interface JobsTable {
   /** The controller that works on it, until `claimed_until` unless it says so again. */
   owner: string | null;
   claimed_until: number | null;
+  /** Of the trace in which it was asked for (W3C Trace Context). */
+  traceparent: string | null;
 }
 
 interface JobStepsTable {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { readConfiguration } from '../../controller/configuration/file.ts';
+import { tracesOptions } from '../../controller/configuration/traces.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { execute, TestController } from '../support/controller.ts';
 import { scratch } from '../support/scratch.ts';
@@ -120,5 +121,42 @@ describe('the configuration of a controller', () => {
       assert.match(stderr, words);
       assert.ok(!stderr.includes('root:pw'), stderr);
     }
+  });
+
+  test('traces go where the file says, or the variables of OpenTelemetry, which count more', () => {
+    const traces = { endpoint: 'http://127.0.0.1:4318/', sample: 0.25 };
+    const file = { sample: 0.25, followsCaller: true, url: 'http://127.0.0.1:4318/v1/traces' };
+    const env = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' };
+    const sampled = (sample: number, followsCaller: boolean) => ({ sample, followsCaller });
+    const sampler = (name: string, argument?: string) => ({
+      ...env,
+      ...{ OTEL_TRACES_SAMPLER: name, OTEL_TRACES_SAMPLER_ARG: argument },
+    });
+    const told = (variables: NodeJS.ProcessEnv, given?: typeof traces) =>
+      JSON.parse(JSON.stringify(tracesOptions(variables, { traces: given }) ?? null));
+    assert.equal(told({}), null);
+    assert.deepEqual(told({}, traces), file);
+    assert.deepEqual(told(env, traces), sampled(1, true));
+    assert.equal(told({ ...env, OTEL_SDK_DISABLED: 'true' }, traces), null);
+    assert.equal(told({ ...env, OTEL_TRACES_EXPORTER: 'none' }, traces), null);
+    assert.deepEqual(told(sampler('always_off')), sampled(0, false));
+    assert.deepEqual(told(sampler('traceidratio', '0.5')), sampled(0.5, false));
+    assert.deepEqual(told(sampler('parentbased_traceidratio', '0')), sampled(0, true));
+    for (const wrong of [
+      sampler('jaeger_remote'),
+      sampler('traceidratio', 'half'),
+      { OTEL_EXPORTER_OTLP_ENDPOINT: 'collector' },
+      { ...env, OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' },
+    ])
+      assert.throws(() => told(wrong), { code: 'invalid-argument' }, JSON.stringify(wrong));
+    assert.deepEqual(
+      wrongIn('traces:\n  endpoint: collector:4318\n  sample: 2\n').map((line) => line.slice(0, 25)),
+      ['F:2:3: traces.endpoint: a', 'F:3:3: traces.sample: is '],
+    );
+    const headers = room.file('bad-headers', 'authorization: Bearer x\nnone\n');
+    assert.throws(() => tracesOptions({}, { traces: { ...traces, 'headers-file': headers } }), {
+      code: 'invalid-argument',
+      message: `${headers}, line 2: a header is NAME: VALUE`,
+    });
   });
 });

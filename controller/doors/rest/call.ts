@@ -4,6 +4,7 @@ import { XML_TYPE } from '../../../shared/conf/xml/write.ts';
 import type { Action, ByteStream, Call } from '../../actions/action.ts';
 import { perform } from '../../actions/perform.ts';
 import type { Principal } from '../../auth/principal.ts';
+import { inTraceOf } from '../../traces/span.ts';
 import type { Doors } from '../doors.ts';
 import { fromUrl } from './query.ts';
 
@@ -48,7 +49,7 @@ export function performFor(
     signal: gone.signal,
     body: request.body instanceof Readable ? request.body : undefined,
   };
-  return perform(services, action, input, call);
+  return inTraceOf(request.headers, () => perform(services, action, input, call));
 }
 
 /** Whether the caller asks for libvirt's document rather than for JSON. */

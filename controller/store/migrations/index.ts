@@ -16,6 +16,7 @@ import { attention } from './0014-attention.ts';
 import { forwarding } from './0015-forwarding.ts';
 import { archivesAndWitnesses } from './0016-archives-and-witnesses.ts';
 import { passkeys } from './0017-passkeys.ts';
+import { tracesOfJobs } from './0018-traces-of-jobs.ts';
 
 /**
  * In order; a name once released never changes. A migration runs on stores of any age: it knows the tables only as they were when it
@@ -39,4 +40,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0015-forwarding': forwarding,
   '0016-archives-and-witnesses': archivesAndWitnesses,
   '0017-passkeys': passkeys,
+  '0018-traces-of-jobs': tracesOfJobs,
 };

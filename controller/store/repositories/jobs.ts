@@ -16,6 +16,8 @@ export interface JobRecord extends Job {
   pauseRequested: boolean;
   /** The controller that works on it. */
   owner?: string;
+  /** Of the trace in which it was asked for (W3C Trace Context). */
+  traceparent?: string;
 }
 
 const OPEN_STATES: readonly JobState[] = ['queued', 'running', 'waiting', 'paused'];
@@ -26,6 +28,7 @@ export interface NewJob {
   target: string;
   params: object;
   createdBy: string;
+  traceparent?: string;
   /** Of the controller that it is made by. */
   owner: string;
   claimedUntil: number;
@@ -100,6 +103,7 @@ function jobOf(row: JobRow): JobRecord {
     startedAt: row.started_at ?? undefined,
     endedAt: row.ended_at ?? undefined,
     owner: row.owner ?? undefined,
+    traceparent: row.traceparent ?? undefined,
   };
 }
 
@@ -284,6 +288,7 @@ export class JobWriter extends JobReader {
         ended_at: null,
         owner: job.owner,
         claimed_until: job.claimedUntil,
+        traceparent: job.traceparent ?? null,
       })
       .returningAll()
       .executeTakeFirstOrThrow();
