@@ -16,7 +16,9 @@ import { Overview } from './pages/overview.tsx';
 import { People } from './pages/people.tsx';
 import { Pool } from './pages/pool.tsx';
 import { Pools } from './pages/pools.tsx';
+import { Secrets } from './pages/secrets.tsx';
 import { SignIn, Welcome } from './pages/sign-in.tsx';
+import { Tokens } from './pages/tokens.tsx';
 import { Volume } from './pages/volume.tsx';
 import { Volumes } from './pages/volumes.tsx';
 import { A, Badge, Button, Empty, Page, Problem } from './parts/basics.tsx';
@@ -105,6 +107,8 @@ function Shell({ signOut }: { signOut(): void }) {
             <Route path="/jobs" component={Jobs} />
             <Route path="/jobs/:job">{({ job }) => <JobPage key={job} id={Number(job)} />}</Route>
             <Route path="/audit" component={Audit} />
+            <Route path="/secrets">{may('secret.list', WHOLE) ? <Secrets /> : <NotYours />}</Route>
+            <Route path="/tokens">{may('token.list', WHOLE) ? <Tokens /> : <NotYours />}</Route>
             <Route path="/people">{may('user.list', WHOLE) ? <People /> : <NotYours />}</Route>
             <Route path="/account" component={Account} />
             <Route>

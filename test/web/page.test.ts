@@ -118,6 +118,8 @@ describe('the page', () => {
       host: `/hosts/${first.name}`,
       jobs: '/jobs',
       audit: '/audit',
+      secrets: '/secrets',
+      tokens: '/tokens',
       people: '/people',
       account: '/account',
     };

@@ -15,6 +15,8 @@ import type {
   Job,
   JobDetails,
   PoolDetails,
+  Secret,
+  Token,
   User,
   VolumeDetails,
 } from '../../../shared/protocol/api.ts';
@@ -126,6 +128,16 @@ export const snapshotsQuery = (place: VolumePlace) =>
     queryFn: ({ signal }) => call<Snapshot[]>(`${volumePath(place)}/snapshots`, { signal }),
     retry: false,
   });
+export const tokensQuery = queryOptions({
+  queryKey: ['tokens'],
+  queryFn: ({ signal }) => call<Token[]>('/tokens', { signal }),
+  // When one was used last, no event tells.
+  staleTime: 0,
+});
+export const secretsQuery = queryOptions({
+  queryKey: ['secrets'],
+  queryFn: ({ signal }) => call<Secret[]>('/secrets', { signal }),
+});
 export const usersQuery = queryOptions({
   queryKey: ['users'],
   queryFn: ({ signal }) => call<User[]>('/users', { signal }),

@@ -8,6 +8,7 @@ import { Badge, Button, Empty, Facts, Page, Problem, Section, Time } from '../pa
 import { Task } from '../parts/dialog.tsx';
 import { Field } from '../parts/form.tsx';
 import { toast } from '../parts/toasts.tsx';
+import { CreatePool } from '../tasks/create-pool.tsx';
 import { HOST_TONES, linkText } from './hosts.tsx';
 import { PoolTable } from './pools.tsx';
 
@@ -69,7 +70,7 @@ function RemoveHost({ name, close }: { name: string; close(): void }) {
 export function HostPage({ name }: { name: string }) {
   const { data: host, error, refetch } = useQuery(hostQuery(name));
   const pools = usePools().filter((pool) => pool.host === name);
-  const [isOpen, setOpen] = useState(false);
+  const [open, setOpen] = useState<'remove' | 'pool'>();
   const may = useMay();
   if (!host)
     return (
@@ -83,7 +84,7 @@ export function HostPage({ name }: { name: string }) {
       title={host.name}
       tools={
         may('host.remove', { host: name }) && (
-          <Button look="danger" onPress={() => setOpen(true)}>
+          <Button look="danger" onPress={() => setOpen('remove')}>
             Remove …
           </Button>
         )
@@ -111,10 +112,17 @@ export function HostPage({ name }: { name: string }) {
           {host.state === 'reachable' ? <Doctor host={name} /> : <Empty>The host cannot be asked now.</Empty>}
         </Section>
       </div>
-      <Section title="Pools">
+      <Section
+        title="Pools"
+        tools={
+          host.state === 'reachable' &&
+          may('pool.create', { host: name }) && <Button onPress={() => setOpen('pool')}>New pool …</Button>
+        }
+      >
         <PoolTable pools={pools} />
       </Section>
-      {isOpen && <RemoveHost name={name} close={() => setOpen(false)} />}
+      {open === 'remove' && <RemoveHost name={name} close={() => setOpen(undefined)} />}
+      {open === 'pool' && <CreatePool host={name} close={() => setOpen(undefined)} />}
     </Page>
   );
 }

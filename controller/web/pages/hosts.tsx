@@ -4,6 +4,7 @@ import type { Host } from '../../../shared/protocol/api.ts';
 import { linkTo } from '../api/client.ts';
 import { hostsQuery } from '../api/queries.ts';
 import { useMay, WHOLE } from '../api/rights.ts';
+import { useAsked } from '../parts/asked.ts';
 import { A, Badge, Button, Page, Problem, Time, type Tone } from '../parts/basics.tsx';
 import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
 import { AddHost } from '../tasks/add-host.tsx';
@@ -43,6 +44,7 @@ export function Hosts() {
   const { data = [], error, refetch } = useQuery(hostsQuery);
   const [isOpen, setOpen] = useState(false);
   const may = useMay();
+  useAsked(may('host.add', WHOLE) ? ['add'] : [], () => setOpen(true));
   return (
     <Page
       title="Hosts"

@@ -3,24 +3,20 @@ import { useMemo, useState } from 'react';
 import type { Invitation, User } from '../../../shared/protocol/api.ts';
 import { call } from '../api/client.ts';
 import { client, usersQuery } from '../api/queries.ts';
+import { useAsked } from '../parts/asked.ts';
 import { Badge, Button, Page, Problem, Time } from '../parts/basics.tsx';
 import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
-import { Dialog, Task } from '../parts/dialog.tsx';
-import { Choice, Field } from '../parts/form.tsx';
+import { Task } from '../parts/dialog.tsx';
+import { Field } from '../parts/form.tsx';
 import { localTime } from '../parts/format.ts';
-import { toast } from '../parts/toasts.tsx';
+import { RoleField, ScopesField, scopesOf } from '../parts/rights-fields.tsx';
+import { ShownOnce } from '../parts/shown-once.tsx';
 
 type Open =
   | { what: 'invite' }
   | { what: 'change' | 'remove' | 'reset'; user: User }
   | { what: 'link'; name: string; invitation: Invitation };
 
-const scopesOf = (text: string): string[] => text.split(/[\s,]+/).filter((part) => part !== '');
-const ROLES = [
-  { id: 'viewer', label: 'viewer: looks' },
-  { id: 'operator', label: 'operator: works with volumes and pools' },
-  { id: 'admin', label: 'admin: everything, people and hosts too' },
-];
 const pathOf = (name: string): string => `/users/${encodeURIComponent(name)}`;
 const refresh = (): Promise<void> => client.invalidateQueries({ queryKey: ['users'] });
 
@@ -51,13 +47,8 @@ function RightsTask({
       }}
     >
       {!user && <Field label="Name" value={name} onChange={setName} autoFocus isRequired />}
-      <Choice label="Role" value={role} onChange={setRole} options={ROLES} />
-      <Field
-        label="Where"
-        value={scopes}
-        onChange={setScopes}
-        hint="HOST, HOST/POOL or @LABEL, with spaces between; everywhere when empty"
-      />
+      <RoleField value={role} onChange={setRole} />
+      <ScopesField value={scopes} onChange={setScopes} />
     </Task>
   );
 }
@@ -66,6 +57,7 @@ export function People() {
   const { data = [], error, refetch } = useQuery(usersQuery);
   const [open, setOpen] = useState<Open>();
   const close = (): void => setOpen(undefined);
+  useAsked(['invite'], (what) => setOpen({ what }));
   const columns = useMemo<readonly ColumnOf<User>[]>(
     () => [
       { name: 'Name', by: ({ name }) => name, cell: ({ name }) => name },
@@ -172,34 +164,16 @@ export function People() {
         </Task>
       )}
       {open?.what === 'link' && (
-        <Dialog title={`A link for ${open.name}`} isOpen close={close}>
-          <div className="form">
-            <p>
-              Give it to {open.name}, and to nobody else. It is good once, until{' '}
-              {localTime(open.invitation.expiresAt)}.
-            </p>
-            <p>
-              <code className="breaks">{`${location.origin}/welcome#${open.invitation.token}`}</code>
-            </p>
-            <footer>
-              {/* Only over TLS, or on the same machine. */}
-              {navigator.clipboard !== undefined && (
-                <Button
-                  onPress={() =>
-                    void navigator.clipboard
-                      .writeText(`${location.origin}/welcome#${open.invitation.token}`)
-                      .then(() => toast('The link is copied'))
-                  }
-                >
-                  Copy
-                </Button>
-              )}
-              <Button look="primary" onPress={close}>
-                Close
-              </Button>
-            </footer>
-          </div>
-        </Dialog>
+        <ShownOnce
+          title={`A link for ${open.name}`}
+          value={`${location.origin}/welcome#${open.invitation.token}`}
+          close={close}
+        >
+          <p>
+            Give it to {open.name}, and to nobody else. It is good once, until{' '}
+            {localTime(open.invitation.expiresAt)}.
+          </p>
+        </ShownOnce>
       )}
     </Page>
   );

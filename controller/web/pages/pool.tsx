@@ -1,6 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { Tab, TabList, TabPanel, Tabs } from 'react-aria-components';
+import type { Orphan } from '../../../shared/conf/orphan.ts';
 import type { Forecast } from '../../../shared/conf/pool-usage.ts';
 import type { TrashedVolume } from '../../../shared/conf/trash.ts';
 import type { PoolDetails } from '../../../shared/protocol/api.ts';
@@ -8,10 +9,10 @@ import { call, linkTo, poolPath } from '../api/client.ts';
 import { client, forecastQuery, poolQuery, trashQuery } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { A, Button, Empty, Facts, Fill, Page, Problem, Section, Size, Time } from '../parts/basics.tsx';
-import { Task } from '../parts/dialog.tsx';
-import { counted, formatBytes, localTime } from '../parts/format.ts';
+import { formatBytes, localTime } from '../parts/format.ts';
 import { SpaceChart } from '../parts/space-chart.tsx';
 import { toast } from '../parts/toasts.tsx';
+import { DeletePool, StopPool } from '../tasks/pool-tasks.tsx';
 import { PoolState } from './pools.tsx';
 import { VolumeTable } from './volumes.tsx';
 
@@ -116,17 +117,14 @@ function Trash({ pool }: { pool: PoolDetails }) {
   );
 }
 
-interface Orphan {
-  name: string;
-  evidence?: unknown;
-}
+type FoundOrphan = Orphan & { madeBy?: string };
 
 function Leftovers({ pool }: { pool: PoolDetails }) {
   const { host, name } = pool;
   const [asked, setAsked] = useState(false);
   const { data, error, isFetching } = useQuery({
     queryKey: ['orphans', host, name],
-    queryFn: ({ signal }) => call<Orphan[]>(`${poolPath({ host, pool: name })}/orphans`, { signal }),
+    queryFn: ({ signal }) => call<FoundOrphan[]>(`${poolPath({ host, pool: name })}/orphans`, { signal }),
     enabled: asked,
     retry: false,
   });
@@ -136,9 +134,20 @@ function Leftovers({ pool }: { pool: PoolDetails }) {
   if (data.length === 0) return <Empty>Nothing lies in it that is no volume of anybody.</Empty>;
   return (
     <ul className="list">
-      {data.map((orphan) => (
-        <li key={orphan.name}>
-          <code>{orphan.name}</code>
+      {data.map(({ path, what, madeBy, modifiedAt, allocationBytes, users }) => (
+        <li key={path}>
+          <code className="breaks">{path}</code>
+          {allocationBytes !== undefined && <Size bytes={allocationBytes} />}
+          <span className="why">
+            {what}
+            {madeBy && `, made by ${madeBy}`}
+            {users.length > 0 && `, used by ${users.join(', ')}`}
+            {modifiedAt !== undefined && (
+              <>
+                , changed <Time at={modifiedAt} />
+              </>
+            )}
+          </span>
         </li>
       ))}
     </ul>
@@ -153,7 +162,7 @@ const LIFECYCLE = [
 
 export function Pool({ host, name }: { host: string; name: string }) {
   const { data: pool, error, refetch } = useQuery(poolQuery(host, name));
-  const [isStopping, setStopping] = useState(false);
+  const [open, setOpen] = useState<'stop' | 'delete'>();
   const may = useMay();
   const crumbs = <A to={linkTo.host(host)}>{host}</A>;
   if (!pool)
@@ -179,32 +188,26 @@ export function Pool({ host, name }: { host: string; name: string }) {
     <Page
       title={`${name}`}
       crumbs={crumbs}
-      tools={offered.map(([what, label]) => (
-        <Button key={what} onPress={() => (what === 'stop' ? setStopping(true) : void act(what))}>
-          {what === 'stop' ? `${label} …` : label}
-        </Button>
-      ))}
+      tools={
+        <>
+          {offered.map(([what, label]) => (
+            <Button key={what} onPress={() => (what === 'stop' ? setOpen('stop') : void act(what))}>
+              {what === 'stop' ? `${label} …` : label}
+            </Button>
+          ))}
+          {pool.state === 'inactive' && pool.managedBy === undefined && may('pool.delete', { host }) && (
+            <Button look="danger" onPress={() => setOpen('delete')}>
+              Delete …
+            </Button>
+          )}
+        </>
+      }
     >
       <p>
         {pool.type} <PoolState pool={pool} /> {pool.reason && <span className="why">{pool.reason}</span>}
       </p>
-      {isStopping && (
-        <Task
-          title={`Stop the pool ${host}/${name}`}
-          verb="Stop"
-          isDanger
-          close={() => setStopping(false)}
-          run={async () => {
-            await call(`${poolPath({ host, pool: name })}/stop`, { method: 'POST', json: {} });
-            await client.invalidateQueries({ queryKey: ['pool', host, name] });
-          }}
-        >
-          <p>
-            Its {counted(pool.volumeCount, 'volume')} can be neither seen nor changed here until it is started
-            again. Nothing of them is lost.
-          </p>
-        </Task>
-      )}
+      {open === 'stop' && <StopPool pool={pool} close={() => setOpen(undefined)} />}
+      {open === 'delete' && <DeletePool pool={pool} close={() => setOpen(undefined)} />}
       <Tabs className="tabs">
         <TabList aria-label="Of this pool" className="tab-list">
           <Tab id="volumes">Volumes</Tab>

@@ -1,10 +1,14 @@
 import { useQuery } from '@tanstack/react-query';
+import { useState } from 'react';
 import type { FleetPool } from '../../../shared/protocol/api.ts';
 import { linkTo } from '../api/client.ts';
 import { poolsQuery } from '../api/queries.ts';
-import { A, Badge, Fill, Page, Problem, Size, type Tone } from '../parts/basics.tsx';
+import { useMay } from '../api/rights.ts';
+import { useAsked } from '../parts/asked.ts';
+import { A, Badge, Button, Fill, Page, Problem, Size, type Tone } from '../parts/basics.tsx';
 import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
 import { percent } from '../parts/format.ts';
+import { CreatePool } from '../tasks/create-pool.tsx';
 
 const keyOf = ({ host, name }: FleetPool): string => `${host}/${name}`;
 const TONES: Record<FleetPool['state'], Tone> = {
@@ -80,9 +84,22 @@ export function PoolTable({ pools }: { pools: readonly FleetPool[] }) {
 
 export function Pools() {
   const { data = [], error, refetch } = useQuery(poolsQuery);
+  const may = useMay();
+  const [isOpen, setOpen] = useState(false);
+  useAsked(may('pool.create') ? ['create'] : [], () => setOpen(true));
   return (
-    <Page title="Pools">
+    <Page
+      title="Pools"
+      tools={
+        may('pool.create') && (
+          <Button look="primary" onPress={() => setOpen(true)}>
+            New pool …
+          </Button>
+        )
+      }
+    >
       {error ? <Problem error={error} retry={() => void refetch()} /> : <PoolTable pools={data} />}
+      {isOpen && <CreatePool close={() => setOpen(false)} />}
     </Page>
   );
 }

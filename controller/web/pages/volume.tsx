@@ -5,10 +5,13 @@ import type { VolumeDetails } from '../../../shared/protocol/api.ts';
 import { ApiError, dataUrl, linkTo, placeOf, referenceOf, type VolumePlace } from '../api/client.ts';
 import { jobsQuery, snapshotsQuery, volumeQuery } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
+import { useAsked } from '../parts/asked.ts';
 import { A, Badge, Button, Empty, Facts, Page, Problem, Section, Size, Time } from '../parts/basics.tsx';
+import { VOLUME_COMMANDS } from '../parts/commands.ts';
 import { DeleteVolumes } from '../tasks/delete-volumes.tsx';
 import { MigrateVolumes } from '../tasks/migrate-volumes.tsx';
 import {
+  BaseVolume,
   CloneVolume,
   EditNotes,
   RenameVolume,
@@ -20,25 +23,9 @@ import {
 import { TrailOf } from './audit.tsx';
 
 type Open =
-  | 'migrate'
-  | 'clone'
-  | 'resize'
-  | 'rename'
-  | 'wipe'
-  | 'delete'
+  | (typeof VOLUME_COMMANDS)[number][0]
   | 'snapshot'
-  | 'notes'
   | { snapshot: string; what: 'switch' | 'delete' };
-
-const ACTIONS = [
-  ['migrate', 'volume.migrate', 'Move or copy …'],
-  ['clone', 'volume.clone', 'Clone …'],
-  ['resize', 'volume.resize', 'Resize …'],
-  ['rename', 'volume.rename', 'Rename …'],
-  ['notes', 'volume.set-attributes', 'Notes …'],
-  ['wipe', 'volume.wipe', 'Wipe …'],
-  ['delete', 'volume.delete', 'Delete …'],
-] as const;
 
 /** What a volume stands on, and what stands on it, from the bottom up. */
 function Chain({ volume }: { volume: VolumeDetails }) {
@@ -127,6 +114,11 @@ export function Volume({ place }: { place: VolumePlace }) {
   const [open, setOpen] = useState<Open>();
   const [, navigate] = useLocation();
   const may = useMay();
+  const offered = volume ? VOLUME_COMMANDS.filter(([, action]) => may(action, place)) : [];
+  useAsked(
+    offered.map(([what]) => what),
+    setOpen,
+  );
   const close = (): void => setOpen(undefined);
   const crumbs = (
     <>
@@ -161,7 +153,7 @@ export function Volume({ place }: { place: VolumePlace }) {
               Download
             </a>
           )}
-          {ACTIONS.filter(([, action]) => may(action, place)).map(([what, , label]) => (
+          {offered.map(([what, , label]) => (
             <Button
               key={what}
               look={what === 'delete' || what === 'wipe' ? 'danger' : 'plain'}
@@ -240,6 +232,7 @@ export function Volume({ place }: { place: VolumePlace }) {
       {open === 'clone' && <CloneVolume volume={volume} close={close} />}
       {open === 'resize' && <ResizeVolume volume={volume} close={close} />}
       {open === 'rename' && <RenameVolume volume={volume} close={close} />}
+      {open === 'base' && <BaseVolume volume={volume} close={close} />}
       {open === 'wipe' && <WipeVolume volume={volume} close={close} />}
       {open === 'notes' && <EditNotes volume={volume} close={close} />}
       {open === 'snapshot' && <SnapshotVolume volume={volume} close={close} />}

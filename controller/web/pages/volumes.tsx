@@ -6,6 +6,7 @@ import { VOLUME_ORDERS, type VolumeOrder } from '../../../shared/protocol/lists.
 import { linkTo } from '../api/client.ts';
 import { usePools, type VolumeView } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
+import { useAsked } from '../parts/asked.ts';
 import { A, Button, Page } from '../parts/basics.tsx';
 import { Check, Choice, Field } from '../parts/form.tsx';
 import { GRID_COLUMNS, placeOfVolume, VolumeGrid } from '../parts/volume-grid.tsx';
@@ -35,6 +36,7 @@ export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
     () => new Set((localStorage.getItem('hidden-columns') ?? '').split(' ')),
   );
   const [open, setOpen] = useState<Open>();
+  useAsked(['create', 'upload'], setOpen);
   const [search, setSearch] = useState(params.get('search') ?? '');
   const may = useMay();
   // In the table of all it is asked for a pool later.

@@ -2,6 +2,7 @@ import type { ReactNode } from 'react';
 import {
   Checkbox as AriaCheckbox,
   Select as AriaSelect,
+  TextArea as AriaTextArea,
   Button,
   Input,
   Label,
@@ -36,6 +37,19 @@ export function Field({ label, hint, placeholder, inputMode, ...props }: FieldPr
           {hint}
         </Text>
       )}
+    </TextField>
+  );
+}
+
+export function TextArea({
+  label,
+  placeholder,
+  ...props
+}: Pick<FieldProps, 'label' | 'value' | 'onChange' | 'placeholder'>) {
+  return (
+    <TextField {...props} className="field">
+      <Label>{label}</Label>
+      <AriaTextArea placeholder={placeholder} rows={12} spellCheck={false} />
     </TextField>
   );
 }

@@ -6,6 +6,7 @@ import type { FleetVolume } from '../../../shared/protocol/api.ts';
 import { call, linkTo } from '../api/client.ts';
 import { useHosts, usePools } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
+import { commandsFor } from './commands.ts';
 import { Dialog } from './dialog.tsx';
 import { sectionsFor } from './sections.ts';
 import { placeOfVolume } from './volume-grid.tsx';
@@ -48,6 +49,9 @@ export function Palette({ isOpen, setOpen }: { isOpen: boolean; setOpen(isOpen: 
     ...[...sectionsFor(may), { to: '/account', name: 'Account' }]
       .filter(({ name }) => has(name))
       .map(({ to, name }) => ({ id: to, what: 'page', name })),
+    ...commandsFor(location.pathname, may)
+      .filter(({ name }) => has(name))
+      .map(({ to, name }) => ({ id: to, what: 'action', name })),
     ...(search === ''
       ? []
       : [
@@ -75,7 +79,7 @@ export function Palette({ isOpen, setOpen }: { isOpen: boolean; setOpen(isOpen: 
     <Dialog title="Go to" isOpen={isOpen} close={() => setOpen(false)}>
       <Autocomplete inputValue={text} onInputChange={setText}>
         <SearchField className="field" autoFocus>
-          <Label>A page, host, pool, volume or the number of a job</Label>
+          <Label>A page, host, pool, volume, the number of a job, or what to do</Label>
           <Input />
         </SearchField>
         <Menu

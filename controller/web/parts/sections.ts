@@ -16,6 +16,8 @@ const SECTIONS: readonly Section[] = [
   { to: '/hosts', name: 'Hosts', action: 'host.list' },
   { to: '/jobs', name: 'Jobs', action: 'job.list' },
   { to: '/audit', name: 'Audit', action: 'audit.list' },
+  { to: '/secrets', name: 'Secrets', action: 'secret.list', place: WHOLE },
+  { to: '/tokens', name: 'Tokens', action: 'token.list', place: WHOLE },
   { to: '/people', name: 'People', action: 'user.list', place: WHOLE },
 ];
 

@@ -130,6 +130,28 @@ export function WipeVolume({ volume, close }: VolumeTaskProps) {
   );
 }
 
+/** Makes a base of a volume, or a volume of a base again. */
+export function BaseVolume({ volume, close }: VolumeTaskProps) {
+  const isBase = !volume.isBase;
+  return (
+    <Task
+      title={isBase ? `Make a base of ${volume.name}` : `${volume.name} shall be a base no more`}
+      verb={isBase ? 'Make it a base' : 'Make it a volume'}
+      close={close}
+      run={async () => {
+        await call(`${volumePath(placeOfVolume(volume))}/base`, { method: 'PUT', json: { isBase } });
+        toast(isBase ? `${volume.name} is a base` : `${volume.name} is no base any more`);
+      }}
+    >
+      <p>
+        {isBase
+          ? 'A base takes no write. Linked clones stand on it, and take room only for what differs.'
+          : 'It takes writes again. No linked clone may stand on it.'}
+      </p>
+    </Task>
+  );
+}
+
 export function SnapshotVolume({ volume, close }: VolumeTaskProps) {
   const [id, setId] = useState('');
   const place = placeOfVolume(volume);

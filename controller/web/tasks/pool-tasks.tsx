@@ -1,0 +1,72 @@
+import { useState } from 'react';
+import { useLocation } from 'wouter';
+import type { PoolDetails } from '../../../shared/protocol/api.ts';
+import { call, linkTo, poolPath } from '../api/client.ts';
+import { client } from '../api/queries.ts';
+import { Task } from '../parts/dialog.tsx';
+import { Check, Field } from '../parts/form.tsx';
+import { counted } from '../parts/format.ts';
+import { toast } from '../parts/toasts.tsx';
+
+interface PoolTaskProps {
+  pool: PoolDetails;
+  close(): void;
+}
+
+export function StopPool({ pool, close }: PoolTaskProps) {
+  const { host, name } = pool;
+  return (
+    <Task
+      title={`Stop the pool ${host}/${name}`}
+      verb="Stop"
+      isDanger
+      close={close}
+      run={async () => {
+        await call(`${poolPath({ host, pool: name })}/stop`, { method: 'POST', json: {} });
+        await client.invalidateQueries({ queryKey: ['pool', host, name] });
+      }}
+    >
+      <p>
+        Its {counted(pool.volumeCount, 'volume')} can be neither seen nor changed here until it is started
+        again. Nothing of them is lost.
+      </p>
+    </Task>
+  );
+}
+
+export function DeletePool({ pool, close }: PoolTaskProps) {
+  const { host, name, target } = pool;
+  const [, navigate] = useLocation();
+  const [typed, setTyped] = useState('');
+  const [storage, setStorage] = useState(false);
+  return (
+    <Task
+      title={`Delete the pool ${host}/${name}`}
+      verb="Delete"
+      isDanger
+      close={close}
+      isReady={typed === name}
+      run={async () => {
+        await call(`${poolPath({ host, pool: name })}?storage=${storage}`, { method: 'DELETE' });
+        toast(`pool ${host}/${name} is deleted`);
+        navigate(linkTo.host(host));
+      }}
+    >
+      <p>
+        It is forgotten here. Its volumes stay where they are, and are there again in a new pool of the place.
+      </p>
+      {target.path !== undefined && (
+        <Check isSelected={storage} onChange={setStorage}>
+          Remove its directory, too, which must be empty
+        </Check>
+      )}
+      <Field
+        label={`Type the name, ${name}`}
+        value={typed}
+        onChange={setTyped}
+        autoComplete="off"
+        autoFocus
+      />
+    </Task>
+  );
+}
