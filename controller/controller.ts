@@ -30,6 +30,7 @@ import { WebSocketLinks } from './hosts/websocket-links.ts';
 import { DiskNumbers } from './inventory/disk-numbers.ts';
 import { Inventory } from './inventory/inventory.ts';
 import { InventoryWriter } from './inventory/inventory-writer.ts';
+import { LeftoverWatch } from './inventory/leftover-watch.ts';
 import { SpaceHistory } from './inventory/space-history.ts';
 import { Collector } from './jobs/collector.ts';
 import { base } from './jobs/kinds/base.ts';
@@ -144,6 +145,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
   jobs.register(wipe);
   jobs.register(base);
   const collector = new Collector({ store, fleet, audit });
+  const leftovers = new LeftoverWatch({ store, events, fleet });
   fleet.onReachable = (host) => {
     logger.info({ host }, 'host reachable');
     jobs.wake(host);
@@ -183,6 +185,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
     async close() {
       housekeeping.stop();
       collector.close();
+      leftovers.close();
       watch?.close();
       await delivery.close();
       await jobs.close();

@@ -17,6 +17,8 @@ export const MOST_ITEMS = 500;
 const LONGEST_REASON = 300;
 const LATEST_TIME = 8.64e15;
 
+type PoolWithLeftovers = Awaited<ReturnType<Store['pools']['withLeftovers']>>[number];
+
 const item = (given: AttentionItem): AttentionItem => ({
   ...given,
   reason: cut(given.reason.replace(/\s+/g, ' ').trim(), LONGEST_REASON),
@@ -55,6 +57,18 @@ const ofPoolFilling = ({ host, name, fill, availableBytes }: FleetPool): Attenti
     summary: `pool ${host}/${name} is ${fill === 'critical' ? 'almost' : 'nearly'} full`,
     reason: `${formatBytes(availableBytes)} available`,
   });
+
+function ofLeftovers({ host, name, leftovers }: PoolWithLeftovers): AttentionItem {
+  const { count, allocationBytes, since } = leftovers;
+  return item({
+    ...{ host, pool: name, since },
+    id: `pool-leftovers ${host}/${name}`,
+    kind: 'pool-leftovers',
+    severity: 'warning',
+    summary: `pool ${host}/${name} has ${count === 1 ? 'a leftover' : `${count} leftovers`}`,
+    reason: `${formatBytes(allocationBytes)} that belong to no volume: see \`stowage pool orphans\``,
+  });
+}
 
 function ofJob({ id, kind, target, state, error, endedAt, createdAt }: JobRecord): AttentionItem {
   const [host, pool] = target.split('/');
@@ -115,11 +129,12 @@ export class Attention {
     const { hosts, pools, jobs } = this.#store;
     const limit = MOST_ITEMS;
     // Of a host that does not answer nothing is known of its pools: those of hosts that do are asked for.
-    const [away, reaching, down, filling, failed, waiting] = await Promise.all([
+    const [away, reaching, down, filling, littered, failed, waiting] = await Promise.all([
       hosts.list({ scopes, state: 'unreachable', limit }),
       hosts.list({ scopes, state: 'connecting', limit }),
       pools.down(scopes, limit),
       pools.filling(scopes, limit),
+      pools.withLeftovers(scopes, limit),
       jobs.list({ scopes, state: 'failed', limit }),
       jobs.list({ scopes, state: 'waiting', limit }),
     ]);
@@ -128,6 +143,7 @@ export class Attention {
       ...[...away, ...reaching.filter(({ since }) => now - since > REACHING_MS)].slice(0, limit).map(ofHost),
       ...down.map(ofPoolDown),
       ...filling.map(ofPoolFilling),
+      ...littered.map(ofLeftovers),
       ...failed.filter(({ endedAt = 0 }) => endedAt > now - FAILED_MS).map(ofJob),
       ...waiting.map(ofJob),
       // The trail is of the whole fleet.
@@ -158,6 +174,8 @@ export class Attention {
     if (pool === undefined) return 'over';
     const found = await this.#store.pools.find(host!, pool);
     if (found === undefined) return 'over';
+    if (kind === 'pool-leftovers')
+      return (await this.#store.pools.leftoversOf(host!, pool)) === undefined ? 'over' : 'unknown';
     if (kind === 'pool-down') return found.state === 'inaccessible' ? 'unknown' : 'over';
     return found.state === 'running' && found.fill === 'normal' ? 'over' : 'unknown';
   }

@@ -97,6 +97,10 @@ interface PoolsTable {
   usage: string | null;
   /** Null where its host has never told it. */
   storage_id: string | null;
+  /** What is no volume of anybody, JSON; null where there was nothing at the last look. */
+  leftovers: string | null;
+  /** Null where nobody has looked for them. */
+  leftovers_looked_at: number | null;
 }
 
 interface VolumesTable {

@@ -12,6 +12,7 @@ export const ATTENTION_KINDS = [
   'host-unreachable',
   'pool-down',
   'pool-filling',
+  'pool-leftovers',
   'job-failed',
   'job-waiting',
   'trail-not-forwarded',

@@ -13,6 +13,17 @@ import type { Database, PoolRow } from '../schema.ts';
 import { inScopes } from '../scopes.ts';
 
 const usageSchema = z.object(poolUsageFields);
+const leftoversSchema = z.object({
+  count: z.number(),
+  allocationBytes: z.number(),
+  /** When they were found first, ms since the epoch. */
+  since: z.number(),
+});
+/** What lies in a pool and is no volume of anybody, together. */
+export type Leftovers = z.infer<typeof leftoversSchema>;
+
+const leftoversOf = (text: string | null): Leftovers | undefined =>
+  text === null ? undefined : leftoversSchema.parse(JSON.parse(text));
 
 function poolOf(row: Selectable<PoolRow> & { host: string }): FleetPool {
   const definition = poolDefinitionSchema.parse(JSON.parse(row.definition));
@@ -112,6 +123,47 @@ export class PoolReader {
         eb.or(['warning', 'critical'].map((fill) => eb('pools.usage', 'like', `%"fill":"${fill}"%`))),
       );
     return (await query.execute()).map(poolOf);
+  }
+
+  /** Those of reachable hosts that have leftovers, by host and name, at most `limit`; of those that are one storage the first. */
+  async withLeftovers(
+    scopes: readonly string[],
+    limit: number,
+  ): Promise<{ host: string; name: string; leftovers: Leftovers }[]> {
+    const rows = await this.#ofReachable(scopes, limit).where('pools.leftovers', 'is not', null).execute();
+    const storages = new Set<string>();
+    return rows.flatMap(({ host, name, leftovers: text, storage_id: storage }) => {
+      const leftovers = leftoversOf(text);
+      if (leftovers === undefined || (storage !== null && storages.has(storage))) return [];
+      if (storage !== null) storages.add(storage);
+      return { host, name, leftovers };
+    });
+  }
+
+  /** Undefined where there were none at the last look, or there is no such pool. */
+  async leftoversOf(host: string, name: string): Promise<Leftovers | undefined> {
+    const row = await this.#pools()
+      .where('hosts.name', '=', host)
+      .where('pools.name', '=', name)
+      .executeTakeFirst();
+    return row && leftoversOf(row.leftovers);
+  }
+
+  /** Running pools of reachable hosts that nobody has looked into for leftovers since a time: those first that wait longest. */
+  async lookedAtBefore(
+    time: number,
+    limit: number,
+  ): Promise<{ host: string; name: string; leftovers?: Leftovers }[]> {
+    const rows = await this.#pools()
+      .where('hosts.state', '=', 'reachable')
+      .where('pools.state', '=', 'running')
+      .where((eb) =>
+        eb.or([eb('pools.leftovers_looked_at', 'is', null), eb('pools.leftovers_looked_at', '<', time)]),
+      )
+      .orderBy((eb) => eb.fn.coalesce('pools.leftovers_looked_at', eb.val(0)))
+      .limit(limit)
+      .execute();
+    return rows.map(({ host, name, leftovers }) => ({ host, name, leftovers: leftoversOf(leftovers) }));
   }
 
   async find(host: string, name: string): Promise<FleetPool | undefined> {
@@ -240,7 +292,11 @@ export class PoolWriter extends PoolReader {
     const row = { ...told, storage_id: told.storage_id ?? (await this.#storageOf(hostId, pool)) };
     const changed = await this.db
       .insertInto('pools')
-      .values({ ...row, generation: null, revision: null, volume_count: 0 })
+      .values({
+        ...row,
+        ...{ generation: null, revision: null, volume_count: 0 },
+        ...{ leftovers: null, leftovers_looked_at: null },
+      })
       .onConflict((conflict) =>
         conflict
           .columns(['host_id', 'name'])
@@ -273,6 +329,19 @@ export class PoolWriter extends PoolReader {
     await this.db.deleteFrom('pools').where('host_id', '=', hostId).where('name', '=', name).execute();
   }
 
+  /** Notes when a pool was looked into, and what was found; without that what is known stays. */
+  async setLookedAt(host: string, name: string, at: number, leftovers?: Leftovers | null): Promise<void> {
+    await this.db
+      .updateTable('pools')
+      .set({
+        leftovers_looked_at: at,
+        leftovers: leftovers === undefined ? undefined : leftovers && JSON.stringify(leftovers),
+      })
+      .where('name', '=', name)
+      .where('host_id', '=', (eb) => eb.selectFrom('hosts').select('id').where('hosts.name', '=', host))
+      .execute();
+  }
+
   /** In the transaction that makes it so. */
   async setKnown(hostId: string, name: string, state: KnownPool): Promise<void> {
     await this.db
@@ -284,7 +353,12 @@ export class PoolWriter extends PoolReader {
   }
 }
 
-function rowOf(hostId: string, pool: Pool): Omit<PoolRow, 'generation' | 'revision' | 'volume_count'> {
+type ToldRow = Omit<
+  PoolRow,
+  'generation' | 'revision' | 'volume_count' | 'leftovers' | 'leftovers_looked_at'
+>;
+
+function rowOf(hostId: string, pool: Pool): ToldRow {
   const definition: PoolDefinition = poolDefinitionSchema.parse(pool);
   return {
     host_id: hostId,

@@ -30,6 +30,7 @@ const LABELS: Record<AttentionItem['kind'], string> = {
   'host-unreachable': 'unreachable',
   'pool-down': 'down',
   'pool-filling': 'nearly full',
+  'pool-leftovers': 'leftovers',
   'job-failed': 'failed',
   'job-waiting': 'waiting',
   'trail-not-forwarded': 'audit trail',
