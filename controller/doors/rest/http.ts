@@ -66,7 +66,24 @@ export async function createApiHttp(
   http.setValidatorCompiler(() => (value) => ({ value }));
   http.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
   await http.register(fastifyCookie);
-  await http.register(helmet);
+  await http.register(helmet, {
+    // The page has a policy of its own. What else is answered is no document, whoever opens it as one.
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        defaultSrc: ["'none'"],
+        frameAncestors: ["'none'"],
+        baseUri: ["'none'"],
+        formAction: ["'none'"],
+      },
+    },
+    crossOriginEmbedderPolicy: true,
+    xFrameOptions: { action: 'deny' },
+  });
+  // What only its caller may see stays in no cache, unless it says otherwise itself.
+  http.addHook('onSend', async (_request, reply) => {
+    if (!reply.hasHeader('cache-control')) void reply.header('cache-control', 'no-store');
+  });
   await http.register(rateLimit, {
     global: true,
     max: 6000,
