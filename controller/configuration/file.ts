@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { type Document, isNode, LineCounter, parseDocument } from 'yaml';
 import type { z } from 'zod';
 import { StowageError } from '../../shared/util/errors.ts';
+import { wordsOf } from '../../shared/util/input.ts';
 import { type Configuration, configurationSchema } from './schema.ts';
 
 const LARGEST_BYTES = 1 << 20;
@@ -20,8 +21,11 @@ export function readConfiguration(path: string): Configuration {
     return `${path}:${line}:${col}`;
   };
   if (document.errors.length > 0)
-    throw invalid(document.errors.map(({ pos, code }) => `${at(pos[0])}: ${wordsOf(code)}`));
-  const parsed = configurationSchema.safeParse(plain(document, path) ?? {}, { reportInput: true });
+    throw invalid(document.errors.map(({ pos, code }) => `${at(pos[0])}: ${wordsOfYaml(code)}`));
+  const parsed = configurationSchema.safeParse(plain(document, path) ?? {}, {
+    error: wordsOf,
+    reportInput: true,
+  });
   if (parsed.success) return parsed.data;
   const wrong = parsed.error.issues
     .flatMap(placesOf)
@@ -63,12 +67,10 @@ function invalid(errors: string[]): StowageError {
 }
 
 /** The library's own words quote the text: `BAD_INDENT` becomes `bad indent`. */
-const wordsOf = (code: string): string => `this is no YAML: ${code.toLowerCase().replaceAll('_', ' ')}`;
+const wordsOfYaml = (code: string): string => `this is no YAML: ${code.toLowerCase().replaceAll('_', ' ')}`;
 
 /** Where an issue is, and what it says; a key that is not known is at itself, not at what it is in. */
 function placesOf(issue: z.core.$ZodIssue): { keys: PropertyKey[]; message: string }[] {
-  if (issue.code === 'invalid_type' && issue.input === undefined)
-    return [{ keys: issue.path, message: 'is missing' }];
   if (issue.code !== 'unrecognized_keys') return [{ keys: issue.path, message: issue.message }];
   return issue.keys.map((key) => ({ keys: [...issue.path, key], message: 'there is no such key' }));
 }

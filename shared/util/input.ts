@@ -13,7 +13,18 @@ const KINDS: Record<string, string> = {
   record: 'an object',
 };
 
-function wordsOf(issue: Issue): string | undefined {
+/** What is counted of a value that has a length. */
+const UNITS: Record<string, string> = { string: 'character', array: 'entry' };
+const PLURALS: Record<string, string> = { character: 'characters', entry: 'entries' };
+
+function boundOf(which: string, bound: number | bigint, origin: string): string {
+  const unit = UNITS[origin];
+  if (unit === undefined) return `must be ${which} ${bound}`;
+  return `must have ${which} ${bound} ${Number(bound) === 1 ? unit : PLURALS[unit]}`;
+}
+
+/** What a value must be, in words that people use; undefined where the schema's own words are as good. */
+export function wordsOf(issue: Issue): string | undefined {
   switch (issue.code) {
     case 'invalid_type':
       return issue.input === undefined ? 'is missing' : `must be ${KINDS[issue.expected] ?? issue.expected}`;
@@ -21,9 +32,9 @@ function wordsOf(issue: Issue): string | undefined {
       return issue.input === undefined ? 'is missing' : `must be ${oneOf(issue.values)}`;
     case 'too_small':
       if (issue.inclusive === false) return `must be more than ${issue.minimum}`;
-      return `must ${issue.origin === 'string' || issue.origin === 'array' ? 'have' : 'be'} at least ${issue.minimum}`;
+      return boundOf('at least', issue.minimum, issue.origin);
     case 'too_big':
-      return `must ${issue.origin === 'string' || issue.origin === 'array' ? 'have' : 'be'} at most ${issue.maximum}`;
+      return boundOf('at most', issue.maximum, issue.origin);
     case 'invalid_format':
       return issue.format === 'uuid' || issue.format === 'guid' ? 'must be a UUID' : undefined;
     case 'not_multiple_of':

@@ -18,6 +18,7 @@ const ALL = [
   'rounds',
   'xml',
   'page',
+  'tab',
 ];
 const names = process.argv.slice(2);
 for (const name of names.length > 0 ? names : ALL) {
