@@ -123,9 +123,10 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const upkeep = new TrailUpkeep({ store, trail: audit, logger }, options.trail);
   const attention = new Attention(store, () => upkeep.states);
   const diskNumbers = new DiskNumbers(store, fleet);
+  const leftovers = new LeftoverWatch({ store, events, fleet, logger });
   const services: Services = {
     ...{ account, audit, fleet, inventory, jobs, leases, secrets, passphrases, sessions, tokens, uploads },
-    ...{ attention, diskNumbers, metrics, spaceHistory, upkeep, users },
+    ...{ attention, diskNumbers, leftovers, metrics, spaceHistory, upkeep, users },
   };
   const doors: Doors = {
     services,
@@ -145,7 +146,6 @@ export async function startController(options: ControllerOptions): Promise<Contr
   jobs.register(wipe);
   jobs.register(base);
   const collector = new Collector({ store, fleet, audit });
-  const leftovers = new LeftoverWatch({ store, events, fleet });
   fleet.onReachable = (host) => {
     logger.info({ host }, 'host reachable');
     jobs.wake(host);

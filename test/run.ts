@@ -43,7 +43,6 @@ async function runHere(): Promise<void> {
   const files = testFiles();
   if (files.length === 0) throw new Error(`no test file is ${patterns.join(' or ')}`);
   process.env.NODE_COMPILE_CACHE ??= join(CACHE, 'compiled');
-  process.env.STOWAGE_LUKS_KEY_MS ??= '20';
   process.env.STOWAGE_TEST_COMMAND ??= await installCommand(join(CACHE, 'bin'));
   const stop = new AbortController();
   // It ends the files that run now, and they the hosts that they have started.

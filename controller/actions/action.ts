@@ -12,6 +12,7 @@ import type { Users } from '../auth/users.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { DiskNumbers } from '../inventory/disk-numbers.ts';
 import type { Inventory } from '../inventory/inventory.ts';
+import type { LeftoverWatch } from '../inventory/leftover-watch.ts';
 import type { SpaceHistory } from '../inventory/space-history.ts';
 import type { Leases } from '../jobs/leases.ts';
 import type { JobRunner } from '../jobs/runner.ts';
@@ -31,6 +32,7 @@ export interface Services {
   inventory: Inventory;
   jobs: JobRunner;
   leases: Leases;
+  leftovers: LeftoverWatch;
   secrets: Secrets;
   passphrases: Passphrases;
   metrics: Metrics;

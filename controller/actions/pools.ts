@@ -270,9 +270,10 @@ const orphans = defineAction({
   audited: true,
   input: poolAddress,
   answer: z.array(orphanSchema.extend({ madeBy: z.string().optional() })),
-  async run({ fleet }, { host, pool }) {
+  async run({ fleet, leftovers }, { host, pool }) {
     const agent = await fleet.client(host);
     const found = await agent.json(z.array(orphanSchema), `${agentPath(pool)}/orphans`, { patient: true });
+    await leftovers.note(host, pool, found);
     const names = new Map<string, string>();
     for (const { agentId } of found)
       if (agentId !== undefined && !names.has(agentId))

@@ -11,6 +11,8 @@ import type { Store } from '../store/store.ts';
 const FAILED_MS = 24 * 3600_000;
 /** A host that is being reached for so long does not answer. */
 const REACHING_MS = 120_000;
+/** Leftovers are told when the look of the next day has found some, too: what is being made or deleted may look like some. */
+const LEFT_MS = 26 * 3600_000;
 /** Of each kind, the newest failed jobs. Whoever has more of them needs no list. */
 export const MOST_ITEMS = 500;
 /** What agents tell may be long, or nonsense. */
@@ -58,15 +60,15 @@ const ofPoolFilling = ({ host, name, fill, availableBytes }: FleetPool): Attenti
     reason: `${formatBytes(availableBytes)} available`,
   });
 
-function ofLeftovers({ host, name, leftovers }: PoolWithLeftovers): AttentionItem {
-  const { count, allocationBytes, since } = leftovers;
+function ofLeftovers({ host, name, count, allocationBytes, since }: PoolWithLeftovers): AttentionItem {
+  const room = allocationBytes > 0 ? `${formatBytes(allocationBytes)}: ` : '';
   return item({
     ...{ host, pool: name, since },
     id: `pool-leftovers ${host}/${name}`,
     kind: 'pool-leftovers',
     severity: 'warning',
-    summary: `pool ${host}/${name} has ${count === 1 ? 'a leftover' : `${count} leftovers`}`,
-    reason: `${formatBytes(allocationBytes)} that belong to no volume: see \`stowage pool orphans\``,
+    summary: `pool ${host}/${name} has ${count === 1 ? 'a leftover' : `${count} leftovers`} of agents`,
+    reason: `${room}see \`stowage pool orphans ${host}/${name}\``,
   });
 }
 
@@ -128,17 +130,17 @@ export class Attention {
   async items(scopes: readonly string[]): Promise<AttentionItem[]> {
     const { hosts, pools, jobs } = this.#store;
     const limit = MOST_ITEMS;
+    const now = clock.now();
     // Of a host that does not answer nothing is known of its pools: those of hosts that do are asked for.
     const [away, reaching, down, filling, littered, failed, waiting] = await Promise.all([
       hosts.list({ scopes, state: 'unreachable', limit }),
       hosts.list({ scopes, state: 'connecting', limit }),
       pools.down(scopes, limit),
       pools.filling(scopes, limit),
-      pools.withLeftovers(scopes, limit),
+      pools.withLeftovers(scopes, now - LEFT_MS, limit),
       jobs.list({ scopes, state: 'failed', limit }),
       jobs.list({ scopes, state: 'waiting', limit }),
     ]);
-    const now = clock.now();
     return [
       ...[...away, ...reaching.filter(({ since }) => now - since > REACHING_MS)].slice(0, limit).map(ofHost),
       ...down.map(ofPoolDown),

@@ -3,8 +3,9 @@ import type { TracesOptions } from '../traces/start.ts';
 import type { Configuration } from './schema.ts';
 import { secretIn } from './secret-file.ts';
 
-const ENDPOINTS = ['OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'];
-const PROTOCOLS = ['OTEL_EXPORTER_OTLP_PROTOCOL', 'OTEL_EXPORTER_OTLP_TRACES_PROTOCOL'];
+/** Those of traces alone count more. */
+const ENDPOINTS = ['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', 'OTEL_EXPORTER_OTLP_ENDPOINT'] as const;
+const PROTOCOLS = ['OTEL_EXPORTER_OTLP_TRACES_PROTOCOL', 'OTEL_EXPORTER_OTLP_PROTOCOL'] as const;
 const PROTOCOL = 'http/protobuf';
 
 /**
@@ -12,20 +13,26 @@ const PROTOCOL = 'http/protobuf';
  * Throws `invalid-argument`.
  */
 export function tracesOptions(env: NodeJS.ProcessEnv, { traces }: Configuration): TracesOptions | undefined {
-  if (env.OTEL_SDK_DISABLED === 'true' || env.OTEL_TRACES_EXPORTER === 'none') return undefined;
-  const endpoint = ENDPOINTS.find((name) => env[name]);
-  if (endpoint === undefined) return traces && ofFile(traces);
-  if (!URL.canParse(env[endpoint]!)) throw new StowageError('invalid-argument', `${endpoint} is no URL`);
-  for (const name of PROTOCOLS)
-    if (env[name] && env[name] !== PROTOCOL)
-      throw new StowageError('invalid-argument', `${name} is '${env[name]}': traces are sent by ${PROTOCOL}`);
+  const isDisabled = env.OTEL_SDK_DISABLED?.toLowerCase() === 'true';
+  if (isDisabled || env.OTEL_TRACES_EXPORTER === 'none') return undefined;
+  const endpoints = ENDPOINTS.filter((name) => env[name]);
+  if (endpoints.length === 0) return traces && ofFile(traces);
+  for (const name of endpoints)
+    if (!/^https?:$/.test(URL.parse(env[name]!)?.protocol ?? ''))
+      throw new StowageError('invalid-argument', `${name} is no URL such as http://127.0.0.1:4318`);
+  const protocol = PROTOCOLS.find((name) => env[name]);
+  if (protocol !== undefined && env[protocol] !== PROTOCOL)
+    throw new StowageError(
+      'invalid-argument',
+      `${protocol} is '${env[protocol]}': traces are sent by ${PROTOCOL}`,
+    );
   return samplerOf(env);
 }
 
 /** As OpenTelemetry defines it: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ */
 function samplerOf(env: NodeJS.ProcessEnv): TracesOptions {
-  const { OTEL_TRACES_SAMPLER: name = 'parentbased_always_on', OTEL_TRACES_SAMPLER_ARG: argument = '1' } =
-    env;
+  const name = env.OTEL_TRACES_SAMPLER || 'parentbased_always_on';
+  const argument = env.OTEL_TRACES_SAMPLER_ARG || '1';
   const [, parent, kind] = /^(parentbased_)?(always_on|always_off|traceidratio)$/.exec(name) ?? [];
   if (kind === undefined)
     throw new StowageError('invalid-argument', `OTEL_TRACES_SAMPLER is '${name}', which is not known`);

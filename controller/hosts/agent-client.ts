@@ -13,7 +13,7 @@ import { clock, sleep } from '../../shared/util/clock.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { parseJson } from '../../shared/util/json.ts';
 import { splitReference } from '../../shared/util/names.ts';
-import { inSpan, isTraced, traceHeaders } from '../traces/span.ts';
+import { inSpan, isTraced } from '../traces/span.ts';
 import { readText } from './answers.ts';
 
 /** Longest silence before an answer counts as lost. Progress and events are never silent that long. */
@@ -70,7 +70,6 @@ export class AgentClient {
     const headers: Record<string, string> = {
       host: 'agent',
       connection: 'close',
-      ...(isTraced() && traceHeaders()),
       ...options.headers,
       ...extra,
     };

@@ -1,85 +1,110 @@
+import type { FastifyBaseLogger } from 'fastify';
 import { z } from 'zod';
 import { type Orphan, orphanSchema } from '../../shared/conf/orphan.ts';
-import { clock, repeat, type Timer } from '../../shared/util/clock.ts';
-import { StowageError } from '../../shared/util/errors.ts';
+import { clock } from '../../shared/util/clock.ts';
+import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Fleet } from '../hosts/fleet.ts';
+import { HostRound } from '../hosts/host-round.ts';
 import type { Leftovers } from '../store/repositories/pools.ts';
 import type { Store } from '../store/store.ts';
 
 const DAY_MS = 24 * 3600_000;
 const HOUR_MS = 3600_000;
-const STEP_MS = 60_000;
-/** So many pools are looked at in a step, so long each: some 28,000 a day. */
-const POOLS_A_STEP = 20;
 const LOOK_MS = 60_000;
-/** What takes less, and no agent made, is told only to who asks. */
-const SMALL_BYTES = 1 << 20;
+/** In one visit. */
+const MOST_POOLS = 5;
+/** Pools whose failures are remembered, so that each is told once. */
+const MOST_FAILING = 1000;
 
-/** Whether it wants attention: it has lain there for a day, and takes room or was left by an agent. */
-function isLeft({ modifiedAt = 0, allocationBytes, agentId }: Orphan): boolean {
-  const isSmall = allocationBytes !== undefined && allocationBytes < SMALL_BYTES;
-  return modifiedAt <= clock.now() - DAY_MS && (!isSmall || agentId !== undefined);
+interface Parts {
+  store: Store;
+  events: EventLog;
+  fleet: Fleet;
+  logger: Pick<FastifyBaseLogger, 'warn'>;
 }
 
 /**
- * Looks once a day into each running pool for what is no volume of anybody; nothing there is changed. A pool that cannot be looked into
- * keeps what was known of it, and is looked at again an hour later.
+ * Looks once a day into each running pool for what an agent has left there; nothing is changed. A pool that cannot be looked into keeps
+ * what was known of it, which is logged once, and is looked into again an hour later.
  */
 export class LeftoverWatch {
-  readonly #store: Store;
-  readonly #events: EventLog;
-  readonly #fleet: Fleet;
-  readonly #timer: Timer;
+  readonly #parts: Parts;
+  readonly #round: HostRound;
+  readonly #failing = new Set<string>();
 
-  constructor(parts: { store: Store; events: EventLog; fleet: Fleet }) {
-    this.#store = parts.store;
-    this.#events = parts.events;
-    this.#fleet = parts.fleet;
-    // What cannot be read or written now is tried in the next step.
-    this.#timer = repeat(STEP_MS, () => this.lookAtSome().catch(() => undefined));
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.#round = new HostRound(parts.fleet, (host) => this.visit(host));
   }
 
   close(): void {
-    this.#timer.stop();
+    this.#round.close();
   }
 
-  /** Looks into those that were not looked into for the longest time, at most 20. */
-  async lookAtSome(): Promise<void> {
-    const due = await this.#store.pools.lookedAtBefore(clock.now() - DAY_MS, POOLS_A_STEP);
-    for (const pool of due) await this.#look(pool);
+  /** Looks into the pools of a host that were not looked into for a day, the longest first, at most five; none after one that fails. */
+  async visit(host: string): Promise<void> {
+    const due = await this.#parts.store.pools.lookedAtBefore(host, clock.now() - DAY_MS, MOST_POOLS);
+    for (const pool of due) if (!(await this.#look(host, pool))) return;
   }
 
-  async #look({ host, name, leftovers: before }: { host: string; name: string; leftovers?: Leftovers }) {
-    const now = clock.now();
-    const found = await this.#ask(host, name).catch(() => undefined);
-    if (found === undefined) {
-      await this.#store.transaction(({ pools }) => pools.setLookedAt(host, name, now - DAY_MS + HOUR_MS));
-      return;
+  /** Whether it could be looked into. */
+  async #look(host: string, pool: string): Promise<boolean> {
+    const { store, logger } = this.#parts;
+    const place = `${host}/${pool}`;
+    try {
+      await this.note(host, pool, await this.#ask(host, pool));
+      this.#failing.delete(place);
+      return true;
+    } catch (error) {
+      const { message } = toStowageError(error);
+      if (!this.#failing.has(place))
+        logger.warn({ host, pool, reason: message }, 'leftovers cannot be looked for');
+      if (this.#failing.size < MOST_FAILING) this.#failing.add(place);
+      await store.transaction(({ pools }) => pools.setLookedAt(host, pool, clock.now() - DAY_MS + HOUR_MS));
+      return false;
     }
-    const left = found.filter(isLeft);
-    const leftovers: Leftovers | undefined =
-      left.length === 0
-        ? undefined
-        : {
-            count: left.length,
-            allocationBytes: left.reduce((sum, { allocationBytes = 0 }) => sum + allocationBytes, 0),
-            since: before?.since ?? now,
-          };
-    await this.#events.write(async ({ pools }) => {
-      await pools.setLookedAt(host, name, now, leftovers ?? null);
-      const isSame =
-        before?.count === leftovers?.count && before?.allocationBytes === leftovers?.allocationBytes;
-      return isSame ? [] : [{ type: 'pool', host, pool: name }];
-    });
   }
 
   async #ask(host: string, pool: string): Promise<Orphan[]> {
     const stop = new AbortController();
     const late = new StowageError('cancelled', 'the look takes too long');
     using _timer = clock.after(LOOK_MS, () => stop.abort(late), false);
-    const agent = await this.#fleet.client(host);
+    const agent = await this.#parts.fleet.client(host);
     const path = `/v1/pools/${encodeURIComponent(pool)}/orphans`;
     return agent.json(z.array(orphanSchema), path, { patient: true, signal: stop.signal });
+  }
+
+  /** Keeps what was found in a pool now. */
+  async note(host: string, pool: string, orphans: readonly Orphan[]): Promise<void> {
+    const { store, events } = this.#parts;
+    const left: Orphan[] = [];
+    for (const orphan of orphans) if (await this.#isLeft(host, orphan)) left.push(orphan);
+    const before = await store.pools.leftoversOf(host, pool);
+    const sum = left.reduce((total, { allocationBytes = 0 }) => total + allocationBytes, 0);
+    const leftovers: Leftovers | undefined =
+      left.length === 0
+        ? undefined
+        : {
+            count: left.length,
+            allocationBytes: Math.min(sum, Number.MAX_SAFE_INTEGER),
+            since: before?.since ?? clock.now(),
+          };
+    const isSame =
+      before?.count === leftovers?.count && before?.allocationBytes === leftovers?.allocationBytes;
+    await events.write(async ({ pools }) => {
+      await pools.setLeftovers(host, pool, leftovers, clock.now());
+      return isSame ? [] : [{ type: 'pool', host, pool }];
+    });
+  }
+
+  /**
+   * Whether it was left by the agent of the host, or by one that the fleet does not know (any more), a day ago or more. What another host
+   * of the fleet has there, such as its trash, is that one's; what no agent made is its owner's.
+   */
+  async #isLeft(host: string, { agentId, modifiedAt = 0, users }: Orphan): Promise<boolean> {
+    if (agentId === undefined || users.length > 0 || modifiedAt > clock.now() - DAY_MS) return false;
+    const owner = await this.#parts.fleet.nameOfAgent(agentId);
+    return owner === undefined || owner === host;
   }
 }

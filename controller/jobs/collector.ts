@@ -1,10 +1,11 @@
 import { z } from 'zod';
 import { expiredSchema, heldTransferSchema, transferSpecSchema } from '../../shared/protocol/agent.ts';
-import { clock, type Timer } from '../../shared/util/clock.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import type { AgentClient } from '../hosts/agent-client.ts';
 import type { Fleet } from '../hosts/fleet.ts';
+import { HostRound } from '../hosts/host-round.ts';
 import type { Store } from '../store/store.ts';
 
 /** A transfer younger than this may belong to a job that is just being recorded. */
@@ -13,9 +14,6 @@ const YOUNG_MS = 60_000;
 const SLACK_MS = 5000;
 /** After a start all hosts come back at once; those that hold something are looked at within this time. */
 const SPREAD_MS = 60_000;
-/** Within this time every host is looked at once. */
-const ROUND_MS = 3600_000;
-const STEP_MS = 60_000;
 
 /**
  * Cleans up on hosts: the transfers that no job owns any more, of jobs that ended while the host was away and of a controller whose
@@ -26,44 +24,19 @@ export class Collector {
   readonly #store: Store;
   readonly #fleet: Fleet;
   readonly #audit: AuditTrail;
-  readonly #round: Timer;
+  readonly #round: HostRound;
   /** Hosts that are looked at in a moment. */
   readonly #awaited = new Set<string>();
-  /** The host that was looked at last. */
-  #last = '';
-  #isLooking = false;
 
   constructor(parts: { store: Store; fleet: Fleet; audit: AuditTrail }) {
     this.#store = parts.store;
     this.#fleet = parts.fleet;
     this.#audit = parts.audit;
-    this.#round = clock.every(STEP_MS, () => void this.#goOn().catch(() => undefined), false);
+    this.#round = new HostRound(parts.fleet, (host) => this.collect(host));
   }
 
   close(): void {
-    this.#round.stop();
-  }
-
-  /** A part of the hosts each time, so that all have been looked at after a round. */
-  async #goOn(): Promise<void> {
-    if (this.#isLooking) return;
-    this.#isLooking = true;
-    try {
-      await this.#lookAtSome();
-    } finally {
-      this.#isLooking = false;
-    }
-  }
-
-  async #lookAtSome(): Promise<void> {
-    const { reachable = 0 } = (await this.#fleet.totals([])).byState;
-    const limit = Math.ceil((reachable * STEP_MS) / ROUND_MS);
-    const hosts = await this.#fleet.list({ state: 'reachable', after: this.#last, limit });
-    for (const { name } of hosts) {
-      this.#last = name;
-      await this.collect(name);
-    }
-    if (hosts.length < limit) this.#last = '';
+    this.#round.close();
   }
 
   /** Looks, in a moment, at a host that has come back and holds transfers. */

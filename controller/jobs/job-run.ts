@@ -1,4 +1,4 @@
-import type { Attributes } from '@opentelemetry/api';
+import type { Attributes, Span } from '@opentelemetry/api';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
@@ -9,13 +9,15 @@ import type { Passphrases } from '../secrets/passphrases.ts';
 import type { Change } from '../store/repositories/events.ts';
 import { hostsOf, type JobChanges, type JobRecord, type Turn } from '../store/repositories/jobs.ts';
 import type { Store, Transaction } from '../store/store.ts';
-import { inSpan } from '../traces/span.ts';
+import { inSpan, type SpanOptions, untraced } from '../traces/span.ts';
 import { type JobContext, type JobKind, TRANSIENT } from './job.ts';
 import { acquireIn } from './leases.ts';
 
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
 const PROGRESS_MS = 400;
+/** What a step asks of agents is traced in its first tries: it may be tried for days. */
+const TRACED_TRIES = 3;
 /** What agents claim fills no trail: so many claims are recorded of one job in one life of the controller. */
 const MOST_CLAIMS = 20;
 /** Between two tries when the store cannot be read or written. */
@@ -80,10 +82,11 @@ export class JobRun {
     return hostsOf(this.#job);
   }
 
-  /** By which its spans are found. */
-  get #attributes(): Attributes {
-    const { id, source, target, createdBy } = this.#job;
-    return { 'stowage.job': id, 'stowage.source': source, 'stowage.target': target, 'user.name': createdBy };
+  /** They go on with the trace of whoever asked for the job. */
+  get #spanOptions(): SpanOptions & { attributes: Attributes } {
+    const { id, source, target, createdBy, traceparent = null } = this.#job;
+    const places = { 'stowage.source': source, 'stowage.target': target };
+    return { parent: traceparent, attributes: { 'stowage.job': id, 'user.name': createdBy, ...places } };
   }
 
   async #run(): Promise<void> {
@@ -100,13 +103,17 @@ export class JobRun {
       if (this.#job.cancelRequested && finished.size <= commitIndex) throw CANCELLED;
       await this.#holdLeases();
       if (!(await this.#takeTurn())) return;
-      const { traceparent = null } = this.#job;
-      const attributes = this.#attributes;
-      const isThrough = await inSpan(`job ${kind.kind}`, { parent: traceparent, attributes }, async () => {
-        for (; number < kind.steps.length; number++) {
-          if (finished.has(number)) continue;
-          if (!(await this.#runStep(number, context, number > commitIndex))) return false;
-          await context.flush();
+      const isThrough = await inSpan(`job ${kind.kind}`, this.#spanOptions, async () => {
+        try {
+          for (; number < kind.steps.length; number++) {
+            if (finished.has(number)) continue;
+            if (!(await this.#runStep(number, context, number > commitIndex))) return false;
+            await context.flush();
+          }
+        } catch (error) {
+          // What broke when it was stopped is not why it ended.
+          this.#stop.signal.throwIfAborted();
+          throw error;
         }
         return true;
       });
@@ -120,7 +127,10 @@ export class JobRun {
       if (number <= commitIndex && kind.undo) {
         // What another has taken over is not undone under its hands.
         await this.#own(async () => undefined);
-        await kind.undo(this.#context(this.#halt.signal, context.notes)).catch(() => undefined);
+        const undoing = this.#context(this.#halt.signal, context.notes);
+        await inSpan(`undo ${kind.kind}`, this.#spanOptions, () => kind.undo!(undoing)).catch(
+          () => undefined,
+        );
       }
       await this.#end(known.code === 'cancelled' ? 'cancelled' : 'failed', known);
     }
@@ -273,15 +283,29 @@ export class JobRun {
    * Runs one step until it succeeds, as long as its errors pass by themselves. After the commit, all of them must. False when
    * the job has waited and its place is another's now: it is queued again.
    */
-  async #runStep(number: number, context: JobContext<never, never>, forwardOnly: boolean): Promise<boolean> {
+  #runStep(number: number, context: JobContext<never, never>, forwardOnly: boolean): Promise<boolean> {
+    const { name } = this.#kind.steps[number]!;
+    const { attributes } = this.#spanOptions;
+    return inSpan(name, { attributes }, (span) => this.#tryStep(number, context, forwardOnly, span));
+  }
+
+  async #tryStep(
+    number: number,
+    context: JobContext<never, never>,
+    forwardOnly: boolean,
+    span: Span,
+  ): Promise<boolean> {
     const { id } = this.#job;
     const step = this.#kind.steps[number]!;
+    let tries = 0;
     await this.#own(async ({ jobs }) => void (await jobs.beginStep(id, number, step.name, clock.now())));
     // Too late for a cancel: the job goes on to its end.
     const isStopped = (): boolean => this.#halt.signal.aborted || (this.#stop.signal.aborted && !forwardOnly);
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
       try {
-        await inSpan(step.name, { attributes: this.#attributes }, () => step.run(context));
+        span.setAttribute('stowage.tries', ++tries);
+        const run = (): Promise<void> => step.run(context);
+        await (tries <= TRACED_TRIES ? run() : untraced(run));
         break;
       } catch (error) {
         if (isStopped()) throw error;

@@ -14,7 +14,7 @@ import {
   type JobRecord,
   publicJob,
 } from '../store/repositories/jobs.ts';
-import { traceHeaders } from '../traces/span.ts';
+import { traceparent } from '../traces/span.ts';
 import type { JobKind } from './job.ts';
 import { type AnyKind, CANCELLED, endJob, JobRun, PAUSED, type RunParts, STOPPED, TAKEN } from './job-run.ts';
 import { acquireIn } from './leases.ts';
@@ -137,7 +137,7 @@ export class JobRunner {
       const asked = {
         ...kind.places(params),
         ...{ kind: kind.kind, params, createdBy: actor, owner },
-        ...{ claimedUntil: now + CLAIM_MS, traceparent: traceHeaders().traceparent },
+        ...{ claimedUntil: now + CLAIM_MS, traceparent: traceparent() },
       };
       job = await transaction.jobs.insert(asked, this.#kinds.has(kind.kind), now);
       const holder = `${kind.kind} by ${actor}`;

@@ -70,7 +70,7 @@ interface EnrolmentsTable {
   used_at: number | null;
 }
 
-interface PoolsTable {
+interface PoolsTable extends LeftoverColumns {
   host_id: string;
   name: string;
   uuid: string;
@@ -97,10 +97,16 @@ interface PoolsTable {
   usage: string | null;
   /** Null where its host has never told it. */
   storage_id: string | null;
-  /** What is no volume of anybody, JSON; null where there was nothing at the last look. */
-  leftovers: string | null;
-  /** Null where nobody has looked for them. */
-  leftovers_looked_at: number | null;
+}
+
+/** What agents have left in a pool; null where there was nothing at the last look. */
+export interface LeftoverColumns {
+  leftover_count: number | null;
+  leftover_bytes: number | null;
+  /** When some were found first. */
+  leftovers_since: number | null;
+  /** 0 where nobody has looked for them. */
+  leftovers_looked_at: number;
 }
 
 interface VolumesTable {

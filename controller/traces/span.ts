@@ -9,7 +9,10 @@ import {
   SpanStatusCode,
   trace,
 } from '@opentelemetry/api';
-import { toStowageError } from '../../shared/util/errors.ts';
+import { cut, toStowageError } from '../../shared/util/errors.ts';
+
+/** What agents say may be long. */
+const LONGEST_MESSAGE = 300;
 
 /** Does nothing, and costs next to nothing, until traces are begun: see `start.ts`. */
 const tracer = trace.getTracer('stowage');
@@ -26,7 +29,8 @@ export interface SpanOptions {
 
 /**
  * Does some work in a span of its own, which ends with the work. What it throws is thrown, and is in the span: `error.type` is its
- * code, and the status of the span is an error where the fault is not the caller's.
+ * code, and the status of the span is an error where the fault is not the caller's. Of what nobody has foreseen only the code is told:
+ * its message is for the log.
  */
 export function inSpan<T>(name: string, options: SpanOptions, work: (span: Span) => Promise<T>): Promise<T> {
   const { kind = 'internal', attributes, parent } = options;
@@ -37,7 +41,12 @@ export function inSpan<T>(name: string, options: SpanOptions, work: (span: Span)
     } catch (error) {
       const { code, message, status } = toStowageError(error);
       span.setAttribute('error.type', code);
-      if (status >= 500) span.setStatus({ code: SpanStatusCode.ERROR, message });
+      if (status >= 500)
+        span.setStatus({
+          code: SpanStatusCode.ERROR,
+          message: code === 'internal' ? code : cut(message, LONGEST_MESSAGE),
+        });
+      if (isObject(error) && !thrownIn.has(error)) thrownIn.set(error, fieldsOf(span));
       throw error;
     } finally {
       span.end();
@@ -51,18 +60,37 @@ const contextOf = (headers: Record<string, unknown>): Context => propagation.ext
 export const inTraceOf = <T>(headers: Record<string, unknown>, work: () => T): T =>
   context.with(contextOf(headers), work);
 
-/** The headers by which whom we ask goes on with what runs now: none where nothing is traced. */
-export function traceHeaders(): { traceparent?: string; tracestate?: string } {
-  const headers = {};
+/** Does some work outside of every trace: what is tried again and again for days is no news. */
+export const untraced = <T>(work: () => T): T => context.with(ROOT_CONTEXT, work);
+
+/** By which somebody goes on later with the trace of what runs now; undefined where nothing is traced. */
+export function traceparent(): string | undefined {
+  const headers: { traceparent?: string } = {};
   propagation.inject(context.active(), headers);
-  return headers;
+  return headers.traceparent;
 }
 
 /** Whether what runs now is traced. */
 export const isTraced = (): boolean => trace.getActiveSpan()?.isRecording() ?? false;
 
 /** By which a line of the log is found from a trace, and the other way round. */
-export function logFields(): { trace_id?: string; span_id?: string } {
-  const active = isTraced() ? trace.getActiveSpan()?.spanContext() : undefined;
-  return active ? { trace_id: active.traceId, span_id: active.spanId } : {};
+interface LogFields {
+  trace_id?: string;
+  span_id?: string;
 }
+
+/** The innermost span that an error was thrown in. */
+const thrownIn = new WeakMap<object, LogFields>();
+const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
+
+function fieldsOf(span: Span | undefined): LogFields {
+  if (!span?.isRecording()) return {};
+  const { traceId, spanId } = span.spanContext();
+  return { trace_id: traceId, span_id: spanId };
+}
+
+/** Of what runs now. */
+export const logFields = (): LogFields => fieldsOf(trace.getActiveSpan());
+
+/** Of the span that an error was thrown in, which may have ended. */
+export const logFieldsOf = (error: unknown): LogFields => (isObject(error) && thrownIn.get(error)) || {};

@@ -9,9 +9,9 @@ export const orphanSchema = z.object({
   /** The agent that made it; absent for what no agent made, or where that cannot be told. */
   agentId: z.string().optional(),
   /** Last change, ms since the epoch. */
-  modifiedAt: z.number().optional(),
+  modifiedAt: z.int().nonnegative().optional(),
   /** Absent for a directory that has too many entries to count, or that cannot be read. */
-  allocationBytes: z.number().optional(),
+  allocationBytes: z.int().nonnegative().optional(),
   /** What refers to a file: volumes that stand on it, domains that have it as a disk. Of a device that is not told. */
   users: z.array(z.string()).default([]),
 });

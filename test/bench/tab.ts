@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Page } from 'playwright-core';
 import type { Job } from '../../shared/protocol/api.ts';
 import { accept, TestBrowser } from '../support/browser.ts';
@@ -41,7 +42,7 @@ async function change(worker: number): Promise<void> {
     const { id } = await controller.api<Job>(`${volumes}/${name}/clone`, { name: `${name}-clone` });
     await until('the clone', async () => (await controller.api<Job>(`/jobs/${id}`)).state === 'done');
     for (const each of [name, `${name}-clone`])
-      await controller.fetch(`${volumes}/${each}`, { method: 'DELETE' });
+      await controller.api(`${volumes}/${each}`, undefined, 'DELETE');
   }
 }
 
@@ -64,13 +65,17 @@ const pages = await Promise.all(
   }),
 );
 console.log(`events  ${PAGES.map((path) => `${path} (heap, nodes, listeners)`.padEnd(26)).join('  ')}`);
-const workers = Array.from({ length: WORKERS }, (_, worker) => change(worker));
+const work = Promise.all(Array.from({ length: WORKERS }, (_, worker) => change(worker)));
+// What fails ends the run.
+const failed = work.then(() => new Promise<never>(() => undefined));
 for (let look = 0; look <= LOOKS; look++) {
-  await until('events', () => events >= (EVENTS * look) / LOOKS, 3_600_000);
+  await Promise.race([failed, until('events', () => events >= (EVENTS * look) / LOOKS, 3_600_000)]);
+  // The tabs have shown what they were told.
+  await sleep(1000);
   const told: string[] = [];
   for (const page of pages) told.push((await measured(page)).padEnd(26));
   console.log(`${String(events).padStart(6)}  ${told.join('  ')}`);
 }
 isOver = true;
-await Promise.all(workers);
+await work;
 lines.close();

@@ -21,7 +21,7 @@ import { OpenPool } from '../../agent/pools/open-pool.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { newVolumeSchema } from '../../shared/conf/volume.ts';
 import { isRoot, mountFileSystem, scratch } from '../support/scratch.ts';
-import { runBackendSuite } from './suite.ts';
+import { encryptedElsewhere, runBackendSuite } from './suite.ts';
 
 const btrfs = (...args: string[]): void =>
   void execFileSync('btrfs', ['subvolume', ...args], { stdio: 'pipe' });
@@ -34,6 +34,7 @@ if (isRoot)
     name: 'btrfs on a loop device',
     backend: btrfsBackend,
     skip: [
+      encryptedElsewhere('files'),
       {
         tests: ['storage that is in use is not let go of, and the pool goes on'],
         reason: 'a directory is let go of whatever is open in it',

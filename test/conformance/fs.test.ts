@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fsBackend } from '../../agent/backends/fs/index.ts';
 import { isRoot } from '../support/scratch.ts';
 import { filesOutside, holdOpen } from './hands.ts';
-import { runBackendSuite } from './suite.ts';
+import { encryptedElsewhere, runBackendSuite } from './suite.ts';
 
 /** The least that each can be made with. */
 const LEAST_MIB = { ext4: 64, xfs: 320, btrfs: 128 };
@@ -14,6 +14,7 @@ if (isRoot)
     runBackendSuite({
       name: `fs with ${type}`,
       backend: fsBackend,
+      skip: [encryptedElsewhere('files')],
       ground(path, sizeMiB) {
         const image = join(path, 'disk.img');
         const target = join(path, 'mounted');

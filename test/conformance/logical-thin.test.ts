@@ -4,7 +4,7 @@ import { logicalBackend } from '../../agent/backends/logical/index.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { inTestHost, testInTestHost } from '../hosts/guest.ts';
 import { holdOpen } from './hands.ts';
-import { runBackendSuite } from './suite.ts';
+import { encryptedElsewhere, runBackendSuite } from './suite.ts';
 
 const DISKS = ['/dev/vdb', '/dev/vdc'];
 const source = { name: 'vg0/thin' };
@@ -27,12 +27,7 @@ else
     name: 'logical with a thin pool',
     backend: logicalBackend,
     slow: true,
-    skip: [
-      {
-        tests: ['what an encrypted volume holds comes out with its secret only'],
-        reason: 'tried on thick volumes: what is in a device is encrypted in the same way',
-      },
-    ],
+    skip: [encryptedElsewhere('devices')],
     overwrite: write,
     traits: logicalBackend.traitsOf?.(
       poolDefinitionSchema.parse({

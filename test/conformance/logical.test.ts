@@ -11,7 +11,7 @@ import { newVolumeSchema } from '../../shared/conf/volume.ts';
 import { inTestHost, testInTestHost } from '../hosts/guest.ts';
 import { scratch } from '../support/scratch.ts';
 import { holdOpen } from './hands.ts';
-import { runBackendSuite } from './suite.ts';
+import { encryptedElsewhere, runBackendSuite } from './suite.ts';
 
 const DISKS = ['/dev/vdb', '/dev/vdc'];
 
@@ -35,6 +35,7 @@ else {
     name: 'logical with LVM',
     backend: logicalBackend,
     slow: true,
+    skip: [encryptedElsewhere('devices')],
     ground() {
       if (!made) lvm('vgcreate', '--yes', 'vg0', ...DISKS);
       made = true;

@@ -6,7 +6,7 @@ import { netfsBackend } from '../../agent/backends/netfs/index.ts';
 import { type GlusterServer, startGluster } from '../support/gluster.ts';
 import { isRoot, scratch } from '../support/scratch.ts';
 import { filesOutside } from './hands.ts';
-import { runBackendSuite } from './suite.ts';
+import { encryptedElsewhere, runBackendSuite } from './suite.ts';
 
 const UNCACHED = ['attribute-timeout=0', 'entry-timeout=0', 'negative-timeout=0'];
 
@@ -33,6 +33,7 @@ if (isRoot) {
     name: 'netfs with glusterfs',
     backend: netfsBackend,
     skip: [
+      encryptedElsewhere('files'),
       {
         tests: ['storage that is in use is not let go of, and the pool goes on'],
         reason: 'what a server does not answer for is let go of by force',

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { netfsBackend } from '../../agent/backends/netfs/index.ts';
 import { inTestHost, testInTestHost } from '../hosts/guest.ts';
 import { filesOutside } from './hands.ts';
-import { runBackendSuite, type Suite } from './suite.ts';
+import { encryptedElsewhere, runBackendSuite, type Suite } from './suite.ts';
 
 interface Server {
   format: 'nfs' | 'cifs';
@@ -53,10 +53,7 @@ else {
       backend: netfsBackend,
       slow: true,
       skip: [
-        {
-          tests: ['what an encrypted volume holds comes out with its secret only'],
-          reason: 'tried on local files: a file is encrypted in the same way wherever it lies',
-        },
+        encryptedElsewhere('files'),
         {
           tests: ['storage that is in use is not let go of, and the pool goes on'],
           reason: 'what a server does not answer for is let go of by force',

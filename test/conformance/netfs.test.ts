@@ -6,7 +6,7 @@ import { netfsBackend } from '../../agent/backends/netfs/index.ts';
 import { startHost, type TestHost } from '../support/hosts.ts';
 import { isRoot, scratch } from '../support/scratch.ts';
 import { filesOutside } from './hands.ts';
-import { runBackendSuite } from './suite.ts';
+import { encryptedElsewhere, runBackendSuite } from './suite.ts';
 
 if (isRoot) {
   const room = scratch();
@@ -21,6 +21,7 @@ if (isRoot) {
     name: 'netfs with sshfs',
     backend: netfsBackend,
     skip: [
+      encryptedElsewhere('files'),
       {
         tests: ['storage that is in use is not let go of, and the pool goes on'],
         reason: 'what a server does not answer for is let go of by force',

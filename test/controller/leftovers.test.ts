@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
+import type { z } from 'zod';
 import { Attention } from '../../controller/attention/items.ts';
 import { EventLog } from '../../controller/events/event-log.ts';
 import type { Fleet } from '../../controller/hosts/fleet.ts';
@@ -24,7 +25,8 @@ const pool = (name: string, more: object = {}) =>
   }) as never;
 
 const orphan = (more: Partial<Orphan> = {}): Orphan => ({
-  ...{ path: '/p/x', what: 'a directory', users: [], allocationBytes: 4 << 20, modifiedAt: START - 2 * DAY },
+  ...{ path: '/p/x', what: 'a directory', users: [], agentId: 'agent-h' },
+  ...{ allocationBytes: 4 << 20, modifiedAt: START - 2 * DAY },
   ...more,
 });
 
@@ -34,7 +36,7 @@ for (const kind of STORES)
 
     /** A watch whose host answers what is set; nothing runs by a timer. */
     async function watched() {
-      const state = { now: START, answer: [] as Orphan[] | Error, asked: [] as string[] };
+      const state = { now: START, answer: [] as unknown, asked: [] as string[], warned: 0 };
       useClock({
         ...real,
         now: () => state.now,
@@ -42,98 +44,110 @@ for (const kind of STORES)
       });
       const store = await (await kind.create()).open();
       await store.transaction(async ({ hosts, pools }) => {
-        await hosts.insert({
-          ...{ id: 'id-h', name: 'h', address: { kind: 'websocket' }, agentId: 'agent-h', labels: [] },
-          ...{ state: 'reachable', since: START, createdAt: 1 },
-        });
+        for (const name of ['h', 'other'])
+          await hosts.insert({
+            ...{
+              id: `id-${name}`,
+              name,
+              address: { kind: 'websocket' },
+              agentId: `agent-${name}`,
+              labels: [],
+            },
+            ...{ state: 'reachable', since: START, createdAt: 1 },
+          });
         await pools.put('id-h', pool('p'));
       });
       const client = {
-        async json(_schema: unknown, path: string) {
-          state.asked.push(path);
+        async json(schema: z.ZodType, path: string) {
+          state.asked.push(path.split('/')[3]!);
           if (state.answer instanceof Error) throw state.answer;
-          return state.answer;
+          return schema.parse(state.answer);
         },
       };
-      const fleet = { client: async () => client } as unknown as Fleet;
-      const watch = new LeftoverWatch({ store, events: new EventLog(store), fleet });
+      const fleet = {
+        client: async () => client,
+        nameOfAgent: async (id: string) => (await store.hosts.byAgentId(id))[0]?.name,
+      } as unknown as Fleet;
+      const logger = { warn: () => void state.warned++ };
+      const watch = new LeftoverWatch({ store, events: new EventLog(store), fleet, logger });
       return { state, store, watch };
     }
     const items = async (store: Store): Promise<string[]> =>
-      (await new Attention(store).items([])).map(({ kind: what, summary, reason, since }) =>
-        [what, summary, reason, since - START].join('; '),
-      );
+      (await new Attention(store).items([]))
+        .filter(({ kind: what }) => what === 'pool-leftovers')
+        .map(({ summary, reason, since }) => [summary, reason, (since - START) / HOUR].join('; '));
 
-    test('what lies there for a day and takes room, or was left by an agent, wants attention', async () => {
+    test('what the agent of a host, or a forgotten one, has left is told when the next look finds it, too', async () => {
       const { state, store, watch } = await watched();
       state.answer = [
         orphan(),
         orphan({ allocationBytes: undefined, modifiedAt: undefined }),
-        orphan({ allocationBytes: 10, agentId: 'agent-h' }),
-        orphan({ allocationBytes: 10 }),
+        orphan({ agentId: 'agent-forgotten' }),
+        orphan({ agentId: 'agent-other' }),
+        orphan({ agentId: undefined }),
+        orphan({ users: ['domain web'] }),
         orphan({ modifiedAt: START - HOUR }),
       ];
-      await watch.lookAtSome();
-      const told =
-        'pool-leftovers; pool h/p has 3 leftovers; 4.00 MiB that belong to no volume: see `stowage pool orphans`; 0';
-      assert.deepEqual(await items(store), [told]);
-      await watch.lookAtSome();
-      assert.equal(state.asked.length, 1, 'once a day');
+      await watch.visit('h');
+      await watch.visit('h');
+      assert.deepEqual(state.asked, ['p'], 'once a day');
+      state.now = START + 25 * HOUR;
+      assert.deepEqual(await items(store), [], 'it may have been work under way');
+      state.answer = [orphan(), orphan({ allocationBytes: undefined })];
+      await watch.visit('h');
       await store.transaction(({ pools }) => pools.put('id-h', pool('p', { allocationBytes: 50 })));
-      assert.deepEqual(await items(store), [told], 'what its host tells of the pool changes nothing of that');
-
-      state.now = START + DAY + 1;
-      state.answer = [orphan()];
-      await watch.lookAtSome();
-      assert.match((await items(store))[0]!, /has a leftover; .*; 0$/, 'since it was seen first');
-      state.now = START + 2 * DAY + 2;
-      state.answer = [];
+      state.now += HOUR;
+      assert.deepEqual(await items(store), [
+        'pool h/p has 2 leftovers of agents; 4.00 MiB: see `stowage pool orphans h/p`; 0',
+      ]);
       const [before] = await new Attention(store).items([]);
-      await watch.lookAtSome();
+      assert.equal(await new Attention(store).end(before!), 'unknown');
+      // Somebody has looked, after they were removed.
+      await watch.note('h', 'p', []);
       assert.deepEqual(await items(store), []);
       assert.equal(await new Attention(store).end(before!), 'over');
     });
 
-    test('a look that fails takes nothing for gone, and keeps nobody else from a turn', async () => {
+    test('a look that fails takes nothing for gone, is told once, and ends the visit', async () => {
       const { state, store, watch } = await watched();
       state.answer = [orphan()];
-      await watch.lookAtSome();
-      state.now = START + DAY + 1;
-      state.answer = new StowageError('stream-cut', 'the link broke');
+      await watch.visit('h');
       await store.transaction(({ pools }) => pools.put('id-h', pool('q')));
-      await watch.lookAtSome();
-      await watch.lookAtSome();
-      const asked = (name: string) =>
-        state.asked.filter((path) => path === `/v1/pools/${name}/orphans`).length;
-      assert.deepEqual([asked('p'), asked('q')], [2, 1]);
-      assert.equal((await items(store)).length, 1);
-      const [item] = await new Attention(store).items([]);
-      assert.equal(await new Attention(store).end(item!), 'unknown');
-      state.now += HOUR + 1;
+      for (const [hours, answer] of [
+        [26, new StowageError('stream-cut', 'the link broke')],
+        [27.1, [orphan({ allocationBytes: 1e308 }), orphan({ allocationBytes: 1e308 })]],
+        [28.2, [orphan({ allocationBytes: -1 })]],
+        [29.3, 'nonsense'],
+      ] as const) {
+        state.now = START + hours * HOUR;
+        state.answer = answer;
+        state.asked = [];
+        await watch.visit('h');
+        assert.equal(state.asked.length, 1, 'nothing more is asked of a host that fails');
+        assert.equal((await items(store)).length, 1);
+      }
+      assert.equal(state.warned, 2, 'one for each pool');
+      state.now += 2 * HOUR;
       state.answer = [];
-      await watch.lookAtSome();
-      assert.deepEqual(await items(store), [], 'it is looked again an hour later');
+      await watch.visit('h');
+      assert.deepEqual(await items(store), []);
     });
 
-    test('many pools are looked into a part at a time, those that wait longest first; one storage is told once', async () => {
+    test('of many pools five are looked into in a visit, those that wait longest first', async () => {
       const { state, store, watch } = await watched();
-      const storageId = 'a'.repeat(32);
       await store.transaction(async ({ pools }) => {
-        for (let index = 0; index < 49; index++)
-          await pools.put('id-h', pool(`q${index}`, index < 2 ? { storageId } : {}));
-        await pools.put('id-h', pool('stopped', { state: 'inactive', autostart: false }));
+        for (let index = 0; index < 11; index++) await pools.put('id-h', pool(`q${index}`));
+        await pools.put('id-h', pool('stopped', { state: 'inactive' }));
       });
-      state.answer = [orphan()];
-      for (const count of [20, 40, 50, 50]) {
-        await watch.lookAtSome();
+      state.answer = [orphan({ allocationBytes: Number.MAX_SAFE_INTEGER }), orphan()];
+      for (const count of [5, 10, 12, 12]) {
+        await watch.visit('h');
         assert.equal(new Set(state.asked).size, count);
       }
-      assert.equal(state.asked.length, 50);
-      assert.equal((await items(store)).length, 49);
+      assert.equal(state.asked.length, 12);
+      state.now = START + 30 * HOUR;
+      assert.equal((await items(store)).length, 12);
       await store.transaction(({ hosts }) => hosts.setState('id-h', 'unreachable', 'cut', START));
-      assert.deepEqual(await items(store).then((all) => all.filter((each) => each.startsWith('pool'))), []);
-      state.now = START + 3 * DAY;
-      await watch.lookAtSome();
-      assert.equal(state.asked.length, 50, 'nothing is asked of a host that does not answer');
+      assert.deepEqual(await items(store), []);
     });
   });

@@ -150,6 +150,21 @@ describe('OpenTelemetry traces', () => {
     assert.match(job.parentSpanId, /^[0-9a-f]{16}$/);
   });
 
+  test('what is undone is in the trace, too', async () => {
+    const moved = await call('POST', '/hosts/local/pools/slow/volumes/v/migrate', {
+      target: 'local/default',
+      limitBytesPerSecond: 4 << 20,
+    });
+    assert.equal(moved.status, 202);
+    const job = `/jobs/${moved.body.id}`;
+    await until('it runs', async () => (await controller.api<Job>(job)).doneBytes > 0);
+    await controller.api(`${job}/cancel`, {});
+    const undone = await spanOf('undo migrate', moved.traceId);
+    assert.equal(undone.attributes['stowage.job'], moved.body.id);
+    const cancelled = await spanOf('job migrate', moved.traceId);
+    assert.equal(cancelled.attributes['error.type'], 'cancelled');
+  });
+
   test('a collector that is away or never answers keeps nobody, and is told of once', async () => {
     collector.status = 503;
     await call('GET', '/hosts');
@@ -170,6 +185,7 @@ describe('OpenTelemetry traces', () => {
     await call('GET', '/hosts');
     const begun = performance.now();
     await controller.kill('SIGTERM');
+    // It waits two seconds for the collector, and would wait ten for what it sends.
     assert.ok(performance.now() - begun < 9000, 'it waited for the collector');
   });
 });

@@ -162,8 +162,7 @@ export function testInTestHost(url: string, name: string, options: Options = {})
     const file = relative(CHECKOUT, fileURLToPath(url));
     const node = relative(CHECKOUT, process.execPath);
     const names = `'${(process.env.STOWAGE_TEST_NAMES ?? '').replaceAll("'", '.')}'`;
-    const keyMs = process.env.STOWAGE_LUKS_KEY_MS ?? '';
-    const script = `STOWAGE_TEST_HOST=1 STOWAGE_LUKS_KEY_MS=${keyMs} STOWAGE_TEST_NAMES=${names} exec /checkout/${node} --disable-warning=ExperimentalWarning test/hosts/inside.ts ${file} /share/outcomes`;
+    const script = `STOWAGE_TEST_HOST=1 STOWAGE_TEST_NAMES=${names} exec /checkout/${node} --disable-warning=ExperimentalWarning test/hosts/inside.ts ${file} /share/outcomes`;
     const { status, output } = await runInTestHost(room.path, script, options);
     const path = join(room.path, 'outcomes');
     const outcomes: Outcome[] = existsSync(path)

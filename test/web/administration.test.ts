@@ -121,10 +121,10 @@ describe('administration on the page', () => {
       (await controller.cliOk('vol', 'list', 'local/made')).includes('guest.qcow2'),
     );
     await page.getByRole('button', { name: 'Base …' }).click();
-    await press('Make it a volume');
+    await press('Make it a volume again');
     await dialog().getByText('guest.qcow2').waitFor();
     await controller.cliOk('vol', 'delete', 'local/made/guest.qcow2', '--yes');
-    await press('Make it a volume');
+    await press('Make it a volume again');
     await closed();
   });
 

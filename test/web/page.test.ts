@@ -430,6 +430,27 @@ describe('the page', () => {
       );
       assert.deepEqual(offered, [], path);
     }
+    // Neither the palette nor an address opens what is not offered.
+    await veras.keyboard.press('Control+k');
+    await veras.getByRole('dialog').waitFor();
+    const options = await veras.getByRole('menuitem').allInnerTexts();
+    assert.deepEqual(
+      options.filter((text) => text.includes('action')),
+      [],
+    );
+    const volume = `/volumes/${first.name}/p/vm-101-disk-0.qcow2`;
+    for (const path of [
+      '/volumes#create',
+      '/volumes#upload',
+      '/pools#create',
+      '/hosts#add',
+      `${volume}#delete`,
+    ]) {
+      await veras.goto(`${controller.url}${path}`);
+      await veras.getByRole('heading', { level: 1 }).waitFor();
+      await veras.waitForTimeout(300);
+      assert.equal(await veras.getByRole('dialog').count(), 0, path);
+    }
     assert.deepEqual(failures, []);
     await veras.context().close();
   });

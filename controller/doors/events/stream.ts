@@ -25,7 +25,12 @@ export function serveEventStream(http: ApiHttp, doors: Doors): void {
       const gone = new AbortController();
       reply.raw.once('close', () => gone.abort());
       reply.hijack();
-      reply.raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+      reply.raw.writeHead(200, {
+        'content-type': 'text/event-stream',
+        'cache-control': 'no-store',
+        'x-content-type-options': 'nosniff',
+        'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+      });
       reply.raw.flushHeaders();
       const comment = clock.every(COMMENT_MS, () => reply.raw.write(': alive\n\n'), false);
       try {

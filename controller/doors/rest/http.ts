@@ -14,6 +14,7 @@ import { XML_TYPE } from '../../../shared/conf/xml/write.ts';
 import { EXTENTS_TYPE } from '../../../shared/transfer/frames.ts';
 import { StowageError, toProblem, toStowageError } from '../../../shared/util/errors.ts';
 import { VERSION } from '../../../shared/version.ts';
+import { logFieldsOf } from '../../traces/span.ts';
 import type { SourceOf } from '../source.ts';
 import type { Certificate } from './certificate.ts';
 
@@ -111,7 +112,8 @@ export async function createApiHttp(
   );
   http.setErrorHandler((error, request, reply) => {
     const failure = known(error);
-    if (failure.status >= 500 && failure.code === 'internal') request.log.error(error);
+    if (failure.status >= 500 && failure.code === 'internal')
+      request.log.error({ err: error, ...logFieldsOf(error) }, failure.message);
     // What was not read of a refused body is not worth reading.
     if (!request.raw.complete) void reply.header('connection', 'close');
     void reply.code(failure.status).type('application/problem+json').send(toProblem(failure));

@@ -1,12 +1,16 @@
 import type { Kysely } from 'kysely';
 import type { Migration } from 'kysely/migration';
-import { columnTypes } from '../column-types.ts';
 
-/** What was found in a pool at the last look that is no volume of anybody, as JSON, and when that was. */
+/** What agents have left in a pool, as it was found at the last look, and when that was. */
 export const leftovers: Migration = {
   async up(db: Kysely<unknown>) {
-    const { text } = columnTypes(db);
-    await db.schema.alterTable('pools').addColumn('leftovers', text).execute();
-    await db.schema.alterTable('pools').addColumn('leftovers_looked_at', 'bigint').execute();
+    const add = (name: string) => db.schema.alterTable('pools').addColumn(name, 'bigint');
+    await add('leftover_count').execute();
+    await add('leftover_bytes').execute();
+    await add('leftovers_since').execute();
+    await db.schema
+      .alterTable('pools')
+      .addColumn('leftovers_looked_at', 'bigint', (c) => c.notNull().defaultTo(0))
+      .execute();
   },
 };

@@ -9,21 +9,17 @@ import {
 import { poolUsageFields } from '../../../shared/conf/pool-usage.ts';
 import type { KnownPool } from '../../../shared/protocol/agent.ts';
 import type { FleetPool, FleetTotals } from '../../../shared/protocol/api.ts';
-import type { Database, PoolRow } from '../schema.ts';
+import type { Database, LeftoverColumns, PoolRow } from '../schema.ts';
 import { inScopes } from '../scopes.ts';
 
 const usageSchema = z.object(poolUsageFields);
-const leftoversSchema = z.object({
-  count: z.number(),
-  allocationBytes: z.number(),
-  /** When they were found first, ms since the epoch. */
-  since: z.number(),
-});
-/** What lies in a pool and is no volume of anybody, together. */
-export type Leftovers = z.infer<typeof leftoversSchema>;
-
-const leftoversOf = (text: string | null): Leftovers | undefined =>
-  text === null ? undefined : leftoversSchema.parse(JSON.parse(text));
+/** What agents have left in a pool, together. */
+export interface Leftovers {
+  count: number;
+  allocationBytes: number;
+  /** When some were found first, ms since the epoch. */
+  since: number;
+}
 
 function poolOf(row: Selectable<PoolRow> & { host: string }): FleetPool {
   const definition = poolDefinitionSchema.parse(JSON.parse(row.definition));
@@ -41,6 +37,11 @@ function poolOf(row: Selectable<PoolRow> & { host: string }): FleetPool {
     storageId: row.storage_id ?? undefined,
   };
 }
+
+const NEVER_LOOKED_INTO: LeftoverColumns = {
+  ...{ leftover_count: null, leftover_bytes: null, leftovers_since: null },
+  leftovers_looked_at: 0,
+};
 
 /** What is told of a pool; the other columns follow from its definition. */
 const TOLD = [
@@ -125,45 +126,52 @@ export class PoolReader {
     return (await query.execute()).map(poolOf);
   }
 
-  /** Those of reachable hosts that have leftovers, by host and name, at most `limit`; of those that are one storage the first. */
-  async withLeftovers(
+  #leftovers() {
+    return this.db
+      .selectFrom('pools')
+      .innerJoin('hosts', 'hosts.id', 'pools.host_id')
+      .select([
+        ...(['hosts.name as host', 'pools.name as name', 'leftover_count as count'] as const),
+        ...(['leftover_bytes as allocationBytes', 'leftovers_since as since'] as const),
+      ])
+      .where('leftover_count', '>', 0)
+      .$narrowType<{ count: number; allocationBytes: number; since: number }>();
+  }
+
+  /** Those of reachable hosts that have had leftovers since a time, by host and name, at most `limit`. */
+  withLeftovers(
     scopes: readonly string[],
+    since: number,
     limit: number,
-  ): Promise<{ host: string; name: string; leftovers: Leftovers }[]> {
-    const rows = await this.#ofReachable(scopes, limit).where('pools.leftovers', 'is not', null).execute();
-    const storages = new Set<string>();
-    return rows.flatMap(({ host, name, leftovers: text, storage_id: storage }) => {
-      const leftovers = leftoversOf(text);
-      if (leftovers === undefined || (storage !== null && storages.has(storage))) return [];
-      if (storage !== null) storages.add(storage);
-      return { host, name, leftovers };
-    });
+  ): Promise<(Leftovers & { host: string; name: string })[]> {
+    const query = this.#leftovers()
+      .where('hosts.state', '=', 'reachable')
+      .where('leftovers_since', '<=', since)
+      .orderBy('hosts.name')
+      .orderBy('pools.name')
+      .limit(limit);
+    if (scopes.length === 0) return query.execute();
+    return query.where((eb) => inScopes(eb, scopes, { host: 'hosts.name', pool: 'pools.name' })).execute();
   }
 
   /** Undefined where there were none at the last look, or there is no such pool. */
-  async leftoversOf(host: string, name: string): Promise<Leftovers | undefined> {
-    const row = await this.#pools()
-      .where('hosts.name', '=', host)
-      .where('pools.name', '=', name)
-      .executeTakeFirst();
-    return row && leftoversOf(row.leftovers);
+  leftoversOf(host: string, name: string): Promise<Leftovers | undefined> {
+    return this.#leftovers().where('hosts.name', '=', host).where('pools.name', '=', name).executeTakeFirst();
   }
 
-  /** Running pools of reachable hosts that nobody has looked into for leftovers since a time: those first that wait longest. */
-  async lookedAtBefore(
-    time: number,
-    limit: number,
-  ): Promise<{ host: string; name: string; leftovers?: Leftovers }[]> {
-    const rows = await this.#pools()
-      .where('hosts.state', '=', 'reachable')
+  /** Running pools of a host that nobody has looked into for leftovers since a time: those first that wait longest. */
+  async lookedAtBefore(host: string, time: number, limit: number): Promise<string[]> {
+    const rows = await this.db
+      .selectFrom('pools')
+      .innerJoin('hosts', 'hosts.id', 'pools.host_id')
+      .select('pools.name')
+      .where('hosts.name', '=', host)
       .where('pools.state', '=', 'running')
-      .where((eb) =>
-        eb.or([eb('pools.leftovers_looked_at', 'is', null), eb('pools.leftovers_looked_at', '<', time)]),
-      )
-      .orderBy((eb) => eb.fn.coalesce('pools.leftovers_looked_at', eb.val(0)))
+      .where('leftovers_looked_at', '<', time)
+      .orderBy('leftovers_looked_at')
       .limit(limit)
       .execute();
-    return rows.map(({ host, name, leftovers }) => ({ host, name, leftovers: leftoversOf(leftovers) }));
+    return rows.map(({ name }) => name);
   }
 
   async find(host: string, name: string): Promise<FleetPool | undefined> {
@@ -295,7 +303,7 @@ export class PoolWriter extends PoolReader {
       .values({
         ...row,
         ...{ generation: null, revision: null, volume_count: 0 },
-        ...{ leftovers: null, leftovers_looked_at: null },
+        ...NEVER_LOOKED_INTO,
       })
       .onConflict((conflict) =>
         conflict
@@ -329,17 +337,33 @@ export class PoolWriter extends PoolReader {
     await this.db.deleteFrom('pools').where('host_id', '=', hostId).where('name', '=', name).execute();
   }
 
-  /** Notes when a pool was looked into, and what was found; without that what is known stays. */
-  async setLookedAt(host: string, name: string, at: number, leftovers?: Leftovers | null): Promise<void> {
-    await this.db
-      .updateTable('pools')
+  /** When a pool was looked into for leftovers; what is known of them stays. */
+  async setLookedAt(host: string, name: string, at: number): Promise<void> {
+    await this.#ofHost(host, name).set({ leftovers_looked_at: at }).execute();
+  }
+
+  /** What was found in a pool, and when. */
+  async setLeftovers(
+    host: string,
+    name: string,
+    leftovers: Leftovers | undefined,
+    at: number,
+  ): Promise<void> {
+    await this.#ofHost(host, name)
       .set({
+        leftover_count: leftovers?.count ?? null,
+        leftover_bytes: leftovers?.allocationBytes ?? null,
+        leftovers_since: leftovers?.since ?? null,
         leftovers_looked_at: at,
-        leftovers: leftovers === undefined ? undefined : leftovers && JSON.stringify(leftovers),
       })
-      .where('name', '=', name)
-      .where('host_id', '=', (eb) => eb.selectFrom('hosts').select('id').where('hosts.name', '=', host))
       .execute();
+  }
+
+  #ofHost(host: string, name: string) {
+    return this.db
+      .updateTable('pools')
+      .where('name', '=', name)
+      .where('host_id', '=', (eb) => eb.selectFrom('hosts').select('id').where('hosts.name', '=', host));
   }
 
   /** In the transaction that makes it so. */
@@ -353,10 +377,7 @@ export class PoolWriter extends PoolReader {
   }
 }
 
-type ToldRow = Omit<
-  PoolRow,
-  'generation' | 'revision' | 'volume_count' | 'leftovers' | 'leftovers_looked_at'
->;
+type ToldRow = Omit<PoolRow, 'generation' | 'revision' | 'volume_count' | keyof LeftoverColumns>;
 
 function rowOf(hostId: string, pool: Pool): ToldRow {
   const definition: PoolDefinition = poolDefinitionSchema.parse(pool);

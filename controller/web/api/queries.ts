@@ -137,6 +137,8 @@ export const tokensQuery = queryOptions({
 export const secretsQuery = queryOptions({
   queryKey: ['secrets'],
   queryFn: ({ signal }) => call<Secret[]>('/secrets', { signal }),
+  // No event tells of them.
+  staleTime: 0,
 });
 export const usersQuery = queryOptions({
   queryKey: ['users'],

@@ -117,11 +117,15 @@ function Trash({ pool }: { pool: PoolDetails }) {
   );
 }
 
+/** Who has more of them needs no list. */
+const MOST_LEFTOVERS = 500;
+
 type FoundOrphan = Orphan & { madeBy?: string };
 
 function Leftovers({ pool }: { pool: PoolDetails }) {
   const { host, name } = pool;
   const [asked, setAsked] = useState(false);
+  const may = useMay();
   const { data, error, isFetching } = useQuery({
     queryKey: ['orphans', host, name],
     queryFn: ({ signal }) => call<FoundOrphan[]>(`${poolPath({ host, pool: name })}/orphans`, { signal }),
@@ -129,12 +133,13 @@ function Leftovers({ pool }: { pool: PoolDetails }) {
     retry: false,
   });
   if (error) return <Problem error={error} />;
+  if (!may('pool.orphans', { host, pool: name })) return <Empty>Operators may look for them.</Empty>;
   if (!asked) return <Button onPress={() => setAsked(true)}>Look for leftovers</Button>;
   if (isFetching || !data) return <Empty>Looking …</Empty>;
   if (data.length === 0) return <Empty>Nothing lies in it that is no volume of anybody.</Empty>;
   return (
     <ul className="list">
-      {data.map(({ path, what, madeBy, modifiedAt, allocationBytes, users }) => (
+      {data.slice(0, MOST_LEFTOVERS).map(({ path, what, madeBy, modifiedAt, allocationBytes, users }) => (
         <li key={path}>
           <code className="breaks">{path}</code>
           {allocationBytes !== undefined && <Size bytes={allocationBytes} />}
@@ -150,6 +155,11 @@ function Leftovers({ pool }: { pool: PoolDetails }) {
           </span>
         </li>
       ))}
+      {data.length > MOST_LEFTOVERS && (
+        <li>
+          and {data.length - MOST_LEFTOVERS} more: <code>{`stowage pool orphans ${host}/${name}`}</code>
+        </li>
+      )}
     </ul>
   );
 }

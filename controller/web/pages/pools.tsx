@@ -3,9 +3,9 @@ import { useState } from 'react';
 import type { FleetPool } from '../../../shared/protocol/api.ts';
 import { linkTo } from '../api/client.ts';
 import { poolsQuery } from '../api/queries.ts';
-import { useMay } from '../api/rights.ts';
 import { useAsked } from '../parts/asked.ts';
 import { A, Badge, Button, Fill, Page, Problem, Size, type Tone } from '../parts/basics.tsx';
+import { useOffers } from '../parts/commands.ts';
 import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
 import { percent } from '../parts/format.ts';
 import { CreatePool } from '../tasks/create-pool.tsx';
@@ -84,14 +84,14 @@ export function PoolTable({ pools }: { pools: readonly FleetPool[] }) {
 
 export function Pools() {
   const { data = [], error, refetch } = useQuery(poolsQuery);
-  const may = useMay();
+  const mayCreate = useOffers()('/pools#create');
   const [isOpen, setOpen] = useState(false);
-  useAsked(may('pool.create') ? ['create'] : [], () => setOpen(true));
+  useAsked(mayCreate ? ['create'] : [], () => setOpen(true));
   return (
     <Page
       title="Pools"
       tools={
-        may('pool.create') && (
+        mayCreate && (
           <Button look="primary" onPress={() => setOpen(true)}>
             New pool …
           </Button>

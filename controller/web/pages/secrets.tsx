@@ -22,7 +22,15 @@ type Open = { what: 'create'; secret?: Secret } | { what: 'forget'; secret: Secr
 const refresh = (): Promise<void> => client.invalidateQueries({ queryKey: ['secrets'] });
 
 /** Keeps a new secret, or gives one that there is another value. */
-function DefineSecret({ secret, close }: { secret?: Secret; close(): void }) {
+function DefineSecret({
+  secret,
+  others,
+  close,
+}: {
+  secret?: Secret;
+  others: readonly Secret[];
+  close(): void;
+}) {
   const [kind, setKind] = useState<string>(secret?.kind ?? 'volume');
   const [usage, setUsage] = useState(secret?.usage ?? '');
   const [description, setDescription] = useState(secret?.description ?? '');
@@ -30,12 +38,15 @@ function DefineSecret({ secret, close }: { secret?: Secret; close(): void }) {
   const [value, setValue] = useState('');
   const [replace, setReplace] = useState(false);
   const isOfVolumes = secret?.kind === 'volume';
+  const isTaken = !secret && others.some((other) => other.kind === kind && other.usage === usage);
   return (
     <Task
       title={secret ? `Another value for ${secret.usage}` : 'New secret'}
       verb="Save"
       close={close}
-      isReady={usage !== '' && value !== '' && scopesOf(scopes).length > 0 && (!isOfVolumes || replace)}
+      isReady={
+        !isTaken && usage !== '' && value !== '' && scopesOf(scopes).length > 0 && (!isOfVolumes || replace)
+      }
       run={async () => {
         const json = {
           ...{ kind, usage, value, replace, id: secret?.id },
@@ -54,7 +65,7 @@ function DefineSecret({ secret, close }: { secret?: Secret; close(): void }) {
             label="Usage"
             value={usage}
             onChange={setUsage}
-            hint="by which pools and volumes name it"
+            hint={isTaken ? 'there is one of this kind and usage' : 'by which pools and volumes name it'}
             autoFocus
             isRequired
           />
@@ -129,7 +140,7 @@ export function Secrets() {
           empty="No storage has a secret here."
         />
       )}
-      {open?.what === 'create' && <DefineSecret secret={open.secret} close={close} />}
+      {open?.what === 'create' && <DefineSecret secret={open.secret} others={data} close={close} />}
       {open?.what === 'forget' && <ForgetSecret secret={open.secret} close={close} />}
     </Page>
   );

@@ -16,7 +16,7 @@ const LIVES = [
   { id: '30', label: '30 days' },
   { id: '90', label: '90 days' },
   { id: '365', label: 'a year' },
-  { id: '', label: 'until it is revoked' },
+  { id: '', label: 'for ever, or until it is revoked' },
 ];
 
 interface Made {
@@ -71,11 +71,11 @@ export function Tokens() {
         cell: ({ usedAt }) => (usedAt === undefined ? 'never' : <Time at={usedAt} />),
       },
       {
-        name: 'Until',
+        name: 'Good until',
         by: ({ expiresAt = Number.POSITIVE_INFINITY }) => expiresAt,
         cell: ({ expiresAt }) =>
           expiresAt === undefined ? (
-            'it is revoked'
+            'for ever'
           ) : expiresAt < Date.now() ? (
             <Badge tone="warn">expired</Badge>
           ) : (

@@ -36,11 +36,14 @@ export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
     () => new Set((localStorage.getItem('hidden-columns') ?? '').split(' ')),
   );
   const [open, setOpen] = useState<Open>();
-  useAsked(['create', 'upload'], setOpen);
   const [search, setSearch] = useState(params.get('search') ?? '');
-  const may = useMay();
   // In the table of all it is asked for a pool later.
   const place = host === undefined ? undefined : { host, pool };
+  const may = useMay();
+  useAsked(
+    (['create', 'upload'] as const).filter((what) => may(`volume.${what}`, place)),
+    setOpen,
+  );
   const view = viewOf(params, { host, pool });
   const set = (changes: Record<string, string>): void => {
     setParams(

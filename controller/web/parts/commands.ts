@@ -1,6 +1,9 @@
 import type { Place } from '../../../shared/protocol/rights.ts';
 import { linkTo, type VolumePlace } from '../api/client.ts';
-import { WHOLE } from '../api/rights.ts';
+import { useHosts } from '../api/queries.ts';
+import { useMay, WHOLE } from '../api/rights.ts';
+
+type May = (action: string, place?: Place) => boolean;
 
 /** What can be done to a volume: the name of its dialog, the action that it is, and what its button says. */
 export const VOLUME_COMMANDS = [
@@ -14,16 +17,16 @@ export const VOLUME_COMMANDS = [
   ['delete', 'volume.delete', 'Delete …'],
 ] as const;
 
-/** What is done to nothing that is there yet. */
+/** What is done to nothing that is there yet. `where`: in some pool, on some host, or in the fleet as a whole. */
 const NEW = [
-  { to: '/volumes#create', action: 'volume.create', name: 'New volume …' },
-  { to: '/volumes#upload', action: 'volume.upload', name: 'Upload a volume …' },
-  { to: '/pools#create', action: 'pool.create', name: 'New pool …' },
-  { to: '/hosts#add', action: 'host.add', name: 'Add a host …' },
-  { to: '/people#invite', action: 'user.invite', place: WHOLE, name: 'Invite somebody …' },
-  { to: '/tokens#create', action: 'token.create', place: WHOLE, name: 'New token …' },
-  { to: '/secrets#create', action: 'secret.define', place: WHOLE, name: 'New secret …' },
-];
+  { to: '/volumes#create', action: 'volume.create', where: 'pool', name: 'New volume …' },
+  { to: '/volumes#upload', action: 'volume.upload', where: 'pool', name: 'Upload a volume …' },
+  { to: '/pools#create', action: 'pool.create', where: 'host', name: 'New pool …' },
+  { to: '/hosts#add', action: 'host.add', where: 'fleet', name: 'Add a host …' },
+  { to: '/people#invite', action: 'user.invite', where: 'fleet', name: 'Invite somebody …' },
+  { to: '/tokens#create', action: 'token.create', where: 'fleet', name: 'New token …' },
+  { to: '/secrets#create', action: 'secret.define', where: 'fleet', name: 'New secret …' },
+] as const;
 
 export interface Command {
   /** The page and, behind `#`, its dialog. */
@@ -46,15 +49,32 @@ function volumeAt(pathname: string): VolumePlace | undefined {
   }
 }
 
-/** What somebody may do from a page of this path: to the volume that it shows, and everywhere. */
-export function commandsFor(pathname: string, may: (action: string, place?: Place) => boolean): Command[] {
-  const place = volumeAt(pathname);
-  const ofVolume =
-    place !== undefined
-      ? VOLUME_COMMANDS.filter(([, action]) => may(action, place)).map(([what, , label]) => ({
-          to: `${linkTo.volume(place)}#${what}`,
-          name: `${place.volume}: ${label}`,
-        }))
-      : [];
-  return [...ofVolume, ...NEW.filter(({ action, place }) => may(action, place))];
+function ofVolume(place: VolumePlace | undefined, may: May): Command[] {
+  if (place === undefined) return [];
+  return VOLUME_COMMANDS.filter(([, action]) => may(action, place)).map(([what, , label]) => ({
+    to: `${linkTo.volume(place)}#${what}`,
+    name: `${place.volume}: ${label}`,
+  }));
+}
+
+/** What somebody may do from the page that is shown: to its volume, and everywhere. */
+export function useCommands(): Command[] {
+  const may = useMay();
+  const hosts = useHosts();
+  const mayThere = {
+    pool: (action: string) => may(action),
+    // One whose right is to a pool alone makes none.
+    host: (action: string) => may(action) && hosts.some(({ name }) => may(action, { host: name })),
+    fleet: (action: string) => may(action, WHOLE),
+  };
+  return [
+    ...ofVolume(volumeAt(location.pathname), may),
+    ...NEW.filter(({ where, action }) => mayThere[where](action)),
+  ];
+}
+
+/** Whether what has this address is offered. */
+export function useOffers(): (to: (typeof NEW)[number]['to']) => boolean {
+  const commands = useCommands();
+  return (to) => commands.some((command) => command.to === to);
 }

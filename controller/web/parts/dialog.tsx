@@ -9,18 +9,18 @@ interface DialogProps {
   children: ReactNode;
   /** Wide enough for a table. */
   isWide?: boolean;
-  /** Something is being done: it is not closed by a click beside it, or Escape. */
-  isBusy?: boolean;
+  /** It is not closed by a click beside it, or Escape: something is being done, or it shows what is shown once. */
+  isHeld?: boolean;
 }
 
-export function Dialog({ title, isOpen, close, children, isWide, isBusy }: DialogProps) {
+export function Dialog({ title, isOpen, close, children, isWide, isHeld }: DialogProps) {
   return (
     <ModalOverlay
       className="overlay"
       isOpen={isOpen}
       onOpenChange={(open) => !open && close()}
-      isDismissable={!isBusy}
-      isKeyboardDismissDisabled={isBusy}
+      isDismissable={!isHeld}
+      isKeyboardDismissDisabled={isHeld}
     >
       <Modal className={isWide ? 'modal wide' : 'modal'}>
         <AriaDialog className="dialog">
@@ -32,7 +32,7 @@ export function Dialog({ title, isOpen, close, children, isWide, isBusy }: Dialo
   );
 }
 
-interface TaskProps extends Omit<DialogProps, 'isOpen' | 'isBusy'> {
+interface TaskProps extends Omit<DialogProps, 'isOpen' | 'isHeld'> {
   /** What the button says that does it. */
   verb: string;
   isDanger?: boolean;
@@ -61,7 +61,7 @@ export function Task({ verb, isDanger, isReady = true, run, close, children, ...
     }
   };
   return (
-    <Dialog {...dialog} isOpen close={close} isBusy={busy !== undefined}>
+    <Dialog {...dialog} isOpen close={close} isHeld={busy !== undefined}>
       <form onSubmit={(event) => void submit(event)} className="form" noValidate>
         {children}
         {error !== undefined && <Problem error={error} />}

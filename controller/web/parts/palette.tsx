@@ -6,7 +6,7 @@ import type { FleetVolume } from '../../../shared/protocol/api.ts';
 import { call, linkTo } from '../api/client.ts';
 import { useHosts, usePools } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
-import { commandsFor } from './commands.ts';
+import { useCommands } from './commands.ts';
 import { Dialog } from './dialog.tsx';
 import { sectionsFor } from './sections.ts';
 import { placeOfVolume } from './volume-grid.tsx';
@@ -25,6 +25,7 @@ export function Palette({ isOpen, setOpen }: { isOpen: boolean; setOpen(isOpen: 
   const [text, setText] = useState('');
   const search = useDeferredValue(text.trim());
   const may = useMay();
+  const commands = useCommands();
   const hosts = useHosts();
   const pools = usePools();
   useEffect(() => {
@@ -49,9 +50,7 @@ export function Palette({ isOpen, setOpen }: { isOpen: boolean; setOpen(isOpen: 
     ...[...sectionsFor(may), { to: '/account', name: 'Account' }]
       .filter(({ name }) => has(name))
       .map(({ to, name }) => ({ id: to, what: 'page', name })),
-    ...commandsFor(location.pathname, may)
-      .filter(({ name }) => has(name))
-      .map(({ to, name }) => ({ id: to, what: 'action', name })),
+    ...commands.filter(({ name }) => has(name)).map(({ to, name }) => ({ id: to, what: 'action', name })),
     ...(search === ''
       ? []
       : [

@@ -16,7 +16,7 @@ export function ShownOnce({
   close(): void;
 }) {
   return (
-    <Dialog title={title} isOpen close={close}>
+    <Dialog title={title} isOpen isHeld close={close}>
       <div className="form">
         {children}
         <p>

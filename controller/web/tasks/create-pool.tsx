@@ -1,7 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useLocation } from 'wouter';
-import { isPoolType, POOL_TYPES, type PoolType, type SourcePart } from '../../../shared/conf/pool-types.ts';
+import { isPoolType, POOL_TYPES, type PoolType } from '../../../shared/conf/pool-types.ts';
 import type { FleetPool } from '../../../shared/protocol/api.ts';
 import { call, hostPath, linkTo } from '../api/client.ts';
 import { hostQuery, useHosts } from '../api/queries.ts';
@@ -10,48 +10,78 @@ import { Task } from '../parts/dialog.tsx';
 import { Check, Choice, Field, TextArea } from '../parts/form.tsx';
 import { toast } from '../parts/toasts.tsx';
 
-/** Of what a pool is made: a field for each part that its type has. `network` is several hosts, which the field takes, too. */
-const PARTS: Record<Exclude<SourcePart, 'network'>, { label: string; hint: string }> = {
+/** Of what a pool is made. */
+const PARTS = {
   host: { label: 'Servers', hint: 'names or addresses, with :PORT where it is not the usual one' },
   dir: { label: 'Directory there', hint: 'the export of a server, such as /export/images' },
   name: { label: 'Source', hint: 'a volume group, GROUP/THINPOOL, zpool, pool of Ceph, volume of gluster' },
   device: { label: 'Devices', hint: 'paths on the host, or the IQN of a target' },
   adapter: { label: 'Adapter', hint: 'such as scsi_host3' },
-  initiator: { label: 'Initiator', hint: 'the IQN of the host; its own unless given' },
+  initiator: { label: 'Initiator', hint: 'the IQN that we say that we are' },
 };
-const OPTIONAL: ReadonlySet<string> = new Set([
-  'device of logical',
-  'device of zfs',
-  'initiator',
-  'dir of gluster',
-]);
-/** What lies behind devices of the host is looked for here. */
-const TARGETS: Record<string, string> = {
-  iscsi: '/dev/disk/by-path',
-  scsi: '/dev/disk/by-path',
-  disk: '/dev',
-  mpath: '/dev/mapper',
-};
-/** From libvirt's document, which can say everything. */
-const DOCUMENT = 'document';
-
 type Part = keyof typeof PARTS;
 type Given = Partial<Record<Part, string>>;
 
-const words = (text = ''): string[] => text.split(/[\s,]+/).filter((word) => word !== '');
-
-function partsOf({ source }: PoolType): Part[] {
-  const named = source.map((part) => (part === 'network' ? 'host' : part));
-  return [...new Set(named)];
+/** What is asked for a type. */
+interface Form {
+  needs?: readonly Part[];
+  takes?: readonly Part[];
+  /** Its servers may ask for a user and a secret. */
+  login?: 'chap' | 'ceph';
+  /** Where its volumes are on the host, unless told otherwise; null where that is not told. */
+  target?: string | null;
+  /** Its storage can be made new on its devices. */
+  isMade?: true;
 }
+
+/** Other types, and all that is more, can be said by a document. */
+const FORMS: Record<string, Form> = {
+  dir: {},
+  fs: { needs: ['device'], isMade: true },
+  netfs: { needs: ['host', 'dir'] },
+  logical: { needs: ['name'], takes: ['device'], target: null, isMade: true },
+  disk: { needs: ['device'], target: '/dev', isMade: true },
+  iscsi: { needs: ['host', 'device'], target: '/dev/disk/by-path' },
+  'iscsi-direct': { needs: ['host', 'device', 'initiator'], login: 'chap', target: null },
+  scsi: { needs: ['adapter'], target: '/dev/disk/by-path' },
+  mpath: { target: '/dev/mapper' },
+  rbd: { needs: ['host', 'name'], login: 'ceph', target: null },
+  gluster: { needs: ['host', 'name'], takes: ['dir'], target: null },
+  zfs: { needs: ['name'], takes: ['device'], target: null, isMade: true },
+  vstorage: { needs: ['name'] },
+  btrfs: {},
+  proxmox: {},
+};
+const DOCUMENT = 'document';
+
+/** What is done with devices on which something, or nothing, is. */
+const MAKING = [
+  { id: 'keep', label: 'it is there: use it as it is' },
+  { id: 'make', label: 'make it, unless something is there' },
+  { id: 'overwrite', label: 'make it, and overwrite whatever is there' },
+];
+const OVERWRITE: Record<string, boolean | undefined> = { make: false, overwrite: true };
+
+const words = (text = ''): string[] => text.split(/[\s,]+/).filter((word) => word !== '');
 
 const serverOf = (text: string) => {
   const [, name = text, port] = /^(.*[^:]):(\d{1,5})$/.exec(text) ?? [];
   return { name, port: port === undefined ? undefined : Number(port) };
 };
 
-function sourceOf(given: Given, format: string | undefined, user: string, usage: string, type: string) {
-  const auth = { type: type === 'rbd' ? 'ceph' : type.startsWith('iscsi') ? 'chap' : undefined };
+interface Login {
+  user: string;
+  usage: string;
+}
+
+/** Only of what the form of the type asks for: what was typed for another type stays out. */
+function sourceOf(
+  { needs = [], takes = [], login }: Form,
+  all: Given,
+  format: string,
+  { user, usage }: Login,
+) {
+  const given: Given = Object.fromEntries([...needs, ...takes].map((part) => [part, all[part]]));
   return {
     hosts: words(given.host).map(serverOf),
     devices: words(given.device).map((path) => ({ path })),
@@ -59,8 +89,8 @@ function sourceOf(given: Given, format: string | undefined, user: string, usage:
     name: given.name || undefined,
     adapter: given.adapter ? { type: 'scsi_host', name: given.adapter } : undefined,
     initiatorIqn: given.initiator || undefined,
-    format,
-    auth: user === '' ? undefined : { ...auth, username: user, secret: { usage } },
+    format: format || undefined,
+    auth: login && user !== '' ? { type: login, username: user, secret: { usage } } : undefined,
   };
 }
 
@@ -79,41 +109,39 @@ export function CreatePool({ host: given = '', close }: { host?: string; close()
   const [usage, setUsage] = useState('');
   const [xml, setXml] = useState('');
   const [autostart, setAutostart] = useState(true);
-  const [overwrite, setOverwrite] = useState(false);
+  const [making, setMaking] = useState('keep');
   const { data } = useQuery({ ...hostQuery(host), enabled: host !== '' });
   const backends = data?.agent?.backends ?? [];
   const isDocument = type === DOCUMENT;
+  const form = FORMS[type] ?? {};
+  const { needs = [], takes = [], login } = form;
   const kind: PoolType | undefined = isPoolType(type) ? POOL_TYPES[type] : undefined;
-  const fields = kind ? partsOf(kind) : [];
-  const hasTarget = !isDocument && !kind?.untargeted && !kind?.targetPath?.fixed;
-  const hasDevices = ['fs', 'logical', 'disk', 'zfs'].includes(type);
-  const hasLogin = kind?.source.some((part) => part === 'host' || part === 'network') ?? false;
-  const isNeeded = (part: Part): boolean => !OPTIONAL.has(part) && !OPTIONAL.has(`${part} of ${type}`);
   const formats = [...(kind?.formats ?? []), ...(kind?.ownFormats ?? [])];
-  const path = target || TARGETS[type] || '';
-  const isReady =
-    host !== '' &&
-    (isDocument
-      ? xml !== ''
-      : name !== '' &&
-        (!hasTarget || path !== '') &&
-        fields.every((part) => !isNeeded(part) || words(parts[part]).length > 0) &&
-        (user === '') === (usage === ''));
+  const hasTarget = form.target !== null;
+  const path = target || form.target || '';
+  const overwrites = form.isMade && making === 'overwrite';
+  const isSaid =
+    name !== '' &&
+    (!hasTarget || path !== '') &&
+    needs.every((part) => words(parts[part]).length > 0) &&
+    (!login || (user === '') === (usage === '')) &&
+    // Which file system is to be made nobody else can know.
+    !(type === 'fs' && making !== 'keep' && format === '');
+  const isReady = host !== '' && (isDocument ? xml !== '' : isSaid);
   return (
     <Task
       title="New pool"
-      verb={overwrite ? 'Overwrite and make the pool' : 'Make the pool'}
-      isDanger={overwrite}
+      verb={overwrites ? 'Overwrite and make the pool' : 'Make the pool'}
+      isDanger={overwrites}
       close={close}
       isReady={isReady}
       run={async () => {
-        const more = { autostart, overwrite: overwrite || undefined };
         const definition = {
-          ...{ name, type },
-          source: sourceOf(parts, format || undefined, user, usage, type),
+          ...{ name, type, overwrite: form.isMade && OVERWRITE[making] },
+          source: sourceOf(form, parts, format, { user, usage }),
           target: hasTarget ? { path } : {},
         };
-        const json = isDocument ? { ...more, xml } : { ...more, ...definition };
+        const json = { autostart, ...(isDocument ? { xml } : definition) };
         const made = await call<FleetPool>(`${hostPath(host)}/pools`, { method: 'POST', json });
         toast(`pool ${host}/${made.name} is ${made.state}`);
         navigate(linkTo.pool(host, made.name));
@@ -139,15 +167,17 @@ export function CreatePool({ host: given = '', close }: { host?: string; close()
         onChange={(value) => {
           setType(value);
           setFormat('');
-          setOverwrite(false);
+          setMaking('keep');
         }}
         options={[
           ...(backends.length > 0
-            ? backends.map((backend) => ({
-                id: backend.type,
-                label: backend.type,
-                reason: backend.usable ? undefined : (backend.reason ?? 'it does not work there'),
-              }))
+            ? backends
+                .filter((backend) => FORMS[backend.type])
+                .map((backend) => ({
+                  id: backend.type,
+                  label: backend.type,
+                  reason: backend.usable ? undefined : (backend.reason ?? 'it does not work there'),
+                }))
             : [{ id: 'dir', label: 'dir' }]),
           { id: DOCUMENT, label: "from libvirt's document" },
         ]}
@@ -157,14 +187,14 @@ export function CreatePool({ host: given = '', close }: { host?: string; close()
       ) : (
         <>
           <Field label="Name" value={name} onChange={setName} autoFocus isRequired />
-          {fields.map((part) => (
+          {[...needs, ...takes].map((part) => (
             <Field
               key={part}
               label={PARTS[part].label}
               hint={PARTS[part].hint}
               value={parts[part] ?? ''}
               onChange={(value) => setParts({ ...parts, [part]: value })}
-              isRequired={isNeeded(part)}
+              isRequired={needs.includes(part)}
             />
           ))}
           {formats.length > 0 && (
@@ -181,11 +211,11 @@ export function CreatePool({ host: given = '', close }: { host?: string; close()
               value={target}
               onChange={setTarget}
               hint="where its volumes are on the host"
-              placeholder={TARGETS[type] ?? `/srv/stowage/${name || 'NAME'}`}
-              isRequired={TARGETS[type] === undefined}
+              placeholder={form.target ?? `/srv/stowage/${name || 'NAME'}`}
+              isRequired={form.target === undefined}
             />
           )}
-          {hasLogin && (
+          {login && (
             <>
               <Field label="User" value={user} onChange={setUser} hint="where the servers ask for one" />
               {user !== '' && (
@@ -204,11 +234,7 @@ export function CreatePool({ host: given = '', close }: { host?: string; close()
       <Check isSelected={autostart} onChange={setAutostart}>
         Start it with the agent
       </Check>
-      {hasDevices && (
-        <Check isSelected={overwrite} onChange={setOverwrite}>
-          Make it new, and overwrite whatever is on the devices
-        </Check>
-      )}
+      {form.isMade && <Choice label="Its storage" value={making} onChange={setMaking} options={MAKING} />}
     </Task>
   );
 }

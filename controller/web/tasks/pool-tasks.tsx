@@ -34,8 +34,19 @@ export function StopPool({ pool, close }: PoolTaskProps) {
   );
 }
 
+/** What goes with a pool when its storage is to go, by its type; of others nothing can. All of it must be empty. */
+const STORAGE: Record<string, string> = {
+  dir: 'its directory',
+  fs: 'the directory that it is mounted on',
+  netfs: 'the directory that it is mounted on',
+  vstorage: 'the directory that it is mounted on',
+  btrfs: 'its directory',
+  logical: 'its volume group or thin pool',
+  zfs: 'its zpool',
+};
+
 export function DeletePool({ pool, close }: PoolTaskProps) {
-  const { host, name, target } = pool;
+  const { host, name, type } = pool;
   const [, navigate] = useLocation();
   const [typed, setTyped] = useState('');
   const [storage, setStorage] = useState(false);
@@ -55,9 +66,9 @@ export function DeletePool({ pool, close }: PoolTaskProps) {
       <p>
         It is forgotten here. Its volumes stay where they are, and are there again in a new pool of the place.
       </p>
-      {target.path !== undefined && (
+      {STORAGE[type] !== undefined && (
         <Check isSelected={storage} onChange={setStorage}>
-          Remove its directory, too, which must be empty
+          Remove {STORAGE[type]}, too, which must be empty
         </Check>
       )}
       <Field

@@ -135,8 +135,8 @@ export function BaseVolume({ volume, close }: VolumeTaskProps) {
   const isBase = !volume.isBase;
   return (
     <Task
-      title={isBase ? `Make a base of ${volume.name}` : `${volume.name} shall be a base no more`}
-      verb={isBase ? 'Make it a base' : 'Make it a volume'}
+      title={isBase ? `Make a base of ${volume.name}` : `Make ${volume.name} a volume again`}
+      verb={isBase ? 'Make it a base' : 'Make it a volume again'}
       close={close}
       run={async () => {
         await call(`${volumePath(placeOfVolume(volume))}/base`, { method: 'PUT', json: { isBase } });
