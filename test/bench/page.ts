@@ -67,63 +67,64 @@ const page = await browser.open({ bypassCSP: true });
 await accept(page, controller.link, 'ada');
 
 const times = new Map<string, number[]>();
-async function measure(what: string, work: () => Promise<unknown>): Promise<void> {
-  const begin = performance.now();
-  await work();
-  times.set(what, [...(times.get(what) ?? []), performance.now() - begin]);
+const note = (what: string, ms: number): void => void times.set(what, [...(times.get(what) ?? []), ms]);
+
+/** Settles at the frame in which it is so, with the time of the page: asked in the page, as a look from outside takes its own time. */
+async function seen(condition: string): Promise<number> {
+  const handle = await page.waitForFunction(`(${condition}) && performance.now()`, undefined, {
+    polling: 'raf',
+  });
+  return Number(await handle.jsonValue());
 }
-/** Settles at the frame in which it is so: asked in the page, as a look from outside takes its own time. */
-const seen = (where: Page, condition: string): Promise<unknown> =>
-  where.waitForFunction(condition, undefined, { polling: 'raf' });
+/** From the key or the click, as the browser has stamped it, to the frame in which what it asks for is there. */
+async function interaction(what: string, act: () => Promise<unknown>, condition: string): Promise<void> {
+  await act();
+  const at = await seen(condition);
+  note(what, at - Number(await page.evaluate('window.lastInputAt')));
+}
+await page.addInitScript(`
+  for (const type of ['keydown', 'pointerup', 'scroll'])
+    addEventListener(type, ({ timeStamp }) => { window.lastInputAt = timeStamp; }, true);
+`);
 const activeIsThere =
   "document.querySelector('.grid-row.active .link') !== null && document.querySelector('.grid-row.active').id === document.querySelector('.grid').getAttribute('aria-activedescendant')";
+const firstLink = "document.querySelector('.grid-body .link')";
 
 for (let round = 0; round < ROUNDS; round++) {
-  await measure('first view of the volumes', async () => {
-    await page.goto(`${controller.url}/volumes`);
-    await seen(page, "document.querySelector('.grid-body .link') !== null");
-  });
+  const begin = performance.now();
+  await page.goto(`${controller.url}/volumes`);
+  await seen(`${firstLink} !== null`);
+  note('first view of the volumes', performance.now() - begin);
   await page.getByRole('grid').focus();
   for (const key of ['PageDown', 'End', 'Home'])
-    await measure(`${key}: the rows are there`, async () => {
-      await page.keyboard.press(key);
-      await seen(page, activeIsThere);
-    });
-  for (const column of ['Capacity', 'Name'])
-    await measure(`sorted by ${column}`, async () => {
-      await seen(page, "document.querySelector('.grid-body .link') !== null");
-      const before = await page.evaluate("document.querySelector('.grid-body .link')?.textContent ?? null");
-      await page.getByRole('button', { name: column, exact: true }).click();
-      await seen(
-        page,
-        `document.querySelector('.grid-body .link')?.textContent !== ${JSON.stringify(before)}`,
-      );
-    });
-  await measure('to the middle of all rows', async () => {
-    await page.evaluate(
-      "const grid = document.querySelector('.grid'); grid.scrollTop = grid.scrollHeight / 2",
-    );
-    await seen(
-      page,
-      "document.querySelector('.grid').scrollTop > 1e6 && document.querySelector('.grid-body .link') !== null",
-    );
-  });
-  await measure('searched for part of a name', async () => {
-    const name = `vm-${123_450 + round}-`;
-    await page.getByLabel('Search in names').fill(name);
-    await page.keyboard.press('Enter');
-    await seen(page, `document.querySelector('.grid-body .link')?.textContent.includes('${name}')`);
-  });
+    await interaction(`${key}: the rows are there`, () => page.keyboard.press(key), activeIsThere);
+  for (const column of ['Capacity', 'Name']) {
+    await seen(`${firstLink} !== null`);
+    const before = JSON.stringify(await page.evaluate(`${firstLink}?.textContent ?? null`));
+    const click = () => page.getByRole('button', { name: column, exact: true }).click();
+    await interaction(`sorted by ${column}`, click, `(${firstLink}?.textContent ?? ${before}) !== ${before}`);
+  }
+  const toTheMiddle = () =>
+    page.evaluate("const grid = document.querySelector('.grid'); grid.scrollTop = grid.scrollHeight / 2");
+  await interaction(
+    'scrolled to the middle of all rows',
+    toTheMiddle,
+    `document.querySelector('.grid').scrollTop > 1e6 && ${firstLink} !== null`,
+  );
+  const name = `vm-${123_450 + round}-`;
+  await page.getByLabel('Search in names').fill(name);
+  const search = () => page.keyboard.press('Enter');
+  await interaction('searched for part of a name', search, `${firstLink}?.textContent.includes('${name}')`);
   await page.goto(`${controller.url}/volumes?search=fresh-${round}`);
   await page.getByRole('grid').waitFor();
   const made = controller.api('/hosts/local/pools/default/volumes', {
     name: `fresh-${round}`,
     capacityBytes: 1024,
   });
-  await measure('a volume that was made is on the screen', async () => {
-    await made;
-    await seen(page, `document.querySelector('.grid-body .link')?.textContent === 'fresh-${round}'`);
-  });
+  await made;
+  const since = performance.now();
+  await seen(`${firstLink}?.textContent === 'fresh-${round}'`);
+  note('a volume that was made is on the screen', performance.now() - since);
 }
 const heap = Number(await page.evaluate('performance.memory.usedJSHeapSize')) / 2 ** 20;
 for (const [what, all] of times) {
