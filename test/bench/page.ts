@@ -1,6 +1,5 @@
 import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Page } from 'playwright-core';
 import { openStore } from '../../controller/store/store.ts';
 import { accept, TestBrowser } from '../support/browser.ts';
 import { TestController } from '../support/controller.ts';

@@ -8,6 +8,7 @@ import { hostQuery, useHosts } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { Task } from '../parts/dialog.tsx';
 import { Check, Choice, Field, TextArea } from '../parts/form.tsx';
+import { SearchedChoice } from '../parts/searched-choice.tsx';
 import { toast } from '../parts/toasts.tsx';
 
 /** Of what a pool is made. */
@@ -147,7 +148,7 @@ export function CreatePool({ host: given = '', close }: { host?: string; close()
         navigate(linkTo.pool(host, made.name));
       }}
     >
-      <Choice
+      <SearchedChoice
         label="Host"
         value={host}
         onChange={setHost}

@@ -6,6 +6,7 @@ import { usePools } from '../api/queries.ts';
 import { Task } from '../parts/dialog.tsx';
 import { Check, Choice, Field } from '../parts/form.tsx';
 import { counted, formatBytes } from '../parts/format.ts';
+import { useSettled } from '../parts/settled.ts';
 import { toast } from '../parts/toasts.tsx';
 import { placeOfVolume } from '../parts/volume-grid.tsx';
 import { sizeOf } from './create-volume.tsx';
@@ -17,7 +18,14 @@ const sum = (values: number[]): number => values.reduce((total, value) => total 
 const MOST_CHECKED = 20;
 
 /** What the hosts say now of a move: all that would refuse it. */
-function Checks({ checks }: { checks: readonly { volume: FleetVolume; json: object }[] }) {
+function Checks({
+  checks,
+  isSettled,
+}: {
+  checks: readonly { volume: FleetVolume; json: object }[];
+  /** They are about what is in the form now. */
+  isSettled: boolean;
+}) {
   const results = useQueries({
     queries: checks.slice(0, MOST_CHECKED).map(({ volume, json }) => ({
       queryKey: ['migration-check', referenceOf(placeOfVolume(volume)), json],
@@ -37,7 +45,7 @@ function Checks({ checks }: { checks: readonly { volume: FleetVolume; json: obje
       ? [{ name, words: error.message }]
       : (data?.problems ?? []).map(({ message }) => ({ name, words: message }));
   });
-  const isLooking = results.some(({ isPending }) => isPending);
+  const isLooking = !isSettled || results.some(({ isPending }) => isPending);
   return (
     <ul className="plan" aria-live="polite">
       {said.map(({ name, words }) => (
@@ -88,6 +96,8 @@ export function MigrateVolumes({
   const [volumes, setVolumes] = useState(given);
   const [target, setTarget] = useState('');
   const [name, setName] = useState(given[0]!.name);
+  // Nobody is asked at every key.
+  const settledName = useSettled(name);
   const [how, setHow] = useState('move');
   const [format, setFormat] = useState('');
   const [limit, setLimit] = useState('');
@@ -96,8 +106,9 @@ export function MigrateVolumes({
   const isOne = given.length === 1;
   const bytes = sum(volumes.map(({ allocationBytes }) => allocationBytes));
   const limitBytesPerSecond = limit === '' ? undefined : sizeOf(limit);
-  const asked = (volume: FleetVolume) => ({
-    target: `${target}/${isOne ? name : volume.name}`,
+  /** `named`: what one volume is to be called there. */
+  const asked = (volume: FleetVolume, named: string) => ({
+    target: `${target}/${isOne ? named : volume.name}`,
     keepSource: how === 'copy',
     ...(format && { format }),
     deleteSnapshots,
@@ -113,7 +124,7 @@ export function MigrateVolumes({
         try {
           for (const volume of volumes) {
             if (signal.aborted) throw new Error('stopped: the jobs that were begun go on');
-            const json = { ...asked(volume), ...(limitBytesPerSecond && { limitBytesPerSecond }) };
+            const json = { ...asked(volume, name), ...(limitBytesPerSecond && { limitBytesPerSecond }) };
             await call<Job>(`${volumePath(placeOfVolume(volume))}/migrate`, { method: 'POST', json });
             begun++;
             setVolumes(volumes.slice(begun));
@@ -172,7 +183,12 @@ export function MigrateVolumes({
         </Check>
       )}
       <Plan volumes={volumes} target={pool} />
-      {pool && <Checks checks={volumes.map((volume) => ({ volume, json: asked(volume) }))} />}
+      {pool && (
+        <Checks
+          checks={volumes.map((volume) => ({ volume, json: asked(volume, settledName) }))}
+          isSettled={name === settledName}
+        />
+      )}
     </Task>
   );
 }

@@ -2,8 +2,8 @@ import { useEffect } from 'react';
 import type { FleetPool } from '../../../shared/protocol/api.ts';
 import { usePools } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
-import { Choice } from '../parts/form.tsx';
 import { formatBytes } from '../parts/format.ts';
+import { SearchedChoice } from '../parts/searched-choice.tsx';
 
 interface PoolChoiceProps {
   label: string;
@@ -37,5 +37,5 @@ export function PoolChoice({ label, value, onChange, action, refusal }: PoolChoi
   useEffect(() => {
     if (chosen !== value) onChange(chosen);
   }, [chosen, value, onChange]);
-  return <Choice label={label} value={value} onChange={onChange} options={options} />;
+  return <SearchedChoice label={label} value={value} onChange={onChange} options={options} />;
 }
