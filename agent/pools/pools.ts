@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { isDeepStrictEqual } from 'node:util';
-import type { Orphan } from '../../shared/conf/orphan.ts';
+import { MOST_ORPHANS, type Orphan } from '../../shared/conf/orphan.ts';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
 import type { PoolForecast, PoolLimits } from '../../shared/conf/pool-usage.ts';
 import type { TrashedVolume } from '../../shared/conf/trash.ts';
@@ -578,7 +578,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     return all.sort((one, other) => one.trashed.keepUntil - other.trashed.keepUntil).slice(0, MOST_EXPIRED);
   }
 
-  /** What lies in a running pool and is no volume, with the volumes that stand on it. */
+  /** What lies in a running pool and is no volume, with the volumes that stand on it: the first {@link MOST_ORPHANS}. */
   async orphans(name: string): Promise<Orphan[]> {
     const found = await this.trash(name, async (trash, pool) =>
       (await pool.orphans()).filter(({ trashId }) => trashId === undefined || !trash.has(trashId)),
@@ -592,7 +592,9 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
         users.push(`volume ${pool}/${volume}`);
         standing.set(backingStore, users);
       }
-    return found.map(({ trashId: _, ...orphan }) => ({ ...orphan, users: standing.get(orphan.path) ?? [] }));
+    return found
+      .slice(0, MOST_ORPHANS)
+      .map(({ trashId: _, ...orphan }) => ({ ...orphan, users: standing.get(orphan.path) ?? [] }));
   }
 
   forecast(name: string): Promise<PoolForecast> {

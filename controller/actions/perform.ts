@@ -52,7 +52,6 @@ export function perform(
   call: Omit<Call, 'note'>,
 ): Promise<unknown> {
   const attributes = {
-    'stowage.target': targetOf(given),
     'user.name': call.principal.name,
     'client.address': call.source,
   };
@@ -104,7 +103,10 @@ async function performOnRecord(
     if (!action.audited) throw error;
     return refuse(error);
   }
-  if (!action.audited) return action.run(services, input, noting, plan);
+  if (!action.audited) {
+    onTarget(targetOf(input));
+    return action.run(services, input, noting, plan);
+  }
 
   const { target = targetOf(input), detail } = action.record(input, plan);
   onTarget(target);
@@ -135,7 +137,7 @@ async function performOnRecord(
 /** What an input is about: `host/pool/volume`, as much as there is; a job; a token. */
 export function targetOf({ host, pool, volume, domain, job, token, user, name }: Given): string {
   const parts = [host, pool, domain, volume].filter((part) => typeof part === 'string');
-  if (job !== undefined) parts.push(`job ${job}`);
+  if (typeof job === 'number' || typeof job === 'string') parts.push(`job ${job}`);
   if (typeof token === 'string') parts.push(`token ${token}`);
   if (parts.length === 0 && typeof user === 'string') parts.push(`user ${user}`);
   if (parts.length === 0 && typeof name === 'string') parts.push(name);

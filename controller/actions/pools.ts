@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { formatCapabilities } from '../../shared/conf/capabilities-xml.ts';
-import { orphanSchema } from '../../shared/conf/orphan.ts';
+import { orphanSchema, orphansSchema } from '../../shared/conf/orphan.ts';
 import { type Pool, type PoolDefinition, poolSchema } from '../../shared/conf/pool.ts';
 import { documentOf } from '../../shared/conf/pool-document.ts';
 import { limitsText, poolForecastSchema } from '../../shared/conf/pool-usage.ts';
@@ -272,13 +272,15 @@ const orphans = defineAction({
   answer: z.array(orphanSchema.extend({ madeBy: z.string().optional() })),
   async run({ fleet, leftovers }, { host, pool }) {
     const agent = await fleet.client(host);
-    const found = await agent.json(z.array(orphanSchema), `${agentPath(pool)}/orphans`, { patient: true });
+    const found = await agent.json(orphansSchema, `${agentPath(pool)}/orphans`, { patient: true });
     await leftovers.note(host, pool, found);
-    const names = new Map<string, string>();
-    for (const { agentId } of found)
-      if (agentId !== undefined && !names.has(agentId))
-        names.set(agentId, (await fleet.nameOfAgent(agentId)) ?? `agent ${agentId}, of no host known here`);
-    return found.map((orphan) => ({ ...orphan, madeBy: names.get(orphan.agentId ?? '') }));
+    const names = await fleet.namesOfAgents(found.flatMap(({ agentId = [] }) => agentId));
+    const madeBy = (agentId: string): string =>
+      names.get(agentId) ?? `agent ${agentId}, of no host known here`;
+    return found.map((orphan) => ({
+      ...orphan,
+      madeBy: orphan.agentId === undefined ? undefined : madeBy(orphan.agentId),
+    }));
   },
 });
 

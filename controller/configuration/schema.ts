@@ -164,7 +164,10 @@ const auditSchema = z
 /** Where OpenTelemetry traces are sent, by OTLP over HTTP. */
 const tracesSchema = z.strictObject({
   /** Of the collector: `/v1/traces` is put behind it. */
-  endpoint: urlSchema('a URL such as http://127.0.0.1:4318'),
+  endpoint: urlSchema('a URL such as http://127.0.0.1:4318').refine(
+    (url) => !/[?#]/.test(url),
+    'a path stands behind it: it has no query and no fragment',
+  ),
   /** Of the traces that begin here. */
   sample: z.number().min(0, SAMPLE_WORDS).max(1, SAMPLE_WORDS).default(1),
   /** Lines `NAME: VALUE`, such as what the collector knows us by. */

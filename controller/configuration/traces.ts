@@ -1,3 +1,5 @@
+import { X509Certificate } from 'node:crypto';
+import { validateHeaderValue } from 'node:http';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { TracesOptions } from '../traces/start.ts';
 import type { Configuration } from './schema.ts';
@@ -48,21 +50,53 @@ function ofFile(traces: NonNullable<Configuration['traces']>): TracesOptions {
   return {
     url: new URL('v1/traces', traces.endpoint.replace(/\/?$/, '/')).href,
     headers: headers === undefined ? undefined : headersIn(headers),
-    ca: ca === undefined ? undefined : secretIn(ca),
+    ca: ca === undefined ? undefined : certificateIn(ca),
     sample: traces.sample,
     followsCaller: true,
   };
 }
 
-/** What a file of lines `NAME: VALUE` holds. */
+function certificateIn(path: string): string {
+  const pem = secretIn(path);
+  try {
+    new X509Certificate(pem);
+  } catch (error) {
+    throw new StowageError(
+      'invalid-argument',
+      `traces.ca-file: ${path} holds no certificate: ${(error as Error).message}`,
+    );
+  }
+  return pem;
+}
+
+/** What the exporter says itself. */
+const OURS = new Set([
+  ...['host', 'connection', 'transfer-encoding', 'content-length', 'content-type', 'content-encoding'],
+  ...['user-agent', 'expect', 'te', 'trailer', 'upgrade'],
+]);
+
+/** What a file of lines `NAME: VALUE` holds; empty ones, and those that begin with `#`, say nothing. A value is never quoted. */
 function headersIn(path: string): Record<string, string> {
-  return Object.fromEntries(
-    secretIn(path)
-      .split('\n')
-      .map((line, at) => {
-        const [, name, value] = /^([\w-]+):[ \t]*(\S.*?)\s*$/.exec(line) ?? [];
-        if (name !== undefined && value !== undefined) return [name, value];
-        throw new StowageError('invalid-argument', `${path}, line ${at + 1}: a header is NAME: VALUE`);
-      }),
-  );
+  const headers: Record<string, string> = {};
+  for (const [at, line] of secretIn(path).split('\n').entries()) {
+    if (/^\s*(#|$)/.test(line)) continue;
+    const [, name = '', value = ''] = /^([\w-]+):[ \t]*(.*?)\s*$/.exec(line) ?? [];
+    const isWrong = name === '' || value === '' || OURS.has(name.toLowerCase());
+    if (isWrong || !isHeaderValue(name, value))
+      throw new StowageError(
+        'invalid-argument',
+        `traces.headers-file: ${path}, line ${at + 1}: a header is NAME: VALUE, of ASCII alone, and none of ${[...OURS].join(', ')}`,
+      );
+    headers[name] = value;
+  }
+  return headers;
+}
+
+function isHeaderValue(name: string, value: string): boolean {
+  try {
+    validateHeaderValue(name, value);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -1,6 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify';
-import { z } from 'zod';
-import { type Orphan, orphanSchema } from '../../shared/conf/orphan.ts';
+import { type Orphan, orphansSchema } from '../../shared/conf/orphan.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { EventLog } from '../events/event-log.ts';
@@ -12,8 +11,9 @@ import type { Store } from '../store/store.ts';
 const DAY_MS = 24 * 3600_000;
 const HOUR_MS = 3600_000;
 const LOOK_MS = 60_000;
-/** In one visit. */
-const MOST_POOLS = 5;
+/** A visit begins no other look when it has taken so long. */
+const VISIT_MS = 60_000;
+const MOST_POOLS = 200;
 /** Pools whose failures are remembered, so that each is told once. */
 const MOST_FAILING = 1000;
 
@@ -42,10 +42,11 @@ export class LeftoverWatch {
     this.#round.close();
   }
 
-  /** Looks into the pools of a host that were not looked into for a day, the longest first, at most five; none after one that fails. */
+  /** Looks into the pools of a host that were not looked into for a day, the longest first, for a minute; none after one that fails. */
   async visit(host: string): Promise<void> {
     const due = await this.#parts.store.pools.lookedAtBefore(host, clock.now() - DAY_MS, MOST_POOLS);
-    for (const pool of due) if (!(await this.#look(host, pool))) return;
+    const enough = clock.monotonicMs() + VISIT_MS;
+    for (const pool of due) if (!(await this.#look(host, pool)) || clock.monotonicMs() > enough) return;
   }
 
   /** Whether it could be looked into. */
@@ -72,14 +73,21 @@ export class LeftoverWatch {
     using _timer = clock.after(LOOK_MS, () => stop.abort(late), false);
     const agent = await this.#parts.fleet.client(host);
     const path = `/v1/pools/${encodeURIComponent(pool)}/orphans`;
-    return agent.json(z.array(orphanSchema), path, { patient: true, signal: stop.signal });
+    return agent.json(orphansSchema, path, { patient: true, signal: stop.signal });
   }
 
-  /** Keeps what was found in a pool now. */
+  /**
+   * Keeps what was found in a pool now: what was left by the agent of the host, or by one that the fleet does not know (any more), a day
+   * ago or more, and that nothing refers to.
+   */
   async note(host: string, pool: string, orphans: readonly Orphan[]): Promise<void> {
     const { store, events } = this.#parts;
-    const left: Orphan[] = [];
-    for (const orphan of orphans) if (await this.#isLeft(host, orphan)) left.push(orphan);
+    const old = orphans.filter(
+      ({ users, modifiedAt = 0 }) => users.length === 0 && modifiedAt <= clock.now() - DAY_MS,
+    );
+    const owners = await this.#parts.fleet.namesOfAgents(old.flatMap(({ agentId = [] }) => agentId));
+    // What another host of the fleet has there, such as its trash, is that one's; what no agent made is its owner's.
+    const left = old.filter(({ agentId }) => agentId !== undefined && (owners.get(agentId) ?? host) === host);
     const before = await store.pools.leftoversOf(host, pool);
     const sum = left.reduce((total, { allocationBytes = 0 }) => total + allocationBytes, 0);
     const leftovers: Leftovers | undefined =
@@ -96,15 +104,5 @@ export class LeftoverWatch {
       await pools.setLeftovers(host, pool, leftovers, clock.now());
       return isSame ? [] : [{ type: 'pool', host, pool }];
     });
-  }
-
-  /**
-   * Whether it was left by the agent of the host, or by one that the fleet does not know (any more), a day ago or more. What another host
-   * of the fleet has there, such as its trash, is that one's; what no agent made is its owner's.
-   */
-  async #isLeft(host: string, { agentId, modifiedAt = 0, users }: Orphan): Promise<boolean> {
-    if (agentId === undefined || users.length > 0 || modifiedAt > clock.now() - DAY_MS) return false;
-    const owner = await this.#parts.fleet.nameOfAgent(agentId);
-    return owner === undefined || owner === host;
   }
 }

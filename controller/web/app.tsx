@@ -1,7 +1,8 @@
 import { useQuery } from '@tanstack/react-query';
-import { useEffect, useState } from 'react';
+import { type ReactNode, useEffect, useState } from 'react';
 import { Link, RouterProvider } from 'react-aria-components';
 import { Route, Switch, useLocation } from 'wouter';
+import { partsOfPath } from './api/address.ts';
 import { call, onSignedOut } from './api/client.ts';
 import { useEvents, useIsLive } from './api/events.ts';
 import { client, fleetQuery } from './api/queries.ts';
@@ -58,6 +59,20 @@ const NotYours = () => (
   </Page>
 );
 
+const NoSuchPage = () => (
+  <Page title="There is no such page">
+    <Empty>
+      <A to="/">Overview</A>
+    </Empty>
+  </Page>
+);
+
+/** What is about the thing that the address names. */
+function At({ children }: { children(host: string, pool: string, volume: string): ReactNode }) {
+  const [, host = '', pool = '', volume = ''] = partsOfPath(location.pathname) ?? [];
+  return host === '' ? <NoSuchPage /> : children(host, pool, volume);
+}
+
 function Shell({ signOut }: { signOut(): void }) {
   useEvents();
   const [path] = useLocation();
@@ -96,14 +111,22 @@ function Shell({ signOut }: { signOut(): void }) {
             <Route path="/" component={Overview} />
             <Route path="/volumes" component={Volumes} />
             <Route path="/volumes/:host/:pool/:volume">
-              {(place) => <Volume key={Object.values(place).join('/')} place={place} />}
+              {() => (
+                <At>
+                  {(host, pool, volume) => (
+                    <Volume key={`${host}/${pool}/${volume}`} place={{ host, pool, volume }} />
+                  )}
+                </At>
+              )}
             </Route>
             <Route path="/pools" component={Pools} />
             <Route path="/pools/:host/:pool">
-              {({ host, pool }) => <Pool key={`${host}/${pool}`} host={host} name={pool} />}
+              {() => <At>{(host, pool) => <Pool key={`${host}/${pool}`} host={host} name={pool} />}</At>}
             </Route>
             <Route path="/hosts" component={Hosts} />
-            <Route path="/hosts/:host">{({ host }) => <HostPage key={host} name={host} />}</Route>
+            <Route path="/hosts/:host">
+              {() => <At>{(host) => <HostPage key={host} name={host} />}</At>}
+            </Route>
             <Route path="/jobs" component={Jobs} />
             <Route path="/jobs/:job">{({ job }) => <JobPage key={job} id={Number(job)} />}</Route>
             <Route path="/audit" component={Audit} />
@@ -111,13 +134,7 @@ function Shell({ signOut }: { signOut(): void }) {
             <Route path="/tokens">{may('token.list', WHOLE) ? <Tokens /> : <NotYours />}</Route>
             <Route path="/people">{may('user.list', WHOLE) ? <People /> : <NotYours />}</Route>
             <Route path="/account" component={Account} />
-            <Route>
-              <Page title="There is no such page">
-                <Empty>
-                  <A to="/">Overview</A>
-                </Empty>
-              </Page>
-            </Route>
+            <Route component={NoSuchPage} />
           </Switch>
         </Fence>
       </main>

@@ -16,3 +16,7 @@ export const orphanSchema = z.object({
   users: z.array(z.string()).default([]),
 });
 export type Orphan = z.output<typeof orphanSchema>;
+
+/** An agent tells of so many at most. */
+export const MOST_ORPHANS = 20_000;
+export const orphansSchema = z.array(orphanSchema).max(MOST_ORPHANS);

@@ -153,10 +153,22 @@ describe('the configuration of a controller', () => {
       wrongIn('traces:\n  endpoint: collector:4318\n  sample: 2\n').map((line) => line.slice(0, 25)),
       ['F:2:3: traces.endpoint: a', 'F:3:3: traces.sample: is '],
     );
-    const headers = room.file('bad-headers', 'authorization: Bearer x\nnone\n');
-    assert.throws(() => tracesOptions({}, { traces: { ...traces, 'headers-file': headers } }), {
-      code: 'invalid-argument',
-      message: `${headers}, line 2: a header is NAME: VALUE`,
+    const given = (headers: string) =>
+      tracesOptions({}, { traces: { ...traces, 'headers-file': room.file('headers', headers) } })?.headers;
+    assert.deepEqual(given('# of our site\n\nAuthorization: Bearer x\nx-a:  b c \n'), {
+      Authorization: 'Bearer x',
+      'x-a': 'b c',
     });
+    for (const wrong of ['none', 'x:', 'x-a: 1€', 'content-length: 5', 'Host: other', 'x-a: \u0001'])
+      assert.throws(() => given(`a: b\n${wrong}\n`), {
+        code: 'invalid-argument',
+        message: /^traces\.headers-file: .*headers, line 2: a header is NAME: VALUE/,
+      });
+    const ca = room.file('ca.pem', 'no certificate\n');
+    assert.throws(() => tracesOptions({}, { traces: { ...traces, 'ca-file': ca } }), {
+      code: 'invalid-argument',
+      message: /^traces\.ca-file: /,
+    });
+    assert.match(wrongIn('traces: { endpoint: "http://c:4318/x?key=1" }')[0]!, /no query/);
   });
 });

@@ -190,6 +190,21 @@ describe('the baseline of a web server', () => {
       !(await status({ path: '/', headers: { host: 'evil.example' } })).body.includes('evil.example'),
     );
   });
+  test('a path that is badly encoded is refused as everything else is', async () => {
+    for (const path of ['/api/v1/hosts/%zz', '/volumes/%E0%A4%A/p/v']) {
+      const response = await fetch(`${controller.url}${path}`);
+      assert.equal(response.status, 400);
+      assert.equal(response.headers.get('content-type'), 'application/problem+json; charset=utf-8');
+      assert.equal(response.headers.get('x-content-type-options'), 'nosniff');
+      assert.equal(((await response.json()) as { code: string }).code, 'invalid-argument');
+    }
+    const odd = await controller.fetch('/hosts/local/pools', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ job: { toString: 1 }, name: 'q' }),
+    });
+    assert.equal(odd.status, 400);
+  });
   test('requests that mean two things, or are too large, are refused', async () => {
     const say = async (words: string): Promise<string> => {
       const socket = connect(Number(new URL(controller.url).port), '127.0.0.1');

@@ -36,8 +36,8 @@ describe('administration on the page', () => {
     await page.keyboard.press('Control+k');
     await dialog().waitFor();
     await page.keyboard.type(text);
-    await page.getByRole('menuitem', { name }).first().waitFor();
-    await page.keyboard.press('ArrowDown');
+    // The first that was found is the one that Enter takes.
+    await page.getByRole('menuitem', { name }).and(page.locator('[data-focused]')).waitFor();
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { name: 'Go to' }).waitFor({ state: 'hidden' });
     await dialog().waitFor();
@@ -126,6 +126,23 @@ describe('administration on the page', () => {
     await controller.cliOk('vol', 'delete', 'local/made/guest.qcow2', '--yes');
     await press('Make it a volume again');
     await closed();
+  });
+
+  test('the page, the palette and the dialog are about the volume that was chosen, whatever its name', async () => {
+    const names = ['a#b', 'a%23b', 'q?x=1&y', 'plus+and,semi;@:$', '100%', 'ü <b>'];
+    for (const name of names)
+      await controller.api('/hosts/local/pools/made/volumes', { name, format: 'raw', capacityBytes: 4096 });
+    for (const name of names) {
+      await page.goto(`${controller.url}/pools/local/made`);
+      await page.getByRole('link', { name, exact: true }).click();
+      await page.getByRole('heading', { level: 1, name, exact: true }).waitFor();
+      await page.reload();
+      await page.getByRole('heading', { level: 1, name, exact: true }).waitFor();
+      await command('delete', `${name}: Delete …`);
+      await page.getByRole('heading', { name: `Delete local/made/${name}`, exact: true }).waitFor();
+      await press('Cancel');
+      await closed();
+    }
   });
 
   test('a token is made, shown once, used and revoked', async () => {

@@ -6,6 +6,8 @@ import swagger from '@fastify/swagger';
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
   LogController,
   type RawServerDefault,
 } from 'fastify';
@@ -42,6 +44,20 @@ function known(error: unknown): StowageError {
   return toStowageError(error);
 }
 
+/** A path that is badly written comes before all hooks: it is answered as everything else is. */
+function refuseBadUrl(_error: unknown, _request: FastifyRequest, reply: FastifyReply): void {
+  const refused = new StowageError('invalid-argument', 'the path of the URL is badly encoded');
+  void reply
+    .code(refused.status)
+    .headers({
+      'cache-control': 'no-store',
+      'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+      'x-content-type-options': 'nosniff',
+    })
+    .type('application/problem+json')
+    .send(JSON.stringify(toProblem(refused)));
+}
+
 /** The API's HTTP: OpenAPI from the schemas of routes, problems as answers, streams as bodies. */
 export async function createApiHttp(
   logger: FastifyBaseLogger,
@@ -54,6 +70,7 @@ export async function createApiHttp(
     bodyLimit: 1 << 20,
     requestTimeout: 0,
     routerOptions: { maxParamLength: 1024 },
+    frameworkErrors: refuseBadUrl,
   };
   const server = certificate
     ? // Over TLS it is the same but for the types of its sockets.

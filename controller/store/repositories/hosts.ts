@@ -90,6 +90,16 @@ export class HostReader {
     );
   }
 
+  /** The names of the hosts that some agents work on. */
+  async namesOfAgents(agentIds: readonly string[]): Promise<{ agentId: string; name: string }[]> {
+    return this.db
+      .selectFrom('hosts')
+      .select(['agent_id as agentId', 'name'])
+      .where('agent_id', 'in', agentIds)
+      .$narrowType<{ agentId: string }>()
+      .execute();
+  }
+
   async enrolment(tokenHash: string): Promise<Enrolment | undefined> {
     const row = await this.db
       .selectFrom('enrolments')

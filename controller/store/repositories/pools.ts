@@ -138,7 +138,7 @@ export class PoolReader {
       .$narrowType<{ count: number; allocationBytes: number; since: number }>();
   }
 
-  /** Those of reachable hosts that have had leftovers since a time, by host and name, at most `limit`. */
+  /** Running ones of reachable hosts that have had leftovers since a time, by host and name, at most `limit`. */
   withLeftovers(
     scopes: readonly string[],
     since: number,
@@ -146,6 +146,7 @@ export class PoolReader {
   ): Promise<(Leftovers & { host: string; name: string })[]> {
     const query = this.#leftovers()
       .where('hosts.state', '=', 'reachable')
+      .where('pools.state', '=', 'running')
       .where('leftovers_since', '<=', since)
       .orderBy('hosts.name')
       .orderBy('pools.name')
@@ -298,6 +299,8 @@ export class PoolWriter extends PoolReader {
     const told = rowOf(hostId, pool);
     // While its storage is away a host that was started anew does not know which one it is.
     const row = { ...told, storage_id: told.storage_id ?? (await this.#storageOf(hostId, pool)) };
+    // Another pool of the name has nothing of what was found in the one before.
+    await this.#ofHostId(hostId, pool.name).where('uuid', '!=', pool.uuid).set(NEVER_LOOKED_INTO).execute();
     const changed = await this.db
       .insertInto('pools')
       .values({
@@ -357,6 +360,10 @@ export class PoolWriter extends PoolReader {
         leftovers_looked_at: at,
       })
       .execute();
+  }
+
+  #ofHostId(hostId: string, name: string) {
+    return this.db.updateTable('pools').where('host_id', '=', hostId).where('name', '=', name);
   }
 
   #ofHost(host: string, name: string) {

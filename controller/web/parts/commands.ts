@@ -1,4 +1,5 @@
 import type { Place } from '../../../shared/protocol/rights.ts';
+import { partsOfPath } from '../api/address.ts';
 import { linkTo, type VolumePlace } from '../api/client.ts';
 import { useHosts } from '../api/queries.ts';
 import { useMay, WHOLE } from '../api/rights.ts';
@@ -36,17 +37,9 @@ export interface Command {
 
 /** The volume that a page of this path shows, if it is the one of a volume. */
 function volumeAt(pathname: string): VolumePlace | undefined {
-  const [, section, host = '', pool = '', volume] = pathname.split('/');
-  if (section !== 'volumes' || volume === undefined) return undefined;
-  try {
-    return {
-      host: decodeURIComponent(host),
-      pool: decodeURIComponent(pool),
-      volume: decodeURIComponent(volume),
-    };
-  } catch {
-    return undefined;
-  }
+  const [section, host, pool, volume, more] = partsOfPath(pathname) ?? [];
+  if (section !== 'volumes' || more !== undefined) return undefined;
+  return host && pool && volume ? { host, pool, volume } : undefined;
 }
 
 function ofVolume(place: VolumePlace | undefined, may: May): Command[] {

@@ -1,4 +1,4 @@
-import { type FormEvent, type ReactNode, useState } from 'react';
+import { type FormEvent, type ReactNode, useRef, useState } from 'react';
 import { Dialog as AriaDialog, Heading, Modal, ModalOverlay } from 'react-aria-components';
 import { Button, Problem } from './basics.tsx';
 
@@ -45,9 +45,12 @@ interface TaskProps extends Omit<DialogProps, 'isOpen' | 'isHeld'> {
 export function Task({ verb, isDanger, isReady = true, run, close, children, ...dialog }: TaskProps) {
   const [error, setError] = useState<unknown>();
   const [busy, setBusy] = useState<AbortController>();
+  /** At once, and not with the next drawing: a second press comes before that. */
+  const isRunning = useRef(false);
   const submit = async (event: FormEvent): Promise<void> => {
     event.preventDefault();
-    if (!isReady || busy) return;
+    if (!isReady || isRunning.current) return;
+    isRunning.current = true;
     const stop = new AbortController();
     setBusy(stop);
     setError(undefined);
@@ -58,6 +61,7 @@ export function Task({ verb, isDanger, isReady = true, run, close, children, ...
       setError(failure);
     } finally {
       setBusy(undefined);
+      isRunning.current = false;
     }
   };
   return (
