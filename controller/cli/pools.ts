@@ -9,7 +9,7 @@ import {
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { FleetPool, HeldLock, PoolDetails } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { formatBytes } from '../../shared/util/units.ts';
+import { formatBytes, usedShare } from '../../shared/util/units.ts';
 import { callJson, callText, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { editDocument } from './edit.ts';
@@ -48,12 +48,6 @@ const ORPHANS: Listing<FoundOrphan> = {
     { name: 'WHAT', value: ({ what }) => what },
   ],
 };
-
-/** As df(1) counts it, in percent. */
-function usedShare({ allocationBytes, availableBytes }: FleetPool): number | undefined {
-  const all = allocationBytes + availableBytes;
-  return all > 0 ? Math.round((100 * allocationBytes) / all) : undefined;
-}
 
 const fillMark = ({ fill }: FleetPool): string => (fill === undefined || fill === 'normal' ? '' : ` ${fill}`);
 

@@ -45,3 +45,15 @@ export function spanOf(text: string): number | undefined {
   const [, count, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
   return unit === undefined ? undefined : Number(count) * UNIT_MS[unit as keyof typeof UNIT_MS];
 }
+
+/** How much of a storage is in use, as df(1) counts it, in percent: of what is used and what can be. Undefined where there is neither. */
+export function usedShare({
+  allocationBytes,
+  availableBytes,
+}: {
+  allocationBytes: number;
+  availableBytes: number;
+}): number | undefined {
+  const all = allocationBytes + availableBytes;
+  return all > 0 ? Math.round((100 * allocationBytes) / all) : undefined;
+}

@@ -56,6 +56,8 @@ function apply(events: readonly FleetEvent[]): void {
   const hosts = new Map<string, Host | undefined>();
   const pools = new Map<string, FleetPool | undefined>();
   const jobs = new Map<string, JobDetails | undefined>();
+  /** Pools of volumes that have changed, `host/pool`. */
+  const changed = new Set<string>();
   let volumesChanged = false;
   for (const event of events)
     switch (event.type) {
@@ -71,7 +73,8 @@ function apply(events: readonly FleetEvent[]): void {
       case 'volume': {
         const key = [event.host, event.pool, event.volume];
         volumesChanged = true;
-        void client.invalidateQueries({ queryKey: ['volume', ...key] });
+        // What stands on what is within a pool.
+        changed.add(`${event.host}/${event.pool}`);
         void client.invalidateQueries({ queryKey: ['snapshots', ...key] });
         break;
       }
@@ -94,6 +97,7 @@ function apply(events: readonly FleetEvent[]): void {
     client.setQueryData<Job[]>(key, (rows) => patched(rows, numberOfJob, belongs, true)?.slice(0, MOST_JOBS));
   }
   if (hosts.size + pools.size + jobs.size > 0) void client.invalidateQueries({ queryKey: ['fleet'] });
+  for (const place of changed) void client.invalidateQueries({ queryKey: ['volume', ...place.split('/')] });
   if (volumesChanged) readTablesAgain();
 }
 

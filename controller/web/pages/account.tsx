@@ -48,7 +48,7 @@ function Passkeys({ passkeys, show }: { passkeys: readonly Passkey[]; show(open:
     <Section title="Passkeys">
       <p>
         <Badge tone={passkeys.length > 0 ? 'good' : 'neutral'}>{passkeys.length > 0 ? 'on' : 'none'}</Badge> A
-        passkey lets you in without a password; your password alone does not any more.{' '}
+        passkey lets you in without a password. Once you have one, the password alone is no longer enough.{' '}
         {knowsPasskeys() ? (
           <Button onPress={() => show({ task: 'passkey' })}>Add …</Button>
         ) : (

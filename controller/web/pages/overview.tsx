@@ -1,6 +1,7 @@
 import { useQueries, useQuery } from '@tanstack/react-query';
 import { Link } from 'react-aria-components';
 import type { AttentionItem, FleetPool, Host } from '../../../shared/protocol/api.ts';
+import { usedShare } from '../../../shared/util/units.ts';
 import { linkTo } from '../api/client.ts';
 import { attentionQuery, fleetQuery, forecastQuery, hostsQuery, poolsQuery } from '../api/queries.ts';
 import { useMay, WHOLE } from '../api/rights.ts';
@@ -17,7 +18,7 @@ import {
   Time,
   type Tone,
 } from '../parts/basics.tsx';
-import { counted, localTime, percent } from '../parts/format.ts';
+import { counted, localTime } from '../parts/format.ts';
 import { SpaceChart } from '../parts/space-chart.tsx';
 
 /** So few are shown with their names. */
@@ -149,7 +150,7 @@ export function Overview() {
           cells={(pools.data ?? []).map((pool) => ({
             key: `${pool.host}/${pool.name}`,
             to: linkTo.pool(pool.host, pool.name),
-            name: `${pool.host}/${pool.name}: ${pool.state}, ${percent(pool.allocationBytes, pool.capacityBytes).toFixed(0)} % in use`,
+            name: `${pool.host}/${pool.name}: ${pool.state}, ${usedShare(pool) ?? 0} % in use`,
             tone: poolTone(pool),
           }))}
         />
@@ -157,7 +158,7 @@ export function Overview() {
       {totals && (
         <Section title="Space">
           {may('fleet.history', WHOLE) && <SpaceChart path="/fleet/history" label="Space of all pools" />}
-          <Fill label="Space in use" used={totals.allocationBytes} whole={totals.capacityBytes} />
+          <Fill label="Space in use" share={usedShare(totals)} />
           <Facts
             rows={[
               ['Capacity', <Size key="c" bytes={totals.capacityBytes} />],

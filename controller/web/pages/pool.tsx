@@ -5,11 +5,12 @@ import type { Orphan } from '../../../shared/conf/orphan.ts';
 import type { Forecast } from '../../../shared/conf/pool-usage.ts';
 import type { TrashedVolume } from '../../../shared/conf/trash.ts';
 import type { PoolDetails } from '../../../shared/protocol/api.ts';
+import { usedShare } from '../../../shared/util/units.ts';
 import { call, linkTo, poolPath } from '../api/client.ts';
 import { client, forecastQuery, poolQuery, trashQuery } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { A, Button, Empty, Facts, Fill, Page, Problem, Section, Size, Time } from '../parts/basics.tsx';
-import { formatBytes, localTime } from '../parts/format.ts';
+import { formatBytes, localTime, percent } from '../parts/format.ts';
 import { SpaceChart } from '../parts/space-chart.tsx';
 import { toast } from '../parts/toasts.tsx';
 import { DeletePool, StopPool } from '../tasks/pool-tasks.tsx';
@@ -28,7 +29,7 @@ function Space({ pool }: { pool: PoolDetails }) {
         path={`${poolPath({ host: pool.host, pool: pool.name })}/history`}
         label="Space of the pool"
       />
-      <Fill label="Space in use" used={pool.allocationBytes} whole={pool.capacityBytes} fill={pool.fill} />
+      <Fill label="Space in use" share={usedShare(pool)} fill={pool.fill} />
       <Facts
         rows={[
           ['Capacity', <Size key="c" bytes={pool.capacityBytes} />],
@@ -43,8 +44,7 @@ function Space({ pool }: { pool: PoolDetails }) {
             <Fill
               key="m"
               label="Metadata in use"
-              used={metadata.allocationBytes}
-              whole={metadata.capacityBytes}
+              share={percent(metadata.allocationBytes, metadata.capacityBytes)}
             />,
           ],
           data?.data && ['Rate', rate(data.data)],

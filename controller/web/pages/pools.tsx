@@ -1,6 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import type { FleetPool } from '../../../shared/protocol/api.ts';
+import { usedShare } from '../../../shared/util/units.ts';
 import { linkTo } from '../api/client.ts';
 import { poolsQuery } from '../api/queries.ts';
 import { useAsked } from '../parts/asked.ts';
@@ -36,14 +37,12 @@ const COLUMNS: readonly ColumnOf<FleetPool>[] = [
     cell: (pool) => <A to={linkTo.pool(pool.host, pool.name)}>{keyOf(pool)}</A>,
   },
   { name: 'Type', by: ({ type }) => type, cell: ({ type }) => type },
-  { name: 'State', by: ({ state }) => state, minWidth: 120, cell: (pool) => <PoolState pool={pool} /> },
+  { name: 'State', by: ({ state }) => state, minWidth: 165, cell: (pool) => <PoolState pool={pool} /> },
   {
     name: 'In use',
-    by: ({ allocationBytes, capacityBytes }) => percent(allocationBytes, capacityBytes),
+    by: (pool) => usedShare(pool) ?? 0,
     minWidth: 130,
-    cell: ({ allocationBytes, capacityBytes, fill, host, name }) => (
-      <Fill label={`${host}/${name} in use`} used={allocationBytes} whole={capacityBytes} fill={fill} />
-    ),
+    cell: (pool) => <Fill label={`${keyOf(pool)} in use`} share={usedShare(pool)} fill={pool.fill} />,
   },
   {
     name: 'Capacity',

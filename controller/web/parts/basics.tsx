@@ -73,16 +73,15 @@ const fillTone = (share: number, fill?: string): Tone =>
 /** How much of something is in use. */
 export function Fill({
   label,
-  used,
-  whole,
+  share: given = 0,
   fill,
 }: {
   label: string;
-  used: number;
-  whole: number;
+  /** In percent; undefined for nothing. */
+  share: number | undefined;
   fill?: string;
 }) {
-  const share = Math.min(100, percent(used, whole));
+  const share = Math.min(100, given);
   return (
     <AriaMeter
       value={share}

@@ -89,7 +89,11 @@ export function Palette({ isOpen, setOpen }: { isOpen: boolean; setOpen(isOpen: 
             setOpen(false);
             navigate(String(key));
           }}
-          renderEmptyState={() => <p className="empty">Nothing has this in its name.</p>}
+          renderEmptyState={() => (
+            <p className="empty">
+              Nothing has this in its name{search.length < 3 && '; volumes are looked for from 3 letters on'}.
+            </p>
+          )}
         >
           {({ id, what, name }) => (
             <MenuItem id={id} textValue={name} className="option">

@@ -100,7 +100,7 @@ export function CreatePool({ host: given = '', close }: { host?: string; close()
   const [, navigate] = useLocation();
   const may = useMay();
   const hosts = useHosts();
-  const [host, setHost] = useState(given);
+  const [host, setHost] = useState(given || (hosts.length === 1 ? hosts[0]!.name : ''));
   const [type, setType] = useState('dir');
   const [name, setName] = useState('');
   const [parts, setParts] = useState<Given>({});
