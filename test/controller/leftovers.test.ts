@@ -94,6 +94,7 @@ for (const kind of STORES)
       await watch.visit('h');
       await watch.visit('h');
       assert.deepEqual(state.asked, ['p'], 'once a day');
+      assert.equal((await store.pools.leftoversOf('h', 'p'))?.count, 3, 'what is others’ is not counted');
       state.now = START + 25 * HOUR;
       assert.deepEqual(await items(store), [], 'it may have been work under way');
       state.answer = [orphan(), orphan({ allocationBytes: undefined })];
