@@ -21,6 +21,7 @@ const CACHE = join(import.meta.dirname, '../node_modules/.cache/stowage-test');
 /** Those that take minutes come first: at the end nobody waits for one of them alone. */
 const LONG = [
   'conformance/logical',
+  'packages',
   'web/page',
   'conformance/netfs-kernel',
   'faults/power-loss',

@@ -1,6 +1,10 @@
 import { z } from 'zod';
 import { scopeSchema, secretKindSchema, secretSchema } from '../../shared/protocol/api.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import { defineAction } from './action.ts';
+
+/** Volumes that a refusal names. */
+const MOST_NAMED = 5;
 
 const list = defineAction({
   name: 'secret.list',
@@ -44,13 +48,26 @@ const define = defineAction({
 const remove = defineAction({
   name: 'secret.delete',
   summary:
-    'Forgets a secret; pools that run with it go on until they are stopped, volumes encrypted with it cannot be opened.',
+    'Forgets a secret; pools that run with it go on until they are stopped. One that volumes are encrypted with stays, unless told otherwise.',
   role: 'admin',
   audited: true,
-  input: z.object({ secret: z.guid().toLowerCase() }),
+  input: z.object({
+    secret: z.guid('must be a UUID, as the list of secrets tells it').toLowerCase(),
+    /** Although volumes are encrypted with it. */
+    allowUsed: z.boolean().default(false),
+  }),
   answer: 'nothing',
   places: () => [{}],
-  record: ({ secret }) => ({ target: `secret ${secret}` }),
+  async plan({ secrets }, { secret, allowUsed }) {
+    const volumes = await secrets.neededBy(secret, MOST_NAMED + 1);
+    if (volumes.length === 0) return '';
+    const names = volumes.slice(0, MOST_NAMED).map(({ host, pool, name }) => `${host}/${pool}/${name}`);
+    const more = volumes.length > MOST_NAMED ? ' and others' : '';
+    const words = `${names.join(', ')}${more} could not be opened without it`;
+    if (!allowUsed) throw new StowageError('secret-in-use', words);
+    return words;
+  },
+  record: ({ secret }, words) => ({ target: `secret ${secret}`, detail: words || undefined }),
   run: ({ secrets }, { secret }) => secrets.remove(secret),
 });
 

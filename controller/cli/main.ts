@@ -10,6 +10,7 @@ const HINTS: Partial<Record<ErrorCode, string>> = {
   'shrink-refused': '--shrink',
   'volume-has-snapshots': '--delete-snapshots',
   'volume-used': '--allow-used',
+  'secret-in-use': '--allow-used',
 };
 
 function hintOf({ code }: StowageError): string {

@@ -71,16 +71,13 @@ export function secretCommand(): Command {
     .action((options: ListOptions) => showList(SECRETS, () => callJson<Secret[]>('/secrets'), options));
   secret
     .command('delete <id>')
-    .description(
-      'forget a secret; pools that run with it go on until they are stopped, volumes encrypted with it cannot be opened',
-    )
+    .description('forget a secret; pools that run with it go on until they are stopped')
+    .option('--allow-used', 'although volumes are encrypted with it, which nobody can open then')
     .addOption(yesOption())
-    .action(async (id: string, options: Confirmation) => {
-      await confirm(
-        `Forget the secret ${id}? Volumes that are encrypted with it cannot be opened any more.`,
-        options,
-      );
-      await send(`/secrets/${encodeURIComponent(id)}`, { method: 'DELETE' });
+    .action(async (id: string, options: Confirmation & { allowUsed?: boolean }) => {
+      await confirm(`Forget the secret ${id}?`, options);
+      const query = options.allowUsed ? '?allowUsed=true' : '';
+      await send(`/secrets/${encodeURIComponent(id)}${query}`, { method: 'DELETE' });
       await show({ deleted: id }, () => `secret ${printable(id)} is forgotten`);
     });
   return secret;

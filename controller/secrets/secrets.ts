@@ -75,6 +75,11 @@ export class Secrets {
     });
   }
 
+  /** Volumes that are encrypted with a secret, at most `limit`, by place. */
+  neededBy(id: string, limit: number): Promise<FleetVolume[]> {
+    return this.#store.volumes.list({ secretId: id, limit });
+  }
+
   /** Throws `secret-not-found`. */
   async remove(id: string): Promise<void> {
     const removed = await this.#store.transaction(({ secrets }) => secrets.remove(id));

@@ -128,6 +128,8 @@ interface VolumesTable {
   /** When its content last changed, as its storage tells; 0 where that tells nothing. */
   modified_at: number | null;
   parent_id: string | null;
+  /** Of the secret that it is encrypted with. */
+  secret_id: string | null;
   /** The whole volume, JSON. */
   details: string;
 }

@@ -29,6 +29,7 @@ export const ERRORS = {
   'session-not-found': 404,
   'secret-not-found': 404,
   'secret-exists': 409,
+  'secret-in-use': 409,
   'transfer-not-found': 404,
   'route-not-found': 404,
   'host-exists': 409,

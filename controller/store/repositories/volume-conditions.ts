@@ -10,6 +10,8 @@ export interface VolumeFilter {
   id?: string;
   /** Linked clones of the volume of this id. */
   parentId?: string;
+  /** Encrypted with the secret of this id. */
+  secretId?: string;
   format?: string;
   /** A part of the name; letters of ASCII in either case. */
   search?: string;
@@ -101,6 +103,7 @@ export function volumesIn(db: Kysely<Database>, filter: VolumeFilter) {
   if (filter.name !== undefined) query = query.where('volumes.name', '=', filter.name);
   if (filter.id !== undefined) query = query.where('volumes.id', '=', filter.id);
   if (filter.parentId !== undefined) query = query.where('volumes.parent_id', '=', filter.parentId);
+  if (filter.secretId !== undefined) query = query.where('volumes.secret_id', '=', filter.secretId);
   if (filter.format !== undefined) query = query.where('volumes.format', '=', filter.format);
   const { scopes = [] } = filter;
   if (scopes.length > 0)

@@ -197,6 +197,7 @@ export class VolumeWriter extends VolumeReader {
             damaged: ref('excluded.damaged'),
             modified_at: ref('excluded.modified_at'),
             parent_id: ref('excluded.parent_id'),
+            secret_id: ref('excluded.secret_id'),
             details: ref('excluded.details'),
           }))
           .whereRef('volumes.details', 'is distinct from', 'excluded.details'),
@@ -286,6 +287,7 @@ function rowOf(hostId: string, host: string, pool: string, volume: Volume): Volu
     damaged: volume.damaged ?? null,
     modified_at: modifiedAt(volume) ?? 0,
     parent_id: volume.parentId ?? null,
+    secret_id: volume.encryption?.secret ?? null,
     details: JSON.stringify(volume),
   };
 }

@@ -148,6 +148,7 @@ export function Secrets() {
 
 function ForgetSecret({ secret, close }: { secret: Secret; close(): void }) {
   const [typed, setTyped] = useState('');
+  const [allowUsed, setAllowUsed] = useState(false);
   return (
     <Task
       title={`Forget ${secret.usage}`}
@@ -156,15 +157,20 @@ function ForgetSecret({ secret, close }: { secret: Secret; close(): void }) {
       close={close}
       isReady={typed === secret.usage}
       run={async () => {
-        await call(`/secrets/${secret.id}`, { method: 'DELETE' });
+        await call(`/secrets/${secret.id}?allowUsed=${allowUsed}`, { method: 'DELETE' });
         await refresh();
       }}
     >
       <p>
         {secret.kind === 'volume'
-          ? 'Volumes encrypted with it cannot be opened any more by anybody who has the value nowhere else.'
+          ? 'What is encrypted with it nobody can open who has the value nowhere else.'
           : 'Pools that run with it go on until they are stopped.'}
       </p>
+      {secret.kind === 'volume' && (
+        <Check isSelected={allowUsed} onChange={setAllowUsed}>
+          Also where volumes are encrypted with it
+        </Check>
+      )}
       <Field
         label={`Type its usage, ${secret.usage}`}
         value={typed}
