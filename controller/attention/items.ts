@@ -11,8 +11,8 @@ import type { Store } from '../store/store.ts';
 const FAILED_MS = 24 * 3600_000;
 /** A host that is being reached for so long does not answer. */
 const REACHING_MS = 120_000;
-/** Leftovers are told when the look of the next day has found some, too: what is being made or deleted may look like some. */
-const LEFT_MS = 26 * 3600_000;
+/** Leftovers are told when a look so much later has found some, too: what is being made or deleted may look like some. */
+const LEFT_MS = 20 * 3600_000;
 /** Of each kind, the newest failed jobs. Whoever has more of them needs no list. */
 export const MOST_ITEMS = 500;
 /** What agents tell may be long, or nonsense. */
@@ -137,7 +137,7 @@ export class Attention {
       hosts.list({ scopes, state: 'connecting', limit }),
       pools.down(scopes, limit),
       pools.filling(scopes, limit),
-      pools.withLeftovers(scopes, now - LEFT_MS, limit),
+      pools.withLeftovers(scopes, LEFT_MS, limit),
       jobs.list({ scopes, state: 'failed', limit }),
       jobs.list({ scopes, state: 'waiting', limit }),
     ]);

@@ -166,7 +166,7 @@ const tracesSchema = z.strictObject({
   /** Of the collector: `/v1/traces` is put behind it. */
   endpoint: urlSchema('a URL such as http://127.0.0.1:4318').refine(
     (url) => !/[?#]/.test(url),
-    'a path stands behind it: it has no query and no fragment',
+    '/v1/traces is put behind it: it has no query and no fragment',
   ),
   /** Of the traces that begin here. */
   sample: z.number().min(0, SAMPLE_WORDS).max(1, SAMPLE_WORDS).default(1),

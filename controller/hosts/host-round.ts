@@ -8,7 +8,7 @@ const STEP_MS = 60_000;
 /** At a time, so that one that answers late keeps no others from their turns. */
 const HOSTS_AT_ONCE = 8;
 
-/** Does something with every reachable host once an hour: with a part of them each minute, and never twice at a time. */
+/** Does something with every reachable host within each hour: with a part of them each minute, and in few of them at a time. */
 export class HostRound {
   readonly #fleet: Fleet;
   readonly #visit: (host: string) => Promise<void>;

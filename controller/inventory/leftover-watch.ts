@@ -59,9 +59,10 @@ export class LeftoverWatch {
       return true;
     } catch (error) {
       const { message } = toStowageError(error);
-      if (!this.#failing.has(place))
+      if (!this.#failing.has(place) && this.#failing.size < MOST_FAILING) {
+        this.#failing.add(place);
         logger.warn({ host, pool, reason: message }, 'leftovers cannot be looked for');
-      if (this.#failing.size < MOST_FAILING) this.#failing.add(place);
+      }
       await store.transaction(({ pools }) => pools.setLookedAt(host, pool, clock.now() - DAY_MS + HOUR_MS));
       return false;
     }
@@ -81,27 +82,23 @@ export class LeftoverWatch {
    * ago or more, and that nothing refers to.
    */
   async note(host: string, pool: string, orphans: readonly Orphan[]): Promise<void> {
-    const { store, events } = this.#parts;
+    const { events } = this.#parts;
     const old = orphans.filter(
       ({ users, modifiedAt = 0 }) => users.length === 0 && modifiedAt <= clock.now() - DAY_MS,
     );
     const owners = await this.#parts.fleet.namesOfAgents(old.flatMap(({ agentId = [] }) => agentId));
     // What another host of the fleet has there, such as its trash, is that one's; what no agent made is its owner's.
     const left = old.filter(({ agentId }) => agentId !== undefined && (owners.get(agentId) ?? host) === host);
-    const before = await store.pools.leftoversOf(host, pool);
     const sum = left.reduce((total, { allocationBytes = 0 }) => total + allocationBytes, 0);
-    const leftovers: Leftovers | undefined =
-      left.length === 0
-        ? undefined
-        : {
-            count: left.length,
-            allocationBytes: Math.min(sum, Number.MAX_SAFE_INTEGER),
-            since: before?.since ?? clock.now(),
-          };
-    const isSame =
-      before?.count === leftovers?.count && before?.allocationBytes === leftovers?.allocationBytes;
+    const found = { count: left.length, allocationBytes: Math.min(sum, Number.MAX_SAFE_INTEGER) };
     await events.write(async ({ pools }) => {
-      await pools.setLeftovers(host, pool, leftovers, clock.now());
+      const now = clock.now();
+      const before = await pools.leftoversOf(host, pool);
+      const leftovers: Leftovers | undefined =
+        found.count === 0 ? undefined : { ...found, since: before?.since ?? now };
+      await pools.setLeftovers(host, pool, leftovers, now);
+      const isSame =
+        before?.count === leftovers?.count && before?.allocationBytes === leftovers?.allocationBytes;
       return isSame ? [] : [{ type: 'pool', host, pool }];
     });
   }

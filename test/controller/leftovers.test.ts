@@ -116,12 +116,16 @@ for (const kind of STORES)
       const { state, store, watch } = await watched();
       state.answer = [orphan()];
       await watch.visit('h');
+      state.now = START + 25 * HOUR;
+      assert.deepEqual(await items(store), [], 'one look alone tells nothing');
+      await watch.visit('h');
+      assert.equal((await items(store)).length, 1);
       await store.transaction(({ pools }) => pools.put('id-h', pool('q')));
       for (const [hours, answer] of [
-        [26, new StowageError('stream-cut', 'the link broke')],
-        [27.1, [orphan({ allocationBytes: 1e308 }), orphan({ allocationBytes: 1e308 })]],
-        [28.2, [orphan({ allocationBytes: -1 })]],
-        [29.3, 'nonsense'],
+        [50, new StowageError('stream-cut', 'the link broke')],
+        [51.1, [orphan({ allocationBytes: 1e308 }), orphan({ allocationBytes: 1e308 })]],
+        [52.2, [orphan({ allocationBytes: -1 })]],
+        [53.3, 'nonsense'],
       ] as const) {
         state.now = START + hours * HOUR;
         state.answer = answer;
@@ -150,6 +154,7 @@ for (const kind of STORES)
       }
       assert.equal(state.asked.length, 410);
       state.now = START + 30 * HOUR;
+      for (let visit = 0; visit < 3; visit++) await watch.visit('h');
       assert.equal((await items(store)).length, 410);
       for (const change of [{ state: 'inactive' }, { uuid: '00000000-0000-4000-8000-000000000002' }]) {
         await store.transaction(({ pools }) => pools.put('id-h', pool('q7', change)));

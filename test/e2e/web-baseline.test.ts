@@ -163,7 +163,7 @@ describe('the baseline of a web server', () => {
   });
   test('10048, 10058, 90028: methods that nobody needs do nothing', async () => {
     for (const method of ['TRACE', 'TRACK', 'CONNECTX', 'PROPFIND', 'DEBUG'])
-      assert.ok((await status({ path: '/', method }).catch(() => ({ code: 400 }))).code >= 400, method);
+      assert.ok((await status({ path: '/', method })).code >= 400, method);
     const { code, body } = await status({
       path: '/api/v1/users?name=eve',
       method: 'GET',

@@ -3,6 +3,7 @@ import { clock } from '../../../shared/util/clock.ts';
 import { credentialsOf } from '../credentials.ts';
 import type { Doors } from '../doors.ts';
 import type { ApiHttp } from '../rest/http.ts';
+import { PLAIN_HEADERS } from '../rest/plain-headers.ts';
 import { sinceOf, watch } from './watcher.ts';
 
 /** What passes through proxies that end silent connections. */
@@ -25,12 +26,7 @@ export function serveEventStream(http: ApiHttp, doors: Doors): void {
       const gone = new AbortController();
       reply.raw.once('close', () => gone.abort());
       reply.hijack();
-      reply.raw.writeHead(200, {
-        'content-type': 'text/event-stream',
-        'cache-control': 'no-store',
-        'x-content-type-options': 'nosniff',
-        'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
-      });
+      reply.raw.writeHead(200, { ...PLAIN_HEADERS, 'content-type': 'text/event-stream' });
       reply.raw.flushHeaders();
       const comment = clock.every(COMMENT_MS, () => reply.raw.write(': alive\n\n'), false);
       try {

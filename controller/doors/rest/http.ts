@@ -19,6 +19,7 @@ import { VERSION } from '../../../shared/version.ts';
 import { logFieldsOf } from '../../traces/span.ts';
 import type { SourceOf } from '../source.ts';
 import type { Certificate } from './certificate.ts';
+import { PLAIN_HEADERS } from './plain-headers.ts';
 
 export type ApiHttp = FastifyInstance<
   RawServerDefault,
@@ -49,11 +50,7 @@ function refuseBadUrl(_error: unknown, _request: FastifyRequest, reply: FastifyR
   const refused = new StowageError('invalid-argument', 'the path of the URL is badly encoded');
   void reply
     .code(refused.status)
-    .headers({
-      'cache-control': 'no-store',
-      'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
-      'x-content-type-options': 'nosniff',
-    })
+    .headers(PLAIN_HEADERS)
     .type('application/problem+json')
     .send(JSON.stringify(toProblem(refused)));
 }

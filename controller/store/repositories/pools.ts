@@ -13,6 +13,7 @@ import type { Database, LeftoverColumns, PoolRow } from '../schema.ts';
 import { inScopes } from '../scopes.ts';
 
 const usageSchema = z.object(poolUsageFields);
+
 /** What agents have left in a pool, together. */
 export interface Leftovers {
   count: number;
@@ -138,16 +139,16 @@ export class PoolReader {
       .$narrowType<{ count: number; allocationBytes: number; since: number }>();
   }
 
-  /** Running ones of reachable hosts that have had leftovers since a time, by host and name, at most `limit`. */
+  /** Running ones of reachable hosts in which looks found leftovers for so long, ms, by host and name, at most `limit`. */
   withLeftovers(
     scopes: readonly string[],
-    since: number,
+    lastingMs: number,
     limit: number,
   ): Promise<(Leftovers & { host: string; name: string })[]> {
     const query = this.#leftovers()
       .where('hosts.state', '=', 'reachable')
       .where('pools.state', '=', 'running')
-      .where('leftovers_since', '<=', since)
+      .where((eb) => eb('leftovers_looked_at', '>=', eb('leftovers_since', '+', lastingMs)))
       .orderBy('hosts.name')
       .orderBy('pools.name')
       .limit(limit);

@@ -58,7 +58,6 @@ function apply(events: readonly FleetEvent[]): void {
   const jobs = new Map<string, JobDetails | undefined>();
   /** Pools of volumes that have changed, `host/pool`. */
   const changed = new Set<string>();
-  let volumesChanged = false;
   for (const event of events)
     switch (event.type) {
       case 'host':
@@ -72,7 +71,6 @@ function apply(events: readonly FleetEvent[]): void {
         break;
       case 'volume': {
         const key = [event.host, event.pool, event.volume];
-        volumesChanged = true;
         // What stands on what is within a pool.
         changed.add(`${event.host}/${event.pool}`);
         void client.invalidateQueries({ queryKey: ['snapshots', ...key] });
@@ -98,7 +96,7 @@ function apply(events: readonly FleetEvent[]): void {
   }
   if (hosts.size + pools.size + jobs.size > 0) void client.invalidateQueries({ queryKey: ['fleet'] });
   for (const place of changed) void client.invalidateQueries({ queryKey: ['volume', ...place.split('/')] });
-  if (volumesChanged) readTablesAgain();
+  if (changed.size > 0) readTablesAgain();
 }
 
 /** What is asked of hosts, or whose reading is on record, is read again only when somebody asks. */
