@@ -6,7 +6,6 @@ import { doctorQuery, hostQuery, usePools } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { Badge, Button, Empty, Facts, Page, Problem, Section, Time } from '../parts/basics.tsx';
 import { Task } from '../parts/dialog.tsx';
-import { Field } from '../parts/form.tsx';
 import { toast } from '../parts/toasts.tsx';
 import { CreatePool } from '../tasks/create-pool.tsx';
 import { HOST_TONES, linkText } from './hosts.tsx';
@@ -38,7 +37,6 @@ function Doctor({ host }: { host: string }) {
 }
 
 function RemoveHost({ name, close }: { name: string; close(): void }) {
-  const [typed, setTyped] = useState('');
   const [, navigate] = useLocation();
   return (
     <Task
@@ -46,7 +44,7 @@ function RemoveHost({ name, close }: { name: string; close(): void }) {
       verb="Remove"
       isDanger
       close={close}
-      isReady={typed === name}
+      toType={{ what: 'the name', text: name }}
       run={async () => {
         await call(hostPath(name), { method: 'DELETE' });
         toast(`host ${name} is forgotten`);
@@ -56,13 +54,6 @@ function RemoveHost({ name, close }: { name: string; close(): void }) {
       <p>
         The controller forgets it. Nothing on the host is touched: its pools, its volumes and its agent stay.
       </p>
-      <Field
-        label={`Type the name, ${name}`}
-        value={typed}
-        onChange={setTyped}
-        autoComplete="off"
-        autoFocus
-      />
     </Task>
   );
 }

@@ -147,7 +147,6 @@ export function Secrets() {
 }
 
 function ForgetSecret({ secret, close }: { secret: Secret; close(): void }) {
-  const [typed, setTyped] = useState('');
   const [allowUsed, setAllowUsed] = useState(false);
   return (
     <Task
@@ -155,7 +154,7 @@ function ForgetSecret({ secret, close }: { secret: Secret; close(): void }) {
       verb="Forget"
       isDanger
       close={close}
-      isReady={typed === secret.usage}
+      toType={{ what: 'its usage', text: secret.usage }}
       run={async () => {
         await call(`/secrets/${secret.id}?allowUsed=${allowUsed}`, { method: 'DELETE' });
         await refresh();
@@ -171,13 +170,6 @@ function ForgetSecret({ secret, close }: { secret: Secret; close(): void }) {
           Also where volumes are encrypted with it
         </Check>
       )}
-      <Field
-        label={`Type its usage, ${secret.usage}`}
-        value={typed}
-        onChange={setTyped}
-        autoComplete="off"
-        autoFocus
-      />
     </Task>
   );
 }

@@ -1,6 +1,7 @@
 import { type FormEvent, type ReactNode, useRef, useState } from 'react';
 import { Dialog as AriaDialog, Heading, Modal, ModalOverlay } from 'react-aria-components';
 import { Button, Problem } from './basics.tsx';
+import { Field } from './form.tsx';
 
 interface DialogProps {
   title: string;
@@ -37,12 +38,25 @@ interface TaskProps extends Omit<DialogProps, 'isOpen' | 'isHeld'> {
   verb: string;
   isDanger?: boolean;
   isReady?: boolean;
+  /** Must be typed first: of what destroys something that a slip of the hand should not. */
+  toType?: { what: string; text: string } | undefined;
   /** Does it; the dialog closes when it has succeeded, and else says why not. What takes many steps begins no other once it is to stop. */
   run(signal: AbortSignal): Promise<unknown>;
 }
 
 /** A dialog that does one thing. */
-export function Task({ verb, isDanger, isReady = true, run, close, children, ...dialog }: TaskProps) {
+export function Task({
+  verb,
+  isDanger,
+  isReady: isComplete = true,
+  toType,
+  run,
+  close,
+  children,
+  ...dialog
+}: TaskProps) {
+  const [typed, setTyped] = useState('');
+  const isReady = isComplete && (toType === undefined || typed === toType.text);
   const [error, setError] = useState<unknown>();
   const [busy, setBusy] = useState<AbortController>();
   /** At once, and not with the next drawing: a second press comes before that. */
@@ -68,6 +82,15 @@ export function Task({ verb, isDanger, isReady = true, run, close, children, ...
     <Dialog {...dialog} isOpen close={close} isHeld={busy !== undefined}>
       <form onSubmit={(event) => void submit(event)} className="form" noValidate>
         {children}
+        {toType && (
+          <Field
+            label={`Type ${toType.what}, ${toType.text}`}
+            value={typed}
+            onChange={setTyped}
+            autoComplete="off"
+            autoFocus
+          />
+        )}
         {error !== undefined && <Problem error={error} />}
         <footer>
           <Button onPress={() => (busy ? busy.abort() : close())}>{busy ? 'Stop' : 'Cancel'}</Button>

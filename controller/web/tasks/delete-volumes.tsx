@@ -1,7 +1,7 @@
 import { useState } from 'react';
 import { ApiError, call, referenceOf, type VolumePlace, volumePath } from '../api/client.ts';
 import { Task } from '../parts/dialog.tsx';
-import { Check, Choice, Field } from '../parts/form.tsx';
+import { Check, Choice } from '../parts/form.tsx';
 import { counted } from '../parts/format.ts';
 import { toast } from '../parts/toasts.tsx';
 
@@ -23,10 +23,12 @@ export function DeleteVolumes({
   const [way, setWay] = useState('trash');
   const [days, setDays] = useState('7');
   const [deleteSnapshots, setDeleteSnapshots] = useState(false);
-  const [typed, setTyped] = useState('');
   const isTrash = way === 'trash';
   const [one] = volumes;
-  const asked = volumes.length === 1 ? one!.volume : String(volumes.length);
+  const asked =
+    volumes.length === 1
+      ? { what: 'the name', text: one!.volume }
+      : { what: 'how many', text: String(volumes.length) };
   return (
     <Task
       title={
@@ -35,7 +37,7 @@ export function DeleteVolumes({
       verb={isTrash ? 'Move to the trash' : 'Delete for ever'}
       isDanger
       close={close}
-      isReady={isTrash || typed === asked}
+      toType={isTrash ? undefined : asked}
       run={async (signal) => {
         for (const [count, place] of volumes.entries()) {
           if (signal.aborted) throw new Error(`stopped: ${count} of ${volumes.length} are deleted`);
@@ -80,18 +82,9 @@ export function DeleteVolumes({
           options={KEEP_DAYS.map((id) => ({ id, label: `${id} days at least` }))}
         />
       ) : (
-        <>
-          <Check isSelected={deleteSnapshots} onChange={setDeleteSnapshots}>
-            With snapshots
-          </Check>
-          <Field
-            label={volumes.length === 1 ? `Type the name, ${asked}` : `Type how many, ${asked}`}
-            value={typed}
-            onChange={setTyped}
-            autoFocus
-            autoComplete="off"
-          />
-        </>
+        <Check isSelected={deleteSnapshots} onChange={setDeleteSnapshots}>
+          With snapshots
+        </Check>
       )}
     </Task>
   );

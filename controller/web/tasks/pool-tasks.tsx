@@ -4,7 +4,7 @@ import type { PoolDetails } from '../../../shared/protocol/api.ts';
 import { call, linkTo, poolPath } from '../api/client.ts';
 import { client } from '../api/queries.ts';
 import { Task } from '../parts/dialog.tsx';
-import { Check, Field } from '../parts/form.tsx';
+import { Check } from '../parts/form.tsx';
 import { counted } from '../parts/format.ts';
 import { toast } from '../parts/toasts.tsx';
 
@@ -48,7 +48,6 @@ const STORAGE: Record<string, string> = {
 export function DeletePool({ pool, close }: PoolTaskProps) {
   const { host, name, type } = pool;
   const [, navigate] = useLocation();
-  const [typed, setTyped] = useState('');
   const [storage, setStorage] = useState(false);
   return (
     <Task
@@ -56,7 +55,7 @@ export function DeletePool({ pool, close }: PoolTaskProps) {
       verb="Delete"
       isDanger
       close={close}
-      isReady={typed === name}
+      toType={{ what: 'the name', text: name }}
       run={async () => {
         await call(`${poolPath({ host, pool: name })}?storage=${storage}`, { method: 'DELETE' });
         toast(`pool ${host}/${name} is deleted`);
@@ -71,13 +70,6 @@ export function DeletePool({ pool, close }: PoolTaskProps) {
           Remove {STORAGE[type]}, too, which must be empty
         </Check>
       )}
-      <Field
-        label={`Type the name, ${name}`}
-        value={typed}
-        onChange={setTyped}
-        autoComplete="off"
-        autoFocus
-      />
     </Task>
   );
 }

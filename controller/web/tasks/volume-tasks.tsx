@@ -98,7 +98,6 @@ export function RenameVolume({ volume, close }: VolumeTaskProps) {
 
 export function WipeVolume({ volume, close }: VolumeTaskProps) {
   const [algorithm, setAlgorithm] = useState('zero');
-  const [typed, setTyped] = useState('');
   const place = placeOfVolume(volume);
   return (
     <Task
@@ -106,7 +105,7 @@ export function WipeVolume({ volume, close }: VolumeTaskProps) {
       verb="Wipe"
       isDanger
       close={close}
-      isReady={typed === volume.name}
+      toType={{ what: 'the name', text: volume.name }}
       run={async () => {
         const job = await call<Job>(`${volumePath(place)}/wipe`, { method: 'POST', json: { algorithm } });
         toast(`job ${job.id} wipes ${volume.name}`);
@@ -118,13 +117,6 @@ export function WipeVolume({ volume, close }: VolumeTaskProps) {
         value={algorithm}
         onChange={setAlgorithm}
         options={WIPE_ALGORITHMS.map((id) => ({ id, label: id }))}
-      />
-      <Field
-        label={`Type the name, ${volume.name}`}
-        value={typed}
-        onChange={setTyped}
-        autoComplete="off"
-        autoFocus
       />
     </Task>
   );
@@ -180,7 +172,6 @@ export function SnapshotTask({
   what,
   close,
 }: VolumeTaskProps & { snapshot: string; what: 'switch' | 'delete' }) {
-  const [typed, setTyped] = useState('');
   const path = `${volumePath(placeOfVolume(volume))}/snapshots/${encodeURIComponent(snapshot)}`;
   const isSwitch = what === 'switch';
   return (
@@ -189,7 +180,7 @@ export function SnapshotTask({
       verb={isSwitch ? 'Go back' : 'Delete'}
       isDanger
       close={close}
-      isReady={!isSwitch || typed === volume.name}
+      toType={isSwitch ? { what: 'the name', text: volume.name } : undefined}
       run={async () => {
         await (isSwitch
           ? call(`${path}/switch`, { method: 'POST', json: {} })
@@ -198,16 +189,7 @@ export function SnapshotTask({
       }}
     >
       {isSwitch ? (
-        <>
-          <p>The present content of {volume.name} is lost.</p>
-          <Field
-            label={`Type the name, ${volume.name}`}
-            value={typed}
-            onChange={setTyped}
-            autoComplete="off"
-            autoFocus
-          />
-        </>
+        <p>The present content of {volume.name} is lost.</p>
       ) : (
         <p>The present content stays; only this state goes.</p>
       )}
