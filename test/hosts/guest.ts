@@ -26,8 +26,13 @@ interface Options {
 }
 
 const MEMORY_MIB = 1024;
-/** Nobody attacks it; its clock is the processor's. What is emulated less is faster: so are one older processor and its clock. */
-const QUICK = 'mitigations=off tsc=reliable clocksource=tsc rcupdate.rcu_expedited=1';
+/**
+ * Nobody attacks it; its clock is the processor's. What is emulated less is faster: one older processor, and a kernel that guards
+ * nothing. Above all programs lie at the same addresses each time, so that QEMU has their code translated already: an `lvs` takes
+ * 0.10 s and not 0.26.
+ */
+const QUICK =
+  'mitigations=off norandmaps init_on_alloc=0 lsm= audit=0 tsc=reliable clocksource=tsc rcupdate.rcu_expedited=1';
 
 /** Serves the directories to the host, and becomes it. All of them are one process group. */
 const START = `
