@@ -916,7 +916,7 @@ export function runBackendSuite(suite: Suite): void {
       if (traits.features.create) for (const name of ['a', 'b', 'c']) await pool.create(wanted(name, 'raw'));
       const told = changes.length;
       await Promise.all([pool.refresh(), pool.refresh(), pool.refresh()]);
-      assert.equal(changes.length, told);
+      assert.deepEqual(changes.slice(told), []);
     });
 
     test('every skip names a test', () => {

@@ -3,7 +3,7 @@ import type { FoundSource } from '../../../shared/conf/sources-xml.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { iscsiSessions } from '../../volumes/blocks/host-disks.ts';
 import { checkIscsiName, portalText } from '../../volumes/blocks/iscsi-names.ts';
-import { NodeUnits, unitsOfHost } from '../../volumes/blocks/node-units.ts';
+import { NodeUnits, unitsOfHost, waitForNames } from '../../volumes/blocks/node-units.ts';
 import { UnitPool } from '../../volumes/blocks/unit-pool.ts';
 import { UNIT_TRAITS } from '../../volumes/blocks/unit-traits.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
@@ -58,7 +58,10 @@ export const iscsiBackend: Backend = {
         return iqn;
       },
       async connect() {
-        if ((await sessionHosts()).length === 0) await login(portal, iqn);
+        if ((await sessionHosts()).length > 0) return;
+        await login(portal, iqn);
+        // Before that its disks have other names.
+        for (const host of await sessionHosts()) await waitForNames(host, directory);
       },
       async detach() {
         if ((await sessionHosts()).length > 0) await logout(iqn);

@@ -1,4 +1,5 @@
 import type { Permissions } from '../../../shared/conf/permissions.ts';
+import { sleep } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Space } from '../../backends/backend.ts';
 import { FileImage } from '../../images/file-image.ts';
@@ -47,6 +48,20 @@ export async function unitsOfHost(
     name: `unit:${unit.address}`,
     path: paths.get(unit.kernelName) ?? `/dev/${unit.kernelName}`,
   }));
+}
+
+/** udev names a new disk in an instant, unless it is away, or very busy. */
+const NAMES_MS = 3000;
+const LOOK_MS = 50;
+
+/** Settles when udev has named the disks below a SCSI host that has just come, or does not do so in time. */
+export async function waitForNames(host: string, directory = '/dev/disk/by-path'): Promise<void> {
+  const areNamed = async (): Promise<boolean> => {
+    const units = await unitsOfHost(host, directory);
+    return units.length > 0 && units.every(({ path }) => path.startsWith(`${directory}/`));
+  };
+  for (let waitedMs = 0; waitedMs < NAMES_MS && !(await areNamed()); waitedMs += LOOK_MS)
+    await sleep(LOOK_MS);
 }
 
 /** Disks of this host that are made elsewhere, as the devices of a pool. */
