@@ -57,6 +57,8 @@ export function TextArea({
 export interface Option {
   id: string;
   label: string;
+  /** More about it, in the list only. */
+  detail?: string;
   /** Why it cannot be chosen. */
   reason?: string;
 }

@@ -12,7 +12,10 @@ interface SearchedChoiceProps {
   onChange(value: string): void;
 }
 
-/** A choice among very many: those are shown that have in their names what is typed. */
+/**
+ * A choice among very many: those are shown that have in their labels what is typed. A label stays the same while somebody chooses
+ * (what changes is a detail): the list would open by itself.
+ */
 export function SearchedChoice({ label, options, value, onChange }: SearchedChoiceProps) {
   const chosen = options.find(({ id }) => id === value)?.label ?? '';
   /** What is being typed, until something is chosen. */
@@ -47,9 +50,10 @@ export function SearchedChoice({ label, options, value, onChange }: SearchedChoi
           className="options"
           renderEmptyState={() => <p className="empty">None has this in its name.</p>}
         >
-          {({ id, label: name, reason }) => (
+          {({ id, label: name, detail, reason }) => (
             <ListBoxItem id={id} textValue={name} className="option">
               {name}
+              {detail && <span className="detail">{detail}</span>}
               {reason && <span className="reason">{reason}</span>}
             </ListBoxItem>
           )}

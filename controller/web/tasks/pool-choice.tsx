@@ -24,7 +24,8 @@ export function PoolChoice({ label, value, onChange, action, refusal }: PoolChoi
   const pools = usePools();
   const options = pools.map((pool) => ({
     id: keyOf(pool),
-    label: `${keyOf(pool)} (${pool.type}, ${formatBytes(pool.availableBytes)} left)`,
+    label: keyOf(pool),
+    detail: `${pool.type}, ${formatBytes(pool.availableBytes)} left`,
     reason: !may(action, { host: pool.host, pool: pool.name })
       ? 'you may not do this there'
       : pool.state !== 'running'
