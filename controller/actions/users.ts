@@ -1,5 +1,11 @@
 import { z } from 'zod';
-import { invitationSchema, roleSchema, scopeSchema, userSchema } from '../../shared/protocol/api.ts';
+import {
+  invitationSchema,
+  openInvitationSchema,
+  roleSchema,
+  scopeSchema,
+  userSchema,
+} from '../../shared/protocol/api.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { defineAction } from './action.ts';
 
@@ -36,6 +42,28 @@ const invite = defineAction({
   places: () => [{}],
   record: ({ name, ...given }) => ({ target: `user ${name}`, detail: wordsOf(given) }),
   run: ({ users }, { name, ...given }) => users.invite(name, given),
+});
+
+const invitations = defineAction({
+  name: 'user.list-invitations',
+  summary: 'The links that were given out and that nobody has used yet, without their secrets.',
+  role: 'admin',
+  input: z.object({}),
+  answer: z.array(openInvitationSchema),
+  places: () => [{}],
+  run: ({ users }) => users.invitations(),
+});
+
+const withdraw = defineAction({
+  name: 'user.withdraw',
+  summary: 'Ends the link that was given out for somebody: it lets nobody in any more.',
+  role: 'admin',
+  audited: true,
+  input: address,
+  answer: 'nothing',
+  places: () => [{}],
+  record: ({ user }) => ({ target: `user ${user}` }),
+  run: ({ users }, { user }) => users.withdraw(user),
 });
 
 const reset = defineAction({
@@ -79,4 +107,4 @@ const remove = defineAction({
   run: ({ users }, { user }) => users.remove(user),
 });
 
-export const userActions = [list, invite, reset, set, remove];
+export const userActions = [list, invite, invitations, withdraw, reset, set, remove];

@@ -1,4 +1,4 @@
-import type { Invitation, User } from '../../shared/protocol/api.ts';
+import type { Invitation, OpenInvitation, User } from '../../shared/protocol/api.ts';
 import type { Role } from '../../shared/protocol/rights.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -91,6 +91,24 @@ export class Users {
     return { token, expiresAt };
   }
 
+  /** Invitations that nobody has taken yet, and that have not expired. */
+  async invitations(): Promise<OpenInvitation[]> {
+    const names = new Set((await this.#store.users.all()).map(({ name }) => name));
+    const open = await this.#store.users.invitations(clock.now());
+    return (
+      open
+        // The first user has come: it lets nobody in any more.
+        .filter(({ name }) => name !== undefined || names.size === 0)
+        .map((each) => ({ ...each, isReset: each.name !== undefined && names.has(each.name) }))
+    );
+  }
+
+  /** Ends an invitation: its link lets nobody in any more. Throws `invitation-not-found`. */
+  async withdraw(name: string): Promise<void> {
+    const wasOpen = await this.#store.transaction(({ users }) => users.removeInvitationOf(name, clock.now()));
+    if (!wasOpen) throw new StowageError('invitation-not-found', `there is no open invitation of '${name}'`);
+  }
+
   /** Whom an invitation is for; `name` is absent where it is to be chosen. Throws `invitation-refused`. */
   async invited(token: string): Promise<{ name?: string; role: Role }> {
     const { name, role } = await invitationIn(this.#store, token);
@@ -156,7 +174,7 @@ export class Users {
       const changed = { ...known(await users.byName(name), name), ...rights };
       await users.put(changed);
       // An invitation that is on its way gives no rights that were taken.
-      await users.removeInvitationOf(name);
+      await users.removeInvitationOf(name, clock.now());
       return changed;
     });
     await this.#sessions.rightsChanged(user.id);
@@ -170,7 +188,7 @@ export class Users {
       const user = known(await transaction.users.byName(name), name);
       tell = await this.#sessions.endOthers(transaction, user.id);
       await transaction.users.remove(user.id);
-      await transaction.users.removeInvitationOf(name);
+      await transaction.users.removeInvitationOf(name, clock.now());
     });
     tell();
   }

@@ -149,6 +149,8 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   ],
   'user list': ['user list'],
   'user invite': ['user invite ada --role admin', 'user invite night --role operator --scope @prod'],
+  'user invitations': ['user invitations'],
+  'user withdraw': ['user withdraw ada'],
   'user reset': ['user reset ada'],
   'user set': ['user set ada --role viewer', 'user set ada --everywhere'],
   'user remove': ['user remove ada'],

@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import type { Invitation, User } from '../../shared/protocol/api.ts';
+import type { Invitation, OpenInvitation, User } from '../../shared/protocol/api.ts';
 import { ROLES } from '../../shared/protocol/rights.ts';
 import { callJson, controllerUrl, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
@@ -18,6 +18,21 @@ const USERS: Listing<User> = {
     },
     { name: 'SECOND FACTOR', value: (user) => (user.hasSecondFactor ? '*' : undefined) },
     timeColumn('SINCE', (user) => user.createdAt),
+  ],
+};
+
+const INVITATIONS: Listing<OpenInvitation> = {
+  name: ({ name }) => name ?? '',
+  columns: [
+    { name: 'NAME', value: ({ name }) => name, text: ({ name }) => name ?? '(the first administrator)' },
+    { name: 'FOR', value: ({ isReset }) => (isReset ? 'a new password' : 'a new user') },
+    { name: 'ROLE', value: ({ role }) => role },
+    {
+      name: 'SCOPES',
+      value: ({ scopes }) => scopes.join(' '),
+      text: ({ scopes }) => scopes.join(' ') || 'everywhere',
+    },
+    timeColumn('UNTIL', ({ expiresAt }) => expiresAt),
   ],
 };
 
@@ -56,6 +71,18 @@ export function userCommand(): Command {
     .action(async (name: string, { role, scope = [] }: Rights) => {
       const json = { name, role, scopes: scope };
       await showLink(await callJson<Invitation>('/users', { method: 'POST', json }));
+    });
+  listOptions(user.command('invitations'))
+    .description('the links that were given out and that nobody has used yet')
+    .action((options: ListOptions) =>
+      showList(INVITATIONS, () => callJson<OpenInvitation[]>('/invitations'), options),
+    );
+  user
+    .command('withdraw <name>')
+    .description('end the link that was given out for somebody')
+    .action(async (name: string) => {
+      await send(`/invitations/${encodeURIComponent(name)}`, { method: 'DELETE' });
+      await show({ withdrawn: name }, () => `the link for ${printable(name)} lets nobody in any more`);
     });
   user
     .command('reset <name>')

@@ -17,16 +17,6 @@ export const poolLimitsSchema = z
   );
 export type PoolLimits = z.output<typeof poolLimitsSchema>;
 
-/** For people. */
-export const limitsText = ({ warningPercent, criticalPercent, provisionedPercent }: PoolLimits): string =>
-  [
-    `warning at ${warningPercent} %`,
-    `critical at ${criticalPercent} %`,
-    ...(provisionedPercent === undefined ? [] : [`volumes of at most ${provisionedPercent} %`]),
-  ].join(', ');
-
-export const DEFAULT_LIMITS: PoolLimits = { warningPercent: 80, criticalPercent: 95 };
-
 export const poolFillSchema = z.enum(['normal', 'warning', 'critical']);
 export type PoolFill = z.output<typeof poolFillSchema>;
 

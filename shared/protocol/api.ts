@@ -100,6 +100,18 @@ export type Session = z.infer<typeof sessionSchema>;
 export const invitationSchema = z.object({ token: z.string(), expiresAt: z.number() });
 export type Invitation = z.infer<typeof invitationSchema>;
 
+/** An invitation that nobody has taken yet; its link is told once, when it is made. */
+export const openInvitationSchema = z.object({
+  /** Absent where whoever takes it chooses it: the first administrator. */
+  name: z.string().optional(),
+  role: roleSchema,
+  scopes: z.array(scopeSchema),
+  expiresAt: z.number(),
+  /** There is a user of this name, who may set a new password by it. */
+  isReset: z.boolean(),
+});
+export type OpenInvitation = z.infer<typeof openInvitationSchema>;
+
 /** As libvirt's `<usage type='…'>`. */
 export const SECRET_KINDS = ['iscsi', 'ceph', 'volume'] as const;
 export const secretKindSchema = z.enum(SECRET_KINDS);

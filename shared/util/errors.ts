@@ -13,6 +13,7 @@ export const ERRORS = {
   unauthenticated: 401,
   'sign-in-refused': 401,
   'second-factor-missing': 401,
+  'invitation-not-found': 404,
   'invitation-refused': 403,
   'cross-site': 403,
   forbidden: 403,

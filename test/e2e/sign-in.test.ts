@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Secret, TOTP } from 'otpauth';
-import type { Session } from '../../shared/protocol/api.ts';
+import type { OpenInvitation, Session } from '../../shared/protocol/api.ts';
 import { TestController } from '../support/controller.ts';
 import { cookieOf, JSON_BODY, PASSWORD, SAME_ORIGIN, signedIn } from '../support/people.ts';
 import { scratch } from '../support/scratch.ts';
@@ -50,6 +50,31 @@ describe('signing in', () => {
     const both = await Promise.all([accept({ password: PASSWORD }), accept({ password: PASSWORD })]);
     assert.deepEqual(both.map(({ status }) => status).sort(), [204, 403]);
     assert.equal(await codeOf(await ask('POST', '/api/v1/invitation', { token })), 'invitation-refused');
+  });
+
+  test('open invitations are listed without their secrets, and withdrawn', async () => {
+    const invite = (name: string) => controller.cliOk('user', 'invite', name, '--role', 'viewer');
+    const listed = () => controller.api<OpenInvitation[]>('/invitations');
+    const link = await invite('late');
+    await controller.cliOk('user', 'reset', 'ada');
+    const open = await listed();
+    assert.deepEqual(
+      open.map(({ expiresAt, ...each }) => ({ ...each, isLater: expiresAt > Date.now() })),
+      [
+        { name: 'ada', role: 'admin', scopes: [], isReset: true, isLater: true },
+        { name: 'late', role: 'viewer', scopes: [], isReset: false, isLater: true },
+      ],
+    );
+    assert.match(await controller.cliOk('user', 'invitations'), /ada +a new password.*late +a new user/s);
+    for (const name of ['late', 'ada']) await controller.cliOk('user', 'withdraw', name);
+    await controller.cliRefused('invitation-not-found', 'user', 'withdraw', 'late');
+    await controller.cliRefused('invitation-not-found', 'user', 'withdraw', 'nobody');
+    assert.deepEqual(await listed(), []);
+    const token = link.split('#')[1]!.trim();
+    const used = await ask('POST', '/api/v1/invitation/accept', { token, password: PASSWORD });
+    assert.equal(await codeOf(used), 'invitation-refused');
+    // Whom it was for is as before.
+    assert.equal((await begin('ada', PASSWORD)).status, 204);
   });
 
   test('the cookie is for the page alone; each sign-in has a new one, whatever was sent', async () => {

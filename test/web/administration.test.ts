@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { Page } from 'playwright-core';
-import type { Secret } from '../../shared/protocol/api.ts';
+import type { FleetVolume, Secret } from '../../shared/protocol/api.ts';
 import { accept, checkAccess, choose, picture, TestBrowser } from '../support/browser.ts';
 import { TestController, until } from '../support/controller.ts';
 import { scratch } from '../support/scratch.ts';
@@ -94,6 +94,82 @@ describe('administration on the page', () => {
     await page.getByRole('heading', { level: 1, name: 'local' }).waitFor();
     assert.ok(!existsSync(other));
     assert.ok(!(await controller.cliOk('pool', 'list')).includes('other'));
+  });
+
+  test('a pool gets limits, a host labels; its devices are looked for', async () => {
+    await page.goto(`${controller.url}/pools/local/made`);
+    await page.getByRole('button', { name: 'Limits …' }).click();
+    await checkAccess(page, 'dialog of limits');
+    await dialog().getByLabel('Warning').fill('96');
+    await press('Save');
+    await dialog().getByText('the limit of the warning must not be above').waitFor();
+    await dialog().getByLabel('Warning').fill('70');
+    await dialog().getByLabel('Volumes together').fill('250');
+    await press('Save');
+    await closed();
+    await page.getByRole('tab', { name: 'Space' }).click();
+    await page.getByText('warning at 70 %, critical at 95 %, volumes of at most 250 %').waitFor();
+
+    await page.goto(`${controller.url}/hosts/local`);
+    await page.getByRole('button', { name: 'Labels …' }).click();
+    await dialog().getByLabel('Labels').fill('prod rack=3');
+    await press('Save');
+    await closed();
+    await page.getByText('prod rack=3').waitFor();
+    await page.getByRole('button', { name: 'Labels …' }).click();
+    await dialog().getByLabel('Labels').fill('rack=4');
+    await press('Save');
+    await closed();
+    assert.deepEqual((await controller.api<{ labels: string[] }>('/hosts/local')).labels, ['rack=4']);
+
+    await page.getByRole('button', { name: 'Look for devices' }).click();
+    await page.getByRole('grid', { name: 'Devices' }).waitFor();
+    await checkAccess(page, 'a host with its devices');
+    await picture(page, 'host-devices');
+  });
+
+  test('an encrypted volume is made, by the name of its secret', async () => {
+    await controller.api('/secrets', {
+      ...{ kind: 'volume', usage: 'page-key', scopes: ['local'] },
+      value: 'a passphrase of the page',
+    });
+    await page.goto(`${controller.url}/volumes#create`);
+    await choose(page, 'Pool', /^local\/made/);
+    await dialog().getByLabel('Name').fill('sealed');
+    await dialog().getByLabel('Capacity').fill('1M');
+    await choose(page, 'Format', /^luks/);
+    assert.ok(await dialog().getByRole('button', { name: 'Create' }).isDisabled());
+    await dialog().getByLabel('Secret').fill('another');
+    await press('Create');
+    await dialog().getByText('no secret').waitFor();
+    await dialog().getByLabel('Secret').fill('page-key');
+    await checkAccess(page, 'dialog of an encrypted volume');
+    await press('Create');
+    await page.getByRole('heading', { level: 1, name: 'sealed' }).waitFor();
+    const { format, encryption } = await controller.api<FleetVolume>(
+      '/hosts/local/pools/made/volumes/sealed',
+    );
+    assert.deepEqual(
+      { format, isEncrypted: encryption?.secret !== undefined },
+      { format: 'luks', isEncrypted: true },
+    );
+    await controller.cliOk('vol', 'delete', 'local/made/sealed', '--yes');
+    await controller.cliOk('secret', 'delete', encryption!.secret!, '--yes');
+  });
+
+  test('a link that was given out is withdrawn', async () => {
+    await page.goto(`${controller.url}/people#invite`);
+    await dialog().getByLabel('Name').fill('late');
+    await press('Invite');
+    await dialog().getByText('Give it to late').waitFor();
+    await dialog().getByRole('button', { name: 'Close' }).click();
+    await page.getByRole('grid', { name: 'Open invitations' }).getByText('late').waitFor();
+    await checkAccess(page, 'open invitations');
+    await page.getByRole('button', { name: 'Withdraw the link for late' }).click();
+    await press('Withdraw');
+    await closed();
+    await page.getByRole('grid', { name: 'Open invitations' }).waitFor({ state: 'hidden' });
+    assert.deepEqual(await controller.api('/invitations'), []);
   });
 
   test('a base is made and unmade, by what the palette offers for a volume', async () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { Page } from 'playwright-core';
@@ -264,6 +265,15 @@ describe('the page', () => {
     await page.goto(`${controller.url}/volumes/${first.name}/p/big.raw`);
     await page.getByRole('button', { name: 'Move or copy …' }).click();
     await choose(page, 'To the pool', new RegExp(`^${second.name}/p`));
+    // The target's free space changes while somebody looks at the plan: no list opens over it.
+    const left = dialog().getByText('of data go from host to host');
+    const before = await left.innerText();
+    const filler = join(second.directory, 'filler');
+    execFileSync('fallocate', ['-l', '4G', filler]);
+    await controller.cliOk('pool', 'refresh', `${second.name}/p`);
+    await until('the dialog tells the new space', async () => (await left.innerText()) !== before);
+    rmSync(filler);
+    assert.ok(await dialog().isVisible());
     await submit('Move');
     await until('it is there', async () =>
       (await controller.cliOk('vol', 'list', `${second.name}/p`)).includes('big.raw'),
@@ -556,6 +566,22 @@ describe('the page', () => {
     await submit('Move to the trash');
     await page.getByText('There are no volumes, or none that meets this.').waitFor();
     assert.match(await controller.cliOk('trash', 'list', `${second.name}/p`), /del-1.*del-2.*del-3/s);
+  });
+
+  test('columns are made wider and narrower by the keyboard', async () => {
+    await page.goto(`${controller.url}/volumes`);
+    const heading = page.getByRole('columnheader', { name: 'Capacity' });
+    const width = async () => Math.round((await heading.boundingBox())!.width);
+    const before = await width();
+    await heading.getByRole('separator', { name: 'Width of Capacity' }).focus();
+    for (const key of ['ArrowRight', 'ArrowRight', 'ArrowLeft']) await page.keyboard.press(key);
+    await until('it is wider', async () => (await width()) === before + 20);
+    const edge = (await heading.getByRole('separator').boundingBox())!;
+    await page.mouse.move(edge.x + 2, edge.y + 10);
+    await page.mouse.down();
+    await page.mouse.move(edge.x + 52, edge.y + 10, { steps: 5 });
+    await page.mouse.up();
+    await until('it was pulled', async () => (await width()) === before + 70);
   });
 
   test('columns are sorted by the keyboard', async () => {

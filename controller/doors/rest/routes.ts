@@ -138,6 +138,8 @@ export const ROUTES: readonly Route[] = [
 
   { method: 'GET', path: '/api/v1/users', action: 'user.list' },
   { method: 'POST', path: '/api/v1/users', action: 'user.invite', status: 201 },
+  { method: 'GET', path: '/api/v1/invitations', action: 'user.list-invitations' },
+  { method: 'DELETE', path: '/api/v1/invitations/:user', action: 'user.withdraw' },
   { method: 'POST', path: '/api/v1/users/:user/reset', action: 'user.reset', status: 201 },
   { method: 'PATCH', path: '/api/v1/users/:user', action: 'user.set' },
   { method: 'DELETE', path: '/api/v1/users/:user', action: 'user.remove' },

@@ -108,6 +108,17 @@ export class UserReader {
     return rows.map(sessionOf);
   }
 
+  /** Those that are good at `now`, by their names. */
+  async invitations(now: number): Promise<StoredInvitation[]> {
+    const rows = await this.db
+      .selectFrom('invitations')
+      .selectAll()
+      .where('expires_at', '>', now)
+      .orderBy('name')
+      .execute();
+    return rows.map(invitationOf);
+  }
+
   async invitation(hash: string): Promise<StoredInvitation | undefined> {
     const row = await this.db
       .selectFrom('invitations')
@@ -185,7 +196,13 @@ export class UserWriter extends UserReader {
     await this.db.deleteFrom('invitations').where('name', 'is', null).execute();
   }
 
-  async removeInvitationOf(name: string): Promise<void> {
-    await this.db.deleteFrom('invitations').where('name', '=', name).execute();
+  /** Whether there was one that was good at `now`. */
+  async removeInvitationOf(name: string, now: number): Promise<boolean> {
+    const removed = await this.db
+      .deleteFrom('invitations')
+      .where('name', '=', name)
+      .returning('expires_at')
+      .execute();
+    return removed.some(({ expires_at }) => expires_at > now);
   }
 }

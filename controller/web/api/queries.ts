@@ -14,6 +14,7 @@ import type {
   HostDetails,
   Job,
   JobDetails,
+  OpenInvitation,
   PoolDetails,
   Secret,
   Token,
@@ -143,6 +144,10 @@ export const secretsQuery = queryOptions({
 export const usersQuery = queryOptions({
   queryKey: ['users'],
   queryFn: ({ signal }) => call<User[]>('/users', { signal }),
+});
+export const invitationsQuery = queryOptions({
+  queryKey: ['users', 'invitations'],
+  queryFn: ({ signal }) => call<OpenInvitation[]>('/invitations', { signal }),
 });
 /** So many records are shown at once. */
 export const MOST_RECORDS = 300;

@@ -1,13 +1,11 @@
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
-import { useLocation } from 'wouter';
-import { call, hostPath } from '../api/client.ts';
 import { doctorQuery, hostQuery, usePools } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { Badge, Button, Empty, Facts, Page, Problem, Section, Time } from '../parts/basics.tsx';
-import { Task } from '../parts/dialog.tsx';
-import { toast } from '../parts/toasts.tsx';
 import { CreatePool } from '../tasks/create-pool.tsx';
+import { LabelHost, RemoveHost } from '../tasks/host-tasks.tsx';
+import { HostDevices } from './host-devices.tsx';
 import { HOST_TONES, linkText } from './hosts.tsx';
 import { PoolTable } from './pools.tsx';
 
@@ -36,32 +34,10 @@ function Doctor({ host }: { host: string }) {
   );
 }
 
-function RemoveHost({ name, close }: { name: string; close(): void }) {
-  const [, navigate] = useLocation();
-  return (
-    <Task
-      title={`Remove the host ${name}`}
-      verb="Remove"
-      isDanger
-      close={close}
-      toType={{ what: 'the name', text: name }}
-      run={async () => {
-        await call(hostPath(name), { method: 'DELETE' });
-        toast(`host ${name} is forgotten`);
-        navigate('/hosts');
-      }}
-    >
-      <p>
-        The controller forgets it. Nothing on the host is touched: its pools, its volumes and its agent stay.
-      </p>
-    </Task>
-  );
-}
-
 export function HostPage({ name }: { name: string }) {
   const { data: host, error, refetch } = useQuery(hostQuery(name));
   const pools = usePools().filter((pool) => pool.host === name);
-  const [open, setOpen] = useState<'remove' | 'pool'>();
+  const [open, setOpen] = useState<'remove' | 'pool' | 'labels'>();
   const may = useMay();
   if (!host)
     return (
@@ -74,11 +50,14 @@ export function HostPage({ name }: { name: string }) {
     <Page
       title={host.name}
       tools={
-        may('host.remove', { host: name }) && (
-          <Button look="danger" onPress={() => setOpen('remove')}>
-            Remove …
-          </Button>
-        )
+        <>
+          {may('host.label', { host: name }) && <Button onPress={() => setOpen('labels')}>Labels …</Button>}
+          {may('host.remove', { host: name }) && (
+            <Button look="danger" onPress={() => setOpen('remove')}>
+              Remove …
+            </Button>
+          )}
+        </>
       }
     >
       <div className="columns-2">
@@ -112,7 +91,13 @@ export function HostPage({ name }: { name: string }) {
       >
         <PoolTable pools={pools} />
       </Section>
+      {host.state === 'reachable' && may('host.devices', { host: name }) && (
+        <Section title="What pools could be made of">
+          <HostDevices host={name} />
+        </Section>
+      )}
       {open === 'remove' && <RemoveHost name={name} close={() => setOpen(undefined)} />}
+      {open === 'labels' && <LabelHost host={host} close={() => setOpen(undefined)} />}
       {open === 'pool' && <CreatePool host={name} close={() => setOpen(undefined)} />}
     </Page>
   );

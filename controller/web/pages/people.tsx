@@ -1,10 +1,10 @@
 import { useQuery } from '@tanstack/react-query';
 import { useMemo, useState } from 'react';
-import type { Invitation, User } from '../../../shared/protocol/api.ts';
+import type { Invitation, OpenInvitation, User } from '../../../shared/protocol/api.ts';
 import { call } from '../api/client.ts';
-import { client, usersQuery } from '../api/queries.ts';
+import { client, invitationsQuery, usersQuery } from '../api/queries.ts';
 import { useAsked } from '../parts/asked.ts';
-import { Badge, Button, Page, Problem, Time } from '../parts/basics.tsx';
+import { Badge, Button, Page, Problem, Section, Time } from '../parts/basics.tsx';
 import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
 import { Task } from '../parts/dialog.tsx';
 import { Field } from '../parts/form.tsx';
@@ -50,6 +50,73 @@ function RightsTask({
       <RoleField value={role} onChange={setRole} />
       <ScopesField value={scopes} onChange={setScopes} />
     </Task>
+  );
+}
+
+/** Links that were given out and not used yet, if there are any. */
+function Invitations() {
+  const { data = [], error, refetch } = useQuery(invitationsQuery);
+  const [withdrawn, setWithdrawn] = useState<string>();
+  const columns = useMemo<readonly ColumnOf<OpenInvitation>[]>(
+    () => [
+      {
+        name: 'Name',
+        by: ({ name }) => name ?? '',
+        cell: ({ name }) => name ?? 'the first administrator',
+      },
+      { name: 'For', cell: ({ isReset }) => (isReset ? 'a new password' : 'a new user') },
+      { name: 'Role', by: ({ role }) => role, cell: ({ role }) => role },
+      { name: 'Where', cell: ({ scopes }) => scopes.join(' ') || 'everywhere' },
+      {
+        name: 'Good until',
+        by: ({ expiresAt }) => expiresAt,
+        cell: ({ expiresAt }) => <Time at={expiresAt} />,
+      },
+      {
+        name: 'Do',
+        cell: ({ name }) =>
+          name !== undefined && (
+            <Button
+              look="quiet"
+              aria-label={`Withdraw the link for ${name}`}
+              onPress={() => setWithdrawn(name)}
+            >
+              Withdraw …
+            </Button>
+          ),
+      },
+    ],
+    [],
+  );
+  if (error) return <Problem error={error} retry={() => void refetch()} />;
+  return (
+    <>
+      {data.length > 0 && (
+        <Section title="Open invitations">
+          <DataTable
+            label="Open invitations"
+            rows={data}
+            keyOf={({ name = '' }) => name}
+            columns={columns}
+            empty=""
+          />
+        </Section>
+      )}
+      {withdrawn !== undefined && (
+        <Task
+          title={`Withdraw the link for ${withdrawn}`}
+          verb="Withdraw"
+          isDanger
+          close={() => setWithdrawn(undefined)}
+          run={async () => {
+            await call(`/invitations/${encodeURIComponent(withdrawn)}`, { method: 'DELETE' });
+            await refresh();
+          }}
+        >
+          <p>The link that was given to {withdrawn} lets nobody in any more.</p>
+        </Task>
+      )}
+    </>
   );
 }
 
@@ -122,6 +189,7 @@ export function People() {
           empty="Nobody signs in yet."
         />
       )}
+      <Invitations />
       {(open?.what === 'invite' || open?.what === 'change') && (
         <RightsTask
           user={open.what === 'change' ? open.user : undefined}
@@ -141,6 +209,7 @@ export function People() {
               json: {},
             });
             setOpen({ what: 'link', name: open.user.name, invitation });
+            await refresh();
           }}
         >
           <p>

@@ -4,6 +4,7 @@ import { Tab, TabList, TabPanel, Tabs } from 'react-aria-components';
 import type { Orphan } from '../../../shared/conf/orphan.ts';
 import type { Forecast } from '../../../shared/conf/pool-usage.ts';
 import type { TrashedVolume } from '../../../shared/conf/trash.ts';
+import { DEFAULT_LIMITS, limitsText } from '../../../shared/conf/usual-limits.ts';
 import type { PoolDetails } from '../../../shared/protocol/api.ts';
 import { usedShare } from '../../../shared/util/units.ts';
 import { call, linkTo, poolPath } from '../api/client.ts';
@@ -13,7 +14,7 @@ import { A, Button, Empty, Facts, Fill, Page, Problem, Section, Size, Time } fro
 import { formatBytes, localTime, percent } from '../parts/format.ts';
 import { SpaceChart } from '../parts/space-chart.tsx';
 import { toast } from '../parts/toasts.tsx';
-import { DeletePool, StopPool } from '../tasks/pool-tasks.tsx';
+import { DeletePool, LimitPool, StopPool } from '../tasks/pool-tasks.tsx';
 import { PoolState } from './pools.tsx';
 import { VolumeTable } from './volumes.tsx';
 
@@ -22,7 +23,7 @@ const rate = ({ bytesPerDay, errorBytesPerDay }: Forecast): string =>
 
 function Space({ pool }: { pool: PoolDetails }) {
   const { data } = useQuery(forecastQuery(pool.host, pool.name));
-  const { metadata, provisionedBytes, sameStorage, source, target } = pool;
+  const { limits, metadata, provisionedBytes, sameStorage, source, target } = pool;
   return (
     <Section title="Space">
       <SpaceChart
@@ -49,6 +50,7 @@ function Space({ pool }: { pool: PoolDetails }) {
           ],
           data?.data && ['Rate', rate(data.data)],
           data?.data?.fullAt !== undefined && ['Full, at this rate', localTime(data.data.fullAt)],
+          ['Limits', limitsText(limits ?? DEFAULT_LIMITS)],
           target.path !== undefined && ['Target', <code key="t">{target.path}</code>],
           source.hosts.length > 0 && ['From', source.hosts.map(({ name }) => name).join(', ')],
           sameStorage.length > 0 && [
@@ -172,7 +174,7 @@ const LIFECYCLE = [
 
 export function Pool({ host, name }: { host: string; name: string }) {
   const { data: pool, error, refetch } = useQuery(poolQuery(host, name));
-  const [open, setOpen] = useState<'stop' | 'delete'>();
+  const [open, setOpen] = useState<'stop' | 'delete' | 'limits'>();
   const may = useMay();
   const crumbs = <A to={linkTo.host(host)}>{host}</A>;
   if (!pool)
@@ -205,6 +207,9 @@ export function Pool({ host, name }: { host: string; name: string }) {
               {what === 'stop' ? `${label} …` : label}
             </Button>
           ))}
+          {may('pool.limit', { host, pool: name }) && (
+            <Button onPress={() => setOpen('limits')}>Limits …</Button>
+          )}
           {pool.state === 'inactive' && pool.managedBy === undefined && may('pool.delete', { host }) && (
             <Button look="danger" onPress={() => setOpen('delete')}>
               Delete …
@@ -217,6 +222,7 @@ export function Pool({ host, name }: { host: string; name: string }) {
         {pool.type} <PoolState pool={pool} /> {pool.reason && <span className="why">{pool.reason}</span>}
       </p>
       {open === 'stop' && <StopPool pool={pool} close={() => setOpen(undefined)} />}
+      {open === 'limits' && <LimitPool pool={pool} close={() => setOpen(undefined)} />}
       {open === 'delete' && <DeletePool pool={pool} close={() => setOpen(undefined)} />}
       <Tabs className="tabs">
         <TabList aria-label="Of this pool" className="tab-list">

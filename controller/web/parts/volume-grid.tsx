@@ -1,11 +1,12 @@
 import { useQueries, useQuery } from '@tanstack/react-query';
-import { type KeyboardEvent, type MouseEvent, useEffect, useLayoutEffect, useRef, useState } from 'react';
+import { type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from 'react';
 import { useLocation } from 'wouter';
 import type { FleetVolume } from '../../../shared/protocol/api.ts';
 import type { VolumeOrder } from '../../../shared/protocol/lists.ts';
 import { linkTo, referenceOf } from '../api/client.ts';
 import { countQuery, ROWS, rowsQuery, type VolumeView } from '../api/queries.ts';
 import { A, Badge, Problem, Size, Time } from './basics.tsx';
+import { ColumnResizer } from './column-resizer.tsx';
 import { counted } from './format.ts';
 
 const ROW_PX = 36;
@@ -188,16 +189,6 @@ export function VolumeGrid({ label, view, onSort, columns, selected, onSelect }:
   };
   const widthOf = ({ id, widthPx }: GridColumn): number => widths[id] ?? widthPx;
   const template = `44px ${columns.map((column) => `${widthOf(column)}px`).join(' ')}`;
-  const resize = (column: GridColumn, event: MouseEvent): void => {
-    event.preventDefault();
-    event.stopPropagation();
-    const [from, width] = [event.clientX, widthOf(column)];
-    const move = ({ clientX }: globalThis.MouseEvent): void =>
-      setWidths((before) => ({ ...before, [column.id]: Math.max(60, width + clientX - from) }));
-    const end = (): void => window.removeEventListener('mousemove', move);
-    window.addEventListener('mousemove', move);
-    window.addEventListener('mouseup', end, { once: true });
-  };
 
   const failed = counting.error ?? results.find(({ error }) => error)?.error;
   const indexes = Array.from({ length: Math.max(0, last - first) }, (_, index) => first + index);
@@ -258,7 +249,11 @@ export function VolumeGrid({ label, view, onSort, columns, selected, onSelect }:
                 ) : (
                   name
                 )}
-                <span className="resizer" aria-hidden="true" onMouseDown={(event) => resize(column, event)} />
+                <ColumnResizer
+                  column={name}
+                  widthPx={widthOf(column)}
+                  onChange={(widthPx) => setWidths((before) => ({ ...before, [id]: widthPx }))}
+                />
               </span>
             );
           })}

@@ -18,6 +18,9 @@ export function sizeOf(text: string): number | undefined {
   }
 }
 
+/** Formats of volumes that a secret encrypts. */
+const CAN_ENCRYPT = ['luks', 'qcow2'];
+
 export function CreateVolume({ place, close }: { place: { host?: string; pool?: string }; close(): void }) {
   const [, navigate] = useLocation();
   const [target, setTarget] = useState(place.pool ? `${place.host}/${place.pool}` : '');
@@ -25,6 +28,7 @@ export function CreateVolume({ place, close }: { place: { host?: string; pool?: 
   const [size, setSize] = useState('10G');
   const [format, setFormat] = useState('qcow2');
   const [preallocate, setPreallocate] = useState(false);
+  const [secret, setSecret] = useState('');
   const capacityBytes = sizeOf(size);
   const [host = '', pool = ''] = target.split('/');
   return (
@@ -32,9 +36,12 @@ export function CreateVolume({ place, close }: { place: { host?: string; pool?: 
       title="New volume"
       verb="Create"
       close={close}
-      isReady={name !== '' && pool !== '' && capacityBytes !== undefined}
+      isReady={
+        name !== '' && pool !== '' && capacityBytes !== undefined && (format !== 'luks' || secret !== '')
+      }
       run={async () => {
-        const json = { name, format, capacityBytes, preallocate };
+        const isEncrypted = CAN_ENCRYPT.includes(format) && secret !== '';
+        const json = { name, format, capacityBytes, preallocate, ...(isEncrypted && { secret }) };
         const made = await call<FleetVolume & { warnings?: string[] }>(
           `${poolPath({ host, pool })}/volumes`,
           {
@@ -59,8 +66,20 @@ export function CreateVolume({ place, close }: { place: { host?: string; pool?: 
         label="Format"
         value={format}
         onChange={setFormat}
-        options={['qcow2', 'raw', 'ploop'].map((id) => ({ id, label: id }))}
+        options={['qcow2', 'raw', 'ploop', 'luks'].map((id) => ({
+          id,
+          label: id === 'luks' ? 'luks: raw, encrypted' : id,
+        }))}
       />
+      {CAN_ENCRYPT.includes(format) && (
+        <Field
+          label="Secret"
+          value={secret}
+          onChange={setSecret}
+          isRequired={format === 'luks'}
+          hint={`that encrypts it, by its usage or UUID${format === 'luks' ? '' : '; not encrypted when empty'}`}
+        />
+      )}
       <Check isSelected={preallocate} onChange={setPreallocate}>
         Reserve all of its space now
       </Check>

@@ -1,10 +1,11 @@
 import { useState } from 'react';
 import { useLocation } from 'wouter';
+import { DEFAULT_LIMITS } from '../../../shared/conf/usual-limits.ts';
 import type { PoolDetails } from '../../../shared/protocol/api.ts';
 import { call, linkTo, poolPath } from '../api/client.ts';
 import { client } from '../api/queries.ts';
 import { Task } from '../parts/dialog.tsx';
-import { Check } from '../parts/form.tsx';
+import { Check, Field } from '../parts/form.tsx';
 import { counted } from '../parts/format.ts';
 import { toast } from '../parts/toasts.tsx';
 
@@ -30,6 +31,58 @@ export function StopPool({ pool, close }: PoolTaskProps) {
         Its {counted(pool.volumeCount, 'volume')} can be neither seen nor changed here until it is started
         again. Nothing of them is lost.
       </p>
+    </Task>
+  );
+}
+
+/** The number that somebody types; undefined while it is none. */
+const numberOf = (text: string): number | undefined =>
+  /^\d+(\.\d+)?$/.test(text) ? Number(text) : undefined;
+
+export function LimitPool({ pool, close }: PoolTaskProps) {
+  const { host, name } = pool;
+  const now = pool.limits ?? DEFAULT_LIMITS;
+  const [warning, setWarning] = useState(String(now.warningPercent));
+  const [critical, setCritical] = useState(String(now.criticalPercent));
+  const [provisioned, setProvisioned] = useState(String(now.provisionedPercent ?? ''));
+  const [warningPercent, criticalPercent] = [numberOf(warning), numberOf(critical)];
+  const provisionedPercent = numberOf(provisioned);
+  return (
+    <Task
+      title={`Limits of ${host}/${name}`}
+      verb="Save"
+      close={close}
+      isReady={
+        warningPercent !== undefined &&
+        criticalPercent !== undefined &&
+        (provisioned === '' || provisionedPercent !== undefined)
+      }
+      run={async () => {
+        const limits = { warningPercent, criticalPercent, provisionedPercent };
+        await call(`${poolPath({ host, pool: name })}/limits`, { method: 'PUT', json: { limits } });
+        await client.invalidateQueries({ queryKey: ['pool', host, name] });
+      }}
+    >
+      <Field
+        label="Warning, at percent in use"
+        value={warning}
+        onChange={setWarning}
+        inputMode="numeric"
+        autoFocus
+      />
+      <Field
+        label="Critical, at percent in use"
+        value={critical}
+        onChange={setCritical}
+        inputMode="numeric"
+      />
+      <Field
+        label="Volumes together, in percent of the pool"
+        value={provisioned}
+        onChange={setProvisioned}
+        inputMode="numeric"
+        hint="the most that is promised to them; as many as fit when empty"
+      />
     </Task>
   );
 }

@@ -1,0 +1,48 @@
+import { useRef } from 'react';
+
+const LEAST_PX = 60;
+const MOST_PX = 1200;
+const STEP_PX = 20;
+
+/** At the end of a column's heading: its width is changed by pulling it, or by the arrow keys. */
+export function ColumnResizer({
+  column,
+  widthPx,
+  onChange,
+}: {
+  column: string;
+  widthPx: number;
+  onChange(widthPx: number): void;
+}) {
+  const pulled = useRef({ fromPx: 0, widthPx: 0 });
+  const resize = (toPx: number): void => onChange(Math.max(LEAST_PX, Math.min(MOST_PX, toPx)));
+  return (
+    // biome-ignore lint/a11y/useSemanticElements: a rule between paragraphs is not one that can be moved
+    <span
+      className="resizer"
+      role="separator"
+      aria-orientation="vertical"
+      aria-label={`Width of ${column}`}
+      aria-valuenow={widthPx}
+      aria-valuemin={LEAST_PX}
+      aria-valuemax={MOST_PX}
+      aria-valuetext={`${widthPx} pixels`}
+      tabIndex={0}
+      onKeyDown={(event) => {
+        const step = { ArrowLeft: -STEP_PX, ArrowRight: STEP_PX }[event.key];
+        if (step === undefined) return;
+        event.preventDefault();
+        resize(widthPx + step);
+      }}
+      onPointerDown={(event) => {
+        event.preventDefault();
+        event.currentTarget.setPointerCapture(event.pointerId);
+        pulled.current = { fromPx: event.clientX, widthPx };
+      }}
+      onPointerMove={(event) => {
+        if (event.currentTarget.hasPointerCapture(event.pointerId))
+          resize(pulled.current.widthPx + event.clientX - pulled.current.fromPx);
+      }}
+    />
+  );
+}
