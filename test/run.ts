@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
@@ -14,7 +15,7 @@ const patterns = process.argv.slice(2);
 /** Says that this process is in its namespace already. */
 const INSIDE = 'STOWAGE_TEST_NAMESPACE';
 /** One more than processors: some wait for a pool that comes back, a lease that ends, Ceph. */
-const SIDE_BY_SIDE = 3;
+const SIDE_BY_SIDE = Math.min(availableParallelism(), 4) + 1;
 const LONGEST_MS = 1_200_000;
 /** What thousands of processes would do again and again is kept between them, and between runs. */
 const CACHE = join(import.meta.dirname, '../node_modules/.cache/stowage-test');

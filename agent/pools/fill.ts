@@ -1,5 +1,5 @@
+import { DEFAULT_LIMITS } from '../../shared/conf/limits-text.ts';
 import type { PoolFill, PoolLimits } from '../../shared/conf/pool-usage.ts';
-import { DEFAULT_LIMITS } from '../../shared/conf/usual-limits.ts';
 import type { Space } from '../backends/backend.ts';
 
 /** A pool must fall so far below a limit before it counts as below it: at a limit it would be told again and again. */

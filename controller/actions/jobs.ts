@@ -98,7 +98,7 @@ function standingAction(what: 'pause' | 'resume', summary: string): Action {
 
 const retry = defineAction({
   name: 'job.retry',
-  summary: 'Begins again what a failed or cancelled job was for, as a new job.',
+  summary: 'Begins again what a failed or cancelled job was for, as a new job; the failed one is dismissed.',
   role: 'operator',
   audited: true,
   input: jobAddress.extend({ allowUsed: z.boolean().default(false) }),
@@ -116,6 +116,19 @@ const retry = defineAction({
   },
 });
 
+const dismiss = defineAction({
+  name: 'job.dismiss',
+  summary: 'Says that somebody has seen that a job failed: it wants no attention any more.',
+  role: 'operator',
+  audited: true,
+  input: jobAddress,
+  answer: jobDetailsSchema,
+  places: () => [],
+  plan: (services, input, call) => jobOf(services, input, { name: 'job.dismiss', touch: 'act' }, call),
+  record: recordOf,
+  run: ({ jobs }, { job }) => jobs.dismiss(job),
+});
+
 export const jobActions = [
   list,
   show,
@@ -123,4 +136,5 @@ export const jobActions = [
   standingAction('pause', 'Lets a job stand still; what it has done stays, and so does what it holds.'),
   standingAction('resume', 'Lets a paused job go on when its turn comes.'),
   retry,
+  dismiss,
 ];

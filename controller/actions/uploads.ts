@@ -17,7 +17,8 @@ const wanted = volumeAddress.extend({
   onlyNew: z.boolean().default(false),
 });
 
-const wordsOf = ({ sizeBytes, allowUsed, secret }: z.output<typeof wanted>): string =>
+/** `secret`: the id of what encrypts it. */
+const wordsOf = ({ sizeBytes, allowUsed }: z.output<typeof wanted>, secret: string | undefined): string =>
   listed(
     `${sizeBytes} bytes`,
     secret ? `encrypted with the secret ${secret}` : '',
@@ -36,13 +37,14 @@ const begin = defineAction({
   audited: true,
   input: wanted,
   answer: uploadSchema,
-  record: (input) => ({ detail: wordsOf(input) }),
+  plan: (services, { secret, ...place }) => secretNamed(services, secret, place),
+  record: (input, secret) => ({ detail: wordsOf(input, secret) }),
   async run(
     services,
-    { format, as: representation, sizeBytes, onlyNew, allowUsed, secret: named, ...address },
+    { format, as: representation, sizeBytes, onlyNew, allowUsed, secret: _, ...address },
     { principal, note },
+    secret,
   ) {
-    const secret = await secretNamed(services, named, address);
     const asked = { format, representation, sizeBytes, onlyNew, allowUsed, secret };
     const upload = await services.uploads.begin(address, asked, principal.name);
     note(`job ${upload.job}`);
@@ -58,17 +60,18 @@ const putBytes = defineAction({
   input: wanted.extend({ offset: z.number().int().nonnegative() }),
   /** `volume` when it is complete. */
   answer: z.object({ status: transferStatusSchema, volume: fleetVolumeSchema.optional() }),
-  record: ({ offset, ...input }) => ({
-    detail: listed(wordsOf(input), offset > 0 ? `from byte ${offset}` : ''),
+  plan: (services, { secret, ...place }) => secretNamed(services, secret, place),
+  record: ({ offset, ...input }, secret) => ({
+    detail: listed(wordsOf(input, secret), offset > 0 ? `from byte ${offset}` : ''),
   }),
   async run(
     services,
-    { offset, format, as: representation, sizeBytes, onlyNew, allowUsed, secret: named, ...address },
+    { offset, format, as: representation, sizeBytes, onlyNew, allowUsed, secret: _, ...address },
     call,
+    secret,
   ) {
     const { uploads } = services;
     const { host, pool } = address;
-    const secret = await secretNamed(services, named, address);
     const asked = { format, representation, sizeBytes, onlyNew, allowUsed, secret };
     const upload = await uploads.begin(address, asked, call.principal.name);
     call.note(`job ${upload.job}`);

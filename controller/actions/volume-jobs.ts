@@ -140,7 +140,7 @@ const migrateAction = defineAction({
     const users = isThere ? await usersInTheWay(services, taken, input.allowUsed) : '';
     return { to: referenceOf(to), users, secret: await secretNamed(services, input.secret, to) };
   },
-  record: ({ keepSource, refresh, format, secret, deleteSnapshots }, { to, users }) => ({
+  record: ({ keepSource, refresh, format, deleteSnapshots }, { to, users, secret }) => ({
     detail: listed(
       `${keepSource ? 'copied' : 'moved'} to ${to}`,
       refresh ? 'what is there is brought up to date' : '',

@@ -205,7 +205,10 @@ const create = defineAction({
     const { type } = await inventory.pool(String(host), String(pool));
     return newVolumeOf(parseVolume(xml, { pool: isPoolType(type) ? type : 'dir' }));
   },
-  record: ({ host, pool, name, format, capacityBytes, secret }) => ({
+  // So it is its id that is on record, whatever was given.
+  plan: (services, { secret, encryption, ...place }) =>
+    secretNamed(services, secret ?? encryption?.secret, place),
+  record: ({ host, pool, name, format, capacityBytes }, secret) => ({
     target: referenceOf({ host, pool, volume: name }),
     detail: listed(`${format}, ${capacityBytes} bytes`, secret ? `encrypted with the secret ${secret}` : ''),
   }),

@@ -1,4 +1,5 @@
 import type { AttentionItem, FleetPool } from '../../shared/protocol/api.ts';
+import { taskOf } from '../../shared/protocol/job-words.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { cut } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
@@ -72,7 +73,8 @@ function ofLeftovers({ host, name, count, allocationBytes, since }: PoolWithLeft
   });
 }
 
-function ofJob({ id, kind, target, state, error, endedAt, createdAt }: JobRecord): AttentionItem {
+function ofJob(job: JobRecord): AttentionItem {
+  const { id, target, state, error, endedAt, createdAt } = job;
   const [host, pool] = target.split('/');
   const isFailed = state === 'failed';
   return item({
@@ -82,7 +84,7 @@ function ofJob({ id, kind, target, state, error, endedAt, createdAt }: JobRecord
     host,
     pool,
     job: id,
-    summary: `job ${id}, ${kind} ${target}, ${isFailed ? 'failed' : 'waits'}`,
+    summary: `job ${id}, ${taskOf(job)} ${target}, ${isFailed ? 'failed' : 'waits'}`,
     reason: error?.message ?? '',
     since: endedAt ?? createdAt,
   });
@@ -138,7 +140,7 @@ export class Attention {
       pools.down(scopes, limit),
       pools.filling(scopes, limit),
       pools.withLeftovers(scopes, LEFT_MS, limit),
-      jobs.list({ scopes, state: 'failed', limit }),
+      jobs.list({ scopes, state: 'failed', isUndismissed: true, limit }),
       jobs.list({ scopes, state: 'waiting', limit }),
     ]);
     return [
@@ -159,8 +161,8 @@ export class Attention {
    */
   async end({ id, kind, host, pool, job }: AttentionItem): Promise<'over' | 'aged' | 'unknown'> {
     if (job !== undefined) {
-      const state = (await this.#store.jobs.find(job))?.state;
-      if (kind === 'job-failed') return state === 'failed' ? 'aged' : 'over';
+      const { state, dismissedAt } = (await this.#store.jobs.find(job)) ?? {};
+      if (kind === 'job-failed') return state === 'failed' && dismissedAt === undefined ? 'aged' : 'over';
       // One that waits is tried now and then, and waits again.
       return state === 'waiting' || state === 'queued' || state === 'running' ? 'unknown' : 'over';
     }

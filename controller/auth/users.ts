@@ -160,6 +160,8 @@ export class Users {
     if (!there) {
       if (await users.byName(name)) throw new StowageError('user-exists', `there is another user '${name}'`);
       await refuseTaken(transaction, name);
+      // Or it would set a password on what is theirs.
+      await users.removeInvitationOf(name, clock.now());
     }
     const base = there ?? { id: clock.uuid(), name, subject, scopes: [], createdAt: clock.now() };
     const user: StoredUser = { ...base, role };

@@ -66,6 +66,8 @@ async function volumes(typed: string): Promise<string[]> {
 
 const users = async (): Promise<string[]> =>
   (await ask<{ name: string }[]>('/users')).map(({ name }) => name);
+const invitations = async (): Promise<string[]> =>
+  (await ask<{ name?: string }[]>('/open-invitations')).flatMap(({ name }) => name ?? []);
 const tokens = async (): Promise<string[]> =>
   (await ask<{ name: string }[]>('/tokens')).map(({ name }) => name);
 
@@ -101,6 +103,8 @@ function named(argument: Argument, typed: string, before: readonly string[]): Pr
       return ask<{ id: number }[]>('/jobs').then((all) => all.map(({ id }) => String(id)));
     case 'user':
       return users();
+    case 'invitation':
+      return invitations();
     case 'token':
       return tokens();
     default:

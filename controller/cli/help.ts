@@ -138,6 +138,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'job pause': ['job pause 12'],
   'job resume': ['job resume 12'],
   'job retry': ['job retry 12 --no-wait'],
+  'job dismiss': ['job dismiss 12 13'],
   'audit list': ['audit list --since 2h --by admin', 'audit list --host alpha --limit 500 -o csv'],
   'audit verify': ['audit verify'],
   'audit witnesses': ['audit witnesses', 'audit witnesses --key'],

@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import type { WebSocket } from 'ws';
 import { ENDED_STATES, type FleetEvent, type Job, type JobDetails } from '../../shared/protocol/api.ts';
+import { taskOf } from '../../shared/protocol/job-words.ts';
 import { JOB_STATES } from '../../shared/protocol/lists.ts';
 import { ERRORS, type ErrorCode, StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
@@ -26,7 +27,7 @@ const JOBS: Listing<Job> = {
   name: ({ id }) => String(id),
   columns: [
     { name: 'ID', value: (job) => job.id },
-    { name: 'KIND', value: (job) => job.kind },
+    { name: 'KIND', value: taskOf },
     { name: 'STATE', value: (job) => job.state },
     {
       name: 'DONE',
@@ -49,7 +50,7 @@ const JOBS: Listing<Job> = {
 function describe(job: JobDetails): string {
   const facts = fields([
     ['job', job.id],
-    ['kind', job.kind],
+    ['kind', taskOf(job)],
     ['about', about(job)],
     ['state', stateOf(job)],
     ['reason', job.error && `${job.error.message} [${job.error.code}]`],
@@ -64,6 +65,7 @@ function describe(job: JobDetails): string {
     ['submitted', time(job.createdAt)],
     ['started', job.startedAt && time(job.startedAt)],
     ['ended', job.endedAt && time(job.endedAt)],
+    ['dismissed', job.dismissedAt && time(job.dismissedAt)],
   ]);
   const steps = job.steps.map((step) => `  ${step.finishedAt ? 'done   ' : 'begun  '} ${step.name}`);
   return [facts, ...steps].join('\n');
@@ -161,6 +163,14 @@ export function jobCommand(): Command {
         async (id: number) =>
           await show(await callJson<JobDetails>(`/jobs/${id}/${name}`, { method: 'POST' }), describe),
       );
+  job
+    .command('dismiss')
+    .argument('<job...>', 'their numbers', (word: string, before: number[] = []) => [...before, count(word)])
+    .description('failed jobs want no attention any more')
+    .action(async (ids: number[]) => {
+      for (const id of ids)
+        await show(await callJson<JobDetails>(`/jobs/${id}/dismiss`, { method: 'POST' }), describe);
+    });
   job
     .command('retry')
     .argument('<job>', 'its number', count)

@@ -75,17 +75,17 @@ export function userCommand(): Command {
   listOptions(user.command('invitations'))
     .description('the links that were given out and that nobody has used yet')
     .action((options: ListOptions) =>
-      showList(INVITATIONS, () => callJson<OpenInvitation[]>('/invitations'), options),
+      showList(INVITATIONS, () => callJson<OpenInvitation[]>('/open-invitations'), options),
     );
   user
-    .command('withdraw <name>')
+    .command('withdraw <invitation>')
     .description('end the link that was given out for somebody')
     .action(async (name: string) => {
-      await send(`/invitations/${encodeURIComponent(name)}`, { method: 'DELETE' });
+      await send(`/open-invitations/${encodeURIComponent(name)}`, { method: 'DELETE' });
       await show({ withdrawn: name }, () => `the link for ${printable(name)} lets nobody in any more`);
     });
   user
-    .command('reset <name>')
+    .command('reset <user>')
     .description(
       'give out a link by which a user sets a new password; the second factor goes with the old one',
     )
@@ -93,7 +93,7 @@ export function userCommand(): Command {
       showLink(await callJson<Invitation>(`${userPath(name)}/reset`, { method: 'POST' })),
     );
   user
-    .command('set <name>')
+    .command('set <user>')
     .description('give a user another role or other scopes, from now on')
     .addOption(roleOption())
     .option('--scope <place>', 'HOST, HOST/POOL, or @LABEL; may be given again', collect)
@@ -107,7 +107,7 @@ export function userCommand(): Command {
       );
     });
   user
-    .command('remove <name>')
+    .command('remove <user>')
     .description('take a user away, and end all that they have open')
     .addOption(yesOption())
     .action(async (name: string, options: Confirmation) => {

@@ -1,4 +1,5 @@
 import type { Attributes, Span } from '@opentelemetry/api';
+import { taskOf } from '../../shared/protocol/job-words.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
@@ -241,12 +242,12 @@ export class JobRun {
    * earlier versions may have a job that was killed before it had its leases. Throws `volume-in-use`.
    */
   async #holdLeases(): Promise<void> {
-    const { id, kind, createdBy, params } = this.#job;
+    const { id, createdBy, params } = this.#job;
     await this.#own(async (transaction) => {
       for (const { volume, token } of await transaction.leases.ofJob(id)) this.#fences.set(volume, token);
       for (const { volume, mode } of this.#kind.leases(params as never)) {
         if (this.#fences.has(volume)) continue;
-        const request = { volume, mode, holder: `${kind} by ${createdBy}`, jobId: id };
+        const request = { volume, mode, holder: `${taskOf(this.#job)} by ${createdBy}`, jobId: id };
         this.#fences.set(volume, (await acquireIn(transaction, request, this.#parts.owner)).token);
       }
       return undefined;

@@ -1,4 +1,5 @@
 import type { HeldLock } from '../../shared/protocol/api.ts';
+import { taskOf } from '../../shared/protocol/job-words.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { LeaseMode, LeaseRecord } from '../store/repositories/leases.ts';
@@ -122,5 +123,5 @@ async function describe({ jobs }: Readers, lease: LeaseRecord): Promise<string> 
   const job = lease.jobId === undefined ? undefined : await jobs.find(lease.jobId);
   if (!job) return lease.holder;
   const percent = job.totalBytes > 0 ? `, ${Math.floor((job.doneBytes / job.totalBytes) * 100)} %` : '';
-  return `job ${job.id} (${job.kind}${percent}, started by ${job.createdBy})`;
+  return `job ${job.id} (${taskOf(job)}${percent}, started by ${job.createdBy})`;
 }

@@ -5,6 +5,7 @@ import {
   type JobDetails,
   type JobState,
 } from '../../shared/protocol/api.ts';
+import { taskOf } from '../../shared/protocol/job-words.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import {
@@ -126,9 +127,14 @@ export class JobRunner {
   }
 
   /**
-   * Records a job and its leases, both or none, and begins. Throws `volume-in-use`, naming the holder, with nothing recorded.
+   * Records a job and its leases, both or none, and begins; a failed one `instead` of which it is, is dismissed with that. Throws `volume-in-use`, naming the holder, with nothing recorded.
    */
-  async submit<P extends object, N>(kind: JobKind<P, N>, params: P, actor: string): Promise<Job> {
+  async submit<P extends object, N>(
+    kind: JobKind<P, N>,
+    params: P,
+    actor: string,
+    instead?: number,
+  ): Promise<Job> {
     const { events, owner, jobsPerHost } = this.#parts;
     let job: JobRecord | undefined;
     let hasTurn = false;
@@ -140,11 +146,12 @@ export class JobRunner {
         ...{ claimedUntil: now + CLAIM_MS, traceparent: traceparent() },
       };
       job = await transaction.jobs.insert(asked, this.#kinds.has(kind.kind), now);
-      const holder = `${kind.kind} by ${actor}`;
+      if (instead !== undefined) await transaction.jobs.dismiss(instead, now);
+      const holder = `${taskOf(job)} by ${actor}`;
       for (const { volume, mode } of kind.leases(params))
         await acquireIn(transaction, { volume, mode, holder, jobId: job.id }, owner);
       hasTurn = (await transaction.jobs.turn(job, jobsPerHost)).has;
-      return [{ type: 'job', job: job.id }];
+      return [job.id, ...(instead === undefined ? [] : [instead])].map((id) => ({ type: 'job', job: id }));
     });
     if (hasTurn) this.#launch(job!);
     return publicJob(job!);
@@ -283,7 +290,7 @@ export class JobRunner {
 
   /**
    * Begins again what a failed or cancelled job was for, as a new job that checks everything anew: that domains use the volume
-   * must be allowed again.
+   * must be allowed again. One that has failed is dismissed with it.
    */
   async retry(id: number, actor: string, allowUsed: boolean): Promise<Job> {
     const job = await this.#record(id);
@@ -292,7 +299,18 @@ export class JobRunner {
     const kind = this.#kinds.get(job.kind);
     if (!kind)
       throw new StowageError('job-state', `a job of the kind ${job.kind} is begun again by its client`);
-    return this.submit(kind, kind.params.parse({ ...job.params, allowUsed }), actor);
+    return this.submit(kind, kind.params.parse({ ...job.params, allowUsed }), actor, id);
+  }
+
+  /** A failed job wants no attention any more. Repeatable. Throws `job-state` for any other. */
+  async dismiss(id: number): Promise<JobDetails> {
+    const { state } = await this.#record(id);
+    await this.#parts.events.write(async ({ jobs }) => {
+      if (!(await jobs.dismiss(id, clock.now())))
+        throw new StowageError('job-state', `only a failed job is dismissed; job ${id} is ${state}`);
+      return [{ type: 'job', job: id }];
+    });
+    return this.get(id);
   }
 
   // ---- jobs that are driven from outside, such as uploads ----

@@ -1,3 +1,4 @@
+import { ENCRYPTABLE_FORMATS } from '../../shared/conf/image-formats.ts';
 import {
   type Volume,
   type VolumeEncryption,
@@ -53,5 +54,5 @@ export function encryptionFor(
   before: Pick<Volume, 'encryption'> | undefined,
 ): VolumeEncryption | undefined {
   if (secret !== undefined) return { format: 'luks', secret };
-  return format === 'luks' || format === 'qcow2' ? before?.encryption : undefined;
+  return ENCRYPTABLE_FORMATS.includes(format) ? before?.encryption : undefined;
 }

@@ -105,7 +105,8 @@ export class Secrets {
   async volumeSecret(named: string, place: Place): Promise<string> {
     const byId = await this.#byId(named);
     const found = byId?.kind === 'volume' ? byId : await this.#byUsage('volume', named);
-    return this.#require(found, named, place).id;
+    // What was given is not repeated: somebody may take it for the passphrase itself.
+    return this.#require(found, found?.usage ?? 'of volumes with this UUID or usage', place).id;
   }
 
   /**

@@ -195,6 +195,8 @@ interface JobsTable {
   claimed_until: number | null;
   /** Of the trace in which it was asked for (W3C Trace Context). */
   traceparent: string | null;
+  /** When somebody had seen that it failed. */
+  dismissed_at: number | null;
 }
 
 interface JobStepsTable {

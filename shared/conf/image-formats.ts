@@ -22,5 +22,8 @@ export const IMAGE_FORMATS = [
 /** Formats of volumes that can be made. */
 export const VOLUME_FORMATS = ['raw', 'qcow2', 'ploop', 'luks'] as const;
 
+/** Those that a secret can encrypt; luks always is. */
+export const ENCRYPTABLE_FORMATS: readonly string[] = ['qcow2', 'luks'];
+
 /** What qcow2 may have from version 1.1 on. */
 export const QCOW2_FEATURES = ['lazy_refcounts', 'extended_l2'] as const;

@@ -8,7 +8,7 @@ export const poolLimitsSchema = z
     /** Of its data, or of its metadata, that is in use. */
     warningPercent: percent.default(80),
     criticalPercent: percent.default(95),
-    /** The capacities of its volumes together, in percent of its own. Absent: as many as fit. */
+    /** The capacities of its volumes together, in percent of its own. Absent: no limit. */
     provisionedPercent: z.number().min(1).max(100_000).optional(),
   })
   .refine(

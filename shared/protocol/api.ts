@@ -287,6 +287,8 @@ export const jobSchema = z.object({
   /** When it ran for the first time. */
   startedAt: z.number().optional(),
   endedAt: z.number().optional(),
+  /** When somebody had seen that it failed: since then it wants no attention. */
+  dismissedAt: z.number().optional(),
   /** How many jobs come before it, for one that is queued; 1000 for more. */
   queuePosition: z.number().int().optional(),
   /** The host that is away and without which it cannot run, for one that is queued. */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { Attention } from '../../controller/attention/items.ts';
 import { AuditTrail } from '../../controller/audit/trail.ts';
 import { EventLog } from '../../controller/events/event-log.ts';
 import type { Fleet } from '../../controller/hosts/fleet.ts';
@@ -189,6 +190,43 @@ for (const each of STORES)
         [...starts].sort((left, right) => left - right),
       );
       assert.equal((await runner.get(other.id)).state, 'done');
+      await runner.close();
+      await store.close();
+    });
+
+    test('a failed job wants attention until it is dismissed, or begun again; no other is dismissed', async () => {
+      await using room = scratch();
+      const store = await (await each.create()).open();
+      let isFull = true;
+      const kind = kindOf([], async () => {
+        if (isFull) throw new StowageError('no-space', 'the pool is full');
+      });
+      const runner = runnerOn(store, room.path, asKind(kind));
+      await runner.start();
+      const attention = new Attention(store);
+      const wanting = async () => (await attention.items([])).map(({ job }) => job);
+      const ended = async (id: number) => {
+        await until('it has ended', async () => (await runner.get(id)).endedAt !== undefined);
+        return id;
+      };
+      const submit = async () => ended((await runner.submit(kind, { target: 'b/p/v' }, 'me')).id);
+
+      const [first, second] = [await submit(), await submit()];
+      assert.deepEqual(await wanting(), [second, first]);
+      const [, item] = await attention.items([]);
+      assert.equal(await attention.end(item!), 'aged', 'it is only left out of the list');
+      const { dismissedAt } = await runner.dismiss(first);
+      assert.ok(dismissedAt !== undefined);
+      assert.equal(await attention.end(item!), 'over');
+      assert.deepEqual(await wanting(), [second]);
+      assert.equal((await runner.dismiss(first)).dismissedAt, dismissedAt, 'when it was dismissed first');
+
+      isFull = false;
+      const third = await ended((await runner.retry(second, 'me', false)).id);
+      assert.equal((await runner.get(third)).state, 'done');
+      assert.deepEqual(await wanting(), []);
+      await assert.rejects(runner.dismiss(third), { code: 'job-state' });
+      await assert.rejects(runner.dismiss(third + 1), { code: 'job-not-found' });
       await runner.close();
       await store.close();
     });

@@ -204,7 +204,19 @@ describe('encrypted volumes', () => {
       controller.cliRefused(code, 'vol', 'create', 'local/default/no', '--capacity', '1M', ...more);
     await create('invalid-argument', '--format', 'luks');
     await create('invalid-argument', '--secret', 'disks');
-    await create('secret-not-found', '--format', 'luks', '--secret', 'nothing');
+    // Somebody takes the option for the passphrase: it is neither repeated nor on record.
+    const mistaken = 'correct horse battery staple';
+    const said = await create('secret-not-found', '--format', 'luks', '--secret', mistaken);
+    assert.ok(!said.includes(mistaken), said);
+    await controller.cliRefused(
+      ...(['secret-not-found', 'vol', 'copy', 'local/default/doc', 'local/other/x'] as const),
+      ...['--secret', mistaken],
+    );
+    await controller.cliRefused(
+      ...(['secret-not-found', 'vol', 'upload', 'package.json', 'local/default/no'] as const),
+      ...['--format', 'luks', '--secret', mistaken],
+    );
+    assert.ok(!(await controller.cliOk('audit', 'list', '-o', 'json')).includes(mistaken));
     await create('secret-not-found', '--format', 'luks', '--secret', randomUUID());
     await create('forbidden', '--format', 'luks', '--secret', 'elsewhere');
     await controller.cliRefused(

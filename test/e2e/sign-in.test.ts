@@ -54,7 +54,7 @@ describe('signing in', () => {
 
   test('open invitations are listed without their secrets, and withdrawn', async () => {
     const invite = (name: string) => controller.cliOk('user', 'invite', name, '--role', 'viewer');
-    const listed = () => controller.api<OpenInvitation[]>('/invitations');
+    const listed = () => controller.api<OpenInvitation[]>('/open-invitations');
     const link = await invite('late');
     await controller.cliOk('user', 'reset', 'ada');
     const open = await listed();

@@ -109,6 +109,11 @@ describe('administration on the page', () => {
     await closed();
     await page.getByRole('tab', { name: 'Space' }).click();
     await page.getByText('warning at 70 %, critical at 95 %, volumes of at most 250 %').waitFor();
+    await page.getByRole('button', { name: 'Limits …' }).click();
+    await dialog().getByText('The usual ones').click();
+    await press('Save');
+    await closed();
+    await page.getByText('warning at 80 %, critical at 95 %', { exact: true }).waitFor();
 
     await page.goto(`${controller.url}/hosts/local`);
     await page.getByRole('button', { name: 'Labels …' }).click();
@@ -117,10 +122,14 @@ describe('administration on the page', () => {
     await closed();
     await page.getByText('prod rack=3').waitFor();
     await page.getByRole('button', { name: 'Labels …' }).click();
+    // What another gives it meanwhile stays.
+    await controller.cliOk('host', 'label', 'local', 'theirs');
+    await page.getByText('prod rack=3 theirs').waitFor();
     await dialog().getByLabel('Labels').fill('rack=4');
     await press('Save');
     await closed();
-    assert.deepEqual((await controller.api<{ labels: string[] }>('/hosts/local')).labels, ['rack=4']);
+    const { labels } = await controller.api<{ labels: string[] }>('/hosts/local');
+    assert.deepEqual(labels.sort(), ['rack=4', 'theirs']);
 
     await page.getByRole('button', { name: 'Look for devices' }).click();
     await page.getByRole('grid', { name: 'Devices' }).waitFor();
@@ -139,10 +148,10 @@ describe('administration on the page', () => {
     await dialog().getByLabel('Capacity').fill('1M');
     await choose(page, 'Format', /^luks/);
     assert.ok(await dialog().getByRole('button', { name: 'Create' }).isDisabled());
-    await dialog().getByLabel('Secret').fill('another');
+    await dialog().getByLabel('Name of the secret').fill('another');
     await press('Create');
     await dialog().getByText('no secret').waitFor();
-    await dialog().getByLabel('Secret').fill('page-key');
+    await dialog().getByLabel('Name of the secret').fill('page-key');
     await checkAccess(page, 'dialog of an encrypted volume');
     await press('Create');
     await page.getByRole('heading', { level: 1, name: 'sealed' }).waitFor();
@@ -169,7 +178,7 @@ describe('administration on the page', () => {
     await press('Withdraw');
     await closed();
     await page.getByRole('grid', { name: 'Open invitations' }).waitFor({ state: 'hidden' });
-    assert.deepEqual(await controller.api('/invitations'), []);
+    assert.deepEqual(await controller.api('/open-invitations'), []);
   });
 
   test('a base is made and unmade, by what the palette offers for a volume', async () => {

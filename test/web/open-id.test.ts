@@ -83,7 +83,10 @@ describe('signing in by an OpenID provider', () => {
   }
 
   test('their groups give them their role, now and the next time', async () => {
+    // Whoever has this link sets no password for her who comes by the provider.
+    await controller.cliOk('user', 'invite', 'olga', '--role', 'viewer');
     const page = await come('s1');
+    assert.deepEqual(await controller.api('/open-invitations'), []);
     await page.getByText('olga, operator').waitFor();
     await page.context().close();
     PEOPLE.s1!.groups = ['staff'];

@@ -60,8 +60,7 @@ export const iscsiBackend: Backend = {
       async connect() {
         if ((await sessionHosts()).length > 0) return;
         await login(portal, iqn);
-        // Before that its disks have other names.
-        for (const host of await sessionHosts()) await waitForNames(host, directory);
+        await waitForNames(await sessionHosts(), directory);
       },
       async detach() {
         if ((await sessionHosts()).length > 0) await logout(iqn);

@@ -2,7 +2,7 @@ import { readdir, writeFile } from 'node:fs/promises';
 import type { PoolDefinition } from '../../../shared/conf/pool.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { exists } from '../../host/files.ts';
-import { NodeUnits, unitsOfHost } from '../../volumes/blocks/node-units.ts';
+import { NodeUnits, unitsOfHost, waitForNames } from '../../volumes/blocks/node-units.ts';
 import { UnitPool } from '../../volumes/blocks/unit-pool.ts';
 import { UNIT_TRAITS } from '../../volumes/blocks/unit-traits.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
@@ -52,7 +52,10 @@ export const scsiBackend: Backend = {
         return adapter;
       },
       // Units that appeared meanwhile are looked for: any channel, target and unit.
-      connect: () => writeFile(`${directory}/scan`, '- - -'),
+      async connect() {
+        await writeFile(`${directory}/scan`, '- - -');
+        await waitForNames([adapter], definition.target.path);
+      },
       async units() {
         const units = await unitsOfHost(adapter, definition.target.path);
         return units.map((unit) => ({ ...unit, uid: unit.wwid ?? `${adapter}:${unit.address}` }));

@@ -1,5 +1,5 @@
 import type { Permissions } from '../../../shared/conf/permissions.ts';
-import { sleep } from '../../../shared/util/clock.ts';
+import { clock, sleep } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Space } from '../../backends/backend.ts';
 import { FileImage } from '../../images/file-image.ts';
@@ -37,10 +37,12 @@ export interface UnitSource {
   units(): Promise<NodeUnit[]>;
 }
 
+const BY_PATH = '/dev/disk/by-path';
+
 /** The disks below a SCSI host, named as libvirt names them, by their paths in a directory of udev's. */
 export async function unitsOfHost(
   host: string,
-  directory = '/dev/disk/by-path',
+  directory = BY_PATH,
 ): Promise<(ScsiUnit & Omit<NodeUnit, 'uid'>)[]> {
   const paths = await stablePaths(directory);
   return (await scsiUnits(host)).map((unit) => ({
@@ -54,14 +56,14 @@ export async function unitsOfHost(
 const NAMES_MS = 3000;
 const LOOK_MS = 50;
 
-/** Settles when udev has named the disks below a SCSI host that has just come, or does not do so in time. */
-export async function waitForNames(host: string, directory = '/dev/disk/by-path'): Promise<void> {
+/** Settles when udev has named the disks that are now below some SCSI hosts: before that they have other names. Waits no longer than 3 s. */
+export async function waitForNames(hosts: readonly string[], directory = BY_PATH): Promise<void> {
+  const end = clock.monotonicMs() + NAMES_MS;
   const areNamed = async (): Promise<boolean> => {
-    const units = await unitsOfHost(host, directory);
-    return units.length > 0 && units.every(({ path }) => path.startsWith(`${directory}/`));
+    const units = await Promise.all(hosts.map((host) => unitsOfHost(host, directory)));
+    return units.flat().every(({ path }) => path.startsWith(`${directory}/`));
   };
-  for (let waitedMs = 0; waitedMs < NAMES_MS && !(await areNamed()); waitedMs += LOOK_MS)
-    await sleep(LOOK_MS);
+  while (clock.monotonicMs() < end && !(await areNamed())) await sleep(LOOK_MS);
 }
 
 /** Disks of this host that are made elsewhere, as the devices of a pool. */

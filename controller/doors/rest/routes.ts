@@ -122,6 +122,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'POST', path: `${job}/pause`, action: 'job.pause' },
   { method: 'POST', path: `${job}/resume`, action: 'job.resume' },
   { method: 'POST', path: `${job}/retry`, action: 'job.retry', status: 202 },
+  { method: 'POST', path: `${job}/dismiss`, action: 'job.dismiss' },
 
   { method: 'GET', path: '/api/v1/audit', action: 'audit.list' },
   { method: 'GET', path: '/api/v1/audit/verify', action: 'audit.verify' },
@@ -138,8 +139,8 @@ export const ROUTES: readonly Route[] = [
 
   { method: 'GET', path: '/api/v1/users', action: 'user.list' },
   { method: 'POST', path: '/api/v1/users', action: 'user.invite', status: 201 },
-  { method: 'GET', path: '/api/v1/invitations', action: 'user.list-invitations' },
-  { method: 'DELETE', path: '/api/v1/invitations/:user', action: 'user.withdraw' },
+  { method: 'GET', path: '/api/v1/open-invitations', action: 'user.list-invitations' },
+  { method: 'DELETE', path: '/api/v1/open-invitations/:user', action: 'user.withdraw' },
   { method: 'POST', path: '/api/v1/users/:user/reset', action: 'user.reset', status: 201 },
   { method: 'PATCH', path: '/api/v1/users/:user', action: 'user.set' },
   { method: 'DELETE', path: '/api/v1/users/:user', action: 'user.remove' },

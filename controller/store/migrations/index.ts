@@ -19,6 +19,7 @@ import { passkeys } from './0017-passkeys.ts';
 import { tracesOfJobs } from './0018-traces-of-jobs.ts';
 import { leftovers } from './0019-leftovers.ts';
 import { secretsOfVolumes } from './0020-secrets-of-volumes.ts';
+import { dismissedJobs } from './0021-dismissed-jobs.ts';
 
 /**
  * In order; a name once released never changes. A migration runs on stores of any age: it knows the tables only as they were when it
@@ -45,4 +46,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0018-traces-of-jobs': tracesOfJobs,
   '0019-leftovers': leftovers,
   '0020-secrets-of-volumes': secretsOfVolumes,
+  '0021-dismissed-jobs': dismissedJobs,
 };

@@ -20,7 +20,7 @@ export interface JobRecord extends Job {
   traceparent?: string;
 }
 
-const OPEN_STATES: readonly JobState[] = ['queued', 'running', 'waiting', 'paused'];
+const UNENDED: readonly JobState[] = ['queued', 'running', 'waiting', 'paused'];
 
 export interface NewJob {
   kind: string;
@@ -49,6 +49,8 @@ export interface JobFilter {
   /** Those with lower numbers. */
   before?: number;
   state?: JobState;
+  /** Those that nobody has dismissed. */
+  isUndismissed?: boolean;
   scopes?: readonly string[];
 }
 
@@ -81,8 +83,6 @@ function waitsForHost(eb: ExpressionBuilder<Database, 'job_hosts'>): Expression<
   );
 }
 
-const UNENDED: readonly JobState[] = ['queued', 'running', 'waiting', 'paused'];
-
 function jobOf(row: JobRow): JobRecord {
   return {
     id: row.id,
@@ -102,6 +102,7 @@ function jobOf(row: JobRow): JobRecord {
     createdAt: row.created_at,
     startedAt: row.started_at ?? undefined,
     endedAt: row.ended_at ?? undefined,
+    dismissedAt: row.dismissed_at ?? undefined,
     owner: row.owner ?? undefined,
     traceparent: row.traceparent ?? undefined,
   };
@@ -122,9 +123,10 @@ export class JobReader {
   }
 
   /** The newest first. */
-  async list({ limit, before, state, scopes = [] }: JobFilter): Promise<JobRecord[]> {
+  async list({ limit, before, state, isUndismissed, scopes = [] }: JobFilter): Promise<JobRecord[]> {
     let query = this.db.selectFrom('jobs').selectAll();
     if (state !== undefined) query = query.where('state', '=', state);
+    if (isUndismissed) query = query.where('dismissed_at', 'is', null);
     if (before !== undefined) query = query.where('id', '<', before);
     if (scopes.length > 0) query = query.where((eb) => jobInScopes(eb, scopes));
     return (await query.orderBy('id', 'desc').limit(limit).execute()).map(jobOf);
@@ -132,7 +134,7 @@ export class JobReader {
 
   /** How many that have not ended there are in each state. */
   async totals(scopes: readonly string[]): Promise<FleetTotals['jobs']> {
-    let query = this.db.selectFrom('jobs').where('state', 'in', OPEN_STATES);
+    let query = this.db.selectFrom('jobs').where('state', 'in', UNENDED);
     if (scopes.length > 0) query = query.where((eb) => jobInScopes(eb, scopes));
     const rows = await query
       .select(({ fn }) => ['state', fn.countAll().as('count')])
@@ -289,6 +291,7 @@ export class JobWriter extends JobReader {
         owner: job.owner,
         claimed_until: job.claimedUntil,
         traceparent: job.traceparent ?? null,
+        dismissed_at: null,
       })
       .returningAll()
       .executeTakeFirstOrThrow();
@@ -364,6 +367,17 @@ export class JobWriter extends JobReader {
       .execute();
     await this.db.deleteFrom('job_hosts').where('job_id', '=', id).execute();
     return true;
+  }
+
+  /** Whether it is one that has failed. */
+  async dismiss(id: number, now: number): Promise<boolean> {
+    const { numUpdatedRows } = await this.db
+      .updateTable('jobs')
+      .set(({ fn, ref, val }) => ({ dismissed_at: fn.coalesce(ref('dismissed_at'), val(now)) }))
+      .where('id', '=', id)
+      .where('state', '=', 'failed')
+      .executeTakeFirst();
+    return numUpdatedRows > 0n;
   }
 
   async beginStep(jobId: number, number: number, name: string, now: number): Promise<void> {

@@ -100,7 +100,7 @@ function apply(events: readonly FleetEvent[]): void {
 }
 
 /** What is asked of hosts, or whose reading is on record, is read again only when somebody asks. */
-const ASKED = new Set(['audit', 'orphans', 'doctor', 'actions']);
+const ASKED = new Set(['audit', 'orphans', 'devices', 'doctor', 'actions']);
 function readAgain(): void {
   void client.invalidateQueries({ predicate: ({ queryKey: [name] }) => !ASKED.has(String(name)) });
 }

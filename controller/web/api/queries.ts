@@ -147,7 +147,7 @@ export const usersQuery = queryOptions({
 });
 export const invitationsQuery = queryOptions({
   queryKey: ['users', 'invitations'],
-  queryFn: ({ signal }) => call<OpenInvitation[]>('/invitations', { signal }),
+  queryFn: ({ signal }) => call<OpenInvitation[]>('/open-invitations', { signal }),
 });
 /** So many records are shown at once. */
 export const MOST_RECORDS = 300;

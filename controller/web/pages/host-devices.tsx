@@ -1,10 +1,11 @@
 import { useQuery } from '@tanstack/react-query';
-import { type FormEvent, useState } from 'react';
+import { type FormEvent, useMemo, useState } from 'react';
 import type { NodeDevice, NodeDevices } from '../../../shared/conf/node-device.ts';
 import { call, hostPath, linkTo } from '../api/client.ts';
 import { A, Button, Empty, Problem, Size } from '../parts/basics.tsx';
 import { type ColumnOf, DataTable } from '../parts/data-table.tsx';
 import { Field } from '../parts/form.tsx';
+import { counted } from '../parts/format.ts';
 
 const columnsOf = (host: string): readonly ColumnOf<NodeDevice>[] => [
   { name: 'Device', by: ({ name }) => name, width: '2fr', cell: ({ name }) => <code>{name}</code> },
@@ -24,6 +25,9 @@ const columnsOf = (host: string): readonly ColumnOf<NodeDevice>[] => [
   },
 ];
 
+/** Two types of pools may find one source, such as a target of iSCSI. */
+const keyOf = ({ kind, name, poolTypes }: NodeDevice): string => [kind, name, ...poolTypes].join(' ');
+
 /** What pools of a host could be made of: it is asked when somebody wants to know, for that is on record. */
 export function HostDevices({ host }: { host: string }) {
   const [server, setServer] = useState('');
@@ -36,10 +40,11 @@ export function HostDevices({ host }: { host: string }) {
         { signal },
       ),
     enabled: asked !== undefined,
-    staleTime: 0,
     gcTime: 0,
+    refetchOnReconnect: false,
     retry: false,
   });
+  const columns = useMemo(() => columnsOf(host), [host]);
   const look = (event: FormEvent): void => {
     event.preventDefault();
     if (asked?.server === server) void refetch();
@@ -49,10 +54,10 @@ export function HostDevices({ host }: { host: string }) {
     <>
       <form className="filters" onSubmit={look}>
         <Field
-          label="On a server, too"
+          label="On a server"
           value={server}
           onChange={setServer}
-          placeholder="its name or address; may be empty"
+          hint="what it gives out; when empty, what this host has"
         />
         <Button type="submit" isBusy={isFetching}>
           Look for devices
@@ -68,11 +73,12 @@ export function HostDevices({ host }: { host: string }) {
         <DataTable
           label="Devices"
           rows={data.devices}
-          keyOf={({ kind, name }) => `${kind} ${name}`}
-          columns={columnsOf(host)}
+          keyOf={keyOf}
+          columns={columns}
           empty="There is nothing that a pool could be made of."
         />
       )}
+      {data && <p role="status">{counted(data.devices.length, 'device')}</p>}
       {!asked && <Empty>Disks, adapters, volume groups, and what a server gives out.</Empty>}
     </>
   );

@@ -1,7 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { doctorQuery, hostQuery, usePools } from '../api/queries.ts';
-import { useMay } from '../api/rights.ts';
+import { useMay, WHOLE } from '../api/rights.ts';
 import { Badge, Button, Empty, Facts, Page, Problem, Section, Time } from '../parts/basics.tsx';
 import { CreatePool } from '../tasks/create-pool.tsx';
 import { LabelHost, RemoveHost } from '../tasks/host-tasks.tsx';
@@ -51,7 +51,7 @@ export function HostPage({ name }: { name: string }) {
       title={host.name}
       tools={
         <>
-          {may('host.label', { host: name }) && <Button onPress={() => setOpen('labels')}>Labels …</Button>}
+          {may('host.label', WHOLE) && <Button onPress={() => setOpen('labels')}>Labels …</Button>}
           {may('host.remove', { host: name }) && (
             <Button look="danger" onPress={() => setOpen('remove')}>
               Remove …

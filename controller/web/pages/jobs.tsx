@@ -1,9 +1,10 @@
 import { useQuery } from '@tanstack/react-query';
-import { useEffect, useRef, useState } from 'react';
+import { useEffect, useState } from 'react';
 import type { Job } from '../../../shared/protocol/api.ts';
+import { taskOf } from '../../../shared/protocol/job-words.ts';
 import { JOB_STATES } from '../../../shared/protocol/lists.ts';
 import { call, linkTo, placeOf } from '../api/client.ts';
-import { jobQuery, jobsQuery } from '../api/queries.ts';
+import { client, jobQuery, jobsQuery } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { cancelUpload, useUploads } from '../api/upload.ts';
 import {
@@ -34,22 +35,43 @@ const TONES: Record<Job['state'], Tone> = {
   failed: 'bad',
   cancelled: 'neutral',
 };
+/** One that somebody has dismissed does not call for them again. */
+const State = ({ job: { state, dismissedAt } }: { job: Job }) => (
+  <Badge tone={dismissedAt === undefined ? TONES[state] : 'neutral'}>{state}</Badge>
+);
 const hasEnded = ({ state }: Job): boolean => state === 'done' || state === 'failed' || state === 'cancelled';
 
-/** Bytes a second of what was seen last; 0 while nothing is known. */
-function useRate({ doneBytes, state }: Job): number {
-  const seen = useRef<{ at: number; bytes: number }[]>([]);
+/** The rate is that of so long. */
+const SEEN_MS = 10_000;
+const LOOK_MS = 2000;
+/** A job that has sent nothing for so long makes no progress. */
+const STILL_MS = 30_000;
+
+/** Bytes a second of the last seconds, 0 while they are not known; and for how long nothing has come. */
+function useRate({ doneBytes, state }: Job): { bytesPerSecond: number; stillMs: number } {
+  const [seen, setSeen] = useState<{ at: number; bytes: number }[]>([]);
+  const [changedAt, setChangedAt] = useState(0);
   useEffect(() => {
-    const now = Date.now();
-    seen.current = [...seen.current.filter(({ at }) => now - at < 10_000), { at: now, bytes: doneBytes }];
-  }, [doneBytes]);
-  const [first, last] = [seen.current[0], seen.current.at(-1)];
-  if (state !== 'running' || !first || !last || last.at - first.at < 500) return 0;
-  return ((last.bytes - first.bytes) * 1000) / (last.at - first.at);
+    if (state !== 'running') return setSeen([]);
+    setChangedAt(Date.now());
+    // Also when nothing comes.
+    const look = (): void => {
+      const at = Date.now();
+      setSeen((before) => [...before.filter((each) => at - each.at < SEEN_MS), { at, bytes: doneBytes }]);
+    };
+    look();
+    const timer = setInterval(look, LOOK_MS);
+    return () => clearInterval(timer);
+  }, [doneBytes, state]);
+  const [first, last] = [seen[0], seen.at(-1)];
+  if (!first || !last) return { bytesPerSecond: 0, stillMs: 0 };
+  const seenMs = last.at - first.at;
+  const rate = seenMs < 500 ? 0 : ((last.bytes - first.bytes) * 1000) / seenMs;
+  return { bytesPerSecond: Math.max(0, rate), stillMs: last.at - changedAt };
 }
 
 function JobProgress({ job }: { job: Job }) {
-  const rate = useRate(job);
+  const { bytesPerSecond, stillMs } = useRate(job);
   const { doneBytes, totalBytes, queuePosition, waitsFor } = job;
   if (job.state === 'queued')
     return (
@@ -66,21 +88,49 @@ function JobProgress({ job }: { job: Job }) {
   return (
     <span className="job-progress">
       <Progress label={`Job ${job.id}`} done={doneBytes} total={totalBytes} />
-      {rate > 0 && (
+      {bytesPerSecond > 0 && (
         <span className="why">
-          {formatBytes(Math.round(rate))}/s, {duration((totalBytes - doneBytes) / rate)} left
+          {formatBytes(Math.round(bytesPerSecond))}/s, {duration((totalBytes - doneBytes) / bytesPerSecond)}{' '}
+          left
         </span>
       )}
+      {doneBytes < totalBytes && stillMs >= STILL_MS && <span className="why">no progress now</span>}
       {job.error && <span className="why">{job.error.message}</span>}
     </span>
   );
 }
 
-async function act(job: Job, what: 'cancel' | 'pause' | 'resume' | 'retry'): Promise<void> {
+type Doing = 'cancel' | 'pause' | 'resume' | 'retry' | 'dismiss';
+
+export async function actOnJob(id: number, what: Doing): Promise<void> {
   try {
-    await call(`/jobs/${job.id}/${what}`, { method: 'POST', json: {} });
+    await call(`/jobs/${id}/${what}`, { method: 'POST', json: {} });
+    if (what !== 'dismiss') return;
+    toast(`job ${id} is dismissed`);
+    await client.invalidateQueries({ queryKey: ['fleet'] });
   } catch (failure) {
     toast((failure as Error).message, true);
+  }
+}
+
+/** What can be done with a job now. */
+function toDo({ state, kind, dismissedAt }: Job): Doing[] {
+  // Whoever uploads goes on with it, or begins again.
+  const isOurs = kind !== 'upload';
+  switch (state) {
+    case 'done':
+      return [];
+    case 'cancelled':
+      return isOurs ? ['retry'] : [];
+    case 'failed':
+      return [
+        ...(isOurs ? (['retry'] as const) : []),
+        ...(dismissedAt === undefined ? (['dismiss'] as const) : []),
+      ];
+    case 'paused':
+      return [...(isOurs ? (['resume'] as const) : []), 'cancel'];
+    default:
+      return [...(isOurs ? (['pause'] as const) : []), 'cancel'];
   }
 }
 
@@ -88,13 +138,7 @@ export function JobTools({ job }: { job: Job }) {
   const may = useMay();
   const { host, pool } = placeOf(job.target);
   const place = { host, pool };
-  const offered = (
-    hasEnded(job)
-      ? job.state !== 'done' && job.kind !== 'upload'
-        ? ['retry']
-        : []
-      : [...(job.kind === 'upload' ? [] : [job.state === 'paused' ? 'resume' : 'pause']), 'cancel']
-  ) as ('cancel' | 'pause' | 'resume' | 'retry')[];
+  const offered = toDo(job);
   return (
     <span className="tools">
       {offered
@@ -104,7 +148,7 @@ export function JobTools({ job }: { job: Job }) {
             key={what}
             look="quiet"
             aria-label={`${what} job ${job.id}`}
-            onPress={() => void act(job, what)}
+            onPress={() => void actOnJob(job.id, what)}
           >
             {what[0]!.toUpperCase() + what.slice(1)}
           </Button>
@@ -116,12 +160,12 @@ export function JobTools({ job }: { job: Job }) {
 const idOf = ({ id }: Job): string => String(id);
 const COLUMNS: readonly ColumnOf<Job>[] = [
   { name: 'Job', by: ({ id }) => id, width: 60, cell: ({ id }) => <A to={linkTo.job(id)}>{id}</A> },
-  { name: 'Kind', by: ({ kind }) => kind, width: 110, cell: ({ kind }) => kind },
+  { name: 'Kind', by: taskOf, width: 110, cell: taskOf },
   {
     name: 'State',
     by: ({ state }) => state,
     width: 110,
-    cell: ({ state }) => <Badge tone={TONES[state]}>{state}</Badge>,
+    cell: (job) => <State job={job} />,
   },
   {
     name: 'Target',
@@ -219,15 +263,10 @@ export function JobPage({ id }: { id: number }) {
     );
   const volume = (reference: string) => <A to={linkTo.volume(placeOf(reference))}>{reference}</A>;
   return (
-    <Page title={`Job ${id}: ${job.kind}`} crumbs={<A to="/jobs">Jobs</A>} tools={<JobTools job={job} />}>
+    <Page title={`Job ${id}: ${taskOf(job)}`} crumbs={<A to="/jobs">Jobs</A>} tools={<JobTools job={job} />}>
       <Facts
         rows={[
-          [
-            'State',
-            <Badge key="s" tone={TONES[job.state]}>
-              {job.state}
-            </Badge>,
-          ],
+          ['State', <State key="s" job={job} />],
           ['Progress', <JobProgress key="p" job={job} />],
           job.source !== undefined && ['From', volume(job.source)],
           ['Target', volume(job.target)],
@@ -237,11 +276,17 @@ export function JobPage({ id }: { id: number }) {
             <span key="b">
               <Size bytes={job.doneBytes} /> of <Size bytes={job.totalBytes} />;{' '}
               <Size bytes={job.wireBytes} /> over the network
+              {job.doneBytes > job.wireBytes && job.kind === 'migrate' && (
+                <>
+                  , <Size bytes={job.doneBytes - job.wireBytes} /> were holes, zeros, or there already
+                </>
+              )}
             </span>,
           ],
           ['Asked for by', job.createdBy],
           ['Begun', <Time key="c" at={job.createdAt} />],
           job.endedAt !== undefined && ['Ended', <Time key="e" at={job.endedAt} />],
+          job.dismissedAt !== undefined && ['Dismissed', <Time key="d" at={job.dismissedAt} />],
         ]}
       />
       <Section title="Steps">

@@ -8,6 +8,7 @@ import { useMay, WHOLE } from '../api/rights.ts';
 import {
   A,
   Badge,
+  Button,
   Empty,
   Facts,
   Fill,
@@ -20,6 +21,7 @@ import {
 } from '../parts/basics.tsx';
 import { counted, localTime } from '../parts/format.ts';
 import { SpaceChart } from '../parts/space-chart.tsx';
+import { actOnJob } from './jobs.tsx';
 
 /** So few are shown with their names. */
 const FEW = 60;
@@ -54,7 +56,8 @@ function FullAt({ host, pool }: { host: string; pool: string }) {
 }
 
 function Wanting({ item }: { item: AttentionItem }) {
-  const { kind, severity, summary, reason, since, host, pool } = item;
+  const { kind, severity, summary, reason, since, host, pool, job } = item;
+  const may = useMay();
   return (
     <li>
       <Badge tone={severity === 'critical' || kind === 'job-failed' ? 'bad' : 'warn'}>{LABELS[kind]}</Badge>
@@ -68,6 +71,20 @@ function Wanting({ item }: { item: AttentionItem }) {
           </>
         )}
       </span>
+      {kind === 'job-failed' && job !== undefined && may('job.dismiss', { host, pool }) && (
+        <Button
+          look="quiet"
+          aria-label={`dismiss job ${job}`}
+          onPress={async ({ target }) => {
+            // The button goes; who works by keyboard is still in the list.
+            const list = target.closest('ul');
+            await actOnJob(job, 'dismiss');
+            list?.focus();
+          }}
+        >
+          Dismiss
+        </Button>
+      )}
     </li>
   );
 }
@@ -126,7 +143,7 @@ export function Overview() {
       )}
       <Section title="Needs attention">
         {attention.data?.length === 0 && <Empty>Nothing. All hosts answer, no pool is nearly full.</Empty>}
-        <ul className="attention">
+        <ul className="attention" tabIndex={-1}>
           {items.slice(0, MOST_ITEMS).map((item) => (
             <Wanting key={item.id} item={item} />
           ))}

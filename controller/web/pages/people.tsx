@@ -75,7 +75,9 @@ function Invitations() {
       {
         name: 'Do',
         cell: ({ name }) =>
-          name !== undefined && (
+          name === undefined ? (
+            'a start of the controller makes another'
+          ) : (
             <Button
               look="quiet"
               aria-label={`Withdraw the link for ${name}`}
@@ -109,7 +111,7 @@ function Invitations() {
           isDanger
           close={() => setWithdrawn(undefined)}
           run={async () => {
-            await call(`/invitations/${encodeURIComponent(withdrawn)}`, { method: 'DELETE' });
+            await call(`/open-invitations/${encodeURIComponent(withdrawn)}`, { method: 'DELETE' });
             await refresh();
           }}
         >

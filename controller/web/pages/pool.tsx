@@ -1,10 +1,10 @@
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { Tab, TabList, TabPanel, Tabs } from 'react-aria-components';
+import { DEFAULT_LIMITS, limitsText } from '../../../shared/conf/limits-text.ts';
 import type { Orphan } from '../../../shared/conf/orphan.ts';
 import type { Forecast } from '../../../shared/conf/pool-usage.ts';
 import type { TrashedVolume } from '../../../shared/conf/trash.ts';
-import { DEFAULT_LIMITS, limitsText } from '../../../shared/conf/usual-limits.ts';
 import type { PoolDetails } from '../../../shared/protocol/api.ts';
 import { usedShare } from '../../../shared/util/units.ts';
 import { call, linkTo, poolPath } from '../api/client.ts';
@@ -14,7 +14,7 @@ import { A, Button, Empty, Facts, Fill, Page, Problem, Section, Size, Time } fro
 import { formatBytes, localTime, percent } from '../parts/format.ts';
 import { SpaceChart } from '../parts/space-chart.tsx';
 import { toast } from '../parts/toasts.tsx';
-import { DeletePool, LimitPool, StopPool } from '../tasks/pool-tasks.tsx';
+import { DeletePool, LimitPool, PurgeTrashed, StopPool } from '../tasks/pool-tasks.tsx';
 import { PoolState } from './pools.tsx';
 import { VolumeTable } from './volumes.tsx';
 
@@ -72,6 +72,16 @@ function Space({ pool }: { pool: PoolDetails }) {
 }
 
 function Trash({ pool }: { pool: PoolDetails }) {
+  const [purged, setPurged] = useState<TrashedVolume>();
+  return (
+    <>
+      <TrashList pool={pool} purge={setPurged} />
+      {purged && <PurgeTrashed pool={pool} trashed={purged} close={() => setPurged(undefined)} />}
+    </>
+  );
+}
+
+function TrashList({ pool, purge }: { pool: PoolDetails; purge(trashed: TrashedVolume): void }) {
   const { host, name } = pool;
   const { data, error, refetch } = useQuery(trashQuery(host, name));
   const may = useMay();
@@ -110,6 +120,15 @@ function Trash({ pool }: { pool: PoolDetails }) {
                 }
               >
                 Restore
+              </Button>
+            )}
+            {may('trash.purge', { host, pool: name }) && (
+              <Button
+                look="quiet"
+                aria-label={`Delete ${trashed.volume.name} for ever`}
+                onPress={() => purge(trashed)}
+              >
+                Delete …
               </Button>
             )}
           </span>

@@ -2,6 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useLocation } from 'wouter';
 import type { VolumeDetails } from '../../../shared/protocol/api.ts';
+import { taskOf } from '../../../shared/protocol/job-words.ts';
 import { ApiError, dataUrl, linkTo, placeOf, referenceOf, type VolumePlace } from '../api/client.ts';
 import { jobsQuery, snapshotsQuery, volumeQuery } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
@@ -55,10 +56,7 @@ function Chain({ volume }: { volume: VolumeDetails }) {
 /** Where a volume went that is not there any more, where a job knows. */
 function Gone({ place, reason }: { place: VolumePlace; reason: string }) {
   const { data: jobs = [] } = useQuery(jobsQuery({ state: 'done' }));
-  const moved = jobs.find(
-    ({ kind, source, params }) =>
-      kind === 'migrate' && source === referenceOf(place) && params.keepSource !== true,
-  );
+  const moved = jobs.find((job) => taskOf(job) === 'migrate' && job.source === referenceOf(place));
   return (
     <p>
       {moved ? (

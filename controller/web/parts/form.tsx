@@ -24,7 +24,7 @@ interface FieldProps {
   autoComplete?: string;
   autoFocus?: boolean;
   placeholder?: string;
-  inputMode?: 'numeric';
+  inputMode?: 'numeric' | 'decimal';
 }
 
 export function Field({ label, hint, placeholder, inputMode, ...props }: FieldProps) {
@@ -57,8 +57,6 @@ export function TextArea({
 export interface Option {
   id: string;
   label: string;
-  /** More about it, in the list only. */
-  detail?: string;
   /** Why it cannot be chosen. */
   reason?: string;
 }

@@ -1,27 +1,33 @@
 import { useState } from 'react';
-import { Button, ComboBox, Input, Label, ListBox, ListBoxItem, Popover } from 'react-aria-components';
+import { Button, ComboBox, Input, Label, ListBox, ListBoxItem, Popover, Text } from 'react-aria-components';
 import type { Option } from './form.tsx';
 
 /** As many as somebody looks through; who wants another types a part of its name. */
 const MOST_SHOWN = 100;
 
+interface SearchedOption extends Option {
+  /** More about it, which may change. */
+  detail?: string;
+}
+
 interface SearchedChoiceProps {
   label: string;
-  options: readonly Option[];
+  options: readonly SearchedOption[];
   value: string;
   onChange(value: string): void;
 }
 
 /**
- * A choice among very many: those are shown that have in their labels what is typed. A label stays the same while somebody chooses
- * (what changes is a detail): the list would open by itself.
+ * A choice among very many: those are shown that have in their labels or details what is typed. A label stays the same while somebody
+ * chooses: the list would open by itself.
  */
 export function SearchedChoice({ label, options, value, onChange }: SearchedChoiceProps) {
-  const chosen = options.find(({ id }) => id === value)?.label ?? '';
+  const option = options.find(({ id }) => id === value);
+  const chosen = option?.label ?? '';
   /** What is being typed, until something is chosen. */
   const [typed, setTyped] = useState<string>();
   const text = typed?.toLowerCase() ?? '';
-  const found = options.filter((option) => option.label.toLowerCase().includes(text));
+  const found = options.filter((each) => `${each.label} ${each.detail ?? ''}`.toLowerCase().includes(text));
   const more = found.length - MOST_SHOWN;
   const shown = found.slice(0, MOST_SHOWN);
   return (
@@ -45,15 +51,19 @@ export function SearchedChoice({ label, options, value, onChange }: SearchedChoi
         <Input placeholder="type a part of its name" spellCheck={false} />
         <Button className="button quiet">▾</Button>
       </div>
+      {option?.detail && (
+        <Text slot="description" className="hint">
+          {option.detail}
+        </Text>
+      )}
       <Popover className="popover">
-        <ListBox<Option>
+        <ListBox<SearchedOption>
           className="options"
           renderEmptyState={() => <p className="empty">None has this in its name.</p>}
         >
           {({ id, label: name, detail, reason }) => (
             <ListBoxItem id={id} textValue={name} className="option">
-              {name}
-              {detail && <span className="detail">{detail}</span>}
+              {name} {detail && <span className="detail">{detail}</span>}
               {reason && <span className="reason">{reason}</span>}
             </ListBoxItem>
           )}

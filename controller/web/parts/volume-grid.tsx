@@ -233,6 +233,7 @@ export function VolumeGrid({ label, view, onSort, columns, selected, onSelect }:
                 key={id}
                 role="columnheader"
                 className={isNumber ? 'right' : ''}
+                aria-label={name}
                 aria-sort={isSorted ? (view.descending ? 'descending' : 'ascending') : undefined}
               >
                 {order ? (

@@ -1,5 +1,6 @@
 import { useState } from 'react';
 import { useLocation } from 'wouter';
+import { ENCRYPTABLE_FORMATS, VOLUME_FORMATS } from '../../../shared/conf/image-formats.ts';
 import type { FleetVolume } from '../../../shared/protocol/api.ts';
 import { parseSize } from '../../../shared/util/units.ts';
 import { call, linkTo, poolPath } from '../api/client.ts';
@@ -17,9 +18,6 @@ export function sizeOf(text: string): number | undefined {
     return undefined;
   }
 }
-
-/** Formats of volumes that a secret encrypts. */
-const CAN_ENCRYPT = ['luks', 'qcow2'];
 
 export function CreateVolume({ place, close }: { place: { host?: string; pool?: string }; close(): void }) {
   const [, navigate] = useLocation();
@@ -40,7 +38,7 @@ export function CreateVolume({ place, close }: { place: { host?: string; pool?: 
         name !== '' && pool !== '' && capacityBytes !== undefined && (format !== 'luks' || secret !== '')
       }
       run={async () => {
-        const isEncrypted = CAN_ENCRYPT.includes(format) && secret !== '';
+        const isEncrypted = ENCRYPTABLE_FORMATS.includes(format) && secret !== '';
         const json = { name, format, capacityBytes, preallocate, ...(isEncrypted && { secret }) };
         const made = await call<FleetVolume & { warnings?: string[] }>(
           `${poolPath({ host, pool })}/volumes`,
@@ -66,18 +64,18 @@ export function CreateVolume({ place, close }: { place: { host?: string; pool?: 
         label="Format"
         value={format}
         onChange={setFormat}
-        options={['qcow2', 'raw', 'ploop', 'luks'].map((id) => ({
+        options={VOLUME_FORMATS.map((id) => ({
           id,
           label: id === 'luks' ? 'luks: raw, encrypted' : id,
         }))}
       />
-      {CAN_ENCRYPT.includes(format) && (
+      {ENCRYPTABLE_FORMATS.includes(format) && (
         <Field
-          label="Secret"
+          label="Name of the secret"
           value={secret}
           onChange={setSecret}
           isRequired={format === 'luks'}
-          hint={`that encrypts it, by its usage or UUID${format === 'luks' ? '' : '; not encrypted when empty'}`}
+          hint={`its usage or UUID, not the passphrase${format === 'luks' ? '' : '; not encrypted without one'}`}
         />
       )}
       <Check isSelected={preallocate} onChange={setPreallocate}>

@@ -29,7 +29,9 @@ export function RemoveHost({ name, close }: { name: string; close(): void }) {
   );
 }
 
-export function LabelHost({ host: { name, labels }, close }: { host: Host; close(): void }) {
+export function LabelHost({ host: { name, labels: now }, close }: { host: Host; close(): void }) {
+  // What others change meanwhile stays as they made it.
+  const [labels] = useState(now);
   const [text, setText] = useState(labels.join(' '));
   return (
     <Task

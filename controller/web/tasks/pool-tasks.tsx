@@ -1,6 +1,7 @@
 import { useState } from 'react';
 import { useLocation } from 'wouter';
-import { DEFAULT_LIMITS } from '../../../shared/conf/usual-limits.ts';
+import { DEFAULT_LIMITS, limitsText } from '../../../shared/conf/limits-text.ts';
+import type { TrashedVolume } from '../../../shared/conf/trash.ts';
 import type { PoolDetails } from '../../../shared/protocol/api.ts';
 import { call, linkTo, poolPath } from '../api/client.ts';
 import { client } from '../api/queries.ts';
@@ -35,9 +36,15 @@ export function StopPool({ pool, close }: PoolTaskProps) {
   );
 }
 
-/** The number that somebody types; undefined while it is none. */
-const numberOf = (text: string): number | undefined =>
-  /^\d+(\.\d+)?$/.test(text) ? Number(text) : undefined;
+/** The percentage that somebody types; undefined while it is none. */
+function percentOf(text: string): number | undefined {
+  const [, number] = /^\s*(\d+(?:[.,]\d+)?)\s*%?\s*$/.exec(text) ?? [];
+  return number === undefined ? undefined : Number(number.replace(',', '.'));
+}
+
+/** What a field of a percentage says of what is typed there. */
+const wrongPercent = (text: string, hint?: string): string | undefined =>
+  text.trim() !== '' && percentOf(text) === undefined ? 'a number, such as 80' : hint;
 
 export function LimitPool({ pool, close }: PoolTaskProps) {
   const { host, name } = pool;
@@ -45,44 +52,84 @@ export function LimitPool({ pool, close }: PoolTaskProps) {
   const [warning, setWarning] = useState(String(now.warningPercent));
   const [critical, setCritical] = useState(String(now.criticalPercent));
   const [provisioned, setProvisioned] = useState(String(now.provisionedPercent ?? ''));
-  const [warningPercent, criticalPercent] = [numberOf(warning), numberOf(critical)];
-  const provisionedPercent = numberOf(provisioned);
+  const [isUsual, setUsual] = useState(false);
+  const [warningPercent, criticalPercent] = [percentOf(warning), percentOf(critical)];
+  const provisionedPercent = percentOf(provisioned);
   return (
     <Task
       title={`Limits of ${host}/${name}`}
       verb="Save"
       close={close}
       isReady={
-        warningPercent !== undefined &&
-        criticalPercent !== undefined &&
-        (provisioned === '' || provisionedPercent !== undefined)
+        isUsual ||
+        (warningPercent !== undefined &&
+          criticalPercent !== undefined &&
+          (provisioned.trim() === '' || provisionedPercent !== undefined))
       }
       run={async () => {
-        const limits = { warningPercent, criticalPercent, provisionedPercent };
+        const limits = isUsual ? undefined : { warningPercent, criticalPercent, provisionedPercent };
         await call(`${poolPath({ host, pool: name })}/limits`, { method: 'PUT', json: { limits } });
         await client.invalidateQueries({ queryKey: ['pool', host, name] });
       }}
     >
-      <Field
-        label="Warning, at percent in use"
-        value={warning}
-        onChange={setWarning}
-        inputMode="numeric"
-        autoFocus
-      />
-      <Field
-        label="Critical, at percent in use"
-        value={critical}
-        onChange={setCritical}
-        inputMode="numeric"
-      />
-      <Field
-        label="Volumes together, in percent of the pool"
-        value={provisioned}
-        onChange={setProvisioned}
-        inputMode="numeric"
-        hint="the most that is promised to them; as many as fit when empty"
-      />
+      {pool.limits && (
+        <Check isSelected={isUsual} onChange={setUsual}>
+          The usual ones: {limitsText(DEFAULT_LIMITS)}
+        </Check>
+      )}
+      {!isUsual && (
+        <>
+          <Field
+            label="Warning, at percent in use"
+            value={warning}
+            onChange={setWarning}
+            inputMode="decimal"
+            hint={wrongPercent(warning)}
+            autoFocus
+          />
+          <Field
+            label="Critical, at percent in use"
+            value={critical}
+            onChange={setCritical}
+            inputMode="decimal"
+            hint={wrongPercent(critical)}
+          />
+          <Field
+            label="Volumes together, in percent of the pool"
+            value={provisioned}
+            onChange={setProvisioned}
+            inputMode="decimal"
+            hint={wrongPercent(
+              provisioned,
+              'the most that may be promised to them; no limit without a number',
+            )}
+          />
+        </>
+      )}
+    </Task>
+  );
+}
+
+export function PurgeTrashed({
+  pool: { host, name },
+  trashed: { id, volume },
+  close,
+}: PoolTaskProps & { trashed: TrashedVolume }) {
+  return (
+    <Task
+      title={`Delete ${volume.name} for ever`}
+      verb="Delete for ever"
+      isDanger
+      close={close}
+      run={async () => {
+        await call(`${poolPath({ host, pool: name })}/trash/${id}`, { method: 'DELETE' });
+        toast(`${volume.name} is gone`);
+        await client.invalidateQueries({ queryKey: ['trash', host, name] });
+      }}
+    >
+      <p>
+        It goes from the trash of {host}/{name}, with its snapshots, and does not come back.
+      </p>
     </Task>
   );
 }

@@ -1,0 +1,5 @@
+import type { Job } from './api.ts';
+
+/** What a job does, as the command calls it: a migration that keeps its source is a copy. */
+export const taskOf = ({ kind, params }: Pick<Job, 'kind' | 'params'>): string =>
+  kind === 'migrate' && params.keepSource === true ? 'copy' : kind;
