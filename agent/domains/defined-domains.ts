@@ -7,15 +7,10 @@ import { checkDomain, type VolumeResolver } from '../../shared/conf/domain-rules
 import { type DomainDocument, formatDomain, isQemu, parseDomain } from '../../shared/conf/domain-xml.ts';
 import { readXml } from '../../shared/conf/xml/read.ts';
 import { unsupported } from '../../shared/conf/xml/values.ts';
-import {
-  type Affect,
-  type DeviceChange,
-  type Domain,
-  MOST_IMAGES,
-  type UsedImage,
-} from '../../shared/protocol/domains.ts';
+import { type Affect, type Domain, MOST_IMAGES, type UsedImage } from '../../shared/protocol/domains.ts';
+import type { DeviceChange } from '../../shared/protocol/lists.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { checkName } from '../../shared/util/names.ts';
+import { checkName } from '../../shared/util/references.ts';
 import { type Configuration, readConfigurations } from '../host/configurations.ts';
 import { removeIfExists, replaceFile, syncDirectory } from '../host/files.ts';
 import { affected, changeDisks, refuseColdBus } from './device-changes.ts';

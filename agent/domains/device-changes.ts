@@ -1,7 +1,8 @@
 import { type Disk, formatDisk } from '../../shared/conf/disk/disk.ts';
 import { type DomainDocument, insertDisk } from '../../shared/conf/domain-xml.ts';
 import { unsupported } from '../../shared/conf/xml/values.ts';
-import type { Affect, DeviceChange } from '../../shared/protocol/domains.ts';
+import type { Affect } from '../../shared/protocol/domains.ts';
+import type { DeviceChange } from '../../shared/protocol/lists.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 
 const notValid = (why: string): StowageError =>

@@ -1,10 +1,6 @@
 import { z } from 'zod';
-import {
-  changeDeviceSchema,
-  DEVICE_CHANGES,
-  defineDomainSchema,
-  domainParams,
-} from '../../shared/protocol/domains.ts';
+import { changeDeviceSchema, defineDomainSchema, domainParams } from '../../shared/protocol/domains.ts';
+import { DEVICE_CHANGES } from '../../shared/protocol/lists.ts';
 import type { HostAgent } from '../host-agent.ts';
 import type { AgentHttp } from '../http.ts';
 

@@ -2,14 +2,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { parseDomain } from '../../shared/conf/domain-xml.ts';
 import { type FleetDomain, fleetDomainSchema } from '../../shared/protocol/api.ts';
-import {
-  affectSchema,
-  DEVICE_CHANGES,
-  type DeviceChange,
-  type Domain,
-  domainSchema,
-  parseDomainPlace,
-} from '../../shared/protocol/domains.ts';
+import { affectSchema, type Domain, domainSchema, parseDomainPlace } from '../../shared/protocol/domains.ts';
+import { DEVICE_CHANGES, type DeviceChange } from '../../shared/protocol/lists.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { type Action, defineAction, type Services } from './action.ts';

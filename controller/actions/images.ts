@@ -18,7 +18,8 @@ import {
 } from '../../shared/pve/images.ts';
 import { baseName, diskName, parseVolumeId, parseVolumeName } from '../../shared/pve/volume-names.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { checkName, nameSchema } from '../../shared/util/names.ts';
+import { nameSchema } from '../../shared/util/names.ts';
+import { checkName } from '../../shared/util/references.ts';
 import type { Principal } from '../auth/principal.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { base } from '../jobs/kinds/base.ts';

@@ -1,12 +1,12 @@
 import { z } from 'zod';
 import {
-  ENDED_STATES,
   type Job,
   type JobDetails,
   jobDetailsSchema,
   jobSchema,
   jobStateSchema,
 } from '../../shared/protocol/api.ts';
+import { ENDED_STATES } from '../../shared/protocol/lists.ts';
 import type { Place } from '../../shared/protocol/rights.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { type Action, type Call, defineAction, type Services } from './action.ts';

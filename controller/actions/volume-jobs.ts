@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { cloneVolumeSchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
 import { jobSchema, migrationCheckSchema } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { splitReference } from '../../shared/util/names.ts';
+import { splitReference } from '../../shared/util/references.ts';
 import { clone } from '../jobs/kinds/clone.ts';
 import { migrate } from '../jobs/kinds/migrate.ts';
 import { checkMigration } from '../jobs/kinds/migration-check.ts';

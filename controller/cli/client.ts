@@ -1,15 +1,18 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { request as httpRequest, type IncomingMessage } from 'node:http';
-import { request as httpsRequest } from 'node:https';
+import type { IncomingMessage } from 'node:http';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
-import { WebSocket } from 'ws';
+import type { WebSocket } from 'ws';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { schemeHint } from '../../shared/util/scheme-hint.ts';
+
+// An import of either would load all of fetch and HTTP/2 with it, which takes as long as everything else.
+const { request: httpRequest } = process.getBuiltinModule('node:http');
+const { request: httpsRequest } = process.getBuiltinModule('node:https');
 
 /** What a program is told by the exit status; the README has the same table. */
 export function exitStatusOf(error: StowageError): number {
@@ -247,5 +250,6 @@ export async function openEvents(): Promise<WebSocket> {
   const { url, token } = credentials();
   const target = new URL('/api/v1/events', url).href.replace(/^http/, 'ws');
   const headers = { authorization: `Bearer ${token}` };
+  const { WebSocket } = await import('ws');
   return new WebSocket(target, { ...(await connectionOptions()), headers });
 }

@@ -1,13 +1,15 @@
 import { Command } from 'commander';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { FleetDomain } from '../../shared/protocol/api.ts';
-import { DEVICE_CHANGES, formatDomainPlace, type UsedImage } from '../../shared/protocol/domains.ts';
+import { formatDomainPlace } from '../../shared/protocol/domain-place.ts';
+import type { UsedImage } from '../../shared/protocol/domains.ts';
+import { DEVICE_CHANGES } from '../../shared/protocol/lists.ts';
 import { callJson, callText, send } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList } from './listing.ts';
 import { printable, show } from './output.ts';
 import { callPages } from './pages.ts';
+import { readDocument } from './read-document.ts';
 import { hostPath, poolReference } from './references.ts';
-import { readDocument } from './xml.ts';
 
 function domainPath(reference: string): string {
   // HOST/DOMAIN has the shape of HOST/POOL.

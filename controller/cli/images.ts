@@ -1,8 +1,9 @@
 import { Command, Option } from 'commander';
-import { type Image, imageSchema, type Job } from '../../shared/protocol/api.ts';
+import type { Image, Job } from '../../shared/protocol/api.ts';
+import { IMAGE_CONTENTS } from '../../shared/protocol/lists.ts';
 import { parseVmid } from '../../shared/pve/volume-names.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { splitReference } from '../../shared/util/names.ts';
+import { splitReference } from '../../shared/util/references.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
 import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
@@ -73,9 +74,7 @@ export function imageCommand(): Command {
   listOptions(image.command('list [host[/pool]]'), { followed: true })
     .description('the images of guests in the fleet, on a host or in a pool')
     .option('--vmid <number>', 'only those of a guest')
-    .addOption(
-      new Option('--content <kind>', 'only what is of this kind').choices(imageSchema.shape.content.options),
-    )
+    .addOption(new Option('--content <kind>', 'only what is of this kind').choices(IMAGE_CONTENTS))
     .action((place: string | undefined, options: ImageListOptions) => {
       const [host, pool, more] = place === undefined ? [] : splitReference(place);
       if (more !== undefined)

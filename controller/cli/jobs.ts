@@ -1,8 +1,8 @@
 import { Command, Option } from 'commander';
 import type { WebSocket } from 'ws';
-import { ENDED_STATES, type FleetEvent, type Job, type JobDetails } from '../../shared/protocol/api.ts';
+import type { FleetEvent, Job, JobDetails } from '../../shared/protocol/api.ts';
 import { taskOf } from '../../shared/protocol/job-words.ts';
-import { JOB_STATES } from '../../shared/protocol/lists.ts';
+import { ENDED_STATES, JOB_STATES } from '../../shared/protocol/lists.ts';
 import { ERRORS, type ErrorCode, StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import { callJson, openEvents } from './client.ts';

@@ -1,6 +1,5 @@
 import type { Command } from 'commander';
 import stringWidth from 'string-width';
-import { WebSocket } from 'ws';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import { openEvents } from './client.ts';
@@ -151,7 +150,7 @@ async function* changes(): AsyncGenerator<void> {
     await changed.promise;
     changed = Promise.withResolvers<void>();
     changed.promise.catch(() => undefined);
-    if (socket.readyState === WebSocket.CLOSED) throw gone('it hung up');
+    if (socket.readyState === socket.CLOSED) throw gone('it hung up');
     yield;
     await new Promise((done) => setTimeout(done, 1000));
   }

@@ -13,8 +13,8 @@ import { bytesColumn, type Listing, type ListOptions, listOptions, showList, tim
 import { fields, show } from './output.ts';
 import { callPages } from './pages.ts';
 import { asCommand } from './pool-as.ts';
+import { readDocument } from './read-document.ts';
 import { hostPath, poolPath, poolReference } from './references.ts';
-import { readDocument } from './xml.ts';
 
 type FoundOrphan = Orphan & { madeBy?: string };
 

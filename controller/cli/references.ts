@@ -1,5 +1,5 @@
 import { StowageError } from '../../shared/util/errors.ts';
-import { splitReference } from '../../shared/util/names.ts';
+import { splitReference } from '../../shared/util/references.ts';
 
 const encode = encodeURIComponent;
 

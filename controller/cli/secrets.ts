@@ -1,7 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 import { buffer } from 'node:stream/consumers';
 import { Command, Option } from 'commander';
-import { SECRET_KINDS, type Secret } from '../../shared/protocol/api.ts';
+import type { Secret } from '../../shared/protocol/api.ts';
+import { SECRET_KINDS } from '../../shared/protocol/lists.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';

@@ -3,7 +3,7 @@ import type { TrashedVolume } from '../../shared/conf/trash.ts';
 import type { FleetPool, FleetVolume } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
-import { splitReference } from '../../shared/util/names.ts';
+import { splitReference } from '../../shared/util/references.ts';
 import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { bytesColumn, type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';

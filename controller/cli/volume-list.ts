@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 import type { FleetVolume } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { splitReference } from '../../shared/util/names.ts';
+import { splitReference } from '../../shared/util/references.ts';
 import { bytesColumn, type Listing, type ListOptions, listOptions, showList } from './listing.ts';
 import { callPages } from './pages.ts';
 import { timeOf } from './times.ts';

@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import { volumeFormatSchema } from '../../shared/conf/volume.ts';
+import { VOLUME_FORMATS } from '../../shared/conf/image-formats.ts';
 
 /** Options that several commands about volumes have. */
 export const allowUsedOption = (): Option =>
@@ -9,7 +9,7 @@ export const usedQuery = ({ allowUsed }: { allowUsed?: boolean }): string =>
   allowUsed ? '?allowUsed=true' : '';
 
 export const formatOption = (text: string): Option =>
-  new Option('--format <format>', text).choices(volumeFormatSchema.options);
+  new Option('--format <format>', text).choices(VOLUME_FORMATS);
 
 export const secretOption = (): Option =>
   new Option(

@@ -12,13 +12,12 @@ import { callJson, callText, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { table } from './listing.ts';
 import { fields, printable, show, time } from './output.ts';
+import { readDocument } from './read-document.ts';
 import { type PoolReference, poolPath, poolReference, volumePath, volumeReference } from './references.ts';
 import { snapshotCommand } from './snapshots.ts';
-import { downloadVolume, uploadVolume } from './transfers.ts';
 import { volumeListCommand } from './volume-list.ts';
 import { copyCommand, finish, migrateCommand } from './volume-moves.ts';
 import { allowUsedOption, formatOption, secretOption, usedQuery } from './volume-options.ts';
-import { readDocument } from './xml.ts';
 
 const asOption = () =>
   new Option('--as <representation>', 'image: the stored file; content: what the guest sees')
@@ -348,6 +347,7 @@ export function volCommand(): Command {
     .addOption(allowUsedOption())
     .addOption(throughOption())
     .action(async (file: string, text: string, options: UploadOptions) => {
+      const { uploadVolume } = await import('./transfers.ts');
       const { volume, replaced } = await uploadVolume(file, volumeReference(text), options);
       await show(volume, () => `${told(text, volume)}${replaced ? '; what it held before is replaced' : ''}`);
     });
@@ -360,6 +360,7 @@ export function volCommand(): Command {
     .option('--force', 'overwrite a file that is there')
     .addOption(throughOption())
     .action(async (text: string, file: string, options: DownloadOptions) => {
+      const { downloadVolume } = await import('./transfers.ts');
       const done = await downloadVolume(volumeReference(text), file, options);
       if (file !== '-') await show(done, () => `${text} downloaded: ${formatBytes(done.sizeBytes)}`);
     });

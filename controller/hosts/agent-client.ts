@@ -12,7 +12,7 @@ import {
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { parseJson } from '../../shared/util/json.ts';
-import { splitReference } from '../../shared/util/names.ts';
+import { splitReference } from '../../shared/util/references.ts';
 import { inSpan, isTraced } from '../traces/span.ts';
 import { readText } from './answers.ts';
 

@@ -1,11 +1,6 @@
-import {
-  ENDED_STATES,
-  type FleetTotals,
-  type Job,
-  type JobDetails,
-  type JobState,
-} from '../../shared/protocol/api.ts';
+import type { FleetTotals, Job, JobDetails, JobState } from '../../shared/protocol/api.ts';
 import { taskOf } from '../../shared/protocol/job-words.ts';
+import { ENDED_STATES } from '../../shared/protocol/lists.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError, toStowageError } from '../../shared/util/errors.ts';
 import {

@@ -18,7 +18,7 @@ import type { Upload } from '../../shared/protocol/api.ts';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
-import { splitReference } from '../../shared/util/names.ts';
+import { splitReference } from '../../shared/util/references.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Inventory, VolumePlace } from '../inventory/inventory.ts';
 import { encryptionFor, type Passphrases } from '../secrets/passphrases.ts';

@@ -6,7 +6,7 @@ import {
   volumeSchema,
 } from '../../shared/conf/volume.ts';
 import { isStowageError } from '../../shared/util/errors.ts';
-import { splitReference } from '../../shared/util/names.ts';
+import { splitReference } from '../../shared/util/references.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Secrets } from './secrets.ts';

@@ -4,7 +4,14 @@ import { volumeSchema } from '../conf/volume.ts';
 import { nameSchema } from '../util/names.ts';
 import { agentInfoSchema, layoutSchema, transferSpecSchema, transferStatusSchema } from './agent.ts';
 import { domainSchema, domainUseSchema, volumeUserSchema } from './domains.ts';
-import { ATTENTION_KINDS, ATTENTION_SEVERITIES, AUDIT_OUTCOMES, JOB_STATES } from './lists.ts';
+import {
+  ATTENTION_KINDS,
+  ATTENTION_SEVERITIES,
+  AUDIT_OUTCOMES,
+  IMAGE_CONTENTS,
+  JOB_STATES,
+  SECRET_KINDS,
+} from './lists.ts';
 import { ROLES } from './rights.ts';
 
 /**
@@ -112,8 +119,6 @@ export const openInvitationSchema = z.object({
 });
 export type OpenInvitation = z.infer<typeof openInvitationSchema>;
 
-/** As libvirt's `<usage type='…'>`. */
-export const SECRET_KINDS = ['iscsi', 'ceph', 'volume'] as const;
 export const secretKindSchema = z.enum(SECRET_KINDS);
 export type SecretKind = z.infer<typeof secretKindSchema>;
 
@@ -216,7 +221,7 @@ export type VolumeDetails = z.infer<typeof volumeDetailsSchema>;
 export const imageSchema = z.object({
   /** `POOL:NAME`; a linked clone is named with its base where its storage does so. */
   volid: z.string(),
-  content: z.enum(['images', 'rootdir', 'iso', 'vztmpl', 'backup', 'snippets', 'import']),
+  content: z.enum(IMAGE_CONTENTS),
   host: nameSchema,
   pool: nameSchema,
   name: z.string(),
@@ -264,7 +269,6 @@ export type FleetTotals = z.infer<typeof fleetTotalsSchema>;
 
 export const jobStateSchema = z.enum(JOB_STATES);
 export type JobState = z.infer<typeof jobStateSchema>;
-export const ENDED_STATES: readonly JobState[] = ['done', 'failed', 'cancelled'];
 
 export const jobSchema = z.object({
   id: z.number().int(),

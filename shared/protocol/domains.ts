@@ -42,12 +42,7 @@ export interface DomainPlace extends DomainKey {
   host: string;
 }
 
-/** As one word, for the next page of a list. */
-export function formatDomainPlace({ host, name, origin, uuid = '' }: DomainPlace): string {
-  return [host, name, origin, uuid].map(encodeURIComponent).join('/');
-}
-
-/** Undefined for what is none. */
+/** What `formatDomainPlace` has written; undefined for anything else. */
 export function parseDomainPlace(text: string): DomainPlace | undefined {
   try {
     const [host = '', name = '', origin, uuid = ''] = text.split('/').map(decodeURIComponent);
@@ -91,9 +86,6 @@ export const affectSchema = z.object({
   persistent: z.boolean().default(false),
 });
 export type Affect = z.infer<typeof affectSchema>;
-
-export const DEVICE_CHANGES = ['attach-device', 'detach-device', 'update-device'] as const;
-export type DeviceChange = (typeof DEVICE_CHANGES)[number];
 
 /** The document must have been let through by whoever may do this: it is only read here. */
 export const defineDomainSchema = z.object({ xml: z.string() });

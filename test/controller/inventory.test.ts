@@ -9,12 +9,8 @@ import { VolumeReader } from '../../controller/store/repositories/volumes.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { type Volume, volumeSchema } from '../../shared/conf/volume.ts';
 import { type AgentEvent, agentEventSchema } from '../../shared/protocol/agent.ts';
-import {
-  type DomainPlace,
-  formatDomainPlace,
-  type HostDomain,
-  parseDomainPlace,
-} from '../../shared/protocol/domains.ts';
+import { formatDomainPlace } from '../../shared/protocol/domain-place.ts';
+import { type DomainPlace, type HostDomain, parseDomainPlace } from '../../shared/protocol/domains.ts';
 import { STORES, type TestStore } from '../support/stores.ts';
 
 const host = { id: 'id-of-h', name: 'h' };

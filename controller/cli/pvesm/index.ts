@@ -1,5 +1,4 @@
 import { Command, Option } from 'commander';
-import { readXml } from '../../../shared/conf/xml/read.ts';
 import { XML_TYPE } from '../../../shared/conf/xml/write.ts';
 import type { FleetVolume } from '../../../shared/protocol/api.ts';
 import { namingOf, pveVolume, volumeNameOf } from '../../../shared/pve/images.ts';
@@ -143,6 +142,7 @@ async function scan(kind: string, server: string | undefined, { node }: NodeOpti
     throw new StowageError('invalid-argument', `scan ${kind} needs ${needs}`);
   const query = server === undefined ? '' : `?sourceHost=${encodeURIComponent(server)}`;
   const found = `${hostPath(await nodeOf({ node }))}/pool-sources/${type}${query}`;
+  const { readXml } = await import('../../../shared/conf/xml/read.ts');
   const document = readXml(await callText(found, { accept: XML_TYPE }), 'sources');
   const names = document
     .all('source')

@@ -1,4 +1,4 @@
-import { DEVICE_CHANGES } from '../../../shared/protocol/domains.ts';
+import { DEVICE_CHANGES } from '../../../shared/protocol/lists.ts';
 
 type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 

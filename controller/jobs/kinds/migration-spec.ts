@@ -9,7 +9,7 @@ import { type Layout, layoutSchema, type TransferSpec } from '../../../shared/pr
 import { DIGEST_ALGORITHMS } from '../../../shared/transfer/digest.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
-import { splitReference } from '../../../shared/util/names.ts';
+import { splitReference } from '../../../shared/util/references.ts';
 import { agentVolumePath } from '../../hosts/agent-client.ts';
 import { encryptionFor } from '../../secrets/passphrases.ts';
 import type { JobContext } from '../job.ts';

@@ -1,4 +1,4 @@
-import { splitReference } from '../../../shared/util/names.ts';
+import { splitReference } from '../../../shared/util/references.ts';
 import type { JobContext } from '../job.ts';
 
 /**

@@ -1,4 +1,4 @@
-import { type Kysely, sql } from 'kysely';
+import type { Kysely } from 'kysely';
 import type { Migration } from 'kysely/migration';
 
 /** Failed jobs that somebody has seen want no attention any more. */
@@ -6,8 +6,12 @@ export const dismissedJobs: Migration = {
   async up(db: Kysely<unknown>) {
     await db.schema.alterTable('jobs').addColumn('dismissed_at', 'bigint').execute();
     // Ended jobs are kept: those that want attention are found without a look at all others.
-    await sql`CREATE INDEX jobs_failed ON jobs (id) WHERE state = 'failed' AND dismissed_at IS NULL`.execute(
-      db,
-    );
+    await db.schema
+      .createIndex('jobs_dismissed')
+      .on('jobs')
+      .columns(['state', 'dismissed_at', 'id'])
+      .execute();
+    // It begins with the same column.
+    await db.schema.dropIndex('jobs_state').execute();
   },
 };
