@@ -5,7 +5,7 @@ import { fleetVolumeSchema, uploadSchema } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { type Call, defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
-import { allowUsedField, listed, secretField, secretNamed } from './volume.ts';
+import { allowUsedField, listed, type NamedSecret, secretField, secretNamed } from './volume.ts';
 
 const wanted = volumeAddress.extend({
   ...allowUsedField,
@@ -17,11 +17,13 @@ const wanted = volumeAddress.extend({
   onlyNew: z.boolean().default(false),
 });
 
-/** `secret`: the id of what encrypts it. */
-const wordsOf = ({ sizeBytes, allowUsed }: z.output<typeof wanted>, secret: string | undefined): string =>
+const wordsOf = (
+  { sizeBytes, allowUsed }: z.output<typeof wanted>,
+  secret: NamedSecret | undefined,
+): string =>
   listed(
     `${sizeBytes} bytes`,
-    secret ? `encrypted with the secret ${secret}` : '',
+    secret ? `encrypted with the secret ${secret.usage}` : '',
     allowUsed ? 'also over what domains use' : '',
   );
 
@@ -45,7 +47,7 @@ const begin = defineAction({
     { principal, note },
     secret,
   ) {
-    const asked = { format, representation, sizeBytes, onlyNew, allowUsed, secret };
+    const asked = { format, representation, sizeBytes, onlyNew, allowUsed, secret: secret?.id };
     const upload = await services.uploads.begin(address, asked, principal.name);
     note(`job ${upload.job}`);
     return upload;
@@ -72,7 +74,7 @@ const putBytes = defineAction({
   ) {
     const { uploads } = services;
     const { host, pool } = address;
-    const asked = { format, representation, sizeBytes, onlyNew, allowUsed, secret };
+    const asked = { format, representation, sizeBytes, onlyNew, allowUsed, secret: secret?.id };
     const upload = await uploads.begin(address, asked, call.principal.name);
     call.note(`job ${upload.job}`);
     const status = await uploads.receiveBytes(host, upload, offset, bytesOf(call));

@@ -110,7 +110,7 @@ const checkAction = defineAction({
       ...options,
       source: referenceOf({ host, pool, volume }),
       target: referenceOf(to),
-      secret: await secretNamed(services, options.secret, to),
+      secret: (await secretNamed(services, options.secret, to))?.id,
     };
     const agent = (name: string) => fleet.client(name);
     return checkMigration({ params, agent, inventory, passphrases, signal }, leases, () =>
@@ -146,13 +146,17 @@ const migrateAction = defineAction({
       refresh ? 'what is there is brought up to date' : '',
       format ? `as ${format}` : '',
       deleteSnapshots ? 'also with snapshots that stay behind' : '',
-      secret ? `encrypted with the secret ${secret}` : '',
+      secret ? `encrypted with the secret ${secret.usage}` : '',
       users,
     ),
   }),
   async run({ jobs }, { host, pool, volume, target: _, ...options }, { principal, note }, { to, secret }) {
     const source = referenceOf({ host, pool, volume });
-    const job = await jobs.submit(migrate, { source, target: to, ...options, secret }, principal.name);
+    const job = await jobs.submit(
+      migrate,
+      { source, target: to, ...options, secret: secret?.id },
+      principal.name,
+    );
     note(`job ${job.id}`);
     return job;
   },

@@ -118,14 +118,20 @@ export async function refuseClones(
 }
 
 /** With what a new volume is to be encrypted: the id, or the usage, of a secret of the kind `volume`. */
+/** `usage`: for the record. */
+export interface NamedSecret {
+  id: string;
+  usage: string;
+}
+
 export const secretField = { secret: z.string().min(1).max(1024).optional() };
 
-/** Its id. Throws `secret-not-found`, and `forbidden` where it is not for the pool. */
+/** Which it is. Throws `secret-not-found`, and `forbidden` where it is not for the pool. */
 export async function secretNamed(
   { secrets }: Services,
   named: string | undefined,
   place: { host: string; pool: string },
-): Promise<string | undefined> {
+): Promise<NamedSecret | undefined> {
   return named === undefined ? undefined : secrets.volumeSecret(named, place);
 }
 

@@ -161,7 +161,7 @@ export async function createVolume(
   const secret = await secretNamed(services, named ?? asked.encryption?.secret, address);
   if (asked.encryption && secret === undefined)
     throw new StowageError('invalid-argument', 'an encrypted volume needs a secret: say which');
-  const encryption = secret === undefined ? undefined : { format: 'luks' as const, secret };
+  const encryption = secret === undefined ? undefined : { format: 'luks' as const, secret: secret.id };
   const passphrase = await services.passphrases.toMake(encryption, referenceOf(address));
   const wanted = { ...asked, encryption };
   const warnings = await overcommitment(services, address, wanted.capacityBytes);
@@ -205,12 +205,15 @@ const create = defineAction({
     const { type } = await inventory.pool(String(host), String(pool));
     return newVolumeOf(parseVolume(xml, { pool: isPoolType(type) ? type : 'dir' }));
   },
-  // So it is its id that is on record, whatever was given.
+  // So it is what the secret is called that is on record, whatever was given.
   plan: (services, { secret, encryption, ...place }) =>
     secretNamed(services, secret ?? encryption?.secret, place),
   record: ({ host, pool, name, format, capacityBytes }, secret) => ({
     target: referenceOf({ host, pool, volume: name }),
-    detail: listed(`${format}, ${capacityBytes} bytes`, secret ? `encrypted with the secret ${secret}` : ''),
+    detail: listed(
+      `${format}, ${capacityBytes} bytes`,
+      secret ? `encrypted with the secret ${secret.usage}` : '',
+    ),
   }),
   run: (services, input, { principal }) => createVolume(services, input, principal.name),
 });
@@ -348,9 +351,9 @@ const setSecret = defineAction({
   audited: true,
   input: volumeAddress.extend({ secret: secretField.secret.unwrap() }),
   answer: fleetVolumeSchema,
-  record: ({ secret }) => ({ detail: `the secret ${secret}` }),
-  async run(services, { secret: named, ...address }, { principal }) {
-    const secret = await services.secrets.volumeSecret(named, address);
+  plan: ({ secrets }, { secret, ...address }) => secrets.volumeSecret(secret, address),
+  record: (_input, { usage }) => ({ detail: `the secret ${usage}` }),
+  async run(services, { secret: _, ...address }, { principal }, { id: secret }) {
     const passphrase = await services.secrets.passphraseBy(secret, address);
     const volume = await changeVolume(services, address, `open by ${principal.name}`, (agent, right) =>
       agent.json(volumeSchema, `${agentVolumePath(address)}/secret`, {

@@ -99,14 +99,15 @@ export class Secrets {
   }
 
   /**
-   * The id of what volumes in a pool are encrypted with, by its id or its usage. Throws `secret-not-found`, and `forbidden` where it
+   * What volumes in a pool are encrypted with, by its id or its usage. Throws `secret-not-found`, and `forbidden` where it
    * is not for that pool.
    */
-  async volumeSecret(named: string, place: Place): Promise<string> {
+  async volumeSecret(named: string, place: Place): Promise<{ id: string; usage: string }> {
     const byId = await this.#byId(named);
     const found = byId?.kind === 'volume' ? byId : await this.#byUsage('volume', named);
     // What was given is not repeated: somebody may take it for the passphrase itself.
-    return this.#require(found, found?.usage ?? 'of volumes with this UUID or usage', place).id;
+    const { id, usage } = this.#require(found, found?.usage ?? 'of volumes with this UUID or usage', place);
+    return { id, usage };
   }
 
   /**

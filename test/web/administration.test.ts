@@ -144,7 +144,7 @@ describe('administration on the page', () => {
     });
     await page.goto(`${controller.url}/volumes#create`);
     await choose(page, 'Pool', /^local\/made/);
-    await dialog().getByLabel('Name').fill('sealed');
+    await dialog().getByLabel('Name', { exact: true }).fill('sealed');
     await dialog().getByLabel('Capacity').fill('1M');
     await choose(page, 'Format', /^luks/);
     assert.ok(await dialog().getByRole('button', { name: 'Create' }).isDisabled());
