@@ -163,6 +163,9 @@ export class VolumeRows {
     let left = filter.offset;
     const isUnfiltered =
       this.#isByPlaceOnly(filter) && filter.host === undefined && (filter.scopes ?? []).length === 0;
+    // No more rows are passed than the first part has: where that ends need not be known.
+    if (isUnfiltered && left + filter.limit <= this.#batchRows)
+      return this.#page({ filter, offset: left, limit: filter.limit });
     for await (const part of this.#parts(filter)) {
       const limit = filter.limit - found.length;
       if (limit <= 0) break;
