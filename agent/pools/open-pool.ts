@@ -58,6 +58,8 @@ export class OpenPool
   /** Names to look at soon. */
   #changed = new Set<string>();
   #soon: Timer | undefined;
+  /** Names that nothing had at the last look at what has changed. */
+  #goneOnce: ReadonlySet<string> = new Set();
   #looking: Promise<void> | undefined;
   #next: Promise<void> | undefined;
   /** Names looked at or changed while a look at everything runs: what that saw of them may be older. */
@@ -313,7 +315,11 @@ export class OpenPool
     // What is there first: what is gone under one name may be there under another.
     const gone: string[] = [];
     for (const name of names) if (!(await this.#lookAtChanged(name, true))) gone.push(name);
-    for (const name of gone) await this.#lookAtChanged(name, false);
+    const before = this.#goneOnce;
+    this.#goneOnce = new Set(gone.filter((name) => !before.has(name)));
+    for (const name of gone) if (before.has(name)) await this.#lookAtChanged(name, false);
+    // A name may be gone by a renaming whose other name has not been told yet: the volume keeps its id and its format.
+    if (this.#goneOnce.size > 0) this.#notice([...this.#goneOnce]);
   }
 
   /** As {@link #lookAt}; what cannot be looked at concerns no other volume. False where nothing has the name. */
