@@ -36,7 +36,9 @@ export function authorizePlaces(
     if (!mayTouch(principal, place, action.touch))
       throw new StowageError(
         'forbidden',
-        `'${principal.name}' may do ${action.name} only in ${principal.scopes.join(', ')}`,
+        place.host === undefined
+          ? `${action.name} is for those who may do it in the whole fleet; '${principal.name}' acts only in ${principal.scopes.join(', ')}`
+          : `'${principal.name}' may do ${action.name} only in ${principal.scopes.join(', ')}`,
       );
 }
 

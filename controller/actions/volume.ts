@@ -117,13 +117,13 @@ export async function refuseClones(
   );
 }
 
-/** With what a new volume is to be encrypted: the id, or the usage, of a secret of the kind `volume`. */
 /** `usage`: for the record. */
 export interface NamedSecret {
   id: string;
   usage: string;
 }
 
+/** With what a new volume is to be encrypted: the id, or the usage, of a secret of the kind `volume`. */
 export const secretField = { secret: z.string().min(1).max(1024).optional() };
 
 /** Which it is. Throws `secret-not-found`, and `forbidden` where it is not for the pool. */

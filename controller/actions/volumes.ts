@@ -215,7 +215,8 @@ const create = defineAction({
       secret ? `encrypted with the secret ${secret.usage}` : '',
     ),
   }),
-  run: (services, input, { principal }) => createVolume(services, input, principal.name),
+  run: (services, input, { principal }, secret) =>
+    createVolume(services, { ...input, secret: secret?.id }, principal.name),
 });
 
 export const deletionInput = volumeAddress.extend({

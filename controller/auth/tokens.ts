@@ -46,6 +46,11 @@ export class Tokens {
           'token-exists',
           `a user is named '${asked.name}': the audit trail must tell them apart`,
         );
+      if ((await users.invitations(clock.now())).some(({ name }) => name === asked.name))
+        throw new StowageError(
+          'token-exists',
+          `'${asked.name}' is invited as a user: the audit trail must tell them apart`,
+        );
       await tokens.insert(token, hashOf(secret));
     });
     return { token, secret };

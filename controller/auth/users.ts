@@ -212,7 +212,7 @@ async function invitationIn({ users }: Pick<Store, 'users'>, token: string) {
   if (!found || isLate || found.expiresAt <= clock.now())
     throw new StowageError(
       'invitation-refused',
-      'this link was used, or has expired: ask for another one (stowage user invite)',
+      'this link was used, was withdrawn, or has expired: ask for another one (stowage user invite)',
     );
   return found;
 }

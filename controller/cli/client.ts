@@ -175,6 +175,9 @@ function bodyOf({ json, xml, upload }: CallOptions): {
  */
 export async function call(path: string, options: CallOptions = {}): Promise<IncomingMessage> {
   const { url, token } = credentials();
+  // A URL has no such parts: it would be that of something else.
+  if (path.split(/[/?]/).some((part) => part === '.' || part === '..'))
+    throw new StowageError('invalid-name', 'a name that starts with a dot is refused');
   const target = new URL(`/api/v1${path}`, url);
   const { type, body } = bodyOf(options);
   const headers: Record<string, string | number> = { authorization: `Bearer ${token}` };

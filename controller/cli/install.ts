@@ -1,10 +1,19 @@
-import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { clock } from '../../shared/util/clock.ts';
 
-/** A command that runs longer has read all that it needs. */
+/** So long after it was replaced a command that runs still may read parts of itself that it has not needed before. */
 const KEPT_MS = 3600_000;
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
@@ -53,9 +62,14 @@ export async function installCommand(directory: string, data?: string): Promise<
   const text = `#!/bin/sh\n${found}exec ${quote(process.execPath)} ${quote(join(library, 'stowage.mjs'))} "$@"\n`;
   writeFileSync(`${command}.new`, text, { mode: 0o755 });
   renameSync(`${command}.new`, command);
-  const old = readdirSync(directory).filter((name) => name.startsWith('lib') && name !== basename(library));
-  for (const name of old)
-    if (statSync(join(directory, name)).mtimeMs < clock.now() - KEPT_MS)
-      rmSync(join(directory, name), { recursive: true });
+  const old = readdirSync(directory)
+    .filter((name) => name.startsWith('lib') && name !== basename(library))
+    .map((name) => ({ path: join(directory, name), usedMs: statSync(join(directory, name)).mtimeMs }))
+    .sort((one, other) => other.usedMs - one.usedMs);
+  // The newest one was in use until now; the others since they were replaced.
+  const [replaced, ...before] = old;
+  if (replaced) utimesSync(replaced.path, clock.now() / 1000, clock.now() / 1000);
+  for (const { path, usedMs } of before)
+    if (usedMs < clock.now() - KEPT_MS) rmSync(path, { recursive: true });
   return command;
 }

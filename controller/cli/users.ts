@@ -22,7 +22,7 @@ const USERS: Listing<User> = {
 };
 
 const INVITATIONS: Listing<OpenInvitation> = {
-  name: ({ name }) => name ?? '',
+  name: ({ name }) => name ?? '(the first administrator)',
   columns: [
     { name: 'NAME', value: ({ name }) => name, text: ({ name }) => name ?? '(the first administrator)' },
     { name: 'FOR', value: ({ isReset }) => (isReset ? 'a new password' : 'a new user') },
@@ -61,7 +61,9 @@ export function userCommand(): Command {
     .action((options: ListOptions) => showList(USERS, () => callJson<User[]>('/users'), options));
   user
     .command('invite <name>')
-    .description('give out a link by which somebody sets their password, once')
+    .description(
+      'give out a link by which somebody sets their password, once; a link that was given out before ends',
+    )
     .addOption(roleOption().makeOptionMandatory())
     .option(
       '--scope <place>',
@@ -79,7 +81,7 @@ export function userCommand(): Command {
     );
   user
     .command('withdraw <invitation>')
-    .description('end the link that was given out for somebody')
+    .description('end the link that was given out for somebody, for a new user or a new password')
     .action(async (name: string) => {
       await send(`/open-invitations/${encodeURIComponent(name)}`, { method: 'DELETE' });
       await show({ withdrawn: name }, () => `the link for ${printable(name)} lets nobody in any more`);

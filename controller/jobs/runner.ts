@@ -293,7 +293,12 @@ export class JobRunner {
       throw new StowageError('job-state', `job ${id} is ${job.state}`);
     const kind = this.#kinds.get(job.kind);
     if (!kind)
-      throw new StowageError('job-state', `a job of the kind ${job.kind} is begun again by its client`);
+      throw new StowageError(
+        'job-state',
+        job.kind === 'upload'
+          ? 'an upload is begun again by whoever sends it, such as by vol upload'
+          : `a job of the kind ${job.kind} is not begun again`,
+      );
     return this.submit(kind, kind.params.parse({ ...job.params, allowUsed }), actor, id);
   }
 

@@ -56,6 +56,9 @@ export class Secrets {
    */
   async define({ kind, usage, description, scopes, id, replace }: NewSecret, value: string): Promise<Secret> {
     return this.#store.transaction(async ({ secrets }) => {
+      // It could not be named by it: that would be the one with this id.
+      if (kind === 'volume' && (await secrets.byId(usage.toLowerCase())))
+        throw new StowageError('invalid-argument', 'usage: is the UUID of another secret');
       const before = await secrets.byUsage(kind, usage);
       const owner = id === undefined ? undefined : await secrets.byId(id);
       if (
@@ -106,7 +109,7 @@ export class Secrets {
     const byId = await this.#byId(named);
     const found = byId?.kind === 'volume' ? byId : await this.#byUsage('volume', named);
     // What was given is not repeated: somebody may take it for the passphrase itself.
-    const { id, usage } = this.#require(found, found?.usage ?? 'of volumes with this UUID or usage', place);
+    const { id, usage } = this.#require(found, 'of kind volume with this UUID or usage', place);
     return { id, usage };
   }
 
@@ -139,7 +142,7 @@ export class Secrets {
 
   #require(found: SealedSecret | undefined, words: string, { host, pool }: Place): SealedSecret {
     if (!found)
-      throw new StowageError('secret-not-found', `there is no secret ${words}; see: stowage secret define`);
+      throw new StowageError('secret-not-found', `there is no secret ${words}; see: stowage secret list`);
     if (!mayTouch({ ...CONTROLLER, scopes: found.scopes, labels: this.#labels }, { host, pool }, 'act'))
       throw new StowageError('forbidden', `the secret ${words} is not for pool ${host}/${pool}`);
     return found;

@@ -1,14 +1,39 @@
 import assert from 'node:assert/strict';
+import { existsSync, readdirSync, utimesSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { Command } from 'commander';
 import { EXAMPLES, pathOf } from '../../controller/cli/help.ts';
+import { installCommand } from '../../controller/cli/install.ts';
 import { table } from '../../controller/cli/listing.ts';
 import { makeProgram } from '../../controller/cli/program.ts';
+import { scratch } from '../support/scratch.ts';
 
 function leaves(command: Command): Command[] {
   if (command.commands.length === 0) return command.name() === 'complete' ? [] : [command];
   return command.commands.flatMap(leaves);
 }
+
+test('a command that is replaced while it runs finds all its parts for an hour more', async () => {
+  await using room = scratch();
+  const libraries = () => readdirSync(room.path).filter((name) => name.startsWith('lib-'));
+  const age = (name: string, hours: number) => {
+    const then = Date.now() / 1000 - hours * 3600;
+    utimesSync(join(room.path, name), then, then);
+  };
+  await installCommand(room.path);
+  const [first] = libraries();
+  // The controller has run for long when it starts anew.
+  age(first!, 30);
+  await installCommand(room.path);
+  const second = libraries().find((name) => name !== first)!;
+  assert.ok(existsSync(join(room.path, first!, 'stowage.mjs')));
+  age(first!, 2);
+  age(second, 1.5);
+  await installCommand(room.path);
+  assert.ok(libraries().includes(second), 'it was in use until now');
+  assert.ok(!libraries().includes(first!));
+});
 
 describe('the commands', () => {
   const program = makeProgram();

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test } from 'node:test';
-import { sql } from 'kysely';
 import { EventLog } from '../../controller/events/event-log.ts';
 import { Inventory } from '../../controller/inventory/inventory.ts';
 import { InventoryWriter } from '../../controller/inventory/inventory-writer.ts';
@@ -11,6 +10,7 @@ import { type Volume, volumeSchema } from '../../shared/conf/volume.ts';
 import { type AgentEvent, agentEventSchema } from '../../shared/protocol/agent.ts';
 import { formatDomainPlace } from '../../shared/protocol/domain-place.ts';
 import { type DomainPlace, type HostDomain, parseDomainPlace } from '../../shared/protocol/domains.ts';
+import { plansOf } from '../support/plans.ts';
 import { STORES, type TestStore } from '../support/stores.ts';
 
 const host = { id: 'id-of-h', name: 'h' };
@@ -396,35 +396,15 @@ for (const kind of STORES)
       skip: kind.name !== 'SQLite' && 'PostgreSQL chooses its plans by what is in the tables',
     }, async () => {
       await using room = await openRoom(kind);
-      const plans: string[] = [];
-      const base = room.store.db.getExecutor();
       const filters = [
         { after: 'h/p/v5' },
         { host: 'h', after: 'h/p/v5' },
         { host: 'h', pool: 'p', after: 'h/p/v5' },
         { host: 'h', pool: 'p' },
       ];
-      const seen: { sql: string; parameters: readonly unknown[] }[] = [];
-      const spied = room.store.db.withPlugin({
-        transformQuery: ({ node, queryId }) => {
-          const compiled = base.compileQuery(node, queryId);
-          seen.push({ sql: compiled.sql, parameters: compiled.parameters });
-          return node;
-        },
-        transformResult: async ({ result }) => result,
+      const plans = await plansOf(room.store.db, async (db) => {
+        for (const filter of filters) await new VolumeReader(db).list({ ...filter, limit: 100 });
       });
-      for (const filter of filters) await new VolumeReader(spied).list({ ...filter, limit: 100 });
-      for (const { sql: text, parameters } of seen) {
-        let index = 0;
-        const filled = text.replaceAll('?', () => {
-          const value = parameters[index++];
-          return typeof value === 'number' ? String(value) : `'${value}'`;
-        });
-        const { rows } = await sql
-          .raw<{ detail: string }>(`EXPLAIN QUERY PLAN ${filled}`)
-          .execute(room.store.db);
-        plans.push(rows.map(({ detail }) => detail).join('; '));
-      }
       assert.equal(plans.length, filters.length);
       for (const plan of plans) {
         assert.match(plan, /SEARCH volumes USING INDEX volumes_place/);

@@ -10,9 +10,11 @@ import type { Inventory } from '../../controller/inventory/inventory.ts';
 import type { JobKind } from '../../controller/jobs/job.ts';
 import { JobRunner } from '../../controller/jobs/runner.ts';
 import type { Passphrases } from '../../controller/secrets/passphrases.ts';
+import { JobReader } from '../../controller/store/repositories/jobs.ts';
 import { Store } from '../../controller/store/store.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { until } from '../support/controller.ts';
+import { plansOf } from '../support/plans.ts';
 import { scratch } from '../support/scratch.ts';
 import { STORES } from '../support/stores.ts';
 
@@ -191,6 +193,24 @@ for (const each of STORES)
       );
       assert.equal((await runner.get(other.id)).state, 'done');
       await runner.close();
+      await store.close();
+    });
+
+    test('lists of jobs pass no more of them than they show', {
+      skip: each.name !== 'SQLite' && 'PostgreSQL chooses its plans by what is in the tables',
+    }, async () => {
+      const store = await (await each.create()).open();
+      const filters = [
+        { state: 'failed' as const, isUndismissed: true },
+        { state: 'failed' as const },
+        { state: 'done' as const, before: 7 },
+        {},
+      ];
+      const plans = await plansOf(store.db, async (db) => {
+        for (const filter of filters) await new JobReader(db).list({ ...filter, limit: 50 });
+      });
+      assert.match(plans[0]!, /USING INDEX jobs_dismissed \(state=\? AND dismissed_at=\?\)/);
+      for (const plan of plans) assert.doesNotMatch(plan, /TEMP B-TREE/);
       await store.close();
     });
 

@@ -148,10 +148,10 @@ describe('administration on the page', () => {
     await dialog().getByLabel('Capacity').fill('1M');
     await choose(page, 'Format', /^luks/);
     assert.ok(await dialog().getByRole('button', { name: 'Create' }).isDisabled());
-    await dialog().getByLabel('Name of the secret').fill('another');
+    await dialog().getByLabel('Encrypt with the secret').fill('another');
     await press('Create');
     await dialog().getByText('no secret').waitFor();
-    await dialog().getByLabel('Name of the secret').fill('page-key');
+    await dialog().getByLabel('Encrypt with the secret').fill('page-key');
     await checkAccess(page, 'dialog of an encrypted volume');
     await press('Create');
     await page.getByRole('heading', { level: 1, name: 'sealed' }).waitFor();

@@ -82,13 +82,13 @@ describe('the page', () => {
     await checkAccess(page, 'welcome');
     await picture(page, 'welcome');
     await page.reload();
-    await page.getByText('this link was used, or has expired').waitFor();
+    await page.getByText('this link was used, was withdrawn, or has expired').waitFor();
     // It is opened in the tab that shows this.
     await accept(page, link, 'ada');
     const other = await browser.open();
     for (const _ of ['once', 'and again in the same tab']) {
       await other.goto(link);
-      await other.getByText('this link was used, or has expired').waitFor();
+      await other.getByText('this link was used, was withdrawn, or has expired').waitFor();
       await other.waitForURL(({ hash }) => hash === '');
     }
     await other.goto(controller.url);

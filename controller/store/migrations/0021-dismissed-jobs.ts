@@ -5,13 +5,12 @@ import type { Migration } from 'kysely/migration';
 export const dismissedJobs: Migration = {
   async up(db: Kysely<unknown>) {
     await db.schema.alterTable('jobs').addColumn('dismissed_at', 'bigint').execute();
-    // Ended jobs are kept: those that want attention are found without a look at all others.
+    // Ended jobs are kept: those that want attention are found without a look at all others. The index by state alone stays: it has
+    // all jobs of a state in the order of their numbers.
     await db.schema
       .createIndex('jobs_dismissed')
       .on('jobs')
       .columns(['state', 'dismissed_at', 'id'])
       .execute();
-    // It begins with the same column.
-    await db.schema.dropIndex('jobs_state').execute();
   },
 };

@@ -90,9 +90,9 @@ function Invitations() {
     ],
     [],
   );
-  if (error) return <Problem error={error} retry={() => void refetch()} />;
   return (
     <>
+      {error && <Problem error={error} retry={() => void refetch()} />}
       {data.length > 0 && (
         <Section title="Open invitations">
           <DataTable

@@ -71,7 +71,7 @@ export function CreateVolume({ place, close }: { place: { host?: string; pool?: 
       />
       {ENCRYPTABLE_FORMATS.includes(format) && (
         <Field
-          label="Name of the secret"
+          label="Encrypt with the secret"
           value={secret}
           onChange={setSecret}
           isRequired={format === 'luks'}
