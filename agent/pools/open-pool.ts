@@ -158,6 +158,7 @@ export class OpenPool
     this.#soon?.stop();
     this.#soon = undefined;
     this.#changed.clear();
+    this.#goneOnce = new Set();
     await this.#looking?.catch(() => undefined);
     this.#index = undefined;
     const identities = this.#identities;
