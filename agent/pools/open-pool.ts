@@ -58,8 +58,8 @@ export class OpenPool
   /** Names to look at soon. */
   #changed = new Set<string>();
   #soon: Timer | undefined;
-  /** Names that nothing had at the last look at what has changed. */
-  #goneOnce: ReadonlySet<string> = new Set();
+  /** Names that nothing had at one look at what has changed: at the next one they are gone. */
+  readonly #goneOnce = new Set<string>();
   #looking: Promise<void> | undefined;
   #next: Promise<void> | undefined;
   /** Names looked at or changed while a look at everything runs: what that saw of them may be older. */
@@ -158,7 +158,7 @@ export class OpenPool
     this.#soon?.stop();
     this.#soon = undefined;
     this.#changed.clear();
-    this.#goneOnce = new Set();
+    this.#goneOnce.clear();
     await this.#looking?.catch(() => undefined);
     this.#index = undefined;
     const identities = this.#identities;
@@ -300,6 +300,7 @@ export class OpenPool
   #notice(names: readonly string[] | undefined): void {
     if (names === undefined || this.#changed.size > MANY_NAMES) {
       this.#changed.clear();
+      this.#goneOnce.clear();
       void this.refresh().catch((error) => this.emit('failed', error));
       return;
     }
@@ -315,12 +316,16 @@ export class OpenPool
   async #lookAtEach(names: string[]): Promise<void> {
     // What is there first: what is gone under one name may be there under another.
     const gone: string[] = [];
-    for (const name of names) if (!(await this.#lookAtChanged(name, true))) gone.push(name);
-    const before = this.#goneOnce;
-    this.#goneOnce = new Set(gone.filter((name) => !before.has(name)));
-    for (const name of gone) if (before.has(name)) await this.#lookAtChanged(name, false);
+    for (const name of names)
+      if (await this.#lookAtChanged(name, true)) this.#goneOnce.delete(name);
+      else gone.push(name);
     // A name may be gone by a renaming whose other name has not been told yet: the volume keeps its id and its format.
-    if (this.#goneOnce.size > 0) this.#notice([...this.#goneOnce]);
+    const again: string[] = [];
+    for (const name of gone)
+      if (this.#goneOnce.delete(name)) await this.#lookAtChanged(name, false);
+      else again.push(name);
+    for (const name of again) this.#goneOnce.add(name);
+    if (again.length > 0) this.#notice(again);
   }
 
   /** As {@link #lookAt}; what cannot be looked at concerns no other volume. False where nothing has the name. */
