@@ -1,4 +1,4 @@
-import { DEFAULT_LIMITS } from '../../shared/conf/limits-text.ts';
+import { DEFAULT_LIMITS } from '../../shared/conf/pool-limits.ts';
 import type { PoolFill, PoolLimits } from '../../shared/conf/pool-usage.ts';
 import type { Space } from '../backends/backend.ts';
 

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { formatCapabilities } from '../../shared/conf/capabilities-xml.ts';
-import { limitsText } from '../../shared/conf/limits-text.ts';
 import { orphanSchema, orphansSchema } from '../../shared/conf/orphan.ts';
 import { type Pool, type PoolDefinition, poolSchema } from '../../shared/conf/pool.ts';
 import { documentOf } from '../../shared/conf/pool-document.ts';
+import { limitsText } from '../../shared/conf/pool-limits.ts';
 import { poolForecastSchema } from '../../shared/conf/pool-usage.ts';
 import { parsePool } from '../../shared/conf/pool-xml.ts';
 import { formatSources, foundSourceSchema } from '../../shared/conf/sources-xml.ts';

@@ -105,8 +105,9 @@ export class Users {
 
   /** Ends an invitation: its link lets nobody in any more. Throws `invitation-not-found`. */
   async withdraw(name: string): Promise<void> {
-    const wasOpen = await this.#store.transaction(({ users }) => users.removeInvitationOf(name, clock.now()));
-    if (!wasOpen) throw new StowageError('invitation-not-found', `there is no open invitation of '${name}'`);
+    const goodUntil = await this.#store.transaction(({ users }) => users.removeInvitationOf(name));
+    if (goodUntil === undefined || goodUntil <= clock.now())
+      throw new StowageError('invitation-not-found', `there is no open invitation of '${name}'`);
   }
 
   /** Whom an invitation is for; `name` is absent where it is to be chosen. Throws `invitation-refused`. */
@@ -161,7 +162,7 @@ export class Users {
       if (await users.byName(name)) throw new StowageError('user-exists', `there is another user '${name}'`);
       await refuseTaken(transaction, name);
       // Or it would set a password on what is theirs.
-      await users.removeInvitationOf(name, clock.now());
+      await users.removeInvitationOf(name);
     }
     const base = there ?? { id: clock.uuid(), name, subject, scopes: [], createdAt: clock.now() };
     const user: StoredUser = { ...base, role };
@@ -176,7 +177,7 @@ export class Users {
       const changed = { ...known(await users.byName(name), name), ...rights };
       await users.put(changed);
       // An invitation that is on its way gives no rights that were taken.
-      await users.removeInvitationOf(name, clock.now());
+      await users.removeInvitationOf(name);
       return changed;
     });
     await this.#sessions.rightsChanged(user.id);
@@ -190,7 +191,7 @@ export class Users {
       const user = known(await transaction.users.byName(name), name);
       tell = await this.#sessions.endOthers(transaction, user.id);
       await transaction.users.remove(user.id);
-      await transaction.users.removeInvitationOf(name, clock.now());
+      await transaction.users.removeInvitationOf(name);
     });
     tell();
   }

@@ -1,14 +1,16 @@
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { clock } from '../../shared/util/clock.ts';
@@ -56,20 +58,20 @@ export async function installCommand(directory: string, data?: string): Promise<
   const library = mkdtempSync(join(directory, 'lib-'));
   await bundleCommand(library);
   const command = join(directory, 'stowage');
+  // Its hour begins now.
+  const before = existsSync(command) ? /lib-\w+/.exec(readFileSync(command, 'utf8'))?.[0] : undefined;
   // Where the controller keeps what lets its owner in.
   const found =
     data === undefined ? '' : `[ -n "$STOWAGE_DATA" ] || STOWAGE_DATA=${quote(data)}\nexport STOWAGE_DATA\n`;
   const text = `#!/bin/sh\n${found}exec ${quote(process.execPath)} ${quote(join(library, 'stowage.mjs'))} "$@"\n`;
   writeFileSync(`${command}.new`, text, { mode: 0o755 });
   renameSync(`${command}.new`, command);
-  const old = readdirSync(directory)
-    .filter((name) => name.startsWith('lib') && name !== basename(library))
-    .map((name) => ({ path: join(directory, name), usedMs: statSync(join(directory, name)).mtimeMs }))
-    .sort((one, other) => other.usedMs - one.usedMs);
-  // The newest one was in use until now; the others since they were replaced.
-  const [replaced, ...before] = old;
-  if (replaced) utimesSync(replaced.path, clock.now() / 1000, clock.now() / 1000);
-  for (const { path, usedMs } of before)
-    if (usedMs < clock.now() - KEPT_MS) rmSync(path, { recursive: true });
+  const replaced = before && join(directory, before);
+  if (replaced && existsSync(replaced)) utimesSync(replaced, clock.now() / 1000, clock.now() / 1000);
+  for (const name of readdirSync(directory)) {
+    const path = join(directory, name);
+    if (!name.startsWith('lib') || path === library || path === replaced) continue;
+    if (statSync(path).mtimeMs < clock.now() - KEPT_MS) rmSync(path, { recursive: true });
+  }
   return command;
 }

@@ -3,12 +3,13 @@ import type { WebSocket } from 'ws';
 import type { FleetEvent, Job, JobDetails } from '../../shared/protocol/api.ts';
 import { taskOf } from '../../shared/protocol/job-words.ts';
 import { ENDED_STATES, JOB_STATES } from '../../shared/protocol/lists.ts';
-import { ERRORS, type ErrorCode, StowageError, toStowageError } from '../../shared/util/errors.ts';
+import { ERRORS, type ErrorCode, StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import { callJson, openEvents, send } from './client.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { count } from './numbers.ts';
-import { fields, Progress, printable, show, time } from './output.ts';
+import { fields, Progress, show, time } from './output.ts';
+import { tryAll } from './try-all.ts';
 
 const POLL_MS = 2000;
 
@@ -124,19 +125,11 @@ export async function watchJob(id: number): Promise<JobDetails> {
 }
 
 async function dismiss(ids: readonly number[]): Promise<void> {
-  const dismissed: number[] = [];
-  const errors: unknown[] = [];
-  for (const id of ids)
-    try {
-      await send(`/jobs/${id}/dismiss`, { method: 'POST' });
-      dismissed.push(id);
-    } catch (error) {
-      // The others are tried all the same; the first error is the answer.
-      if (errors.length > 0) process.stderr.write(`stowage: ${printable(toStowageError(error).message)}\n`);
-      errors.push(error);
-    }
+  const { done: dismissed, failure } = await tryAll(ids, (id) =>
+    send(`/jobs/${id}/dismiss`, { method: 'POST' }),
+  );
   if (dismissed.length > 0) await show({ dismissed }, () => `dismissed: ${dismissed.join(' ')}`);
-  if (errors.length > 0) throw errors[0];
+  if (failure !== undefined) throw failure;
 }
 
 export function jobCommand(): Command {

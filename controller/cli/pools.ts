@@ -1,6 +1,6 @@
 import { Command } from 'commander';
-import { DEFAULT_LIMITS, limitsText } from '../../shared/conf/limits-text.ts';
 import type { Orphan } from '../../shared/conf/orphan.ts';
+import { DEFAULT_LIMITS, limitsText } from '../../shared/conf/pool-limits.ts';
 import type { Forecast, PoolForecast } from '../../shared/conf/pool-usage.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { FleetPool, HeldLock, PoolDetails } from '../../shared/protocol/api.ts';

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import type { TrashedVolume } from '../../shared/conf/trash.ts';
 import type { FleetPool, FleetVolume } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
-import { StowageError, toStowageError } from '../../shared/util/errors.ts';
+import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/references.ts';
 import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
@@ -11,6 +11,7 @@ import { printable, show } from './output.ts';
 import { callPages } from './pages.ts';
 import { poolPath, poolReference, volumeReference } from './references.ts';
 import { timeOf } from './times.ts';
+import { tryAll } from './try-all.ts';
 
 /** Named one by one. */
 const MOST_NAMES = 20;
@@ -94,22 +95,14 @@ async function empty(place: string, ids: readonly string[], options: EmptyOption
       all || wanted.has(id) || (expired && keepUntil <= now) || (limit !== undefined && trashedAt < limit),
   );
   if (chosen.length > 0) await confirm(`Delete for ever: ${namesOf(chosen)}?`, options);
-  const deleted: TrashedVolume[] = [];
-  const errors: unknown[] = [];
-  for (const each of chosen)
-    try {
-      await send(`${poolPath(poolReference(place))}/trash/${each.id}`, { method: 'DELETE' });
-      deleted.push(each);
-    } catch (error) {
-      // The others are tried all the same; the first error is the answer.
-      if (errors.length > 0) process.stderr.write(`stowage: ${printable(toStowageError(error).message)}\n`);
-      errors.push(error);
-    }
-  if (errors.length === 0 || deleted.length > 0)
+  const { done: deleted, failure } = await tryAll(chosen, ({ id }) =>
+    send(`${poolPath(poolReference(place))}/trash/${id}`, { method: 'DELETE' }),
+  );
+  if (failure === undefined || deleted.length > 0)
     await show({ deleted: deleted.map(({ id }) => id) }, () =>
       deleted.length > 0 ? `deleted for ever: ${printable(namesOf(deleted))}` : 'nothing was to be deleted',
     );
-  if (errors.length > 0) throw errors[0];
+  if (failure !== undefined) throw failure;
 }
 
 /** The first of many names, and how many more there are. */

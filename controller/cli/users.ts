@@ -21,10 +21,11 @@ const USERS: Listing<User> = {
   ],
 };
 
+const invitedOf = ({ name }: OpenInvitation): string => name ?? '(the first administrator)';
 const INVITATIONS: Listing<OpenInvitation> = {
-  name: ({ name }) => name ?? '(the first administrator)',
+  name: invitedOf,
   columns: [
-    { name: 'NAME', value: ({ name }) => name, text: ({ name }) => name ?? '(the first administrator)' },
+    { name: 'NAME', value: ({ name }) => name, text: invitedOf },
     { name: 'FOR', value: ({ isReset }) => (isReset ? 'a new password' : 'a new user') },
     { name: 'ROLE', value: ({ role }) => role },
     {

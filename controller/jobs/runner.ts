@@ -122,7 +122,8 @@ export class JobRunner {
   }
 
   /**
-   * Records a job and its leases, both or none, and begins; a failed one `instead` of which it is, is dismissed with that. Throws `volume-in-use`, naming the holder, with nothing recorded.
+   * Records a job and its leases, both or none, and begins; a failed job `instead` of which it is, is dismissed with that. Throws
+   * `volume-in-use`, naming the holder, with nothing recorded.
    */
   async submit<P extends object, N>(
     kind: JobKind<P, N>,

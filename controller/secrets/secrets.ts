@@ -56,10 +56,11 @@ export class Secrets {
    */
   async define({ kind, usage, description, scopes, id, replace }: NewSecret, value: string): Promise<Secret> {
     return this.#store.transaction(async ({ secrets }) => {
-      // It could not be named by it: that would be the one with this id.
-      if (kind === 'volume' && (await secrets.byId(usage.toLowerCase())))
-        throw new StowageError('invalid-argument', 'usage: is the UUID of another secret');
       const before = await secrets.byUsage(kind, usage);
+      // It could not be named by it: that would be the one with this id.
+      const namesake = kind === 'volume' ? await secrets.byId(usage.toLowerCase()) : undefined;
+      if (namesake && namesake.id !== before?.id)
+        throw new StowageError('invalid-argument', 'usage: is the UUID of another secret');
       const owner = id === undefined ? undefined : await secrets.byId(id);
       if (
         (before && id !== undefined && before.id !== id) ||

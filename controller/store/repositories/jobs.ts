@@ -6,6 +6,7 @@ import {
   type JobState,
   jobSchema,
 } from '../../../shared/protocol/api.ts';
+import { ENDED_STATES, JOB_STATES } from '../../../shared/protocol/lists.ts';
 import type { Database, JobRow } from '../schema.ts';
 import { placeInScopes } from '../scopes.ts';
 
@@ -20,7 +21,7 @@ export interface JobRecord extends Job {
   traceparent?: string;
 }
 
-const UNENDED: readonly JobState[] = ['queued', 'running', 'waiting', 'paused'];
+const UNENDED = JOB_STATES.filter((state) => !ENDED_STATES.includes(state));
 
 export interface NewJob {
   kind: string;

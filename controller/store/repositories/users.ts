@@ -196,13 +196,13 @@ export class UserWriter extends UserReader {
     await this.db.deleteFrom('invitations').where('name', 'is', null).execute();
   }
 
-  /** Whether there was one that was good at `now`. */
-  async removeInvitationOf(name: string, now: number): Promise<boolean> {
+  /** Until when it was good; undefined where there was none. */
+  async removeInvitationOf(name: string): Promise<number | undefined> {
     const removed = await this.db
       .deleteFrom('invitations')
       .where('name', '=', name)
       .returning('expires_at')
-      .execute();
-    return removed.some(({ expires_at }) => expires_at > now);
+      .executeTakeFirst();
+    return removed?.expires_at;
   }
 }

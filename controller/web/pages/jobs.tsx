@@ -2,7 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import { useEffect, useState } from 'react';
 import type { Job } from '../../../shared/protocol/api.ts';
 import { taskOf } from '../../../shared/protocol/job-words.ts';
-import { JOB_STATES } from '../../../shared/protocol/lists.ts';
+import { ENDED_STATES, JOB_STATES } from '../../../shared/protocol/lists.ts';
 import { call, linkTo, placeOf } from '../api/client.ts';
 import { client, jobQuery, jobsQuery } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
@@ -39,7 +39,7 @@ const TONES: Record<Job['state'], Tone> = {
 const State = ({ job: { state, dismissedAt } }: { job: Job }) => (
   <Badge tone={dismissedAt === undefined ? TONES[state] : 'neutral'}>{state}</Badge>
 );
-const hasEnded = ({ state }: Job): boolean => state === 'done' || state === 'failed' || state === 'cancelled';
+const hasEnded = ({ state }: Job): boolean => ENDED_STATES.includes(state);
 
 /** The rate is that of so long. */
 const SEEN_MS = 10_000;
@@ -100,7 +100,8 @@ function JobProgress({ job }: { job: Job }) {
   );
 }
 
-type Doing = 'cancel' | 'pause' | 'resume' | 'retry' | 'dismiss';
+const DOINGS = ['retry', 'dismiss', 'resume', 'pause', 'cancel'] as const;
+type Doing = (typeof DOINGS)[number];
 
 export async function actOnJob(id: number, what: Doing): Promise<void> {
   try {
@@ -114,24 +115,18 @@ export async function actOnJob(id: number, what: Doing): Promise<void> {
 }
 
 /** What can be done with a job now. */
-function toDo({ state, kind, dismissedAt }: Job): Doing[] {
+function toDo(job: Job): Doing[] {
+  const { state, dismissedAt } = job;
   // Whoever uploads goes on with it, or begins again.
-  const isOurs = kind !== 'upload';
-  switch (state) {
-    case 'done':
-      return [];
-    case 'cancelled':
-      return isOurs ? ['retry'] : [];
-    case 'failed':
-      return [
-        ...(isOurs ? (['retry'] as const) : []),
-        ...(dismissedAt === undefined ? (['dismiss'] as const) : []),
-      ];
-    case 'paused':
-      return [...(isOurs ? (['resume'] as const) : []), 'cancel'];
-    default:
-      return [...(isOurs ? (['pause'] as const) : []), 'cancel'];
-  }
+  const isOurs = job.kind !== 'upload';
+  const can: Record<Doing, boolean> = {
+    retry: isOurs && (state === 'failed' || state === 'cancelled'),
+    dismiss: state === 'failed' && dismissedAt === undefined,
+    resume: isOurs && state === 'paused',
+    pause: isOurs && state !== 'paused' && !hasEnded(job),
+    cancel: !hasEnded(job),
+  };
+  return DOINGS.filter((what) => can[what]);
 }
 
 export function JobTools({ job }: { job: Job }) {

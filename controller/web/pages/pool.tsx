@@ -1,8 +1,8 @@
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { Tab, TabList, TabPanel, Tabs } from 'react-aria-components';
-import { DEFAULT_LIMITS, limitsText } from '../../../shared/conf/limits-text.ts';
 import type { Orphan } from '../../../shared/conf/orphan.ts';
+import { DEFAULT_LIMITS, limitsText } from '../../../shared/conf/pool-limits.ts';
 import type { Forecast } from '../../../shared/conf/pool-usage.ts';
 import type { TrashedVolume } from '../../../shared/conf/trash.ts';
 import type { PoolDetails } from '../../../shared/protocol/api.ts';

@@ -1,6 +1,6 @@
-import { useState } from 'react';
+import { type ComponentProps, useState } from 'react';
 import { useLocation } from 'wouter';
-import { DEFAULT_LIMITS, limitsText } from '../../../shared/conf/limits-text.ts';
+import { DEFAULT_LIMITS, limitsText } from '../../../shared/conf/pool-limits.ts';
 import type { TrashedVolume } from '../../../shared/conf/trash.ts';
 import type { PoolDetails } from '../../../shared/protocol/api.ts';
 import { call, linkTo, poolPath } from '../api/client.ts';
@@ -42,9 +42,13 @@ function percentOf(text: string): number | undefined {
   return number === undefined ? undefined : Number(number.replace(',', '.'));
 }
 
-/** What a field of a percentage says of what is typed there. */
-const wrongPercent = (text: string, hint?: string): string | undefined =>
-  text.trim() !== '' && percentOf(text) === undefined ? 'a number, such as 80' : hint;
+/** `hint`: while what is typed is a percentage, or nothing. */
+function PercentField({ hint, value, ...field }: ComponentProps<typeof Field>) {
+  const isWrong = value.trim() !== '' && percentOf(value) === undefined;
+  return (
+    <Field {...field} value={value} inputMode="decimal" hint={isWrong ? 'a number, such as 80' : hint} />
+  );
+}
 
 export function LimitPool({ pool, close }: PoolTaskProps) {
   const { host, name } = pool;
@@ -79,30 +83,13 @@ export function LimitPool({ pool, close }: PoolTaskProps) {
       )}
       {!isUsual && (
         <>
-          <Field
-            label="Warning, at percent in use"
-            value={warning}
-            onChange={setWarning}
-            inputMode="decimal"
-            hint={wrongPercent(warning)}
-            autoFocus
-          />
-          <Field
-            label="Critical, at percent in use"
-            value={critical}
-            onChange={setCritical}
-            inputMode="decimal"
-            hint={wrongPercent(critical)}
-          />
-          <Field
+          <PercentField label="Warning, at percent in use" value={warning} onChange={setWarning} autoFocus />
+          <PercentField label="Critical, at percent in use" value={critical} onChange={setCritical} />
+          <PercentField
             label="Volumes together, in percent of the pool"
             value={provisioned}
             onChange={setProvisioned}
-            inputMode="decimal"
-            hint={wrongPercent(
-              provisioned,
-              'the most that may be promised to them; no limit without a number',
-            )}
+            hint="the most that may be promised to them; no limit without a number"
           />
         </>
       )}
