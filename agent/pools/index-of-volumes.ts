@@ -215,6 +215,14 @@ export class IndexOfVolumes {
     return { news: isNews(before, volume) ? volume : undefined, saved };
   }
 
+  /** Notes that a volume has this name no more; gives the id it had under it. Undefined where another volume is known by it. */
+  leave(name: string, fingerprint: string): string | undefined {
+    const entry = this.#entries.get(name);
+    if (entry?.found.fingerprint !== fingerprint) return undefined;
+    this.#entries.delete(name);
+    return entry.volume.id;
+  }
+
   /** Notes that nothing has this name any more; gives what had it. The id is forgotten with it. */
   drop(name: string): Volume | undefined {
     const entry = this.#entries.get(name);

@@ -254,21 +254,26 @@ export class OpenPool
   async #take(all: FoundVolume[]): Promise<FoundVolume[]> {
     const index = this.#seen;
     const volumes: Volume[] = [];
+    const gone: PoolChange['gone'] = [];
     const saved: Promise<void>[] = [];
     const taken: FoundVolume[] = [];
     for (const each of all) {
       const found = await this.#asOnRecord(each);
       if (!found) continue;
       taken.push(found);
-      const put = index.put(found, await this.#movedFrom(found));
+      const moved = await this.#movedFrom(found);
+      const put = index.put(found, moved?.name);
       saved.push(put.saved);
       if (put.news) volumes.push(put.news);
+      // Nobody is told of a volume under two names.
+      const leftId = moved?.isFree ? index.leave(moved.name, found.fingerprint) : undefined;
+      if (leftId !== undefined) gone.push({ name: moved!.name, id: leftId });
     }
     // Where no space is left to put a new id on record, the volume is there all the same; the record follows.
     await Promise.all(saved).catch((error) => {
       if (error.code !== 'ENOSPC' && error.code !== 'EDQUOT' && error.code !== 'EROFS') throw error;
     });
-    if (volumes.length > 0) this.emit('change', { volumes, gone: [] });
+    if (volumes.length + gone.length > 0) this.emit('change', { volumes, gone });
     return taken;
   }
 
@@ -289,12 +294,20 @@ export class OpenPool
     }
   }
 
-  /** The name that a volume had before, when it has it no more: a link to the same file is another volume. */
-  async #movedFrom({ name, fingerprint }: FoundVolume): Promise<string | undefined> {
+  /**
+   * The name that a volume had before, when it has it no more: a link to the same file is another volume. `isFree` where
+   * nothing has that name by now.
+   */
+  async #movedFrom({
+    name,
+    fingerprint,
+  }: FoundVolume): Promise<{ name: string; isFree: boolean } | undefined> {
     const other = this.#seen.otherName(name, fingerprint);
     if (other === undefined) return undefined;
-    const there = await this.#driver.look(other).catch(() => undefined);
-    return there?.fingerprint === fingerprint ? undefined : other;
+    // What cannot be looked at is there.
+    const there = await this.#driver.look(other).catch(() => 'unknown' as const);
+    if (there === undefined || there === 'unknown') return { name: other, isFree: there === undefined };
+    return there.fingerprint === fingerprint ? undefined : { name: other, isFree: false };
   }
 
   #notice(names: readonly string[] | undefined): void {

@@ -9,6 +9,7 @@ import type { WebSocket } from 'ws';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import { fromProblem, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { schemeHint } from '../../shared/util/scheme-hint.ts';
+import { hintWhenInterrupted } from './interrupt.ts';
 
 // An import of either would load all of fetch and HTTP/2 with it, which takes 30 ms of every command.
 const { request: httpRequest } = process.getBuiltinModule('node:http');
@@ -186,6 +187,12 @@ export async function call(path: string, options: CallOptions = {}): Promise<Inc
   if (length !== undefined) headers['content-length'] = length;
   if (options.accept) headers.accept = options.accept;
   const method = options.method ?? (options.upload ? 'PUT' : 'GET');
+  const dropHint =
+    method === 'GET'
+      ? undefined
+      : hintWhenInterrupted(
+          'the controller had not answered: it may do it all the same; see: stowage job list',
+        );
   const begin = target.protocol === 'https:' ? httpsRequest : httpRequest;
   const { signal } = options;
   const outgoing = begin(target, { ...(await connectionOptions()), method, headers, signal });
@@ -205,6 +212,8 @@ export async function call(path: string, options: CallOptions = {}): Promise<Inc
     await Promise.resolve(sent).catch(() => undefined);
     if (isStowageError(error)) throw error;
     throw signal?.aborted ? new StowageError('cancelled', 'interrupted') : unreachable(url, error as Error);
+  } finally {
+    dropHint?.();
   }
 }
 

@@ -1,5 +1,6 @@
 import { type ErrorCode, type StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { exitStatusOf } from './client.ts';
+import { endInterrupted } from './interrupt.ts';
 import { printable, wantsJson } from './output.ts';
 import { lastOptions, makeProgram } from './program.ts';
 
@@ -23,7 +24,7 @@ function dashed(argv: readonly string[]): string[] {
   return argv[2] === 'pvesm' ? argv.map((word) => word.replace(/^-(?=[a-z]{2})/, '--')) : [...argv];
 }
 
-process.on('SIGINT', () => process.exit(130));
+process.on('SIGINT', endInterrupted);
 // `stowage … | head` ends quietly.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0);

@@ -1,6 +1,7 @@
 import { SingleBar } from 'cli-progress';
 import { Option } from 'commander';
 import { formatBytes } from '../../shared/util/units.ts';
+import { hintWhenInterrupted } from './interrupt.ts';
 
 export const FORMATS = ['table', 'wide', 'json', 'yaml', 'csv', 'name'] as const;
 export type Format = (typeof FORMATS)[number];
@@ -86,17 +87,11 @@ export function time(ms: number): string {
 export class Progress {
   readonly #bar: SingleBar | undefined;
   #started = false;
-  readonly #interrupted = (): void => {
-    this.stop();
-    if (this.#hint !== undefined) process.stderr.write(`\nstowage: ${printable(this.#hint)}\n`);
-  };
-  readonly #hint: string | undefined;
+  readonly #isOver: () => void;
 
   /** `hint`: what to know when it is interrupted. */
-  constructor(label: string, hint?: string) {
-    this.#hint = hint;
-    // Before the end of the command, which another listener brings: the bar has changed the terminal.
-    process.prependOnceListener('SIGINT', this.#interrupted);
+  constructor(label: string, hint: string) {
+    this.#isOver = hintWhenInterrupted(hint, () => this.stop());
     if (wantsJson() || quiet || !process.stderr.isTTY) return;
     this.#bar = new SingleBar({
       format: `${printable(label)} [{bar}] {percentage}%  {done} of {all}  {eta_formatted} left`,
@@ -115,7 +110,7 @@ export class Progress {
   }
 
   stop(): void {
-    process.off('SIGINT', this.#interrupted);
+    this.#isOver();
     if (this.#started) this.#bar?.stop();
     this.#started = false;
   }

@@ -79,6 +79,8 @@ describe('a pool of files', () => {
     pool.on('change', (change) => {
       for (const { name } of change.gone) seen.delete(name);
       for (const each of change.volumes) seen.set(each.name, `${each.id} ${each.format}`);
+      // No change tells of one volume under two names.
+      assert.equal(new Set([...seen.values()].map((words) => words.split(' ')[0])).size, seen.size);
     });
     const { id } = await pool.create(volume('a'));
     const header = join(room.path, 'header');
@@ -89,6 +91,7 @@ describe('a pool of files', () => {
     await until('the pool to change', () => seen.has('b'));
     assert.equal(seen.get('b'), `${id} raw`);
     await pool.stop();
+    seen.clear();
     renameSync(join(path, 'b'), join(path, 'c'));
     await pool.start();
     assert.equal(seen.get('c'), `${id} raw`);

@@ -1,17 +1,18 @@
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { parse } from 'yaml';
-import { type CliResult, execute, TestController, until } from '../support/controller.ts';
+import { execute, TestController, until } from '../support/controller.ts';
 import { freePort } from '../support/hosts.ts';
 import { openRoad, type RoadOptions } from '../support/road.ts';
 import { scratch } from '../support/scratch.ts';
+import { atTerminal } from '../support/terminal.ts';
 
 const MIB = 1 << 20;
 const run = promisify(execFile);
@@ -181,25 +182,23 @@ describe('the command line', () => {
     assert.match(words, /vol copy local\/default\/small other\/pool\/v/);
   });
 
-  /** Types `keys` at the terminal on which the command runs. */
-  async function atTerminal(command: string, keys: string): Promise<CliResult> {
-    const typing = `(sleep 1.5; printf '${keys}'; sleep 1) | script -qec "${command}" /dev/null`;
-    return execute('bash', ['-c', `${typing}; exit \${PIPESTATUS[1]}`], environment());
-  }
-
   test('on a terminal a delete asks; without one, or with --yes, it does not', async () => {
-    for (const keys of ['n\\n', '\\n', '\\004']) {
-      const { status, stdout } = await atTerminal('stowage vol delete local/default/small', keys);
+    const command = 'stowage vol delete local/default/small';
+    const when = /\[y\/N\]/;
+    for (const keys of ['n\n', '\n', '\u0004']) {
+      const { status, stdout } = await atTerminal(command, { when, keys }, environment());
       assert.match(stdout, /Delete local\/default\/small\? \[y\/N\]/);
       assert.match(stdout, /nothing was changed/);
       assert.equal(status, 130);
     }
     assert.match(await list('-q'), /small/);
-    const { status } = await atTerminal('stowage vol delete local/default/small', 'y\\n');
+    const { status } = await atTerminal(command, { when, keys: 'y\n' }, environment());
     assert.equal(status, 0);
     assert.doesNotMatch(await list('-q'), /small/);
     await controller.cliOk('vol', 'create', 'local/default/small', '--capacity', '1M');
-    assert.equal((await atTerminal('stowage vol delete local/default/small --yes', '')).status, 0);
+    const unasked = await atTerminal(`${command} --yes`, { when, keys: 'n\n' }, environment());
+    assert.equal(unasked.status, 0);
+    assert.doesNotMatch(unasked.stdout, when);
     await controller.cliOk('vol', 'create', 'local/default/small', '--capacity', '1M');
   });
 
@@ -207,12 +206,33 @@ describe('the command line', () => {
     writeFileSync(join(room.path, 'image'), randomBytes(20 * MIB));
     await controller.cliOk('vol', 'upload', join(room.path, 'image'), 'local/default/moving');
     const command = 'stowage vol migrate local/default/moving local/default/moved --limit 1M';
-    const { status, stdout } = await atTerminal(command, '\\003');
+    const { status, stdout } = await atTerminal(command, { when: /MiB of/, keys: '\u0003' }, environment());
     assert.match(stdout, /job \d+ goes on; to stop it: stowage job cancel \d+/);
     assert.equal(status, 130);
     const [job] = await controller.api<{ id: number; state: string }[]>('/jobs?limit=1');
     assert.equal(job?.state, 'running');
     await controller.cliOk('job', 'cancel', String(job?.id));
+  });
+
+  test('Ctrl-C before the answer says that it may be done all the same', async () => {
+    const silent = createServer().listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const { port } = silent.address() as AddressInfo;
+    const env = { ...environment(), STOWAGE_URL: `http://127.0.0.1:${port}` };
+    const commands = [
+      [
+        'stowage vol migrate local/default/moving local/default/moved',
+        /may do it all the same; see: stowage job list/,
+      ],
+      ['stowage vol show local/default/moving', /^\^C\s*$/],
+    ] as const;
+    for (const [command, words] of commands) {
+      const when = once(silent, 'connection').then(([socket]) => once(socket as Socket, 'data'));
+      const { status, stdout } = await atTerminal(command, { when, keys: '\u0003' }, env);
+      assert.equal(status, 130);
+      assert.match(stdout, words);
+    }
+    silent.close();
   });
 
   test('an upload over a volume says so; a download over a file needs --force', async () => {
@@ -396,7 +416,11 @@ describe('the command line', () => {
 
   test('on a terminal an upload over a volume asks, and Ctrl-C gives the terminal back', async () => {
     const image = join(room.path, 'image');
-    const { status, stdout } = await atTerminal(`stowage vol upload ${image} local/default/moving`, 'n\\n');
+    const { status, stdout } = await atTerminal(
+      `stowage vol upload ${image} local/default/moving`,
+      { when: /\[y\/N\]/, keys: 'n\n' },
+      environment(),
+    );
     assert.match(stdout, /Replace what is in local\/default\/moving\?/);
     assert.equal(status, 130);
     assert.equal(
@@ -406,15 +430,9 @@ describe('the command line', () => {
     );
     writeFileSync(join(room.path, 'long'), randomBytes(300 * MIB));
     const upload = `stowage vol upload ${join(room.path, 'long')} local/default/long`;
-    const child = spawn('script', ['-qec', upload, '/dev/null'], { env: environment() });
-    let shown = '';
-    child.stdout.on('data', (data) => {
-      // Ctrl-C, as soon as the bar moves.
-      if (!/MiB of/.test(shown) && /MiB of/.test(shown + String(data))) child.stdin.write('\u0003');
-      shown += String(data);
-    });
-    const [ended] = (await once(child, 'close')) as [number];
-    assert.equal(ended, 130);
+    const cut = await atTerminal(upload, { when: /MiB of/, keys: '\u0003' }, environment());
+    const shown = cut.stdout;
+    assert.equal(cut.status, 130);
     assert.match(shown, /goes on from here/);
     assert.ok(shown.lastIndexOf('\u001b[?25h') > shown.lastIndexOf('\u001b[?25l'));
     for (const id of (await controller.cliOk('job', 'list', '--state', 'running', '-q'))
