@@ -579,7 +579,7 @@ describe('the page', () => {
     assert.match(await controller.cliOk('trash', 'list', `${second.name}/p`), /del-1.*del-2.*del-3/s);
   });
 
-  test('columns are made wider and narrower by the keyboard', async () => {
+  test('columns are made wider and narrower by keys, by pulling and by pressing, and stay so', async () => {
     await page.goto(`${controller.url}/volumes`);
     const heading = page.getByRole('columnheader', { name: 'Capacity', exact: true });
     const width = async () => Math.round((await heading.boundingBox())!.width);
@@ -593,6 +593,16 @@ describe('the page', () => {
     await page.mouse.move(edge.x + 52, edge.y + 10, { steps: 5 });
     await page.mouse.up();
     await until('it was pulled', async () => (await width()) === before + 70);
+    await page.getByText('Columns', { exact: true }).click();
+    await page.getByRole('button', { name: 'Capacity wider' }).click();
+    await until('it is wider still', async () => (await width()) === before + 110);
+    await page.getByRole('button', { name: 'Capacity narrower' }).click();
+    await page.getByRole('checkbox', { name: 'Snapshots' }).click({ force: true });
+    await checkAccess(page, 'the menu of columns');
+    await page.reload();
+    await heading.waitFor();
+    assert.equal(await width(), before + 70);
+    assert.equal(await page.getByRole('columnheader', { name: 'Snapshots' }).count(), 0);
   });
 
   test('columns are sorted by the keyboard', async () => {

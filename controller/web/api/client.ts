@@ -84,6 +84,16 @@ export const linkTo = {
   job: (job: number): string => `/jobs/${job}`,
 };
 
+export const placeOfVolume = ({
+  host,
+  pool,
+  name,
+}: {
+  host: string;
+  pool: string;
+  name: string;
+}): VolumePlace => ({ host, pool, volume: name });
+
 export const referenceOf = ({ host, pool, volume }: VolumePlace): string => `${host}/${pool}/${volume}`;
 
 export function placeOf(reference: string): VolumePlace {

@@ -1,15 +1,18 @@
-import { useMemo, useState } from 'react';
+import { useState } from 'react';
 import { useSearchParams } from 'wouter';
 import { VOLUME_FORMATS } from '../../../shared/conf/image-formats.ts';
 import type { FleetVolume } from '../../../shared/protocol/api.ts';
 import { VOLUME_ORDERS, type VolumeOrder } from '../../../shared/protocol/lists.ts';
-import { linkTo } from '../api/client.ts';
+import { linkTo, placeOfVolume } from '../api/client.ts';
 import { usePools, type VolumeView } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { useAsked } from '../parts/asked.ts';
 import { A, Button, Page } from '../parts/basics.tsx';
-import { Check, Choice, Field } from '../parts/form.tsx';
-import { GRID_COLUMNS, placeOfVolume, VolumeGrid } from '../parts/volume-grid.tsx';
+import { useColumnLayout } from '../parts/column-layout.ts';
+import { ColumnMenu } from '../parts/column-menu.tsx';
+import { Choice, Field } from '../parts/form.tsx';
+import { GRID_COLUMNS } from '../parts/volume-columns.tsx';
+import { VolumeGrid } from '../parts/volume-grid.tsx';
 import { CreateVolume } from '../tasks/create-volume.tsx';
 import { DeleteVolumes } from '../tasks/delete-volumes.tsx';
 import { MigrateVolumes } from '../tasks/migrate-volumes.tsx';
@@ -32,9 +35,7 @@ const viewOf = (params: URLSearchParams, fixed: { host?: string; pool?: string }
 export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
   const [params, setParams] = useSearchParams();
   const [selected, select] = useState<ReadonlyMap<string, FleetVolume>>(new Map());
-  const [hidden, hide] = useState<ReadonlySet<string>>(
-    () => new Set((localStorage.getItem('hidden-columns') ?? '').split(' ')),
-  );
+  const layout = useColumnLayout();
   const [open, setOpen] = useState<Open>();
   const [search, setSearch] = useState(params.get('search') ?? '');
   // In the table of all it is asked for a pool later.
@@ -59,10 +60,7 @@ export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
     );
     select(new Map());
   };
-  const columns = useMemo(
-    () => GRID_COLUMNS.filter(({ id }) => !hidden.has(id) && !(id === 'pool' && pool !== undefined)),
-    [hidden, pool],
-  );
+  const columns = GRID_COLUMNS.filter(({ id }) => !(id === 'pool' && pool !== undefined));
   const chosen = [...selected.values()];
   const mayAll = (action: string): boolean =>
     chosen.length > 0 && chosen.every((volume) => may(action, volume));
@@ -94,26 +92,7 @@ export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
           onChange={(format) => set({ format })}
           options={[{ id: '', label: 'every format' }, ...VOLUME_FORMATS.map((id) => ({ id, label: id }))]}
         />
-        <details className="columns">
-          <summary>Columns</summary>
-          <div>
-            {GRID_COLUMNS.slice(1).map(({ id, name }) => (
-              <Check
-                key={id}
-                isSelected={!hidden.has(id)}
-                onChange={(isShown) => {
-                  const next = new Set(hidden);
-                  if (isShown) next.delete(id);
-                  else next.add(id);
-                  localStorage.setItem('hidden-columns', [...next].join(' '));
-                  hide(next);
-                }}
-              >
-                {name}
-              </Check>
-            ))}
-          </div>
-        </details>
+        <ColumnMenu columns={columns} layout={layout} />
         <div className="tools">
           {mayAll('volume.migrate') && <Button onPress={() => setOpen('migrate')}>Move or copy …</Button>}
           {mayAll('volume.delete') && (
@@ -132,7 +111,8 @@ export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
       <VolumeGrid
         label="Volumes"
         view={view}
-        columns={columns}
+        columns={columns.filter(({ id }) => layout.isShown(id))}
+        layout={layout}
         selected={selected}
         onSelect={select}
         onSort={(order, descending) => set({ order, descending: String(descending) })}

@@ -1,7 +1,6 @@
 import { useRef } from 'react';
+import { LEAST_WIDTH_PX, MOST_WIDTH_PX } from './column-layout.ts';
 
-const LEAST_PX = 60;
-const MOST_PX = 1200;
 const STEP_PX = 20;
 
 /** At the end of a column's heading: its width is changed by pulling it, or by the arrow keys. */
@@ -15,7 +14,6 @@ export function ColumnResizer({
   onChange(widthPx: number): void;
 }) {
   const pulled = useRef({ fromPx: 0, widthPx: 0 });
-  const resize = (toPx: number): void => onChange(Math.max(LEAST_PX, Math.min(MOST_PX, toPx)));
   return (
     // biome-ignore lint/a11y/useSemanticElements: a rule between paragraphs is not one that can be moved
     <span
@@ -24,15 +22,15 @@ export function ColumnResizer({
       aria-orientation="vertical"
       aria-label={`Width of ${column}`}
       aria-valuenow={widthPx}
-      aria-valuemin={LEAST_PX}
-      aria-valuemax={MOST_PX}
+      aria-valuemin={LEAST_WIDTH_PX}
+      aria-valuemax={MOST_WIDTH_PX}
       aria-valuetext={`${widthPx} pixels`}
       tabIndex={0}
       onKeyDown={(event) => {
         const step = { ArrowLeft: -STEP_PX, ArrowRight: STEP_PX }[event.key];
         if (step === undefined) return;
         event.preventDefault();
-        resize(widthPx + step);
+        onChange(widthPx + step);
       }}
       onPointerDown={(event) => {
         event.preventDefault();
@@ -41,7 +39,7 @@ export function ColumnResizer({
       }}
       onPointerMove={(event) => {
         if (event.currentTarget.hasPointerCapture(event.pointerId))
-          resize(pulled.current.widthPx + event.clientX - pulled.current.fromPx);
+          onChange(pulled.current.widthPx + event.clientX - pulled.current.fromPx);
       }}
     />
   );

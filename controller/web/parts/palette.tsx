@@ -3,13 +3,12 @@ import { useDeferredValue, useEffect, useState } from 'react';
 import { Autocomplete, Input, Label, Menu, MenuItem, SearchField } from 'react-aria-components';
 import { useLocation } from 'wouter';
 import type { FleetVolume } from '../../../shared/protocol/api.ts';
-import { call, linkTo } from '../api/client.ts';
+import { call, linkTo, placeOfVolume } from '../api/client.ts';
 import { useHosts, usePools } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { useCommands } from './commands.ts';
 import { Dialog } from './dialog.tsx';
 import { sectionsFor } from './sections.ts';
-import { placeOfVolume } from './volume-grid.tsx';
 
 interface Hit {
   id: string;

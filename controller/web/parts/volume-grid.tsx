@@ -3,78 +3,17 @@ import { type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from
 import { useLocation } from 'wouter';
 import type { FleetVolume } from '../../../shared/protocol/api.ts';
 import type { VolumeOrder } from '../../../shared/protocol/lists.ts';
-import { linkTo, referenceOf } from '../api/client.ts';
+import { linkTo, placeOfVolume } from '../api/client.ts';
 import { countQuery, ROWS, rowsQuery, type VolumeView } from '../api/queries.ts';
-import { A, Badge, Problem, Size, Time } from './basics.tsx';
+import { Problem } from './basics.tsx';
+import type { ColumnLayout } from './column-layout.ts';
 import { ColumnResizer } from './column-resizer.tsx';
 import { counted } from './format.ts';
+import { type GridColumn, keyOfVolume } from './volume-columns.tsx';
 
 const ROW_PX = 36;
 /** Browsers draw nothing that is higher than some 17 million pixels: a longer table scrolls faster. */
 const MOST_PX = 8_000_000;
-
-export interface GridColumn {
-  id: string;
-  name: string;
-  order?: VolumeOrder;
-  isNumber?: boolean;
-  widthPx: number;
-  cell(volume: FleetVolume): React.ReactNode;
-}
-
-const stateOf = ({ damaged, isBase, isProtected }: FleetVolume) => (
-  <>
-    {damaged !== undefined && <Badge tone="bad">damaged</Badge>}
-    {isBase && <Badge tone="neutral">base</Badge>}
-    {isProtected && <Badge tone="good">protected</Badge>}
-  </>
-);
-
-export const placeOfVolume = ({ host, pool, name }: FleetVolume) => ({ host, pool, volume: name });
-export const keyOfVolume = (volume: FleetVolume): string => referenceOf(placeOfVolume(volume));
-
-export const GRID_COLUMNS: readonly GridColumn[] = [
-  {
-    id: 'name',
-    name: 'Name',
-    order: 'name',
-    widthPx: 260,
-    cell: (volume) => <A to={linkTo.volume(placeOfVolume(volume))}>{volume.name}</A>,
-  },
-  { id: 'pool', name: 'Pool', order: 'place', widthPx: 160, cell: ({ host, pool }) => `${host}/${pool}` },
-  { id: 'format', name: 'Format', widthPx: 80, cell: ({ format }) => format },
-  {
-    id: 'capacity',
-    name: 'Capacity',
-    order: 'capacityBytes',
-    isNumber: true,
-    widthPx: 100,
-    cell: ({ capacityBytes }) => <Size bytes={capacityBytes} />,
-  },
-  {
-    id: 'allocation',
-    name: 'On disk',
-    order: 'allocationBytes',
-    isNumber: true,
-    widthPx: 100,
-    cell: ({ allocationBytes }) => <Size bytes={allocationBytes} />,
-  },
-  {
-    id: 'changed',
-    name: 'Changed',
-    order: 'modifiedAt',
-    widthPx: 130,
-    cell: ({ timestamps }) => timestamps && <Time at={Number(timestamps.mtime) * 1000} />,
-  },
-  {
-    id: 'snapshots',
-    name: 'Snapshots',
-    isNumber: true,
-    widthPx: 100,
-    cell: ({ snapshotCount }) => snapshotCount,
-  },
-  { id: 'state', name: 'State', widthPx: 140, cell: stateOf },
-];
 
 /** Where the pixels of a long table lie in the shorter one that is scrolled. */
 class Scale {
@@ -105,6 +44,7 @@ interface VolumeGridProps {
   view: VolumeView;
   onSort(order: VolumeOrder, descending: boolean): void;
   columns: readonly GridColumn[];
+  layout: ColumnLayout;
   /** By place. */
   selected: ReadonlyMap<string, FleetVolume>;
   onSelect(selected: ReadonlyMap<string, FleetVolume>): void;
@@ -115,13 +55,12 @@ interface VolumeGridProps {
  * table has every row that was seen in memory; this one has those on the screen. It is a grid in which one row is active: arrow keys,
  * Page Up and Down, Home and End move it, Space selects it, Enter opens it.
  */
-export function VolumeGrid({ label, view, onSort, columns, selected, onSelect }: VolumeGridProps) {
+export function VolumeGrid({ label, view, onSort, columns, layout, selected, onSelect }: VolumeGridProps) {
   const [, navigate] = useLocation();
   const scroller = useRef<HTMLDivElement>(null);
   const [scrollTop, setScrollTop] = useState(0);
   const [seenPx, setSeenPx] = useState(600);
   const [active, setActive] = useState(0);
-  const [widths, setWidths] = useState<Record<string, number>>({});
   const counting = useQuery(countQuery(view));
   const count = counting.data ?? 0;
   const scale = new Scale(count, seenPx);
@@ -187,8 +126,7 @@ export function VolumeGrid({ label, view, onSort, columns, selected, onSelect }:
     else return;
     event.preventDefault();
   };
-  const widthOf = ({ id, widthPx }: GridColumn): number => widths[id] ?? widthPx;
-  const template = `44px ${columns.map((column) => `${widthOf(column)}px`).join(' ')}`;
+  const template = `44px ${columns.map((column) => `${layout.widthPx(column)}px`).join(' ')}`;
 
   const failed = counting.error ?? results.find(({ error }) => error)?.error;
   const indexes = Array.from({ length: Math.max(0, last - first) }, (_, index) => first + index);
@@ -252,8 +190,8 @@ export function VolumeGrid({ label, view, onSort, columns, selected, onSelect }:
                 )}
                 <ColumnResizer
                   column={name}
-                  widthPx={widthOf(column)}
-                  onChange={(widthPx) => setWidths((before) => ({ ...before, [id]: widthPx }))}
+                  widthPx={layout.widthPx(column)}
+                  onChange={(widthPx) => layout.resize(id, widthPx)}
                 />
               </span>
             );

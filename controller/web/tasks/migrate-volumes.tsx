@@ -1,14 +1,13 @@
 import { useQueries } from '@tanstack/react-query';
 import { useState } from 'react';
 import type { FleetPool, FleetVolume, Job, MigrationCheck } from '../../../shared/protocol/api.ts';
-import { call, referenceOf, volumePath } from '../api/client.ts';
+import { call, placeOfVolume, referenceOf, volumePath } from '../api/client.ts';
 import { usePools } from '../api/queries.ts';
 import { Task } from '../parts/dialog.tsx';
 import { Check, Choice, Field } from '../parts/form.tsx';
 import { counted, formatBytes } from '../parts/format.ts';
 import { useSettled } from '../parts/settled.ts';
 import { toast } from '../parts/toasts.tsx';
-import { placeOfVolume } from '../parts/volume-grid.tsx';
 import { sizeOf } from './create-volume.tsx';
 import { PoolChoice } from './pool-choice.tsx';
 

@@ -2,12 +2,11 @@ import { useState } from 'react';
 import { useLocation } from 'wouter';
 import { WIPE_ALGORITHMS } from '../../../shared/conf/wipe-algorithms.ts';
 import type { Job, VolumeDetails } from '../../../shared/protocol/api.ts';
-import { call, linkTo, referenceOf, volumePath } from '../api/client.ts';
+import { call, linkTo, placeOfVolume, referenceOf, volumePath } from '../api/client.ts';
 import { Task } from '../parts/dialog.tsx';
 import { Check, Choice, Field } from '../parts/form.tsx';
 import { formatBytes } from '../parts/format.ts';
 import { toast } from '../parts/toasts.tsx';
-import { placeOfVolume } from '../parts/volume-grid.tsx';
 import { sizeOf } from './create-volume.tsx';
 
 interface VolumeTaskProps {
