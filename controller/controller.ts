@@ -19,6 +19,7 @@ import { SignIn } from './auth/sign-in.ts';
 import { Tokens } from './auth/tokens.ts';
 import { Users } from './auth/users.ts';
 import type { Doors } from './doors/doors.ts';
+import { EventReaders } from './doors/events/event-readers.ts';
 import type { Certificate } from './doors/rest/certificate.ts';
 import { createRestServer } from './doors/rest/server.ts';
 import { sourceThrough } from './doors/source.ts';
@@ -134,9 +135,11 @@ export async function startController(options: ControllerOptions): Promise<Contr
     sealing,
     openId: options.openId && new OpenId(options.openId),
     publicUrl: options.publicUrl,
+    isSelfSigned: options.certificate?.selfSigned ?? false,
     signIn: new SignIn({ store, users, sessions, audit, sealing, passkeys }),
     revocations,
     fleetEvents: new FleetEvents({ events, fleet, inventory, jobs }),
+    eventReaders: new EventReaders(),
     webSockets,
     sourceOf: sourceThrough(options.trustedProxies),
   };

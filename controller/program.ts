@@ -1,6 +1,6 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { StowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
 import { tryChannels } from './attention/trial.ts';
@@ -9,7 +9,7 @@ import { count } from './cli/numbers.ts';
 import { readConfiguration } from './configuration/file.ts';
 import { notifyOptions } from './configuration/notify.ts';
 import { openIdOptions } from './configuration/open-id.ts';
-import { type Configuration, LOG_LEVELS } from './configuration/schema.ts';
+import { type Configuration, configurationSchema, LOG_LEVELS } from './configuration/schema.ts';
 import { storeUrl } from './configuration/store-url.ts';
 import { tracesOptions } from './configuration/traces.ts';
 import { trailOptions } from './configuration/trail.ts';
@@ -32,6 +32,13 @@ const SHARED = {
   'log-level': 'logLevel',
 } as const satisfies Partial<Record<keyof Configuration, keyof ServeOptions>>;
 
+/** Takes an option as the key of that name in the file is taken. */
+const asKey = (key: 'listen' | 'public-url') => (text: string) => {
+  const { data, error } = configurationSchema.shape[key].safeParse(text);
+  if (error) throw new InvalidArgumentError(error.issues[0]!.message);
+  return data;
+};
+
 export const program = new Command('stowage-controller')
   .description('the controller: inventory, transfers, jobs and audit of a fleet')
   .version(VERSION)
@@ -49,6 +56,7 @@ export const program = new Command('stowage-controller')
   .addOption(
     new Option('--listen <host:port>', 'where the API answers')
       .env('STOWAGE_LISTEN')
+      .argParser(asKey('listen'))
       .default('127.0.0.1:7070'),
   )
   .option('--no-local-agent', 'run no agent on this machine')
@@ -60,6 +68,7 @@ export const program = new Command('stowage-controller')
   .option(
     '--public-url <url>',
     'under which browsers reach it, such as https://storage.example; as they ask for it when not given',
+    asKey('public-url'),
   )
   .option(
     '--trust-proxy <addresses>',

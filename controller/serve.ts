@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { clock, sleep } from '../shared/util/clock.ts';
-import { isStowageError, StowageError } from '../shared/util/errors.ts';
+import { isStowageError, StowageError, toStowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
 import { ACTIONS } from './actions/index.ts';
 import { perform } from './actions/perform.ts';
@@ -167,7 +167,9 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
   const listen = listenAddress(options.listen);
   if (!listen) throw new StowageError('invalid-argument', `${LISTEN_WORDS}, and not '${options.listen}'`);
   mkdirSync(options.data, { recursive: true, mode: 0o700 });
-  const unlock = lockData(options.data);
+  // What has been begun ends in the opposite order, also where the start fails.
+  await using begun = new AsyncDisposableStack();
+  begun.defer(lockData(options.data));
   const openId = openIdOptions(process.env, configuration);
   const notify = notifyOptions({ ...configuration, 'public-url': options.publicUrl });
   const trail = trailOptions(configuration, controllerId(options.data));
@@ -180,11 +182,14 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
       'invalid-argument',
       `the store of this directory was moved to PostgreSQL: set STOWAGE_STORE or \`store-file\`, or, to go back, rename ${moved} to ${STORE_FILE}`,
     );
-  const letGo = await keepStore(store, (reason) => {
-    process.stderr.write(`stowage-controller: ${reason}\n`);
-    process.exit(1);
-  });
+  begun.defer(
+    await keepStore(store, (reason) => {
+      process.stderr.write(`stowage-controller: ${reason}\n`);
+      process.exit(1);
+    }),
+  );
   const localAgent = options.localAgent ? new LocalAgent(join(options.data, 'agent')) : undefined;
+  begun.defer(() => localAgent?.stop());
   await localAgent?.start();
   const controller = await startController({
     dataDirectory: options.data,
@@ -199,11 +204,8 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
     publicUrl: options.publicUrl,
     trustedProxies: options.trustProxy ?? [],
     store,
-  }).catch(async (error) => {
-    // Nobody would be there to end it.
-    await localAgent?.stop();
-    throw error;
   });
+  begun.defer(() => controller.close());
   const { token, path: tokenPath } = await adminToken(controller, options.data);
   const fingerprint = certificate?.selfSigned ? certificate.fingerprint : undefined;
   const client = JSON.stringify({
@@ -211,24 +213,25 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
     token,
     fingerprint: certificate?.fingerprint,
     publicUrl: options.publicUrl,
-    isSelfSigned: certificate?.selfSigned,
   });
   const clientFile = join(options.data, 'client.json');
   writeFileSync(`${clientFile}.new`, client, { mode: 0o600 });
   renameSync(`${clientFile}.new`, clientFile);
   if (localAgent) {
     await controller.services.fleet.addLocal('local', localAgent.socket);
-    await firstPool(controller, join(options.data, 'pools/default'));
+    await firstPool(controller, join(options.data, 'pools/default')).catch((error) => {
+      process.stderr.write(
+        `stowage-controller: the first pool cannot be made: ${toStowageError(error).message}; see: stowage pool create\n`,
+      );
+    });
   }
   const command = options.command ? await putCommand(options.data) : undefined;
   const link = await firstLink(controller, options);
+  const running = begun.move();
   const stop = async (): Promise<void> => {
     // What is recorded goes on at the next start; nothing that does not answer keeps us.
     clock.after(CLOSE_MS, () => process.exit(1), false);
-    await controller.close();
-    await localAgent?.stop();
-    await letGo();
-    unlock();
+    await running.disposeAsync();
     process.exit(0);
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop());

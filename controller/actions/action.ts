@@ -50,8 +50,10 @@ export interface Call {
   readonly source: string;
   /** Ends when nobody waits for the answer any more. Only reading ends with it. */
   readonly signal: AbortSignal;
-  /** Under which a browser reaches the controller, such as `https://storage.example`; only where one asks. */
+  /** Where the caller reaches the controller, such as `https://storage.example`; of HTTP only. */
   readonly origin?: string;
+  /** Whether the certificate that the caller sees is the controller's own. */
+  readonly isSelfSigned?: boolean;
   /** Bytes that come with the call. */
   readonly body?: Readable;
   /** Adds to the record of the outcome. */

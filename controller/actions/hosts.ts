@@ -125,7 +125,10 @@ const invite = defineAction({
   answer: enrolmentSchema,
   places: () => [{}],
   record: ({ replace }) => ({ detail: replace ? 'in place of the agent that is enrolled' : undefined }),
-  run: ({ fleet }, { host, replace }) => fleet.enrol(host, { replace }),
+  run: async ({ fleet }, { host, replace }, { origin = '', isSelfSigned = false }) => ({
+    ...(await fleet.enrol(host, { replace })),
+    ...{ url: origin, isSelfSigned },
+  }),
 });
 
 const label = defineAction({

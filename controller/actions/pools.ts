@@ -34,7 +34,7 @@ const wholeHost = ({ host }: { host?: string }): Place[] => [{ host }];
 /** The inventory shows a change as soon as its caller hears of it, not only when the agent's event comes. */
 async function shown({ inventory }: Services, host: string, pool: Pool): Promise<FleetPool> {
   const volumeCount = await inventory.showsPool(host, pool);
-  return { host, ...pool, volumeCount };
+  return { host, hostState: 'reachable', ...pool, volumeCount };
 }
 
 const agentPath = (pool: string): string => `/v1/pools/${encodeURIComponent(pool)}`;

@@ -122,7 +122,11 @@ const show = defineAction({
   async run({ inventory, fleet, leases }, address, { principal: { scopes } }) {
     const volume = await inventory.volume(address);
     const agent = await fleet.client(address.host);
-    const users = agent.json(z.array(volumeUserSchema), `${agentVolumePath(address)}/users`);
+    // What was last told of them, where the host cannot say it now.
+    const users = agent
+      .json(z.array(volumeUserSchema), `${agentVolumePath(address)}/users`)
+      .catch(() => inventory.usersOf(address));
+    users.catch(() => undefined);
     const placeOf = ({ host, pool, name }: FleetVolume) => referenceOf({ host, pool, volume: name });
     const { parentId } = volume;
     // Where several hosts have its storage, it has the id on all of them.
@@ -135,7 +139,7 @@ const show = defineAction({
       parent: parent && placeOf(parent),
       clones: clones.map(placeOf),
       heldBy: await leases.holders(referenceOf(address)),
-      users: await users.catch(() => inventory.usersOf(address)),
+      users: await users,
     };
   },
 });

@@ -32,6 +32,7 @@ export interface Evidence {
 }
 
 const PAGE = 500;
+const TRY_MS = 10_000;
 const MALFORMED = 'what a witness has signed is not in the store as it was signed';
 /** Longest text of a record: whoever is let in writes no book into the trail. */
 const LONGEST_DETAIL = 2000;
@@ -45,6 +46,8 @@ const LONGEST_TARGET = 800;
 export class AuditTrail {
   readonly #store: Store;
   readonly #key: KeyObject;
+  /** Since when, when it was last tried, and why the last record could not be appended. */
+  #standstill: { since: number; triedAt: number; why: string } | undefined;
 
   constructor(store: Store, dataDirectory: string) {
     this.#store = store;
@@ -59,15 +62,34 @@ export class AuditTrail {
   /** Appends, durably. Throws `audit-unwritable`: the caller must then refuse what it was about to do. */
   async append(entry: AuditEntry): Promise<number> {
     try {
-      return await this.#store.transaction((transaction) => this.appendIn(transaction, entry));
+      const seq = await this.#store.transaction((transaction) => this.appendIn(transaction, entry));
+      this.#standstill = undefined;
+      return seq;
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
+      const now = clock.now();
+      this.#standstill = { since: this.#standstill?.since ?? now, triedAt: now, why };
       throw new StowageError(
         'audit-unwritable',
         `the audit trail cannot be written, so nothing is changed: ${why}`,
         { cause: error },
       );
     }
+  }
+
+  /**
+   * Why nothing can be put on record; undefined where it can, as the last one was. While nothing can, it is tried by this, at most every
+   * ten seconds, and it is on record since when it could not.
+   */
+  async standstill(): Promise<string | undefined> {
+    const { since, triedAt } = this.#standstill ?? {};
+    if (since === undefined || triedAt === undefined) return undefined;
+    if (clock.now() - triedAt >= TRY_MS) {
+      const entry = { actor: 'controller', source: 'controller', action: 'audit.resume', target: 'audit' };
+      const detail = `nothing could be put on record since ${new Date(since).toISOString()}`;
+      await this.append({ ...entry, outcome: 'done', detail }).catch(() => undefined);
+    }
+    return this.#standstill?.why;
   }
 
   /** Appends in a transaction: the record is there if, and only if, what else the transaction writes is. */

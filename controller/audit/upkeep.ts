@@ -47,6 +47,10 @@ export class TrailUpkeep {
   readonly #forwarders: readonly Duty[];
   readonly #feeders: readonly Duty[];
   readonly #archives: readonly Duty[];
+  /** Of the verification that is under way, or was last. */
+  #verdict: Promise<AuditVerdict | undefined> = Promise.resolve(undefined);
+  /** Of the one after it, where somebody waits for that. */
+  #nextVerdict: Promise<AuditVerdict> | undefined;
 
   constructor(parts: Parts, options: UpkeepOptions) {
     const { destinations, witnesses, checkpoints, origin } = options;
@@ -77,8 +81,20 @@ export class TrailUpkeep {
     await Promise.all(this.#duties.map((duty) => duty.close()));
   }
 
-  /** As {@link AuditTrail.verify}, against all that witnesses have signed. */
-  async verify(): Promise<AuditVerdict> {
+  /** As {@link AuditTrail.verify}, against all that witnesses have signed. One at a time: whoever asks meanwhile shares the next one. */
+  verify(): Promise<AuditVerdict> {
+    this.#nextVerdict ??= this.#verdict
+      .catch(() => undefined)
+      .then(() => {
+        this.#nextVerdict = undefined;
+        const verdict = this.#verifyOnce();
+        this.#verdict = verdict;
+        return verdict;
+      });
+    return this.#nextVerdict;
+  }
+
+  async #verifyOnce(): Promise<AuditVerdict> {
     const { origin, checkpoints, ...options } = this.#options;
     const witnesses = options.witnesses.map(({ key }) => key);
     const verdict = await this.#parts.trail.verify({
@@ -88,20 +104,18 @@ export class TrailUpkeep {
     return verdict.ok ? this.#missed(verdict, witnesses) : verdict;
   }
 
-  /** Bad where a witness disputes the trail, or had seen it and what it has signed is gone. */
+  /** Bad, at no record of its own, where a witness disputes the trail, or had seen it and what it has signed is gone. */
   async #missed(verdict: AuditVerdict, witnesses: readonly NoteKey[]): Promise<AuditVerdict> {
     for (const { state } of this.#feeders) {
       const { place, standstill } = state;
-      if (standstill?.isDisputed)
-        return { ...verdict, ok: false, badSeq: verdict.first, reason: `${place}: ${standstill.reason}` };
+      if (standstill?.isDisputed) return { ...verdict, ok: false, reason: `${place}: ${standstill.reason}` };
     }
     for (const { name } of witnesses) {
       const record = await this.#parts.store.witnesses.find(name);
       const isThere = verdict.witnessed.some((seen) => seen.name === name);
       // What it has signed of records that are in archives is in those archives.
       if (!record || isThere || record.seq < verdict.first) continue;
-      const reason = `what ${name} has signed up to record ${record.seq} is gone`;
-      return { ...verdict, ok: false, badSeq: verdict.first, reason };
+      return { ...verdict, ok: false, reason: `what ${name} has signed up to record ${record.seq} is gone` };
     }
     return verdict;
   }

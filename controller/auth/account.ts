@@ -17,7 +17,7 @@ const MOST_PASSKEYS = 20;
 /** For which user a secret of a second factor is sealed. */
 export const totpLabel = (userId: string): string => `totp ${userId}`;
 
-/** What people change of their own account. Throws `forbidden` for whoever is no person, such as a token. */
+/** What people change of their own account. Throws `forbidden` for whoever is no person, such as a token, and `not-supported` where a password must confirm it and there is none: of people who sign in by a provider. */
 export class Account {
   readonly #store: Store;
   readonly #sessions: Sessions;
@@ -147,6 +147,11 @@ export class Account {
 
   async #confirmed(principal: Principal, password: string): Promise<StoredUser> {
     const user = await this.#user(principal);
+    if (user.passwordHash === undefined)
+      throw new StowageError(
+        'not-supported',
+        'you have no password here: you sign in by the provider of your organisation',
+      );
     this.#byUser.begin(user.id);
     if (!(await isPassword(password, user.passwordHash)))
       throw new StowageError('sign-in-refused', 'the password is wrong');

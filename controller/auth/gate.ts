@@ -1,6 +1,7 @@
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import { FailedAttempts, MOST_FAILURES } from './failed-attempts.ts';
+import { networkOf } from './network.ts';
 import type { Principal } from './principal.ts';
 import type { Sessions } from './sessions.ts';
 import type { Tokens } from './tokens.ts';
@@ -45,7 +46,7 @@ export class Gate {
       if (known.code !== 'unauthenticated') throw known;
       // A browser that was left open over night is no attack.
       if (credentials.authorization === undefined && credentials.session !== undefined) throw known;
-      const { count, tooMany } = this.#attempts.note(source);
+      const { count, tooMany } = this.#attempts.note(networkOf(source));
       const last =
         count === MOST_FAILURES ? '; what else comes from there in this minute is not recorded' : '';
       if (tooMany)

@@ -36,6 +36,12 @@ const claimsSchema = z.object({
 const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 const SCOPE = 'openid profile email groups';
 
+/** Whether the provider has not answered at all, or only that it cannot now: nobody was refused. */
+const isOutage = (error: Error & { code?: unknown; cause?: unknown }): boolean =>
+  error instanceof TypeError ||
+  error.code === 'OAUTH_TIMEOUT' ||
+  (error.cause instanceof Response && error.cause.status >= 500);
+
 /** The authorization code flow with PKCE. Everything is checked by openid-client; the provider says who it is, the groups what they may do. */
 export class OpenId {
   readonly #options: OpenIdOptions;
@@ -57,7 +63,10 @@ export class OpenId {
       })
       .catch((error: Error) => {
         this.#found = undefined;
-        throw new StowageError('sign-in-refused', `the OpenID provider does not answer: ${error.message}`);
+        throw new StowageError(
+          'provider-unreachable',
+          `the OpenID provider does not answer: ${error.message}`,
+        );
       });
     return this.#found;
   }
@@ -78,7 +87,7 @@ export class OpenId {
     return { url, kept };
   }
 
-  /** Who has come back to a URL. Throws `sign-in-refused` for what the provider does not vouch for, and for whoever has no role here. */
+  /** Who has come back to a URL. Throws `sign-in-refused` for what the provider does not vouch for, and for whoever has no role here; `provider-unreachable`. */
   async finish(current: URL, { state, nonce, verifier }: OpenIdState): Promise<ProvenIdentity> {
     const provider = await this.#provider();
     const checks = {
@@ -89,7 +98,7 @@ export class OpenId {
     };
     const told = await client.authorizationCodeGrant(provider, current, checks).catch((error: Error) => {
       throw new StowageError(
-        'sign-in-refused',
+        isOutage(error) ? 'provider-unreachable' : 'sign-in-refused',
         `the OpenID provider does not vouch for you: ${error.message}`,
       );
     });

@@ -70,7 +70,7 @@ export class SignIn {
     }
   }
 
-  /** Whether somebody is signed in to an account from a network now. */
+  /** Whether an account has a session that was begun from a network. */
   async #isKnown(name: string, network: string): Promise<boolean> {
     const { users } = this.#parts.store;
     const user = await users.byName(name);
@@ -198,12 +198,17 @@ export class SignIn {
     return this.#admit('session.begin', address, async (named) => {
       const identity = await prove();
       named(identity.name);
-      return store.transaction(async (transaction) => {
-        const user = await users.proven(transaction, identity);
+      const { secret, otherRightsOf } = await store.transaction(async (transaction) => {
+        const { user, hasOtherRights } = await users.proven(transaction, identity);
         const detail = `by OpenID, as ${user.role}`;
         await audit.appendIn(transaction, this.#record('session.begin', user.name, address, 'done', detail));
-        return sessions.begin(transaction, user, address);
+        return {
+          secret: await sessions.begin(transaction, user, address),
+          otherRightsOf: hasOtherRights ? user.id : undefined,
+        };
       });
+      if (otherRightsOf !== undefined) await sessions.rightsChanged(otherRightsOf);
+      return secret;
     });
   }
 
@@ -223,6 +228,8 @@ export class SignIn {
       this.#bySource.takeBack(network);
       return secret;
     } catch (error) {
+      // What is our fault, or that of the provider, is no try.
+      if (toStowageError(error).status >= 500) this.#bySource.takeBack(network);
       return this.#refuse(action, name, address, error);
     }
   }
@@ -253,7 +260,7 @@ export class SignIn {
   }
 
   async #refuse(action: string, name: string, address: ClientAddress, error: unknown): Promise<never> {
-    const { message, code } = toStowageError(error);
+    const { message, code, status } = toStowageError(error);
     // The first half of signing in, and no refusal.
     if (code === 'second-factor-missing') throw error;
     // What was only typed wrongly is told, and no more.
@@ -262,7 +269,13 @@ export class SignIn {
     const last = count === MOST_FAILURES ? '; what else comes from there in this minute is not recorded' : '';
     if (!tooMany)
       await this.#parts.audit.append(
-        this.#record(action, name, address, 'refused', `${message} [${code}]${last}`),
+        this.#record(
+          action,
+          name,
+          address,
+          status >= 500 ? 'failed' : 'refused',
+          `${message} [${code}]${last}`,
+        ),
       );
     throw error;
   }

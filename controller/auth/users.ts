@@ -153,9 +153,12 @@ export class Users {
 
   /**
    * In a transaction: the user whom an OpenID provider names, made when they come for the first time; what they may do there, they may
-   * here. Throws `user-exists` where another user, or a token, has the name: nobody takes over what is not theirs.
+   * here. `hasOtherRights` where that is not what they might before. Throws `user-exists` where another user, or a token, has the name: nobody takes over what is not theirs.
    */
-  async proven(transaction: Transaction, { subject, name, role }: ProvenIdentity): Promise<StoredUser> {
+  async proven(
+    transaction: Transaction,
+    { subject, name, role }: ProvenIdentity,
+  ): Promise<{ user: StoredUser; hasOtherRights: boolean }> {
     const { users } = transaction;
     const there = await users.bySubject(subject);
     if (!there) {
@@ -168,7 +171,7 @@ export class Users {
     const user: StoredUser = { ...base, role };
     await users.put(user);
     await users.removeNamelessInvitation();
-    return user;
+    return { user, hasOtherRights: there !== undefined && there.role !== role };
   }
 
   /** Gives a user other rights, from now on. Throws `user-not-found`. */

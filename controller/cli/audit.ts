@@ -49,7 +49,10 @@ const WITNESSES: Listing<WitnessRow> = {
 };
 
 function verdictWords({ ok, records, first, head, witnessed, badSeq, reason }: AuditVerdict): string {
-  if (!ok) return `THE TRAIL WAS TAMPERED WITH at record ${badSeq}: ${reason}`;
+  if (!ok)
+    return badSeq === undefined
+      ? `THE TRAIL IS NOT THE ONE THAT WAS WITNESSED: ${reason}`
+      : `THE TRAIL WAS TAMPERED WITH at record ${badSeq}: ${reason}`;
   const before = first === 1 ? '' : ` after record ${first - 1}, which is in archives with those before`;
   return [
     `the trail is whole: ${records} records${before}, signed up to ${head?.hash.slice(0, 16)}`,

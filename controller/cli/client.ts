@@ -31,9 +31,8 @@ interface Credentials {
   token: string;
   /** Of its certificate, `AB:CD:…`: no other is taken for it. */
   fingerprint?: string;
-  /** Where other machines reach it, and whether they need the fingerprint, too; as this one where that is not known. */
+  /** Where other machines reach it; as this one where that is not known. */
   publicUrl?: string;
-  isSelfSigned?: boolean;
 }
 
 const NEITHER =
@@ -250,18 +249,25 @@ export async function callJson<T>(path: string, options: CallOptions = {}): Prom
   }
 }
 
-/** Where the controller is for other machines, without a path, and whether only a fingerprint vouches for it. */
-export function controllerUrl(): { origin: string; isPinned: boolean } {
-  const { url, publicUrl = url, fingerprint, isSelfSigned = true } = credentials();
-  const isPinned = fingerprint !== undefined && isSelfSigned && publicUrl.startsWith('https:');
-  return { origin: new URL(publicUrl).origin, isPinned };
+/** Where the controller is for other machines, without a path. */
+export function controllerOrigin(): string {
+  const { url, publicUrl = url } = credentials();
+  return new URL(publicUrl).origin;
 }
 
-/** Opens the stream of events from now on. */
+/** Opens the stream of events from now on. Throws what {@link call} does. */
 export async function openEvents(): Promise<WebSocket> {
   const { url, token } = credentials();
   const target = new URL('/api/v1/events', url).href.replace(/^http/, 'ws');
   const headers = { authorization: `Bearer ${token}` };
   const { WebSocket } = await import('ws');
-  return new WebSocket(target, { ...(await connectionOptions()), headers });
+  const socket = new WebSocket(target, { ...(await connectionOptions()), headers });
+  await new Promise<void>((resolve, reject) => {
+    socket.once('open', resolve);
+    socket.once('error', (error) => reject(unreachable(url, error)));
+    socket.once('unexpected-response', (_request, response) => {
+      textOf(response).then((text) => reject(refusal(response.statusCode!, text)), reject);
+    });
+  });
+  return socket;
 }

@@ -2,10 +2,16 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import type { NodeDevice, NodeDevices } from '../../shared/conf/node-device.ts';
 import type { DoctorFinding } from '../../shared/protocol/agent.ts';
-import type { AgentFile, Host, HostDetails } from '../../shared/protocol/api.ts';
+import type { AgentFile, Enrolment, Host, HostDetails } from '../../shared/protocol/api.ts';
+import {
+  connectCommand,
+  type EnrolmentPlace,
+  fetchCommands,
+  packageCommands,
+} from '../../shared/protocol/enrolment-commands.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
-import { callJson, controllerUrl, send } from './client.ts';
+import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, table, timeColumn } from './listing.ts';
 import { fields, printable, show, time } from './output.ts';
@@ -26,28 +32,21 @@ function where(host: Host): string {
 }
 
 /** What to do on the host, word for word. */
-function enrolmentText(token: string, expiresAt: number, files: AgentFile[]): string {
-  const { origin: url, isPinned } = controllerUrl();
-  // Its certificate is known here and not there; what is fetched is compared by its digest.
-  const curl = isPinned ? 'curl -kfsSO' : 'curl -fsSO';
+function enrolmentText({ token, expiresAt, ...place }: Enrolment & EnrolmentPlace): string {
   return [
     `token    ${token}`,
     `expires  ${time(expiresAt)}`,
     '',
     'On the host, as root and with Node 24 or later, where it reaches the controller by this URL:',
     '',
-    ...files.map((file) => `  ${curl} ${new URL(`/api/v1/agent/${file.name}`, url).href}`),
-    "  sha256sum -c <<'END'",
-    ...files.map((file) => `${file.sha256}  ${file.name}`),
-    'END',
+    // What is compared begins its line.
+    ...fetchCommands(place).map((line) => (/^(curl|sha256sum)/.test(line) ? `  ${line}` : line)),
     '  (umask 077 && cat > token)          # the token, then Ctrl-D',
-    `  node stowage-agent.mjs connect ${url} --token-file token`,
+    `  ${connectCommand(place)}`,
     '',
     'With the Debian package stowage-agent, as root:',
     '',
-    '  install -m 600 /dev/stdin /var/lib/stowage-agent/token          # the token, then Ctrl-D',
-    `  echo STOWAGE_CONTROLLER=${url} > /etc/default/stowage-agent`,
-    '  systemctl enable stowage-agent && systemctl restart stowage-agent',
+    ...packageCommands(place).map((line) => `  ${line}`),
   ].join('\n');
 }
 
@@ -145,14 +144,12 @@ export function hostCommand(): Command {
     .description('make a one-time token with which an agent may dial in as NAME')
     .option('--replace', 'also where an agent is enrolled as NAME; it is thrown out when the token is used')
     .action(async (name: string, { replace = false }: { replace?: boolean }) => {
-      const { token, expiresAt } = await callJson<{ token: string; expiresAt: number }>(
-        `${hostPath(name)}/enrolment`,
-        { method: 'POST', json: { replace } },
-      );
-      const files = await callJson<AgentFile[]>('/agent');
-      await show({ token, expiresAt, files }, () => enrolmentText(token, expiresAt, files), {
-        isRemark: false,
+      const made = await callJson<Enrolment>(`${hostPath(name)}/enrolment`, {
+        method: 'POST',
+        json: { replace },
       });
+      const enrolment = { ...made, files: await callJson<AgentFile[]>('/agent') };
+      await show(enrolment, () => enrolmentText(enrolment), { isRemark: false });
     });
   listOptions(host.command('list'), { followed: true })
     .description('all hosts, how they are reached, and whether they are')

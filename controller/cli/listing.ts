@@ -138,14 +138,14 @@ export async function showList<T>(
   for await (const _change of changes()) await once();
 }
 
-/** One at the beginning, when nothing more is missed, then at most one a second, however much changes. Throws `host-unreachable` when the controller goes away. */
+/** One at the beginning, when nothing more is missed, then at most one a second, however much changes. Throws `host-unreachable` when the controller goes away, and what it refuses them with. */
 async function* changes(): AsyncGenerator<void> {
   const socket = await openEvents();
   let changed = Promise.withResolvers<void>();
+  changed.resolve();
   socket.on('message', () => changed.resolve());
   socket.on('error', (error) => changed.reject(gone(error.message)));
   socket.on('close', () => changed.reject(gone('it hung up')));
-  socket.on('open', () => changed.resolve());
   for (;;) {
     await changed.promise;
     changed = Promise.withResolvers<void>();

@@ -4,6 +4,7 @@ import { DEFAULT_LIMITS, limitsText } from '../../shared/conf/pool-limits.ts';
 import type { Forecast, PoolForecast } from '../../shared/conf/pool-usage.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { FleetPool, HeldLock, PoolDetails } from '../../shared/protocol/api.ts';
+import { shownState } from '../../shared/protocol/pool-state.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes, usedShare } from '../../shared/util/units.ts';
 import { callJson, callText, send } from './client.ts';
@@ -52,7 +53,7 @@ const POOLS: Listing<FleetPool> = {
   columns: [
     { name: 'POOL', value: ({ host, name }) => `${host}/${name}` },
     { name: 'TYPE', value: (pool) => pool.type },
-    { name: 'STATE', value: (pool) => pool.state },
+    { name: 'STATE', value: shownState },
     bytesColumn('CAPACITY', (pool) => pool.capacityBytes),
     bytesColumn('ALLOCATION', (pool) => pool.allocationBytes),
     bytesColumn('AVAILABLE', (pool) => pool.availableBytes),
@@ -94,6 +95,7 @@ function describe(pool: PoolDetails & { forecast?: PoolForecast }): string {
   const { metadata, provisionedBytes, forecast } = pool;
   const share = (part: number, whole: number): string =>
     whole > 0 ? ` (${Math.round((100 * part) / whole)} %)` : '';
+  const isAway = shownState(pool) === 'away';
   return fields([
     ['pool', `${pool.host}/${pool.name}`],
     ['uuid', pool.uuid],
@@ -101,7 +103,7 @@ function describe(pool: PoolDetails & { forecast?: PoolForecast }): string {
     ['managed by', pool.managedBy && 'Proxmox VE'],
     ['target', pool.target.path],
     ['same storage', pool.sameStorage.join(' ')],
-    ['state', pool.state],
+    ['state', isAway ? `away; ${pool.state} when its host was heard of last` : pool.state],
     ['reason', pool.reason],
     ['autostart', pool.autostart ? 'yes' : 'no'],
     ['capacity', formatBytes(pool.capacityBytes)],

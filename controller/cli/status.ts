@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import type { AttentionItem, FleetTotals } from '../../shared/protocol/api.ts';
 import { formatBytes } from '../../shared/util/units.ts';
-import { callJson, controllerUrl } from './client.ts';
+import { callJson, controllerOrigin } from './client.ts';
 import { fields, show } from './output.ts';
 
 /** `2 reachable, 1 unreachable`. */
@@ -13,7 +13,7 @@ const countsText = (counts: Record<string, number>): string =>
 function describe({ version, caller, hosts, pools, jobs }: FleetTotals): string {
   const { capacityBytes, allocationBytes, availableBytes, volumeCount } = pools;
   return fields([
-    ['controller', `${controllerUrl().origin}, version ${version}`],
+    ['controller', `${controllerOrigin()}, version ${version}`],
     [
       'you are',
       `${caller.name}, ${caller.role}${caller.scopes.length > 0 ? ` of ${caller.scopes.join(', ')}` : ''}`,

@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 import type { Invitation, OpenInvitation, User } from '../../shared/protocol/api.ts';
 import { ROLES } from '../../shared/protocol/rights.ts';
-import { callJson, controllerUrl, send } from './client.ts';
+import { callJson, controllerOrigin, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { printable, show } from './output.ts';
@@ -41,7 +41,7 @@ const collect = (value: string, before: string[] | undefined): string[] => [...(
 const userPath = (name: string): string => `/users/${encodeURIComponent(name)}`;
 
 /** The token stands behind `#`: browsers send that to nobody, and no log has it. */
-const linkOf = ({ token }: Invitation): string => `${controllerUrl().origin}/welcome#${token}`;
+const linkOf = ({ token }: Invitation): string => `${controllerOrigin()}/welcome#${token}`;
 
 function showLink(invitation: Invitation): Promise<void> {
   const link = linkOf(invitation);

@@ -1,7 +1,7 @@
 import { ROLES, type Role } from '../../shared/protocol/rights.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { OpenIdOptions } from '../auth/open-id.ts';
-import type { Configuration } from './schema.ts';
+import { type Configuration, issuerSchema } from './schema.ts';
 import { secretIn } from './secret-file.ts';
 
 /**
@@ -19,8 +19,8 @@ export function openIdOptions(
     if (value) return value;
     throw new StowageError('invalid-argument', `STOWAGE_OIDC_ISSUER is set, and needs ${name}`);
   };
-  if (!URL.canParse(issuer))
-    throw new StowageError('invalid-argument', `STOWAGE_OIDC_ISSUER is '${issuer}', which is no URL`);
+  const { error } = issuerSchema.safeParse(issuer);
+  if (error) throw new StowageError('invalid-argument', `STOWAGE_OIDC_ISSUER: ${error.issues[0]!.message}`);
   const groupsOf = (role: Role): string[] =>
     (env[`STOWAGE_OIDC_${role.toUpperCase()}S`] ?? '').split(',').flatMap((group) => group.trim() || []);
   const groups = { viewer: groupsOf('viewer'), operator: groupsOf('operator'), admin: groupsOf('admin') };

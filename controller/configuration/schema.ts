@@ -31,9 +31,11 @@ const JOBS_WORDS = 'is a number from 1 to 100';
 
 const groups = z.array(z.string().min(1)).default([]);
 
+export const issuerSchema = urlSchema('an issuer is a URL such as https://login.example');
+
 const openIdSchema = z
   .strictObject({
-    issuer: urlSchema('an issuer is an https:// URL'),
+    issuer: issuerSchema,
     'client-id': z.string().min(1),
     /** Has the secret in it. */
     'client-secret-file': pathSchema,

@@ -6,6 +6,7 @@ import type { SignIn } from '../auth/sign-in.ts';
 import type { FleetEvents } from '../events/fleet-events.ts';
 import type { WebSocketLinks } from '../hosts/websocket-links.ts';
 import type { Sealing } from '../secrets/sealing.ts';
+import type { EventReaders } from './events/event-readers.ts';
 import type { SourceOf } from './source.ts';
 
 /** What every door works with. */
@@ -19,8 +20,11 @@ export interface Doors {
   sealing: Sealing;
   /** Under which browsers reach the controller, without a slash at its end; as they ask for it where it is not said. */
   publicUrl?: string;
+  /** Whether it speaks TLS with a certificate of its own, which clients know by its fingerprint. */
+  isSelfSigned: boolean;
   revocations: Revocations;
   fleetEvents: FleetEvents;
+  eventReaders: EventReaders;
   webSockets: WebSocketLinks;
   sourceOf: SourceOf;
 }

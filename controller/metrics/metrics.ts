@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { FleetPool } from '../../shared/protocol/api.ts';
+import { isUp } from '../../shared/protocol/pool-state.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Inventory } from '../inventory/inventory.ts';
@@ -80,7 +81,7 @@ export class Metrics {
     ]);
     const byState = [
       [gauges.hosts, hosts.byState, ['connecting', 'reachable', 'unreachable']],
-      [gauges.pools, pools.byState, ['inactive', 'building', 'running', 'inaccessible']],
+      [gauges.pools, pools.byState, ['inactive', 'building', 'running', 'inaccessible', 'away']],
       [gauges.jobs, unended.byState, ['queued', 'running', 'waiting', 'paused']],
     ] as const;
     for (const [gauge, counts, states] of byState)
@@ -93,19 +94,18 @@ export class Metrics {
       after = `${page.at(-1)!.host}/${page.at(-1)!.name}`;
     }
     // What is down comes first.
-    const shareLeft = ({ state, availableBytes, capacityBytes }: FleetPool): number =>
-      state !== 'running' ? -1 : capacityBytes > 0 ? availableBytes / capacityBytes : 1;
+    const shareLeft = (pool: FleetPool): number =>
+      !isUp(pool) ? -1 : pool.capacityBytes > 0 ? pool.availableBytes / pool.capacityBytes : 1;
     const told =
       all.length <= MOST_POOLS
         ? all
         : all.sort((one, other) => shareLeft(one) - shareLeft(other)).slice(0, MOST_POOLS);
     for (const pool of told) {
       const labels = { host: pool.host, pool: pool.name, type: pool.type };
-      const isUp = pool.state === 'running';
-      gauges.up.set(labels, isUp ? 1 : 0);
+      gauges.up.set(labels, isUp(pool) ? 1 : 0);
       gauges.volumes.set(labels, pool.volumeCount);
       // Of one that is away nothing is known now.
-      if (!isUp) continue;
+      if (!isUp(pool)) continue;
       gauges.capacity.set(labels, pool.capacityBytes);
       gauges.allocation.set(labels, pool.allocationBytes);
       gauges.available.set(labels, pool.availableBytes);
@@ -136,9 +136,9 @@ function fleetGauges(registry: Registry): FleetGauges {
     new Gauge({ registers, name, help, labelNames: OF_POOL });
   return {
     hosts: byState('stowage_hosts', 'Hosts, by the state of their link.'),
-    pools: byState('stowage_pools', 'Pools, by state.'),
+    pools: byState('stowage_pools', 'Pools, by state; away on hosts that do not answer.'),
     jobs: byState('stowage_jobs', 'Jobs that have not ended, by state.'),
-    up: ofPool('stowage_pool_up', '1 while the pool is running.'),
+    up: ofPool('stowage_pool_up', '1 while the pool is running, on a host that answers.'),
     capacity: ofPool('stowage_pool_capacity_bytes', 'Size of the storage under a pool.'),
     allocation: ofPool('stowage_pool_allocation_bytes', 'What of it is in use.'),
     available: ofPool('stowage_pool_available_bytes', 'What of it is left.'),

@@ -23,7 +23,7 @@ import { Tokens } from './pages/tokens.tsx';
 import { Volume } from './pages/volume.tsx';
 import { Volumes } from './pages/volumes.tsx';
 import { A, Badge, Button, Empty, Page, Problem } from './parts/basics.tsx';
-import { Fence } from './parts/fence.tsx';
+import { ErrorBoundary } from './parts/error-boundary.tsx';
 import { Palette } from './parts/palette.tsx';
 import { sectionsFor } from './parts/sections.ts';
 import { forgetToasts, Toasts, toast } from './parts/toasts.tsx';
@@ -106,7 +106,7 @@ function Shell({ signOut }: { signOut(): void }) {
       <Navigation />
       <main id="content">
         {error && <Problem error={error} retry={() => void refetch()} />}
-        <Fence key={path}>
+        <ErrorBoundary key={path}>
           <Switch>
             <Route path="/" component={Overview} />
             <Route path="/volumes" component={Volumes} />
@@ -136,7 +136,7 @@ function Shell({ signOut }: { signOut(): void }) {
             <Route path="/account" component={Account} />
             <Route component={NoSuchPage} />
           </Switch>
-        </Fence>
+        </ErrorBoundary>
       </main>
       <Palette isOpen={isPaletteOpen} setOpen={setPaletteOpen} />
       <Toasts />

@@ -176,6 +176,8 @@ export type HostDetails = z.infer<typeof hostDetailsSchema>;
 
 export const fleetPoolSchema = poolSchema.extend({
   host: nameSchema,
+  /** Of the link to its host: unless that is reachable, everything else is as it was told last. */
+  hostState: hostStateSchema,
   /** How many volumes are known to be in it. */
   volumeCount: z.number().int(),
 });
@@ -367,7 +369,15 @@ export const spacePointSchema = z.object({
 });
 export type SpacePoint = z.infer<typeof spacePointSchema>;
 
-export const enrolmentSchema = z.object({ token: z.string(), expiresAt: z.number() });
+export const enrolmentSchema = z.object({
+  token: z.string(),
+  expiresAt: z.number(),
+  /** Where whoever has asked reaches the controller. */
+  url: z.string(),
+  /** Whether its certificate there is its own, which nothing on another machine vouches for. */
+  isSelfSigned: z.boolean(),
+});
+export type Enrolment = z.infer<typeof enrolmentSchema>;
 
 export const agentFileSchema = z.object({ name: z.string(), sizeBytes: z.number(), sha256: z.string() });
 export type AgentFile = z.infer<typeof agentFileSchema>;

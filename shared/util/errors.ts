@@ -81,6 +81,7 @@ export const ERRORS = {
   'host-authentication': 502,
   'agent-start': 502,
   'protocol-version': 502,
+  'provider-unreachable': 502,
   'enrolment-refused': 403,
   'ticket-refused': 403,
   // the machine under us

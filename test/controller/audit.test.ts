@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe, mock, test } from 'node:test';
 import { AuditTrail } from '../../controller/audit/trail.ts';
+import type { AuditFilter } from '../../controller/store/repositories/audit.ts';
 import type { Store } from '../../controller/store/store.ts';
 import { scratch } from '../support/scratch.ts';
 import { STORES, type TestStore } from '../support/stores.ts';
@@ -118,6 +119,41 @@ for (const kind of STORES)
       const verifying = room.trail.verify();
       for (let index = 0; index < 5; index++) await room.trail.append(entry(`meanwhile${index}`));
       assert.equal((await verifying).ok, true);
+    });
+
+    test('those after a record that pass a filter come in order, however few they are', async () => {
+      await using room = await trailOf(kind, 30);
+      for (const outcome of ['refused', 'done', 'refused', 'refused'] as const)
+        await room.trail.append({ ...entry('h/p/late'), outcome });
+      const found = async (limit: number, filter: AuditFilter): Promise<number[]> =>
+        (await room.trail.list(limit, filter)).map(({ seq }) => seq);
+      assert.deepEqual(await found(2, { after: 5, outcome: 'refused' }), [31, 33]);
+      assert.deepEqual(await found(9, { after: 31, outcome: 'refused' }), [33, 34]);
+      assert.deepEqual(await found(2, { outcome: 'refused' }), [33, 34]);
+      assert.deepEqual(await found(2, { after: 3, scopes: ['h'] }), [4, 5]);
+      assert.deepEqual(await found(2, { after: 3, scopes: ['elsewhere'] }), []);
+      assert.deepEqual(await found(2, { after: 34, outcome: 'refused' }), []);
+    });
+
+    test('while nothing can be put on record that is told, and since when, once it can', async () => {
+      await using room = await trailOf(kind, 3);
+      assert.equal(await room.trail.standstill(), undefined);
+      const { transaction } = room.store;
+      room.store.transaction = () => Promise.reject(new Error('the disk is full'));
+      await assert.rejects(room.trail.append(entry('h/p/v')), { code: 'audit-unwritable' });
+      assert.equal(await room.trail.standstill(), 'the disk is full');
+      room.store.transaction = transaction;
+      // It is not tried with each question.
+      assert.equal(await room.trail.standstill(), 'the disk is full');
+      mock.timers.enable({ apis: ['Date'], now: Date.now() + 11_000 });
+      try {
+        assert.equal(await room.trail.standstill(), undefined);
+      } finally {
+        mock.timers.reset();
+      }
+      const [last] = await room.trail.list(1);
+      assert.equal(last?.action, 'audit.resume');
+      assert.match(last.detail, /nothing could be put on record since 20/);
     });
 
     test('records made side by side still form one chain', async () => {

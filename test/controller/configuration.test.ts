@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { readConfiguration } from '../../controller/configuration/file.ts';
+import { listenAddress } from '../../controller/configuration/listen-address.ts';
 import { tracesOptions } from '../../controller/configuration/traces.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { execute, TestController } from '../support/controller.ts';
@@ -93,6 +94,34 @@ describe('the configuration of a controller', () => {
     assert.match(controller.url, /^http:\/\/127\.0\.0\.1:\d{4,5}$/);
     assert.equal(await controller.cliOk('host', 'list', '-q'), '', 'it has an agent of its own');
     assert.equal(controller.log, '', 'the file decided on the log');
+  });
+
+  test('an address of IPv6 stands in brackets', () => {
+    for (const [text, address] of [
+      ['127.0.0.1:7070', { host: '127.0.0.1', port: 7070 }],
+      ['[::1]:7070', { host: '::1', port: 7070 }],
+      ['[fe80::1%eth0]:1', { host: 'fe80::1%eth0', port: 1 }],
+      ['storage.example:65535', { host: 'storage.example', port: 65_535 }],
+      ['::1:7070', undefined],
+      ['[::1]', undefined],
+      ['[storage.example]:1', undefined],
+      ['127.0.0.1:65536', undefined],
+      [':7070', undefined],
+    ] as const)
+      assert.deepEqual(listenAddress(text), address, text);
+  });
+
+  test('an option is taken as the key of the file is', async () => {
+    for (const [option, words] of [
+      ['--public-url=storage.example', /--public-url <url>.*a URL such as/],
+      ['--public-url=storage.example:7070', /a URL such as/],
+      ['--public-url=https://a:b@storage.example', /has no user and no password/],
+      ['--listen=::1:7070', /where to listen is HOST:PORT/],
+    ] as const) {
+      const { status, stderr } = await execute(process.execPath, ['controller/main.ts', option, 'check']);
+      assert.equal(status, 1, option);
+      assert.match(stderr, words);
+    }
   });
 
   test('check starts nothing, and tells of secrets that cannot be read', async () => {

@@ -328,6 +328,16 @@ describe('the command line', () => {
     );
   });
 
+  test('whoever may not follow a list is told why', async () => {
+    const { status, stderr } = await execute(
+      join(controller.directory, 'bin/stowage'),
+      ['vol', 'list', '--watch'],
+      { ...environment(), STOWAGE_TOKEN: 'stw_wrong' },
+    );
+    assert.equal(status, 5, stderr);
+    assert.match(stderr, /\[unauthenticated\]/);
+  });
+
   test('a controller ends though somebody follows a list, and the token goes to no other', async () => {
     const child = execFile(join(controller.directory, 'bin/stowage'), ['vol', 'list', '--watch', '-q'], {
       env: environment(),

@@ -92,6 +92,10 @@ describe('signing in by an OpenID provider', () => {
     PEOPLE.s1!.groups = ['staff'];
     const again = await come('s1');
     await again.getByText('olga, viewer').waitFor();
+    // What would have to be confirmed by a password is not offered to whoever has none.
+    await again.goto(`${controller.url}/account`);
+    await again.getByText('By the provider of your organisation').waitFor();
+    assert.equal(await again.getByRole('button', { name: /password|Add …|Turn on/ }).count(), 0);
     assert.equal((await controller.cliOk('user', 'list')).match(/olga/g)?.length, 1);
     assert.match(
       await controller.cliOk('audit', 'list'),
@@ -128,5 +132,28 @@ describe('signing in by an OpenID provider', () => {
       ...{ redirect: 'manual', headers: { cookie: kept } },
     });
     assert.match(forged.headers.get('location')!, /^\/\?refused=sign-in-refused/);
+  });
+
+  test('a provider that is down refuses nobody: it is told, and is no try', async () => {
+    const open = (path: string, cookie = '') =>
+      fetch(`${controller.url}/api/v1/session/open-id${path}`, { redirect: 'manual', headers: { cookie } });
+    const begun = await open('');
+    const kept = begun.headers.getSetCookie()[0]!.split(';')[0]!;
+    const state = new URL(begun.headers.get('location')!).searchParams.get('state')!;
+    server.close();
+    server.closeAllConnections();
+    for (let round = 0; round < 40; round++) {
+      const back = await open(`/back?${new URLSearchParams({ code: 'x', state, iss: issuer })}`, kept);
+      assert.equal(back.headers.get('location'), '/?refused=provider-unreachable');
+    }
+    await controller.kill('SIGTERM');
+    await controller.restart();
+    assert.equal((await open('')).headers.get('location'), '/?refused=provider-unreachable');
+    const page = await browser.open();
+    await page.goto(controller.url);
+    await page.getByRole('link', { name: 'Sign in with your organisation' }).click();
+    await page.getByText('Your provider does not answer').waitFor();
+    await page.context().close();
+    assert.match(await controller.cliOk('audit', 'list'), /failed\s+the OpenID provider does not/);
   });
 });

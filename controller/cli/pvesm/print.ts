@@ -1,4 +1,5 @@
 import type { FleetPool, Image } from '../../../shared/protocol/api.ts';
+import { isUp } from '../../../shared/protocol/pool-state.ts';
 import { typeOf } from '../../../shared/pve/images.ts';
 import { printable } from '../output.ts';
 
@@ -15,8 +16,8 @@ export function statusText(pools: readonly FleetPool[]): string {
     return `${name.padEnd(width)} ${type.padStart(10)} ${status.padStart(10)} ${sizes} ${share.padStart(8)}`;
   };
   const rows = sorted.map((pool) => {
-    const { name, state, capacityBytes, allocationBytes, availableBytes } = pool;
-    const isActive = state === 'running';
+    const { name, capacityBytes, allocationBytes, availableBytes } = pool;
+    const isActive = isUp(pool);
     const [total, used, free] = isActive ? [capacityBytes, allocationBytes, availableBytes] : [0, 0, 0];
     const share = `${(total > 0 ? (used * 100) / total : 0).toFixed(2)}%`;
     const status = isActive ? 'active' : 'inactive';

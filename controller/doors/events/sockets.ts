@@ -1,14 +1,14 @@
-import type { IncomingMessage } from 'node:http';
+import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import { clock } from '../../../shared/util/clock.ts';
+import { StowageError, toProblem, toStowageError } from '../../../shared/util/errors.ts';
+import type { Principal } from '../../auth/principal.ts';
 import type { Doors } from '../doors.ts';
 import type { ApiHttp } from '../rest/http.ts';
 import { sinceOf, watch } from './watcher.ts';
 
 const EVENTS_PATH = '/api/v1/events';
-/** More readers than anybody has; each costs something with each change. */
-const MOST_READERS = 1000;
 const PING_MS = 30_000;
 
 /** Events over WebSocket, one JSON text each, to whoever shows a token when the socket opens; and the sockets of agents. */
@@ -26,16 +26,35 @@ export function serveEventSockets(http: ApiHttp, doors: Doors): void {
     // Node takes its own listener away before it hands the socket over.
     socket.on('error', () => socket.destroy());
     if (webSockets.handleUpgrade(request, socket, head, sourceOf(request))) return;
-    const refuse = (status: string): void =>
-      void socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+    const refuse = (error: unknown): void => {
+      const problem = toProblem(toStowageError(error));
+      const body = JSON.stringify(problem);
+      socket.end(
+        [
+          `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}`,
+          'connection: close',
+          'content-type: application/problem+json',
+          `content-length: ${Buffer.byteLength(body)}`,
+          `\r\n${body}`,
+        ].join('\r\n'),
+      );
+    };
     const url = URL.parse(request.url ?? '', 'http://controller');
-    if (url?.pathname !== EVENTS_PATH) return refuse('404 Not Found');
+    if (url?.pathname !== EVENTS_PATH)
+      return refuse(new StowageError('route-not-found', 'there are no such sockets'));
     // Of programs, by their tokens: pages of other sites may open sockets, too.
     const credentials = { authorization: request.headers.authorization };
     const source = sourceOf(request);
-    const principal = await gate.authenticate(credentials, source, 'events').catch(() => undefined);
-    if (!principal) return refuse('401 Unauthorized');
-    if (server.clients.size >= MOST_READERS) return refuse('503 Service Unavailable');
+    let principal: Principal;
+    let leave: () => void;
+    try {
+      principal = await gate.authenticate(credentials, source, 'events');
+      leave = doors.eventReaders.enter(principal);
+    } catch (error) {
+      return refuse(error);
+    }
+    socket.once('close', leave);
+    if (socket.destroyed) return leave();
     server.handleUpgrade(request, socket, head, (webSocket) => {
       const gone = new AbortController();
       // One that does not answer until the next ping is gone, whatever its network says.

@@ -22,6 +22,7 @@ export function serveEventStream(http: ApiHttp, doors: Doors): void {
       const { 'last-event-id': last } = request.headers;
       const credentials = credentialsOf(request.raw);
       const principal = await doors.gate.authenticate(credentials, doors.sourceOf(request.raw), 'events');
+      const leave = doors.eventReaders.enter(principal);
       const { since } = request.query as { since?: string };
       const gone = new AbortController();
       reply.raw.once('close', () => gone.abort());
@@ -44,6 +45,7 @@ export function serveEventStream(http: ApiHttp, doors: Doors): void {
           gone.signal,
         );
       } finally {
+        leave();
         comment.stop();
         reply.raw.end();
       }

@@ -34,18 +34,20 @@ export const originOf = ({ protocol, host }: FastifyRequest, publicUrl: string |
 
 /** Does an action for a request. */
 export function performFor(
-  { services, publicUrl }: Doors,
+  { services, publicUrl, isSelfSigned }: Doors,
   request: FastifyRequest,
   reply: FastifyReply,
   action: Action,
   input: Record<string, unknown>,
 ): Promise<unknown> {
+  const origin = originOf(request, publicUrl);
   const gone = new AbortController();
   reply.raw.once('close', () => gone.abort());
   const call: Omit<Call, 'note'> = {
     principal: request.principal,
     source: request.source,
-    origin: originOf(request, publicUrl),
+    origin,
+    isSelfSigned: isSelfSigned && origin.startsWith('https:'),
     signal: gone.signal,
     body: request.body instanceof Readable ? request.body : undefined,
   };

@@ -16,6 +16,7 @@ import { XML_TYPE } from '../../../shared/conf/xml/write.ts';
 import { EXTENTS_TYPE } from '../../../shared/transfer/frames.ts';
 import { StowageError, toProblem, toStowageError } from '../../../shared/util/errors.ts';
 import { VERSION } from '../../../shared/version.ts';
+import { networkOf } from '../../auth/network.ts';
 import { logFieldsOf } from '../../traces/span.ts';
 import type { SourceOf } from '../source.ts';
 import type { Certificate } from './certificate.ts';
@@ -103,7 +104,7 @@ export async function createApiHttp(
     global: true,
     max: 6000,
     timeWindow: '1 minute',
-    keyGenerator: (request) => sourceOf(request.raw),
+    keyGenerator: (request) => networkOf(sourceOf(request.raw)),
   });
   await http.register(swagger, {
     openapi: {

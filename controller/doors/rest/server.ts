@@ -49,8 +49,9 @@ export async function createRestServer(
     http.get(url, { config, schema: { hide: true } }, () => ({ status: 'ok' }));
   // It can work: for whoever sends it requests.
   http.get('/readyz', { config, schema: { hide: true } }, async (_request, reply) => {
-    const reason = await services.audit.list(1).then(
-      () => undefined,
+    const { audit } = services;
+    const reason = await audit.list(1).then(
+      async () => ((await audit.standstill()) === undefined ? undefined : 'the store cannot be written'),
       () => 'the store cannot be read',
     );
     return reply.code(reason === undefined ? 200 : 503).send({ status: reason ?? 'ok' });

@@ -115,10 +115,19 @@ function serveOpenId(http: ApiHttp, { signIn, sealing, publicUrl }: Doors, openI
   const back = (request: FastifyRequest): string =>
     `${publicUrl ?? `${request.protocol}://${request.host}`}${PATH}/open-id/back`;
 
+  /** A page that says why, and no document of an error; nothing of the URL is shown. */
+  const refused = (reply: FastifyReply, error: unknown) =>
+    reply.redirect(`/?refused=${toStowageError(error).code}`);
+
   http.get(`${PATH}/open-id`, options, async (request, reply) => {
-    const { url, kept } = await openId.begin(back(request));
-    const sealed = sealing.seal(JSON.stringify(kept), STATE_LABEL);
-    return reply.setCookie(STATE_COOKIE, sealed, STATE_OPTIONS).redirect(url.href);
+    try {
+      const { url, kept } = await openId.begin(back(request));
+      const sealed = sealing.seal(JSON.stringify(kept), STATE_LABEL);
+      return reply.setCookie(STATE_COOKIE, sealed, STATE_OPTIONS).redirect(url.href);
+    } catch (error) {
+      request.log.warn({ reason: toStowageError(error).message }, 'nobody can sign in by OpenID');
+      return refused(reply, error);
+    }
   });
 
   http.get(`${PATH}/open-id/back`, options, async (request, reply) => {
@@ -131,8 +140,7 @@ function serveOpenId(http: ApiHttp, { signIn, sealing, publicUrl }: Doors, openI
       }, clientOf(request));
       return reply.setCookie(SESSION_COOKIE, secret, COOKIE_OPTIONS).redirect('/');
     } catch (error) {
-      // A page that says why, and no document of an error; nothing of the URL is shown.
-      return reply.redirect(`/?refused=${toStowageError(error).code}`);
+      return refused(reply, error);
     }
   });
 }

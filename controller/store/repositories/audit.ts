@@ -52,27 +52,33 @@ export class AuditReader {
 
   /** Records that pass the filter, in order: those after a number, or the newest. */
   async list(limit: number, { scopes = [], ...filter }: AuditFilter = {}): Promise<AuditRecord[]> {
-    const query = this.#matching(filter);
-    if (filter.after !== undefined) {
-      const after = query.where('seq', '>', filter.after).orderBy('seq').limit(limit);
-      return (scopes.length > 0 ? after.where((eb) => inPartOf(eb, scopes)) : after).execute();
-    }
-    const newest = query.orderBy('seq', 'desc');
-    const { host, action, outcome, until, since } = filter;
+    const { host, action, outcome, until, since, after } = filter;
+    const isUpwards = after !== undefined;
+    const query = this.#matching(filter).orderBy('seq', isUpwards ? 'asc' : 'desc');
+    const inOrder = (found: AuditRecord[]): AuditRecord[] => (isUpwards ? found : found.reverse());
     const hasIndex =
       filter.target !== undefined || [host, action, outcome, until].every((each) => each === undefined);
-    if (scopes.length === 0 && hasIndex) return (await newest.limit(limit).execute()).reverse();
+    if (scopes.length === 0 && hasIndex) {
+      const all = isUpwards ? query.where('seq', '>', after) : query;
+      return inOrder(await all.limit(limit).execute());
+    }
     // Few of very many records may be asked for: others get a turn while they are looked for.
     const found: AuditRecord[] = [];
-    const begin = ((await this.base())?.seq ?? 0) + 1;
-    const first = since === undefined ? begin : Math.max(begin, await this.#firstSince(since));
-    for (let end = (await this.last())?.seq ?? 0; end >= first && found.length < limit; end -= WALKED) {
-      const part = newest.where('seq', '<=', end).where('seq', '>', end - WALKED);
+    const first = Math.max(
+      ((await this.base())?.seq ?? 0) + 1,
+      isUpwards ? after + 1 : 0,
+      since === undefined ? 0 : await this.#firstSince(since),
+    );
+    const last = (await this.last())?.seq ?? 0;
+    for (let walked = 0; first + walked <= last && found.length < limit; walked += WALKED) {
+      const from = isUpwards ? first + walked : Math.max(first, last - walked - WALKED + 1);
+      const to = isUpwards ? from + WALKED - 1 : last - walked;
+      const part = query.where('seq', '>=', from).where('seq', '<=', to);
       const inPart = scopes.length > 0 ? part.where((eb) => inPartOf(eb, scopes)) : part;
       found.push(...(await inPart.limit(limit - found.length).execute()));
       await new Promise(setImmediate);
     }
-    return found.reverse();
+    return inOrder(found);
   }
 
   /** The number of the first record that is not older; one that there is not yet where all are. */

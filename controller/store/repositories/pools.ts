@@ -8,7 +8,7 @@ import {
 } from '../../../shared/conf/pool.ts';
 import { poolUsageFields } from '../../../shared/conf/pool-usage.ts';
 import type { KnownPool } from '../../../shared/protocol/agent.ts';
-import type { FleetPool, FleetTotals } from '../../../shared/protocol/api.ts';
+import type { FleetPool, FleetTotals, Host } from '../../../shared/protocol/api.ts';
 import type { Database, LeftoverColumns, PoolRow } from '../schema.ts';
 import { inScopes } from '../scopes.ts';
 
@@ -22,11 +22,12 @@ export interface Leftovers {
   since: number;
 }
 
-function poolOf(row: Selectable<PoolRow> & { host: string }): FleetPool {
+function poolOf(row: Selectable<PoolRow> & { host: string; host_state: Host['state'] }): FleetPool {
   const definition = poolDefinitionSchema.parse(JSON.parse(row.definition));
   return {
     ...definition,
     host: row.host,
+    hostState: row.host_state,
     state: poolStateSchema.parse(row.state),
     reason: row.reason ?? undefined,
     since: row.since ?? undefined,
@@ -77,7 +78,7 @@ export class PoolReader {
       .selectFrom('pools')
       .innerJoin('hosts', 'hosts.id', 'pools.host_id')
       .selectAll('pools')
-      .select('hosts.name as host');
+      .select(['hosts.name as host', 'hosts.state as host_state']);
   }
 
   /** By host and name. */
@@ -215,26 +216,32 @@ export class PoolReader {
     return rows.map(poolOf);
   }
 
-  /** Sums over all in the scopes. */
+  /** Sums over all in the scopes; those of hosts that do not answer are `away`. */
   async totals(scopes: readonly string[]): Promise<FleetTotals['pools']> {
     let query = this.db.selectFrom('pools').innerJoin('hosts', 'hosts.id', 'pools.host_id');
     if (scopes.length > 0)
       query = query.where((eb) => inScopes(eb, scopes, { host: 'hosts.name', pool: 'pools.name' }));
     const rows = await query
-      .select(({ fn }) => [
-        'pools.state',
+      .select(({ eb, fn }) => [
+        eb
+          .case()
+          .when('hosts.state', '=', 'reachable')
+          .then(eb.ref('pools.state'))
+          .else('away')
+          .end()
+          .as('shown_state'),
         fn.countAll().as('count'),
         fn.sum('pools.capacity_bytes').as('capacity'),
         fn.sum('pools.allocation_bytes').as('allocation'),
         fn.sum('pools.available_bytes').as('available'),
         fn.sum('pools.volume_count').as('volumes'),
       ])
-      .groupBy('pools.state')
+      .groupBy('shown_state')
       .execute();
     const sum = (value: (row: (typeof rows)[number]) => unknown): number =>
       rows.reduce((total, row) => total + Number(value(row)), 0);
     return {
-      byState: Object.fromEntries(rows.map(({ state, count }) => [state, Number(count)])),
+      byState: Object.fromEntries(rows.map(({ shown_state, count }) => [shown_state, Number(count)])),
       capacityBytes: sum(({ capacity }) => capacity),
       allocationBytes: sum(({ allocation }) => allocation),
       availableBytes: sum(({ available }) => available),

@@ -52,6 +52,13 @@ function patchList<T>(
     setTimeout(() => void client.invalidateQueries({ queryKey: key, exact: true }), AGAIN_MS);
 }
 
+function setHostState(host: string, hostState: Host['state']): void {
+  const set = (pool: FleetPool): FleetPool =>
+    pool.host === host && pool.hostState !== hostState ? { ...pool, hostState } : pool;
+  client.setQueryData<FleetPool[]>(['pools'], (rows) => rows?.map(set));
+  void client.invalidateQueries({ queryKey: ['pool', host] });
+}
+
 function apply(events: readonly FleetEvent[]): void {
   const hosts = new Map<string, Host | undefined>();
   const pools = new Map<string, FleetPool | undefined>();
@@ -85,6 +92,8 @@ function apply(events: readonly FleetEvent[]): void {
         break;
     }
   patchList(['hosts'], nameOfHost, hosts);
+  // Their pools are told of only when they change themselves.
+  for (const [host, now] of hosts) if (now) setHostState(host, now.state);
   patchList(['pools'], nameOfPool, pools);
   for (const [key] of client.getQueriesData<Job[]>({ queryKey: ['jobs'] })) {
     const belongs = new Map(

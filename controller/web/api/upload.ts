@@ -164,7 +164,10 @@ export async function upload(
         throw error;
       }
       change({ state: 'waiting', reason: message });
-      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      await Promise.race([
+        new Promise((resolve) => setTimeout(resolve, pauseMs)),
+        new Promise((resolve) => abort.signal.addEventListener('abort', resolve, { once: true })),
+      ]);
       if (abort.signal.aborted) {
         change({ state: 'cancelled' });
         return 'cancelled';

@@ -6,12 +6,12 @@ import { knowsPasskeys } from '../api/passkeys.ts';
 import { Badge, Button, Empty, Page, Problem, Section, Time } from '../parts/basics.tsx';
 import { toast } from '../parts/toasts.tsx';
 import {
-  CodesShown,
   CodesTask,
   NoCodesTask,
   NoPasskeyTask,
   PasskeyTask,
   PasswordTask,
+  RecoveryCodesShown,
   RecoveryTask,
   refresh,
 } from '../tasks/account.tsx';
@@ -39,7 +39,7 @@ function Opened({ open, show }: { open: Open; show: Dispatch<SetStateAction<Open
     case 'recovery':
       return <RecoveryTask show={(codes) => show({ task: 'shown', codes })} close={close} />;
     case 'shown':
-      return <CodesShown codes={open.codes} close={close} />;
+      return <RecoveryCodesShown codes={open.codes} close={close} />;
   }
 }
 
@@ -134,13 +134,24 @@ export function Account() {
   };
   if (error || !account)
     return <Page title="Account">{error ? <Problem error={error} /> : <Empty>Loading …</Empty>}</Page>;
+  const { hasPassword } = account;
   return (
     <Page
       title={account.name}
-      tools={<Button onPress={() => setOpen({ task: 'password' })}>Change your password …</Button>}
+      tools={
+        hasPassword && <Button onPress={() => setOpen({ task: 'password' })}>Change your password …</Button>
+      }
     >
-      <Passkeys passkeys={account.passkeys} show={setOpen} />
-      <Codes account={account} show={setOpen} />
+      {hasPassword ? (
+        <>
+          <Passkeys passkeys={account.passkeys} show={setOpen} />
+          <Codes account={account} show={setOpen} />
+        </>
+      ) : (
+        <Section title="How you sign in">
+          <p>By the provider of your organisation: passwords, passkeys and codes are kept there.</p>
+        </Section>
+      )}
       <Section title="Where you are signed in">
         <ul className="list">
           {(sessions.data ?? []).map((session) => (

@@ -1,6 +1,7 @@
 import { useQueries, useQuery } from '@tanstack/react-query';
 import { Link } from 'react-aria-components';
 import type { AttentionItem, FleetPool, Host } from '../../../shared/protocol/api.ts';
+import { shownState } from '../../../shared/protocol/pool-state.ts';
 import { usedShare } from '../../../shared/util/units.ts';
 import { linkTo } from '../api/client.ts';
 import { attentionQuery, fleetQuery, forecastQuery, hostsQuery, poolsQuery } from '../api/queries.ts';
@@ -112,14 +113,12 @@ function Strip({
   );
 }
 
-const poolTone = ({ state, fill }: FleetPool): Tone =>
-  state === 'inaccessible' || fill === 'critical'
-    ? 'bad'
-    : fill === 'warning'
-      ? 'warn'
-      : state === 'running'
-        ? 'good'
-        : 'neutral';
+function poolTone(pool: FleetPool): Tone {
+  const state = shownState(pool);
+  if (state === 'away' || state === 'inaccessible' || pool.fill === 'critical') return 'bad';
+  if (pool.fill === 'warning') return 'warn';
+  return state === 'running' ? 'good' : 'neutral';
+}
 const hostTone = ({ state }: Host): Tone =>
   state === 'reachable' ? 'good' : state === 'connecting' ? 'busy' : 'bad';
 
@@ -167,7 +166,7 @@ export function Overview() {
           cells={(pools.data ?? []).map((pool) => ({
             key: `${pool.host}/${pool.name}`,
             to: linkTo.pool(pool.host, pool.name),
-            name: `${pool.host}/${pool.name}: ${pool.state}, ${usedShare(pool) ?? 0} % in use`,
+            name: `${pool.host}/${pool.name}: ${shownState(pool)}, ${usedShare(pool) ?? 0} % in use`,
             tone: poolTone(pool),
           }))}
         />

@@ -6,6 +6,7 @@ import { DEFAULT_LIMITS, limitsText } from '../../../shared/conf/pool-limits.ts'
 import type { Forecast } from '../../../shared/conf/pool-usage.ts';
 import type { TrashedVolume } from '../../../shared/conf/trash.ts';
 import type { PoolDetails } from '../../../shared/protocol/api.ts';
+import { isUp, shownState } from '../../../shared/protocol/pool-state.ts';
 import { usedShare } from '../../../shared/util/units.ts';
 import { call, linkTo, poolPath } from '../api/client.ts';
 import { client, forecastQuery, poolQuery, trashQuery } from '../api/queries.ts';
@@ -211,9 +212,11 @@ export function Pool({ host, name }: { host: string; name: string }) {
       toast((failure as Error).message, true);
     }
   };
-  const isRunning = pool.state === 'running';
+  const isRunning = isUp(pool);
+  const isAway = shownState(pool) === 'away';
   const offered = LIFECYCLE.filter(
-    ([what]) => may(`pool.${what}`, { host, pool: name }) && (what === 'start' ? !isRunning : isRunning),
+    ([what]) =>
+      !isAway && may(`pool.${what}`, { host, pool: name }) && (what === 'start' ? !isRunning : isRunning),
   );
   return (
     <Page
@@ -226,19 +229,27 @@ export function Pool({ host, name }: { host: string; name: string }) {
               {what === 'stop' ? `${label} …` : label}
             </Button>
           ))}
-          {may('pool.limit', { host, pool: name }) && (
+          {!isAway && may('pool.limit', { host, pool: name }) && (
             <Button onPress={() => setOpen('limits')}>Limits …</Button>
           )}
-          {pool.state === 'inactive' && pool.managedBy === undefined && may('pool.delete', { host }) && (
-            <Button look="danger" onPress={() => setOpen('delete')}>
-              Delete …
-            </Button>
-          )}
+          {!isAway &&
+            pool.state === 'inactive' &&
+            pool.managedBy === undefined &&
+            may('pool.delete', { host }) && (
+              <Button look="danger" onPress={() => setOpen('delete')}>
+                Delete …
+              </Button>
+            )}
         </>
       }
     >
       <p>
         {pool.type} <PoolState pool={pool} /> {pool.reason && <span className="why">{pool.reason}</span>}
+        {isAway && (
+          <span className="why">
+            Its host <A to={linkTo.host(host)}>{host}</A> does not answer: all of this is as it was told last.
+          </span>
+        )}
       </p>
       {open === 'stop' && <StopPool pool={pool} close={() => setOpen(undefined)} />}
       {open === 'limits' && <LimitPool pool={pool} close={() => setOpen(undefined)} />}

@@ -1,6 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import type { FleetPool } from '../../../shared/protocol/api.ts';
+import { shownState } from '../../../shared/protocol/pool-state.ts';
 import { usedShare } from '../../../shared/util/units.ts';
 import { linkTo } from '../api/client.ts';
 import { poolsQuery } from '../api/queries.ts';
@@ -12,7 +13,8 @@ import { percent } from '../parts/format.ts';
 import { CreatePool } from '../tasks/create-pool.tsx';
 
 const keyOf = ({ host, name }: FleetPool): string => `${host}/${name}`;
-const TONES: Record<FleetPool['state'], Tone> = {
+const TONES: Record<ReturnType<typeof shownState>, Tone> = {
+  away: 'bad',
   running: 'good',
   inactive: 'neutral',
   building: 'busy',
@@ -21,7 +23,7 @@ const TONES: Record<FleetPool['state'], Tone> = {
 
 export const PoolState = ({ pool }: { pool: FleetPool }) => (
   <>
-    <Badge tone={TONES[pool.state]}>{pool.state}</Badge>{' '}
+    <Badge tone={TONES[shownState(pool)]}>{shownState(pool)}</Badge>{' '}
     {pool.fill && pool.fill !== 'normal' && (
       <Badge tone={pool.fill === 'critical' ? 'bad' : 'warn'}>{pool.fill}</Badge>
     )}
@@ -37,7 +39,7 @@ const COLUMNS: readonly ColumnOf<FleetPool>[] = [
     cell: (pool) => <A to={linkTo.pool(pool.host, pool.name)}>{keyOf(pool)}</A>,
   },
   { name: 'Type', by: ({ type }) => type, cell: ({ type }) => type },
-  { name: 'State', by: ({ state }) => state, minWidth: 165, cell: (pool) => <PoolState pool={pool} /> },
+  { name: 'State', by: shownState, minWidth: 165, cell: (pool) => <PoolState pool={pool} /> },
   {
     name: 'In use',
     by: (pool) => usedShare(pool) ?? 0,

@@ -3,6 +3,7 @@ import { ApiError, call } from '../api/client.ts';
 import { knowsPasskeys, signInByPasskey } from '../api/passkeys.ts';
 import { Button, Problem } from '../parts/basics.tsx';
 import { Field } from '../parts/form.tsx';
+import { useSubmit } from '../parts/submit.ts';
 
 function Card({
   title,
@@ -43,25 +44,6 @@ function Card({
   );
 }
 
-/** Runs what a form does, and keeps what went wrong. */
-function useSubmit(): { submit(work: () => Promise<void>): Promise<void>; error: unknown; isBusy: boolean } {
-  const [error, setError] = useState<unknown>();
-  const [isBusy, setBusy] = useState(false);
-  const submit = async (work: () => Promise<void>): Promise<void> => {
-    if (isBusy) return;
-    setBusy(true);
-    setError(undefined);
-    try {
-      await work();
-    } catch (failure) {
-      setError(failure);
-    } finally {
-      setBusy(false);
-    }
-  };
-  return { submit, error, isBusy };
-}
-
 /** After it a cookie is kept; a browser keeps none that came without TLS from another machine. */
 async function enter(done: () => void): Promise<void> {
   const { isSignedIn } = await call<{ isSignedIn: boolean }>('/session');
@@ -77,6 +59,8 @@ async function enter(done: () => void): Promise<void> {
 const REFUSALS: Record<string, string> = {
   'user-exists': 'Another user, or a token, has your name here: ask an administrator.',
   'rate-limited': 'Too many tries: wait a little.',
+  'provider-unreachable':
+    'Your provider does not answer: try again in a moment, or sign in by password or passkey.',
 };
 
 export function SignIn({ done, isNew, hasProvider }: { done(): void; isNew: boolean; hasProvider: boolean }) {

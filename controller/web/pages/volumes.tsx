@@ -3,6 +3,7 @@ import { useSearchParams } from 'wouter';
 import { VOLUME_FORMATS } from '../../../shared/conf/image-formats.ts';
 import type { FleetVolume } from '../../../shared/protocol/api.ts';
 import { VOLUME_ORDERS, type VolumeOrder } from '../../../shared/protocol/lists.ts';
+import { isUp } from '../../../shared/protocol/pool-state.ts';
 import { linkTo, placeOfVolume } from '../api/client.ts';
 import { usePools, type VolumeView } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
@@ -138,14 +139,12 @@ export function VolumeTable({ host, pool }: { host?: string; pool?: string }) {
 function NotShown({ host, pool }: { host?: string; pool?: string }) {
   const away = usePools().filter(
     (each) =>
-      each.state !== 'running' &&
-      (host === undefined || each.host === host) &&
-      (pool === undefined || each.name === pool),
+      !isUp(each) && (host === undefined || each.host === host) && (pool === undefined || each.name === pool),
   );
   if (away.length === 0) return null;
   return (
     <p className="why">
-      Not running, so that their volumes are not here, or as they were last seen:{' '}
+      Not running, or away, so that their volumes are not here, or as they were seen last:{' '}
       {away.slice(0, 5).map((each) => (
         <A key={`${each.host}/${each.name}`} to={linkTo.pool(each.host, each.name)}>
           {each.host}/{each.name}{' '}

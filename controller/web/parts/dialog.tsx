@@ -2,6 +2,7 @@ import { type FormEvent, type ReactNode, useRef, useState } from 'react';
 import { Dialog as AriaDialog, Heading, Modal, ModalOverlay } from 'react-aria-components';
 import { Button, Problem } from './basics.tsx';
 import { Field } from './form.tsx';
+import { useSubmit } from './submit.ts';
 
 interface DialogProps {
   title: string;
@@ -57,30 +58,20 @@ export function Task({
 }: TaskProps) {
   const [typed, setTyped] = useState('');
   const isReady = isComplete && (toType === undefined || typed === toType.text);
-  const [error, setError] = useState<unknown>();
-  const [busy, setBusy] = useState<AbortController>();
-  /** At once, and not with the next drawing: a second press comes before that. */
-  const isRunning = useRef(false);
-  const submit = async (event: FormEvent): Promise<void> => {
+  const { submit, error, isBusy } = useSubmit();
+  const stop = useRef(new AbortController());
+  const begin = (event: FormEvent): void => {
     event.preventDefault();
-    if (!isReady || isRunning.current) return;
-    isRunning.current = true;
-    const stop = new AbortController();
-    setBusy(stop);
-    setError(undefined);
-    try {
-      await run(stop.signal);
+    if (!isReady) return;
+    void submit(async () => {
+      stop.current = new AbortController();
+      await run(stop.current.signal);
       close();
-    } catch (failure) {
-      setError(failure);
-    } finally {
-      setBusy(undefined);
-      isRunning.current = false;
-    }
+    });
   };
   return (
-    <Dialog {...dialog} isOpen close={close} isHeld={busy !== undefined}>
-      <form onSubmit={(event) => void submit(event)} className="form" noValidate>
+    <Dialog {...dialog} isOpen close={close} isHeld={isBusy}>
+      <form onSubmit={begin} className="form" noValidate>
         {children}
         {toType && (
           <Field
@@ -93,13 +84,10 @@ export function Task({
         )}
         {error !== undefined && <Problem error={error} />}
         <footer>
-          <Button onPress={() => (busy ? busy.abort() : close())}>{busy ? 'Stop' : 'Cancel'}</Button>
-          <Button
-            type="submit"
-            look={isDanger ? 'danger' : 'primary'}
-            isDisabled={!isReady}
-            isBusy={busy !== undefined}
-          >
+          <Button onPress={() => (isBusy ? stop.current.abort() : close())}>
+            {isBusy ? 'Stop' : 'Cancel'}
+          </Button>
+          <Button type="submit" look={isDanger ? 'danger' : 'primary'} isDisabled={!isReady} isBusy={isBusy}>
             {verb}
           </Button>
         </footer>

@@ -6,6 +6,7 @@ import { client } from '../api/queries.ts';
 import { Task } from '../parts/dialog.tsx';
 import { Field } from '../parts/form.tsx';
 import { QrCode } from '../parts/qr-code.tsx';
+import { ShownOnce } from '../parts/shown-once.tsx';
 import { toast } from '../parts/toasts.tsx';
 
 export const refresh = (): Promise<void> => client.invalidateQueries({ queryKey: ['account'] });
@@ -185,28 +186,8 @@ export function RecoveryTask({ show, close }: { show(codes: string[]): void; clo
   );
 }
 
-/** They are shown once. */
-export function CodesShown({ codes, close }: { codes: readonly string[]; close(): void }) {
-  return (
-    <Task
-      title="Your recovery codes"
-      verb="Copy"
-      close={close}
-      isReady
-      run={async () => {
-        if (!navigator.clipboard) throw new Error('Nothing is copied here: select the codes by hand.');
-        await navigator.clipboard.writeText(codes.join('\n'));
-        toast('They are copied');
-      }}
-    >
-      <p>Keep them where you find them without this device. They are not shown again.</p>
-      <ul className="codes">
-        {codes.map((code) => (
-          <li key={code}>
-            <code>{code}</code>
-          </li>
-        ))}
-      </ul>
-    </Task>
-  );
-}
+export const RecoveryCodesShown = ({ codes, close }: { codes: readonly string[]; close(): void }) => (
+  <ShownOnce title="Your recovery codes" value={codes.join('\n')} isLong close={close}>
+    <p>Keep them where you find them without this device. They are not shown again.</p>
+  </ShownOnce>
+);

@@ -1,30 +1,49 @@
 import { useState } from 'react';
 import { useLocation } from 'wouter';
-import type { AgentFile, Host } from '../../../shared/protocol/api.ts';
+import type { AgentFile, Enrolment, Host } from '../../../shared/protocol/api.ts';
+import {
+  connectCommand,
+  type EnrolmentPlace,
+  fetchCommands,
+  packageCommands,
+} from '../../../shared/protocol/enrolment-commands.ts';
 import { ApiError, call, hostPath, linkTo } from '../api/client.ts';
 import { Button, Problem } from '../parts/basics.tsx';
 import { Dialog } from '../parts/dialog.tsx';
 import { Choice, Field } from '../parts/form.tsx';
 import { localTime } from '../parts/format.ts';
+import { ShownOnce } from '../parts/shown-once.tsx';
+import { useSubmit } from '../parts/submit.ts';
 import { toast } from '../parts/toasts.tsx';
 
 const FINGERPRINT = /SHA256:[A-Za-z0-9+/]{43}/;
 
-interface Invited {
-  token: string;
-  expiresAt: number;
-  files: AgentFile[];
-}
+type Invited = Enrolment & EnrolmentPlace;
 
 /** What is typed on a host that dials in: the agent is fetched, compared with its digests, and started. */
-function commandsOf({ token, files }: Invited): string {
-  return [
+const commandsOf = (invited: Invited): string =>
+  [
     'umask 077; mkdir -p /var/lib/stowage-agent && cd /var/lib/stowage-agent',
-    ...files.map(({ name }) => `curl -fsSO ${location.origin}/api/v1/agent/${name}`),
-    `sha256sum -c <<'END'\n${files.map(({ name, sha256 }) => `${sha256}  ${name}`).join('\n')}\nEND`,
-    `cat > token <<'END'\n${token}\nEND`,
-    `node stowage-agent.mjs connect ${location.origin} --token-file token`,
+    ...fetchCommands(invited),
+    `cat > token <<'END'\n${invited.token}\nEND`,
+    connectCommand(invited),
   ].join('\n');
+
+/** The commands with the token in them, which is told this once. */
+function EnrolmentShown({ invited, close }: { invited: Invited; close(): void }) {
+  return (
+    <ShownOnce title="Add a host" value={commandsOf(invited)} isLong close={close}>
+      <p>Type this on the host, as root. The token is good once, until {localTime(invited.expiresAt)}.</p>
+      <p>The host shows as reachable in the list as soon as its agent has dialled in.</p>
+      <details>
+        <summary>With the Debian package stowage-agent</summary>
+        <p>
+          The token: <code className="breaks">{invited.token}</code>
+        </p>
+        <pre className="commands">{packageCommands(invited).join('\n')}</pre>
+      </details>
+    </ShownOnce>
+  );
 }
 
 /** Adds a host step by step: how it is reached, the key that it shows, and that it answers. */
@@ -37,20 +56,7 @@ export function AddHost({ close }: { close(): void }) {
   const [port, setPort] = useState('22');
   const [fingerprint, setFingerprint] = useState<string>();
   const [invited, setInvited] = useState<Invited>();
-  const [error, setError] = useState<unknown>();
-  const [isBusy, setBusy] = useState(false);
-
-  const work = async (run: () => Promise<void>): Promise<void> => {
-    setBusy(true);
-    setError(undefined);
-    try {
-      await run();
-    } catch (failure) {
-      setError(failure);
-    } finally {
-      setBusy(false);
-    }
-  };
+  const { submit: work, error, isBusy } = useSubmit();
   const addBySsh = (known?: string): Promise<void> =>
     work(async () => {
       const json = { name, user, hostname, port: Number(port), fingerprint: known };
@@ -71,28 +77,16 @@ export function AddHost({ close }: { close(): void }) {
     });
   const invite = (): Promise<void> =>
     work(async () => {
-      const token = await call<Omit<Invited, 'files'>>(`${hostPath(name)}/enrolment`, {
-        method: 'POST',
-        json: {},
-      });
-      setInvited({ ...token, files: await call<AgentFile[]>('/agent') });
+      const files = await call<AgentFile[]>('/agent');
+      const made = await call<Enrolment>(`${hostPath(name)}/enrolment`, { method: 'POST', json: {} });
+      setInvited({ ...made, files });
     });
+  if (invited) return <EnrolmentShown invited={invited} close={close} />;
 
   return (
-    <Dialog title="Add a host" isOpen close={close} isWide={invited !== undefined}>
+    <Dialog title="Add a host" isOpen close={close} isHeld={isBusy}>
       <div className="form">
-        {invited ? (
-          <>
-            <p>
-              Type this on the host, as root. The token is good once, until {localTime(invited.expiresAt)}.
-            </p>
-            {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls */}
-            <pre className="commands" tabIndex={0}>
-              {commandsOf(invited)}
-            </pre>
-            <p>The host shows as reachable in the list as soon as its agent has dialled in.</p>
-          </>
-        ) : fingerprint ? (
+        {fingerprint ? (
           <>
             <p>{hostname} shows this key, which is not known here:</p>
             <p>
@@ -137,17 +131,15 @@ export function AddHost({ close }: { close(): void }) {
         )}
         {error !== undefined && <Problem error={error} />}
         <footer>
-          <Button onPress={close}>{invited ? 'Close' : 'Cancel'}</Button>
-          {!invited && (
-            <Button
-              look="primary"
-              isBusy={isBusy}
-              isDisabled={name === '' || (way === 'ssh' && hostname === '')}
-              onPress={() => void (way === 'ssh' ? addBySsh(fingerprint) : invite())}
-            >
-              {fingerprint ? 'It is the same: add the host' : way === 'ssh' ? 'Go on' : 'Make a token'}
-            </Button>
-          )}
+          <Button onPress={close}>Cancel</Button>
+          <Button
+            look="primary"
+            isBusy={isBusy}
+            isDisabled={name === '' || (way === 'ssh' && hostname === '')}
+            onPress={() => void (way === 'ssh' ? addBySsh(fingerprint) : invite())}
+          >
+            {fingerprint ? 'It is the same: add the host' : way === 'ssh' ? 'Go on' : 'Make a token'}
+          </Button>
         </footer>
       </div>
     </Dialog>

@@ -1,5 +1,6 @@
 import { useEffect } from 'react';
 import type { FleetPool } from '../../../shared/protocol/api.ts';
+import { shownState } from '../../../shared/protocol/pool-state.ts';
 import { usePools } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { formatBytes } from '../parts/format.ts';
@@ -28,9 +29,11 @@ export function PoolChoice({ label, value, onChange, action, refusal }: PoolChoi
     detail: `${pool.type}, ${formatBytes(pool.availableBytes)} left`,
     reason: !may(action, { host: pool.host, pool: pool.name })
       ? 'you may not do this there'
-      : pool.state !== 'running'
-        ? (pool.reason ?? `it is ${pool.state}`)
-        : refusal?.(pool),
+      : shownState(pool) === 'away'
+        ? 'its host does not answer'
+        : pool.state !== 'running'
+          ? (pool.reason ?? `it is ${pool.state}`)
+          : refusal?.(pool),
   }));
   const [only, another] = options.filter(({ reason }) => reason === undefined);
   const chosen = value || (another === undefined ? (only?.id ?? '') : '');

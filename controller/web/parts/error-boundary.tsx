@@ -2,7 +2,7 @@ import { Component, type ReactNode } from 'react';
 import { Problem } from './basics.tsx';
 
 /** What cannot be drawn says so in its own place; the rest of the page goes on. */
-export class Fence extends Component<{ children: ReactNode }, { error?: Error }> {
+export class ErrorBoundary extends Component<{ children: ReactNode }, { error?: Error }> {
   override state: { error?: Error } = {};
 
   static getDerivedStateFromError(error: Error): { error: Error } {
