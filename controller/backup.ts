@@ -11,6 +11,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
+import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { clock } from '../shared/util/clock.ts';
@@ -18,19 +19,14 @@ import { StowageError } from '../shared/util/errors.ts';
 import { sha256Of } from '../shared/util/files.ts';
 import { VERSION } from '../shared/version.ts';
 import { AuditTrail } from './audit/trail.ts';
+import { keyProblems } from './lost-keys.ts';
 import { copySqlite, settleSqlite } from './store/copy-sqlite.ts';
+import { AUDIT_KEY, LINK_KEY, SECRETS_KEY } from './store/key-files.ts';
 import { openStore } from './store/store.ts';
 
 export const STORE_FILE = 'stowage.db';
 /** What agents, secrets and the trail are checked and opened by. What is not there was never made. */
-const KEYS = [
-  'audit-key.pem',
-  'link-key.pem',
-  'secrets-key',
-  'controller-id',
-  'admin-token',
-  'tls.pem',
-] as const;
+const KEYS = [AUDIT_KEY, LINK_KEY, SECRETS_KEY, 'controller-id', 'admin-token', 'tls.pem'] as const;
 const MANIFEST = 'manifest.json';
 
 const manifestSchema = z.object({
@@ -53,10 +49,12 @@ function syncPath(path: string): void {
   }
 }
 
-/** The trail of a store in a directory, which must be whole. Throws `io-error`. */
+/** The trail of a store in a directory, which must be whole, and have its keys there. Throws `io-error`. */
 async function verified(directory: string): Promise<{ records: number; head?: string }> {
   const store = await openStore(join(directory, STORE_FILE));
   try {
+    const [problem] = await keyProblems(store, directory);
+    if (problem !== undefined) throw new StowageError('io-error', `the copy cannot be used: ${problem}`);
     const verdict = await new AuditTrail(store, directory).verify();
     if (!verdict.ok)
       throw new StowageError('io-error', `the trail of the copy is not whole: ${verdict.reason}`);
@@ -67,19 +65,49 @@ async function verified(directory: string): Promise<{ records: number; head?: st
   }
 }
 
+/** Removes what processes of this machine have begun and are not there to finish. */
+function removeAbandoned(directory: string, begin: string): void {
+  for (const name of readdirSync(directory)) {
+    const pid = name.startsWith(begin) ? Number(name.slice(begin.length)) : Number.NaN;
+    if (!Number.isSafeInteger(pid) || (pid !== process.pid && isRunning(pid))) continue;
+    rmSync(join(directory, name), { recursive: true, force: true });
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+  }
+}
+
+/** An empty directory of that name gives way. Throws `file-exists` where somebody else was faster. */
+function giveName(unfinished: string, path: string): void {
+  try {
+    renameSync(unfinished, path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error;
+    throw new StowageError('file-exists', `${path} was made by somebody else meanwhile`);
+  }
+}
+
 /** Gives a directory its name when it is whole and durable: a kill leaves it without one. Throws `file-exists`. */
 async function makeDirectory(path: string, fill: (unfinished: string) => Promise<void>): Promise<void> {
   if (existsSync(path) && readdirSync(path).length > 0)
     throw new StowageError('file-exists', `${path} is not empty`);
-  const unfinished = join(dirname(path), `.${basename(path)}.unfinished`);
-  rmSync(unfinished, { recursive: true, force: true });
-  mkdirSync(unfinished, { recursive: true, mode: 0o700 });
+  mkdirSync(dirname(path), { recursive: true });
+  const begin = `.${basename(path)}.unfinished-${hostname()}-`;
+  removeAbandoned(dirname(path), begin);
+  const unfinished = join(dirname(path), `${begin}${process.pid}`);
+  mkdirSync(unfinished, { mode: 0o700 });
   try {
     await fill(unfinished);
     for (const name of readdirSync(unfinished)) syncPath(join(unfinished, name));
     syncPath(unfinished);
-    // An empty one that was there gives way.
-    renameSync(unfinished, path);
+    giveName(unfinished, path);
     syncPath(dirname(path));
   } catch (error) {
     rmSync(unfinished, { recursive: true, force: true });
@@ -89,7 +117,8 @@ async function makeDirectory(path: string, fill: (unfinished: string) => Promise
 
 /**
  * Copies the store and the keys of a data directory into a new directory, while a controller works with them or not, and checks the trail
- * of the copy. Whoever has it can be the controller: it is for its owner only. Throws `file-exists`, `io-error`.
+ * of the copy. Whoever has it can be the controller: it is for its owner only. Throws `invalid-argument` where there is no store, `file-exists`,
+ * `io-error`.
  */
 export async function backup(data: string, path: string): Promise<Manifest> {
   if (!existsSync(join(data, STORE_FILE)))
@@ -99,10 +128,10 @@ export async function backup(data: string, path: string): Promise<Manifest> {
     );
   let manifest: Manifest | undefined;
   await makeDirectory(path, async (unfinished) => {
-    // The keys first: they never change, and what the store holds is sealed by those.
+    // The keys first: what the store holds is signed and sealed by those.
     const names = KEYS.filter((name) => existsSync(join(data, name)));
     for (const name of names) copyFileSync(join(data, name), join(unfinished, name));
-    await copySqlite(join(data, STORE_FILE), join(unfinished, STORE_FILE));
+    copySqlite(join(data, STORE_FILE), join(unfinished, STORE_FILE));
     const trail = await verified(unfinished);
     const files: Manifest['files'] = {};
     for (const name of [...names, STORE_FILE] as const) files[name] = await sha256Of(join(unfinished, name));
@@ -113,8 +142,8 @@ export async function backup(data: string, path: string): Promise<Manifest> {
 }
 
 /**
- * Makes a data directory of a backup, after all of it was checked. Throws `file-exists` where there is something already, `io-error` for a
- * backup that is not whole.
+ * Makes a data directory of a backup, after all of it was checked. Throws `invalid-argument` for what is no backup, `file-exists` where there
+ * is something already, `io-error` for a backup that is not whole.
  */
 export async function restore(path: string, data: string): Promise<Manifest> {
   const manifest = readManifest(path);

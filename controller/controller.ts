@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { repeat } from '../shared/util/clock.ts';
+import { StowageError } from '../shared/util/errors.ts';
 import type { Services } from './actions/action.ts';
 import { Delivery } from './attention/delivery.ts';
 import { Attention } from './attention/items.ts';
@@ -41,12 +42,14 @@ import { wipe } from './jobs/kinds/wipe.ts';
 import { Leases } from './jobs/leases.ts';
 import { JobRunner } from './jobs/runner.ts';
 import { Uploads } from './jobs/uploads.ts';
+import { keyProblems } from './lost-keys.ts';
 import { Metrics } from './metrics/metrics.ts';
 import { SecretGiver } from './secrets/giver.ts';
 import { Passphrases } from './secrets/passphrases.ts';
 import { Sealing } from './secrets/sealing.ts';
 import { Secrets } from './secrets/secrets.ts';
 import { controllerId } from './store/controller-id.ts';
+import { SECRETS_KEY } from './store/key-files.ts';
 import { openStore } from './store/store.ts';
 import { logFields } from './traces/span.ts';
 import type { TracesOptions } from './traces/start.ts';
@@ -74,6 +77,8 @@ export interface ControllerOptions {
   traces?: TracesOptions;
   /** Under which browsers reach it. */
   publicUrl?: string;
+  /** It goes on with keys that are not those of its store, and says so on record. */
+  acceptKeys?: boolean;
   /** Addresses and networks of proxies whose `X-Forwarded-For` counts. */
   trustedProxies: readonly string[];
 }
@@ -98,8 +103,26 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const traces =
     options.traces && (await import('./traces/start.ts')).startTraces(options.traces, owner, logger);
   const store = await openStore(options.store);
+  const problems = await keyProblems(store, dataDirectory);
+  if (problems.length > 0 && !options.acceptKeys) {
+    await store.close();
+    throw new StowageError(
+      'io-error',
+      `the keys in ${dataDirectory} are not those of the store: ${problems.join('; ')}. Put them back from a backup; --accept-keys goes on without what they have signed and sealed`,
+    );
+  }
   const events = new EventLog(store);
   const audit = new AuditTrail(store, dataDirectory);
+  if (problems.length > 0)
+    await audit.append({
+      ...{
+        actor: 'controller',
+        source: 'controller',
+        action: 'controller.accept-keys',
+        target: 'controller',
+      },
+      ...{ outcome: 'done', detail: problems.join('; ') },
+    });
   const inventory = new Inventory(store, events);
   const webSockets = new WebSocketLinks(store, audit, dataDirectory);
   const payload = () => agentPayload(join(dataDirectory, 'cache'));
@@ -116,7 +139,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const tokens = new Tokens(store, labels, revocations);
   const sessions = new Sessions(store, labels, revocations);
   const users = new Users(store, sessions);
-  const sealing = new Sealing(join(dataDirectory, 'secrets-key'));
+  const sealing = new Sealing(join(dataDirectory, SECRETS_KEY));
   const passkeys = new Passkeys(sealing);
   const account = new Account(store, sessions, sealing, passkeys);
   const spaceHistory = new SpaceHistory(store);

@@ -75,6 +75,10 @@ export const program = new Command('stowage-controller')
     'proxies whose X-Forwarded-For counts, such as 127.0.0.1,10.0.0.0/8',
     (text: string) => text.split(',').map((each) => each.trim()),
   )
+  .option(
+    '--accept-keys',
+    'start though keys of the data directory are missing, or are not those of the store; goes on record, and what they signed and sealed is lost',
+  )
   .addOption(
     new Option('--log-level <level>', 'of the JSON log on standard error')
       .env('STOWAGE_LOG')
@@ -154,6 +158,7 @@ program
         'the store is in PostgreSQL: save it by pg_dump, and the keys by copying them',
       );
     const target = resolve(directory);
+    process.stderr.write('copying the store and the keys, then checking the trail of the copy …\n');
     console.log(stateOf(await backup(resolve(program.opts<ServeOptions>().data), target)));
     console.log(`saved to ${target}; whoever has it can be this controller`);
   });

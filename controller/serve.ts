@@ -44,16 +44,17 @@ export interface ServeOptions {
   tlsCert?: string;
   tlsKey?: string;
   trustProxy?: string[];
+  acceptKeys?: boolean;
 }
 
 /**
- * The administrator's token, kept where only its owner can read it: made at the first start, and when it is in force no more.
- * It is not shown: a journal keeps what is printed, for many to read.
+ * The administrator's token, kept where only its owner can read it: made at the first start, and when it is lost. None where it was
+ * revoked, and somebody else is an administrator. It is not shown: a journal keeps what is printed, for many to read.
  */
 async function adminToken(
   controller: Controller,
   dataDirectory: string,
-): Promise<{ token: string; path: string }> {
+): Promise<{ token: string; path: string } | undefined> {
   const path = join(dataDirectory, 'admin-token');
   const { tokens, audit } = controller.services;
   if (existsSync(path)) {
@@ -67,16 +68,20 @@ async function adminToken(
     );
     if (valid) return { token: known, path };
   }
-  const secret = await tokens.replace({ name: 'admin', role: 'admin', scopes: [] }, (transaction) =>
+  const secret = await tokens.renewAdmin((transaction, name) =>
     audit.appendIn(transaction, {
       actor: 'controller',
       source: 'controller',
       action: 'token.create',
-      target: 'token admin',
+      target: `token ${name}`,
       outcome: 'done',
       detail: 'at start, as there was none in force',
     }),
   );
+  if (secret === undefined) {
+    rmSync(path, { force: true });
+    return undefined;
+  }
   writeFileSync(path, `${secret}\n`, { mode: 0o600 });
   chmodSync(path, 0o600);
   return { token: secret, path };
@@ -203,19 +208,20 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
     traces,
     publicUrl: options.publicUrl,
     trustedProxies: options.trustProxy ?? [],
+    acceptKeys: options.acceptKeys,
     store,
   });
   begun.defer(() => controller.close());
-  const { token, path: tokenPath } = await adminToken(controller, options.data);
+  const admin = await adminToken(controller, options.data);
   const fingerprint = certificate?.selfSigned ? certificate.fingerprint : undefined;
-  const client = JSON.stringify({
+  const client = {
     url: controller.url,
-    token,
+    token: admin?.token,
     fingerprint: certificate?.fingerprint,
     publicUrl: options.publicUrl,
-  });
+  };
   const clientFile = join(options.data, 'client.json');
-  writeFileSync(`${clientFile}.new`, client, { mode: 0o600 });
+  writeFileSync(`${clientFile}.new`, JSON.stringify(client), { mode: 0o600 });
   renameSync(`${clientFile}.new`, clientFile);
   if (localAgent) {
     await controller.services.fleet.addLocal('local', localAgent.socket);
@@ -242,6 +248,6 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
   API         ${controller.url}/api/v1   (OpenAPI: ${controller.url}/api/v1/openapi.json)
 
   export STOWAGE_URL=${controller.url}
-  export STOWAGE_TOKEN="$(cat ${quote(tokenPath)})"${fingerprint ? `\n  export STOWAGE_FINGERPRINT=${fingerprint}` : ''}${command === undefined ? '' : `\n${wordsOf(command)}`}`);
+${admin ? `  export STOWAGE_TOKEN="$(cat ${quote(admin.path)})"` : "  the administrator's token of this machine was revoked: set STOWAGE_TOKEN to one of your own"}${fingerprint ? `\n  export STOWAGE_FINGERPRINT=${fingerprint}` : ''}${command === undefined ? '' : `\n${wordsOf(command)}`}`);
   await tellSystemd();
 }

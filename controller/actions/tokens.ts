@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { roleSchema, scopeSchema, tokenSchema } from '../../shared/protocol/api.ts';
-import { nameSchema } from '../../shared/util/names.ts';
+import { nameSchema, principalNameSchema } from '../../shared/util/names.ts';
 import { defineAction } from './action.ts';
 
 const list = defineAction({
@@ -19,7 +19,7 @@ const create = defineAction({
   role: 'admin',
   audited: true,
   input: z.object({
-    name: nameSchema,
+    name: principalNameSchema,
     role: roleSchema,
     /** Where it may act, `HOST` or `HOST/POOL`; everywhere without any. */
     scopes: z.array(scopeSchema).max(100).default([]),

@@ -6,7 +6,7 @@ import {
   scopeSchema,
   userSchema,
 } from '../../shared/protocol/api.ts';
-import { nameSchema } from '../../shared/util/names.ts';
+import { nameSchema, principalNameSchema } from '../../shared/util/names.ts';
 import { defineAction } from './action.ts';
 
 const address = z.object({ user: nameSchema });
@@ -37,7 +37,7 @@ const invite = defineAction({
     'Gives out a one-time link by which somebody becomes a user, and sets their password. It ends the link before.',
   role: 'admin',
   audited: true,
-  input: z.object({ name: nameSchema, ...rights }),
+  input: z.object({ name: principalNameSchema, ...rights }),
   answer: invitationSchema,
   places: () => [{}],
   record: ({ name, ...given }) => ({ target: `user ${name}`, detail: wordsOf(given) }),

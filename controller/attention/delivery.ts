@@ -54,7 +54,9 @@ export class Delivery {
   async #serve(channel: Channel): Promise<void> {
     try {
       for (const message of await this.#store.attention.oldest(channel.name, AT_ONCE)) {
-        if (this.#stop.signal.aborted || message.nextAt > clock.now()) return;
+        // What waits longer than anything does was written while the clock was wrong.
+        const waitMs = message.nextAt - clock.now();
+        if (this.#stop.signal.aborted || (waitMs > 0 && waitMs <= LONGEST_RETRY_MS)) return;
         if (!(await this.#send(channel, message))) return;
       }
     } catch (error) {

@@ -474,6 +474,8 @@ const KINDS = new Set([
 function parsed(text: string): ParsedLine | undefined {
   try {
     const line: Line = JSON.parse(text);
+    // What is said twice, or otherwise than it is read, others may read otherwise.
+    if (JSON.stringify(line) !== text) return undefined;
     if (!KINDS.has(Object.keys(line).sort().join())) return undefined;
     if ('witnessed' in line) return { witnessed: parseNote(line.witnessed) };
     const { seq, hash } =

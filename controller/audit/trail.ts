@@ -4,6 +4,7 @@ import type { AuditRecord, AuditVerdict } from '../../shared/protocol/api.ts';
 import { clock, sleep } from '../../shared/util/clock.ts';
 import { cut, StowageError } from '../../shared/util/errors.ts';
 import { keptKey } from '../store/kept-file.ts';
+import { AUDIT_KEY } from '../store/key-files.ts';
 import type { AuditFilter } from '../store/repositories/audit.ts';
 import type { Store, Transaction } from '../store/store.ts';
 import {
@@ -51,7 +52,7 @@ export class AuditTrail {
 
   constructor(store: Store, dataDirectory: string) {
     this.#store = store;
-    this.#key = keptKey(join(dataDirectory, 'audit-key.pem'));
+    this.#key = keptKey(join(dataDirectory, AUDIT_KEY));
   }
 
   /** For those who verify an export: the public half of the signing key, PEM. */
@@ -108,6 +109,15 @@ export class AuditTrail {
     const signature = this.sign(checkpointText({ seq: record.seq, hash })).toString('base64');
     await audit.replaceCheckpoint({ seq: record.seq, hash, at: record.at, signature });
     return record.seq;
+  }
+
+  /** Whether the newest record is signed, with the key of the trail. True for a trail that has none yet. */
+  async isHeadSigned(): Promise<boolean> {
+    const { audit } = this.#store;
+    const last = await audit.last();
+    if (!last) return true;
+    const head = (await audit.checkpoints()).at(-1);
+    return head?.seq === last.seq && head.hash === last.hash && isSigned(head, [createPublicKey(this.#key)]);
   }
 
   /** Ed25519, with the key of the trail. */

@@ -12,7 +12,7 @@ export class FailedAttempts {
 
   /** Notes a failure. Gives how many there were in this minute, and whether it is one too many. */
   note(source: string): { count: number; tooMany: boolean } {
-    const now = clock.now();
+    const now = clock.monotonicMs();
     let known = this.#sources.get(source);
     if (!known || now - known.since > WINDOW_MS) {
       known = { since: now, count: 0 };

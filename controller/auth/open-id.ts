@@ -2,7 +2,7 @@ import * as client from 'openid-client';
 import { z } from 'zod';
 import { ROLES, type Role } from '../../shared/protocol/rights.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { nameSchema } from '../../shared/util/names.ts';
+import { principalNameSchema } from '../../shared/util/names.ts';
 
 /** An OpenID Connect provider by which people sign in. */
 export interface OpenIdOptions {
@@ -28,7 +28,7 @@ export interface ProvenIdentity {
 /** A claim may be one group, or a list of them. */
 const claimsSchema = z.object({
   sub: z.string().min(1).max(255),
-  preferred_username: nameSchema.optional(),
+  preferred_username: principalNameSchema.optional(),
   email: z.string().max(320).optional(),
   groups: z.union([z.array(z.string()), z.string().transform((group) => [group])]).default([]),
 });
@@ -104,7 +104,7 @@ export class OpenId {
     });
     const { data } = claimsSchema.safeParse(told.claims());
     const name = data?.preferred_username ?? data?.email;
-    if (!data || name === undefined || !nameSchema.safeParse(name).success)
+    if (!data || name === undefined || !principalNameSchema.safeParse(name).success)
       throw new StowageError(
         'sign-in-refused',
         'the OpenID provider names nobody by preferred_username or email',

@@ -15,8 +15,14 @@ const LONGEST_MS = 7 * 24 * 3600_000;
 const USE_WRITTEN_MS = 60_000;
 const LONGEST_CLIENT = 200;
 
+/** A clock may be ahead of another by so much, and not more. */
+const AHEAD_MS = 60_000;
+
+/** When it ends. One that was begun or used in the future has ended: the clock was wrong then. */
 const expiryOf = ({ createdAt, usedAt }: StoredSession): number =>
-  Math.min(usedAt + IDLE_MS, createdAt + LONGEST_MS);
+  Math.max(createdAt, usedAt) > clock.now() + AHEAD_MS
+    ? 0
+    : Math.min(usedAt + IDLE_MS, createdAt + LONGEST_MS);
 
 /** From where somebody signs in. */
 export interface ClientAddress {
@@ -92,7 +98,7 @@ export class Sessions {
   /** In a transaction: ends all of a user's but one. Gives what must be told once it is written. */
   async endOthers({ users }: Transaction, userId: string, kept?: string): Promise<() => void> {
     const others = (await users.sessionsOf(userId)).filter(({ id }) => id !== kept);
-    for (const { id } of others) await users.removeSession(id);
+    await users.removeSessionsOf(userId, kept);
     return () => {
       for (const { id } of others) this.#revocations.emit('revoked', id);
     };

@@ -16,6 +16,9 @@ const isInForce = ({ expiresAt }: Token): boolean => expiresAt === undefined || 
 /** One that may do everything, everywhere. */
 const isAdmin = (token: Token): boolean => token.role === 'admin' && token.scopes.length === 0;
 
+/** The name of the token that the controller makes for its own machine. */
+const ADMIN = 'admin';
+
 export interface NewToken {
   name: string;
   role: Role;
@@ -38,20 +41,11 @@ export class Tokens {
   /** The secret is given here once and stored only as a hash. Throws `token-exists`. */
   async create(asked: NewToken): Promise<{ token: Token; secret: string }> {
     const { token, secret } = fresh(asked);
-    await this.#store.transaction(async ({ tokens, users }) => {
-      if (await tokens.byName(asked.name))
-        throw new StowageError('token-exists', `there is a token named '${asked.name}' already`);
-      if (await users.byName(asked.name))
-        throw new StowageError(
-          'token-exists',
-          `a user is named '${asked.name}': the audit trail must tell them apart`,
-        );
-      if ((await users.invitations(clock.now())).some(({ name }) => name === asked.name))
-        throw new StowageError(
-          'token-exists',
-          `'${asked.name}' is invited as a user: the audit trail must tell them apart`,
-        );
-      await tokens.insert(token, hashOf(secret));
+    await this.#store.transaction(async (transaction) => {
+      const owner = await ownerOf(transaction, asked.name);
+      if (owner !== undefined)
+        throw new StowageError('token-exists', `${owner}: the audit trail must tell them apart`);
+      await transaction.tokens.insert(token, hashOf(secret));
     });
     return { token, secret };
   }
@@ -77,18 +71,29 @@ export class Tokens {
     this.#revocations.emit('revoked', revoked);
   }
 
-  /** A new secret under a name, whatever had it before; `record` puts that on record, in the same transaction. */
-  async replace(asked: NewToken, record: (transaction: Transaction) => Promise<unknown>): Promise<string> {
-    const { token, secret } = fresh(asked);
-    const before = await this.#store.transaction(async (transaction) => {
-      const { tokens } = transaction;
-      const there = await tokens.byName(asked.name);
+  /**
+   * A new secret for the administrator's token of this machine, `admin`, which ends the one before. Where there is no such token any more,
+   * one is made only while nobody else is an administrator, under a name that nobody has; undefined otherwise: whoever revoked it meant
+   * it. `record` puts it on record, in the same transaction.
+   */
+  async renewAdmin(
+    record: (transaction: Transaction, name: string) => Promise<unknown>,
+  ): Promise<string | undefined> {
+    const { secret, before } = await this.#store.transaction(async (transaction) => {
+      const { tokens, users } = transaction;
+      const there = await tokens.byName(ADMIN);
+      const isNeeded =
+        !(await tokens.all()).some((token) => isAdmin(token) && isInForce(token)) &&
+        !(await users.all()).some(({ role, scopes }) => role === 'admin' && scopes.length === 0);
+      if (!there && !isNeeded) return {};
+      const name = there ? ADMIN : await freeName(transaction);
+      const made = fresh({ name, role: 'admin', scopes: [] });
       if (there) await tokens.remove(there.id);
-      await tokens.insert(token, hashOf(secret));
-      await record(transaction);
-      return there;
+      await tokens.insert(made.token, hashOf(made.secret));
+      await record(transaction, name);
+      return { secret: made.secret, before: there?.id };
     });
-    if (before) this.#revocations.emit('revoked', before.id);
+    if (before !== undefined) this.#revocations.emit('revoked', before);
     return secret;
   }
 
@@ -109,6 +114,23 @@ export class Tokens {
       used.catch(() => undefined);
     }
     return { id, kind: 'token', name, role, scopes, labels: this.#labels };
+  }
+}
+
+/** Who has a name, in words; undefined for a name that is free. */
+async function ownerOf({ tokens, users }: Transaction, name: string): Promise<string | undefined> {
+  if (await tokens.byName(name)) return `there is a token named '${name}' already`;
+  if (await users.byName(name)) return `a user is named '${name}'`;
+  const invited = await users.invitations(clock.now());
+  return invited.some((invitation) => invitation.name === name)
+    ? `'${name}' is invited as a user`
+    : undefined;
+}
+
+async function freeName(transaction: Transaction): Promise<string> {
+  for (let number = 1; ; number++) {
+    const name = number === 1 ? ADMIN : `${ADMIN}-${number}`;
+    if ((await ownerOf(transaction, name)) === undefined) return name;
   }
 }
 

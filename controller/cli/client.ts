@@ -35,21 +35,24 @@ interface Credentials {
   publicUrl?: string;
 }
 
+/** Without a token where the administrator's was revoked. */
+type StoredCredentials = Omit<Credentials, 'token'> & { token?: string };
+
 const NEITHER =
-  'set STOWAGE_URL and STOWAGE_TOKEN, or run this on the machine of the controller as its user or as root';
+  'no controller is known here: set STOWAGE_URL and STOWAGE_TOKEN; on its own machine run this as its user or as root, with STOWAGE_DATA set to its data directory where that is another one';
 
 /**
  * What a controller of this machine has written for its clients: one that this user has started, or that of the Debian package. Undefined
  * where there is none. Throws `unauthenticated` where this user may not read it.
  */
-function storedCredentials(): Credentials | undefined {
+function storedCredentials(): StoredCredentials | undefined {
   const home = join(homedir(), '.local/share/stowage');
   for (const directory of process.env.STOWAGE_DATA
     ? [process.env.STOWAGE_DATA]
     : [home, '/var/lib/stowage']) {
     const path = join(directory, 'client.json');
     try {
-      return JSON.parse(readFileSync(path, 'utf8')) as Credentials;
+      return JSON.parse(readFileSync(path, 'utf8')) as StoredCredentials;
     } catch (error) {
       const { code = 'it is damaged' } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT' || code === 'ENOTDIR') continue;
@@ -79,9 +82,15 @@ function credentials(): Credentials {
   // Its token is for that controller alone.
   if (!stored || (STOWAGE_URL !== undefined && new URL(STOWAGE_URL).href !== new URL(stored.url).href))
     throw new StowageError('unauthenticated', NEITHER);
+  const token = STOWAGE_TOKEN ?? stored.token;
+  if (token === undefined)
+    throw new StowageError(
+      'unauthenticated',
+      "the administrator's token of this machine was revoked: set STOWAGE_TOKEN to one of your own",
+    );
   return {
     ...stored,
-    token: STOWAGE_TOKEN ?? stored.token,
+    token,
     fingerprint: fingerprint ?? stored.fingerprint,
   };
 }

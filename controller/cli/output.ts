@@ -52,14 +52,18 @@ export async function documentOf(value: unknown, kind: 'json' | 'yaml'): Promise
 /** What a terminal would obey and JSON leaves as it is. */
 const escaped = (text: string): string =>
   text.replace(
-    /[\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+    /[\u007f-\u009f\p{Cf}]/gu,
+    // Half of a pair at a time, as JSON writes them.
+    (character) =>
+      [...Array(character.length).keys()]
+        .map((at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`)
+        .join(''),
   );
 
-/** Names come from other people's disks: nothing in them may command the terminal. */
+/** Names come from other people's disks: nothing in them may command the terminal, or not be seen. */
 export function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is replaced
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, '?');
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\p{Cf}]/gu, '?');
 }
 
 export function fields(rows: [string, string | number | null | undefined][]): string {

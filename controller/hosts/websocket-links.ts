@@ -10,6 +10,7 @@ import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import { keptKey } from '../store/kept-file.ts';
+import { LINK_KEY } from '../store/key-files.ts';
 import type { Store } from '../store/store.ts';
 import { Handshake } from './handshake.ts';
 import type { Link } from './link.ts';
@@ -110,7 +111,7 @@ export class WebSocketLinks {
   readonly #waiters = new Map<string, (link: Link) => void>();
 
   constructor(store: Store, audit: AuditTrail, dataDirectory: string) {
-    this.#key = keptKey(join(dataDirectory, 'link-key.pem'));
+    this.#key = keptKey(join(dataDirectory, LINK_KEY));
     this.#handshake = new Handshake(store, audit, this.#key);
   }
 

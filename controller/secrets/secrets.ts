@@ -6,6 +6,7 @@ import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { HostLabels } from '../auth/host-labels.ts';
 import { CONTROLLER } from '../auth/principal.ts';
+import { SECRETS_KEY } from '../store/key-files.ts';
 import type { SealedSecret } from '../store/repositories/secrets.ts';
 import type { Store } from '../store/store.ts';
 import { Sealing } from './sealing.ts';
@@ -16,7 +17,9 @@ const KINDS: Record<NonNullable<Auth['type']>, SecretKind> = { chap: 'iscsi', ce
 const shown = ({ sealed: _, ...secret }: SealedSecret): Secret => secret;
 
 /** What a value is sealed with: who may have it cannot be changed without the key. */
-const labelOf = ({ id, kind, usage, scopes }: Secret): string => JSON.stringify([id, kind, usage, scopes]);
+/** Of what a sealed secret is. */
+export const secretLabel = ({ id, kind, usage, scopes }: Secret): string =>
+  JSON.stringify([id, kind, usage, scopes]);
 
 type NewSecret = Omit<Secret, 'id' | 'changedAt'> & { id?: string; replace?: boolean };
 
@@ -43,7 +46,7 @@ export class Secrets {
   constructor(store: Store, labels: HostLabels, dataDirectory: string) {
     this.#store = store;
     this.#labels = labels;
-    this.#sealing = new Sealing(join(dataDirectory, 'secrets-key'));
+    this.#sealing = new Sealing(join(dataDirectory, SECRETS_KEY));
   }
 
   async list(): Promise<Secret[]> {
@@ -74,7 +77,7 @@ export class Secrets {
         );
       const own = before?.id ?? id ?? clock.uuid();
       const secret = { id: own, kind, usage, description, scopes, changedAt: clock.now() };
-      await secrets.put({ ...secret, sealed: this.#sealing.seal(value, labelOf(secret)) });
+      await secrets.put({ ...secret, sealed: this.#sealing.seal(value, secretLabel(secret)) });
       return secret;
     });
   }
@@ -152,6 +155,6 @@ export class Secrets {
   #open(found: SealedSecret | undefined, words: string, place: Place): Value {
     const secret = this.#require(found, words, place);
     const { usage, sealed, changedAt, kind } = secret;
-    return { value: this.#sealing.open(sealed, labelOf(secret)), usage: `${kind} ${usage}`, changedAt };
+    return { value: this.#sealing.open(sealed, secretLabel(secret)), usage: `${kind} ${usage}`, changedAt };
   }
 }

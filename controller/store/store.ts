@@ -1,5 +1,6 @@
 import { type Dialect, Kysely } from 'kysely';
 import { Migrator } from 'kysely/migration';
+import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { isPostgres } from './column-types.ts';
 import { postgresDialect } from './dialects/postgres.ts';
 import { sqliteDialect } from './dialects/sqlite.ts';
@@ -133,6 +134,20 @@ function dialectOf(location: string): Dialect {
   return isPostgresUrl(location) ? postgresDialect(location) : sqliteDialect(location);
 }
 
+/** A URL may have a password in it. */
+function unusable(location: string, error: unknown): Error {
+  const where = isPostgresUrl(location) ? 'in PostgreSQL' : location;
+  const { message } = error as Error;
+  const later = /previously executed migration (\S+) is missing/.exec(message)?.[1];
+  return new StowageError(
+    'io-error',
+    later === undefined
+      ? `the store ${where} cannot be used: ${message}`
+      : `the store ${where} is of a later version of Stowage (${later}): start that one, or restore a backup of this one`,
+    { cause: error },
+  );
+}
+
 /**
  * Opens the store at a path (SQLite) or a `postgres://` URL, and brings it up to date, or to the version that a migration of
  * this name makes.
@@ -143,7 +158,7 @@ export async function openStore(location: string, version?: string): Promise<Sto
   const { error } = await (version === undefined ? migrator.migrateToLatest() : migrator.migrateTo(version));
   if (error) {
     await db.destroy();
-    throw error;
+    throw isStowageError(error) ? error : unusable(location, error);
   }
   return new Store(db);
 }

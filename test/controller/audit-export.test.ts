@@ -62,6 +62,12 @@ for (const kind of STORES)
           key,
           /record 21 should be there is none/,
         ],
+        [
+          'a detail that is said twice',
+          changed(6, (line) => line.replace('{', '{"detail":"forged",')),
+          key,
+          /record 7 should be there is none/,
+        ],
         ['nothing for a record', changed(6, () => 'null'), key, /record 7 should be there is none/],
         ['a number for a record', changed(6, () => '7'), key, /record 7 should be there is none/],
         ['an end of nothing', changed(COUNT, () => '{"checkpoint":null}'), key, /record 41 should be/],

@@ -133,6 +133,10 @@ for (const kind of STORES)
       assert.deepEqual(await found(2, { after: 3, scopes: ['h'] }), [4, 5]);
       assert.deepEqual(await found(2, { after: 3, scopes: ['elsewhere'] }), []);
       assert.deepEqual(await found(2, { after: 34, outcome: 'refused' }), []);
+      // What is of the whole fleet is in no scope, whatever a host is called.
+      const [action, target] = ['user.invite', 'user ana'];
+      await room.trail.append({ ...entry(target), action });
+      assert.deepEqual(await found(9, { scopes: [target] }), []);
     });
 
     test('while nothing can be put on record that is told, and since when, once it can', async () => {

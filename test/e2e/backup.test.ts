@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import {
   appendFileSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
@@ -58,6 +61,59 @@ describe('backup and restore', () => {
     assert.match(await other.cliOk('token', 'list'), /kept/);
     assert.match(await other.cliOk('audit', 'verify'), /the trail is whole/);
     assert.equal(other.token, controller.token, 'the token of the administrator is the same');
+  });
+
+  test('of two backups at once into one directory one is whole, and the other is refused', async () => {
+    const saved = join(room.path, 'at-once');
+    const both = await Promise.all([1, 2].map(() => run(controller.directory, 'backup', saved)));
+    assert.deepEqual(both.map(({ status }) => status).sort(), [0, 1]);
+    assert.match(both.map(({ stderr }) => stderr).join(), /made by somebody else meanwhile|is not empty/);
+    assert.equal((await run(join(room.path, 'of-one'), 'restore', saved)).status, 0);
+    assert.ok(!readdirSync(room.path).some((name) => name.includes('.unfinished')));
+  });
+
+  test('a controller whose keys are lost does not start, nor is it saved, until somebody says that it shall', async () => {
+    const data = join(room.path, 'lost');
+    const copy = await run(data, 'restore', join(room.path, 'saved'));
+    assert.equal(copy.status, 0, copy.stderr);
+    const start = (...args: string[]) =>
+      run(data, '--no-local-agent', '--listen', '127.0.0.1:1', '--no-command', ...args);
+    const keys = join(data, 'audit-key.pem');
+    renameSync(keys, `${keys}.away`);
+    const refused = await start();
+    assert.equal(refused.status, 1);
+    assert.match(refused.stderr, /audit-key\.pem is missing.*--accept-keys/);
+    assert.ok(!existsSync(keys), 'none was made');
+    assert.match(
+      (await run(data, 'backup', join(room.path, 'of-lost'))).stderr,
+      /cannot be used: audit-key\.pem is missing/,
+    );
+    // Another one is no better.
+    copyFileSync(join(data, 'link-key.pem'), keys);
+    assert.match((await start()).stderr, /has not signed the newest record/);
+    rmSync(keys);
+    await using other = await TestController.start(data, ['--no-local-agent', '--accept-keys']);
+    assert.match(await other.cliOk('audit', 'list'), /controller\.accept-keys.*audit-key\.pem is missing/);
+    await other.kill('SIGTERM');
+    const again = await TestController.start(data);
+    await again[Symbol.asyncDispose]();
+  });
+
+  test('a token of the administrator that was revoked does not come back while there is another', async () => {
+    const data = join(room.path, 'revoked');
+    await using other = await TestController.start(data);
+    const ops = (await other.cliOk('token', 'create', 'ops', '--role', 'admin', '-q')).trim();
+    assert.equal((await other.cliAs(ops, 'token', 'revoke', 'admin')).status, 0);
+    await other.kill('SIGTERM');
+    await other.restart();
+    const list = await other.cliAs(ops, 'token', 'list', '-q');
+    assert.equal(list.stdout, 'ops\n');
+    const here = await execute('node', ['controller/cli/stowage.ts', 'pool', 'list'], {
+      ...process.env,
+      STOWAGE_DATA: data,
+    });
+    assert.match(here.stderr, /was revoked: set STOWAGE_TOKEN/);
+    assert.equal(here.status, 5);
   });
 
   test('nothing is overwritten, and what is not whole is not restored', async () => {

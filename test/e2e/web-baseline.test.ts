@@ -205,6 +205,14 @@ describe('the baseline of a web server', () => {
     });
     assert.equal(odd.status, 400);
   });
+  test('what is no part of the API is refused before its body is read', async () => {
+    const socket = connect(Number(new URL(controller.url).port), '127.0.0.1');
+    socket.write(`POST /nope HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n${'a'.repeat(1000)}`);
+    // It is closed though the rest never comes.
+    const answer = await text(socket);
+    assert.match(answer, /^HTTP\/1.1 404 [\s\S]*connection: close[\s\S]*"code":"route-not-found"/i);
+  });
+
   test('requests that mean two things, or are too large, are refused', async () => {
     const say = async (words: string): Promise<string> => {
       const socket = connect(Number(new URL(controller.url).port), '127.0.0.1');
@@ -213,11 +221,11 @@ describe('the baseline of a web server', () => {
     };
     const smuggled =
       'POST /api/v1/hosts HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n';
-    assert.match(await say(smuggled), /^HTTP\/1.1 400 /);
+    assert.match(await say(smuggled), /^HTTP\/1.1 400 [\s\S]*"code":"invalid-argument"/);
     assert.match(await say('GET / HTTP/1.1\r\nHost: a\r\nHost : b\r\n\r\n'), /^HTTP\/1.1 400 /);
     assert.match(
       await say(`GET / HTTP/1.1\r\nHost: a\r\nx: ${'a'.repeat(20_000)}\r\n\r\n`),
-      /^HTTP\/1.1 431 /,
+      /^HTTP\/1.1 431 [\s\S]*problem\+json[\s\S]*"code":"too-large"/,
     );
   });
 });

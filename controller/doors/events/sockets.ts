@@ -1,10 +1,11 @@
-import { type IncomingMessage, STATUS_CODES } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import { clock } from '../../../shared/util/clock.ts';
-import { StowageError, toProblem, toStowageError } from '../../../shared/util/errors.ts';
+import { StowageError, toStowageError } from '../../../shared/util/errors.ts';
 import type { Principal } from '../../auth/principal.ts';
 import type { Doors } from '../doors.ts';
+import { rawAnswer } from '../raw-answer.ts';
 import type { ApiHttp } from '../rest/http.ts';
 import { sinceOf, watch } from './watcher.ts';
 
@@ -26,19 +27,7 @@ export function serveEventSockets(http: ApiHttp, doors: Doors): void {
     // Node takes its own listener away before it hands the socket over.
     socket.on('error', () => socket.destroy());
     if (webSockets.handleUpgrade(request, socket, head, sourceOf(request))) return;
-    const refuse = (error: unknown): void => {
-      const problem = toProblem(toStowageError(error));
-      const body = JSON.stringify(problem);
-      socket.end(
-        [
-          `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}`,
-          'connection: close',
-          'content-type: application/problem+json',
-          `content-length: ${Buffer.byteLength(body)}`,
-          `\r\n${body}`,
-        ].join('\r\n'),
-      );
-    };
+    const refuse = (error: unknown): void => void socket.end(rawAnswer(toStowageError(error)));
     const url = URL.parse(request.url ?? '', 'http://controller');
     if (url?.pathname !== EVENTS_PATH)
       return refuse(new StowageError('route-not-found', 'there are no such sockets'));

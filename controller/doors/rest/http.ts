@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import fastifyCookie from '@fastify/cookie';
 import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
@@ -18,6 +19,7 @@ import { StowageError, toProblem, toStowageError } from '../../../shared/util/er
 import { VERSION } from '../../../shared/version.ts';
 import { networkOf } from '../../auth/network.ts';
 import { logFieldsOf } from '../../traces/span.ts';
+import { rawAnswer } from '../raw-answer.ts';
 import type { SourceOf } from '../source.ts';
 import type { Certificate } from './certificate.ts';
 import { PLAIN_HEADERS } from './plain-headers.ts';
@@ -56,6 +58,16 @@ function refuseBadUrl(_error: unknown, _request: FastifyRequest, reply: FastifyR
     .send(JSON.stringify(toProblem(refused)));
 }
 
+/** What is no HTTP, or more of it than we read, comes before everything else. */
+function refuseBadRequest({ code }: NodeJS.ErrnoException, socket: Socket): void {
+  if (code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+  if (code === 'HPE_HEADER_OVERFLOW')
+    socket.end(rawAnswer(new StowageError('too-large', 'the header of the request is too large'), 431));
+  else if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
+    socket.end(rawAnswer(new StowageError('stream-cut', 'the request did not come to its end in time'), 408));
+  else socket.end(rawAnswer(new StowageError('invalid-argument', 'this is no HTTP request')));
+}
+
 /** The API's HTTP: OpenAPI from the schemas of routes, problems as answers, streams as bodies. */
 export async function createApiHttp(
   logger: FastifyBaseLogger,
@@ -69,6 +81,7 @@ export async function createApiHttp(
     requestTimeout: 0,
     routerOptions: { maxParamLength: 1024 },
     frameworkErrors: refuseBadUrl,
+    clientErrorHandler: refuseBadRequest,
   };
   const server = certificate
     ? // Over TLS it is the same but for the types of its sockets.
@@ -133,14 +146,15 @@ export async function createApiHttp(
     if (!request.raw.complete) void reply.header('connection', 'close');
     void reply.code(failure.status).type('application/problem+json').send(toProblem(failure));
   });
-  http.setNotFoundHandler((request, reply) => {
-    const problem = toProblem(
-      new StowageError(
-        'route-not-found',
-        `${request.method} ${request.url.split('?')[0]} is not part of the API`,
-      ),
+  // Before a byte of its body is read: anybody may send it.
+  const limit = http.rateLimit();
+  http.addHook('onRequest', async (request, reply) => {
+    if (!request.is404) return;
+    await limit.call(http, request, reply);
+    throw new StowageError(
+      'route-not-found',
+      `${request.method} ${request.url.split('?')[0]} is not part of the API`,
     );
-    void reply.code(404).type('application/problem+json').send(problem);
   });
   return http;
 }

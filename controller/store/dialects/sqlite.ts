@@ -76,6 +76,13 @@ class WritingDriver extends SqliteDriver {
     }
   }
 
+  /** SQLite itself has undone what met a full disk: that error is the one to be told. */
+  override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
+    await super.rollbackTransaction(connection).catch((error: Error) => {
+      if (!/no transaction is active/.test(error.message)) throw error;
+    });
+  }
+
   /** The last that closes moves all of the log into the database. */
   override async destroy(): Promise<void> {
     await endThread(this.#checkpoints);

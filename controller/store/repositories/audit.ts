@@ -29,6 +29,9 @@ export interface AuditFilter {
   scopes?: readonly string[];
 }
 
+/** What begins actions whose targets are no hosts. */
+const OF_THE_FLEET = ['account', 'audit', 'controller', 'secret', 'session', 'token', 'user'];
+
 /** So many are looked at before others get a turn. */
 const WALKED = 20_000;
 
@@ -37,10 +40,13 @@ function inPartOf(eb: ExpressionBuilder<Database, 'audit'>, scopes: readonly str
   const [ofPools, ofHosts] = [true, false].map((isPool) =>
     scopes.filter((scope) => scope.includes('/') === isPool),
   );
-  return eb.or([
+  // What is of the whole fleet has no place, whatever its target is called.
+  const isOfPlace = eb.not(eb.or(OF_THE_FLEET.map((begin) => eb('action', 'like', `${begin}.%`))));
+  const isInScopes = eb.or([
     placeInScopes(eb, ofHosts!, 'target'),
     eb.and([placeInScopes(eb, ofPools!, 'target'), eb('action', 'not like', 'domain.%')]),
   ]);
+  return eb.and([isOfPlace, isInScopes]);
 }
 
 export class AuditReader {

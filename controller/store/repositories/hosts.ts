@@ -68,6 +68,16 @@ export class HostReader {
     return { byState: Object.fromEntries(rows.map(({ state, count }) => [state, Number(count)])) };
   }
 
+  /** Whether an agent that dials in is enrolled. */
+  async isAnyEnrolled(): Promise<boolean> {
+    const query = this.db
+      .selectFrom('hosts')
+      .select('id')
+      .where('address', 'like', '%"publicKey":%')
+      .limit(1);
+    return (await query.executeTakeFirst()) !== undefined;
+  }
+
   /** Which host, by its name, has which label. */
   labels(): Promise<{ host: string; label: string }[]> {
     return this.db.selectFrom('host_labels').select(['host', 'label']).execute();

@@ -169,6 +169,12 @@ export class UserWriter extends UserReader {
     await this.db.deleteFrom('sessions').where('id', '=', id).execute();
   }
 
+  /** All of a user, but one. */
+  async removeSessionsOf(userId: string, kept?: string): Promise<void> {
+    const query = this.db.deleteFrom('sessions').where('user_id', '=', userId);
+    await (kept === undefined ? query : query.where('id', '!=', kept)).execute();
+  }
+
   async removeSessionsBefore(createdBefore: number, usedBefore: number): Promise<void> {
     await this.db
       .deleteFrom('sessions')
