@@ -143,9 +143,9 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const passkeys = new Passkeys(sealing);
   const account = new Account(store, sessions, sealing, passkeys);
   const spaceHistory = new SpaceHistory(store);
-  const metrics = new Metrics({ fleet, inventory, jobs, events });
   const upkeep = new TrailUpkeep({ store, trail: audit, logger }, options.trail);
   const attention = new Attention(store, () => upkeep.states);
+  const metrics = new Metrics({ fleet, inventory, jobs, events, attention });
   const diskNumbers = new DiskNumbers(store, fleet);
   const leftovers = new LeftoverWatch({ store, events, fleet, logger });
   const services: Services = {

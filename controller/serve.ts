@@ -152,6 +152,8 @@ const wordsOf = (command: string): string => `
 Then, in another shell:  ${command} pool list
 or, from everywhere:     ln -s ${command} /usr/local/bin/stowage`;
 
+const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|::1)$/;
+
 /** Says that everything answers, where a unit of systemd waits for that (`Type=notify`). */
 async function tellSystemd(): Promise<void> {
   if (process.env.NOTIFY_SOCKET === undefined) return;
@@ -249,5 +251,9 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
 
   export STOWAGE_URL=${controller.url}
 ${admin ? `  export STOWAGE_TOKEN="$(cat ${quote(admin.path)})"` : "  the administrator's token of this machine was revoked: set STOWAGE_TOKEN to one of your own"}${fingerprint ? `\n  export STOWAGE_FINGERPRINT=${fingerprint}` : ''}${command === undefined ? '' : `\n${wordsOf(command)}`}`);
+  if (!certificate && !LOOPBACK.test(listen.host) && !options.publicUrl?.startsWith('https:'))
+    process.stderr.write(
+      'stowage-controller: passwords and tokens pass unprotected: use --tls, or listen on 127.0.0.1 behind a proxy that speaks TLS\n',
+    );
   await tellSystemd();
 }

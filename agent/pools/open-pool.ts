@@ -697,7 +697,7 @@ export class OpenPool
     this.#refuseChanging(name);
     if (capacityBytes < found.capacityBytes) refuseProtected(this.#seen.get(name)!);
     await this.#change(name, () => this.#method('resize')(found, capacityBytes, shrink, signal));
-    return this.#seen.get(name)!;
+    return this.look(name);
   }
 
   async setSecret(name: string, secret: string, passphrase: string | undefined): Promise<Volume> {

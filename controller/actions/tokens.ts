@@ -1,7 +1,8 @@
 import { z } from 'zod';
-import { roleSchema, scopeSchema, tokenSchema } from '../../shared/protocol/api.ts';
+import { roleSchema, scopeSchema, tokenSchema, warningsField } from '../../shared/protocol/api.ts';
 import { nameSchema, principalNameSchema } from '../../shared/util/names.ts';
 import { defineAction } from './action.ts';
+import { scopeWarnings } from './scope-warnings.ts';
 
 const list = defineAction({
   name: 'token.list',
@@ -26,7 +27,7 @@ const create = defineAction({
     /** Ms since the epoch. */
     expiresAt: z.number().int().positive().optional(),
   }),
-  answer: z.object({ token: tokenSchema, secret: z.string() }),
+  answer: z.object({ token: tokenSchema, secret: z.string(), ...warningsField }),
   places: () => [{}],
   record: ({ name, role, scopes, expiresAt }) => ({
     target: `token ${name}`,
@@ -38,7 +39,10 @@ const create = defineAction({
       .filter((part) => part !== '')
       .join(', '),
   }),
-  run: ({ tokens }, asked) => tokens.create(asked),
+  run: async (services, asked) => ({
+    ...(await services.tokens.create(asked)),
+    warnings: await scopeWarnings(services, asked.scopes),
+  }),
 });
 
 const revoke = defineAction({

@@ -5,9 +5,11 @@ import {
   roleSchema,
   scopeSchema,
   userSchema,
+  warningsField,
 } from '../../shared/protocol/api.ts';
 import { nameSchema, principalNameSchema } from '../../shared/util/names.ts';
 import { defineAction } from './action.ts';
+import { scopeWarnings } from './scope-warnings.ts';
 
 const address = z.object({ user: nameSchema });
 const rights = {
@@ -41,7 +43,10 @@ const invite = defineAction({
   answer: invitationSchema,
   places: () => [{}],
   record: ({ name, ...given }) => ({ target: `user ${name}`, detail: wordsOf(given) }),
-  run: ({ users }, { name, ...given }) => users.invite(name, given),
+  run: async (services, { name, ...given }) => ({
+    ...(await services.users.invite(name, given)),
+    warnings: await scopeWarnings(services, given.scopes),
+  }),
 });
 
 const invitations = defineAction({
@@ -86,12 +91,14 @@ const set = defineAction({
   role: 'admin',
   audited: true,
   input: address.extend({ role: roleSchema.optional(), scopes: z.array(scopeSchema).max(100).optional() }),
-  answer: userSchema,
+  answer: userSchema.extend(warningsField),
   places: () => [{}],
   plan: ({ users }, { user }) => users.find(user),
   record: ({ user, ...given }) => ({ target: `user ${user}`, detail: wordsOf(given) }),
-  run: ({ users }, { user, role, scopes }) =>
-    users.set(user, { ...(role && { role }), ...(scopes && { scopes }) }),
+  run: async (services, { user, role, scopes }) => ({
+    ...(await services.users.set(user, { ...(role && { role }), ...(scopes && { scopes }) })),
+    warnings: await scopeWarnings(services, scopes ?? []),
+  }),
 });
 
 const remove = defineAction({

@@ -11,7 +11,12 @@ import {
 import { documentOfVolume, newVolumeOf } from '../../shared/conf/volume-document.ts';
 import { formatVolume, parseVolume } from '../../shared/conf/volume-xml.ts';
 import { resizeVolumeSchema } from '../../shared/protocol/agent.ts';
-import { type FleetVolume, fleetVolumeSchema, volumeDetailsSchema } from '../../shared/protocol/api.ts';
+import {
+  type FleetVolume,
+  fleetVolumeSchema,
+  volumeDetailsSchema,
+  warningsField,
+} from '../../shared/protocol/api.ts';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
 import { VOLUME_ORDERS } from '../../shared/protocol/lists.ts';
 import { clock } from '../../shared/util/clock.ts';
@@ -39,7 +44,7 @@ import {
 const MOST_CLONES = 1000;
 
 /** What is told beside what was done. */
-const warned = fleetVolumeSchema.extend({ warnings: z.array(z.string()).optional() });
+const warned = fleetVolumeSchema.extend(warningsField);
 
 /** What the owner of a pool should know before its volumes get so much more. */
 async function overcommitment(

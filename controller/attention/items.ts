@@ -57,7 +57,7 @@ const ofPoolFilling = ({ host, name, fill, availableBytes }: FleetPool): Attenti
     id: `pool-filling ${host}/${name}`,
     kind: 'pool-filling',
     severity: fill === 'critical' ? 'critical' : 'warning',
-    summary: `pool ${host}/${name} is ${fill === 'critical' ? 'almost' : 'nearly'} full`,
+    summary: `pool ${host}/${name} is ${fill === 'critical' ? 'critically' : 'nearly'} full`,
     reason: `${formatBytes(availableBytes)} available`,
   });
 

@@ -13,7 +13,7 @@ export interface Trial {
 export async function* tryChannels(channels: readonly Channel[]): AsyncGenerator<Trial> {
   const at = clock.now();
   const item = {
-    ...({ id: 'trial', kind: 'job-waiting', severity: 'warning', since: at } as const),
+    ...({ id: 'trial', kind: 'trial', severity: 'warning', since: at } as const),
     ...{ summary: 'this is a trial', reason: 'somebody tries whether messages arrive' },
   };
   for (const channel of channels) {

@@ -213,6 +213,8 @@ export interface Wrong {
   /** The first record that is not what it was. */
   badSeq: number;
   reason: string;
+  /** Nothing shows that it was changed, nor that it was not. */
+  isUnknown?: boolean;
 }
 
 /** Up to which record a witness has seen the trail. */
@@ -312,7 +314,7 @@ export class ChainCheck {
     for (const each of this.#signed.keys()) size = Math.max(size, each);
     const [seen] = this.#signed.get(size) ?? [];
     if (!seen) return undefined;
-    const reason = `it was cut, or written before: ${seen.name} has seen ${size} records`;
+    const reason = `${seen.name} has seen ${size} records, and there are ${this.seq}: it was cut, or this is an older backup`;
     return { badSeq: this.seq + 1, reason };
   }
 
@@ -370,7 +372,10 @@ class LineCheck {
   /** After the last line of a part; what is wrong with it, if anything is. */
   endPart(): Wrong | undefined {
     if (this.#place === 'begin') throw new Error('there is nothing in it');
-    if (this.#place !== 'over') return this.#bad('its signed end is missing: it was cut');
+    if (this.#place !== 'over')
+      return this.#bad(
+        'its signed end is missing: it was cut, or this is a file to which it is forwarded, of which nothing is signed',
+      );
     this.#place = 'begin';
     return undefined;
   }
@@ -443,7 +448,8 @@ export async function checkParts(files: readonly string[], known: Known): Promis
   const cut = chain.cut();
   if (cut) return cut;
   for (const { name } of known.seen?.witnesses ?? [])
-    if (!chain.seen.has(name)) return { badSeq: chain.first, reason: `${name} has signed none of it` };
+    if (!chain.seen.has(name))
+      return { badSeq: chain.first, reason: `${name} has signed none of it`, isUnknown: true };
   const { first, seq: last, hash, unseenMs } = chain;
   return { first, last, hash, seen: [...chain.seen.values()], unseenMs };
 }
@@ -592,6 +598,10 @@ async function main(): Promise<number> {
   }
   const outcome = await checkParts(what.files, what.known);
   if ('reason' in outcome) {
+    if (outcome.isUnknown) {
+      console.log(`whether the trail is whole is not known: ${outcome.reason}`);
+      return 2;
+    }
     console.log(`THE TRAIL WAS TAMPERED WITH at record ${outcome.badSeq}: ${outcome.reason}`);
     return 1;
   }

@@ -208,7 +208,8 @@ export class AuditTrail {
         reason: `the records after ${last} are missing; there were ${head.seq} or more`,
       });
     const cut = chain.cut();
-    if (cut) return bad(cut);
+    // Where they part is not known: what came after an older backup may be behind it already.
+    if (cut) return { ...verdict(), ok: false, reason: cut.reason };
     // Records behind the head are those of others that write now: then there is a newer head as well.
     const newest = await audit.last();
     const newer = (await audit.checkpoints()).at(-1);

@@ -35,11 +35,11 @@ export function checkPassword(password: string, name: string): void {
     throw new StowageError('invalid-argument', `a password must have at least ${LEAST} characters`);
   if (password.length > MOST)
     throw new StowageError('invalid-argument', `a password must have at most ${MOST} characters`);
-  if (new Set(password).size < 5 || (name.length > 2 && password.toLowerCase().includes(name.toLowerCase())))
-    throw new StowageError(
-      'invalid-argument',
-      'this password is too easy to guess: it repeats few characters, or holds your name',
-    );
+  const tooEasy = (why: string): StowageError =>
+    new StowageError('invalid-argument', `this password is too easy to guess: ${why}`);
+  if (new Set(password).size < 5) throw tooEasy('it repeats few characters');
+  if (name.length > 2 && password.toLowerCase().includes(name.toLowerCase()))
+    throw tooEasy('your name is in it');
 }
 
 export const hashPassword = async (password: string): Promise<string> => inTurn(() => hash(password, COST));

@@ -66,6 +66,11 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f\p{Cf}]/gu, '?');
 }
 
+/** Tells of what is odd about what was done all the same. */
+export function warn({ warnings = [] }: { warnings?: readonly string[] }): void {
+  for (const each of warnings) process.stderr.write(`warning: ${printable(each)}\n`);
+}
+
 export function fields(rows: [string, string | number | null | undefined][]): string {
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows

@@ -5,7 +5,7 @@ import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { count } from './numbers.ts';
-import { printable, show } from './output.ts';
+import { printable, show, warn } from './output.ts';
 
 const DAY_MS = 24 * 3600_000;
 
@@ -42,14 +42,12 @@ export function tokenCommand(): Command {
     .option('--days <count>', 'valid for so many days; default: until it is revoked', count)
     .action(async (name: string, options: { role: string; scope: string[]; days?: number }) => {
       const expiresAt = options.days ? Date.now() + options.days * DAY_MS : undefined;
-      await show(
-        await callJson<{ secret: string }>('/tokens', {
-          method: 'POST',
-          json: { name, role: options.role, scopes: options.scope, expiresAt },
-        }),
-        ({ secret }) => secret,
-        { isRemark: false },
-      );
+      const made = await callJson<{ secret: string; warnings?: string[] }>('/tokens', {
+        method: 'POST',
+        json: { name, role: options.role, scopes: options.scope, expiresAt },
+      });
+      warn(made);
+      await show(made, ({ secret }) => secret, { isRemark: false });
     });
   listOptions(token.command('list'))
     .description('all tokens, without their secrets')

@@ -4,7 +4,7 @@ import { ROLES } from '../../shared/protocol/rights.ts';
 import { callJson, controllerOrigin, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
-import { printable, show } from './output.ts';
+import { printable, show, warn } from './output.ts';
 
 const USERS: Listing<User> = {
   name: ({ name }) => name,
@@ -45,6 +45,7 @@ const linkOf = ({ token }: Invitation): string => `${controllerOrigin()}/welcome
 
 function showLink(invitation: Invitation): Promise<void> {
   const link = linkOf(invitation);
+  warn(invitation);
   return show({ link, expiresAt: invitation.expiresAt }, () => link, { isRemark: false });
 }
 
@@ -103,7 +104,8 @@ export function userCommand(): Command {
     .option('--everywhere', 'no scopes')
     .action(async (name: string, { role, scope, everywhere }: Rights & { everywhere?: boolean }) => {
       const json = { role, scopes: everywhere ? [] : scope };
-      const now = await callJson<User>(userPath(name), { method: 'PATCH', json });
+      const now = await callJson<User & { warnings?: string[] }>(userPath(name), { method: 'PATCH', json });
+      warn(now);
       await show(
         now,
         () => `${printable(name)}: ${now.role}, ${now.scopes.map(printable).join(' ') || 'everywhere'}`,
@@ -115,7 +117,12 @@ export function userCommand(): Command {
     .addOption(yesOption())
     .action(async (name: string, options: Confirmation) => {
       await confirm(`Remove the user '${name}'?`, options);
+      const admins = (await callJson<User[]>('/users')).filter(
+        ({ role, scopes }) => role === 'admin' && scopes.length === 0,
+      );
       await send(userPath(name), { method: 'DELETE' });
+      if (admins.length === 1 && admins[0]!.name === name)
+        warn({ warnings: ['no administrator signs in on the page any more; see: stowage user invite'] });
       await show({ removed: name }, () => `user ${printable(name)} is removed`);
     });
   return user;

@@ -11,7 +11,7 @@ import { attributeCommands } from './attributes.ts';
 import { callJson, callText, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { table } from './listing.ts';
-import { fields, printable, show, time } from './output.ts';
+import { fields, printable, show, time, warn } from './output.ts';
 import { readDocument } from './read-document.ts';
 import { type PoolReference, poolPath, poolReference, volumePath, volumeReference } from './references.ts';
 import { snapshotCommand } from './snapshots.ts';
@@ -178,10 +178,6 @@ async function deleteVolumes(first: string, more: readonly string[], options: De
 }
 
 type Warned = Volume & { warnings?: string[] };
-
-function warn({ warnings = [] }: Warned): void {
-  for (const each of warnings) process.stderr.write(`warning: ${printable(each)}\n`);
-}
 
 export function volCommand(): Command {
   const vol = new Command('vol').description('volumes');

@@ -270,13 +270,19 @@ export class Fleet {
     return host;
   }
 
-  /** Adds a host under the key that was given, or, with `acceptNew`, the key it shows now. That key is pinned. */
+  /**
+   * Adds a host under the key that was given, or, with `acceptNew`, the key it shows now. That key is pinned. Takes the place of a host of
+   * that name that was never reached. Throws `host-exists`, `host-key-unknown`, `host-key-mismatch`.
+   */
   async addSsh(
     name: string,
     address: Omit<SshAddress, 'kind' | 'fingerprint' | 'identity'>,
     trust: { fingerprint?: string; acceptNew: boolean },
   ): Promise<Host> {
-    if (await this.#store.hosts.byName(name)) throw taken(name);
+    const before = await this.#store.hosts.byName(name);
+    // One that was never reached is mended so.
+    const isUnused = before?.address.kind === 'ssh' && before.agentId === undefined;
+    if (before && !isUnused) throw taken(name);
     const shown = await scanHostKey(address);
     if (!trust.fingerprint && !trust.acceptNew) {
       throw new StowageError(
@@ -290,6 +296,7 @@ export class Fleet {
         `the host shows the key ${shown}, not ${trust.fingerprint}; nothing was sent`,
       );
     }
+    if (before) await this.remove(name);
     return publicHost(await this.#insert(name, { kind: 'ssh', ...address, fingerprint: shown }));
   }
 

@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { FleetPool } from '../../shared/protocol/api.ts';
 import { isUp } from '../../shared/protocol/pool-state.ts';
+import type { Attention } from '../attention/items.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Inventory } from '../inventory/inventory.ts';
@@ -11,6 +12,7 @@ interface Parts {
   inventory: Inventory;
   jobs: JobRunner;
   events: EventLog;
+  attention: Attention;
 }
 
 /** Pools that have series of their own; of a larger fleet those that do not run, and those with the least space left. */
@@ -22,6 +24,7 @@ interface FleetGauges {
   hosts: Gauge<'state'>;
   pools: Gauge<'state'>;
   jobs: Gauge<'state'>;
+  attention: Gauge<'kind' | 'severity'>;
   capacity: Gauge<'host' | 'pool' | 'type'>;
   allocation: Gauge<'host' | 'pool' | 'type'>;
   available: Gauge<'host' | 'pool' | 'type'>;
@@ -70,7 +73,7 @@ export class Metrics {
 
   /** What a scrape gets: of the fleet that part which the caller may see. */
   async text(scopes: readonly string[]): Promise<string> {
-    const { fleet, inventory, jobs, events } = this.#parts;
+    const { fleet, inventory, jobs, events, attention } = this.#parts;
     // Read anew each time: what is gone has no series, and two scrapes at once do not mix.
     const registry = new Registry();
     const gauges = fleetGauges(registry);
@@ -86,6 +89,7 @@ export class Metrics {
     ] as const;
     for (const [gauge, counts, states] of byState)
       for (const state of states) gauge.set({ state }, counts[state] ?? 0);
+    for (const { kind, severity } of await attention.items(scopes)) gauges.attention.inc({ kind, severity });
     const all: FleetPool[] = [];
     for (let after: string | undefined; ; ) {
       const page = await inventory.pools({ scopes: [...scopes], limit: PAGE, after });
@@ -138,6 +142,10 @@ function fleetGauges(registry: Registry): FleetGauges {
     hosts: byState('stowage_hosts', 'Hosts, by the state of their link.'),
     pools: byState('stowage_pools', 'Pools, by state; away on hosts that do not answer.'),
     jobs: byState('stowage_jobs', 'Jobs that have not ended, by state.'),
+    attention: new Gauge({
+      ...{ registers, name: 'stowage_attention_items', labelNames: ['kind', 'severity'] },
+      help: 'What wants attention, as `stowage status` lists it.',
+    }),
     up: ofPool('stowage_pool_up', '1 while the pool is running, on a host that answers.'),
     capacity: ofPool('stowage_pool_capacity_bytes', 'Size of the storage under a pool.'),
     allocation: ofPool('stowage_pool_allocation_bytes', 'What of it is in use.'),

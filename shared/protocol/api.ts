@@ -104,7 +104,10 @@ export const sessionSchema = z.object({
 export type Session = z.infer<typeof sessionSchema>;
 
 /** A one-time right to become a user, or to set a new password. Its token stands behind `#` in a link to the page. */
-export const invitationSchema = z.object({ token: z.string(), expiresAt: z.number() });
+/** What is odd about what was done all the same. */
+export const warningsField = { warnings: z.array(z.string()).optional() };
+
+export const invitationSchema = z.object({ token: z.string(), expiresAt: z.number(), ...warningsField });
 export type Invitation = z.infer<typeof invitationSchema>;
 
 /** An invitation that nobody has taken yet; its link is told once, when it is made. */

@@ -31,6 +31,8 @@ export const ATTENTION_KINDS = [
   'trail-not-witnessed',
   'trail-not-archived',
   'trail-disputed',
+  /** Nothing: somebody tries whether messages arrive. */
+  'trial',
 ] as const;
 export const ATTENTION_SEVERITIES = ['warning', 'critical'] as const;
 export type AttentionSeverity = (typeof ATTENTION_SEVERITIES)[number];

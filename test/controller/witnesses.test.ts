@@ -219,8 +219,8 @@ describe('a witness sees the trail grow', () => {
     );
     const other = memoryOf(room, 'other');
     const unseen = await verify('--origin', ORIGIN, '--witness', other.key);
-    assert.equal(unseen.status, 1);
-    assert.match(unseen.stdout, /witness\.example\/w1 has signed none of it/);
+    assert.equal(unseen.status, 2);
+    assert.match(unseen.stdout, /is not known: witness\.example\/w1 has signed none of it/);
     const elsewhere = await verify('--origin', 'other.example/audit', '--witness', memory.key);
     assert.match(
       elsewhere.stdout,

@@ -318,7 +318,7 @@ describe('the page', () => {
     const options = await page.getByRole('option').allInnerTexts();
     assert.deepEqual(options, ['every format', ...VOLUME_FORMATS]);
     await page.getByRole('option', { name: 'ploop' }).click();
-    await page.getByText('There are no volumes, or none that meets this.').waitFor();
+    await page.getByText('No volumes, or none that match.').waitFor();
     assert.equal(await page.getByRole('alert').count(), 0);
   });
 
@@ -575,7 +575,7 @@ describe('the page', () => {
     await dialog().getByText('[volume-protected]').waitFor();
     await controller.cliOk('vol', 'set', `${second.name}/p/del-2`, '--protected', 'off');
     await submit('Move to the trash');
-    await page.getByText('There are no volumes, or none that meets this.').waitFor();
+    await page.getByText('No volumes, or none that match.').waitFor();
     assert.match(await controller.cliOk('trash', 'list', `${second.name}/p`), /del-1.*del-2.*del-3/s);
   });
 

@@ -19,15 +19,16 @@ const TONES: Record<AuditRecord['outcome'], Tone> = {
 };
 const seqOf = ({ seq }: AuditRecord): string => String(seq);
 const COLUMNS: readonly ColumnOf<AuditRecord>[] = [
-  { name: 'No', by: ({ seq }) => seq, width: 80, cell: ({ seq }) => seq },
-  { name: 'Time', by: ({ at }) => at, width: 190, cell: ({ at }) => localTime(at) },
-  { name: 'Who', by: ({ actor }) => actor, width: 120, cell: ({ actor }) => actor },
-  { name: 'From', by: ({ source }) => source, width: 130, cell: ({ source }) => source },
-  { name: 'Action', by: ({ action }) => action, width: 170, cell: ({ action }) => action },
+  { name: 'No', by: ({ seq }) => seq, width: 70, cell: ({ seq }) => seq },
+  { name: 'Time', by: ({ at }) => at, width: 170, cell: ({ at }) => localTime(at) },
+  { name: 'Who', by: ({ actor }) => actor, width: 100, cell: ({ actor }) => actor },
+  { name: 'From', by: ({ source }) => source, width: 110, cell: ({ source }) => source },
+  { name: 'Action', by: ({ action }) => action, width: 180, cell: ({ action }) => action },
   {
     name: 'On',
     by: ({ target }) => target,
     width: '2fr',
+    minWidth: 220,
     cell: ({ target }) => <span title={target}>{target}</span>,
   },
   {
@@ -36,7 +37,7 @@ const COLUMNS: readonly ColumnOf<AuditRecord>[] = [
     width: 110,
     cell: ({ outcome }) => <Badge tone={TONES[outcome]}>{outcome}</Badge>,
   },
-  { name: 'Detail', width: '3fr', cell: ({ detail }) => <span title={detail}>{detail}</span> },
+  { name: 'Detail', width: '3fr', minWidth: 320, cell: ({ detail }) => <span title={detail}>{detail}</span> },
 ];
 
 /** The part of the trail that is about one thing; that it is read is on record, so nobody reads it unasked. */

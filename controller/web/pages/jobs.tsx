@@ -166,9 +166,12 @@ const COLUMNS: readonly ColumnOf<Job>[] = [
     name: 'Target',
     by: ({ target }) => target,
     width: '2fr',
-    cell: ({ target }) => <span title={target}>{target}</span>,
+    minWidth: 180,
+    cell: ({ source, target }) => (
+      <span title={source === undefined ? target : `${source} to ${target}`}>{target}</span>
+    ),
   },
-  { name: 'Progress', width: '3fr', minWidth: 240, cell: (job) => <JobProgress job={job} /> },
+  { name: 'Progress', width: '2fr', minWidth: 240, cell: (job) => <JobProgress job={job} /> },
   { name: 'By', by: ({ createdBy }) => createdBy, width: 80, cell: ({ createdBy }) => createdBy },
   {
     name: 'Begun',
@@ -176,7 +179,7 @@ const COLUMNS: readonly ColumnOf<Job>[] = [
     width: 130,
     cell: ({ createdAt }) => <Time at={createdAt} />,
   },
-  { name: 'Do', width: 170, cell: (job) => <JobTools job={job} /> },
+  { name: 'Actions', width: 170, cell: (job) => <JobTools job={job} /> },
 ];
 
 function Uploads() {

@@ -30,19 +30,6 @@ const FEW = 60;
 const MOST_CELLS = 3000;
 const MOST_ITEMS = 50;
 
-const LABELS: Record<AttentionItem['kind'], string> = {
-  'host-unreachable': 'unreachable',
-  'pool-down': 'down',
-  'pool-filling': 'nearly full',
-  'pool-leftovers': 'leftovers',
-  'job-failed': 'failed',
-  'job-waiting': 'waiting',
-  'trail-not-forwarded': 'audit trail',
-  'trail-not-witnessed': 'audit trail',
-  'trail-not-archived': 'audit trail',
-  'trail-disputed': 'audit trail',
-};
-
 /** What has no place is the trail. */
 function linkOf({ host, pool, job }: AttentionItem): string {
   if (job !== undefined) return linkTo.job(job);
@@ -61,7 +48,7 @@ function Wanting({ item }: { item: AttentionItem }) {
   const may = useMay();
   return (
     <li>
-      <Badge tone={severity === 'critical' || kind === 'job-failed' ? 'bad' : 'warn'}>{LABELS[kind]}</Badge>
+      <Badge tone={severity === 'critical' ? 'bad' : 'warn'}>{severity}</Badge>
       <A to={linkOf(item)}>{summary}</A>
       <span className="why">
         {reason}

@@ -73,7 +73,7 @@ function Invitations() {
         cell: ({ expiresAt }) => <Time at={expiresAt} />,
       },
       {
-        name: 'Do',
+        name: 'Actions',
         cell: ({ name }) =>
           name === undefined ? (
             'a start of the controller makes another'
@@ -140,7 +140,7 @@ export function People() {
       },
       { name: 'Since', by: ({ createdAt }) => createdAt, cell: ({ createdAt }) => <Time at={createdAt} /> },
       {
-        name: 'Do',
+        name: 'Actions',
         width: 330,
         cell: (user) => (
           <span className="tools">

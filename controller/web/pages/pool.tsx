@@ -158,7 +158,7 @@ function Leftovers({ pool }: { pool: PoolDetails }) {
   if (!may('pool.orphans', { host, pool: name })) return <Empty>Operators may look for them.</Empty>;
   if (!asked) return <Button onPress={() => setAsked(true)}>Look for leftovers</Button>;
   if (isFetching || !data) return <Empty>Looking …</Empty>;
-  if (data.length === 0) return <Empty>Nothing lies in it that is no volume of anybody.</Empty>;
+  if (data.length === 0) return <Empty>Nothing but volumes and what belongs to them.</Empty>;
   return (
     <ul className="list">
       {data.slice(0, MOST_LEFTOVERS).map(({ path, what, madeBy, modifiedAt, allocationBytes, users }) => (

@@ -59,7 +59,7 @@ const COLUMNS: readonly ColumnOf<FleetPool>[] = [
     cell: ({ availableBytes }) => <Size bytes={availableBytes} />,
   },
   {
-    name: 'Promised',
+    name: 'Provisioned',
     by: ({ provisionedBytes = 0, capacityBytes }) => percent(provisionedBytes, capacityBytes),
     isNumber: true,
     cell: ({ provisionedBytes, capacityBytes }) =>

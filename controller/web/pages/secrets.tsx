@@ -96,7 +96,7 @@ export function Secrets() {
       { name: 'Description', cell: ({ description }) => description },
       { name: 'Changed', by: ({ changedAt }) => changedAt, cell: ({ changedAt }) => <Time at={changedAt} /> },
       {
-        name: 'Do',
+        name: 'Actions',
         width: 230,
         cell: (secret) => (
           <span className="tools">

@@ -10,6 +10,7 @@ import { Task } from '../parts/dialog.tsx';
 import { Choice, Field } from '../parts/form.tsx';
 import { RoleField, ScopesField, scopesOf } from '../parts/rights-fields.tsx';
 import { ShownOnce } from '../parts/shown-once.tsx';
+import { toast } from '../parts/toasts.tsx';
 
 const DAY_MS = 24 * 3600_000;
 const LIVES = [
@@ -22,6 +23,7 @@ const LIVES = [
 interface Made {
   token: Token;
   secret: string;
+  warnings?: string[];
 }
 type Open = { what: 'create' } | { what: 'revoke'; token: Token } | { what: 'secret'; made: Made };
 
@@ -41,7 +43,9 @@ function CreateToken({ close, done }: { close(): void; done(made: Made): void })
       run={async () => {
         const expiresAt = days === '' ? undefined : Date.now() + Number(days) * DAY_MS;
         const json = { name, role, scopes: scopesOf(scopes), expiresAt };
-        done(await call<Made>('/tokens', { method: 'POST', json }));
+        const made = await call<Made>('/tokens', { method: 'POST', json });
+        done(made);
+        for (const warning of made.warnings ?? []) toast(warning, true);
         await refresh();
       }}
     >
@@ -83,7 +87,7 @@ export function Tokens() {
           ),
       },
       {
-        name: 'Do',
+        name: 'Actions',
         width: 110,
         cell: (token) => (
           <Button

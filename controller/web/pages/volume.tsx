@@ -86,16 +86,16 @@ function Snapshots({ volume, open }: { volume: VolumeDetails; open(what: Open): 
       {data.map(({ id, current, allocationBytes }) => (
         <li key={id}>
           <span>
-            {id} {current && <Badge tone="good">current</Badge>}
+            {id} {current && <Badge tone="neutral">the present state</Badge>}
           </span>
           <Size bytes={allocationBytes} />
           <span className="tools">
-            {may('snapshot.switch', place) && (
+            {!current && may('snapshot.switch', place) && (
               <Button look="quiet" onPress={() => open({ snapshot: id, what: 'switch' })}>
                 Go back …
               </Button>
             )}
-            {may('snapshot.delete', place) && (
+            {!current && may('snapshot.delete', place) && (
               <Button look="quiet" onPress={() => open({ snapshot: id, what: 'delete' })}>
                 Delete …
               </Button>

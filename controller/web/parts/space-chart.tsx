@@ -67,8 +67,9 @@ function draw(element: HTMLElement, { points, from, now }: History): uPlot {
       width: element.clientWidth,
       height: HEIGHT_PX,
       scales: {
-        x: { range: [from / 1000, now / 1000] },
-        // What is promised may be many times what there is; it is not to hide how the rest goes.
+        // What is shown begins with what is known.
+        x: { range: [Math.max(from, points[0]?.at ?? from) / 1000, now / 1000] },
+        // What is provisioned may be many times what there is; it is not to hide how the rest goes.
         y: { range: [0, highest * 1.25] },
       },
       axes: [
@@ -85,7 +86,7 @@ function draw(element: HTMLElement, { points, from, now }: History): uPlot {
         series('capacity', 'dim', [4, 4]),
         series('in use', 'accent'),
         series('highest use', 'accent', [2, 4]),
-        series('promised to volumes', 'warn'),
+        series('provisioned', 'warn'),
       ],
     },
     seriesOf(points, from, now),

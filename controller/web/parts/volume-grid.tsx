@@ -238,7 +238,7 @@ export function VolumeGrid({ label, view, onSort, columns, layout, selected, onS
         {counting.data === undefined
           ? 'Counting …'
           : count === 0
-            ? 'There are no volumes, or none that meets this.'
+            ? 'No volumes, or none that match.'
             : counted(count, 'volume')}
         {selected.size > 0 && `, ${selected.size} selected`}
       </p>
