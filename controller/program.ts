@@ -169,5 +169,7 @@ program
     configure();
     const { data } = program.opts<ServeOptions>();
     console.log(stateOf(await restore(resolve(directory), resolve(data))));
-    console.log(`restored to ${resolve(data)}; now start the controller`);
+    console.log(
+      `restored to ${resolve(data)}; where the old data directory has \`agent\` and \`pools\`, move them here; then start the controller`,
+    );
   });

@@ -168,7 +168,8 @@ export class OpenPool
 
   /** With the agent: what is on the storage stays as it is. */
   close(): void {
-    void this.#close();
+    // Storage that does not answer keeps nobody from ending.
+    this.#close().catch((error) => this.emit('failed', error));
   }
 
   async delete(): Promise<void> {

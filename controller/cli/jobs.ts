@@ -95,11 +95,15 @@ function follow(id: number, changed: () => void): () => void {
   };
 }
 
-/** Shows a job's progress until it ends. Throws what it failed with. */
+/** So long a controller may be away. */
+const PATIENCE_MS = 300_000;
+
+/** Shows a job's progress until it ends. Throws what it failed with, and `host-unreachable` once the controller has not answered for five minutes. */
 export async function watchJob(id: number): Promise<JobDetails> {
   const progress = new Progress(`job ${id}`, `job ${id} goes on; to stop it: stowage job cancel ${id}`);
   let wake: () => void = () => undefined;
   const stop = follow(id, () => wake());
+  let heardAt = Date.now();
   try {
     for (;;) {
       const woken = new Promise<void>((resolve) => {
@@ -107,9 +111,10 @@ export async function watchJob(id: number): Promise<JobDetails> {
       });
       // The controller may be away for a moment: the job is not, so neither are we.
       const job = await callJson<JobDetails>(`/jobs/${id}`).catch((error: StowageError) => {
-        if (error.code !== 'host-unreachable') throw error;
+        if (error.code !== 'host-unreachable' || Date.now() - heardAt > PATIENCE_MS) throw error;
         return undefined;
       });
+      if (job) heardAt = Date.now();
       if (job) progress.update(job.doneBytes, job.totalBytes);
       if (job && ENDED_STATES.includes(job.state)) {
         if (job.state === 'done') return job;

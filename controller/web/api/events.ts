@@ -85,7 +85,8 @@ function apply(events: readonly FleetEvent[]): void {
       }
       case 'job':
         jobs.set(String(event.job), event.now);
-        client.setQueryData<JobDetails>(['job', event.job], (before) => event.now ?? before);
+        // Only of one that somebody looks at, or has.
+        client.setQueryData<JobDetails>(['job', event.job], (before) => before && (event.now ?? before));
         break;
       case 'lost':
         readAgain();
