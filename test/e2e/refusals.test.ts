@@ -107,6 +107,21 @@ describe('what is refused, and on record', () => {
       assert.doesNotMatch(await controller.cliOk('host', 'list'), /wrong/);
     });
 
+    test('a host that was never reached is added again in place; one that was is not', async () => {
+      const key = join(room.path, 'no-key');
+      writeFileSync(key, 'none');
+      await add('mended', '--accept-new', '--no-wait', '--identity', key);
+      const json = { name: 'mended', user: 'root', hostname: '127.0.0.2', port: 9 };
+      // What does not answer takes nobody's place.
+      await assert.rejects(controller.api('/hosts', { ...json, acceptNew: true }));
+      assert.match(await controller.cliOk('host', 'list', '-q'), /^mended$/m);
+      const again = await add('mended', '--accept-new', '--no-wait', '--identity', key);
+      assert.equal(again.status, 0, again.stderr);
+      assert.equal((await controller.cliOk('host', 'list', '-q')).match(/^mended$/gm)?.length, 1);
+      await controller.cliOk('host', 'remove', 'mended');
+      assert.match((await add(host.name, '--accept-new')).stderr, /host-exists/);
+    });
+
     test('the same agent under a second name is refused', async () => {
       await add('twin', '--accept-new', '--no-wait');
       await until('the twin is unreachable', async () =>

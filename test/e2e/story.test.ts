@@ -182,10 +182,28 @@ describe('a fleet of three hosts', () => {
     );
     const refused = await controller.cli('vol', 'create', `${first.name}/p/x`, '--capacity', '1M');
     assert.equal(refused.status, 6);
+    // Its pools are not there, whatever it told of them last.
+    const pool = new RegExp(`${first.name}/p\\s+dir\\s+(\\w+)`);
+    assert.equal(pool.exec(await controller.cliOk('pool', 'list'))?.[1], 'away');
+    assert.match(
+      await controller.cliOk('pool', 'show', `${first.name}/p`),
+      /state +away; running when its host was heard of last/,
+    );
+    assert.match(
+      await controller.cliOk('status'),
+      /pools +\d+ running, \d+ away|pools +\d+ away, \d+ running/,
+    );
+    const numbers = await (
+      await fetch(`${controller.url}/metrics`, { headers: { authorization: `Bearer ${controller.token}` } })
+    ).text();
+    assert.match(numbers, new RegExp(`stowage_pool_up{host="${first.name}",pool="p",type="dir"} 0`));
+    assert.match(numbers, /stowage_pools{state="away"} [1-9]/);
+    assert.match(numbers, /stowage_attention_items{kind="host-unreachable",severity="critical"} 1/);
     first.heal();
     await until('reachable again', async () =>
       (await controller.cliOk('host', 'list')).match(new RegExp(`${first.name}\\s+ssh\\s+reachable`)),
     );
+    assert.equal(pool.exec(await controller.cliOk('pool', 'list'))?.[1], 'running');
   });
 
   test('the agent is started again after a kill, with its pools', async () => {
