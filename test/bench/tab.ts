@@ -27,12 +27,18 @@ await accept(first, controller.link, 'ada');
 
 let events = 0;
 const stream = await controller.fetch('/events');
-const lines = createInterface({ input: Readable.fromWeb(stream.body as ReadableStream) });
+const input = Readable.fromWeb(stream.body as ReadableStream);
+const lines = createInterface({ input });
+// At the end the controller hangs up.
+let isOver = false;
+for (const each of [input, lines])
+  each.on('error', (error) => {
+    if (!isOver) throw error;
+  });
 lines.on('line', (line) => {
   if (line.startsWith('data:')) events++;
 });
 
-let isOver = false;
 const volumes = '/hosts/local/pools/default/volumes';
 /** Makes volumes, clones them by a job, and deletes them, again and again. */
 async function change(worker: number): Promise<void> {
@@ -79,3 +85,4 @@ for (let look = 0; look <= LOOKS; look++) {
 isOver = true;
 await work;
 lines.close();
+input.destroy();

@@ -1,5 +1,6 @@
 import type { FleetEvent } from '../../../shared/protocol/api.ts';
 import { clock } from '../../../shared/util/clock.ts';
+import { isStowageError } from '../../../shared/util/errors.ts';
 import type { Credentials } from '../../auth/gate.ts';
 import type { Principal } from '../../auth/principal.ts';
 import type { Doors } from '../doors.ts';
@@ -32,7 +33,10 @@ export async function watch(
   revocations.on('revoked', revoked);
   // One that expires, or that another controller has revoked, ends too.
   const look = clock.every(LOOK_MS, () => {
-    gate.identify(reader.credentials, false).catch(() => reader.end());
+    gate.identify(reader.credentials, false).catch((error: unknown) => {
+      // That it cannot be looked up now says nothing of it.
+      if (isStowageError(error, 'unauthenticated')) reader.end();
+    });
   });
   try {
     for await (const event of fleetEvents.follow(reader.principal, reader.since, signal))
