@@ -44,6 +44,7 @@ import { JobRunner } from './jobs/runner.ts';
 import { Uploads } from './jobs/uploads.ts';
 import { keyProblems } from './lost-keys.ts';
 import { Metrics } from './metrics/metrics.ts';
+import { Traffic } from './metrics/traffic.ts';
 import { SecretGiver } from './secrets/giver.ts';
 import { Passphrases } from './secrets/passphrases.ts';
 import { Sealing } from './secrets/sealing.ts';
@@ -133,7 +134,11 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const leases = new Leases(store, owner);
   const secrets = new Secrets(store, labels, dataDirectory);
   const passphrases = new Passphrases(secrets, fleet);
-  const jobs = new JobRunner({ store, events, fleet, inventory, audit, passphrases, owner, jobsPerHost });
+  const traffic = new Traffic();
+  const jobs = new JobRunner({
+    ...{ store, events, fleet, inventory, audit, passphrases, owner, jobsPerHost },
+    carried: (bytes) => traffic.add('job', bytes),
+  });
   const uploads = new Uploads({ store, fleet, inventory, leases, jobs, passphrases, owner });
   const revocations = new Revocations();
   const tokens = new Tokens(store, labels, revocations);
@@ -145,7 +150,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const spaceHistory = new SpaceHistory(store);
   const upkeep = new TrailUpkeep({ store, trail: audit, logger }, options.trail);
   const attention = new Attention(store, () => upkeep.states);
-  const metrics = new Metrics({ fleet, inventory, jobs, events, attention });
+  const metrics = new Metrics({ fleet, inventory, jobs, events, attention, audit, traffic });
   const diskNumbers = new DiskNumbers(store, fleet);
   const leftovers = new LeftoverWatch({ store, events, fleet, logger });
   const services: Services = {
@@ -163,6 +168,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
     revocations,
     fleetEvents: new FleetEvents({ events, fleet, inventory, jobs }),
     eventReaders: new EventReaders(),
+    traffic,
     webSockets,
     sourceOf: sourceThrough(options.trustedProxies),
   };

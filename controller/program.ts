@@ -1,5 +1,6 @@
+import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { StowageError } from '../shared/util/errors.ts';
 import { VERSION } from '../shared/version.ts';
@@ -116,6 +117,10 @@ program
     storeUrl(process.env, configuration);
     openIdOptions(process.env, configuration);
     trailOptions(configuration, '');
+    const { file, checkpoints, archives } = configuration.audit ?? {};
+    for (const path of [file, checkpoints, archives])
+      if (path !== undefined && !existsSync(dirname(path)))
+        throw new StowageError('invalid-argument', `audit: there is no directory for ${path}`);
     tracesOptions(process.env, configuration);
     const { trustProxy = [], tlsCert, tlsKey, ...options } = program.opts<ServeOptions>();
     sourceThrough(trustProxy);

@@ -83,9 +83,11 @@ export class AuditTrail {
    * ten seconds, and it is on record since when it could not.
    */
   async standstill(): Promise<string | undefined> {
-    const { since, triedAt } = this.#standstill ?? {};
-    if (since === undefined || triedAt === undefined) return undefined;
+    const last = this.#standstill;
+    if (!last) return undefined;
+    const { since, triedAt } = last;
     if (clock.now() - triedAt >= TRY_MS) {
+      last.triedAt = clock.now();
       const entry = { actor: 'controller', source: 'controller', action: 'audit.resume', target: 'audit' };
       const detail = `nothing could be put on record since ${new Date(since).toISOString()}`;
       await this.append({ ...entry, outcome: 'done', detail }).catch(() => undefined);
@@ -123,6 +125,11 @@ export class AuditTrail {
   /** Ed25519, with the key of the trail. */
   sign(text: Buffer): Buffer {
     return sign(null, text, this.#key);
+  }
+
+  /** The number of the newest record; 0 while there is none. */
+  async lastSeq(): Promise<number> {
+    return (await this.#store.audit.last())?.seq ?? 0;
   }
 
   /** Records that pass the filter, in order. */

@@ -15,8 +15,8 @@ const LONGEST_MS = 7 * 24 * 3600_000;
 const USE_WRITTEN_MS = 60_000;
 const LONGEST_CLIENT = 200;
 
-/** A clock may be ahead of another by so much, and not more. */
-const AHEAD_MS = 60_000;
+/** A clock may be set back by so much. */
+const AHEAD_MS = 600_000;
 
 /** When it ends. One that was begun or used in the future has ended: the clock was wrong then. */
 const expiryOf = ({ createdAt, usedAt }: StoredSession): number =>

@@ -12,6 +12,6 @@ export function storeUrl(env: NodeJS.ProcessEnv, configuration: Configuration): 
   const [url, where] = env.STOWAGE_STORE
     ? [env.STOWAGE_STORE, 'STOWAGE_STORE']
     : [file === undefined ? undefined : secretIn(file), file];
-  if (url === undefined || (isPostgresUrl(url) && URL.canParse(url))) return url;
+  if (url === undefined || isPostgresUrl(url)) return url;
   throw new StowageError('invalid-argument', `${where} is no postgres:// URL`);
 }

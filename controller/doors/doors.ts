@@ -5,6 +5,7 @@ import type { Revocations } from '../auth/revocations.ts';
 import type { SignIn } from '../auth/sign-in.ts';
 import type { FleetEvents } from '../events/fleet-events.ts';
 import type { WebSocketLinks } from '../hosts/websocket-links.ts';
+import type { Traffic } from '../metrics/traffic.ts';
 import type { Sealing } from '../secrets/sealing.ts';
 import type { EventReaders } from './events/event-readers.ts';
 import type { SourceOf } from './source.ts';
@@ -25,6 +26,7 @@ export interface Doors {
   revocations: Revocations;
   fleetEvents: FleetEvents;
   eventReaders: EventReaders;
+  traffic: Traffic;
   webSockets: WebSocketLinks;
   sourceOf: SourceOf;
 }

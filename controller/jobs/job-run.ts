@@ -43,6 +43,8 @@ export interface RunParts {
   owner: string;
   /** So many jobs work on a host at a time. */
   jobsPerHost: number;
+  /** Told of bytes that jobs have sent over the network. */
+  carried(bytes: number): void;
 }
 
 /** One job being worked on by this controller, from wherever it stands to its end or until it is stopped. */
@@ -183,7 +185,8 @@ export class JobRun {
 
   #context(signal: AbortSignal, notes?: object): JobContext<never, never> & { flush(): Promise<void> } {
     const job = this.#job;
-    const { fleet, inventory, audit, passphrases } = this.#parts;
+    const { fleet, inventory, audit, passphrases, carried } = this.#parts;
+    let carriedBytes = job.wireBytes;
     let pending: JobChanges | undefined;
     let last = 0;
     let claims = 0;
@@ -230,6 +233,8 @@ export class JobRun {
       },
       progress: (doneBytes: number, totalBytes: number, wireBytes: number) => {
         pending = { doneBytes, totalBytes, wireBytes };
+        carried(wireBytes - carriedBytes);
+        carriedBytes = wireBytes;
         if (!writing && clock.now() - last > PROGRESS_MS) void flush().catch(() => undefined);
       },
       flush,

@@ -2,10 +2,12 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { FleetPool } from '../../shared/protocol/api.ts';
 import { isUp } from '../../shared/protocol/pool-state.ts';
 import type { Attention } from '../attention/items.ts';
+import type { AuditTrail } from '../audit/trail.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { JobRunner } from '../jobs/runner.ts';
+import { type Traffic, WAYS } from './traffic.ts';
 
 interface Parts {
   fleet: Fleet;
@@ -13,6 +15,8 @@ interface Parts {
   jobs: JobRunner;
   events: EventLog;
   attention: Attention;
+  audit: AuditTrail;
+  traffic: Traffic;
 }
 
 /** Pools that have series of their own; of a larger fleet those that do not run, and those with the least space left. */
@@ -73,7 +77,7 @@ export class Metrics {
 
   /** What a scrape gets: of the fleet that part which the caller may see. */
   async text(scopes: readonly string[]): Promise<string> {
-    const { fleet, inventory, jobs, events, attention } = this.#parts;
+    const { fleet, inventory, jobs, events, attention, audit, traffic } = this.#parts;
     // Read anew each time: what is gone has no series, and two scrapes at once do not mix.
     const registry = new Registry();
     const gauges = fleetGauges(registry);
@@ -124,6 +128,16 @@ export class Metrics {
         help: 'The number of the last change of the fleet.',
       },
     }).set(await events.last());
+    new Gauge({
+      registers: [registry],
+      name: 'stowage_trail_last_record',
+      help: 'The number of the newest record of the audit trail.',
+    }).set(await audit.lastSeq());
+    const bytes = new Counter({
+      ...{ registers: [registry], name: 'stowage_volume_bytes_total', labelNames: ['by'] },
+      help: 'Bytes of volumes over the network since the start: by jobs between hosts, received and sent by the API.',
+    });
+    for (const by of WAYS) bytes.inc({ by }, traffic.bytes[by]);
     return `${await registry.metrics()}\n${await this.#process.metrics()}`;
   }
 

@@ -138,6 +138,7 @@ describe('the configuration of a controller', () => {
       ['notify: { webhooks: [{ url: "https://h.example", secret-file: /absent }] }\n', /ENOENT/],
       ['tls-cert: /absent\ntls-key: /absent\n', /\/absent/],
       ['trust-proxy: [nowhere]\n', /nowhere/],
+      ['audit: { file: /absent/trail.jsonl }\n', /there is no directory for \/absent\/trail\.jsonl/],
       ['listen: h:70707\n', /listen: where to listen/],
       [
         `notify: { webhooks: [{ url: "https://h.example", secret-file: ${room.file('weak', 'c2hvcnQ=')} }] }\n`,

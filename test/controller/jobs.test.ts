@@ -75,6 +75,7 @@ function runnerOn(
     passphrases: nobody,
     owner,
     jobsPerHost,
+    carried: () => undefined,
   });
   runner.register(kind);
   return runner;

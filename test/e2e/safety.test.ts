@@ -36,7 +36,7 @@ describe('what a hand that slips does not do', () => {
     assert.match(stderr, /another controller works with/);
   });
 
-  test('the last administrator stays; a token that is in force no more is made anew at the next start', async () => {
+  test('the last administrator stays; a revoked token of the machine is made anew only when nobody else is one', async () => {
     assert.match(await controller.cliRefused('last-admin', 'token', 'revoke', 'admin'), /make another one/);
     const second = JSON.parse(
       await controller.cliOk('--json', 'token', 'create', 'second', '--role', 'admin'),
@@ -45,6 +45,15 @@ describe('what a hand that slips does not do', () => {
     assert.equal((await controller.cli('token', 'list')).status, 5);
     assert.equal((await controller.cliAs(second.secret, 'token', 'list')).status, 0);
     await controller.kill('SIGTERM');
+    await controller.restart();
+    assert.equal((await controller.cli('token', 'list')).status, 5, 'whoever revoked it meant it');
+    // One that expires lets nobody in any more.
+    const [expired] = (await controller.cliAs(second.secret, 'token', 'list', '-q')).stdout.split('\n');
+    assert.equal(expired, 'second');
+    await controller.kill('SIGTERM');
+    const store = new Database(file('data/stowage.db'));
+    store.prepare("UPDATE tokens SET expires_at = 1 WHERE name = 'second'").run();
+    store.close();
     await controller.restart();
     await controller.cliOk('token', 'list');
     await controller.cliOk('token', 'revoke', 'second');

@@ -343,6 +343,8 @@ describe('numbers', () => {
     const all = await read(controller.token);
     assert.match(all, /^stowage_hosts\{state="reachable"\} 1$/m);
     assert.match(all, /^stowage_pool_up\{host="local",pool="default",type="dir"\} 1$/m);
+    assert.match(all, /^stowage_trail_last_record [1-9]/m);
+    assert.match(all, /^stowage_volume_bytes_total\{by="job"\} \d/m);
     assert.match(all, /^stowage_requests_total\{action="user\.invite",status="201"\} \d+$/m);
     assert.match(all, /^process_resident_memory_bytes/m);
     const check = spawnSync('promtool', ['check', 'metrics'], { input: all, encoding: 'utf8' });

@@ -12,6 +12,7 @@ import { type ApiHttp, createApiHttp } from './http.ts';
 import { describeRoute } from './openapi.ts';
 import { ROUTES } from './routes.ts';
 import { serveSession } from './session.ts';
+import { countTraffic } from './traffic.ts';
 
 /** The REST API under `/api/v1`, its OpenAPI document, the events, and the door for agents that dial in. */
 export async function createRestServer(
@@ -44,6 +45,7 @@ export async function createRestServer(
     const { action } = routeOptions.config;
     if (action) services.metrics.answered(action.name, reply.statusCode, reply.elapsedTime / 1000);
   });
+  countTraffic(http, doors.traffic);
   // It lives: for whoever restarts what does not.
   for (const url of ['/healthz', '/api/v1/health'])
     http.get(url, { config, schema: { hide: true } }, () => ({ status: 'ok' }));

@@ -1,7 +1,7 @@
 import { useEffect } from 'react';
 import type { FleetEvent, FleetPool, Host, Job, JobDetails } from '../../../shared/protocol/api.ts';
 import { SharedValue, useShared } from '../parts/shared-value.ts';
-import { client } from './queries.ts';
+import { client, MOST_JOBS } from './queries.ts';
 
 /** Changes are shown together, so often. */
 const BATCH_MS = 100;
@@ -36,8 +36,6 @@ function patched<T>(
 const nameOfHost = ({ name }: Host): string => name;
 const nameOfPool = ({ host, name }: FleetPool): string => `${host}/${name}`;
 const numberOfJob = ({ id }: Job): string => String(id);
-/** Jobs that a list has: the oldest leave it. */
-const MOST_JOBS = 500;
 /** A list that was being read when something of it changed may lack that: it is read again after so long. */
 const AGAIN_MS = 3000;
 

@@ -70,13 +70,16 @@ export const poolsQuery = queryOptions({
   queryFn: ({ signal }) => all<FleetPool>('/pools', ({ host, name }) => `${host}/${name}`, signal),
 });
 
+/** Jobs that a list has: the oldest leave it. */
+export const MOST_JOBS = 500;
 export interface JobFilter {
   state?: string;
 }
 export const jobsQuery = ({ state }: JobFilter = {}) =>
   queryOptions({
     queryKey: ['jobs', state ?? 'all'],
-    queryFn: ({ signal }) => call<Job[]>(`/jobs?limit=500${state ? `&state=${state}` : ''}`, { signal }),
+    queryFn: ({ signal }) =>
+      call<Job[]>(`/jobs?limit=${MOST_JOBS}${state ? `&state=${state}` : ''}`, { signal }),
   });
 export const jobQuery = (job: number) =>
   queryOptions({

@@ -22,22 +22,32 @@ type Open =
   | { task: 'no-passkey'; passkey: Passkey }
   | { task: 'shown'; codes: readonly string[] };
 
-function Opened({ open, show }: { open: Open; show: Dispatch<SetStateAction<Open | undefined>> }) {
+function Opened({
+  open,
+  account,
+  show,
+}: {
+  open: Open;
+  account: OwnAccount;
+  show: Dispatch<SetStateAction<Open | undefined>>;
+}) {
   // One that has opened another one does not close that.
   const close = (): void => show((current) => (current === open ? undefined : current));
+  const showCodes = (codes: string[]): void => show({ task: 'shown', codes });
+  const showRecoveryCodes = account.recoveryCodesLeft === 0 ? showCodes : undefined;
   switch (open.task) {
     case 'password':
       return <PasswordTask close={close} />;
     case 'codes':
-      return <CodesTask {...open} close={close} />;
+      return <CodesTask {...open} showRecoveryCodes={showRecoveryCodes} close={close} />;
     case 'no-codes':
       return <NoCodesTask close={close} />;
     case 'passkey':
-      return <PasskeyTask close={close} />;
+      return <PasskeyTask showRecoveryCodes={showRecoveryCodes} close={close} />;
     case 'no-passkey':
       return <NoPasskeyTask passkey={open.passkey} close={close} />;
     case 'recovery':
-      return <RecoveryTask show={(codes) => show({ task: 'shown', codes })} close={close} />;
+      return <RecoveryTask show={showCodes} close={close} />;
     case 'shown':
       return <RecoveryCodesShown codes={open.codes} close={close} />;
   }
@@ -168,7 +178,7 @@ export function Account() {
           ))}
         </ul>
       </Section>
-      {open && <Opened key={open.task} open={open} show={setOpen} />}
+      {open && <Opened key={open.task} open={open} account={account} show={setOpen} />}
     </Page>
   );
 }

@@ -4,7 +4,7 @@ import type { Job } from '../../../shared/protocol/api.ts';
 import { taskOf } from '../../../shared/protocol/job-words.ts';
 import { ENDED_STATES, JOB_STATES } from '../../../shared/protocol/lists.ts';
 import { call, linkTo, placeOf } from '../api/client.ts';
-import { client, jobQuery, jobsQuery } from '../api/queries.ts';
+import { client, jobQuery, jobsQuery, MOST_JOBS } from '../api/queries.ts';
 import { useMay } from '../api/rights.ts';
 import { cancelUpload, useUploads } from '../api/upload.ts';
 import {
@@ -247,6 +247,7 @@ export function Jobs() {
       ) : (
         <DataTable label="Jobs" rows={data} keyOf={idOf} columns={COLUMNS} empty="No jobs." />
       )}
+      {data.length >= MOST_JOBS && <p className="why">These are the newest {MOST_JOBS}.</p>}
     </Page>
   );
 }

@@ -115,8 +115,9 @@ export function SignIn({ done, isNew, hasProvider }: { done(): void; isNew: bool
       )}
       {isNew && (
         <p>
-          There are no users yet. The controller prints a link when it starts: open it to choose your name and
-          your password.
+          There are no users yet. Open the link of the first administrator to choose your name and your
+          password: it is printed at the start, and lies in the file <code>first-link</code> of the data
+          directory.
         </p>
       )}
       <Field label="Name" value={name} onChange={setName} autoComplete="username" autoFocus isRequired />

@@ -150,7 +150,8 @@ export function VolumeGrid({ label, view, onSort, columns, layout, selected, onS
         aria-rowcount={count + 1}
         aria-colcount={columns.length + 1}
         aria-multiselectable="true"
-        aria-activedescendant={count > 0 ? `row-${activeRow}` : undefined}
+        // Only while it is drawn: it may be scrolled out of sight.
+        aria-activedescendant={first <= activeRow && activeRow < last ? `row-${activeRow}` : undefined}
         onScroll={({ currentTarget }) => setScrollTop(currentTarget.scrollTop)}
         onKeyDown={onKeyDown}
       >

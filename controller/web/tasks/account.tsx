@@ -70,7 +70,26 @@ export function PasswordTask({ close }: { close(): void }) {
   );
 }
 
-export function CodesTask({ secret, uri, close }: { secret: string; uri: string; close(): void }) {
+async function newRecoveryCodes(password: string): Promise<string[]> {
+  const made = await call<{ codes: string[] }>('/account/recovery-codes', {
+    method: 'POST',
+    json: { password },
+  });
+  return made.codes;
+}
+
+interface SecondFactorTask {
+  /** Shows the codes that the first second factor comes with; absent where there are some. */
+  showRecoveryCodes?: (codes: string[]) => void;
+  close(): void;
+}
+
+export function CodesTask({
+  secret,
+  uri,
+  showRecoveryCodes,
+  close,
+}: SecondFactorTask & { secret: string; uri: string }) {
   const [code, setCode] = useState('');
   return (
     <ConfirmedTask
@@ -81,6 +100,7 @@ export function CodesTask({ secret, uri, close }: { secret: string; uri: string;
       run={async (password) => {
         await call('/account/second-factor', { method: 'PUT', json: { password, secret, code } });
         toast('From now on a code is asked for, too');
+        if (showRecoveryCodes) showRecoveryCodes(await newRecoveryCodes(password));
         await refresh();
       }}
     >
@@ -122,7 +142,7 @@ export function NoCodesTask({ close }: { close(): void }) {
   );
 }
 
-export function PasskeyTask({ close }: { close(): void }) {
+export function PasskeyTask({ showRecoveryCodes, close }: SecondFactorTask) {
   const [name, setName] = useState('');
   return (
     <ConfirmedTask
@@ -133,6 +153,7 @@ export function PasskeyTask({ close }: { close(): void }) {
       run={async (password) => {
         await addPasskey(name.trim(), password);
         toast('From now on the passkey lets you in, and your password alone does not');
+        if (showRecoveryCodes) showRecoveryCodes(await newRecoveryCodes(password));
         await refresh();
       }}
     >
@@ -169,12 +190,8 @@ export function RecoveryTask({ show, close }: { show(codes: string[]): void; clo
       close={close}
       isAlone
       run={async (password) => {
-        const { codes } = await call<{ codes: string[] }>('/account/recovery-codes', {
-          method: 'POST',
-          json: { password },
-        });
         // They are shown before anything else may fail: earlier ones have ended.
-        show(codes);
+        show(await newRecoveryCodes(password));
         void refresh();
       }}
     >

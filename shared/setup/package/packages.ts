@@ -139,7 +139,7 @@ const controller: Package = (tree) => {
   tree.put(file.slice(1), read('controller/controller.yaml'));
   tree.putManual(controllerProgram, {
     section: 8,
-    description: `Run without a command it is the controller, until it gets SIGTERM or SIGINT: stowage-controller.service does so. Run by root it works as the user stowage, but for backup and restore. In /etc/stowage/controller.yaml the options stand without their dashes; what it may say beside them is in the README of Stowage.`,
+    description: `Run without a command it is the controller, until it gets SIGTERM or SIGINT: stowage-controller.service does so. Run by root it works as the user stowage, but for backup and restore. In /etc/stowage/controller.yaml the options stand without their dashes; what it may say beside them is in README.md, with alert rules for Prometheus and a board for Grafana, in /usr/share/doc/stowage-controller.`,
     exitStatuses: [
       [0, 'done'],
       [1, 'failed'],
@@ -157,6 +157,10 @@ const controller: Package = (tree) => {
     seeAlso: ['stowage(1)', 'stowage-agent(8)'],
   });
   tree.putDocuments('stowage-controller', copyright(libraries.map((path) => `${path}/`)));
+  const documents = 'usr/share/doc/stowage-controller';
+  tree.put(`${documents}/README.md.gz`, gzip(readFileSync(join(ROOT, 'README.md'))));
+  for (const name of ['alerts.yml', 'dashboard.json'])
+    tree.put(`${documents}/${name}`, readFileSync(join(ROOT, 'controller/metrics', name)));
   return {
     name: 'stowage-controller',
     depends: [NEEDS_NODE, 'libstdc++6', 'passwd'],
