@@ -98,7 +98,7 @@ function giveName(unfinished: string, path: string): void {
 async function makeDirectory(path: string, fill: (unfinished: string) => Promise<void>): Promise<void> {
   if (existsSync(path) && readdirSync(path).length > 0)
     throw new StowageError('file-exists', `${path} is not empty`);
-  mkdirSync(dirname(path), { recursive: true });
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const begin = `.${basename(path)}.unfinished-${hostname()}-`;
   removeAbandoned(dirname(path), begin);
   const unfinished = join(dirname(path), `${begin}${process.pid}`);

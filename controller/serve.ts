@@ -8,6 +8,7 @@ import { isStowageError, StowageError, toStowageError } from '../shared/util/err
 import { VERSION } from '../shared/version.ts';
 import { ACTIONS } from './actions/index.ts';
 import { perform } from './actions/perform.ts';
+import { isLoopback } from './auth/network.ts';
 import { CONTROLLER } from './auth/principal.ts';
 import { STORE_FILE } from './backup.ts';
 import { installCommand, quote } from './cli/install.ts';
@@ -152,8 +153,6 @@ const wordsOf = (command: string): string => `
 Then, in another shell:  ${command} pool list
 or, from everywhere:     ln -s ${command} /usr/local/bin/stowage`;
 
-const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|::1)$/;
-
 /** Says that everything answers, where a unit of systemd waits for that (`Type=notify`). */
 async function tellSystemd(): Promise<void> {
   if (process.env.NOTIFY_SOCKET === undefined) return;
@@ -214,6 +213,8 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
     store,
   });
   begun.defer(() => controller.close());
+  // What is recorded goes on at the next start; nothing that does not answer keeps us.
+  begun.defer(() => void clock.after(CLOSE_MS, () => process.exit(1), false));
   const admin = await adminToken(controller, options.data);
   const fingerprint = certificate?.selfSigned ? certificate.fingerprint : undefined;
   const client = {
@@ -237,8 +238,6 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
   const link = await firstLink(controller, options);
   const running = begun.move();
   const stop = async (): Promise<void> => {
-    // What is recorded goes on at the next start; nothing that does not answer keeps us.
-    clock.after(CLOSE_MS, () => process.exit(1), false);
     await running.disposeAsync();
     process.exit(0);
   };
@@ -251,7 +250,7 @@ export async function serve(given: ServeOptions, configuration: Configuration): 
 
   export STOWAGE_URL=${controller.url}
 ${admin ? `  export STOWAGE_TOKEN="$(cat ${quote(admin.path)})"` : "  the administrator's token of this machine was revoked: set STOWAGE_TOKEN to one of your own"}${fingerprint ? `\n  export STOWAGE_FINGERPRINT=${fingerprint}` : ''}${command === undefined ? '' : `\n${wordsOf(command)}`}`);
-  if (!certificate && !LOOPBACK.test(listen.host) && !options.publicUrl?.startsWith('https:'))
+  if (!certificate && !isLoopback(listen.host) && !options.publicUrl?.startsWith('https:'))
     process.stderr.write(
       'stowage-controller: passwords and tokens pass unprotected: use --tls, or listen on 127.0.0.1 behind a proxy that speaks TLS\n',
     );

@@ -131,6 +131,7 @@ const show = defineAction({
     const users = agent
       .json(z.array(volumeUserSchema), `${agentVolumePath(address)}/users`)
       .catch(() => inventory.usersOf(address));
+    // What goes wrong is thrown where it is waited for.
     users.catch(() => undefined);
     const placeOf = ({ host, pool, name }: FleetVolume) => referenceOf({ host, pool, volume: name });
     const { parentId } = volume;

@@ -12,3 +12,7 @@ export function networkOf(source: string): string {
     .map((group) => Number.parseInt(group, 16).toString(16))
     .join(':');
 }
+
+/** Whether a name or an address is that of the machine itself; of IPv6 in brackets, as in a URL, or without. */
+export const isLoopback = (host: string): boolean =>
+  /^(localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/.test(host);

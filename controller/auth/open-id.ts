@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { ROLES, type Role } from '../../shared/protocol/rights.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { principalNameSchema } from '../../shared/util/names.ts';
+import { isLoopback } from './network.ts';
 
 /** An OpenID Connect provider by which people sign in. */
 export interface OpenIdOptions {
@@ -33,7 +34,6 @@ const claimsSchema = z.object({
   groups: z.union([z.array(z.string()), z.string().transform((group) => [group])]).default([]),
 });
 
-const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 const SCOPE = 'openid profile email groups';
 
 /** Whether the provider has not answered at all, or only that it cannot now: nobody was refused. */
@@ -59,7 +59,7 @@ export class OpenId {
       .discovery(url, clientId, clientSecret, undefined, {
         timeout: 10,
         // Only a provider on the same machine is spoken to without TLS.
-        execute: LOOPBACK.test(url.hostname) ? [client.allowInsecureRequests] : [],
+        execute: isLoopback(url.hostname) ? [client.allowInsecureRequests] : [],
       })
       .catch((error: Error) => {
         this.#found = undefined;

@@ -3,6 +3,7 @@ import type { WebSocket } from 'ws';
 import type { FleetEvent, Job, JobDetails } from '../../shared/protocol/api.ts';
 import { taskOf } from '../../shared/protocol/job-words.ts';
 import { ENDED_STATES, JOB_STATES } from '../../shared/protocol/lists.ts';
+import { clock } from '../../shared/util/clock.ts';
 import { ERRORS, type ErrorCode, StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
 import { callJson, openEvents, send } from './client.ts';
@@ -103,7 +104,7 @@ export async function watchJob(id: number): Promise<JobDetails> {
   const progress = new Progress(`job ${id}`, `job ${id} goes on; to stop it: stowage job cancel ${id}`);
   let wake: () => void = () => undefined;
   const stop = follow(id, () => wake());
-  let heardAt = Date.now();
+  let heardAt = clock.monotonicMs();
   try {
     for (;;) {
       const woken = new Promise<void>((resolve) => {
@@ -111,10 +112,10 @@ export async function watchJob(id: number): Promise<JobDetails> {
       });
       // The controller may be away for a moment: the job is not, so neither are we.
       const job = await callJson<JobDetails>(`/jobs/${id}`).catch((error: StowageError) => {
-        if (error.code !== 'host-unreachable' || Date.now() - heardAt > PATIENCE_MS) throw error;
+        if (error.code !== 'host-unreachable' || clock.monotonicMs() - heardAt > PATIENCE_MS) throw error;
         return undefined;
       });
-      if (job) heardAt = Date.now();
+      if (job) heardAt = clock.monotonicMs();
       if (job) progress.update(job.doneBytes, job.totalBytes);
       if (job && ENDED_STATES.includes(job.state)) {
         if (job.state === 'done') return job;

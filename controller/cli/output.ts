@@ -96,11 +96,11 @@ export function time(ms: number): string {
 export class Progress {
   readonly #bar: SingleBar | undefined;
   #started = false;
-  readonly #isOver: () => void;
+  readonly #dropHint: () => void;
 
   /** `hint`: what to know when it is interrupted. */
   constructor(label: string, hint: string) {
-    this.#isOver = hintWhenInterrupted(hint, () => this.stop());
+    this.#dropHint = hintWhenInterrupted(hint, () => this.stop());
     if (wantsJson() || quiet || !process.stderr.isTTY) return;
     this.#bar = new SingleBar({
       format: `${printable(label)} [{bar}] {percentage}%  {done} of {all}  {eta_formatted} left`,
@@ -119,7 +119,7 @@ export class Progress {
   }
 
   stop(): void {
-    this.#isOver();
+    this.#dropHint();
     if (this.#started) this.#bar?.stop();
     this.#started = false;
   }

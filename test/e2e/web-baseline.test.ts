@@ -205,6 +205,15 @@ describe('the baseline of a web server', () => {
     });
     assert.equal(odd.status, 400);
   });
+  test('readers of events who go give back their places', async () => {
+    // More than one token may have at a time.
+    for (let count = 0; count < 250; count++) {
+      const answer = await controller.fetch('/events');
+      assert.equal(answer.status, 200, `reader ${count}`);
+      await answer.body?.cancel();
+    }
+  });
+
   test('what is no part of the API is refused before its body is read', async () => {
     const socket = connect(Number(new URL(controller.url).port), '127.0.0.1');
     socket.write(`POST /nope HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n${'a'.repeat(1000)}`);

@@ -26,6 +26,8 @@ export function serveEventStream(http: ApiHttp, doors: Doors): void {
       const { since } = request.query as { since?: string };
       const gone = new AbortController();
       reply.raw.once('close', () => gone.abort());
+      // It may have gone while it was looked up who reads: then nothing tells of it any more.
+      if (request.raw.socket.destroyed) gone.abort();
       reply.hijack();
       reply.raw.writeHead(200, { ...PLAIN_HEADERS, 'content-type': 'text/event-stream' });
       reply.raw.flushHeaders();
