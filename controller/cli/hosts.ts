@@ -8,10 +8,11 @@ import {
   type EnrolmentPlace,
   fetchCommands,
   packageCommands,
+  reachedAt,
 } from '../../shared/protocol/enrolment-commands.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { formatBytes } from '../../shared/util/units.ts';
-import { callJson, send } from './client.ts';
+import { callJson, controllerOrigin, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
 import { type Listing, type ListOptions, listOptions, showList, table, timeColumn } from './listing.ts';
 import { fields, printable, show, time } from './output.ts';
@@ -148,7 +149,8 @@ export function hostCommand(): Command {
         method: 'POST',
         json: { replace },
       });
-      const enrolment = { ...made, files: await callJson<AgentFile[]>('/agent') };
+      const url = reachedAt(made.url, controllerOrigin());
+      const enrolment = { ...made, url, files: await callJson<AgentFile[]>('/agent') };
       await show(enrolment, () => enrolmentText(enrolment), { isRemark: false });
     });
   listOptions(host.command('list'), { followed: true })

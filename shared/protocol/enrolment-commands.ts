@@ -8,6 +8,13 @@ export interface EnrolmentPlace {
   files: readonly { name: string; sha256: string }[];
 }
 
+/**
+ * Where a host reaches the controller, as the controller has told it; by the scheme of `own`, by which the caller reaches it, where that is
+ * the same machine: behind a proxy that speaks TLS the controller does not know it.
+ */
+export const reachedAt = (told: string, own: string): string =>
+  new URL(told).host === new URL(own).host ? new URL(own).origin : told;
+
 /** Fetches the agent, and compares it with its digests, which say what it is whoever has sent it. */
 export function fetchCommands({ url, isSelfSigned, files }: EnrolmentPlace): string[] {
   const curl = isSelfSigned ? 'curl -kfsSO' : 'curl -fsSO';

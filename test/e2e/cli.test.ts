@@ -106,6 +106,11 @@ describe('the command line', () => {
     );
     assert.equal(status, 0);
     assert.match(stderr, /^warning: the volumes of pool local\/default may grow to .* together, it has /);
+    // The pool is told of a moment after its volume.
+    await until('the pool has promised all of it', async () => {
+      const pool = await controller.api<{ provisionedBytes?: number }>('/hosts/local/pools/default');
+      return (pool.provisionedBytes ?? 0) > capacityBytes;
+    });
     const { stderr: grown } = await controller.cli('vol', 'resize', 'local/default/small', '+1M');
     assert.match(grown, /^warning: the volumes of pool local\/default may grow to /);
     const { stderr: shrunk } = await controller.cli(

@@ -6,6 +6,7 @@ import {
   type EnrolmentPlace,
   fetchCommands,
   packageCommands,
+  reachedAt,
 } from '../../../shared/protocol/enrolment-commands.ts';
 import { ApiError, call, hostPath, linkTo } from '../api/client.ts';
 import { Button, Problem } from '../parts/basics.tsx';
@@ -79,7 +80,7 @@ export function AddHost({ close }: { close(): void }) {
     work(async () => {
       const files = await call<AgentFile[]>('/agent');
       const made = await call<Enrolment>(`${hostPath(name)}/enrolment`, { method: 'POST', json: {} });
-      setInvited({ ...made, files });
+      setInvited({ ...made, url: reachedAt(made.url, location.origin), files });
     });
   if (invited) return <EnrolmentShown invited={invited} close={close} />;
 
