@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { installCommand } from '../controller/cli/install.ts';
@@ -17,6 +18,11 @@ const INSIDE = 'STOWAGE_TEST_NAMESPACE';
 /** One more than processors: some wait for a pool that comes back, a lease that ends, Ceph. */
 const SIDE_BY_SIDE = Math.min(availableParallelism(), 4) + 1;
 const LONGEST_MS = 1_200_000;
+/**
+ * In a run of everything so few files that fail run once more, alone: what a busy machine did is told apart from what
+ * the code does. Both outcomes are told, and a test that passes only alone is a fault to mend.
+ */
+const MOST_AGAIN = 4;
 /** What thousands of processes would do again and again is kept between them, and between runs. */
 const CACHE = join(import.meta.dirname, '../node_modules/.cache/stowage-test');
 
@@ -45,6 +51,25 @@ function testFiles(): string[] {
   return files.sort().sort((one, other) => rank(one) - rank(other));
 }
 
+/** Gives the files in which a test failed, or that ended by themselves. */
+async function runFiles(files: string[], concurrency: number, signal: AbortSignal): Promise<string[]> {
+  const events = run({ files, concurrency, timeout: LONGEST_MS, signal });
+  const failed = new Set<string>();
+  let sound = false;
+  events.on('test:summary', ({ file, success }) => {
+    if (file === undefined) sound = success;
+    else if (!success) failed.add(relative(process.cwd(), file));
+  });
+  events.on('test:fail', ({ name }) => {
+    if (files.includes(name)) failed.add(name);
+  });
+  await Promise.all(
+    [spec, slowFiles].map((reporter) => pipeline(events.compose(reporter), process.stdout, { end: false })),
+  );
+  if (!sound && failed.size === 0) throw new Error('the run failed, and no file of it');
+  return [...failed];
+}
+
 async function runHere(): Promise<void> {
   const files = testFiles();
   if (files.length === 0) throw new Error(`no test file is ${patterns.join(' or ')}`);
@@ -53,12 +78,14 @@ async function runHere(): Promise<void> {
   const stop = new AbortController();
   // It ends the files that run now, and they the hosts that they have started.
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort());
-  const events = run({ files, concurrency: SIDE_BY_SIDE, timeout: LONGEST_MS, signal: stop.signal });
-  events.on('test:fail', () => {
-    process.exitCode = 1;
-  });
-  events.compose(spec).pipe(process.stdout);
-  events.compose(slowFiles).pipe(process.stdout);
+  let failed = await runFiles(files, SIDE_BY_SIDE, stop.signal);
+  if (patterns.length === 0 && failed.length > 0 && failed.length <= MOST_AGAIN && !stop.signal.aborted) {
+    const suspects = failed;
+    failed = await runFiles(suspects, 1, stop.signal);
+    for (const file of suspects)
+      console.log(`${file} failed beside others, and ${failed.includes(file) ? 'failed' : 'passed'} alone`);
+  }
+  if (failed.length > 0 || stop.signal.aborted) process.exitCode = 1;
 }
 
 function runInNamespace(): void {

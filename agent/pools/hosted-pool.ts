@@ -279,12 +279,14 @@ export class HostedPool {
   }
 
   async #start(): Promise<void> {
-    await this.#ended();
-    // Before anything may be deleted by what is on record there.
-    await this.overlays();
-    // A record of the trash that cannot be read keeps no volume from being used: who asks for the trash is told.
-    const trash = await this.#trash.get().catch(() => undefined);
-    this.#trashSizes = trash?.sizes ?? NO_TRASH;
+    // A stop that comes before the storage is asked for anything ends the start as well.
+    const { promise: givenUp, reject } = Promise.withResolvers<never>();
+    this.#giveUp = reject;
+    try {
+      await Promise.race([this.#prepare(), givenUp]);
+    } finally {
+      this.#giveUp = undefined;
+    }
     this.#started = new Map();
     try {
       await this.#unlessGivenUp(this.#pool.start());
@@ -300,6 +302,16 @@ export class HostedPool {
       void this.trash((trash, pool) => trash.list(pool)).catch(() => undefined);
     this.#keepLooking();
     if (this.log.volumes.size > MANY_VOLUMES) void releaseMemory().catch(() => undefined);
+  }
+
+  /** What must be known before the storage is asked for anything. */
+  async #prepare(): Promise<void> {
+    await this.#ended();
+    // Before anything may be deleted by what is on record there.
+    await this.overlays();
+    // A record of the trash that cannot be read keeps no volume from being used: who asks for the trash is told.
+    const trash = await this.#trash.get().catch(() => undefined);
+    this.#trashSizes = trash?.sizes ?? NO_TRASH;
   }
 
   /** Tells what a start has found: all of it, when nothing could be told before. */
@@ -378,8 +390,9 @@ export class HostedPool {
 
   /** Ends a start under way: it throws, and what waits for its turn gets it. False where none is. */
   cancelStart(): boolean {
+    if (this.#state !== 'building') return false;
     this.#giveUp?.(new StowageError('pool-inactive', `pool '${this.definition.name}' is being stopped`));
-    return this.#giveUp !== undefined;
+    return true;
   }
 
   /** What differs between the volumes that are known and those that are there. */

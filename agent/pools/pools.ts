@@ -520,7 +520,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     this.#refuseManaged(name);
     const cancelled = this.#get(name).cancelStart();
     return this.#alone(name, async (pool) => {
-      // What was being started for somebody is stopped when that start has ended.
+      // What was being started is stopped when that start has ended without it.
       if (!cancelled || pool.state !== 'inactive') await pool.stop();
       this.#secrets.delete(pool.definition.uuid);
       await this.#state.savePool(pool.definition, false);

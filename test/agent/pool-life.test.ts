@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync, renameSync, rmdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import type { AgentEvent } from '../../shared/protocol/agent.ts';
 import { until } from '../support/controller.ts';
 import { scratch } from '../support/scratch.ts';
@@ -131,6 +132,12 @@ describe('the life of a pool', () => {
     await until('the start to begin', () => pools.get('p').state === 'building');
     assert.equal((await pools.stop('p')).state, 'inactive');
     await assert.rejects(starting, { code: 'pool-inactive' });
+    // Also in its first moment, before the storage is asked for anything.
+    const early = pools.start('p');
+    early.catch(() => undefined);
+    while (pools.get('p').state !== 'building') await setImmediate();
+    assert.equal((await pools.stop('p')).state, 'inactive');
+    await assert.rejects(early, { code: 'pool-inactive', message: /being stopped/ });
     const again = pools.start('p');
     again.catch(() => undefined);
     await pools.undefine('p');

@@ -92,7 +92,7 @@ await rounds(agent, 'dir', 'qcow2', 1000 * FACTOR);
 await rounds(agent, 'dir', 'ploop', 1000 * FACTOR);
 if (isRoot) {
   mkdirSync(join(room.path, 'ceph'));
-  await using ceph = await startCeph(join(room.path, 'ceph'));
+  await using ceph = await startCeph();
   await agent.ok('POST', '/pools', {
     name: 'rbd',
     type: 'rbd',

@@ -53,7 +53,7 @@ if (isRoot) {
     ],
     overwrite: (name, bytes) => write(name, bytes),
     async ground() {
-      cluster ??= startCeph(room.path);
+      cluster ??= startCeph();
       const { run, monitor, keyring, freeze, thaw } = await cluster;
       // A namespace for each test: making a pool takes seconds.
       const namespace = `ground-${++grounds}`;
@@ -97,7 +97,7 @@ if (isRoot) {
       name?: string,
       agentId = 'agent',
     ): Promise<AsyncDisposable & { pool: OpenPool; at: string }> => {
-      cluster ??= startCeph(room.path);
+      cluster ??= startCeph();
       const { run, monitor, keyring } = await cluster;
       const at = name ?? `rbd/own-${++grounds}`;
       if (name === undefined) run('rbd', 'namespace', 'create', at);
@@ -125,7 +125,7 @@ if (isRoot) {
     };
 
     test('a pool and a namespace that are deleted are away, not empty', async () => {
-      cluster ??= startCeph(room.path);
+      cluster ??= startCeph();
       const { run } = await cluster;
       run('ceph', 'osd', 'pool', 'create', 'other', '8');
       run('rbd', 'pool', 'init', 'other');
@@ -150,7 +150,7 @@ if (isRoot) {
     });
 
     test('the key of a user may be given instead of a keyring, and a wrong one is refused', async () => {
-      cluster ??= startCeph(room.path);
+      cluster ??= startCeph();
       const { monitor, keyring } = await cluster;
       const [, key = ''] = /\[client\.admin\]\s+key = (\S+)/.exec(readFileSync(keyring, 'utf8')) ?? [];
       const definition = poolDefinitionSchema.parse({

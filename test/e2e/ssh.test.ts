@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import ssh2 from 'ssh2';
@@ -96,7 +96,7 @@ describe('ways to a host by SSH', () => {
 
   test('a host that lets us in and never answers can be removed, and keeps no controller from ending', async () => {
     const mute = new ssh2.Server(
-      { hostKeys: [ssh2.utils.generateKeyPairSync('ed25519').private] },
+      { hostKeys: [readFileSync(host.identity)] },
       (client) =>
         void client
           .on('authentication', (context) => context.accept())

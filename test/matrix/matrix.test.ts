@@ -111,7 +111,7 @@ const PLACES: Record<string, () => Promise<Place>> = {
     },
     rbd: async () => {
       mkdirSync(join(room.path, 'ceph'));
-      const cluster = await startCeph(join(room.path, 'ceph'));
+      const cluster = await startCeph();
       ends.push(() => cluster[Symbol.asyncDispose]());
       const place = await open('rbd', rbdBackend, {
         source: { hosts: [cluster.monitor], name: 'rbd' },
