@@ -1,9 +1,15 @@
+import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { iscsiBackend } from '../../agent/backends/iscsi/index.ts';
 import { mpathBackend } from '../../agent/backends/mpath/index.ts';
 import { scsiBackend } from '../../agent/backends/scsi/index.ts';
+import { OpenPool } from '../../agent/pools/open-pool.ts';
+import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { inTestHost, testInTestHost } from '../hosts/guest.ts';
 import { scratch } from '../support/scratch.ts';
 import { startTarget } from '../support/tgt.ts';
@@ -61,6 +67,75 @@ else {
   });
 
   const room = scratch();
+  /** The daemon of open-iscsi, for as long as the scope lasts. */
+  async function startInitiator(): Promise<Disposable> {
+    mkdirSync('/etc/iscsi', { recursive: true });
+    writeFileSync('/etc/iscsi/initiatorname.iscsi', 'InitiatorName=iqn.2026-01.test:initiator\n');
+    run('modprobe', 'iscsi_tcp');
+    const daemon = spawn('iscsid', ['--foreground'], { stdio: 'ignore' });
+    await setTimeout(500);
+    return { [Symbol.dispose]: () => void daemon.kill('SIGKILL') };
+  }
+
+  test('a target that wants a login is logged in to by CHAP, and its password is nowhere on the host afterwards', async () => {
+    const PASSWORD = 'opens-targets-"4711"!';
+    await using directory = scratch();
+    using _initiator = await startInitiator();
+    await using target = await startTarget(directory.path, [16]);
+    target.admin(...['--op', 'new', '--mode', 'account'], ...['--user', 'ann@fleet', '--password', PASSWORD]);
+    target.admin('--op', 'bind', '--mode', 'account', '--tid', '1', '--user', 'ann@fleet');
+    const records = (): string =>
+      readdirSync('/etc/iscsi', { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map((entry) => readFileSync(join(entry.parentPath, entry.name), 'utf8'))
+        .join('');
+    const open = async (password: string | undefined): Promise<OpenPool> => {
+      const definition = poolDefinitionSchema.parse({
+        ...{ name: 'p', uuid: randomUUID(), type: 'iscsi', target: { path: '/dev/disk/by-path' } },
+        source: {
+          hosts: [target.portal],
+          devices: [{ path: target.iqn }],
+          ...(password && { auth: { type: 'chap', username: 'ann@fleet', secret: { usage: 'san' } } }),
+        },
+      });
+      iscsiBackend.check(definition);
+      const state = join(directory.path, definition.uuid);
+      mkdirSync(state);
+      return new OpenPool(
+        iscsiBackend.open(definition, {
+          ...{ agentId: 'agent', ownsStorage: true },
+          stateDirectory: async () => state,
+          imageDirectories: () => [],
+          secret: () => password ?? '',
+          alone: <T>(work: () => Promise<T>) => work(),
+        }),
+      );
+    };
+    await assert.rejects((await open(undefined)).start(), { code: 'pool-inaccessible' });
+    await assert.rejects((await open('another')).start(), { code: 'secret-refused' });
+    for (const odd of ['with a space', 'with#', 'two\nlines', 'ü'])
+      await assert.rejects((await open(odd)).start(), { code: 'invalid-argument' });
+    assert.doesNotMatch(records(), /ann@fleet|another/);
+    // As a kill in the middle of a login leaves it.
+    const [portal = ''] = readdirSync(join('/etc/iscsi/nodes', target.iqn));
+    const at = join('/etc/iscsi/nodes', target.iqn, portal);
+    const record = statSync(at).isFile() ? at : join(at, 'default');
+    const told = readFileSync(record, 'utf8');
+    writeFileSync(
+      record,
+      `${told}node.session.auth.authmethod = CHAP\nnode.session.auth.username = ann@fleet\nnode.session.auth.password = ${PASSWORD}\n`,
+    );
+    for (let round = 0; round < 2; round++) {
+      const pool = await open(PASSWORD);
+      await pool.start();
+      assert.equal((await pool.look('unit:0:0:1')).capacityBytes, 16 << 20);
+      assert.ok(!records().includes(PASSWORD));
+      assert.equal(statSync(record).mode & 0o777, 0o600);
+      await pool.stop();
+      assert.doesNotMatch(records(), /ann@fleet/);
+    }
+  });
+
   runBackendSuite({
     name: 'iscsi with open-iscsi and tgtd',
     backend: iscsiBackend,
@@ -72,12 +147,8 @@ else {
       },
     ],
     async ground() {
-      mkdirSync('/etc/iscsi', { recursive: true });
-      writeFileSync('/etc/iscsi/initiatorname.iscsi', 'InitiatorName=iqn.2026-01.test:initiator\n');
-      run('modprobe', 'iscsi_tcp');
-      const daemon = spawn('iscsid', ['--foreground'], { stdio: 'ignore' });
+      const initiator = await startInitiator();
       const target = await startTarget(room.path, [16, 32]);
-      await setTimeout(500);
       const session = (): string | undefined => readdirSync('/sys/class/iscsi_session')[0];
       return {
         definition: { source: { hosts: [target.portal], devices: [{ path: target.iqn }] } },
@@ -87,7 +158,7 @@ else {
         back() {},
         async [Symbol.asyncDispose]() {
           if (session()) run('iscsiadm', '--mode', 'node', '--targetname', target.iqn, '--logout');
-          daemon.kill('SIGKILL');
+          initiator[Symbol.dispose]();
           await target[Symbol.asyncDispose]();
         },
       };

@@ -30,7 +30,9 @@ export const iscsiBackend: Backend = {
   traits: UNIT_TRAITS,
 
   check(definition) {
-    refuseSourceBut(definition, ['hosts', 'devices']);
+    refuseSourceBut(definition, ['hosts', 'devices', 'auth']);
+    if (definition.source.auth && definition.source.auth.type !== 'chap')
+      throw new StowageError('invalid-argument', "a target of iSCSI is logged in to by auth type 'chap'");
     targetOf(definition);
   },
 
@@ -47,6 +49,7 @@ export const iscsiBackend: Backend = {
   open(definition, host) {
     const { portal, iqn } = targetOf(definition);
     const directory = definition.target.path;
+    const { auth } = definition.source;
     const sessionHosts = async (): Promise<string[]> =>
       (await iscsiSessions()).filter(({ target }) => target === iqn).map((session) => session.host);
     const source = {
@@ -59,7 +62,7 @@ export const iscsiBackend: Backend = {
       },
       async connect() {
         if ((await sessionHosts()).length > 0) return;
-        await login(portal, iqn);
+        await login(portal, iqn, auth && { user: auth.username ?? '', password: host.secret() });
         await waitForNames(await sessionHosts(), directory);
       },
       async detach() {
