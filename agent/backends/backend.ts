@@ -207,6 +207,16 @@ export interface OpenVolume extends AsyncDisposable {
   isChanged?(): Promise<boolean>;
 }
 
+/** A snapshot opened for reading. */
+export interface OpenSnapshot extends AsyncDisposable {
+  /** What the guest saw then: the same, whoever writes to the volume meanwhile. */
+  readonly content: Source;
+  /** Tells it from a later one of its id. */
+  readonly mark: string;
+  /** The mark of the snapshot of its id now. Throws `snapshot-not-found`. */
+  markNow(): Promise<string>;
+}
+
 /** What a stage is for. Kept with it, so that it can be taken up after a kill. */
 export interface StageSpec {
   /** Of the transfer. */
@@ -360,6 +370,8 @@ export interface PoolDriver {
   activate?(volume: FoundVolume): Promise<boolean>;
   /** Opens a volume for reading. Throws `volume-mounted` where it is in use by a guest. */
   open?(volume: FoundVolume, as: Representation, signal?: AbortSignal): Promise<OpenVolume>;
+  /** Opens a snapshot for reading, also while a guest uses the volume. Throws `snapshot-not-found`, and as {@link open} for secrets. */
+  openSnapshot?(volume: FoundVolume, id: string): Promise<OpenSnapshot>;
   /** Begins a stage, the same one again for the same id. `text` is kept with it. Throws `volume-exists`, `no-space`. */
   stage?(spec: StageSpec, text: string): Promise<Stage>;
   /** The stages that were begun here and are not dropped, one by its id or all. One that cannot be opened hides no other. */

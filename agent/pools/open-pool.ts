@@ -1,11 +1,5 @@
 import { EventEmitter } from 'node:events';
-import type {
-  Finding,
-  Representation,
-  Snapshot,
-  Volume,
-  VolumeAttributes,
-} from '../../shared/conf/volume.ts';
+import type { Finding, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
@@ -22,7 +16,15 @@ import type {
 } from '../backends/backend.ts';
 import type { WantedVolume } from '../formats/format.ts';
 import { IndexOfVolumes } from './index-of-volumes.ts';
-import type { KnownVolume, OpenedStage, OpenedVolume, PoolChange, PoolOperations } from './operations.ts';
+import { changedWhileRead, openedSnapshot, openedVolume, readable } from './opened-volume.ts';
+import type {
+  KnownVolume,
+  OpenedStage,
+  OpenedVolume,
+  Opening,
+  PoolChange,
+  PoolOperations,
+} from './operations.ts';
 import { refuseBase, refuseClones, refuseEncryption, refuseProtected } from './refusals.ts';
 
 /** Names that changed wait so long for others: many changes come at once. */
@@ -539,7 +541,7 @@ export class OpenPool
         target,
         async (fingerprint) => {
           // Before the clone has its name: what was read is one state of the source.
-          if ((await this.look(name)).etag !== etag) throw changed(name);
+          if ((await this.look(name)).etag !== etag) throw changedWhileRead(name);
           await identify(fingerprint);
         },
         signal,
@@ -704,7 +706,7 @@ export class OpenPool
   async setSecret(name: string, secret: string, passphrase: string | undefined): Promise<Volume> {
     if (!(await this.look(name)).encryption)
       throw new StowageError('invalid-argument', `volume '${name}' is not encrypted`);
-    const opened = await this.open(name, 'content', passphrase);
+    const opened = await this.open(name, { as: 'content', passphrase });
     await opened[Symbol.asyncDispose]();
     await this.#seen.keep(name, { secret });
     return this.look(name);
@@ -759,45 +761,16 @@ export class OpenPool
 
   async open(
     name: string,
-    as: Representation,
-    passphrase?: string,
+    { as, snapshot, passphrase }: Opening,
     signal?: AbortSignal,
   ): Promise<OpenedVolume> {
     const found = { ...(await this.#ready(name)), passphrase };
-    const {
-      id: volumeId,
-      etag,
-      capacityBytes,
-      format,
-      encryption,
-      notes,
-      isBase,
-      backingStore,
-    } = this.#seen.get(name)!;
-    if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
-    const opened = await this.#method('open')(found, as, signal);
-    return {
-      layout: {
-        parts: [...opened.parts],
-        format,
-        capacityBytes,
-        volumeId,
-        etag,
-        encryption,
-        notes,
-        isBase,
-        isOverlay: (format === 'qcow2' && backingStore !== undefined) || undefined,
-        snapshotsLeft: opened.snapshotsLeft,
-      },
-      sources: opened.sources,
-      checkUnchanged: async () => {
-        const now = await this.look(name).catch((error) => {
-          if (error.code !== 'volume-not-found') throw error;
-        });
-        if (now?.etag !== etag || (await opened.isChanged?.())) throw changed(name);
-      },
-      [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
-    };
+    const volume = readable(this.#seen.get(name)!);
+    if (snapshot === undefined)
+      return openedVolume(volume, await this.#method('open')(found, as, signal), () => this.look(name));
+    if (as !== 'content')
+      throw new StowageError('not-supported', 'a snapshot is read as content: it has no image of its own');
+    return openedSnapshot(volume, snapshot, await this.#method('openSnapshot')(found, snapshot));
   }
 
   async stage(spec: TransferSpec): Promise<OpenedStage> {
@@ -869,6 +842,3 @@ export class OpenPool
     };
   }
 }
-
-const changed = (name: string): StowageError =>
-  new StowageError('volume-in-use', `volume '${name}' was changed by somebody else while it was read`);

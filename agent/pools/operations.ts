@@ -1,12 +1,7 @@
-import type {
-  Finding,
-  Representation,
-  Snapshot,
-  Volume,
-  VolumeAttributes,
-} from '../../shared/conf/volume.ts';
+import type { Finding, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
+import type { Reading } from '../../shared/protocol/reading.ts';
 import type { OpenedSource } from '../../shared/transfer/source.ts';
 import type { FoundOrphan, Space } from '../backends/backend.ts';
 import type { WantedVolume } from '../formats/format.ts';
@@ -28,6 +23,9 @@ export interface PoolChange {
 export interface OpenedVolume extends OpenedSource, AsyncDisposable {
   readonly layout: Layout;
 }
+
+/** How a volume is to be opened. `passphrase` is what an encrypted one is opened with. */
+export type Opening = Reading & { passphrase?: string };
 
 /** A stage of a transfer, as the core gives it out. */
 export interface OpenedStage extends AsyncDisposable {
@@ -104,7 +102,8 @@ export interface PoolOperations {
   deleteSnapshot(name: string, id: string, signal?: AbortSignal): Promise<void>;
   check(name: string, repair: boolean, signal?: AbortSignal): Promise<Finding[]>;
 
-  open(name: string, as: Representation, passphrase?: string, signal?: AbortSignal): Promise<OpenedVolume>;
+  /** Throws `snapshot-not-found`, `secret-missing`, `secret-refused`; `not-supported` for a snapshot that is to be read as an image. */
+  open(name: string, opening: Opening, signal?: AbortSignal): Promise<OpenedVolume>;
   /** Begins the stage of a transfer, the same one again for the same id. Throws `job-state` when it was committed before. */
   stage(spec: TransferSpec): Promise<OpenedStage>;
   /** The stage of a transfer, or all. */

@@ -313,9 +313,9 @@ export class RemotePool
     return this.#call<void>('dropStage', [id]);
   }
 
-  async open(...[name, as, passphrase, signal]: Parameters<PoolOperations['open']>): Promise<OpenedVolume> {
+  async open(...[name, opening, signal]: Parameters<PoolOperations['open']>): Promise<OpenedVolume> {
     const worker = await this.#running();
-    const { handle, facts } = await worker.call<RemoteHandle>(0, 'open', [name, as, passphrase], signal);
+    const { handle, facts } = await worker.call<RemoteHandle>(0, 'open', [name, opening], signal);
     const { layout, sources } = facts as { layout: Layout; sources: RemoteHandle[] };
     return {
       layout,

@@ -191,7 +191,7 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpSe
       using _reader = use.read(`${pool}/${volume}`, 'being compared');
       const operations = await pools.operations(pool);
       const passphrase = passphraseIn(request.headers);
-      await using opened = await operations.open(volume, representation, passphrase);
+      await using opened = await operations.open(volume, { as: representation, passphrase });
       return await seed(sink, opened, AbortSignal.any([abortSignal(request), stop.signal]));
     };
     const seeded = work();
@@ -293,8 +293,17 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpSe
 
   /** Opens a door to a volume for one sink. The answer is where the door is; it stays open until the request is cut. */
   http.post('/v1/sends', { schema: { body: sendRequestSchema } }, async (request, reply) => {
-    const { transfer, pool, volume, representation, digest, ticket, expiresAt, limitBytesPerSecond } =
-      request.body;
+    const {
+      transfer,
+      pool,
+      volume,
+      representation,
+      snapshot,
+      digest,
+      ticket,
+      expiresAt,
+      limitBytesPerSecond,
+    } = request.body;
     const signal = abortSignal(request);
     // One attempt after the other: what an earlier one left, whose end nobody told us of, must not hold the volume.
     await agent.sends.get(transfer)?.end();
@@ -303,7 +312,9 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpSe
     opening.use(reader);
     const operations = await pools.operations(pool);
     const passphrase = passphraseIn(request.headers);
-    const source = opening.use(await operations.open(volume, representation, passphrase, signal));
+    const source = opening.use(
+      await operations.open(volume, { as: representation, snapshot, passphrase }, signal),
+    );
     const lines = new JsonLines();
     const outgoing = new Outgoing(source, digest, limitBytesPerSecond, (root) =>
       lines.write({ sent: { digest: root } }),

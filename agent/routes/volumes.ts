@@ -15,6 +15,7 @@ import {
   volumesQuery,
   wipeVolumeSchema,
 } from '../../shared/protocol/agent.ts';
+import type { Reading } from '../../shared/protocol/reading.ts';
 import { ChunkMap } from '../../shared/transfer/chunks.ts';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { encodeExtents } from '../../shared/transfer/send.ts';
@@ -22,10 +23,20 @@ import type { Source } from '../../shared/transfer/source.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { HostAgent } from '../host-agent.ts';
 import { type AgentHttp, abortSignal } from '../http.ts';
-import type { OpenedVolume, PoolOperations } from '../pools/operations.ts';
+import type { OpenedVolume, Opening, PoolOperations } from '../pools/operations.ts';
 import { changes, passphraseIn } from './changes.ts';
 
 const STEP = 1 << 20;
+
+interface ReadingRequest {
+  query: Reading;
+  headers: Record<string, unknown>;
+}
+
+const readingOf = ({ query: { as, snapshot }, headers }: ReadingRequest): Opening => ({
+  ...{ as, snapshot },
+  passphrase: passphraseIn(headers),
+});
 
 /** The one stream of bytes that plain HTTP serves. A volume of several files has none. */
 function singleSource(source: OpenedVolume): Source {
@@ -225,21 +236,19 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
   http.get('/v1/pools/:pool/volumes/:volume/layout', reading, async (request) => {
     const { pool, volume } = request.params;
     const operations = await pools.operations(pool);
-    await using opened = await operations.open(volume, request.query.as, passphraseIn(request.headers));
+    await using opened = await operations.open(volume, readingOf(request));
     return opened.layout;
   });
 
   /** Opens a volume once, and keeps it from being changed until it is closed. */
-  const open = async (request: {
-    params: { pool: string; volume: string };
-    query: { as: 'image' | 'content' };
-    headers: Record<string, unknown>;
-  }): Promise<OpenedVolume> => {
+  const open = async (
+    request: ReadingRequest & { params: { pool: string; volume: string } },
+  ): Promise<OpenedVolume> => {
     const { pool, volume } = request.params;
     const operations = await pools.operations(pool);
     const reader = use.read(`${pool}/${volume}`, 'being read');
     try {
-      const opened = await operations.open(volume, request.query.as, passphraseIn(request.headers));
+      const opened = await operations.open(volume, readingOf(request));
       return {
         layout: opened.layout,
         sources: opened.sources,

@@ -11,7 +11,7 @@ export const MAKING_FEATURES: Traits['features'] = {
   clone: ['current', 'base'],
   wipe: ['current'],
   snapshot: ['current'],
-  transfer: ['current'],
+  transfer: ['current', 'snapshot'],
   repair: ['current'],
 };
 

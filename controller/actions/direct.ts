@@ -9,6 +9,7 @@ import {
   sentSchema,
 } from '../../shared/protocol/agent.ts';
 import type { DirectDownload, DirectUpload } from '../../shared/protocol/api.ts';
+import { readingQuery } from '../../shared/protocol/reading.ts';
 import { BlockSignal } from '../../shared/util/abort.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { fromProblem } from '../../shared/util/errors.ts';
@@ -16,7 +17,7 @@ import { agentVolumePath } from '../hosts/agent-client.ts';
 import { readFirstLine, readLines } from '../hosts/answers.ts';
 import { type ByteStream, defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
-import { passphraseToRead, referenceOf } from './volume.ts';
+import { passphraseToRead, readingWords, referenceOf } from './volume.ts';
 
 const TICKET_MS = 24 * 3600_000;
 /** A line that says nothing, so that a proxy does not take silence for the end. */
@@ -45,8 +46,8 @@ const download = defineAction({
   audited: true,
   input: volumeAddress.extend(representationQuery.shape),
   answer: 'bytes',
-  record: ({ as }) => ({ detail: as }),
-  async run(services, { as, ...address }, { principal, signal }) {
+  record: (reading) => ({ detail: readingWords(reading) }),
+  async run(services, { as, snapshot, ...address }, { principal, signal }) {
     const { fleet, leases } = services;
     const passphrase = await passphraseToRead(services, address, as, principal);
     const { host, pool, volume } = address;
@@ -70,14 +71,15 @@ const download = defineAction({
     };
     const alive = clock.every(ALIVE_MS, () => lines.write({}));
     try {
-      const layout = await agent.json(layoutSchema, `${agentVolumePath(address)}/layout?as=${as}`, {
+      const path = `${agentVolumePath(address)}/layout?${readingQuery({ as, snapshot })}`;
+      const layout = await agent.json(layoutSchema, path, {
         signal: block.signal,
         passphrase,
         patient: true,
       });
       const ticket = newTicket();
       const send: SendRequest = {
-        ...{ transfer, pool, volume, ticket, representation: as },
+        ...{ transfer, pool, volume, ticket, representation: as, snapshot },
         expiresAt: clock.now() + TICKET_MS,
       };
       const door = await agent.stream('/v1/sends', {

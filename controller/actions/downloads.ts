@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import { extentsQuery, layoutSchema, representationQuery } from '../../shared/protocol/agent.ts';
+import { readingQuery } from '../../shared/protocol/reading.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { type ByteStream, type Call, defineAction, type Services } from './action.ts';
 import { volumeAddress } from './addresses.ts';
-import { passphraseToRead, referenceOf, type VolumeAddress } from './volume.ts';
+import { listed, passphraseToRead, readingWords, referenceOf, type VolumeAddress } from './volume.ts';
 
 /** What an agent says of the bytes that it sends. */
 const PASSED_ON = ['content-length', 'content-range', 'accept-ranges', 'etag'] as const;
@@ -51,12 +52,12 @@ const download = defineAction({
     head: z.boolean().default(false),
   }),
   answer: 'bytes',
-  record: ({ as, range }) => ({ detail: range === undefined ? as : `${as}, ${range}` }),
-  async run(services, { as, range, ifRange, head, ...address }, call) {
+  record: ({ range, ...reading }) => ({ detail: listed(readingWords(reading), range ?? '') }),
+  async run(services, { as, snapshot, range, ifRange, head, ...address }, call) {
     const headers: Record<string, string> = {};
     if (range !== undefined) headers.range = range;
     if (ifRange !== undefined) headers['if-range'] = ifRange;
-    const path = `${agentVolumePath(address)}/data?as=${as}`;
+    const path = `${agentVolumePath(address)}/data?${readingQuery({ as, snapshot })}`;
     const passphrase = await passphraseToRead(services, address, as, call.principal);
     return passOn(services, address, path, call, { method: head ? 'HEAD' : 'GET', headers, passphrase });
   },
@@ -69,9 +70,12 @@ const extents = defineAction({
   audited: true,
   input: volumeAddress.extend(extentsQuery.shape),
   answer: 'bytes',
-  record: ({ as, from }) => ({ detail: from === 0 ? as : `${as}, from chunk ${from}` }),
-  async run(services, { as, etag, from, ...address }, call) {
-    const query = new URLSearchParams({ as, from: String(from), ...(etag !== undefined && { etag }) });
+  record: ({ from, ...reading }) => ({
+    detail: listed(readingWords(reading), from === 0 ? '' : `from chunk ${from}`),
+  }),
+  async run(services, { as, snapshot, etag, from, ...address }, call) {
+    const state = new URLSearchParams({ from: String(from), ...(etag !== undefined && { etag }) });
+    const query = `${readingQuery({ as, snapshot })}&${state}`;
     const passphrase = await passphraseToRead(services, address, as, call.principal);
     return passOn(services, address, `${agentVolumePath(address)}/extents?${query}`, call, { passphrase });
   },
@@ -83,10 +87,10 @@ const layout = defineAction({
   role: 'viewer',
   input: volumeAddress.extend(representationQuery.shape),
   answer: layoutSchema,
-  async run(services, { as, ...address }, { principal }) {
+  async run(services, { as, snapshot, ...address }, { principal }) {
     const agent = await services.fleet.client(address.host);
     const passphrase = await passphraseToRead(services, address, as, principal);
-    const path = `${agentVolumePath(address)}/layout?as=${as}`;
+    const path = `${agentVolumePath(address)}/layout?${readingQuery({ as, snapshot })}`;
     return agent.json(layoutSchema, path, { passphrase, patient: true });
   },
 });

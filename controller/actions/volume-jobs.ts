@@ -131,6 +131,8 @@ const migrateAction = defineAction({
       throw new StowageError('invalid-argument', 'the target is the volume itself');
     if (input.refresh && !input.keepSource)
       throw new StowageError('invalid-argument', 'a refresh is of a copy: it keeps its source');
+    if (input.snapshot !== undefined && !input.keepSource)
+      throw new StowageError('invalid-argument', 'a snapshot is copied, not moved: the source is kept');
     await services.inventory.volume(input);
     if (!input.keepSource) await refuseTaking(services, input, principal);
     await services.inventory.pool(to.host, to.pool);
@@ -140,9 +142,10 @@ const migrateAction = defineAction({
     const users = isThere ? await usersInTheWay(services, taken, input.allowUsed) : '';
     return { to: referenceOf(to), users, secret: await secretNamed(services, input.secret, to) };
   },
-  record: ({ keepSource, refresh, format, deleteSnapshots }, { to, users, secret }) => ({
+  record: ({ keepSource, snapshot, refresh, format, deleteSnapshots }, { to, users, secret }) => ({
     detail: listed(
       `${keepSource ? 'copied' : 'moved'} to ${to}`,
+      snapshot === undefined ? '' : `as at the snapshot ${snapshot}`,
       refresh ? 'what is there is brought up to date' : '',
       format ? `as ${format}` : '',
       deleteSnapshots ? 'also with snapshots that stay behind' : '',

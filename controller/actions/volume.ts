@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Representation, Volume } from '../../shared/conf/volume.ts';
 import type { FleetVolume } from '../../shared/protocol/api.ts';
 import { volumeUserSchema } from '../../shared/protocol/domains.ts';
+import type { Reading } from '../../shared/protocol/reading.ts';
 import { includesRole } from '../../shared/protocol/rights.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import type { Principal } from '../auth/principal.ts';
@@ -21,6 +22,10 @@ export const referenceOf = ({ host, pool, volume }: VolumeAddress): string => `$
 
 /** The parts of a detail that there are. */
 export const listed = (...parts: string[]): string => parts.filter((part) => part !== '').join(', ');
+
+/** How a reading is put on record. */
+export const readingWords = ({ as, snapshot }: Reading): string =>
+  listed(as, snapshot === undefined ? '' : `at the snapshot ${snapshot}`);
 
 /** The inventory shows a change as soon as its caller hears of it, not only when the agent's event comes. */
 export async function shown(

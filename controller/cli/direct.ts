@@ -119,11 +119,11 @@ export async function uploadDirect(
  */
 export async function downloadDirect(
   path: string,
-  as: string,
+  reading: string,
   open: (layout: DirectDownload['layout']) => Promise<ChunkSink>,
   onProgress: (doneBytes: number, totalBytes: number) => void,
 ): Promise<boolean> {
-  const answer = await call(`${path}/download-direct?as=${as}`, { method: 'POST' });
+  const answer = await call(`${path}/download-direct?${reading}`, { method: 'POST' });
   const lines = linesOf(answer);
   // When the controller cuts the answer, the door is closed as well.
   answer.on('error', () => undefined);

@@ -94,11 +94,13 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'vol download': [
     'vol download alpha/data/web web.raw --as content',
     'vol download alpha/data/web - | zstd > web.zst',
+    'vol download alpha/data/web web.raw --snapshot before-upgrade',
   ],
   'vol dumpxml': ['vol dumpxml alpha/data/web'],
   'vol copy': [
     'vol copy alpha/data/web beta/backup',
     'vol copy alpha/data/web beta/backup --refresh --limit 50M',
+    'vol copy alpha/data/web beta/backup --refresh --snapshot nightly',
   ],
   'vol migrate': [
     'vol migrate alpha/data/web beta/data',

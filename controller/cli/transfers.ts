@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Representation, Volume } from '../../shared/conf/volume.ts';
 import type { Layout } from '../../shared/protocol/agent.ts';
 import type { Upload } from '../../shared/protocol/api.ts';
+import { type Reading, readingQuery } from '../../shared/protocol/reading.ts';
 import { CHUNK_BYTES, ChunkDigests, ChunkMap } from '../../shared/transfer/chunks.ts';
 import { EXTENTS_TYPE } from '../../shared/transfer/frames.ts';
 import { decodeExtents } from '../../shared/transfer/receive.ts';
@@ -197,12 +198,13 @@ async function sameChunks(
 export async function downloadVolume(
   reference: VolumeReference,
   path: string,
-  { as, force, throughController }: { as: Representation; force?: boolean; throughController?: boolean },
+  { as, snapshot, force, throughController }: Reading & { force?: boolean; throughController?: boolean },
 ): Promise<{ sizeBytes: number }> {
   const target = volumePath(reference);
+  const reading = readingQuery({ as, snapshot });
   if (path === '-') {
     let sizeBytes = 0;
-    for await (const piece of await call(`${target}/data?as=${as}`)) {
+    for await (const piece of await call(`${target}/data?${reading}`)) {
       sizeBytes += (piece as Buffer).length;
       if (!process.stdout.write(piece)) await new Promise((resolve) => process.stdout.once('drain', resolve));
     }
@@ -238,11 +240,11 @@ export async function downloadVolume(
           sink = await open(layout);
           return sink;
         };
-        isDirect = await downloadDirect(target, as, intoSink, onProgress);
+        isDirect = await downloadDirect(target, reading, intoSink, onProgress);
       }
       if (!isDirect) {
-        sink ??= await open(await callJson<Layout>(`${target}/layout?as=${as}`));
-        await downloadThroughController(target, as, sink, onProgress);
+        sink ??= await open(await callJson<Layout>(`${target}/layout?${reading}`));
+        await downloadThroughController(target, reading, sink, onProgress);
       }
       await sink!.finish(force);
       return { sizeBytes: sink!.sizeBytes };
@@ -256,12 +258,12 @@ export async function downloadVolume(
 /** Fetches the chunks that the sink lacks, in their order. */
 async function downloadThroughController(
   target: string,
-  as: Representation,
+  reading: string,
   sink: DownloadSink,
   onProgress: (doneBytes: number, totalBytes: number) => void,
 ): Promise<void> {
   const { map } = sink.digests;
-  const query = `as=${as}&etag=${encodeURIComponent(sink.etag)}&from=${sink.chunks}`;
+  const query = `${reading}&etag=${encodeURIComponent(sink.etag)}&from=${sink.chunks}`;
   await decodeExtents(await call(`${target}/extents?${query}`), map, async (chunk) => {
     await sink.write(chunk);
     onProgress(Math.min((chunk.index + 1) * CHUNK_BYTES, map.totalBytes), map.totalBytes);

@@ -6,7 +6,7 @@ import { callJson } from './client.ts';
 import { watchJob } from './jobs.ts';
 import { show } from './output.ts';
 import { volumePath, volumeReference } from './references.ts';
-import { allowUsedOption, formatOption, secretOption } from './volume-options.ts';
+import { allowUsedOption, formatOption, secretOption, snapshotOption } from './volume-options.ts';
 
 /** Waits for a job unless told not to, and says how it went. */
 export async function finish(job: Job, wait: boolean, words: string): Promise<void> {
@@ -38,7 +38,7 @@ function checkWords({ problems, format, as, mostBytes }: MigrationCheck, words: 
 async function move(
   source: string,
   target: string,
-  how: { keepSource: boolean; refresh: boolean; deleteSnapshots?: boolean },
+  how: { keepSource: boolean; refresh: boolean; deleteSnapshots?: boolean; snapshot?: string },
   { allowUsed, format, secret, limit, digest, wait, dryRun }: MoveOptions,
 ): Promise<void> {
   const limitBytesPerSecond = limit === undefined ? undefined : parseSize(limit.replace(/\/s$/, ''));
@@ -101,8 +101,13 @@ export function copyCommand(): Command {
       .option(
         '--refresh',
         'bring a copy up to date: only what differs travels, and the old copy stays until the new one is whole',
-      ),
-  ).action((source: string, target: string, options: MoveOptions & { refresh?: boolean }) =>
-    move(source, target, { keepSource: true, refresh: Boolean(options.refresh) }, options),
+      )
+      .addOption(snapshotOption()),
+  ).action(
+    (
+      source: string,
+      target: string,
+      { refresh = false, snapshot, ...options }: MoveOptions & { refresh?: boolean; snapshot?: string },
+    ) => move(source, target, { keepSource: true, refresh, snapshot }, options),
   );
 }

@@ -8,6 +8,9 @@ export const allowUsedOption = (): Option =>
 export const usedQuery = ({ allowUsed }: { allowUsed?: boolean }): string =>
   allowUsed ? '?allowUsed=true' : '';
 
+export const snapshotOption = (): Option =>
+  new Option('--snapshot <id>', 'as it was at this snapshot, also while a guest uses it');
+
 export const formatOption = (text: string): Option =>
   new Option('--format <format>', text).choices(VOLUME_FORMATS);
 

@@ -5,6 +5,7 @@ import { WIPE_ALGORITHMS } from '../../shared/conf/wipe-algorithms.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { FleetVolume, Job, VolumeDetails } from '../../shared/protocol/api.ts';
 import type { VolumeUser } from '../../shared/protocol/domains.ts';
+import type { Reading } from '../../shared/protocol/reading.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
 import { formatBytes, parseSize, spanOf } from '../../shared/util/units.ts';
 import { attributeCommands } from './attributes.ts';
@@ -17,7 +18,7 @@ import { type PoolReference, poolPath, poolReference, volumePath, volumeReferenc
 import { snapshotCommand } from './snapshots.ts';
 import { volumeListCommand } from './volume-list.ts';
 import { copyCommand, finish, migrateCommand } from './volume-moves.ts';
-import { allowUsedOption, formatOption, secretOption, usedQuery } from './volume-options.ts';
+import { allowUsedOption, formatOption, secretOption, snapshotOption, usedQuery } from './volume-options.ts';
 
 const asOption = () =>
   new Option('--as <representation>', 'image: the stored file; content: what the guest sees')
@@ -76,8 +77,7 @@ function cloneName(source: string, target: string): string {
 const throughOption = () =>
   new Option('--through-controller', 'do not try to reach the host itself, which is the faster way');
 
-interface DownloadOptions {
-  as: 'image' | 'content';
+interface DownloadOptions extends Reading {
   force?: boolean;
   throughController?: boolean;
 }
@@ -353,6 +353,7 @@ export function volCommand(): Command {
       'fetch a volume into a file, or - for standard output; goes on where an interrupted download stopped',
     )
     .addOption(asOption())
+    .addOption(snapshotOption().implies({ as: 'content' }))
     .option('--force', 'overwrite a file that is there')
     .addOption(throughOption())
     .action(async (text: string, file: string, options: DownloadOptions) => {

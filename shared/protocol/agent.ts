@@ -17,7 +17,7 @@ import { nameSchema } from '../util/names.ts';
 import { domainKeySchema, hostDomainSchema } from './domains.ts';
 
 /** Raised when a change would make an older peer misunderstand; peers of another number refuse each other. */
-export const PROTOCOL_VERSION = 9;
+export const PROTOCOL_VERSION = 10;
 
 /** Carries the lease's rising token; the agent refuses one lower than it has seen for the volume. */
 export const FENCE_HEADER = 'stowage-fence';
@@ -128,7 +128,12 @@ export const attributesBody = volumeAttributesSchema;
 export const volumeSecretSchema = z.object({ secret: z.guid() });
 export const wipeVolumeSchema = z.object({ algorithm: wipeAlgorithmSchema });
 export const snapshotBodySchema = z.object({ id: z.string().max(64).optional() });
-export const representationQuery = z.object({ as: representationSchema.default('image') });
+export const snapshotIdSchema = z.string().min(1).max(64);
+/** `snapshot`: as it was then, and only as content. */
+export const representationQuery = z.object({
+  as: representationSchema.default('image'),
+  snapshot: snapshotIdSchema.optional(),
+});
 /** `etag`: only of this state, else `volume-changed`; `from`: the first chunk that is sent. */
 export const extentsQuery = representationQuery.extend({
   etag: z.string().max(200).optional(),
@@ -235,6 +240,8 @@ export const sendRequestSchema = z.object({
   pool: nameSchema,
   volume: nameSchema,
   representation: representationSchema,
+  /** Of the volume as it was then; only content. */
+  snapshot: snapshotIdSchema.optional(),
   digest: z.enum(DIGEST_ALGORITHMS).default('gmac'),
   ticket: ticketSchema,
   /** ms since the epoch. */

@@ -195,7 +195,7 @@ describe('a pool of files', () => {
       }
     }
     assert.ok(depth > 50, String(depth));
-    await using content = await pool.open(String(depth), 'content');
+    await using content = await pool.open(String(depth), { as: 'content' });
     await content.sources[0]!.read(Buffer.alloc(512), 0);
     assert.deepEqual(await pool.check('0', false), []);
   });

@@ -280,7 +280,7 @@ describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
       assert.equal(whole.id, id);
       assert.deepEqual(whole.encryption, encryption);
       assert.ok(whole.capacityBytes > 0);
-      await using _opened = await pool.open(format, 'content', 'one');
+      await using _opened = await pool.open(format, { as: 'content', passphrase: 'one' });
     }
   });
 

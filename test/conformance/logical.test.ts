@@ -87,7 +87,7 @@ else {
     await pool.start();
     assert.deepEqual(['vm-100-disk-0', 'vm-100-disk-1'].map(isActive), [false, true]);
     {
-      await using opened = await pool.open('vm-100-disk-0', 'content');
+      await using opened = await pool.open('vm-100-disk-0', { as: 'content' });
       const read = Buffer.alloc(bytes.length);
       await opened.sources[0]!.read(read, 0);
       assert.ok(read.equals(bytes));

@@ -209,7 +209,7 @@ if (isRoot) {
       const { run } = await cluster!;
       await room.pool.create(made('v'));
       {
-        await using _reading = await room.pool.open('v', 'content');
+        await using _reading = await room.pool.open('v', { as: 'content' });
         await assert.rejects(other.pool.remove('v'), { code: 'volume-in-use' });
       }
       await room.pool.createSnapshot('v', 'base');
@@ -224,7 +224,7 @@ if (isRoot) {
     test('a stop while a volume is read ends the reading, and nothing else', async () => {
       const room = await open();
       await room.pool.create(made('v'));
-      const opened = await room.pool.open('v', 'content');
+      const opened = await room.pool.open('v', { as: 'content' });
       const bytes = Buffer.alloc(1 << 20);
       const reads = Array.from({ length: 20 }, () =>
         opened.sources[0]!.read(bytes, 0).catch((error) => error.code),

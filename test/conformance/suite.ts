@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import type { Backend, Feature, Traits } from '../../agent/backends/backend.ts';
 import { OpenPool } from '../../agent/pools/open-pool.ts';
-import type { OpenedVolume, PoolChange } from '../../agent/pools/operations.ts';
+import type { OpenedVolume, Opening, PoolChange } from '../../agent/pools/operations.ts';
 import { Sink } from '../../agent/transfer/sink.ts';
 import { type PoolDefinition, poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import type { NewVolume, Volume, VolumeFormat } from '../../shared/conf/volume.ts';
@@ -177,8 +177,8 @@ const isUnchanged = (opened: OpenedVolume): Promise<boolean> =>
     },
   );
 
-async function contentOf(pool: OpenPool, name: string, passphrase?: string): Promise<Buffer> {
-  await using opened = await pool.open(name, 'content', passphrase);
+async function contentOf(pool: OpenPool, name: string, reading: Partial<Opening> = {}): Promise<Buffer> {
+  await using opened = await pool.open(name, { as: 'content', ...reading });
   const [source] = opened.sources;
   const bytes = Buffer.alloc(source!.sizeBytes);
   await source!.read(bytes, 0);
@@ -384,7 +384,7 @@ export function runBackendSuite(suite: Suite): void {
       for (const work of [
         () => pool.look('no'),
         () => pool.remove('no'),
-        () => pool.open('no', 'image'),
+        () => pool.open('no', { as: 'image' }),
         () => pool.resize('no', MIB, false),
       ])
         await assert.rejects(work(), { code: 'volume-not-found' });
@@ -418,6 +418,15 @@ export function runBackendSuite(suite: Suite): void {
         if (format === 'raw') assert.ok(overwrite, 'nobody writes to it');
         await overwrite?.('v', after);
         if (overwrite) assert.ok((await contentOf(pool, 'v')).subarray(0, MIB).equals(after));
+        if (traits.features.transfer?.includes('snapshot')) {
+          const there = await contentOf(pool, 'v', { snapshot: id });
+          assert.ok(there.subarray(0, MIB).equals(before), 'read as it was then');
+          await assert.rejects(pool.open('v', { as: 'image', snapshot: id }), { code: 'not-supported' });
+          const other = format === 'ploop' ? randomUUID() : 'no';
+          await assert.rejects(pool.open('v', { as: 'content', snapshot: other }), {
+            code: 'snapshot-not-found',
+          });
+        }
         const { etag } = await pool.look('v');
         await pool.switchSnapshot('v', id);
         const now = await pool.look('v');
@@ -433,9 +442,21 @@ export function runBackendSuite(suite: Suite): void {
         await assert.rejects(pool.stage(transfer('v', MIB, { format, replace: true })), {
           code: 'volume-has-snapshots',
         });
+        const reading = { as: 'content', snapshot: id } as const;
+        const isRead = traits.features.transfer?.includes('snapshot');
+        const opened = isRead ? await pool.open('v', reading) : undefined;
+        await opened?.checkUnchanged();
+        await opened?.[Symbol.asyncDispose]();
         await pool.deleteSnapshot('v', id);
         assert.equal((await pool.look('v')).snapshotCount, 0);
-        await pool.createSnapshot('v');
+        if (format !== 'ploop') {
+          await pool.createSnapshot('v', id);
+          await using another = isRead ? await pool.open('v', reading) : undefined;
+          assert.ok(
+            another === undefined || another.layout.etag !== opened?.layout.etag,
+            'it is another one',
+          );
+        } else await pool.createSnapshot('v');
         await pool.remove('v', { deleteSnapshots: true });
         await assert.rejects(pool.look('v'), { code: 'volume-not-found' });
       });
@@ -465,11 +486,11 @@ export function runBackendSuite(suite: Suite): void {
       const { volume } = await sink.commit(undefined, 'one');
       assert.deepEqual(volume.encryption, encryption);
       assert.ok(volume.capacityBytes >= bytes.length);
-      assert.ok((await contentOf(pool, 'v', 'one')).subarray(0, bytes.length).equals(bytes));
-      await assert.rejects(contentOf(pool, 'v', 'two'), { code: 'secret-refused' });
+      assert.ok((await contentOf(pool, 'v', { passphrase: 'one' })).subarray(0, bytes.length).equals(bytes));
+      await assert.rejects(contentOf(pool, 'v', { passphrase: 'two' }), { code: 'secret-refused' });
       await assert.rejects(contentOf(pool, 'v'), { code: 'secret-missing' });
       {
-        await using opened = await pool.open('v', 'image');
+        await using opened = await pool.open('v', { as: 'image' });
         const stored = Buffer.alloc(opened.sources[0]!.sizeBytes);
         await opened.sources[0]!.read(stored, 0);
         assert.equal(stored.indexOf(bytes.subarray(0, 64)), -1, 'it is not encrypted');
@@ -481,20 +502,28 @@ export function runBackendSuite(suite: Suite): void {
       await using _again = again;
       assert.deepEqual(again.seen.get('v')?.encryption, encryption);
       assert.deepEqual(again.seen.get('w')?.encryption, encryption);
-      assert.ok((await contentOf(again.pool, 'w', 'one')).subarray(0, bytes.length).equals(bytes));
+      assert.ok(
+        (await contentOf(again.pool, 'w', { passphrase: 'one' })).subarray(0, bytes.length).equals(bytes),
+      );
       await assert.rejects(again.pool.wipe('v', 'zero', 'two'), { code: 'secret-refused' });
       await assert.rejects(again.pool.wipe('v', 'zero'), { code: 'secret-missing' });
-      assert.ok((await contentOf(again.pool, 'v', 'one')).subarray(0, bytes.length).equals(bytes));
+      assert.ok(
+        (await contentOf(again.pool, 'v', { passphrase: 'one' })).subarray(0, bytes.length).equals(bytes),
+      );
       await again.pool.wipe('v', 'zero', 'one');
       assert.deepEqual((await again.pool.look('v')).encryption, encryption);
-      assert.ok(!(await contentOf(again.pool, 'v', 'one')).subarray(0, MIB).equals(bytes.subarray(0, MIB)));
+      assert.ok(
+        !(await contentOf(again.pool, 'v', { passphrase: 'one' }))
+          .subarray(0, MIB)
+          .equals(bytes.subarray(0, MIB)),
+      );
       // Inside qcow2: the same wherever the image lies.
       if (suite.slow || traits.volumes === 'network') return;
       const inside = { ...wanted('q', 'qcow2'), encryption, passphrase: 'one' };
       assert.deepEqual((await again.pool.create(inside)).encryption, encryption);
       await assert.rejects(again.pool.resize('q', 8 * MIB, false, 'two'), { code: 'secret-refused' });
       await again.pool.resize('q', 8 * MIB, false, 'one');
-      assert.ok((await contentOf(again.pool, 'q', 'one')).equals(Buffer.alloc(8 * MIB)));
+      assert.ok((await contentOf(again.pool, 'q', { passphrase: 'one' })).equals(Buffer.alloc(8 * MIB)));
       if (!traits.rawSnapshots)
         await assert.rejects(again.pool.createSnapshot('q'), { code: 'not-supported' });
       // Full of what takes room: also where a device has no more than it needs.
@@ -505,10 +534,10 @@ export function runBackendSuite(suite: Suite): void {
       );
       await put(dense, full);
       await dense.commit(undefined, 'one');
-      assert.ok((await contentOf(again.pool, 'd', 'one')).equals(full));
+      assert.ok((await contentOf(again.pool, 'd', { passphrase: 'one' })).equals(full));
       // Stored bytes are what they are.
       await again.pool.create(wanted('plain', 'qcow2'));
-      await using opened = await again.pool.open('plain', 'image');
+      await using opened = await again.pool.open('plain', { as: 'image' });
       const image = Buffer.alloc(opened.sources[0]!.sizeBytes);
       await opened.sources[0]!.read(image, 0);
       const stored = transfer('s', image.length, { format, encryption, representation: 'image' });
@@ -838,7 +867,7 @@ export function runBackendSuite(suite: Suite): void {
         const second = await Sink.open(stage!);
         await second.abort();
         assert.ok((await again.pool.look(unit)).damaged);
-        await assert.rejects(again.pool.open(unit, 'content'), { code: 'volume-damaged' });
+        await assert.rejects(again.pool.open(unit, { as: 'content' }), { code: 'volume-damaged' });
         const third = await Sink.open(await again.pool.stage(transfer(unit, MIB, { replace: true })));
         await put(third, randomBytes(MIB));
         await third.commit(undefined);
@@ -881,7 +910,7 @@ export function runBackendSuite(suite: Suite): void {
       const { outside: hands } = room.ground;
       assert.ok(hands, outside);
       await hands.make('a', randomBytes(MIB));
-      await using opened = await room.pool.open('a', 'image');
+      await using opened = await room.pool.open('a', { as: 'image' });
       await hands.change('a');
       // A CIFS server tells a client that holds a file open of what others wrote a moment later.
       const deadline = Date.now() + 5_000;

@@ -83,7 +83,7 @@ async function upload(pool: OpenPool, volume: string, bytes: Buffer, replace = f
 }
 
 async function contentOf(pool: OpenPool, name: string): Promise<Buffer> {
-  await using opened = await pool.open(name, 'content');
+  await using opened = await pool.open(name, { as: 'content' });
   const bytes = Buffer.alloc(opened.sources[0]!.sizeBytes);
   await opened.sources[0]!.read(bytes, 0);
   return bytes;

@@ -94,7 +94,7 @@ async function openPools(): Promise<Record<string, OpenPool>> {
 }
 
 async function contentOf(pool: OpenPool, name: string): Promise<Buffer> {
-  await using opened = await pool.open(name, 'content');
+  await using opened = await pool.open(name, { as: 'content' });
   const bytes = Buffer.alloc(opened.sources[0]!.sizeBytes);
   await opened.sources[0]!.read(bytes, 0);
   return bytes;

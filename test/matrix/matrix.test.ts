@@ -252,7 +252,7 @@ const spec = (volume: string, format: VolumeFormat, sizeBytes: number, replace: 
 });
 
 async function digestOf(pool: OpenPool, name: string): Promise<string> {
-  await using opened = await pool.open(name, 'content');
+  await using opened = await pool.open(name, { as: 'content' });
   const [source] = opened.sources;
   const bytes = Buffer.alloc(source!.sizeBytes);
   await source!.read(bytes, 0);
@@ -297,7 +297,7 @@ describe('any volume to any pool', () => {
           const name = await sourceIn(source, from, fromFormat);
           for (const toFormat of target.formats)
             await context.test(`${fromFormat} to ${toFormat}`, async () => {
-              await using opened = await source.pool.open(name, 'content');
+              await using opened = await source.pool.open(name, { as: 'content' });
               const [content] = opened.sources;
               const volume = target.unit ?? 'target';
               const wanted = spec(volume, toFormat, content!.sizeBytes, target.unit !== undefined);

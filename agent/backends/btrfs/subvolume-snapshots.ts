@@ -1,9 +1,11 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Snapshot } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { entriesIfExists, exists, syncDirectory } from '../../host/files.ts';
 import { exchange } from '../../host/rename.ts';
+import { FileImage } from '../../images/file-image.ts';
+import type { Image } from '../../images/image.ts';
 import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storage.ts';
 import { btrfs, subvolumeOf } from './btrfs.ts';
 import type { VolumeIds } from './volume-ids.ts';
@@ -54,6 +56,15 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
     if (!(await this.ids(uid)).includes(id))
       throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
     return join(this.#of(uid), id);
+  }
+
+  async markOf(device: Device, id: string): Promise<string> {
+    return subvolumeOf(await this.#require(device, id));
+  }
+
+  /** The image has the name in it that it has in the volume. */
+  async open(device: Device, id: string): Promise<Image> {
+    return FileImage.open(join(await this.#require(device, id), basename(device.path)), 'read');
   }
 
   async create(device: Device, id: string): Promise<void> {

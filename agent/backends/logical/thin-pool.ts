@@ -32,6 +32,7 @@ export class ThinPool extends VolumeGroup {
   readonly snapshots = new ThinSnapshots(
     (name) => this.rows(name),
     (name) => `${this.name}/${name}`,
+    (path) => this.#openNode(path, 'read'),
   );
 
   constructor(group: string, pool: string, devices: readonly string[], alone: Alone) {
@@ -150,7 +151,11 @@ export class ThinPool extends VolumeGroup {
   }
 
   override open(device: Device, mode: DeviceMode): Promise<Image> {
-    return FileImage.open(device.path, mode === 'write' ? mode : 'read', this.#zeroes ? 'thin' : 'block');
+    return this.#openNode(device.path, mode === 'write' ? mode : 'read');
+  }
+
+  #openNode(path: string, mode: 'read' | 'write'): Promise<Image> {
+    return FileImage.open(path, mode, this.#zeroes ? 'thin' : 'block');
   }
 
   override async create(name: string, sizeBytes: number): Promise<void> {

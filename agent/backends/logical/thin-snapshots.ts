@@ -1,6 +1,8 @@
 import type { Snapshot } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
+import type { Image } from '../../images/image.ts';
 import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storage.ts';
+import { SharedReading } from '../../volumes/blocks/shared-reading.ts';
 import { lvm } from './lvm.ts';
 import { type Row, snapshotIdOf, snapshotTag } from './rows.ts';
 
@@ -16,11 +18,21 @@ const copyOf = (name: string): string => (name.endsWith('.') ? name.slice(0, -1)
 export class ThinSnapshots implements DeviceSnapshots {
   readonly #rowsOf: (name: string) => Promise<Row[]>;
   readonly #target: (name: string) => string;
+  readonly #openNode: (path: string) => Promise<Image>;
+  readonly #readers = new SharedReading();
 
-  /** `rowsOf` gives a volume and what was taken of it, `target` the whole name of a logical volume. */
-  constructor(rowsOf: (name: string) => Promise<Row[]>, target: (name: string) => string) {
+  /**
+   * `rowsOf` gives a volume and what was taken of it, `target` the whole name of a logical volume, `openNode` opens the node of one for
+   * reading.
+   */
+  constructor(
+    rowsOf: (name: string) => Promise<Row[]>,
+    target: (name: string) => string,
+    openNode: (path: string) => Promise<Image>,
+  ) {
     this.#rowsOf = rowsOf;
     this.#target = target;
+    this.#openNode = openNode;
   }
 
   async #all(device: Device): Promise<Map<string, Row>> {
@@ -33,10 +45,30 @@ export class ThinSnapshots implements DeviceSnapshots {
     );
   }
 
+  async #row(device: Device, id: string): Promise<Row> {
+    const row = (await this.#all(device)).get(id);
+    if (row === undefined) throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
+    return row;
+  }
+
   async #find(device: Device, id: string): Promise<string> {
-    const name = (await this.#all(device)).get(id)?.lv_name;
-    if (name === undefined) throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
-    return name;
+    return (await this.#row(device, id)).lv_name ?? '';
+  }
+
+  async markOf(device: Device, id: string): Promise<string> {
+    return (await this.#row(device, id)).lv_uuid ?? '';
+  }
+
+  async open(device: Device, id: string): Promise<Image> {
+    const { lv_name: name = '', lv_path: path = '' } = await this.#row(device, id);
+    const activate = async (...how: string[]): Promise<void> =>
+      void (await lvm('lvchange', [...how, '--', this.#target(name)]));
+    // What a kill leaves active is let go of when the pool is stopped, or goes with the snapshot.
+    return this.#readers.open(name, {
+      ready: () => activate('--activate', 'ly', '--ignoreactivationskip'),
+      open: () => this.#openNode(path),
+      letGo: () => activate('--activate', 'ln'),
+    });
   }
 
   async list(device: Device): Promise<Snapshot[]> {

@@ -82,12 +82,20 @@ export class RbdImage implements Image {
   }
 
   /** Names of its snapshots, oldest first. */
-  snapshots(): Promise<string[]> {
+  async snapshots(): Promise<string[]> {
+    return (await this.numberedSnapshots()).map(({ name }) => name);
+  }
+
+  /** Its snapshots, oldest first, with their numbers, which are never used again. */
+  numberedSnapshots(): Promise<{ name: string; number: string }[]> {
     return arrayOf({
       what: 'listing snapshots',
       entryBytes: 24,
       call: (entries, count) => this.#handle.use((image) => ceph().listSnapshots(image, entries, count)),
-      read: (entries, offset) => textAt(entries, offset + 16),
+      read: (entries, offset) => ({
+        name: textAt(entries, offset + 16),
+        number: String(entries.readBigUInt64LE(offset)),
+      }),
       free: (entries) => ceph().freeSnapshots(entries),
       countIn: 'answer',
     });

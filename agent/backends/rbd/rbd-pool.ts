@@ -15,7 +15,7 @@ import { ceph, checked } from './librbd.ts';
 import { cell } from './memory.ts';
 import { RbdImage } from './rbd-image.ts';
 import { CHANGED, isVisible, OF_BASE, RbdSnapshots } from './rbd-snapshots.ts';
-import { ReadSnapshots } from './read-snapshots.ts';
+import { openSnapshot, ReadSnapshots } from './read-snapshots.ts';
 
 /** Where an image keeps what it holds. */
 const FORMAT = 'stowage.format';
@@ -34,8 +34,9 @@ export class RbdPool implements MakingStorage {
   #connecting: Promise<Cluster> | undefined;
   #id: string | undefined;
   readonly #reads: ReadSnapshots;
-  readonly snapshots: DeviceSnapshots = new RbdSnapshots((device, mode, work) =>
-    this.#with(device.uid, mode, work),
+  readonly snapshots: DeviceSnapshots = new RbdSnapshots(
+    (device, mode, work) => this.#with(device.uid, mode, work),
+    async ({ uid }, snapshot) => openSnapshot(await this.#cluster(), uid, snapshot),
   );
 
   /** `owner` tells the snapshots that this pool reads by from those of other hosts. */

@@ -1,6 +1,7 @@
 import type { Snapshot } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
+import type { Image } from '../../images/image.ts';
 import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storage.ts';
 import type { RbdImage } from './rbd-image.ts';
 
@@ -18,9 +19,22 @@ type With = <T>(device: Device, mode: 'read' | 'write', work: (image: RbdImage) 
 /** Snapshots of RBD images. */
 export class RbdSnapshots implements DeviceSnapshots {
   readonly #with: With;
+  readonly #open: (device: Device, snapshot: string) => Promise<Image>;
 
-  constructor(with_: With) {
+  constructor(with_: With, open: (device: Device, snapshot: string) => Promise<Image>) {
     this.#with = with_;
+    this.#open = open;
+  }
+
+  async markOf(device: Device, id: string): Promise<string> {
+    const all = await this.#with(device, 'read', (image) => image.numberedSnapshots());
+    const found = all.find(({ name }) => name === id && isVisible(name));
+    if (!found) throw notFound(id);
+    return found.number;
+  }
+
+  open(device: Device, id: string): Promise<Image> {
+    return this.#open(device, id);
   }
 
   async list(device: Device): Promise<Snapshot[]> {
@@ -38,8 +52,7 @@ export class RbdSnapshots implements DeviceSnapshots {
   }
 
   async #require(image: RbdImage, id: string): Promise<void> {
-    if (!(await image.snapshots()).filter(isVisible).includes(id))
-      throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
+    if (!(await image.snapshots()).filter(isVisible).includes(id)) throw notFound(id);
   }
 
   async switch(device: Device, id: string): Promise<void> {
@@ -58,3 +71,6 @@ export class RbdSnapshots implements DeviceSnapshots {
     });
   }
 }
+
+const notFound = (id: string): StowageError =>
+  new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);

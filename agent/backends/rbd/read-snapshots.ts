@@ -33,6 +33,22 @@ function keptExtents(image: RbdImage): Image['extents'] {
   };
 }
 
+/** Opens an image, by its id, as it was at a snapshot. */
+export async function openSnapshot(cluster: Cluster, id: string, snapshot: string): Promise<Image> {
+  const image = await RbdImage.open(cluster, id, 'read', snapshot);
+  return {
+    sizeBytes: image.sizeBytes,
+    allocationBytes: () => image.allocationBytes(),
+    extents: keptExtents(image),
+    read: (buffer, offset) => image.read(buffer, offset),
+    write: (bytes, offset) => image.write(bytes, offset),
+    zero: (...range) => image.zero(...range),
+    flush: () => image.flush(),
+    close: () => image.close(),
+    [Symbol.asyncDispose]: () => image.close(),
+  };
+}
+
 /** The index of the first extent that ends after an offset, among extents in their order. */
 function firstEndingAfter(extents: readonly Extent[], offset: number): number {
   let [low, high] = [0, extents.length];
@@ -69,7 +85,7 @@ export class ReadSnapshots {
         await using head = await RbdImage.open(cluster, id, 'write');
         await head.createSnapshot(snapshot);
       }
-      const image = await RbdImage.open(cluster, id, 'read', snapshot);
+      const image = await openSnapshot(cluster, id, snapshot);
       const close = async (): Promise<void> => {
         try {
           await image.close();
@@ -78,17 +94,11 @@ export class ReadSnapshots {
         }
       };
       return {
-        sizeBytes: image.sizeBytes,
+        ...image,
         async isChanged() {
           await using now = await RbdImage.open(cluster, id, 'read');
           return await now.differsFrom(snapshot);
         },
-        allocationBytes: () => image.allocationBytes(),
-        extents: keptExtents(image),
-        read: (buffer, offset) => image.read(buffer, offset),
-        write: (bytes, offset) => image.write(bytes, offset),
-        zero: (...range) => image.zero(...range),
-        flush: () => image.flush(),
         close,
         [Symbol.asyncDispose]: close,
       };

@@ -1,6 +1,10 @@
 import type { Snapshot } from '../../../shared/conf/volume.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
+import { FileImage } from '../../images/file-image.ts';
+import type { Image } from '../../images/image.ts';
+import { waitForNode } from '../../volumes/blocks/device-node.ts';
 import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storage.ts';
+import { SharedReading } from '../../volumes/blocks/shared-reading.ts';
 import { type Dataset, zfs } from './zfs.ts';
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$/;
@@ -15,6 +19,7 @@ export class ZfsSnapshots implements DeviceSnapshots {
   readonly #at: (name: string) => string;
   readonly #of: (name: string) => Promise<Dataset[]>;
   readonly #changed: (name: string) => Promise<void>;
+  readonly #readers = new SharedReading();
 
   /** `at` gives the whole name of a volume, `of` it and its snapshots; `changed` is called when one was rolled back. */
   constructor(
@@ -27,11 +32,34 @@ export class ZfsSnapshots implements DeviceSnapshots {
     this.#changed = changed;
   }
 
-  async #all(device: Device): Promise<{ id: string; usedBytes: number }[]> {
+  async #all(device: Device): Promise<{ id: string; guid: string; usedBytes: number }[]> {
     const prefix = `${this.#at(device.name)}@`;
     return (await this.#of(device.name))
       .filter(({ name }) => name.startsWith(prefix) && !isOfBase(name))
-      .map(({ name, used }) => ({ id: name.slice(prefix.length), usedBytes: Number(used) }));
+      .map(({ name, guid = '', used }) => ({
+        ...{ id: name.slice(prefix.length), guid },
+        usedBytes: Number(used),
+      }));
+  }
+
+  async markOf(device: Device, id: string): Promise<string> {
+    const found = (await this.#all(device)).find((snapshot) => snapshot.id === id);
+    if (!found) throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
+    return found.guid;
+  }
+
+  /** Its node is there for as long as somebody reads it: one for each snapshot of each volume would be many. */
+  open(device: Device, id: string): Promise<Image> {
+    const volume = this.#at(device.name);
+    const path = `/dev/zvol/${volume}@${id}`;
+    return this.#readers.open(volume, {
+      async ready() {
+        await zfs('zfs', 'set', 'snapdev=visible', volume);
+        await waitForNode(path);
+      },
+      open: () => FileImage.open(path, 'read', 'thin'),
+      letGo: async () => void (await zfs('zfs', 'inherit', 'snapdev', volume)),
+    });
   }
 
   /** Those that are newer than one. Throws `snapshot-not-found`. */

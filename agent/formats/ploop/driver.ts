@@ -14,8 +14,8 @@ import { growVolume } from './grow.ts';
 import { decodeHeader, hasPloopSignature } from './header.ts';
 import { volumeFiles, volumeInfo } from './info.ts';
 import { mountedDevice } from './mounted.ts';
-import { createSnapshot, deleteSnapshot, normaliseGuid, switchSnapshot } from './snapshot.ts';
-import { finishReplacement, readDescriptor, refuseInUse, settleLeftovers } from './volume.ts';
+import { createSnapshot, deleteSnapshot, normaliseGuid, snapshotChain, switchSnapshot } from './snapshot.ts';
+import { finishReplacement, readDescriptor, refuseInUse, refuseMarked, settleLeftovers } from './volume.ts';
 import { wipeVolume } from './wipe.ts';
 
 function createOptions(volume: NewVolume): CreateOptions {
@@ -157,6 +157,15 @@ export const ploop: DirectoryFormat = {
     switch: (path, id) => switchSnapshot(path, normaliseGuid(id)),
     async delete(path, id, signal) {
       await deleteSnapshot(path, normaliseGuid(id), signal);
+    },
+    async markOf(path, id) {
+      return (await snapshotChain(path, normaliseGuid(id))).map(({ file }) => file).join('/');
+    },
+    async openContent(path, id) {
+      await settleLeftovers(path);
+      const guid = normaliseGuid(id);
+      await refuseMarked(path, await snapshotChain(path, guid));
+      return PloopContent.open(path, guid);
     },
   },
 };

@@ -7,6 +7,7 @@ import {
   chainOf,
   childrenOf,
   type Descriptor,
+  type DescriptorImage,
   MAX_DELTAS,
   NO_GUID,
   TOP_GUID,
@@ -31,6 +32,15 @@ function findSnapshot(descriptor: Descriptor, guid: string): Descriptor['shots']
   const shot = descriptor.shots.find((candidate) => candidate.guid === guid);
   if (!shot) throw new StowageError('snapshot-not-found', `the volume has no snapshot ${guid}`);
   return shot;
+}
+
+/** The images that a snapshot is read from, the base first. Throws `snapshot-not-found`, also for what is no snapshot yet. */
+export async function snapshotChain(directory: string, guid: string): Promise<DescriptorImage[]> {
+  const descriptor = await readDescriptor(directory);
+  findSnapshot(descriptor, guid);
+  if (guid === descriptor.topGuid)
+    throw new StowageError('snapshot-not-found', `${guid} is the present state of the volume`);
+  return chainOf(descriptor, guid);
 }
 
 const fileOf = (descriptor: Descriptor, guid: string): string =>

@@ -4,7 +4,14 @@ import { z } from 'zod';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { exists, openRegular, removeIfExists, replaceFile, syncDirectory } from '../../host/files.ts';
 import { lockFile } from '../../host/lock.ts';
-import { chainOf, DESCRIPTOR, type Descriptor, formatDescriptor, parseDescriptor } from './descriptor.ts';
+import {
+  chainOf,
+  DESCRIPTOR,
+  type Descriptor,
+  type DescriptorImage,
+  formatDescriptor,
+  parseDescriptor,
+} from './descriptor.ts';
 import { decodeHeader, HEADER_BYTES, SECTOR } from './header.ts';
 import { type Delta, type ExpandedDelta, openDelta, openExpanded } from './image.ts';
 import { mountedDevice } from './mounted.ts';
@@ -191,7 +198,12 @@ export async function refuseInUse(directory: string, descriptor: Descriptor): Pr
       'volume-mounted',
       `the volume is mounted as ${device}; unmount it or use the ploop tool`,
     );
-  for (const image of descriptor.images) {
+  await refuseMarked(directory, descriptor.images);
+}
+
+/** Throws `volume-mounted` when a mark in one of the images says that somebody writes to it. */
+export async function refuseMarked(directory: string, images: readonly DescriptorImage[]): Promise<void> {
+  for (const image of images) {
     if (image.type === 'Plain') continue;
     await using delta: ExpandedDelta = await openExpanded(join(directory, image.file), 'r');
     if (delta.header.inUse) {

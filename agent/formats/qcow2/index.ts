@@ -50,7 +50,7 @@ async function snapshotsOf(image: Image): Promise<Qcow2Snapshot[]> {
 }
 
 /** The one snapshot of a name. qemu takes a name for an id where some snapshot has that id. */
-async function snapshotNamed(image: Image, name: string): Promise<{ id: string; name: string }> {
+async function snapshotNamed(image: Image, name: string): Promise<Qcow2Snapshot> {
   const [found, another] = (await snapshotsOf(image)).filter((snapshot) => snapshot.name === name);
   if (!found) throw new StowageError('snapshot-not-found', `the volume has no snapshot ${name}`);
   if (another)
@@ -206,16 +206,34 @@ export const qcow2: ImageFormat = {
       await snapshotNamed(image, name);
       await qemuImg(image, 'snapshot', (options) => ['-q', '-d', name, options], { signal });
     },
+    async markOf(image, name) {
+      const { id, takenAt, l1Offset, l1Entries } = await snapshotNamed(image, name);
+      return `${id}.${takenAt}.${l1Offset}.${l1Entries}`;
+    },
+    async openContent(image, name, openBacking) {
+      const header = await readQcow2Header(image);
+      refuseEncrypted(header, 'read at a snapshot');
+      const { l1Offset, l1Entries, capacityBytes = header.capacityBytes } = await snapshotNamed(image, name);
+      return openFrom(image, { ...header, l1Offset, l1Entries, capacityBytes }, openBacking, undefined, 0);
+    },
   },
 };
 
-async function openContent(
+const openContent = async (
   image: Image,
   openBacking: OpenBacking,
   passphrase: string | undefined,
   depth: number,
+): Promise<Source> => openFrom(image, await readQcow2Header(image), openBacking, passphrase, depth);
+
+/** What the guest sees by the first table that a header names. */
+async function openFrom(
+  image: Image,
+  header: Qcow2Header,
+  openBacking: OpenBacking,
+  passphrase: string | undefined,
+  depth: number,
 ): Promise<Source> {
-  const header = await readQcow2Header(image);
   const decrypt = header.encrypted ? await decryption(image, header, passphrase) : undefined;
   if (header.externalData)
     throw new StowageError(

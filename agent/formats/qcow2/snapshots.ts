@@ -8,6 +8,13 @@ export interface Qcow2Snapshot {
   name: string;
   /** Of the guest's memory. */
   stateBytes: number;
+  /** Its own first table. */
+  l1Offset: number;
+  l1Entries: number;
+  /** Of the disk; undefined in old images, of which every snapshot has the capacity of the image. */
+  capacityBytes?: number;
+  /** When it was taken: s and ns since the epoch. */
+  takenAt: string;
 }
 
 const FIXED_BYTES = 40;
@@ -56,6 +63,10 @@ export async function readSnapshots(
       id: entry.toString('utf8', id, id + idBytes),
       name: entry.toString('utf8', id + idBytes, id + idBytes + nameBytes),
       stateBytes: extraBytes >= 8 ? Number(entry.readBigUInt64BE(FIXED_BYTES)) : smallState,
+      l1Offset: Number(fixed.readBigUInt64BE(0)),
+      l1Entries: fixed.readUInt32BE(8),
+      capacityBytes: extraBytes >= 16 ? Number(entry.readBigUInt64BE(FIXED_BYTES + 8)) : undefined,
+      takenAt: `${fixed.readUInt32BE(16)}.${fixed.readUInt32BE(20)}`,
     });
     offset += Math.ceil(length / 8) * 8;
     if (offset - snapshotsOffset > MOST_TABLE_BYTES) refuse('its table of snapshots is too large');

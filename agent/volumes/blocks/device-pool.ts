@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Finding, Representation, Snapshot } from '../../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
+import type { Source } from '../../../shared/transfer/source.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { cut, isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { Revert } from '../../../shared/util/revert.ts';
@@ -12,6 +13,7 @@ import type {
   Identify,
   IdentityStore,
   Known,
+  OpenSnapshot,
   OpenVolume,
   Space,
   Stage,
@@ -247,8 +249,7 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
     const inside = driver.snapshots;
     // Two who write to the tables of one image destroy it.
     if (mode === 'write') refuseOpen(device);
-    if (!inside)
-      throw new StowageError('not-supported', `volumes of format ${driver.name} have no snapshots here`);
+    if (!inside) throw noSnapshots(driver);
     await using image = await this.storage.open(device, mode);
     return await work({
       list: () => inside.list(image),
@@ -274,6 +275,40 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
 
   deleteSnapshot(volume: FoundVolume, id: string, signal?: AbortSignal): Promise<void> {
     return this.#snapshots(volume, 'write', (snapshots) => snapshots.delete(id, signal));
+  }
+
+  async openSnapshot(volume: FoundVolume, id: string): Promise<OpenSnapshot> {
+    const device = await this.device(volume);
+    const driver = imageFormat(volume.format);
+    const { snapshots } = this.storage;
+    await using revert = new Revert();
+    const openImage = async (opening: Promise<Image>): Promise<Image> => {
+      const image = await opening;
+      revert.push(() => image.close());
+      return image;
+    };
+    const opened = (image: Image, content: Source, mark: string, markNow: () => Promise<string>) => {
+      revert.commit();
+      return {
+        ...{ content, mark, markNow },
+        async [Symbol.asyncDispose]() {
+          if (content !== image) await content.close();
+          await image.close();
+        },
+      };
+    };
+    if (!snapshots) {
+      const inside = driver.snapshots;
+      if (!inside) throw noSnapshots(driver);
+      const image = await openImage(this.storage.open(device, 'read'));
+      const markNow = (): Promise<string> => inside.markOf(image, id);
+      const mark = await markNow();
+      return opened(image, await inside.openContent(image, id, refuseBacking), mark, markNow);
+    }
+    const markNow = (): Promise<string> => snapshots.markOf(device, id);
+    const mark = await markNow();
+    const image = await openImage(snapshots.open(device, id));
+    return opened(image, await driver.openContent(image, refuseBacking, volume.passphrase), mark, markNow);
   }
 
   async check(volume: FoundVolume, repair: boolean, signal?: AbortSignal): Promise<Finding[]> {
@@ -404,6 +439,9 @@ async function probe(image: Image): Promise<ImageFormatName> {
   await image.read(head, 0);
   return probeFormat(head);
 }
+
+const noSnapshots = ({ name }: ImageFormat): StowageError =>
+  new StowageError('not-supported', `volumes of format ${name} have no snapshots here`);
 
 async function refuseBacking(): Promise<never> {
   throw new StowageError(

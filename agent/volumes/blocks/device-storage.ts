@@ -121,6 +121,10 @@ export interface DeviceSnapshots {
   switch(device: Device, id: string): Promise<void>;
   /** Throws `snapshot-not-found`, `volume-in-use` while others stand on it. */
   delete(device: Device, id: string): Promise<void>;
+  /** Tells a snapshot from a later one of its id. Throws `snapshot-not-found`. */
+  markOf(device: Device, id: string): Promise<string>;
+  /** Opens what the device held then, for reading. Throws `snapshot-not-found`. */
+  open(device: Device, id: string): Promise<Image>;
 }
 
 /** So long something may have a device open that is no guest: udev looks into each one that was written to. */

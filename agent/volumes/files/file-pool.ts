@@ -16,6 +16,7 @@ import type {
   Identify,
   IdentityStore,
   Known,
+  OpenSnapshot,
   OpenVolume,
   PoolDriver,
   Space,
@@ -766,6 +767,36 @@ export class FilePool implements PoolDriver {
         snapshotsLeft: volume.snapshotCount,
         [Symbol.asyncDispose]: close,
       };
+    } catch (error) {
+      throw nameVolume(error, name);
+    }
+  }
+
+  async openSnapshot({ name, format }: FoundVolume, id: string): Promise<OpenSnapshot> {
+    if (format === 'unknown') throw new StowageError('volume-damaged', `volume '${name}' cannot be read`);
+    await using revert = new Revert();
+    const read = async <T>(driver: FormatDriver<T>, volume: T, close: () => Promise<void>) => {
+      revert.push(close);
+      const snapshots = snapshotsOf(driver);
+      const markNow = (): Promise<string> => snapshots.markOf(volume, id);
+      const mark = await markNow();
+      const content = await snapshots.openContent(volume, id, this.#openBacking);
+      revert.commit();
+      return {
+        ...{ content, mark, markNow },
+        async [Symbol.asyncDispose]() {
+          await content.close();
+          await close();
+        },
+      };
+    };
+    try {
+      if (!isImageFormat(format)) {
+        const held = await holdDirectory(this.#at(name));
+        return await read(DIRECTORY_FORMATS[format], held.path, async () => held[Symbol.asyncDispose]());
+      }
+      const image = await FileImage.open(this.#at(name), 'read');
+      return await read(IMAGE_FORMATS[format], image, () => image.close());
     } catch (error) {
       throw nameVolume(error, name);
     }

@@ -90,11 +90,11 @@ async function exportTo(
   volid: string,
   format: string,
   file: string,
-  { node, withSnapshots }: NodeOptions & { withSnapshots?: string },
+  { node, withSnapshots, snapshot }: NodeOptions & { withSnapshots?: string; snapshot?: string },
 ): Promise<void> {
   const wanted = streamFormat(format, withSnapshots === undefined ? undefined : withSnapshots === '1');
   const reference = await volumeNamed(await nodeOf({ node }), volid);
-  await exportVolume(reference, wanted, file);
+  await exportVolume(reference, wanted, file, snapshot);
 }
 
 async function importFrom(
@@ -178,6 +178,7 @@ export function pvesmCommand(): Command {
     'write a volume as a stream: raw+size, qcow2+size; - is standard output',
   )
     .addOption(new Option('--with-snapshots <0|1>').choices(['0', '1']))
+    .option('--snapshot <name>', 'as it was at this snapshot; only raw+size')
     .action(asPvesm(exportTo));
   command('import <volume> <format> <filename>', 'make a volume of a stream; - is standard input')
     .addOption(

@@ -3,6 +3,7 @@ import { open, unlink } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { FleetVolume, Upload } from '../../../shared/protocol/api.ts';
+import { readingQuery } from '../../../shared/protocol/reading.ts';
 import { StowageError, toStowageError } from '../../../shared/util/errors.ts';
 import { call, callJson, send } from '../client.ts';
 import { printable } from '../output.ts';
@@ -56,15 +57,19 @@ export async function exportVolume(
   reference: VolumeReference,
   format: StreamFormat,
   path: string,
+  snapshot?: string,
 ): Promise<void> {
-  if (STREAMS[format].as === 'image') {
+  const { as } = STREAMS[format];
+  if (as === 'image') {
+    if (snapshot !== undefined)
+      throw new StowageError('invalid-argument', `a snapshot is exported as raw+size, not as ${format}`);
     const { format: stored, backingStore } = await callJson<FleetVolume>(volumePath(reference));
     if (stored !== STREAMS[format].format)
       throw new StowageError('invalid-argument', `cannot export a ${stored} volume as ${format}`);
     if (backingStore)
       throw new StowageError('invalid-argument', `a linked clone is exported whole: raw+size, not ${format}`);
   }
-  const body = await call(`${volumePath(reference)}/data?as=${STREAMS[format].as}`);
+  const body = await call(`${volumePath(reference)}/data?${readingQuery({ as, snapshot })}`);
   const sizeBytes = Number(body.headers['content-length']);
   if (!Number.isSafeInteger(sizeBytes))
     throw new StowageError('stream-corrupt', 'the controller does not say how many bytes come');

@@ -94,7 +94,7 @@ async function prepare(context: Context): Promise<void> {
 /** One attempt: the source opens its door, the sink fetches. What was received before is not fetched again. */
 async function transfer(context: Context): Promise<void> {
   const { spec } = context.notes;
-  const { source, target, limitBytesPerSecond } = context.params;
+  const { source, target, snapshot, limitBytesPerSecond } = context.params;
   const from = place(source);
   const [sender, sink] = await Promise.all([context.agent(from.host), context.agent(place(target).host)]);
   const ticket = clock.randomBytes(32).toString('base64url');
@@ -103,6 +103,7 @@ async function transfer(context: Context): Promise<void> {
     pool: from.pool,
     volume: from.volume,
     representation: spec!.representation,
+    snapshot,
     digest: spec!.digest,
     ticket,
     expiresAt: clock.now() + TICKET_MS,

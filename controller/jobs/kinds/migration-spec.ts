@@ -5,7 +5,13 @@ import {
   volumeFormatSchema,
   volumeSchema,
 } from '../../../shared/conf/volume.ts';
-import { type Layout, layoutSchema, type TransferSpec } from '../../../shared/protocol/agent.ts';
+import {
+  type Layout,
+  layoutSchema,
+  snapshotIdSchema,
+  type TransferSpec,
+} from '../../../shared/protocol/agent.ts';
+import { readingQuery } from '../../../shared/protocol/reading.ts';
 import { DIGEST_ALGORITHMS } from '../../../shared/transfer/digest.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
@@ -19,6 +25,8 @@ export const migrateParamsSchema = z.object({
   source: z.string(),
   target: z.string(),
   keepSource: z.boolean().default(false),
+  /** The source as it was at this snapshot; only with `keepSource`. */
+  snapshot: snapshotIdSchema.optional(),
   /** What the target holds now is brought up to date, and only what differs travels; only with `keepSource`. */
   refresh: z.boolean().default(false),
   /** Move the volume although domains use it, which then have to be pointed at the new one. */
@@ -60,7 +68,7 @@ async function isTaken({ inventory, params }: Asking, id: string): Promise<boole
  * lose snapshots.
  */
 export async function specOf(context: Asking): Promise<TransferSpec> {
-  const { source, target, keepSource, allowUsed } = context.params;
+  const { source, target, keepSource, snapshot, allowUsed } = context.params;
   const from = place(source);
   const to = place(target);
   const agent = await context.agent(from.host);
@@ -68,19 +76,21 @@ export async function specOf(context: Asking): Promise<TransferSpec> {
   // Of one that cannot be read nothing is known.
   const format = context.params.format ?? (before?.format === 'unknown' ? undefined : before?.format);
   const layoutAs = async (as: Representation): Promise<Layout> => {
-    const path = `${agentVolumePath(from)}/layout?as=${as}`;
+    const path = `${agentVolumePath(from)}/layout?${readingQuery({ as, snapshot })}`;
     const passphrase = await passphraseToRead(context, source, as);
     return agent.json(layoutSchema, path, { signal: context.signal, passphrase, patient: true });
   };
-  let layout = await layoutAs('image');
+  // A snapshot has no image of its own.
+  let layout = await layoutAs(snapshot === undefined ? 'image' : 'content');
   const { secret } = context.params;
   // Encrypted anew, or as what it replaces is; what stays as it is keeps its key.
   const wanted = encryptionFor(format ?? layout.format, secret, before);
   // An image that stands on another one would be of no use alone.
-  const isSame = !layout.isOverlay && (format === undefined || format === layout.format);
+  const isSame =
+    snapshot === undefined && !layout.isOverlay && (format === undefined || format === layout.format);
   const isSameKey = wanted === undefined || (layout.encryption && wanted.secret === layout.encryption.secret);
   const representation = isSame && isSameKey ? 'image' : 'content';
-  if (representation === 'content') layout = await layoutAs('content');
+  if (representation === 'content' && snapshot === undefined) layout = await layoutAs('content');
   refuseLoss(context, layout);
   return {
     id: clock.uuid(),

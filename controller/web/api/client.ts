@@ -1,3 +1,5 @@
+import { type Reading, readingQuery } from '../../../shared/protocol/reading.ts';
+
 /** An error with its stable code and a sentence that says what to do. */
 export class ApiError extends Error {
   readonly code: string;
@@ -72,8 +74,8 @@ export const poolPath = ({ host, pool }: { host: string; pool: string }): string
   `${hostPath(host)}/pools/${part(pool)}`;
 export const volumePath = (place: VolumePlace): string => `${poolPath(place)}/volumes/${part(place.volume)}`;
 /** Of the bytes of a volume, for links. */
-export const dataUrl = (place: VolumePlace, as: 'image' | 'content'): string =>
-  `${API}${volumePath(place)}/data?as=${as}`;
+export const dataUrl = (place: VolumePlace, reading: Reading): string =>
+  `${API}${volumePath(place)}/data?${readingQuery(reading)}`;
 
 /** Pages of the page itself. */
 export const linkTo = {

@@ -87,7 +87,7 @@ function send(
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open('PUT', `${dataUrl(place, 'image')}${query}`);
+    request.open('PUT', `${dataUrl(place, { as: 'image' })}${query}`);
     request.setRequestHeader('content-type', 'application/octet-stream');
     request.setRequestHeader('content-range', `bytes ${offset}-${file.size - 1}/${file.size}`);
     request.upload.onprogress = ({ loaded }) => progress(offset + loaded);

@@ -90,6 +90,15 @@ function Snapshots({ volume, open }: { volume: VolumeDetails; open(what: Open): 
           </span>
           <Size bytes={allocationBytes} />
           <span className="tools">
+            {!current && may('volume.download', place) && (
+              <a
+                className="button quiet"
+                href={dataUrl(place, { as: 'content', snapshot: id })}
+                download={`${volume.name}-${id}.raw`}
+              >
+                Download
+              </a>
+            )}
             {!current && may('snapshot.switch', place) && (
               <Button look="quiet" onPress={() => open({ snapshot: id, what: 'switch' })}>
                 Go back …
@@ -147,7 +156,7 @@ export function Volume({ place }: { place: VolumePlace }) {
       tools={
         <>
           {may('volume.download', place) && (
-            <a className="button plain" href={dataUrl(place, 'image')} download={volume.name}>
+            <a className="button plain" href={dataUrl(place, { as: 'image' })} download={volume.name}>
               Download
             </a>
           )}

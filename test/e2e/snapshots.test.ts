@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { FleetVolume, JobDetails } from '../../shared/protocol/api.ts';
+import { TestController, until } from '../support/controller.ts';
+import { scratch } from '../support/scratch.ts';
+
+const MIB = 1 << 20;
+const SOURCE = 'local/default/web';
+
+describe('a volume as it was at a snapshot', () => {
+  const room = scratch();
+  const at = (name: string): string => join(room.path, name);
+  let controller: TestController;
+  /** What the snapshot `monday` holds, and `tuesday`. */
+  const monday = Buffer.alloc(16 * MIB, 1);
+  const tuesday = Buffer.from(monday).fill(2, 3 * MIB, 3 * MIB + 4096);
+
+  before(async () => {
+    controller = await TestController.start(at('controller'), []);
+    await until('the local host is there', async () =>
+      (await controller.cliOk('host', 'list')).includes('reachable'),
+    );
+    await controller.cliOk('pool', 'create-as', 'local', 'other', 'dir', '--target', at('other'), '--build');
+    await controller.cliOk('vol', 'create', SOURCE, '--capacity', '16M', '--format', 'qcow2');
+    const { path: file } = await controller.api<FleetVolume>('/hosts/local/pools/default/volumes/web');
+    const write = (byte: number, from: number, length: number): void =>
+      void execFileSync('qemu-io', ['-f', 'qcow2', '-c', `write -P ${byte} ${from} ${length}`, file]);
+    write(1, 0, 16 * MIB);
+    await controller.cliOk('vol', 'snapshot', 'create', SOURCE, 'monday');
+    write(2, 3 * MIB, 4096);
+    await controller.cliOk('vol', 'snapshot', 'create', SOURCE, 'tuesday');
+    write(3, 0, 16 * MIB);
+  });
+  after(async () => {
+    await controller?.[Symbol.asyncDispose]();
+    await room[Symbol.asyncDispose]();
+  });
+
+  const download = async (...more: string[]): Promise<Buffer> => {
+    const path = at('down');
+    await controller.cliOk('vol', 'download', SOURCE, path, '--force', ...more);
+    return readFileSync(path);
+  };
+
+  test('is downloaded by each way, and into a pipe', async () => {
+    assert.ok((await download('--snapshot', 'monday')).equals(monday));
+    assert.ok((await download('--snapshot', 'tuesday', '--through-controller')).equals(tuesday));
+    assert.ok((await download('--as', 'content')).every((byte) => byte === 3));
+    const { stdout } = spawnSync(
+      process.execPath,
+      ['controller/cli/stowage.ts', 'vol', 'download', SOURCE, '-', '--snapshot', 'monday'],
+      {
+        env: { ...process.env, STOWAGE_URL: controller.url, STOWAGE_TOKEN: controller.token },
+        maxBuffer: 64 * MIB,
+      },
+    );
+    assert.ok(stdout.equals(monday));
+  });
+
+  test('what was left of the download of another state is not gone on with', async () => {
+    // As an interrupted download leaves it: all but the name was there.
+    writeFileSync(at('down'), 'another file');
+    await controller.cliRefused('file-exists', 'vol', 'download', SOURCE, at('down'), '--snapshot', 'monday');
+    assert.equal(readFileSync(at('down'), 'utf8'), 'another file');
+    const [one, two] = await Promise.all(
+      ['monday', 'tuesday'].map((id) =>
+        controller.api<{ etag: string }>(
+          `/hosts/local/pools/default/volumes/web/layout?as=content&snapshot=${id}`,
+        ),
+      ),
+    );
+    assert.notEqual(one!.etag, two!.etag);
+  });
+
+  test('is copied, also into its own pool, and a copy is brought to a later one', async () => {
+    for (const target of ['local/other/copy', 'local/default/copy']) {
+      await controller.cliOk('vol', 'copy', SOURCE, target, '--snapshot', 'monday', '--format', 'raw');
+      const [, pool] = target.split('/');
+      const path = `/hosts/local/pools/${pool}/volumes/copy`;
+      const volume = await controller.api<FleetVolume>(path);
+      assert.deepEqual([volume.format, volume.capacityBytes], ['raw', 16 * MIB]);
+      assert.ok(readFileSync(volume.path).equals(monday));
+      const job = await controller.api<JobDetails>('/hosts/local/pools/default/volumes/web/migrate', {
+        ...{ target, keepSource: true, refresh: true, snapshot: 'tuesday' },
+      });
+      const { state, wireBytes } = await controller.ended(job.id);
+      assert.equal(state, 'done');
+      assert.ok(wireBytes > 0 && wireBytes < 4 * MIB, `${wireBytes} bytes`);
+      assert.ok(readFileSync((await controller.api<FleetVolume>(path)).path).equals(tuesday));
+    }
+    // Of the same format as the source, too.
+    await controller.cliOk('vol', 'copy', SOURCE, 'local/other/as-it-was', '--snapshot', 'tuesday');
+    const made = await controller.api<FleetVolume>('/hosts/local/pools/other/volumes/as-it-was');
+    assert.deepEqual([made.format, made.snapshotCount], ['qcow2', 0]);
+    const path = at('as-it-was');
+    await controller.cliOk('vol', 'download', 'local/other/as-it-was', path, '--as', 'content');
+    assert.ok(readFileSync(path).equals(tuesday));
+  });
+
+  test("is a stream of Proxmox VE's", async () => {
+    await controller.cliOk('vol', 'rename', SOURCE, 'vm-100-disk-0.qcow2');
+    const volid = 'default:100/vm-100-disk-0.qcow2';
+    await controller.cliOk('pvesm', 'export', volid, 'raw+size', at('stream'), '--snapshot', 'monday');
+    const stream = readFileSync(at('stream'));
+    assert.equal(stream.readBigUInt64LE(), BigInt(16 * MIB));
+    assert.ok(stream.subarray(8).equals(monday));
+    const refused = await controller.cli(
+      ...['pvesm', 'export', volid, 'qcow2+size', at('no'), '--snapshot', 'monday', '--with-snapshots', '1'],
+    );
+    assert.equal(refused.status, 255);
+    assert.match(refused.stderr, /as raw\+size/);
+    await controller.cliOk('vol', 'rename', 'local/default/vm-100-disk-0.qcow2', 'web');
+  });
+
+  test('what cannot be is refused before anything is made', async () => {
+    const to = at('nothing');
+    const of = (id: string): string[] => ['vol', 'download', SOURCE, to, '--snapshot', id];
+    await controller.cliRefused('snapshot-not-found', ...of('friday'));
+    await controller.cliRefused('not-supported', ...of('monday'), '--as', 'image');
+    await controller.cliRefused('invalid-argument', ...of('x'.repeat(65)));
+    await controller.cliOk('vol', 'create', 'local/default/raw', '--capacity', '1M', '--format', 'raw');
+    await controller.cliRefused(
+      'not-supported',
+      'vol',
+      'download',
+      'local/default/raw',
+      to,
+      '--snapshot',
+      'x',
+    );
+    const copy = ['vol', 'copy', SOURCE, 'local/other/never', '--snapshot', 'friday'];
+    await controller.cliRefused('snapshot-not-found', ...copy);
+    assert.match((await controller.cli(...copy, '--dry-run')).stdout, /snapshot-not-found/);
+    await assert.rejects(
+      controller.api('/hosts/local/pools/default/volumes/web/migrate', {
+        ...{ target: 'local/other/never', snapshot: 'monday' },
+      }),
+      /copied, not moved/,
+    );
+    assert.ok(!(await controller.cliOk('vol', 'list', 'local/other')).includes('never'));
+  });
+
+  test('the trail says which', async () => {
+    const trail = await controller.cliOk('audit', 'list', '--limit', '500');
+    assert.match(trail, /volume\.download.*content, at the snapshot monday/);
+    assert.match(trail, /copied to local\/other\/copy, as at the snapshot monday/);
+  });
+});
