@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -11,6 +12,7 @@ import { scsiBackend } from '../../agent/backends/scsi/index.ts';
 import { OpenPool } from '../../agent/pools/open-pool.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { inTestHost, testInTestHost } from '../hosts/guest.ts';
+import { until } from '../support/controller.ts';
 import { scratch } from '../support/scratch.ts';
 import { startTarget } from '../support/tgt.ts';
 import { holdOpen } from './hands.ts';
@@ -114,17 +116,26 @@ else {
     await assert.rejects((await open(undefined)).start(), { code: 'pool-inaccessible' });
     await assert.rejects((await open('another')).start(), { code: 'secret-refused' });
     for (const odd of ['with a space', 'with#', 'two\nlines', 'ü'])
-      await assert.rejects((await open(odd)).start(), { code: 'invalid-argument' });
+      await assert.rejects((await open(odd)).start(), { code: 'secret-refused', message: /not ASCII/ });
     assert.doesNotMatch(records(), /ann@fleet|another/);
-    // As a kill in the middle of a login leaves it.
     const [portal = ''] = readdirSync(join('/etc/iscsi/nodes', target.iqn));
     const at = join('/etc/iscsi/nodes', target.iqn, portal);
     const record = statSync(at).isFile() ? at : join(at, 'default');
-    const told = readFileSync(record, 'utf8');
-    writeFileSync(
-      record,
-      `${told}node.session.auth.authmethod = CHAP\nnode.session.auth.username = ann@fleet\nnode.session.auth.password = ${PASSWORD}\n`,
-    );
+    // What somebody has set stays, whatever the pool logs in with.
+    const own = `${readFileSync(record, 'utf8')}node.session.auth.username = bob\n`;
+    writeFileSync(record, own);
+    // A kill in the middle of a login.
+    const module = new URL('../../agent/backends/iscsi/login-record.ts', import.meta.url).href;
+    const code = `const { withLogin } = await import(${JSON.stringify(module)});
+      const login = { user: 'ann@fleet', password: ${JSON.stringify(PASSWORD)} };
+      await withLogin('${target.iqn}', login, () => new Promise((done) => setTimeout(done, 1e6)));`;
+    const login = spawn(process.execPath, ['--input-type=module', '-e', code], { stdio: 'inherit' });
+    await until('the record to have the login', () => readFileSync(record, 'utf8').includes(PASSWORD));
+    await assert.rejects((await open(PASSWORD)).start(), { code: 'volume-in-use' });
+    const ended = once(login, 'exit');
+    login.kill('SIGKILL');
+    await ended;
+    assert.ok(readFileSync(record, 'utf8').includes(PASSWORD));
     for (let round = 0; round < 2; round++) {
       const pool = await open(PASSWORD);
       await pool.start();
@@ -133,6 +144,11 @@ else {
       assert.equal(statSync(record).mode & 0o777, 0o600);
       await pool.stop();
       assert.doesNotMatch(records(), /ann@fleet/);
+      assert.equal(readFileSync(record, 'utf8'), own);
+      assert.deepEqual(
+        readdirSync('/etc/iscsi').filter((name) => /^\.stowage.*(?<!\.lock)$/.test(name)),
+        [],
+      );
     }
   });
 

@@ -10,6 +10,7 @@ import { refuseSourceBut } from '../../volumes/definition.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 import { missingTool } from '../missing.ts';
 import { discover, login, logout } from './iscsiadm.ts';
+import { checkUser, settleRecords } from './login-record.ts';
 
 function targetOf({ source }: PoolDefinition): { portal: string; iqn: string } {
   const [host] = source.hosts;
@@ -33,10 +34,13 @@ export const iscsiBackend: Backend = {
     refuseSourceBut(definition, ['hosts', 'devices', 'auth']);
     if (definition.source.auth && definition.source.auth.type !== 'chap')
       throw new StowageError('invalid-argument', "a target of iSCSI is logged in to by auth type 'chap'");
+    checkUser(definition.source.auth?.username);
     targetOf(definition);
   },
 
   probe: () => missingTool('iscsiadm', 'open-iscsi'),
+
+  release: (definition) => settleRecords(targetOf(definition).iqn),
 
   findsOn: 'server',
 
@@ -61,6 +65,7 @@ export const iscsiBackend: Backend = {
         return iqn;
       },
       async connect() {
+        await settleRecords(iqn);
         if ((await sessionHosts()).length > 0) return;
         await login(portal, iqn, auth && { user: auth.username ?? '', password: host.secret() });
         await waitForNames(await sessionHosts(), directory);

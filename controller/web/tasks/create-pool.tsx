@@ -42,7 +42,7 @@ const FORMS: Record<string, Form> = {
   netfs: { needs: ['host', 'dir'] },
   logical: { needs: ['name'], takes: ['device'], target: null, isMade: true },
   disk: { needs: ['device'], target: '/dev', isMade: true },
-  iscsi: { needs: ['host', 'device'], target: '/dev/disk/by-path' },
+  iscsi: { needs: ['host', 'device'], login: 'chap', target: '/dev/disk/by-path' },
   'iscsi-direct': { needs: ['host', 'device', 'initiator'], login: 'chap', target: null },
   scsi: { needs: ['adapter'], target: '/dev/disk/by-path' },
   mpath: { target: '/dev/mapper' },
