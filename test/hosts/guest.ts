@@ -152,7 +152,9 @@ export async function runInTestHost(
 /** A script that runs a file of this checkout with Node in a test host, where {@link inTestHost} is true. */
 export function nodeInTestHost(url: string, env: Record<string, string> = {}): string {
   const file = relative(CHECKOUT, fileURLToPath(url));
-  const words = Object.entries({ ...env, STOWAGE_TEST_HOST: '1' }).map(([name, value]) => `${name}=${value}`);
+  const words = Object.entries({ STOWAGE_KEY_MS: '10', ...env, STOWAGE_TEST_HOST: '1' }).map(
+    ([name, value]) => `${name}=${value}`,
+  );
   return `env ${words.join(' ')} /checkout/${relative(CHECKOUT, process.execPath)} --disable-warning=ExperimentalWarning ${file}`;
 }
 

@@ -53,12 +53,16 @@ export class ZfsSnapshots implements DeviceSnapshots {
     const volume = this.#at(device.name);
     const path = `/dev/zvol/${volume}@${id}`;
     return this.#readers.open(volume, {
-      async ready() {
+      async prepare() {
+        const { stdout } = await zfs('zfs', 'get', '-Hp', '-o', 'value', 'snapdev', volume);
+        if (stdout.trim() === 'visible') return async () => undefined;
         await zfs('zfs', 'set', 'snapdev=visible', volume);
-        await waitForNode(path);
+        return async () => void (await zfs('zfs', 'inherit', 'snapdev', volume));
       },
-      open: () => FileImage.open(path, 'read', 'thin'),
-      letGo: async () => void (await zfs('zfs', 'inherit', 'snapdev', volume)),
+      async open() {
+        await waitForNode(path);
+        return FileImage.open(path, 'read', 'thin');
+      },
     });
   }
 
