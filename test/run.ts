@@ -74,6 +74,8 @@ async function runHere(): Promise<void> {
   const files = testFiles();
   if (files.length === 0) throw new Error(`no test file is ${patterns.join(' or ')}`);
   process.env.NODE_COMPILE_CACHE ??= join(CACHE, 'compiled');
+  // Keys of encrypted volumes that nobody need guard: made, and opened, in a moment.
+  process.env.STOWAGE_KEY_MS ??= '10';
   process.env.STOWAGE_TEST_COMMAND ??= await installCommand(join(CACHE, 'bin'));
   const stop = new AbortController();
   // It ends the files that run now, and they the hosts that they have started.

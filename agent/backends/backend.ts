@@ -23,7 +23,7 @@ import type { Missing } from './missing.ts';
 /** The contract below. A backend of another version is named and left aside. */
 export const CONTRACT_VERSION = 2;
 
-/** In which state of a volume something can be done with it. */
+/** In which state of a volume something can be done with it: `transfer` of a `snapshot` is {@link PoolDriver.openSnapshot}. */
 export type VolumeState = 'current' | 'snapshot' | 'base';
 export type Feature =
   /** Of the pool itself: its storage can be made. */
@@ -370,7 +370,10 @@ export interface PoolDriver {
   activate?(volume: FoundVolume): Promise<boolean>;
   /** Opens a volume for reading. Throws `volume-mounted` where it is in use by a guest. */
   open?(volume: FoundVolume, as: Representation, signal?: AbortSignal): Promise<OpenVolume>;
-  /** Opens a snapshot for reading, also while a guest uses the volume. Throws `snapshot-not-found`, and as {@link open} for secrets. */
+  /**
+   * Opens a snapshot for reading, also while a guest uses the volume. Throws `snapshot-not-found`, `invalid-argument` for what can be no
+   * id, `secret-missing`, `secret-refused`.
+   */
   openSnapshot?(volume: FoundVolume, id: string): Promise<OpenSnapshot>;
   /** Begins a stage, the same one again for the same id. `text` is kept with it. Throws `volume-exists`, `no-space`. */
   stage?(spec: StageSpec, text: string): Promise<Stage>;

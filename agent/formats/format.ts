@@ -33,11 +33,14 @@ export interface SnapshotDriver<T> {
   /** Throws the present content away. Throws `snapshot-not-found`. */
   switch(volume: T, id: string): Promise<void>;
   delete(volume: T, id: string, signal?: AbortSignal): Promise<void>;
-  /** Tells a snapshot, and the places that it is read from, from a later one of its id. Throws `snapshot-not-found`. */
+  /**
+   * Tells a snapshot, and the places that it is read from, from a later one of its id. Throws `snapshot-not-found`, `invalid-argument` for
+   * what can be no id.
+   */
   markOf(volume: T, id: string): Promise<string>;
   /**
    * What the guest saw at a snapshot: the same, whoever writes to the volume meanwhile. Closing it closes what it opened, not `volume`.
-   * Throws `snapshot-not-found`.
+   * Throws as {@link markOf} does.
    */
   openContent(volume: T, id: string, openBacking: OpenBacking): Promise<Source>;
 }

@@ -282,8 +282,13 @@ export class HostedPool {
     // A stop that comes before the storage is asked for anything ends the start as well.
     const { promise: givenUp, reject } = Promise.withResolvers<never>();
     this.#giveUp = reject;
+    const preparing = this.#prepare();
     try {
-      await Promise.race([this.#prepare(), givenUp]);
+      await Promise.race([preparing, givenUp]);
+    } catch (error) {
+      // The next start, or whoever closes the pool, waits for its end.
+      this.#ending = preparing.catch(() => undefined);
+      throw error;
     } finally {
       this.#giveUp = undefined;
     }
@@ -337,7 +342,10 @@ export class HostedPool {
       if ('abandon' in this.#pool) this.#pool.abandon(error);
       // What it has brought, or brings after all, is let go of before the next start.
       const over = 'abandon' in this.#pool ? Promise.resolve() : start;
-      this.#ending = over.catch(() => undefined).then(() => this.#letGo());
+      this.#ending = over
+        .catch(() => undefined)
+        .then(() => this.#letGo())
+        .catch(() => undefined);
       reject(error);
     };
     this.#progress = () => {
@@ -388,11 +396,10 @@ export class HostedPool {
     );
   }
 
-  /** Ends a start under way: it throws, and what waits for its turn gets it. False where none is. */
+  /** Ends a start, or a retry, that waits for its storage: it throws, and what waits for its turn gets it. Whether the pool was being started. */
   cancelStart(): boolean {
-    if (this.#state !== 'building') return false;
     this.#giveUp?.(new StowageError('pool-inactive', `pool '${this.definition.name}' is being stopped`));
-    return true;
+    return this.#state === 'building';
   }
 
   /** What differs between the volumes that are known and those that are there. */

@@ -424,13 +424,14 @@ sub update_volume_attribute {
 
 sub volume_export_formats {
     my ($class, $scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots) = @_;
-    return if defined($snapshot) || defined($base_snapshot) || $with_snapshots;
+    return if defined($base_snapshot) || $with_snapshots;
     return ('raw+size');
 }
 
 sub volume_import_formats {
     my ($class, $scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots) = @_;
-    return $class->volume_export_formats($scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots);
+    return if defined($snapshot) || defined($base_snapshot) || $with_snapshots;
+    return ('raw+size');
 }
 
 my $write_all = sub {
@@ -447,6 +448,7 @@ sub volume_export {
         if !grep { $_ eq $format }
         $class->volume_export_formats($scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots);
     my ($path, $size, $sent, $first) = ($volume_path->($scfg, $storeid, $volname) . '/data?as=content', undef, 0);
+    $path .= '&snapshot=' . uri_escape($snapshot) if defined($snapshot);
     $request->(
         $scfg, 'GET', $path,
         {

@@ -10,6 +10,7 @@ import {
   representationQuery,
   resizeVolumeSchema,
   snapshotBodySchema,
+  snapshotIdSchema,
   volumeParams,
   volumeSecretSchema,
   volumesQuery,
@@ -214,7 +215,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
         id: await pool.createSnapshot(request.params.volume, request.body.id),
       })),
   );
-  const snapshotParams = { params: volumeParams.extend({ snapshot: snapshotBodySchema.shape.id.unwrap() }) };
+  const snapshotParams = { params: volumeParams.extend({ snapshot: snapshotIdSchema }) };
   http.post(
     '/v1/pools/:pool/volumes/:volume/snapshots/:snapshot/switch',
     { schema: snapshotParams },
@@ -270,9 +271,15 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     opened: OpenedVolume,
     produce: () => AsyncGenerator<Buffer>,
   ): Readable => {
+    // Whoever has the last byte takes the whole for one state of the volume: it is not sent before that is known.
     async function* guarded(): AsyncGenerator<Buffer> {
-      yield* produce();
+      let last: Buffer | undefined;
+      for await (const piece of produce()) {
+        if (last) yield last;
+        last = piece;
+      }
       await opened.checkUnchanged();
+      if (last) yield last;
     }
     const readable = Readable.from(guarded(), { objectMode: false, highWaterMark: STEP });
     let closed = false;

@@ -1,12 +1,12 @@
 import { z } from 'zod';
 import { snapshotSchema } from '../../shared/conf/volume.ts';
-import { snapshotBodySchema } from '../../shared/protocol/agent.ts';
+import { snapshotBodySchema, snapshotIdSchema } from '../../shared/protocol/agent.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
 import { allowUsedField, changeVolume, listed, usersInTheWay, type VolumeAddress } from './volume.ts';
 
-const snapshotAddress = volumeAddress.extend({ snapshot: z.string().min(1).max(64) });
+const snapshotAddress = volumeAddress.extend({ snapshot: snapshotIdSchema });
 
 const snapshotsOf = (address: VolumeAddress): string => `${agentVolumePath(address)}/snapshots`;
 const agentPath = (address: z.infer<typeof snapshotAddress>): string =>

@@ -112,6 +112,20 @@ function named(argument: Argument, typed: string, before: readonly string[]): Pr
   }
 }
 
+/** Values of an option, where they are asked of the controller. */
+async function valuesOf(option: string | undefined, positional: readonly string[]): Promise<string[]> {
+  switch (option) {
+    case '--host':
+      return hosts();
+    case '--by':
+      return tokens();
+    case '--snapshot':
+      return snapshots(positional[0]);
+    default:
+      return [];
+  }
+}
+
 /** What the last word may become, read off the commands themselves and asked of the controller. */
 async function candidates(program: Command, words: readonly string[]): Promise<string[]> {
   const typed = words.at(-1) ?? '';
@@ -123,10 +137,7 @@ async function candidates(program: Command, words: readonly string[]): Promise<s
       const option = command.options.find(({ long, short }) => word === long || word === short);
       if (!option?.required) continue;
       // The last word is its value.
-      if (++index === words.length - 1)
-        return (
-          option.argChoices ?? (option.long === '--host' ? hosts() : option.long === '--by' ? tokens() : [])
-        );
+      if (++index === words.length - 1) return option.argChoices ?? valuesOf(option.long, positional);
       continue;
     }
     const child = command.commands.find((each) => each.name() === word);

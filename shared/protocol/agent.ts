@@ -127,9 +127,10 @@ export const attributesBody = volumeAttributesSchema;
 /** Which secret opens a volume: its passphrase comes beside it. */
 export const volumeSecretSchema = z.object({ secret: z.guid() });
 export const wipeVolumeSchema = z.object({ algorithm: wipeAlgorithmSchema });
-export const snapshotBodySchema = z.object({ id: z.string().max(64).optional() });
 export const snapshotIdSchema = z.string().min(1).max(64);
-/** `snapshot`: as it was then, and only as content. */
+/** Absent: the host gives it one. */
+export const snapshotBodySchema = z.object({ id: snapshotIdSchema.optional() });
+/** `snapshot`: as the volume was at that snapshot, and only as content. */
 export const representationQuery = z.object({
   as: representationSchema.default('image'),
   snapshot: snapshotIdSchema.optional(),
@@ -240,7 +241,7 @@ export const sendRequestSchema = z.object({
   pool: nameSchema,
   volume: nameSchema,
   representation: representationSchema,
-  /** Of the volume as it was then; only content. */
+  /** As the volume was at that snapshot; only content. */
   snapshot: snapshotIdSchema.optional(),
   digest: z.enum(DIGEST_ALGORITHMS).default('gmac'),
   ticket: ticketSchema,

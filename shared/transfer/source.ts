@@ -21,6 +21,6 @@ export interface OpenedSource {
   readonly layout: { readonly parts: readonly Part[]; readonly etag: string };
   /** One for each part of the layout. */
   readonly sources: readonly Source[];
-  /** Throws `volume-changed` when it is not what it was when it was opened. */
+  /** Throws when it is not what it was when it was opened: `volume-in-use` for a volume or a snapshot, `volume-changed` for a file. */
   checkUnchanged(): Promise<void>;
 }

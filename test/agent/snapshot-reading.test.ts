@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { dirBackend } from '../../agent/backends/dir/index.ts';
@@ -165,10 +165,24 @@ describe('reading a snapshot', () => {
     await using image = await FileImage.open(file, 'write');
     const at = Buffer.alloc(8);
     await image.read(at, 64);
-    const lie = Buffer.alloc(8);
-    lie.writeBigUInt64BE(1n << 50n);
-    await image.write(lie, Number(at.readBigUInt64BE()));
-    await assert.rejects(read(pool, 'v', 'one'), { code: 'invalid-image' });
+    const table = Number(at.readBigUInt64BE());
+    const entry = Buffer.alloc(56);
+    await image.read(entry, table);
+    const lies: ((entry: Buffer) => void)[] = [
+      (lie) => void lie.writeBigUInt64BE(1n << 50n, 0),
+      (lie) => void lie.writeUInt32BE(0xffff_ffff, 8),
+      // Its first table maps less than the disk had.
+      (lie) => void lie.writeUInt32BE(0, 8),
+      (lie) => void lie.writeBigUInt64BE(1n << 40n, 48),
+    ];
+    for (const tell of lies) {
+      const lie = Buffer.from(entry);
+      tell(lie);
+      await image.write(lie, table);
+      await assert.rejects(read(pool, 'v', 'one'), { code: 'invalid-image' });
+    }
+    await image.write(entry, table);
+    assert.deepEqual(await read(pool, 'v', 'one'), Buffer.alloc(4 * MIB));
   });
 
   test('of a ploop volume each is read through its own chain, not through what was written since', async () => {
@@ -204,6 +218,16 @@ describe('reading a snapshot', () => {
     const top = (await pool.listSnapshots('v')).find(({ current }) => current)!.id;
     await assert.rejects(read(pool, 'v', top), { code: 'snapshot-not-found' }, 'the present state is none');
     await using opened = await pool.open('v', { as: 'content', snapshot: two });
+    // As a kill in the middle of a merge leaves it: the file is neither what it was nor gone.
+    const descriptor = join(path, 'v/DiskDescriptor.xml');
+    const text = readFileSync(descriptor, 'utf8');
+    const shot = new RegExp(
+      `(<GUID>${one.replace(/[{}]/g, '\\$&')}</GUID>\\s*<ParentGUID>[^<]*</ParentGUID>)`,
+    );
+    writeFileSync(descriptor, text.replace(shot, '$1<Temporary/>'));
+    assert.notEqual(readFileSync(descriptor, 'utf8'), text);
+    await assert.rejects(read(pool, 'v', one), { code: 'snapshot-not-found', message: /was deleted/ });
+    writeFileSync(descriptor, text);
     await pool.deleteSnapshot('v', one);
     await assert.rejects(
       opened.checkUnchanged(),
@@ -221,14 +245,16 @@ describe('what must be made ready to be read', () => {
     await using room = scratch();
     const path = join(room.path, 'node');
     const reading = new SharedReading();
-    let letGo = 0;
+    let released = 0;
     const how = {
-      ready: async () => writeFileSync(path, 'there'),
-      open: image(path),
-      async letGo() {
-        letGo++;
-        rmSync(path);
+      async prepare() {
+        writeFileSync(path, 'there', { flag: 'wx' });
+        return async () => {
+          released++;
+          rmSync(path);
+        };
       },
+      open: image(path),
     };
     for (let round = 0; round < 50; round++) {
       const opened = await Promise.all([1, 2, 3].map(() => reading.open('v', how)));
@@ -240,18 +266,20 @@ describe('what must be made ready to be read', () => {
       await another.close();
       assert.ok(!existsSync(path));
     }
-    assert.ok(letGo >= 50);
+    assert.ok(released >= 50);
   });
 
   test('is let go of when it could not be opened', async () => {
     const reading = new SharedReading();
     const calls: string[] = [];
     const how = {
-      ready: async () => void calls.push('ready'),
+      async prepare() {
+        calls.push('prepare');
+        return async () => void calls.push('release');
+      },
       open: () => Promise.reject(new Error('no node')),
-      letGo: async () => void calls.push('let go'),
     };
     await assert.rejects(reading.open('v', how), /no node/);
-    assert.deepEqual(calls, ['ready', 'let go']);
+    assert.deepEqual(calls, ['prepare', 'release']);
   });
 });

@@ -91,7 +91,6 @@ await rounds(agent, 'dir', 'raw', 10_000 * FACTOR);
 await rounds(agent, 'dir', 'qcow2', 1000 * FACTOR);
 await rounds(agent, 'dir', 'ploop', 1000 * FACTOR);
 if (isRoot) {
-  mkdirSync(join(room.path, 'ceph'));
   await using ceph = await startCeph();
   await agent.ok('POST', '/pools', {
     name: 'rbd',

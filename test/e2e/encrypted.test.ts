@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { FleetVolume, HostDetails, Secret } from '../../shared/protocol/api.ts';
 import { TestController, until } from '../support/controller.ts';
-import { scratch } from '../support/scratch.ts';
+import { isRoot, mountFileSystem, scratch } from '../support/scratch.ts';
 
 const MIB = 1 << 20;
 const PASSPHRASE = 'opens-volumes-4711';
@@ -313,6 +313,42 @@ describe('encrypted volumes', () => {
     const { status, stderr } = withInput(Buffer.alloc(8, 0xff), ...odd);
     assert.equal(status, 2);
     assert.match(stderr, /UTF-8/);
+  });
+
+  test('a copy of a snapshot is encrypted as the volume is', {
+    skip: isRoot ? false : 'a file system of its own needs root',
+  }, async () => {
+    mkdirSync(at('mount'));
+    await using _mounted = mountFileSystem('btrfs', 256, at('mount'));
+    await controller.cliOk(
+      'pool',
+      'create-as',
+      'local',
+      'bt',
+      'btrfs',
+      '--target',
+      at('mount/pool'),
+      '--build',
+    );
+    for (const format of ['qcow2', 'luks'] as const) {
+      const source = `local/bt/${format}`;
+      await controller.cliOk(
+        ...['vol', 'upload', at('file'), source, '--as', 'content', '--format', format, '--secret', 'disks'],
+      );
+      await controller.cliOk('vol', 'snapshot', 'create', source, 'one');
+      const target = `local/other/then-${format}`;
+      await controller.cliOk('vol', 'copy', source, target, '--snapshot', 'one');
+      const { encryption, path } = await volume(target);
+      assert.deepEqual(encryption, { format: 'luks', secret: secret.id });
+      assert.equal(readFileSync(path).indexOf(content.subarray(0, 64)), -1);
+      await holds(target);
+      await controller.cliRefused(
+        'forbidden',
+        ...['vol', 'copy', source, `${target}-2`, '--snapshot', 'one', '--secret', 'elsewhere'],
+      );
+    }
+    await controller.cliOk('pool', 'stop', 'local/bt');
+    await controller.cliOk('pool', 'delete', 'local/bt');
   });
 
   test('a move that would lose snapshots is refused, unless that is asked for', async () => {

@@ -110,7 +110,6 @@ const PLACES: Record<string, () => Promise<Place>> = {
       });
     },
     rbd: async () => {
-      mkdirSync(join(room.path, 'ceph'));
       const cluster = await startCeph();
       ends.push(() => cluster[Symbol.asyncDispose]());
       const place = await open('rbd', rbdBackend, {

@@ -271,6 +271,19 @@ describe('the plug-in for Proxmox VE', () => {
     assert.equal(await node.call('volume_rollback_is_possible', scfg, 's', name, 'before', []), 1);
     await node.refused(/has no snapshot 'no'/, 'volume_rollback_is_possible', scfg, 's', name, 'no', []);
     await node.call('volume_snapshot_rollback', scfg, 's', name, 'before');
+    assert.deepEqual(await node.list('volume_export_formats', scfg, 's', name, 'before'), ['raw+size']);
+    assert.deepEqual(await node.list('volume_import_formats', scfg, 's', name, 'before'), []);
+    execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 7 0 1M', at(name)]);
+    const then = join(room.path, 'then');
+    await node.call(
+      'volume_export',
+      ...[scfg, 's', { file: then, mode: '>' }, name, 'raw+size', 'before', null, 0],
+    );
+    const exported = readFileSync(then);
+    assert.equal(exported.readBigUInt64LE(), BigInt(8 * MIB));
+    assert.equal(exported.length, 8 * MIB + 8);
+    assert.ok(!exported.subarray(8, 8 + MIB).equals(Buffer.alloc(MIB, 7)), 'not what was written since');
+    await node.call('volume_snapshot_rollback', scfg, 's', name, 'before');
     await node.call('volume_snapshot_delete', scfg, 's', name, 'before');
     await node.call('update_volume_attribute', scfg, 's', name, 'notes', 'of the shop');
     await node.call('update_volume_attribute', scfg, 's', name, 'protected', 1);

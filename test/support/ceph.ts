@@ -82,15 +82,30 @@ osd op queue = wpq
  */
 export async function startCeph(bytes = 2 ** 31): Promise<CephCluster> {
   const directory = mkdtempSync(join(roomInMemory() ? MEMORY : tmpdir(), 'stowage-test-ceph-'));
+  const conf = join(directory, 'ceph.conf');
+  const env = { PATH: process.env.PATH, CEPH_CONF: conf };
+  // In the foreground, as children: they end with whoever kills them by their ids.
+  const children = new Set<ReturnType<typeof spawn>>();
+  const start = (daemon: string, id: string): void => {
+    const child = spawn(daemon, ['-f', '-i', id], { env, stdio: 'ignore' });
+    children.add(child);
+    child.once('exit', () => children.delete(child));
+  };
+  const signal = (name: NodeJS.Signals): void => {
+    for (const child of children) child.kill(name);
+  };
+  const killed = (): void => {
+    signal('SIGKILL');
+    rmSync(directory, { recursive: true, force: true });
+  };
+  process.once('exit', killed);
+  // A test run that is stopped leaves nothing behind.
+  const stopped = (): void => process.exit(143);
+  process.once('SIGTERM', stopped);
   for (const part of ['mon', 'mgr', 'osd', 'run']) mkdirSync(join(directory, part), { recursive: true });
-  const [conf, keyring, map] = ['ceph.conf', 'keyring', 'monmap'].map((name) => join(directory, name)) as [
-    string,
-    string,
-    string,
-  ];
+  const [keyring, map] = [join(directory, 'keyring'), join(directory, 'monmap')];
   const [fsid, port] = [randomUUID(), await freePort()];
   writeFileSync(conf, configuration(directory, fsid, port, bytes));
-  const env = { PATH: process.env.PATH, CEPH_CONF: conf };
   const exec = (tool: string, ...args: string[]): string =>
     execFileSync(tool, args, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 60_000 });
   const key = (name: string, ...caps: string[]): void =>
@@ -116,24 +131,6 @@ export async function startCeph(bytes = 2 ** 31): Promise<CephCluster> {
   exec('monmaptool', '--create', '--addv', 'a', `[v2:127.0.0.1:${port}]`, '--fsid', fsid, map);
   exec('ceph-mon', '--mkfs', '-i', 'a', '--monmap', map, '--keyring', keyring);
 
-  // In the foreground, as children: they end with whoever kills them by their ids.
-  const children = new Set<ReturnType<typeof spawn>>();
-  const start = (daemon: string, id: string): void => {
-    const child = spawn(daemon, ['-f', '-i', id], { env, stdio: 'ignore' });
-    children.add(child);
-    child.once('exit', () => children.delete(child));
-  };
-  const signal = (name: NodeJS.Signals): void => {
-    for (const child of children) child.kill(name);
-  };
-  const killed = (): void => {
-    signal('SIGKILL');
-    rmSync(directory, { recursive: true, force: true });
-  };
-  process.once('exit', killed);
-  // A test run that is stopped leaves nothing behind.
-  const stopped = (): void => process.exit(143);
-  process.once('SIGTERM', stopped);
   const cluster: CephCluster = {
     conf,
     keyring,

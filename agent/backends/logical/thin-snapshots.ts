@@ -61,13 +61,15 @@ export class ThinSnapshots implements DeviceSnapshots {
 
   async open(device: Device, id: string): Promise<Image> {
     const { lv_name: name = '', lv_path: path = '' } = await this.#row(device, id);
-    const activate = async (...how: string[]): Promise<void> =>
+    const change = async (...how: string[]): Promise<void> =>
       void (await lvm('lvchange', [...how, '--', this.#target(name)]));
-    // What a kill leaves active is let go of when the pool is stopped, or goes with the snapshot.
     return this.#readers.open(name, {
-      ready: () => activate('--activate', 'ly', '--ignoreactivationskip'),
+      // What a kill leaves active is let go of when the pool is stopped, or goes with the snapshot.
+      prepare: async () => {
+        await change('--activate', 'ly', '--ignoreactivationskip');
+        return () => change('--activate', 'ln');
+      },
       open: () => this.#openNode(path),
-      letGo: () => activate('--activate', 'ln'),
     });
   }
 

@@ -159,7 +159,12 @@ export const ploop: DirectoryFormat = {
       await deleteSnapshot(path, normaliseGuid(id), signal);
     },
     async markOf(path, id) {
-      return (await snapshotChain(path, normaliseGuid(id))).map(({ file }) => file).join('/');
+      // The id is the caller's, and a merge keeps the file of what it merges into.
+      const states = (await snapshotChain(path, normaliseGuid(id))).map(async ({ file }) => {
+        const { ino, size, mtimeNs } = await lstat(join(path, file), { bigint: true });
+        return `${file}.${ino}.${size}.${mtimeNs}`;
+      });
+      return (await Promise.all(states)).join('/');
     },
     async openContent(path, id) {
       await settleLeftovers(path);

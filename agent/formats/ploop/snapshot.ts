@@ -34,10 +34,19 @@ function findSnapshot(descriptor: Descriptor, guid: string): Descriptor['shots']
   return shot;
 }
 
+/** Throws `snapshot-not-found` for one that was deleted: its file may be half merged. */
+function refuseTemporary({ guid, temporary }: Descriptor['shots'][number]): void {
+  if (!temporary) return;
+  throw new StowageError(
+    'snapshot-not-found',
+    `the snapshot ${guid} was deleted and is kept only for what stands on it`,
+  );
+}
+
 /** The images that a snapshot is read from, the base first. Throws `snapshot-not-found`, also for what is no snapshot yet. */
 export async function snapshotChain(directory: string, guid: string): Promise<DescriptorImage[]> {
   const descriptor = await readDescriptor(directory);
-  findSnapshot(descriptor, guid);
+  refuseTemporary(findSnapshot(descriptor, guid));
   if (guid === descriptor.topGuid)
     throw new StowageError('snapshot-not-found', `${guid} is the present state of the volume`);
   return chainOf(descriptor, guid);
@@ -100,11 +109,7 @@ export async function createSnapshot(directory: string, guid = braced(clock.uuid
 export async function switchSnapshot(directory: string, guid: string): Promise<void> {
   await changeVolume(directory, async (volume) => {
     const { descriptor } = volume;
-    if (findSnapshot(descriptor, guid).temporary)
-      throw new StowageError(
-        'snapshot-not-found',
-        `the snapshot ${guid} was deleted and is kept only for what stands on it`,
-      );
+    refuseTemporary(findSnapshot(descriptor, guid));
     if (guid === descriptor.topGuid)
       throw new StowageError('invalid-argument', `${guid} is the current state, not a snapshot`);
     const file = `${BASE_IMAGE}.${braced(clock.uuid())}`;

@@ -63,9 +63,12 @@ export class Qcow2Content implements Source {
     below: Source | undefined,
     decrypt?: Decrypt,
   ): Promise<Qcow2Content> {
-    const bytes = Buffer.alloc(header.l1Entries * 8);
-    if (bytes.length > MOST_L1_BYTES || header.l1Offset + bytes.length > image.sizeBytes)
+    const l1Bytes = header.l1Entries * 8;
+    if (l1Bytes > MOST_L1_BYTES || header.l1Offset + l1Bytes > image.sizeBytes)
       throw new StowageError('invalid-image', 'the first table of the image lies outside of it');
+    if (header.l1Offset % (1 << header.clusterBits) !== 0)
+      throw new StowageError('invalid-image', 'the first table of the image does not begin with a cluster');
+    const bytes = Buffer.alloc(l1Bytes);
     await image.read(bytes, header.l1Offset);
     const l1 = BigUint64Array.from({ length: header.l1Entries }, (_, index) =>
       bytes.readBigUInt64BE(index * 8),

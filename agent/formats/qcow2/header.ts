@@ -66,6 +66,19 @@ function luksOffsetIn(content: Buffer | undefined): number | undefined {
   return Number(offset);
 }
 
+type Mapping = Pick<Qcow2Header, 'clusterBits' | 'extendedL2' | 'l1Entries'>;
+
+/** What a first table maps. One entry of it stands for a cluster full of entries of the second level. */
+export const mappedBytes = ({ clusterBits, extendedL2, l1Entries }: Mapping): number =>
+  l1Entries * 2 ** clusterBits * (2 ** clusterBits / (extendedL2 ? 16 : 8));
+
+/** Throws `invalid-image` where a first table does not map all of a disk. */
+export function refuseSmallTable(of: Mapping & Pick<Qcow2Header, 'capacityBytes'>): void {
+  if (of.capacityBytes > Number.MAX_SAFE_INTEGER)
+    refuse(`a capacity of ${of.capacityBytes} bytes is out of range`);
+  if (mappedBytes(of) < of.capacityBytes) refuse('its first table is too small for its capacity');
+}
+
 /** Reads a qcow2 header, big-endian. Throws `invalid-image` for what is not sound, or lies beyond `head`. */
 export function parseQcow2Header(head: Buffer): Qcow2Header {
   if (head.length < 72 || !isQcow2(head)) refuse('the magic number is wrong');
@@ -85,16 +98,15 @@ export function parseQcow2Header(head: Buffer): Qcow2Header {
     refuse(`it needs features that are unknown here (0x${incompatible.toString(16)})`);
   const extendedL2 = (incompatible & INCOMPATIBLE.extendedL2) !== 0n;
   const l1Entries = head.readUInt32BE(36);
-  // One entry of the first table stands for a cluster full of entries of the second level.
-  const mappedBytes = 2 ** clusterBits * (2 ** clusterBits / (extendedL2 ? 16 : 8));
-  if (l1Entries < Number(capacity) / mappedBytes) refuse('its first table is too small for its capacity');
+  const capacityBytes = Number(capacity);
+  refuseSmallTable({ clusterBits, extendedL2, l1Entries, capacityBytes });
   const headerBytes = long ? head.readUInt32BE(100) : 72;
   const extensionsEnd = backingOffset === 0 ? Math.min(head.length, 1 << clusterBits) : backingOffset;
   const extensionAt = (wanted: number) => extension(head, wanted, headerBytes, extensionsEnd);
   const crypt = head.readUInt32BE(32);
   return {
     version,
-    capacityBytes: Number(capacity),
+    capacityBytes,
     clusterBits,
     backingStore:
       backingOffset === 0

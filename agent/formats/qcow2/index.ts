@@ -16,10 +16,12 @@ import { type Decrypt, Qcow2Content } from './content.ts';
 import {
   factsOf,
   isQcow2,
+  mappedBytes,
   parseQcow2Header,
   type Qcow2Header,
   readQcow2Header,
   refuseReferences,
+  refuseSmallTable,
 } from './header.ts';
 import { qcow2Bytes } from './measure.ts';
 import { imageOptions } from './options.ts';
@@ -207,14 +209,19 @@ export const qcow2: ImageFormat = {
       await qemuImg(image, 'snapshot', (options) => ['-q', '-d', name, options], { signal });
     },
     async markOf(image, name) {
+      const { backingStore } = await readQcow2Header(image);
       const { id, takenAt, l1Offset, l1Entries } = await snapshotNamed(image, name);
-      return `${id}.${takenAt}.${l1Offset}.${l1Entries}`;
+      return `${id}.${takenAt}.${l1Offset}.${l1Entries}.${backingStore?.path ?? ''}`;
     },
     async openContent(image, name, openBacking) {
       const header = await readQcow2Header(image);
       refuseEncrypted(header, 'read at a snapshot');
-      const { l1Offset, l1Entries, capacityBytes = header.capacityBytes } = await snapshotNamed(image, name);
-      return openFrom(image, { ...header, l1Offset, l1Entries, capacityBytes }, openBacking, undefined, 0);
+      const { l1Offset, l1Entries, capacityBytes } = await snapshotNamed(image, name);
+      const then = { ...header, l1Offset, l1Entries };
+      // An old image says no size: the disk was as large as now, or smaller.
+      then.capacityBytes = capacityBytes ?? Math.min(header.capacityBytes, mappedBytes(then));
+      refuseSmallTable(then);
+      return openFrom(image, then, openBacking, undefined, 0);
     },
   },
 };

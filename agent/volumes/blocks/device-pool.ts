@@ -292,8 +292,11 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
       return {
         ...{ content, mark, markNow },
         async [Symbol.asyncDispose]() {
-          if (content !== image) await content.close();
-          await image.close();
+          try {
+            if (content !== image) await content.close();
+          } finally {
+            await image.close();
+          }
         },
       };
     };

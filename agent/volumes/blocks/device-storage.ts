@@ -123,7 +123,7 @@ export interface DeviceSnapshots {
   delete(device: Device, id: string): Promise<void>;
   /** Tells a snapshot from a later one of its id. Throws `snapshot-not-found`. */
   markOf(device: Device, id: string): Promise<string>;
-  /** Opens what the device held then, for reading. Throws `snapshot-not-found`. */
+  /** Opens what the device held at a snapshot that {@link markOf} has just found, for reading. */
   open(device: Device, id: string): Promise<Image>;
 }
 

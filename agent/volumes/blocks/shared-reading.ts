@@ -1,56 +1,60 @@
 import type { Image } from '../../images/image.ts';
 
-/** How what is read comes to be there for as long as somebody reads it. */
-export interface Readiness {
-  /** Repeatable. */
-  ready(): Promise<void>;
+/** How what is read comes to be there. */
+export interface Preparation {
+  /** Gives what lets go of it. Called for the first of those who read it at once. */
+  prepare(): Promise<() => Promise<void>>;
   open(): Promise<Image>;
-  /** Called when the last reader has closed it, and after a failed {@link open} that nobody else needs. */
-  letGo(): Promise<void>;
 }
 
-/** Readers of what must be made ready before: the first one finds it so, the last one lets go of it. */
-export class SharedReading {
-  readonly #readers = new Map<string, number>();
-  /** One step after the other: what one lets go of another may be making ready. */
-  #last: Promise<unknown> = Promise.resolve();
+interface Prepared {
+  readers: number;
+  release(): Promise<void>;
+}
 
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const step = this.#last.then(work);
-    this.#last = step.catch(() => undefined);
+/** Readers of what must be made ready before: it is ready from the first one's opening to the last one's closing. */
+export class SharedReading {
+  readonly #prepared = new Map<string, Prepared>();
+  /** Of a name one step after the other: what one lets go of another may be making ready. */
+  readonly #last = new Map<string, Promise<void>>();
+
+  #alone<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const step = (this.#last.get(name) ?? Promise.resolve()).then(work);
+    const settled = step.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#last.set(name, settled);
+    void settled.then(() => {
+      if (this.#last.get(name) === settled) this.#last.delete(name);
+    });
     return step;
   }
 
   /** Opens what has a name. That it could not be let go of harms nobody, and is not told. */
-  async open(name: string, { ready, open, letGo }: Readiness): Promise<Image> {
-    const end = (): Promise<void> =>
-      this.#alone(async () => {
-        const left = (this.#readers.get(name) ?? 1) - 1;
-        this.#readers.set(name, left);
-        if (left > 0) return;
-        this.#readers.delete(name);
-        await letGo().catch(() => undefined);
-      });
-    await this.#alone(async () => {
-      this.#readers.set(name, (this.#readers.get(name) ?? 0) + 1);
-    });
-    try {
-      const image = await this.#alone(async () => {
-        await ready();
-        return open();
+  async open(name: string, { prepare, open }: Preparation): Promise<Image> {
+    const leave = async (prepared: Prepared): Promise<void> => {
+      if (--prepared.readers > 0) return;
+      this.#prepared.delete(name);
+      await prepared.release().catch(() => undefined);
+    };
+    return this.#alone(name, async () => {
+      const prepared = this.#prepared.get(name) ?? { readers: 0, release: await prepare() };
+      this.#prepared.set(name, prepared);
+      prepared.readers++;
+      const image = await open().catch(async (error) => {
+        await leave(prepared);
+        throw error;
       });
       let closing: Promise<void> | undefined;
       const close = image.close.bind(image);
       const closeOnce = (): Promise<void> => {
-        closing ??= close().then(end);
+        closing ??= close().finally(() => this.#alone(name, () => leave(prepared)));
         return closing;
       };
       image.close = closeOnce;
       image[Symbol.asyncDispose] = closeOnce;
       return image;
-    } catch (error) {
-      await end();
-      throw error;
-    }
+    });
   }
 }

@@ -785,8 +785,11 @@ export class FilePool implements PoolDriver {
       return {
         ...{ content, mark, markNow },
         async [Symbol.asyncDispose]() {
-          await content.close();
-          await close();
+          try {
+            await content.close();
+          } finally {
+            await close();
+          }
         },
       };
     };

@@ -83,11 +83,13 @@ export async function specOf(context: Asking): Promise<TransferSpec> {
   // A snapshot has no image of its own.
   let layout = await layoutAs(snapshot === undefined ? 'image' : 'content');
   const { secret } = context.params;
+  const isSameFormat = format === undefined || format === layout.format;
+  // A snapshot is opened to be read: in its own format it is encrypted again, with its own key where nobody names another.
+  const keepsKey = snapshot !== undefined && isSameFormat && before?.encryption === undefined;
   // Encrypted anew, or as what it replaces is; what stays as it is keeps its key.
-  const wanted = encryptionFor(format ?? layout.format, secret, before);
+  const wanted = encryptionFor(format ?? layout.format, secret, keepsKey ? layout : before);
   // An image that stands on another one would be of no use alone.
-  const isSame =
-    snapshot === undefined && !layout.isOverlay && (format === undefined || format === layout.format);
+  const isSame = snapshot === undefined && !layout.isOverlay && isSameFormat;
   const isSameKey = wanted === undefined || (layout.encryption && wanted.secret === layout.encryption.secret);
   const representation = isSame && isSameKey ? 'image' : 'content';
   if (representation === 'content' && snapshot === undefined) layout = await layoutAs('content');
