@@ -67,9 +67,12 @@ async function hold(iqn: string): Promise<AsyncDisposable> {
 }
 
 /**
- * Puts the records of a target back as they were before a login that a kill has cut. Throws `volume-in-use` while a login works with them.
+ * Puts the records of a target back as they were before a login that a kill has cut; where there was none nothing is written. Throws
+ * `volume-in-use` while a login works with them.
  */
 export async function settleRecords(iqn: string): Promise<void> {
+  const isCut = await Promise.all(PLACES.map((place) => exists(keptAt(place, iqn))));
+  if (!isCut.includes(true)) return;
   await using _held = await hold(iqn);
   await settle(iqn);
 }
