@@ -362,6 +362,8 @@ export interface PoolDriver {
   createSnapshot?(volume: FoundVolume, id?: string): Promise<string>;
   switchSnapshot?(volume: FoundVolume, id: string): Promise<void>;
   deleteSnapshot?(volume: FoundVolume, id: string, signal?: AbortSignal): Promise<void>;
+  /** In one step; what stands on it stays. Throws `snapshot-not-found`, `snapshot-exists`, `invalid-name`, `not-supported` for its format. */
+  renameSnapshot?(volume: FoundVolume, id: string, to: string): Promise<void>;
 
   /** What is wrong with a volume. With `repair` what can be mended is mended; else nothing is changed. */
   check?(volume: FoundVolume, repair: boolean, signal?: AbortSignal): Promise<Finding[]>;

@@ -751,6 +751,12 @@ export class OpenPool
     await this.#change(name, () => this.#method('deleteSnapshot')(found, id, signal));
   }
 
+  async renameSnapshot(name: string, id: string, to: string): Promise<void> {
+    const found = await this.#sound(name);
+    this.#refuseChanging(name);
+    await this.#change(name, () => this.#method('renameSnapshot')(found, id, to));
+  }
+
   async check(name: string, repair: boolean, signal?: AbortSignal): Promise<Finding[]> {
     const found = await this.#find(name);
     if (repair) this.#refuseChanging(name);

@@ -100,6 +100,8 @@ export interface PoolOperations {
   createSnapshot(name: string, id?: string): Promise<string>;
   switchSnapshot(name: string, id: string): Promise<void>;
   deleteSnapshot(name: string, id: string, signal?: AbortSignal): Promise<void>;
+  /** Throws `snapshot-not-found`, `snapshot-exists`, `invalid-name`, `not-supported` where its storage keeps it in the volume. */
+  renameSnapshot(name: string, id: string, to: string): Promise<void>;
   check(name: string, repair: boolean, signal?: AbortSignal): Promise<Finding[]>;
 
   /** Throws `snapshot-not-found`, `secret-missing`, `secret-refused`; `not-supported` for a snapshot that is to be read as an image. */

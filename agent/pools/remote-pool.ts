@@ -297,6 +297,9 @@ export class RemotePool
   createSnapshot(...args: Parameters<PoolOperations['createSnapshot']>) {
     return this.#call<string>('createSnapshot', args);
   }
+  renameSnapshot(...args: Parameters<PoolOperations['renameSnapshot']>) {
+    return this.#call<void>('renameSnapshot', args);
+  }
   switchSnapshot(...args: Parameters<PoolOperations['switchSnapshot']>) {
     return this.#call<void>('switchSnapshot', args);
   }

@@ -66,6 +66,7 @@ export const PLAIN_METHODS = [
   'createSnapshot',
   'switchSnapshot',
   'deleteSnapshot',
+  'renameSnapshot',
   'check',
   'dropStage',
   'committed',

@@ -362,6 +362,14 @@ sub volume_snapshot_delete {
     return 1;
 }
 
+sub rename_snapshot {
+    my ($class, $scfg, $storeid, $volname, $source, $target) = @_;
+    die "'$target' is a reserved name\n" if $target eq 'current';
+    my $snapshot = $volume_path->($scfg, $storeid, $volname) . '/snapshots/' . uri_escape($source);
+    $ask->($scfg, 'PATCH', $snapshot, { id => $target });
+    return;
+}
+
 sub volume_snapshot_rollback {
     my ($class, $scfg, $storeid, $volname, $snap) = @_;
     $ask->($scfg, 'POST', $volume_path->($scfg, $storeid, $volname) . '/snapshots/' . uri_escape($snap) . '/switch');

@@ -7,6 +7,7 @@ import {
   deleteQuery,
   extentsQuery,
   poolParams,
+  renameSnapshotSchema,
   representationQuery,
   resizeVolumeSchema,
   snapshotBodySchema,
@@ -222,6 +223,14 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     (request) =>
       destroy(request, 'switching snapshots', (pool) =>
         pool.switchSnapshot(request.params.volume, request.params.snapshot),
+      ).then(() => ({})),
+  );
+  http.patch(
+    '/v1/pools/:pool/volumes/:volume/snapshots/:snapshot',
+    { schema: { ...snapshotParams, body: renameSnapshotSchema } },
+    (request) =>
+      change(request, 'renaming a snapshot', (pool) =>
+        pool.renameSnapshot(request.params.volume, request.params.snapshot, request.body.id),
       ).then(() => ({})),
   );
   http.delete('/v1/pools/:pool/volumes/:volume/snapshots/:snapshot', { schema: snapshotParams }, (request) =>

@@ -20,3 +20,8 @@ export const BASE_FEATURES: Traits['features'] = {
   base: ['current'],
   link: ['base'],
 };
+
+/** Where snapshots are the storage's own, and not in the bytes of a volume: they can be given another id. */
+export const STORED_SNAPSHOTS: Traits['features'] = {
+  rename: ['current', 'base', 'snapshot'],
+};

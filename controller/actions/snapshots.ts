@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { snapshotSchema } from '../../shared/conf/volume.ts';
-import { snapshotBodySchema, snapshotIdSchema } from '../../shared/protocol/agent.ts';
+import { renameSnapshotSchema, snapshotBodySchema, snapshotIdSchema } from '../../shared/protocol/agent.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
@@ -61,6 +61,20 @@ const switchTo = defineAction({
     ),
 });
 
+const rename = defineAction({
+  name: 'snapshot.rename',
+  summary: 'Gives a snapshot another id, where its storage can; what it holds stays.',
+  role: 'operator',
+  audited: true,
+  input: snapshotAddress.extend(renameSnapshotSchema.shape),
+  answer: 'nothing',
+  record: ({ snapshot, id }) => ({ detail: `${snapshot} to ${id}` }),
+  run: (services, { id, ...address }, { principal }) =>
+    changeVolume(services, address, `snapshot rename by ${principal.name}`, (agent, right) =>
+      agent.send(agentPath(address), { method: 'PATCH', json: { id }, ...right, patient: true }),
+    ),
+});
+
 const remove = defineAction({
   name: 'snapshot.delete',
   summary: 'Deletes a snapshot; the present content stays.',
@@ -75,4 +89,4 @@ const remove = defineAction({
     ),
 });
 
-export const snapshotActions = [list, create, switchTo, remove];
+export const snapshotActions = [list, create, rename, switchTo, remove];

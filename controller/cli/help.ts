@@ -108,6 +108,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   ],
   'vol snapshot create': ['vol snapshot create alpha/data/web before-upgrade'],
   'vol snapshot list': ['vol snapshot list alpha/data/web'],
+  'vol snapshot rename': ['vol snapshot rename alpha/data/web before-upgrade debian-12'],
   'vol snapshot switch': ['vol snapshot switch alpha/data/web before-upgrade'],
   'vol snapshot delete': ['vol snapshot delete alpha/data/web before-upgrade'],
   'domain define': ['domain define alpha web.xml'],

@@ -51,6 +51,13 @@ export function snapshotCommand(): Command {
       );
     });
   snapshot
+    .command('rename <host/pool/vol> <snapshot> <id>')
+    .description('give a snapshot another id; on Ceph, ZFS, btrfs and thin pools of LVM')
+    .action(async (text: string, id: string, to: string) => {
+      await send(path(text, id), { method: 'PATCH', json: { id: to } });
+      await show({ renamed: id, to }, () => `snapshot ${printable(id)} is ${printable(to)} now`);
+    });
+  snapshot
     .command('delete <host/pool/vol> <snapshot>')
     .description('delete a snapshot; the present content stays')
     .addOption(yesOption())

@@ -130,6 +130,8 @@ export const wipeVolumeSchema = z.object({ algorithm: wipeAlgorithmSchema });
 export const snapshotIdSchema = z.string().min(1).max(64);
 /** Absent: the host gives it one. */
 export const snapshotBodySchema = z.object({ id: snapshotIdSchema.optional() });
+/** Its new id. */
+export const renameSnapshotSchema = z.object({ id: snapshotIdSchema });
 /** `snapshot`: as the volume was at that snapshot, and only as content. */
 export const representationQuery = z.object({
   as: representationSchema.default('image'),

@@ -438,6 +438,20 @@ export function runBackendSuite(suite: Suite): void {
         await assert.rejects(pool.switchSnapshot('v', format === 'ploop' ? randomUUID() : 'no'), {
           code: 'snapshot-not-found',
         });
+        if (traits.features.rename?.includes('snapshot')) {
+          await pool.createSnapshot('v', 'two');
+          await assert.rejects(pool.renameSnapshot('v', id, 'two'), { code: 'snapshot-exists' });
+          await assert.rejects(pool.renameSnapshot('v', 'no', 'three'), { code: 'snapshot-not-found' });
+          await assert.rejects(pool.renameSnapshot('v', id, 'a/b'), { code: 'invalid-name' });
+          await pool.renameSnapshot('v', id, 'three');
+          const ids = (await pool.listSnapshots('v')).map((snapshot) => snapshot.id);
+          assert.deepEqual(ids.sort(), ['three', 'two']);
+          assert.ok((await contentOf(pool, 'v', { snapshot: 'three' })).subarray(0, MIB).equals(before));
+          // The old id is free again.
+          await pool.renameSnapshot('v', 'two', id);
+          await pool.deleteSnapshot('v', id);
+          await pool.renameSnapshot('v', 'three', id);
+        } else await assert.rejects(pool.renameSnapshot('v', id, 'x'), { code: 'not-supported' });
         await assert.rejects(pool.remove('v'), { code: 'volume-has-snapshots' });
         await assert.rejects(pool.stage(transfer('v', MIB, { format, replace: true })), {
           code: 'volume-has-snapshots',

@@ -342,6 +342,9 @@ describe('encrypted volumes', () => {
       assert.deepEqual(encryption, { format: 'luks', secret: secret.id });
       assert.equal(readFileSync(path).indexOf(content.subarray(0, 64)), -1);
       await holds(target);
+      await controller.cliOk('vol', 'snapshot', 'rename', source, 'one', 'first');
+      await controller.cliRefused('snapshot-not-found', 'vol', 'snapshot', 'rename', source, 'one', 'second');
+      await controller.cliOk('vol', 'snapshot', 'rename', source, 'first', 'one');
       await controller.cliRefused(
         'forbidden',
         ...['vol', 'copy', source, `${target}-2`, '--snapshot', 'one', '--secret', 'elsewhere'],

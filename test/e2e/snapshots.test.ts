@@ -129,6 +129,7 @@ describe('a volume as it was at a snapshot', () => {
       '--snapshot',
       'x',
     );
+    await controller.cliRefused('not-supported', 'vol', 'snapshot', 'rename', SOURCE, 'monday', 'sunday');
     const copy = ['vol', 'copy', SOURCE, 'local/other/never', '--snapshot', 'friday'];
     await controller.cliRefused('snapshot-not-found', ...copy);
     assert.match((await controller.cli(...copy, '--dry-run')).stdout, /snapshot-not-found/);

@@ -274,6 +274,8 @@ describe('the plug-in for Proxmox VE', () => {
     assert.deepEqual(await node.list('volume_export_formats', scfg, 's', name, 'before'), ['raw+size']);
     assert.deepEqual(await node.list('volume_import_formats', scfg, 's', name, 'before'), []);
     execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 7 0 1M', at(name)]);
+    await node.refused(/keeps its id/, 'rename_snapshot', scfg, 's', name, 'before', 'after');
+    await node.refused(/reserved name/, 'rename_snapshot', scfg, 's', name, 'before', 'current');
     const then = join(room.path, 'then');
     await node.call(
       'volume_export',

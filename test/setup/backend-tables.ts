@@ -34,6 +34,7 @@ function tableOf({ traits }: Backend): string {
     '|---|---|',
     `| formats | ${traits.formats.join(', ')} |`,
     ...rows,
+    `| give snapshots another id | ${traits.features.rename?.includes('snapshot') ? 'yes' : 'no'} |`,
     `| read a snapshot, also while a guest writes to the volume | ${traits.features.transfer?.includes('snapshot') ? 'yes' : 'no'} |`,
     `| other hosts may use the same storage | ${traits.shared ? 'yes' : 'no'} |`,
   ].join('\n');

@@ -1,7 +1,7 @@
 import { nativeMissingReason } from '../../host/native.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut, targetOf } from '../../volumes/definition.ts';
-import { BASE_FEATURES, MAKING_FEATURES } from '../../volumes/making-features.ts';
+import { BASE_FEATURES, MAKING_FEATURES, STORED_SNAPSHOTS } from '../../volumes/making-features.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 import { missingTool } from '../missing.ts';
 import { Subvolumes } from './subvolumes.ts';
@@ -17,7 +17,7 @@ export const btrfsBackend: Backend = {
     shared: false,
     mayHang: false,
     rawSnapshots: true,
-    features: { build: ['current'], ...MAKING_FEATURES, ...BASE_FEATURES },
+    features: { build: ['current'], ...MAKING_FEATURES, ...BASE_FEATURES, ...STORED_SNAPSHOTS },
   },
 
   check(definition) {

@@ -68,14 +68,26 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
   }
 
   async create(device: Device, id: string): Promise<void> {
-    if (!ID.test(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
-    if ((await this.ids(device.uid)).includes(id))
-      throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
+    await this.#refuseTaken(device, id);
     const directory = this.#of(device.uid);
     await mkdir(directory, { recursive: true, mode: 0o700 });
     await btrfs('subvolume', 'snapshot', '-r', '--', join(this.#pool, device.name), join(directory, id));
     await syncDirectory(directory);
     await syncDirectory(this.#all);
+  }
+
+  /** Throws `invalid-name`, `snapshot-exists` for what no new snapshot can be called. */
+  async #refuseTaken({ uid }: Device, id: string): Promise<void> {
+    if (!ID.test(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
+    if ((await this.ids(uid)).includes(id))
+      throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
+  }
+
+  async rename(device: Device, id: string, to: string): Promise<void> {
+    const snapshot = await this.#require(device, id);
+    await this.#refuseTaken(device, to);
+    await rename(snapshot, join(this.#of(device.uid), to));
+    await syncDirectory(this.#of(device.uid));
   }
 
   async switch(device: Device, id: string): Promise<void> {

@@ -5,7 +5,7 @@ import { exists } from '../../host/files.ts';
 import { run } from '../../host/run.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
-import { BASE_FEATURES, MAKING_FEATURES } from '../../volumes/making-features.ts';
+import { BASE_FEATURES, MAKING_FEATURES, STORED_SNAPSHOTS } from '../../volumes/making-features.ts';
 import { type Backend, CONTRACT_VERSION, type Traits } from '../backend.ts';
 import { missingModule, missingTool } from '../missing.ts';
 import { report } from './lvm.ts';
@@ -27,7 +27,7 @@ const TRAITS: Traits = {
 const THIN_TRAITS: Traits = {
   ...TRAITS,
   rawSnapshots: true,
-  features: { ...TRAITS.features, ...BASE_FEATURES },
+  features: { ...TRAITS.features, ...BASE_FEATURES, ...STORED_SNAPSHOTS },
 };
 
 /** The group, and the thin pool in it. */

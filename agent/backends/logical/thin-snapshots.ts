@@ -82,10 +82,15 @@ export class ThinSnapshots implements DeviceSnapshots {
   }
 
   async create(device: Device, id: string): Promise<void> {
-    if (!ID.test(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
-    const all = await this.#all(device);
-    if (all.has(id)) throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
+    await this.#refuseTaken(device, id);
     await this.#take(device.name, `snap_${device.name}_${id}`, id);
+  }
+
+  /** Throws `invalid-name`, `snapshot-exists` for what no new snapshot can be called. */
+  async #refuseTaken(device: Device, id: string): Promise<void> {
+    if (!ID.test(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
+    if ((await this.#all(device)).has(id))
+      throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
   }
 
   /** What is written to the volume is durable before: lvcreate suspends it for a moment. */
@@ -126,6 +131,19 @@ export class ThinSnapshots implements DeviceSnapshots {
     const rows = await this.#rowsOf(copy);
     const leftover = rows.find((row) => row.lv_name === copy);
     if (leftover?.origin === snapshot) await this.#remove(copy);
+  }
+
+  async rename(device: Device, id: string, to: string): Promise<void> {
+    const name = await this.#find(device, id);
+    await this.#refuseTaken(device, to);
+    await this.#removeLeftover(name);
+    const wanted = `snap_${device.name}_${to}`;
+    // A kill in between leaves the old id, which its tag says.
+    if (name !== wanted) await lvm('lvrename', ['--', this.#target(name), this.#target(wanted)]);
+    await lvm('lvchange', [
+      ...['--deltag', snapshotTag(id), '--addtag', snapshotTag(to)],
+      ...['--', this.#target(wanted)],
+    ]);
   }
 
   async delete(device: Device, id: string): Promise<void> {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
-import { BASE_FEATURES, MAKING_FEATURES } from '../../volumes/making-features.ts';
+import { BASE_FEATURES, MAKING_FEATURES, STORED_SNAPSHOTS } from '../../volumes/making-features.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 import { missingLibrary } from '../missing.ts';
 import { ceph } from './librbd.ts';
@@ -36,7 +36,7 @@ export const rbdBackend: Backend = {
     mayHang: true,
     rawSnapshots: true,
     options: ['configOptions', 'refreshAllocation'],
-    features: { ...MAKING_FEATURES, ...BASE_FEATURES },
+    features: { ...MAKING_FEATURES, ...BASE_FEATURES, ...STORED_SNAPSHOTS },
   },
 
   check(definition) {

@@ -116,6 +116,7 @@ function bind() {
       'int rbd_clone3(uint64_t fromIo, const char *from, const char *snapshot, uint64_t toIo, const char *to, uint64_t options)',
     ),
     removeSnapshot: wait(rbd, 'int rbd_snap_remove(uint64_t image, const char *name)'),
+    renameSnapshot: wait(rbd, 'int rbd_snap_rename(uint64_t image, const char *name, const char *to)'),
     rollback: wait(rbd, 'int rbd_snap_rollback(uint64_t image, const char *name)'),
   };
 }

@@ -234,6 +234,10 @@ export class RbdImage implements Image {
     await this.#call(`removing the snapshot '${name}'`, ceph().removeSnapshot, name);
   }
 
+  async renameSnapshot(name: string, to: string): Promise<void> {
+    await this.#call(`renaming the snapshot '${name}'`, ceph().renameSnapshot, name, to);
+  }
+
   async rollback(name: string): Promise<void> {
     await this.#call(`going back to the snapshot '${name}'`, ceph().rollback, name);
   }

@@ -43,12 +43,16 @@ export class RbdSnapshots implements DeviceSnapshots {
   }
 
   async create(device: Device, id: string): Promise<void> {
-    if (id === '' || id.startsWith('.') || !isVisible(id) || /[/@]/.test(id))
-      throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
-    await this.#with(device, 'write', (image) => image.createSnapshot(id)).catch((error) => {
-      if (!isStowageError(error, 'volume-exists')) throw error;
-      throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
-    });
+    await naming(id, () => this.#with(device, 'write', (image) => image.createSnapshot(id)));
+  }
+
+  async rename(device: Device, id: string, to: string): Promise<void> {
+    await naming(to, () =>
+      this.#with(device, 'write', async (image) => {
+        await this.#require(image, id);
+        await image.renameSnapshot(id, to);
+      }),
+    );
   }
 
   async #require(image: RbdImage, id: string): Promise<void> {
@@ -74,3 +78,13 @@ export class RbdSnapshots implements DeviceSnapshots {
 
 const notFound = (id: string): StowageError =>
   new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
+
+/** Gives a snapshot an id. Throws `invalid-name`, `snapshot-exists`. */
+async function naming(id: string, work: () => Promise<void>): Promise<void> {
+  if (id === '' || id.startsWith('.') || !isVisible(id) || /[/@]/.test(id))
+    throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
+  await work().catch((error) => {
+    if (!isStowageError(error, 'volume-exists')) throw error;
+    throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
+  });
+}

@@ -3,7 +3,7 @@ import { StowageError } from '../../../shared/util/errors.ts';
 import { run } from '../../host/run.ts';
 import { BlockPool } from '../../volumes/blocks/block-pool.ts';
 import { refuseSourceBut } from '../../volumes/definition.ts';
-import { BASE_FEATURES, MAKING_FEATURES } from '../../volumes/making-features.ts';
+import { BASE_FEATURES, MAKING_FEATURES, STORED_SNAPSHOTS } from '../../volumes/making-features.ts';
 import { type Backend, CONTRACT_VERSION } from '../backend.ts';
 import { missingModule, missingTool } from '../missing.ts';
 import { zfs } from './zfs.ts';
@@ -20,7 +20,7 @@ export const zfsBackend: Backend = {
     shared: false,
     mayHang: true,
     rawSnapshots: true,
-    features: { build: ['current'], ...MAKING_FEATURES, ...BASE_FEATURES },
+    features: { build: ['current'], ...MAKING_FEATURES, ...BASE_FEATURES, ...STORED_SNAPSHOTS },
   },
 
   check(definition) {

@@ -79,11 +79,13 @@ export class ZfsSnapshots implements DeviceSnapshots {
   }
 
   async create(device: Device, id: string): Promise<void> {
-    if (!ID.test(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
-    await zfs('zfs', 'snapshot', `${this.#at(device.name)}@${id}`).catch((error) => {
-      if (!isStowageError(error, 'volume-exists')) throw error;
-      throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
-    });
+    await naming(id, () => zfs('zfs', 'snapshot', `${this.#at(device.name)}@${id}`));
+  }
+
+  async rename(device: Device, id: string, to: string): Promise<void> {
+    await this.#after(device, id);
+    const snapshot = `${this.#at(device.name)}@`;
+    await naming(to, () => zfs('zfs', 'rename', `${snapshot}${id}`, `${snapshot}${to}`));
   }
 
   async switch(device: Device, id: string): Promise<void> {
@@ -104,4 +106,13 @@ export class ZfsSnapshots implements DeviceSnapshots {
       throw new StowageError('volume-in-use', `other volumes stand on the snapshot ${id}`);
     });
   }
+}
+
+/** Gives a snapshot an id. Throws `invalid-name`, `snapshot-exists`. */
+async function naming(id: string, work: () => Promise<unknown>): Promise<void> {
+  if (!ID.test(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
+  await work().catch((error) => {
+    if (!isStowageError(error, 'volume-exists')) throw error;
+    throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
+  });
 }

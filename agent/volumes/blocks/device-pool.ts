@@ -26,6 +26,7 @@ import { exists } from '../../host/files.ts';
 import type { Image } from '../../images/image.ts';
 import { emptyOf } from '../empty.ts';
 import { openIdentities } from '../identities.ts';
+import { keepsNames } from '../snapshot-names.ts';
 import { idOnStorage } from '../storage-ids.ts';
 import { StorageNote } from '../storage-note.ts';
 import { type Device, type DeviceStorage, refuseLoss, refuseOpen, whenClosed } from './device-storage.ts';
@@ -275,6 +276,12 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
 
   deleteSnapshot(volume: FoundVolume, id: string, signal?: AbortSignal): Promise<void> {
     return this.#snapshots(volume, 'write', (snapshots) => snapshots.delete(id, signal));
+  }
+
+  async renameSnapshot(volume: FoundVolume, id: string, to: string): Promise<void> {
+    const { snapshots } = this.storage;
+    if (!snapshots) throw keepsNames(volume.format);
+    await snapshots.rename(await this.device(volume), id, to);
   }
 
   async openSnapshot(volume: FoundVolume, id: string): Promise<OpenSnapshot> {

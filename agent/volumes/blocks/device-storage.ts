@@ -121,6 +121,8 @@ export interface DeviceSnapshots {
   switch(device: Device, id: string): Promise<void>;
   /** Throws `snapshot-not-found`, `volume-in-use` while others stand on it. */
   delete(device: Device, id: string): Promise<void>;
+  /** Throws `snapshot-not-found`, `snapshot-exists`, `invalid-name`. */
+  rename(device: Device, id: string, to: string): Promise<void>;
   /** Tells a snapshot from a later one of its id. Throws `snapshot-not-found`. */
   markOf(device: Device, id: string): Promise<string>;
   /** Opens what the device held at a snapshot that {@link markOf} has just found, for reading. */

@@ -38,6 +38,7 @@ import { preallocate } from '../../host/holes.ts';
 import { locate } from '../../host/mounts.ts';
 import { copyFileFast } from '../../images/copy.ts';
 import { FileImage } from '../../images/file-image.ts';
+import { keepsNames } from '../snapshot-names.ts';
 import { StageRecord } from '../stage-record.ts';
 import { idOnStorage } from '../storage-ids.ts';
 import { StorageNote } from '../storage-note.ts';
@@ -712,6 +713,10 @@ export class FilePool implements PoolDriver {
 
   deleteSnapshot(volume: FoundVolume, id: string, signal?: AbortSignal): Promise<void> {
     return this.#with(volume, 'write', (driver, opened) => snapshotsOf(driver).delete(opened, id, signal));
+  }
+
+  async renameSnapshot({ format }: FoundVolume): Promise<void> {
+    throw keepsNames(format);
   }
 
   check(volume: FoundVolume, repair: boolean, signal?: AbortSignal): Promise<Finding[]> {

@@ -89,6 +89,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: `${volume}/snapshots`, action: 'snapshot.list' },
   { method: 'POST', path: `${volume}/snapshots`, action: 'snapshot.create', status: 201 },
   { method: 'DELETE', path: `${volume}/snapshots/:snapshot`, action: 'snapshot.delete' },
+  { method: 'PATCH', path: `${volume}/snapshots/:snapshot`, action: 'snapshot.rename' },
   { method: 'POST', path: `${volume}/snapshots/:snapshot/switch`, action: 'snapshot.switch' },
 
   { method: 'GET', path: `${volume}/extents`, action: 'volume.download-extents' },
