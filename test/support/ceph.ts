@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -15,9 +15,10 @@ export interface CephCluster extends AsyncDisposable {
   readonly keyring: string;
   /** Runs one of Ceph's tools on it. */
   run(tool: 'ceph' | 'rbd' | 'rados', ...args: string[]): string;
-  /** Holds the daemons as they are, and lets them go on: storage that does not answer. */
+  /** Holds the daemons as they are: storage that does not answer. */
   freeze(): void;
-  thaw(): void;
+  /** Lets them go on. Settles when all parts of the cluster answer: on a busy machine some do only minutes later. */
+  thaw(): Promise<void>;
 }
 
 const MEMORY = '/dev/shm';
@@ -137,7 +138,20 @@ export async function startCeph(bytes = 2 ** 31): Promise<CephCluster> {
     monitor: { name: '127.0.0.1', port },
     run: (tool, ...args) => exec(tool, ...args),
     freeze: () => signal('SIGSTOP'),
-    thaw: () => signal('SIGCONT'),
+    async thaw() {
+      signal('SIGCONT');
+      // Names enough that each placement group has some.
+      const names = Array.from({ length: 24 }, (_, index) => `answers-${index}`);
+      for (let tries = 0; tries < 100; tries++) {
+        const stuck = names.filter((name) => {
+          const args = ['5', 'rados', '--pool', 'rbd', 'put', name, conf];
+          return spawnSync('timeout', args, { env, stdio: 'ignore' }).status !== 0;
+        });
+        if (stuck.length === 0) return;
+        await setTimeout(1000);
+      }
+      throw new Error('the cluster does not answer');
+    },
     async [Symbol.asyncDispose]() {
       process.off('exit', killed);
       process.off('SIGTERM', stopped);
