@@ -4,7 +4,7 @@ import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
 import { callJson } from './client.ts';
 import { watchJob } from './jobs.ts';
-import { show } from './output.ts';
+import { printable, show } from './output.ts';
 import { volumePath, volumeReference } from './references.ts';
 import { allowUsedOption, formatOption, secretOption, snapshotOption } from './volume-options.ts';
 
@@ -53,7 +53,8 @@ async function move(
     return;
   }
   const job = await callJson<Job>(path, { method: 'POST', json });
-  await finish(job, wait, `${source} ${how.keepSource ? 'copied' : 'moved'} to ${target}`);
+  const then = how.snapshot === undefined ? '' : `, as it was at ${printable(how.snapshot)},`;
+  await finish(job, wait, `${source}${then} ${how.keepSource ? 'copied' : 'moved'} to ${target}`);
 }
 
 const moveOptions = (command: Command): Command =>

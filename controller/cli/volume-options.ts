@@ -9,7 +9,7 @@ export const usedQuery = ({ allowUsed }: { allowUsed?: boolean }): string =>
   allowUsed ? '?allowUsed=true' : '';
 
 export const snapshotOption = (): Option =>
-  new Option('--snapshot <id>', 'as it was at this snapshot, also while a guest uses it');
+  new Option('--snapshot <id>', 'its content as it was at this snapshot, also while a guest uses it');
 
 export const formatOption = (text: string): Option =>
   new Option('--format <format>', text).choices(VOLUME_FORMATS);

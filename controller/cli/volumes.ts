@@ -359,7 +359,8 @@ export function volCommand(): Command {
     .action(async (text: string, file: string, options: DownloadOptions) => {
       const { downloadVolume } = await import('./transfers.ts');
       const done = await downloadVolume(volumeReference(text), file, options);
-      if (file !== '-') await show(done, () => `${text} downloaded: ${formatBytes(done.sizeBytes)}`);
+      const then = options.snapshot === undefined ? '' : `, as it was at ${printable(options.snapshot)}`;
+      if (file !== '-') await show(done, () => `${text} downloaded${then}: ${formatBytes(done.sizeBytes)}`);
     });
   vol
     .command('dumpxml <host/pool/vol>')
