@@ -75,7 +75,7 @@ export class HostedPool {
   /** Called when a start gets on. */
   #progress: (() => void) | undefined;
   /** A start or stop that nobody waits for any more. */
-  #ending: Promise<void> = Promise.resolve();
+  #ending: Promise<unknown> = Promise.resolve();
   /** Ends the start under way. */
   #giveUp: ((error: StowageError) => void) | undefined;
   #poll: Timer | undefined;
@@ -286,8 +286,8 @@ export class HostedPool {
     try {
       await Promise.race([preparing, givenUp]);
     } catch (error) {
-      // The next start, or whoever closes the pool, waits for its end.
-      this.#ending = preparing.catch(() => undefined);
+      // The next start, or whoever closes the pool, waits for its end, and for what it waited for itself.
+      this.#ending = Promise.allSettled([this.#ending, preparing]);
       throw error;
     } finally {
       this.#giveUp = undefined;

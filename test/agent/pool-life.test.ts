@@ -138,6 +138,9 @@ describe('the life of a pool', () => {
     while (pools.get('p').state !== 'building') await setImmediate();
     assert.equal((await pools.stop('p')).state, 'inactive');
     await assert.rejects(early, { code: 'pool-inactive', message: /being stopped/ });
+    // The first start hangs still: however often it is tried, no other one begins beside it.
+    for (let tries = 0; tries < 2; tries++)
+      await assert.rejects(pools.start('p'), { code: 'pool-inaccessible', message: /still busy/ });
     const again = pools.start('p');
     again.catch(() => undefined);
     await pools.undefine('p');
