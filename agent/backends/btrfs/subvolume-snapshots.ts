@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 import type { Snapshot } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { entriesIfExists, exists, syncDirectory } from '../../host/files.ts';
-import { exchange } from '../../host/rename.ts';
+import { exchange, renameToNew } from '../../host/rename.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
 import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storage.ts';
@@ -86,7 +86,7 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
   async rename(device: Device, id: string, to: string): Promise<void> {
     const snapshot = await this.#require(device, id);
     await this.#refuseTaken(device, to);
-    await rename(snapshot, join(this.#of(device.uid), to));
+    renameToNew(snapshot, join(this.#of(device.uid), to));
     await syncDirectory(this.#of(device.uid));
   }
 
