@@ -13,41 +13,15 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { dirBackend } from '../../agent/backends/dir/index.ts';
 import { qcow2 } from '../../agent/formats/qcow2/index.ts';
 import { locate } from '../../agent/host/mounts.ts';
 import { FileImage } from '../../agent/images/file-image.ts';
-import { OpenPool } from '../../agent/pools/open-pool.ts';
 import { openIdentities } from '../../agent/volumes/identities.ts';
-import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { until } from '../support/controller.ts';
+import { openDirPool } from '../support/dir-pool.ts';
 import { isRoot, scratch } from '../support/scratch.ts';
 
 const MIB = 1 << 20;
-
-async function poolAt(path: string) {
-  const definition = poolDefinitionSchema.parse({
-    name: 'p',
-    uuid: randomUUID(),
-    type: 'dir',
-    target: { path },
-  });
-  mkdirSync(path, { recursive: true });
-  const state = `${path}-state`;
-  mkdirSync(state, { recursive: true });
-  const pool = new OpenPool(
-    dirBackend.open(definition, {
-      agentId: 'agent',
-      stateDirectory: async () => state,
-      imageDirectories: () => [],
-      secret: () => '',
-      ownsStorage: true,
-      alone: <T>(work: () => Promise<T>) => work(),
-    }),
-  );
-  await pool.start();
-  return { pool, [Symbol.asyncDispose]: () => pool.stop() };
-}
 
 const volume = (name: string, format: 'raw' | 'qcow2' | 'ploop' = 'raw', capacityBytes = MIB) => ({
   name,
@@ -73,7 +47,7 @@ describe('a pool of files', () => {
   test('a volume that is renamed on the host keeps its id, and its format whatever a guest wrote into it', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     const { pool } = opened;
     const seen = new Map<string, string>();
     pool.on('change', (change) => {
@@ -100,7 +74,7 @@ describe('a pool of files', () => {
   test('volumes that changed names while nobody looked keep their ids', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     const { pool } = opened;
     const [a, b] = [await pool.create(volume('a')), await pool.create(volume('b'))];
     await pool.stop();
@@ -118,7 +92,7 @@ describe('a pool of files', () => {
     for (const isRenamed of [false, true]) {
       await using room = scratch();
       const path = join(room.path, 'pool');
-      await using opened = await poolAt(path);
+      await using opened = await openDirPool(path);
       const { pool } = opened;
       const { id } = await pool.create(volume('a'));
       await pool.setAttributes('a', { notes: 'mine' });
@@ -147,7 +121,7 @@ describe('a pool of files', () => {
   test('where files cannot be renamed without replacing, a rename that was killed is done again', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     const { pool } = opened;
     const { id } = await pool.create(volume('a'));
     await pool.stop();
@@ -161,7 +135,7 @@ describe('a pool of files', () => {
   test('an overlay that somebody made stands on its base too, and one that was rebased does not any more', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     const { pool } = opened;
     await pool.create(volume('b'));
     await pool.setBase('b', true);
@@ -181,7 +155,7 @@ describe('a pool of files', () => {
   test('linked clones are made no deeper than they are read, and a base is checked', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     const { pool } = opened;
     await pool.create(volume('0', 'qcow2'));
     let depth = 0;
@@ -203,7 +177,7 @@ describe('a pool of files', () => {
   test('a replacement of a linked clone that fails leaves it one', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     const { pool } = opened;
     await pool.create(volume('b'));
     const { id } = await pool.setBase('b', true);
@@ -223,7 +197,7 @@ describe('a pool of files', () => {
   test('a rename that is refused as somebody took the name hardens nobody else, and loses nothing of the volume', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     const { pool } = opened;
     await pool.create(volume('b'));
     await pool.setAttributes('b', { notes: 'mine' });
@@ -241,7 +215,7 @@ describe('a pool of files', () => {
   test('a file that nobody may write to is no base by that alone', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     const { pool } = opened;
     writeFileSync(join(path, 'cd.iso'), Buffer.alloc(2048), { mode: 0o444 });
     writeFileSync(join(path, 'base-9000-disk-0.raw'), Buffer.alloc(2048), { mode: 0o444 });
@@ -256,7 +230,7 @@ describe('a pool of files', () => {
   }, async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     const { pool } = opened;
     await pool.create(volume('b'));
     const was = await pool.setBase('b', true);
@@ -275,7 +249,7 @@ describe('a pool of files', () => {
   }, async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     const { pool } = opened;
     await pool.create(volume('a'));
     await pool.setBase('a', true);
@@ -300,7 +274,7 @@ describe('a pool of files', () => {
   test('what is no volume is not replaced by one', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     mkdirSync(join(path, 'precious'));
     writeFileSync(join(path, 'precious/file'), 'x');
     await assert.rejects(opened.pool.stage(transfer('precious')), { code: 'path-escapes-pool' });
@@ -309,7 +283,7 @@ describe('a pool of files', () => {
 
   test('snapshots that were made while an upload ran are not lost by it', async () => {
     await using room = scratch();
-    await using opened = await poolAt(join(room.path, 'pool'));
+    await using opened = await openDirPool(join(room.path, 'pool'));
     const { pool } = opened;
     await pool.create(volume('v', 'qcow2'));
     const spec = transfer('v', { format: 'qcow2', representation: 'content' });
@@ -327,7 +301,7 @@ describe('a pool of files', () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
     const bytes = randomBytes(MIB);
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     await opened.pool.create(volume('v'));
     writeFileSync(join(path, 'v'), bytes);
     await opened.pool.stop();
@@ -343,7 +317,7 @@ describe('a pool of files', () => {
   test('leftovers that cannot be removed, and a stage without a record, keep no pool from starting', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     await opened.pool.stop();
     mkdirSync(join(path, '.stowage/stages', 'no-record'));
     mkdirSync(join(path, '.stowage/stages', 'torn'));
@@ -356,7 +330,7 @@ describe('a pool of files', () => {
   test('a capacity that no table of ploop could hold is refused before anything is made', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using opened = await poolAt(path);
+    await using opened = await openDirPool(path);
     const { pool } = opened;
     await assert.rejects(pool.create(volume('v', 'ploop', 900 * 2 ** 40)), { code: 'too-large' });
     assert.ok(!existsSync(join(path, 'v')));

@@ -1,42 +1,20 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { dirBackend } from '../../agent/backends/dir/index.ts';
 import { changeVolume } from '../../agent/formats/ploop/volume.ts';
 import { FileImage } from '../../agent/images/file-image.ts';
 import type { Image } from '../../agent/images/image.ts';
-import { OpenPool } from '../../agent/pools/open-pool.ts';
+import type { OpenPool } from '../../agent/pools/open-pool.ts';
 import { SharedReading } from '../../agent/volumes/blocks/shared-reading.ts';
-import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import type { NewVolume } from '../../shared/conf/volume.ts';
 import { until } from '../support/controller.ts';
+import { openDirPool } from '../support/dir-pool.ts';
 import { scratch } from '../support/scratch.ts';
 
 const MIB = 1 << 20;
-
-async function poolAt(path: string) {
-  const definition = poolDefinitionSchema.parse({
-    ...{ name: 'p', uuid: randomUUID(), type: 'dir' },
-    target: { path },
-  });
-  const state = `${path}-state`;
-  for (const directory of [path, state]) mkdirSync(directory, { recursive: true });
-  const pool = new OpenPool(
-    dirBackend.open(definition, {
-      agentId: 'agent',
-      stateDirectory: async () => state,
-      imageDirectories: () => [],
-      secret: () => '',
-      ownsStorage: true,
-      alone: <T>(work: () => Promise<T>) => work(),
-    }),
-  );
-  await pool.start();
-  return { pool, [Symbol.asyncDispose]: () => pool.stop() };
-}
 
 const wanted = (name: string, format: NewVolume['format'], capacityBytes = 4 * MIB): NewVolume => ({
   ...{ name, format, capacityBytes },
@@ -69,7 +47,7 @@ describe('reading a snapshot', () => {
   test('each of several in a qcow2 image is read as it was, with the size that the disk had', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using host = await poolAt(path);
+    await using host = await openDirPool(path);
     const { pool } = host;
     const file = join(path, 'v');
     await pool.create(wanted('v', 'qcow2'));
@@ -96,7 +74,7 @@ describe('reading a snapshot', () => {
   test('of a disk that has grown since the snapshot has the size that it had', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using host = await poolAt(path);
+    await using host = await openDirPool(path);
     const { pool } = host;
     await pool.create(wanted('v', 'qcow2'));
     write(join(path, 'v'), 1, 0, 4096);
@@ -111,7 +89,7 @@ describe('reading a snapshot', () => {
   test('of a linked clone what it stands on is read too', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using host = await poolAt(path);
+    await using host = await openDirPool(path);
     const { pool } = host;
     await pool.create(wanted('base', 'qcow2'));
     write(join(path, 'base'), 1, 0, 4096);
@@ -126,7 +104,7 @@ describe('reading a snapshot', () => {
   test('it stays as it is while a guest writes, and one that is deleted under the reader is told', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using host = await poolAt(path);
+    await using host = await openDirPool(path);
     const { pool } = host;
     const file = join(path, 'v');
     await pool.create(wanted('v', 'qcow2'));
@@ -158,7 +136,7 @@ describe('reading a snapshot', () => {
   test('a table that lies about where a snapshot is, is an error', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using host = await poolAt(path);
+    await using host = await openDirPool(path);
     const { pool } = host;
     const file = join(path, 'v');
     await pool.create(wanted('v', 'qcow2'));
@@ -189,7 +167,7 @@ describe('reading a snapshot', () => {
   test('of a ploop volume each is read through its own chain, not through what was written since', async () => {
     await using room = scratch();
     const path = join(room.path, 'pool');
-    await using host = await poolAt(path);
+    await using host = await openDirPool(path);
     const { pool } = host;
     await pool.create(wanted('v', 'ploop', 8 * MIB));
     const put = (index: number, bytes: Buffer): Promise<void> =>
