@@ -37,7 +37,7 @@ export type Feature =
   | 'clone'
   /** It can be made a base, which takes no write. */
   | 'base'
-  /** Clones can stand on it. */
+  /** Linked clones can stand on it. */
   | 'link'
   | 'wipe'
   | 'snapshot'
@@ -348,6 +348,8 @@ export interface PoolDriver {
   readonly linkedFormat?: VolumeFormat;
   /** A new volume that stands on a base: it begins with what that holds, and takes room for what differs. */
   cloneLinked?(base: FoundVolume, target: string, identify: Identify, signal?: AbortSignal): Promise<void>;
+  /** As {@link cloneLinked}, of a snapshot: of any volume, also while a guest uses it. Throws `snapshot-not-found`. */
+  cloneSnapshot?(volume: FoundVolume, id: string, target: string, identify: Identify): Promise<void>;
   /** {@link wipe} takes damaged volumes, too: they become empty ones of their format, as large as there is room for. */
   readonly wipesDamaged?: boolean;
   /** Overwrites all content; capacity, format and what the format was made with stay. A cancel leaves a sound volume. */

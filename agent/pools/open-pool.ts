@@ -549,7 +549,8 @@ export class OpenPool
     );
   }
 
-  async cloneLinked(name: string, target: string, signal?: AbortSignal): Promise<Volume> {
+  async cloneLinked(name: string, target: string, snapshot?: string, signal?: AbortSignal): Promise<Volume> {
+    if (snapshot !== undefined) return this.#cloneSnapshot(name, snapshot, target);
     const base = await this.#sound(name);
     const { id, isBase, encryption } = this.#seen.get(name)!;
     const clone = this.#method('cloneLinked');
@@ -561,6 +562,15 @@ export class OpenPool
     const format = this.#driver.linkedFormat ?? base.format;
     const identify = this.#identifying(target, { format, encryption, parentId: id });
     return this.#make(target, () => clone(base, target, identify, signal));
+  }
+
+  /** The storage alone knows what stands on a snapshot: it may go once nothing does. */
+  async #cloneSnapshot(name: string, id: string, target: string): Promise<Volume> {
+    const volume = await this.#sound(name);
+    const { format, encryption } = this.#seen.get(name)!;
+    const clone = this.#method('cloneSnapshot');
+    const identify = this.#identifying(target, { format, encryption });
+    return this.#make(target, () => clone(volume, id, target, identify));
   }
 
   async setBase(name: string, isBase: boolean): Promise<Volume> {

@@ -85,8 +85,8 @@ export interface PoolOperations {
   ): Promise<Volume>;
   /** A full copy. */
   clone(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
-  /** A new volume that stands on a base. Throws `invalid-argument` where the source is none. */
-  cloneLinked(name: string, target: string, signal?: AbortSignal): Promise<Volume>;
+  /** A new volume that stands on a base, or on a snapshot of any volume. Throws `invalid-argument` where the source is no base. */
+  cloneLinked(name: string, target: string, snapshot?: string, signal?: AbortSignal): Promise<Volume>;
   /** See {@link PoolDriver.setBase}. Throws `volume-has-clones` for a base that volumes of the pool stand on. Repeatable. */
   setBase(name: string, isBase: boolean): Promise<Volume>;
   /** It is the same volume under its new name. Throws `volume-exists`, `volume-has-clones`. */

@@ -273,8 +273,8 @@ export class RemotePool
   clone(...[name, target, signal]: Parameters<PoolOperations['clone']>) {
     return this.#call<Volume>('clone', [name, target], signal);
   }
-  cloneLinked(...[name, target, signal]: Parameters<PoolOperations['cloneLinked']>) {
-    return this.#call<Volume>('cloneLinked', [name, target], signal);
+  cloneLinked(...[name, target, snapshot, signal]: Parameters<PoolOperations['cloneLinked']>) {
+    return this.#call<Volume>('cloneLinked', [name, target, snapshot], signal);
   }
   setBase(...args: Parameters<PoolOperations['setBase']>) {
     return this.#call<Volume>('setBase', args);

@@ -320,15 +320,14 @@ sub create_base {
 
 sub clone_image {
     my ($class, $scfg, $storeid, $volname, $vmid, $snap) = @_;
-    die "a linked clone is made of a base, not of a snapshot\n" if defined($snap);
     my (undef, $name, undef, undef, undef, $isBase) = $class->parse_volname($volname);
-    die "clone_image works only with base images\n" if !$isBase;
+    die "clone_image works only with base images and snapshots\n" if !$isBase && !defined($snap);
     # A clone in a file is an overlay.
     my $fmt = $name =~ m/\.(?:raw|qcow2)$/ ? 'qcow2' : 'raw';
     my $target = $class->find_free_diskname($storeid, $scfg, $vmid, $fmt, 1);
-    my $wanted = { name => $target, linked => JSON::PP::true };
+    my $wanted = { name => $target, linked => JSON::PP::true, defined($snap) ? (snapshot => $snap) : () };
     $ask->($scfg, 'POST', $volume_path->($scfg, $storeid, $name) . '/clone', $wanted);
-    return "$name/$target";
+    return defined($snap) ? $target : "$name/$target";
 }
 
 sub rename_volume {
@@ -391,13 +390,14 @@ sub volume_rollback_is_possible {
 
 # ---- what can be done ----
 
+# Of a feature of Proxmox VE in a state of the volume: which of the pool's features it needs, in which state.
 my %NEEDS = (
-    snapshot => { current => ['snapshot'] },
-    clone => { base => ['link'] },
-    template => { current => ['base'] },
-    copy => { current => [], base => [] },
-    sparseinit => { current => [], base => [] },
-    rename => { current => ['rename'] },
+    snapshot => { current => { snapshot => 'current' } },
+    clone => { base => { link => 'base' }, snap => { link => 'snapshot' } },
+    template => { current => { base => 'current' } },
+    copy => { current => {}, base => {} },
+    sparseinit => { current => {}, base => {} },
+    rename => { current => { rename => 'current' } },
 );
 
 sub volume_has_feature {
@@ -406,7 +406,9 @@ sub volume_has_feature {
     my $state = defined($snapname) ? 'snap' : $isBase ? 'base' : 'current';
     my $needs = $NEEDS{$feature}->{$state} or return undef;
     my $can = $ask->($scfg, 'GET', $pool_path->($scfg, $storeid) . '/traits');
-    return undef if grep { !$can->{features}->{$_} } @$needs;
+    for my $need (keys %$needs) {
+        return undef if !grep { $_ eq $needs->{$need} } @{ $can->{features}->{$need} // [] };
+    }
     return undef if $feature eq 'snapshot' && $format eq 'raw' && !$can->{rawSnapshots};
     return 1;
 }

@@ -183,10 +183,10 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
       };
       return await change(target, 'being created', async (operations) => {
         const { pool, volume } = request.params;
-        const { name, linked } = request.body;
+        const { name, linked, snapshot } = request.body;
         using _reserved = pools.reserve(pool, capacityOf(pool, volume));
-        return linked
-          ? await operations.cloneLinked(volume, name, abortSignal(request))
+        return linked || snapshot !== undefined
+          ? await operations.cloneLinked(volume, name, snapshot, abortSignal(request))
           : await operations.clone(volume, name, abortSignal(request));
       });
     },

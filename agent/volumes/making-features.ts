@@ -15,13 +15,14 @@ export const MAKING_FEATURES: Traits['features'] = {
   repair: ['current'],
 };
 
-/** What those can do beside where clones share what they begin with. */
+/** What those can do beside where volumes share what they begin with. */
 export const BASE_FEATURES: Traits['features'] = {
   base: ['current'],
   link: ['base'],
 };
 
-/** Where snapshots are the storage's own, and not in the bytes of a volume: they can be given another id. */
+/** Where snapshots are the storage's own, and not in the bytes of a volume: they can be given another id, and be begun with. */
 export const STORED_SNAPSHOTS: Traits['features'] = {
   rename: ['current', 'base', 'snapshot'],
+  link: ['base', 'snapshot'],
 };

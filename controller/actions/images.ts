@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { volumeFormatSchema, volumeSchema } from '../../shared/conf/volume.ts';
+import { snapshotIdSchema } from '../../shared/protocol/agent.ts';
 import {
   type FleetPool,
   type FleetVolume,
@@ -295,24 +296,26 @@ const createBase = defineAction({
 
 const clone = defineAction({
   name: 'image.clone',
-  summary: 'Makes a linked clone of a base for a guest, in the same pool.',
+  summary: 'Makes a linked clone of a base, or of a snapshot, for a guest, in the same pool.',
   role: 'operator',
   audited: true,
-  input: volumeAddress.extend({ vmid: vmidSchema }),
+  input: volumeAddress.extend({ vmid: vmidSchema, snapshot: snapshotIdSchema.optional() }),
   answer: imageSchema,
   async plan(services, input) {
     const volume = await services.inventory.volume(input);
     await imageOf(services, volume);
-    if (!volume.isBase)
+    if (!volume.isBase && input.snapshot === undefined)
       throw new StowageError(
         'invalid-argument',
-        `'${referenceOf(input)}' is no base; make one of it first, or a full copy: vol clone`,
+        `'${referenceOf(input)}' is no base; make one of it first, clone a snapshot of it, or make a full copy: vol clone`,
       );
     const pool = await services.inventory.pool(input.host, input.pool);
     return { naming: namingOf(pool), format: cloneFormat(pool, volume.format) };
   },
-  record: ({ vmid }) => ({ detail: `for guest ${vmid}` }),
-  async run(services, { vmid, ...address }, { principal, note }, { naming, format }) {
+  record: ({ vmid, snapshot }) => ({
+    detail: listed(`for guest ${vmid}`, snapshot === undefined ? '' : `as of ${snapshot}`),
+  }),
+  async run(services, { vmid, snapshot, ...address }, { principal, note }, { naming, format }) {
     await using _base = await services.leases.acquire({
       volume: referenceOf(address),
       mode: 'read',
@@ -322,7 +325,12 @@ const clone = defineAction({
       const target = { ...address, volume: diskName(naming, { vmid, number, format }) };
       const made = await changeVolume(services, target, `clone by ${principal.name}`, (agent, right) =>
         agent.json(volumeSchema, `${agentVolumePath(address)}/clone`, {
-          ...{ method: 'POST', json: { name: target.volume, linked: true }, ...right, patient: true },
+          ...{
+            method: 'POST',
+            json: { name: target.volume, linked: true, snapshot },
+            ...right,
+            patient: true,
+          },
         }),
       );
       return shown(services, target, made);

@@ -48,21 +48,33 @@ const wipeAction = defineAction({
 
 const cloneAction = defineAction({
   name: 'volume.clone',
-  summary: 'Begins a job that makes a full copy of a volume in the same pool, or a linked clone of a base.',
+  summary:
+    'Begins a job that makes a full copy of a volume in the same pool, or a linked clone of a base or a snapshot.',
   role: 'operator',
   audited: true,
   input: volumeAddress.extend(cloneVolumeSchema.shape),
   answer: jobSchema,
   async plan({ inventory }, input) {
     const { isBase } = await inventory.volume(input);
-    if (input.linked && !isBase)
-      throw new StowageError('invalid-argument', `'${referenceOf(input)}' is no base; make it one first`);
+    const { linked, snapshot } = input;
+    if (!linked && snapshot !== undefined)
+      throw new StowageError(
+        'invalid-argument',
+        'a clone of a snapshot is a linked one; a full copy of it is made by vol copy --snapshot',
+      );
+    if (linked && !isBase && snapshot === undefined)
+      throw new StowageError(
+        'invalid-argument',
+        `'${referenceOf(input)}' is no base: make it one first, or clone a snapshot of it`,
+      );
   },
-  record: ({ name, linked }) => ({ detail: listed(`to ${name}`, linked ? 'linked' : '') }),
-  async run({ jobs }, { name, linked, ...address }, { principal, note }) {
+  record: ({ name, linked, snapshot }) => ({
+    detail: listed(`to ${name}`, linked ? 'linked' : '', snapshot === undefined ? '' : `as of ${snapshot}`),
+  }),
+  async run({ jobs }, { name, linked, snapshot, ...address }, { principal, note }) {
     const source = referenceOf(address);
     const target = referenceOf({ ...address, volume: name });
-    const job = await jobs.submit(clone, { source, target, linked }, principal.name);
+    const job = await jobs.submit(clone, { source, target, linked, snapshot }, principal.name);
     note(`job ${job.id}`);
     return job;
   },

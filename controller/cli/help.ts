@@ -79,7 +79,11 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'vol blockdev': ['vol blockdev alpha/data/web --node-name disk0'],
   'vol set-secret': ['vol set-secret alpha/data/web disks'],
   'vol resize': ['vol resize alpha/data/web 20G', 'vol resize alpha/data/web +5G'],
-  'vol clone': ['vol clone alpha/data/web web-copy', 'vol clone alpha/data/debian web --linked'],
+  'vol clone': [
+    'vol clone alpha/data/web web-copy',
+    'vol clone alpha/data/debian web --linked',
+    'vol clone alpha/data/web web-test --linked --snapshot before',
+  ],
   'vol rename': ['vol rename alpha/data/web shop'],
   'vol base': ['vol base alpha/data/debian', 'vol base alpha/data/debian --undo'],
   'vol set': ['vol set alpha/data/web --protected on --notes accounts'],

@@ -120,14 +120,19 @@ export function imageCommand(): Command {
       await finish(job, options.wait, `${text} is the base ${job.target}`);
     });
   image
-    .command('clone <host/pool/base> <vmid>')
+    .command('clone <host/pool/image> <vmid>')
     .description('make a linked clone of a base for a guest')
-    .action(async (text: string, vmid: string) => {
-      const json = { vmid: parseVmid(vmid) };
+    .option('--snapshot <id>', 'of this snapshot of the image, which need be no base')
+    .action(async (text: string, vmid: string, { snapshot }: { snapshot?: string }) => {
+      const json = { vmid: parseVmid(vmid), snapshot };
       const made = await callJson<Image>(`${imagePath(volumeReference(text))}/clone`, {
         ...{ method: 'POST', json },
       });
-      await show(made, () => `${printable(referenceOf(made))} stands on ${printable(text)}`);
+      await show(
+        made,
+        () =>
+          `${printable(referenceOf(made))} stands on ${printable(text)}${snapshot === undefined ? '' : ` as of ${printable(snapshot)}`}`,
+      );
     });
   image
     .command('assign <host/pool/image> <vmid>')

@@ -262,19 +262,29 @@ export function volCommand(): Command {
     .command('clone <host/pool/vol> <target>')
     .description('a full copy in the same pool; its name, or as HOST/POOL/NAME')
     .option('--linked', 'a clone that stands on its source, which is a base, and takes room for what differs')
+    .option(
+      '--snapshot <id>',
+      'with --linked: it stands on this snapshot of its source, which need be no base',
+    )
     .option('--no-wait', 'do not wait for the end')
-    .action(async (text: string, target: string, options: { wait: boolean; linked?: boolean }) => {
-      const name = cloneName(text, target);
-      const job = await callJson<Job>(`${volumePath(volumeReference(text))}/clone`, {
-        method: 'POST',
-        json: { name, linked: Boolean(options.linked) },
-      });
-      await finish(
-        job,
-        options.wait,
-        `${text} cloned to ${[...text.split('/').slice(0, 2), name].join('/')}`,
-      );
-    });
+    .action(
+      async (
+        text: string,
+        target: string,
+        options: { wait: boolean; linked?: boolean; snapshot?: string },
+      ) => {
+        const name = cloneName(text, target);
+        const job = await callJson<Job>(`${volumePath(volumeReference(text))}/clone`, {
+          method: 'POST',
+          json: { name, linked: Boolean(options.linked), snapshot: options.snapshot },
+        });
+        await finish(
+          job,
+          options.wait,
+          `${text} cloned to ${[...text.split('/').slice(0, 2), name].join('/')}`,
+        );
+      },
+    );
   vol
     .command('wipe <host/pool/vol>')
     .description('overwrite all content')

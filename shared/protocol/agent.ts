@@ -17,7 +17,7 @@ import { nameSchema } from '../util/names.ts';
 import { domainKeySchema, hostDomainSchema } from './domains.ts';
 
 /** Raised when a change would make an older peer misunderstand; peers of another number refuse each other. */
-export const PROTOCOL_VERSION = 10;
+export const PROTOCOL_VERSION = 11;
 
 /** Carries the lease's rising token; the agent refuses one lower than it has seen for the volume. */
 export const FENCE_HEADER = 'stowage-fence';
@@ -118,8 +118,13 @@ export const resizeVolumeSchema = z.object({
   shrink: z.boolean().default(false),
 });
 export const checkVolumeSchema = z.object({ repair: z.boolean().default(false) });
-/** `linked`: it stands on its source, which is a base; else it is a full copy. */
-export const cloneVolumeSchema = z.object({ name: nameSchema, linked: z.boolean().default(false) });
+export const snapshotIdSchema = z.string().min(1).max(64);
+/** `linked`: it stands on its source, which is a base, or on a `snapshot` of that; else it is a full copy. */
+export const cloneVolumeSchema = z.object({
+  name: nameSchema,
+  linked: z.boolean().default(false),
+  snapshot: snapshotIdSchema.optional(),
+});
 export const renameVolumeSchema = z.object({ name: nameSchema });
 export const baseVolumeSchema = z.object({ isBase: z.boolean() });
 /** What is absent stays as it is; empty notes are none. */
@@ -127,7 +132,6 @@ export const attributesBody = volumeAttributesSchema;
 /** Which secret opens a volume: its passphrase comes beside it. */
 export const volumeSecretSchema = z.object({ secret: z.guid() });
 export const wipeVolumeSchema = z.object({ algorithm: wipeAlgorithmSchema });
-export const snapshotIdSchema = z.string().min(1).max(64);
 /** Absent: the host gives it one. */
 export const snapshotBodySchema = z.object({ id: snapshotIdSchema.optional() });
 /** Its new id. */

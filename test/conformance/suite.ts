@@ -177,6 +177,52 @@ const isUnchanged = (opened: OpenedVolume): Promise<boolean> =>
     },
   );
 
+/** Clones of a snapshot of volume `v`, which holds `bytes`: what is written to one is in that alone. Leaves the volume without any. */
+async function tryClonesOfSnapshot(
+  pool: OpenPool,
+  bytes: Buffer,
+  others: Buffer,
+  overwrite: Suite['overwrite'],
+): Promise<void> {
+  const { capacityBytes, format } = await pool.look('v');
+  await pool.createSnapshot('v', 'then');
+  await assert.rejects(pool.cloneLinked('v', 'c', 'no'), { code: 'snapshot-not-found' });
+  await assert.rejects(pool.cloneLinked('v', 'v', 'then'), { code: 'volume-exists' });
+  const clone = await pool.cloneLinked('v', 'c', 'then');
+  assert.deepEqual(
+    [clone.capacityBytes, clone.format, clone.snapshotCount, clone.isBase ?? false],
+    [capacityBytes, format, 0, false],
+  );
+  const holds = async (name: string, expected: Buffer): Promise<void> =>
+    assert.ok((await contentOf(pool, name)).subarray(0, MIB).equals(expected), name);
+  await holds('c', bytes);
+  if (overwrite) {
+    await overwrite('c', others);
+    await holds('c', others);
+    await holds('v', bytes);
+    await overwrite('v', others);
+  }
+  await pool.cloneLinked('v', 'd', 'then');
+  await holds('d', bytes);
+  // Where the storage keeps it for its clones it stays, else they live on without it.
+  const goes = await pool.deleteSnapshot('v', 'then').then(
+    () => true,
+    (error) => {
+      assert.equal(error.code, 'volume-in-use', error.message);
+      return false;
+    },
+  );
+  if (!goes)
+    await assert.rejects(pool.remove('v', { deleteSnapshots: true }), {
+      code: /^volume-has-(clones|snapshots)$/,
+    });
+  await holds('d', bytes);
+  await pool.remove('c');
+  await pool.remove('d');
+  if (!goes) await pool.deleteSnapshot('v', 'then');
+  assert.equal((await pool.look('v')).snapshotCount, 0);
+}
+
 async function contentOf(pool: OpenPool, name: string, reading: Partial<Opening> = {}): Promise<Buffer> {
   await using opened = await pool.open(name, { as: 'content', ...reading });
   const [source] = opened.sources;
@@ -463,6 +509,8 @@ export function runBackendSuite(suite: Suite): void {
         await opened?.[Symbol.asyncDispose]();
         await pool.deleteSnapshot('v', id);
         assert.equal((await pool.look('v')).snapshotCount, 0);
+        if (traits.features.link?.includes('snapshot'))
+          await tryClonesOfSnapshot(pool, before, after, overwrite);
         if (format !== 'ploop') {
           await pool.createSnapshot('v', id);
           await using another = isRead ? await pool.open('v', reading) : undefined;

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { FleetVolume, JobDetails } from '../../shared/protocol/api.ts';
 import { TestController, until } from '../support/controller.ts';
-import { scratch } from '../support/scratch.ts';
+import { isRoot, mountFileSystem, scratch } from '../support/scratch.ts';
 
 const MIB = 1 << 20;
 const SOURCE = 'local/default/web';
@@ -111,6 +111,64 @@ describe('a volume as it was at a snapshot', () => {
     assert.equal(refused.status, 255);
     assert.match(refused.stderr, /as raw\+size/);
     await controller.cliOk('vol', 'rename', 'local/default/vm-100-disk-0.qcow2', 'web');
+  });
+
+  test('is begun with by a linked clone, of any volume', {
+    skip: isRoot ? false : 'only root mounts btrfs',
+  }, async () => {
+    mkdirSync(at('mount'));
+    await using _mounted = mountFileSystem('btrfs', 256, at('mount'));
+    const made = ['pool', 'create-as', 'local', 'tree', 'btrfs', '--target', at('mount/pool'), '--build'];
+    await controller.cliOk(...made);
+    try {
+      await controller.cliOk(
+        'vol',
+        'copy',
+        SOURCE,
+        'local/tree/vm-100-disk-0.raw',
+        '--snapshot',
+        'monday',
+        '--format',
+        'raw',
+      );
+      const source = 'local/tree/vm-100-disk-0.raw';
+      await controller.cliOk('vol', 'snapshot', 'create', source, 'then');
+      await controller.cliRefused('invalid-argument', 'vol', 'clone', source, 'c', '--snapshot', 'then');
+      await controller.cliRefused('invalid-argument', 'vol', 'clone', source, 'c', '--linked');
+      await controller.cliRefused(
+        'snapshot-not-found',
+        'vol',
+        'clone',
+        source,
+        'c',
+        '--linked',
+        '--snapshot',
+        'no',
+      );
+      await controller.cliOk('vol', 'clone', source, 'c', '--linked', '--snapshot', 'then');
+      const { path } = await controller.api<FleetVolume>('/hosts/local/pools/tree/volumes/c');
+      assert.ok(readFileSync(path).equals(monday));
+      await controller.cliRefused('invalid-argument', 'image', 'clone', source, '101');
+      const told = await controller.cliOk('image', 'clone', source, '101', '--snapshot', 'then');
+      assert.match(
+        told,
+        /^local\/tree\/vm-101-disk-0.raw stands on local\/tree\/vm-100-disk-0.raw as of then/,
+      );
+      const trail = await controller.cliOk('audit', 'list', '--action', 'image.clone');
+      assert.match(trail, /for guest 101, as of then/);
+      await controller.cliRefused(
+        'not-supported',
+        'vol',
+        'clone',
+        SOURCE,
+        'c',
+        '--linked',
+        '--snapshot',
+        'monday',
+      );
+    } finally {
+      await controller.cliOk('pool', 'stop', 'local/tree');
+    }
   });
 
   test('what cannot be is refused before anything is made', async () => {

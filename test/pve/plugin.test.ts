@@ -225,7 +225,7 @@ describe('the plug-in for Proxmox VE', () => {
       1,
     );
     await node.refused(/only with base images/, 'clone_image', scfg, 's', clone, 902);
-    await node.refused(/not of a snapshot/, 'clone_image', scfg, 's', 'base-900-disk-0.raw', 902, 'snap');
+    await node.refused(/\[not-supported\]/, 'clone_image', scfg, 's', 'base-900-disk-0.raw', 902, 'snap');
     assert.equal(
       await node.call('rename_volume', scfg, 's', clone, 903),
       's:base-900-disk-0.raw/vm-903-disk-0.qcow2',

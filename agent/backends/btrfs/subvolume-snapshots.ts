@@ -90,6 +90,11 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
     await syncDirectory(this.#of(device.uid));
   }
 
+  async clone(device: Device, id: string, name: string): Promise<void> {
+    await btrfs('subvolume', 'snapshot', '--', await this.#require(device, id), join(this.#pool, name));
+    await syncDirectory(this.#pool);
+  }
+
   async switch(device: Device, id: string): Promise<void> {
     const snapshot = await this.#require(device, id);
     const next = join(this.#switches, device.uid);

@@ -33,6 +33,7 @@ export class ThinPool extends VolumeGroup {
     (name) => this.rows(name),
     (name) => `${this.name}/${name}`,
     (path) => this.#openNode(path, 'read'),
+    (of, name) => this.#clone(of, name),
   );
 
   constructor(group: string, pool: string, devices: readonly string[], alone: Alone) {
@@ -177,7 +178,11 @@ export class ThinPool extends VolumeGroup {
   }
 
   /** It shares its blocks with what it was cloned from, and lives on without that. */
-  async clone(device: Device, name: string): Promise<void> {
+  clone(device: Device, name: string): Promise<void> {
+    return this.#clone(device.name, name);
+  }
+
+  async #clone(of: string, name: string): Promise<void> {
     await this.change('lvcreate', [
       '--yes',
       '--snapshot',
@@ -188,7 +193,7 @@ export class ThinPool extends VolumeGroup {
       '--name',
       name,
       '--',
-      `${this.name}/${device.name}`,
+      `${this.name}/${of}`,
     ]);
   }
 

@@ -19,20 +19,23 @@ export class ThinSnapshots implements DeviceSnapshots {
   readonly #rowsOf: (name: string) => Promise<Row[]>;
   readonly #target: (name: string) => string;
   readonly #openNode: (path: string) => Promise<Image>;
+  readonly #clone: (of: string, name: string) => Promise<void>;
   readonly #readers = new SharedReading();
 
   /**
    * `rowsOf` gives a volume and what was taken of it, `target` the whole name of a logical volume, `openNode` opens the node of one for
-   * reading.
+   * reading, `clone` makes a volume of what another holds.
    */
   constructor(
     rowsOf: (name: string) => Promise<Row[]>,
     target: (name: string) => string,
     openNode: (path: string) => Promise<Image>,
+    clone: (of: string, name: string) => Promise<void>,
   ) {
     this.#rowsOf = rowsOf;
     this.#target = target;
     this.#openNode = openNode;
+    this.#clone = clone;
   }
 
   async #all(device: Device): Promise<Map<string, Row>> {
@@ -109,6 +112,10 @@ export class ThinSnapshots implements DeviceSnapshots {
       '--',
       this.#target(of),
     ]);
+  }
+
+  async clone(device: Device, id: string, name: string): Promise<void> {
+    await this.#clone(await this.#find(device, id), name);
   }
 
   async switch(device: Device, id: string): Promise<void> {

@@ -37,6 +37,7 @@ export class RbdPool implements MakingStorage {
   readonly snapshots: DeviceSnapshots = new RbdSnapshots(
     (device, mode, work) => this.#with(device.uid, mode, work),
     async ({ uid }, snapshot) => openSnapshot(await this.#cluster(), uid, snapshot),
+    ({ name: of }, snapshot, name) => this.#clone(of, snapshot, name),
   );
 
   /** `owner` tells the snapshots that this pool reads by from those of other hosts. */
@@ -154,7 +155,11 @@ export class RbdPool implements MakingStorage {
   }
 
   cloneLinked({ name: base }: Device, name: string): Promise<void> {
-    return this.#make(name, (io, options) => ceph().cloneImage(io, base, OF_BASE, io, name, options));
+    return this.#clone(base, OF_BASE, name);
+  }
+
+  #clone(of: string, snapshot: string, name: string): Promise<void> {
+    return this.#make(name, (io, options) => ceph().cloneImage(io, of, snapshot, io, name, options));
   }
 
   async #make(name: string, make: (io: bigint, options: bigint) => Promise<number>): Promise<void> {

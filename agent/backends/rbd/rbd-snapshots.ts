@@ -20,10 +20,16 @@ type With = <T>(device: Device, mode: 'read' | 'write', work: (image: RbdImage) 
 export class RbdSnapshots implements DeviceSnapshots {
   readonly #with: With;
   readonly #open: (device: Device, snapshot: string) => Promise<Image>;
+  readonly #clone: (device: Device, snapshot: string, name: string) => Promise<void>;
 
-  constructor(with_: With, open: (device: Device, snapshot: string) => Promise<Image>) {
+  constructor(
+    with_: With,
+    open: (device: Device, snapshot: string) => Promise<Image>,
+    clone: (device: Device, snapshot: string, name: string) => Promise<void>,
+  ) {
     this.#with = with_;
     this.#open = open;
+    this.#clone = clone;
   }
 
   async markOf(device: Device, id: string): Promise<string> {
@@ -59,6 +65,14 @@ export class RbdSnapshots implements DeviceSnapshots {
     if (!(await image.snapshots()).filter(isVisible).includes(id)) throw notFound(id);
   }
 
+  async clone(device: Device, id: string, name: string): Promise<void> {
+    await this.#with(device, 'write', async (image) => {
+      await this.#require(image, id);
+      if (!(await image.isProtected(id))) await image.protectSnapshot(id);
+    });
+    await this.#clone(device, id, name);
+  }
+
   async switch(device: Device, id: string): Promise<void> {
     await this.#with(device, 'write', async (image) => {
       await this.#require(image, id);
@@ -71,9 +85,15 @@ export class RbdSnapshots implements DeviceSnapshots {
   async delete(device: Device, id: string): Promise<void> {
     await this.#with(device, 'write', async (image) => {
       await this.#require(image, id);
-      await image.removeSnapshot(id);
+      await removeSnapshot(image, id);
     });
   }
+}
+
+/** Also one that clones stood on. Throws `volume-in-use` while they do. */
+export async function removeSnapshot(image: RbdImage, id: string): Promise<void> {
+  if (await image.isProtected(id)) await image.unprotectSnapshot(id);
+  await image.removeSnapshot(id);
 }
 
 const notFound = (id: string): StowageError =>

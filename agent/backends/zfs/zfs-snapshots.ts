@@ -19,17 +19,23 @@ export class ZfsSnapshots implements DeviceSnapshots {
   readonly #at: (name: string) => string;
   readonly #of: (name: string) => Promise<Dataset[]>;
   readonly #changed: (name: string) => Promise<void>;
+  readonly #clone: (snapshot: string, name: string) => Promise<void>;
   readonly #readers = new SharedReading();
 
-  /** `at` gives the whole name of a volume, `of` it and its snapshots; `changed` is called when one was rolled back. */
+  /**
+   * `at` gives the whole name of a volume, `of` it and its snapshots; `changed` is called when one was rolled back, `clone` makes a volume of a
+   * snapshot.
+   */
   constructor(
     at: (name: string) => string,
     of: (name: string) => Promise<Dataset[]>,
     changed: (name: string) => Promise<void>,
+    clone: (snapshot: string, name: string) => Promise<void>,
   ) {
     this.#at = at;
     this.#of = of;
     this.#changed = changed;
+    this.#clone = clone;
   }
 
   async #all(device: Device): Promise<{ id: string; guid: string; usedBytes: number }[]> {
@@ -86,6 +92,11 @@ export class ZfsSnapshots implements DeviceSnapshots {
     await this.#after(device, id);
     const snapshot = `${this.#at(device.name)}@`;
     await naming(to, () => zfs('zfs', 'rename', `${snapshot}${id}`, `${snapshot}${to}`));
+  }
+
+  async clone(device: Device, id: string, name: string): Promise<void> {
+    await this.#after(device, id);
+    await this.#clone(`${this.#at(device.name)}@${id}`, name);
   }
 
   async switch(device: Device, id: string): Promise<void> {

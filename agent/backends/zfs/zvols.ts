@@ -41,6 +41,7 @@ export class Zvols implements MakingStorage {
     (name) => this.#at(name),
     (name) => this.#of(name),
     (name) => this.#setChanged(name),
+    (snapshot, name) => this.#clone(snapshot, name),
   );
 
   /** `devices` are what the pool is made of when it is built. */
@@ -250,7 +251,11 @@ export class Zvols implements MakingStorage {
   }
 
   async cloneLinked({ name: base }: Device, name: string): Promise<void> {
-    await zfs('zfs', 'clone', `${this.#at(base)}${OF_BASE}`, this.#at(name));
+    await this.#clone(`${this.#at(base)}${OF_BASE}`, name);
+  }
+
+  async #clone(snapshot: string, name: string): Promise<void> {
+    await zfs('zfs', 'clone', snapshot, this.#at(name));
     await this.activate(name);
   }
 

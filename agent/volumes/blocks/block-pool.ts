@@ -158,6 +158,14 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     await this.#make(wanted, identify, (hidden) => storage.cloneLinked!(device, hidden));
   }
 
+  async cloneSnapshot(volume: FoundVolume, id: string, target: string, identify: Identify): Promise<void> {
+    const { snapshots } = this.storage;
+    if (!snapshots) throw unsupported('linked clones of snapshots');
+    const device = await this.device(volume);
+    const wanted = { name: target, format: imageFormat(volume.format).name };
+    await this.#make(wanted, identify, (hidden) => snapshots.clone(device, id, hidden));
+  }
+
   async setBase(volume: FoundVolume, isBase: boolean): Promise<void> {
     if (!this.storage.setBase) throw unsupported('bases');
     const device = await whenClosed(await this.device(volume), this.storage);

@@ -127,6 +127,8 @@ export interface DeviceSnapshots {
   markOf(device: Device, id: string): Promise<string>;
   /** Opens what the device held at a snapshot that {@link markOf} has just found, for reading. */
   open(device: Device, id: string): Promise<Image>;
+  /** A new device that can be written to, with what one held at a snapshot, sharing its blocks. Throws `snapshot-not-found`. */
+  clone(device: Device, id: string, name: string): Promise<void>;
 }
 
 /** So long something may have a device open that is no guest: udev looks into each one that was written to. */
@@ -175,6 +177,6 @@ export function refuseDependants({ name, dependants, isBase }: Device): void {
     throw new StowageError('volume-has-clones', `linked clones stand on volume '${name}': ${names}`);
   throw new StowageError(
     'volume-has-snapshots',
-    `volume '${name}' has snapshots, which would go with it: ${names}; delete them first`,
+    `others stand on volume '${name}', and would go with it: ${names}; delete them first`,
   );
 }

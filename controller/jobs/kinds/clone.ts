@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { snapshotIdSchema } from '../../../shared/protocol/agent.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { agentHas, agentPlace } from '../../hosts/agent-client.ts';
 import type { JobKind } from '../job.ts';
@@ -6,8 +7,9 @@ import type { JobKind } from '../job.ts';
 const cloneParamsSchema = z.object({
   source: z.string(),
   target: z.string(),
-  /** It stands on its source, which is a base. */
+  /** It stands on its source, which is a base, or on a snapshot of that. */
   linked: z.boolean().default(false),
+  snapshot: snapshotIdSchema.optional(),
 });
 type CloneParams = z.infer<typeof cloneParamsSchema>;
 
@@ -36,6 +38,7 @@ export const clone: JobKind<CloneParams, { begun: boolean }> = {
         const source = agentPlace(context.params.source);
         const target = agentPlace(context.params.target);
         const agent = await context.agent(source.host);
+        const { linked, snapshot } = context.params;
         const { begun } = context.notes;
         const fence = await context.fence(context.params.target);
         context.notes.begun = true;
@@ -43,7 +46,7 @@ export const clone: JobKind<CloneParams, { begun: boolean }> = {
         await agent
           .send(`${source.path}/clone`, {
             method: 'POST',
-            json: { name: target.name, linked: context.params.linked },
+            json: { name: target.name, linked, snapshot },
             fence,
             signal: context.signal,
             patient: true,
