@@ -13,6 +13,7 @@ import { domainRoutes } from './routes/domains.ts';
 import { eventRoutes } from './routes/events.ts';
 import { hostRoutes } from './routes/host.ts';
 import { poolRoutes } from './routes/pools.ts';
+import { streamRoutes } from './routes/streams.ts';
 import { transferRoutes } from './routes/transfers.ts';
 import { trashRoutes } from './routes/trash.ts';
 import { volumeRoutes } from './routes/volumes.ts';
@@ -33,6 +34,7 @@ export async function createAgent(
   volumeRoutes(http, agent);
   attributeRoutes(http, agent);
   trashRoutes(http, agent);
+  streamRoutes(http, agent);
   transferRoutes(http, agent, server);
   await http.ready();
   // What loading it took is not needed again.

@@ -3,6 +3,7 @@ import type { Orphan } from '../../shared/conf/orphan.ts';
 import type { PoolDefinition } from '../../shared/conf/pool.ts';
 import type { MetadataSpace } from '../../shared/conf/pool-usage.ts';
 import type { FoundSource } from '../../shared/conf/sources-xml.ts';
+import type { ReceivedStream, SentStream, StreamFormat } from '../../shared/conf/stream.ts';
 import type {
   Finding,
   Representation,
@@ -62,6 +63,8 @@ export interface Traits {
   rawSnapshots?: boolean;
   /** Parts of a definition, beyond source and target, that it has a use for; others are refused when a pool is defined. */
   options?: readonly ('mountOptions' | 'configOptions' | 'cow' | 'refreshAllocation')[];
+  /** In which raw volumes leave and arrive as the storage itself writes them: {@link PoolDriver.beginSending}. */
+  streams?: readonly StreamFormat[];
   features: Partial<Record<Feature, readonly VolumeState[]>>;
 }
 
@@ -215,6 +218,14 @@ export interface OpenSnapshot extends AsyncDisposable {
   readonly mark: string;
   /** The mark of the snapshot of its id now. Throws `snapshot-not-found`. */
   markNow(): Promise<string>;
+}
+
+/** A program of the storage, run once by the core, that writes a stream to its standard output, or reads one from its standard input. */
+export interface StreamProgram {
+  /** Of the stream: random. */
+  id: string;
+  tool: string;
+  args: readonly string[];
 }
 
 /** What a stage is for. Kept with it, so that it can be taken up after a kill. */
@@ -379,6 +390,20 @@ export interface PoolDriver {
    * id, `secret-missing`, `secret-refused`.
    */
   openSnapshot?(volume: FoundVolume, id: string): Promise<OpenSnapshot>;
+  /**
+   * Readies a raw volume to be written as a stream, while guests go on with it. Each stream ends with {@link dropStream}. Throws
+   * `snapshot-not-found`.
+   */
+  beginSending?(volume: FoundVolume, stream: SentStream): Promise<StreamProgram>;
+  /** Readies a place, without a name, for what a stream becomes. It goes by {@link dropStream}, or with the next start. Throws `volume-exists`. */
+  beginReceiving?(name: string): Promise<StreamProgram>;
+  /**
+   * Once the program has read the whole stream: what came gets its name, in one step, as a raw volume, with its snapshots. Whoever made the
+   * stream is not trusted. Throws `invalid-image` for what is not one volume, `volume-exists`.
+   */
+  endReceiving?(id: string, name: string, stream: ReceivedStream, identify: Identify): Promise<void>;
+  /** Removes what is left of a stream. Repeatable. */
+  dropStream?(id: string): Promise<void>;
   /** Begins a stage, the same one again for the same id. `text` is kept with it. Throws `volume-exists`, `no-space`. */
   stage?(spec: StageSpec, text: string): Promise<Stage>;
   /** The stages that were begun here and are not dropped, one by its id or all. One that cannot be opened hides no other. */

@@ -1,8 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { clock } from '../../shared/util/clock.ts';
-import { cut, StowageError } from '../../shared/util/errors.ts';
+import { cut, isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { secretFile } from './secret-file.ts';
 
 const OUTPUT_LIMIT = 4 << 20;
@@ -26,6 +28,10 @@ export interface RunOptions {
   env?: Record<string, string>;
   /** What it reads; absent: nothing. */
   input?: string;
+  /** What it reads, as it comes; instead of `input`. All of it must be wanted: else `stream-corrupt` is thrown. */
+  stdin?: Readable;
+  /** Where its output goes, as it comes: none of that is in the result. Ended once the tool has ended well, else left open. */
+  stdout?: Writable;
   /** What it reads as the file /proc/self/fd/0, from memory and without a name; instead of `input`. */
   secret?: string;
   /** Directory that relative names start from. */
@@ -59,6 +65,25 @@ class Output {
 
   toString(): string {
     return this.bytes.toString('utf8');
+  }
+}
+
+/**
+ * Gives a tool what it reads, to the end of that. Throws `stream-corrupt` when something comes that the tool, which has ended, does not
+ * want any more, `stream-cut` when it was cut.
+ */
+async function feed(from: Readable, to: Writable): Promise<void> {
+  try {
+    // It may be a request, which is still to be answered.
+    for await (const piece of from.iterator({ destroyOnReturn: false })) {
+      if (to.destroyed) throw new StowageError('stream-corrupt', 'the stream goes on behind its end');
+      if (!to.write(piece)) await Promise.race([once(to, 'drain'), once(to, 'close')]);
+    }
+  } catch (error) {
+    const { message } = error as Error;
+    throw isStowageError(error) ? error : new StowageError('stream-cut', `the stream was cut: ${message}`);
+  } finally {
+    to.end();
   }
 }
 
@@ -99,14 +124,26 @@ export async function run(tool: string, args: string[], options: RunOptions = {}
     : [tool, ...args];
   await using secret = options.secret === undefined ? undefined : await secretFile(options.secret);
   const child = spawn(command[0]!, command.slice(1), {
-    stdio: [secret?.fd ?? (options.input === undefined ? 'ignore' : 'pipe'), 'pipe', 'pipe'],
+    stdio: [
+      secret?.fd ?? (options.input === undefined && !options.stdin ? 'ignore' : 'pipe'),
+      'pipe',
+      'pipe',
+    ],
     detached: true,
     cwd: options.cwd,
     env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', ...options.env },
   });
   // Who does not read it to the end has enough of it.
-  child.stdin?.on('error', () => undefined).end(options.input);
-  const [stdout, stderr] = [new Output(child.stdout!), new Output(child.stderr!)];
+  child.stdin?.on('error', () => undefined);
+  const fed = options.stdin && feed(options.stdin, child.stdin!);
+  fed?.catch(() => undefined);
+  if (!fed) child.stdin?.end(options.input);
+  const drained = options.stdout && pipeline(child.stdout!, options.stdout, { end: false });
+  drained?.catch(() => undefined);
+  const [stdout, stderr] = [
+    options.stdout ? undefined : new Output(child.stdout!),
+    new Output(child.stderr!),
+  ];
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   child.once('close', (status) => resolve(status ?? -1));
   child.once('error', (error: NodeJS.ErrnoException) =>
@@ -131,7 +168,7 @@ export async function run(tool: string, args: string[], options: RunOptions = {}
   let since = clock.monotonicMs();
   const watch = clock.every(LOOK_MS, () => {
     void progressOf(child.pid!).then((used) => {
-      const now = `${stdout.receivedBytes} ${stderr.receivedBytes} ${used}`;
+      const now = `${stdout?.receivedBytes} ${stderr.receivedBytes} ${used}`;
       if (now !== before) since = clock.monotonicMs();
       else if (clock.monotonicMs() - since >= stallMs)
         end(
@@ -145,7 +182,18 @@ export async function run(tool: string, args: string[], options: RunOptions = {}
     if (reason !== undefined) throw reason;
     // The shell's and prlimit's word for what is not there.
     if (limits && status === 127) throw new StowageError('tool-missing', `${tool}: not found on this host`);
-    return { status, stdout: stdout.toString(), stdoutBytes: stdout.bytes, stderr: stderr.toString() };
+    // A tool may know the end of a stream before its sender has said it.
+    if (fed && (status === 0 || child.stdin?.writableEnded)) await fed;
+    if (drained && status === 0) {
+      await drained;
+      options.stdout?.end();
+    }
+    return {
+      status,
+      stdout: stdout?.toString() ?? '',
+      stdoutBytes: stdout?.bytes ?? Buffer.alloc(0),
+      stderr: stderr.toString(),
+    };
   } finally {
     watch.stop();
     signal?.removeEventListener('abort', abort);
@@ -164,7 +212,7 @@ export async function runOk(tool: string, args: string[], options: RunOptions = 
   if (result.status === 0) return result;
   const words = wordsOf(result);
   throw new StowageError(
-    /no space left on device|insufficient free space/i.test(words) ? 'no-space' : 'tool-failed',
+    /no space left on device|insufficient free space|out of space/i.test(words) ? 'no-space' : 'tool-failed',
     `${tool} ${args[0] ?? ''} failed with status ${result.status}: ${words}`,
   );
 }

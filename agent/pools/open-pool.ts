@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import type { ReceivedStream, SentStream } from '../../shared/conf/stream.ts';
 import type { Finding, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/agent.ts';
@@ -13,6 +14,7 @@ import type {
   PoolDriver,
   Space,
   Stage,
+  StreamProgram,
 } from '../backends/backend.ts';
 import type { WantedVolume } from '../formats/format.ts';
 import { IndexOfVolumes } from './index-of-volumes.ts';
@@ -787,6 +789,30 @@ export class OpenPool
     if (as !== 'content')
       throw new StowageError('not-supported', 'a snapshot is read as content: it has no image of its own');
     return openedSnapshot(volume, snapshot, await this.#method('openSnapshot')(found, snapshot));
+  }
+
+  async beginSending(name: string, stream: SentStream): Promise<StreamProgram> {
+    const found = await this.#sound(name);
+    const { format } = this.#seen.get(name)!;
+    if (format !== 'raw')
+      throw new StowageError(
+        'not-supported',
+        `a ${format} volume is no stream of its storage, which would not tell what it holds: only raw ones are`,
+      );
+    return this.#method('beginSending')(found, stream);
+  }
+
+  async beginReceiving(name: string): Promise<StreamProgram> {
+    return this.#method('beginReceiving')(name);
+  }
+
+  async endReceiving(id: string, name: string, stream: ReceivedStream): Promise<Volume> {
+    const identify = this.#identifying(name, { format: 'raw' });
+    return this.#make(name, () => this.#method('endReceiving')(id, name, stream, identify));
+  }
+
+  async dropStream(id: string): Promise<void> {
+    await this.#driver.dropStream?.(id);
   }
 
   async stage(spec: TransferSpec): Promise<OpenedStage> {

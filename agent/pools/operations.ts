@@ -1,9 +1,10 @@
+import type { ReceivedStream, SentStream } from '../../shared/conf/stream.ts';
 import type { Finding, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { Reading } from '../../shared/protocol/reading.ts';
 import type { OpenedSource } from '../../shared/transfer/source.ts';
-import type { FoundOrphan, Space } from '../backends/backend.ts';
+import type { FoundOrphan, Space, StreamProgram } from '../backends/backend.ts';
 import type { WantedVolume } from '../formats/format.ts';
 import type { Image } from '../images/image.ts';
 
@@ -106,6 +107,12 @@ export interface PoolOperations {
 
   /** Throws `snapshot-not-found`, `secret-missing`, `secret-refused`; `not-supported` for a snapshot that is to be read as an image. */
   open(name: string, opening: Opening, signal?: AbortSignal): Promise<OpenedVolume>;
+  /** See {@link PoolDriver}, which this is of one volume by its name. Throws `not-supported` for one that is not raw. */
+  beginSending(name: string, stream: SentStream): Promise<StreamProgram>;
+  /** Throws `volume-exists`. */
+  beginReceiving(name: string): Promise<StreamProgram>;
+  endReceiving(id: string, name: string, stream: ReceivedStream): Promise<Volume>;
+  dropStream(id: string): Promise<void>;
   /** Begins the stage of a transfer, the same one again for the same id. Throws `job-state` when it was committed before. */
   stage(spec: TransferSpec): Promise<OpenedStage>;
   /** The stage of a transfer, or all. */

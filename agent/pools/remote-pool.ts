@@ -5,6 +5,7 @@ import type { Volume } from '../../shared/conf/volume.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { SourceExtent } from '../../shared/transfer/source.ts';
 import { type ErrorCode, StowageError } from '../../shared/util/errors.ts';
+import type { StreamProgram } from '../backends/backend.ts';
 import { BYTES_FD, startOwnProcess } from '../host/own-process.ts';
 import type { Image } from '../images/image.ts';
 import { ByteChannel } from './byte-channel.ts';
@@ -275,6 +276,18 @@ export class RemotePool
   }
   cloneLinked(...[name, target, snapshot, signal]: Parameters<PoolOperations['cloneLinked']>) {
     return this.#call<Volume>('cloneLinked', [name, target, snapshot], signal);
+  }
+  beginSending(...args: Parameters<PoolOperations['beginSending']>) {
+    return this.#call<StreamProgram>('beginSending', args);
+  }
+  beginReceiving(...args: Parameters<PoolOperations['beginReceiving']>) {
+    return this.#call<StreamProgram>('beginReceiving', args);
+  }
+  endReceiving(...args: Parameters<PoolOperations['endReceiving']>) {
+    return this.#call<Volume>('endReceiving', args);
+  }
+  dropStream(...args: Parameters<PoolOperations['dropStream']>) {
+    return this.#call<void>('dropStream', args);
   }
   setBase(...args: Parameters<PoolOperations['setBase']>) {
     return this.#call<Volume>('setBase', args);

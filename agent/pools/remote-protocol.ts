@@ -68,6 +68,10 @@ export const PLAIN_METHODS = [
   'deleteSnapshot',
   'renameSnapshot',
   'check',
+  'beginSending',
+  'beginReceiving',
+  'endReceiving',
+  'dropStream',
   'dropStage',
   'committed',
 ] as const satisfies readonly (keyof PoolOperations)[];

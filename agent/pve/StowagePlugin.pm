@@ -322,8 +322,9 @@ sub clone_image {
     my ($class, $scfg, $storeid, $volname, $vmid, $snap) = @_;
     my (undef, $name, undef, undef, undef, $isBase) = $class->parse_volname($volname);
     die "clone_image works only with base images and snapshots\n" if !$isBase && !defined($snap);
-    # A clone in a file is an overlay.
-    my $fmt = $name =~ m/\.(?:raw|qcow2)$/ ? 'qcow2' : 'raw';
+    my $type = $ask->($scfg, 'GET', $pool_path->($scfg, $storeid))->{type};
+    # A clone in a file is an overlay, but on btrfs, which shares blocks.
+    my $fmt = $name !~ m/\.(raw|qcow2)$/ ? 'raw' : $type eq 'btrfs' ? $1 : 'qcow2';
     my $target = $class->find_free_diskname($storeid, $scfg, $vmid, $fmt, 1);
     my $wanted = { name => $target, linked => JSON::PP::true, defined($snap) ? (snapshot => $snap) : () };
     $ask->($scfg, 'POST', $volume_path->($scfg, $storeid, $name) . '/clone', $wanted);
@@ -432,15 +433,26 @@ sub update_volume_attribute {
 
 # ---- streams ----
 
+# In which the storage of the pool itself writes and reads its volumes, with their snapshots: zfs, btrfs.
+my $streams_of_storage = sub {
+    my ($class, $scfg, $storeid, $volname, $snapshot) = @_;
+    my $format = ($class->parse_volname($volname))[6];
+    return if !defined($snapshot) || $format ne 'raw';
+    return @{ $ask->($scfg, 'GET', $pool_path->($scfg, $storeid) . '/traits')->{streams} // [] };
+};
+
 sub volume_export_formats {
     my ($class, $scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots) = @_;
-    return if defined($base_snapshot) || $with_snapshots;
-    return ('raw+size');
+    return if defined($base_snapshot);
+    my @formats = $streams_of_storage->($class, $scfg, $storeid, $volname, $snapshot);
+    push @formats, 'raw+size' if !$with_snapshots;
+    return @formats;
 }
 
 sub volume_import_formats {
     my ($class, $scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots) = @_;
-    return if defined($snapshot) || defined($base_snapshot) || $with_snapshots;
+    return if defined($base_snapshot);
+    return $streams_of_storage->($class, $scfg, $storeid, $volname, $snapshot) if defined($snapshot) || $with_snapshots;
     return ('raw+size');
 }
 
@@ -457,7 +469,9 @@ sub volume_export {
     die "volume export format $format not available for $class\n"
         if !grep { $_ eq $format }
         $class->volume_export_formats($scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots);
-    my ($path, $size, $sent, $first) = ($volume_path->($scfg, $storeid, $volname) . '/data?as=content', undef, 0);
+    my ($path, $size, $sent, $first) = ($volume_path->($scfg, $storeid, $volname), undef, 0);
+    my $has_size = $format eq 'raw+size';
+    $path .= $has_size ? '/data?as=content' : "/stream?format=$format&older=" . ($with_snapshots ? 'true' : 'false');
     $path .= '&snapshot=' . uri_escape($snapshot) if defined($snapshot);
     $request->(
         $scfg, 'GET', $path,
@@ -467,7 +481,7 @@ sub volume_export {
                 # HTTP::Tiny asks again after a cut, from the start.
                 $first //= $answer;
                 die "the connection to the agent was cut\n" if $answer != $first;
-                if (!defined($size)) {
+                if ($has_size && !defined($size)) {
                     $size = $answer->{headers}->{'content-length'};
                     $write_all->($fh, pack('Q<', $size));
                 }
@@ -476,7 +490,7 @@ sub volume_export {
             },
         },
     );
-    die "$sent of " . ($size // 0) . " bytes came from the agent\n" if !defined($size) || $sent != $size;
+    die "$sent of " . ($size // 0) . " bytes came from the agent\n" if $has_size && (!defined($size) || $sent != $size);
     return;
 }
 
@@ -488,6 +502,15 @@ my $read_all = sub {
         last if $count == 0;
     }
     return $bytes;
+};
+
+# Makes a volume of a stream of the storage itself.
+my $receive = sub {
+    my ($scfg, $storeid, $fh, $name, $format, $snapshot) = @_;
+    my $next = sub { return $read_all->($fh, $CHUNK_BYTES) };
+    my $path = $volume_path->($scfg, $storeid, $name) . "/stream?format=$format&snapshot=" . uri_escape($snapshot);
+    $request->($scfg, 'PUT', $path, { headers => { 'content-type' => 'application/octet-stream' }, content => $next });
+    return $name;
 };
 
 sub volume_import {
@@ -505,6 +528,7 @@ sub volume_import {
         warn "volume $storeid:$volname already exists - importing with a different name\n";
         $name = $class->find_free_diskname($storeid, $scfg, $vmid, $container, 1);
     }
+    return "$storeid:" . $receive->($scfg, $storeid, $fh, $name, $format, $snapshot) if $format ne 'raw+size';
     my $header = $read_all->($fh, 8);
     die "import: no size found in export header, aborting.\n" if length($header) != 8;
     my $size = unpack('Q<', $header);

@@ -10,7 +10,7 @@ import { listed, passphraseToRead, readingWords, referenceOf, type VolumeAddress
 const PASSED_ON = ['content-length', 'content-range', 'accept-ranges', 'etag'] as const;
 
 /** Passes an agent's answer on, holding the volume until the last byte is read or nobody reads on. */
-async function passOn(
+export async function passOn(
   { fleet, leases }: Services,
   address: VolumeAddress,
   agentPath: string,

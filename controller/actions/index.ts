@@ -14,6 +14,7 @@ import { jobActions } from './jobs.ts';
 import { poolActions } from './pools.ts';
 import { secretActions } from './secrets.ts';
 import { snapshotActions } from './snapshots.ts';
+import { streamActions } from './streams.ts';
 import { tokenActions } from './tokens.ts';
 import { trashActions } from './trash.ts';
 import { uploadActions } from './uploads.ts';
@@ -47,6 +48,7 @@ export const ACTIONS: ReadonlyMap<string, Action> = byName([
   ...volumeJobActions,
   ...downloadActions,
   ...uploadActions,
+  ...streamActions,
   ...directActions,
   ...domainActions,
   ...jobActions,

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { poolDefinitionSchema, poolSchema } from '../conf/pool.ts';
 import { poolLimitsSchema } from '../conf/pool-usage.ts';
+import { streamFormatSchema } from '../conf/stream.ts';
 import { trashedVolumeSchema, trashIdSchema } from '../conf/trash.ts';
 import {
   capacitySchema,
@@ -124,6 +125,18 @@ export const cloneVolumeSchema = z.object({
   name: nameSchema,
   linked: z.boolean().default(false),
   snapshot: snapshotIdSchema.optional(),
+});
+/** See {@link SentStream}. */
+export const sendStreamSchema = z.object({
+  format: streamFormatSchema,
+  snapshot: snapshotIdSchema,
+  older: z.stringbool().default(false),
+});
+/** See {@link ReceivedStream}. */
+export const receiveStreamSchema = z.object({
+  format: streamFormatSchema,
+  snapshot: snapshotIdSchema.optional(),
+  deleteSnapshot: snapshotIdSchema.optional(),
 });
 export const renameVolumeSchema = z.object({ name: nameSchema });
 export const baseVolumeSchema = z.object({ isBase: z.boolean() });

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import {
   appendFileSync,
+  chmodSync,
   closeSync,
   existsSync,
   mkdirSync,
@@ -11,16 +12,21 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
+  symlinkSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
+import { Readable } from 'node:stream';
 import { describe, test } from 'node:test';
 import { btrfsBackend } from '../../agent/backends/btrfs/index.ts';
+import { runOk } from '../../agent/host/run.ts';
 import { OpenPool } from '../../agent/pools/open-pool.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { newVolumeSchema } from '../../shared/conf/volume.ts';
 import { isRoot, mountFileSystem, scratch } from '../support/scratch.ts';
+import { received, sent } from './streams.ts';
 import { encryptedElsewhere, runBackendSuite } from './suite.ts';
 
 const btrfs = (...args: string[]): void =>
@@ -101,6 +107,9 @@ async function poolWithHistory() {
     pool,
     path,
     id,
+    /** As after a kill: another agent process opens it. */
+    another: () => new OpenPool(btrfsBackend.open(definition, services)),
+    mountPoint,
     async [Symbol.asyncDispose]() {
       await pool.stop().catch(() => pool.close());
       await mounted[Symbol.asyncDispose]();
@@ -282,6 +291,76 @@ describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
       assert.ok(whole.capacityBytes > 0);
       await using _opened = await pool.open(format, { as: 'content', passphrase: 'one' });
     }
+  });
+
+  test('a stream that holds anything but one raw volume makes nothing', async () => {
+    await using room = await poolWithHistory();
+    const { pool, path, mountPoint } = room;
+    const at = (...names: string[]): string => join(mountPoint, ...names);
+    /** A stream of read-only subvolumes, each with what is made in it. */
+    const streamOf = (made: Record<string, (directory: string) => void>): Buffer => {
+      rmSync(at('stream'), { force: true });
+      for (const [name, make] of Object.entries(made)) {
+        btrfs('create', at(name));
+        make(at(name));
+        execFileSync('btrfs', ['property', 'set', '-t', 'subvol', at(name), 'ro', 'true']);
+      }
+      const names = Object.keys(made).map((name) => at(name));
+      execFileSync('btrfs', ['-q', 'send', '-e', '-f', at('stream'), '--', ...names]);
+      for (const name of names) btrfs('delete', name);
+      return readFileSync(at('stream'));
+    };
+    const image = (directory: string): void =>
+      writeFileSync(join(directory, 'disk.raw'), Buffer.alloc(1 << 20, 3));
+    for (const [why, made] of [
+      [/'vm-1-disk-0', which is no snapshot/, { 'vm-1-disk-0': image }],
+      [/'one' and 'two'|'two' and 'one'/, { 'one@s': image, 'two@s': image }],
+      [/other files/, { 'one@s': () => undefined }],
+      [
+        /other files/,
+        { 'one@s': (directory: string) => symlinkSync('/etc/passwd', join(directory, 'disk.raw')) },
+      ],
+      [
+        /other files/,
+        {
+          'one@s': (directory: string) => {
+            image(directory);
+            writeFileSync(join(directory, 'more'), '');
+          },
+        },
+      ],
+    ] as const)
+      await assert.rejects(received(pool, 'w', streamOf(made)), { code: 'invalid-image', message: why });
+    assert.deepEqual(readdirSync(path).sort(), ['.stowage', 'v']);
+    assert.deepEqual(readdirSync(join(path, '.stowage/streams')), []);
+    const owned = streamOf({
+      'one@s': (directory) => {
+        image(directory);
+        chmodSync(join(directory, 'disk.raw'), 0o777);
+      },
+    });
+    const made = await received(pool, 'w', owned);
+    assert.equal(made.permissions?.mode, 0o600);
+  });
+
+  test('what a kill leaves of a stream goes with the next start', async () => {
+    await using room = await poolWithHistory();
+    const stream = await sent(room.pool, 'v', { snapshot: 's', older: true });
+    const killed = room.another();
+    await room.pool.stop();
+    await killed.start();
+    await killed.beginSending('v', { snapshot: 's', older: true });
+    const { tool, args } = await killed.beginReceiving('w');
+    await runOk(tool, [...args], { stdin: Readable.from([stream]) });
+    const streams = join(room.path, '.stowage/streams');
+    assert.equal(readdirSync(streams).length, 2);
+    await killed.stop();
+    await room.pool.start();
+    assert.deepEqual(readdirSync(streams), []);
+    assert.deepEqual(
+      (await room.pool.listSnapshots('v')).map(({ id }) => id),
+      ['s'],
+    );
   });
 
   test('a directory that is not on btrfs is told', async () => {

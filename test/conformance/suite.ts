@@ -14,6 +14,7 @@ import type { TransferSpec } from '../../shared/protocol/agent.ts';
 import { CHUNK_BYTES, ChunkMap } from '../../shared/transfer/chunks.ts';
 import { scratch } from '../support/scratch.ts';
 import { attributeTests } from './attributes.ts';
+import { streamTests } from './streams.ts';
 
 const MIB = 1 << 20;
 
@@ -863,13 +864,18 @@ export function runBackendSuite(suite: Suite): void {
       assert.deepEqual([...seen.keys()], ['v']);
     });
 
+    const fill = async ({ pool }: Room, name: string, bytes: Buffer): Promise<Volume> => {
+      const spec = transfer(name, bytes.length, { replace: true });
+      const sink = await Sink.open(await pool.stage(spec));
+      await put(sink, bytes);
+      return (await sink.commit(undefined)).volume;
+    };
+    streamTests(it, {
+      ...{ fill, overwrite: suite.overwrite },
+      contentOf: ({ pool }, name, reading) => contentOf(pool, name, reading),
+    });
     attributeTests(it, {
-      async fill({ pool }, name, bytes) {
-        const spec = transfer(name, bytes.length, { replace: true });
-        const sink = await Sink.open(await pool.stage(spec));
-        await put(sink, bytes);
-        return (await sink.commit(undefined)).volume;
-      },
+      fill,
       contentOf: ({ pool }, name) => contentOf(pool, name),
       replace: ({ pool }, name) => pool.stage(transfer(name, MIB, { replace: true })),
     });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { FleetVolume, JobDetails } from '../../shared/protocol/api.ts';
@@ -8,6 +8,7 @@ import { TestController, until } from '../support/controller.ts';
 import { isRoot, mountFileSystem, scratch } from '../support/scratch.ts';
 
 const MIB = 1 << 20;
+const onlyRoot = { skip: isRoot ? false : 'only root mounts btrfs' };
 const SOURCE = 'local/default/web';
 
 describe('a volume as it was at a snapshot', () => {
@@ -113,9 +114,99 @@ describe('a volume as it was at a snapshot', () => {
     await controller.cliOk('vol', 'rename', 'local/default/vm-100-disk-0.qcow2', 'web');
   });
 
-  test('is begun with by a linked clone, of any volume', {
-    skip: isRoot ? false : 'only root mounts btrfs',
-  }, async () => {
+  test('is in a stream of its storage, as Proxmox VE makes and reads it', onlyRoot, async () => {
+    mkdirSync(at('node'));
+    await using _mounted = mountFileSystem('btrfs', 512, at('node'));
+    const btrfs = (...args: string[]): void => void execFileSync('btrfs', args, { stdio: 'pipe' });
+    await controller.cliOk(
+      'pool',
+      'create-as',
+      'local',
+      'send',
+      'btrfs',
+      '--target',
+      at('node/pool'),
+      '--build',
+    );
+    try {
+      const volid = 'send:100/vm-100-disk-0.raw';
+      const volume = 'local/send/vm-100-disk-0.raw';
+      await controller.cliOk('vol', 'copy', SOURCE, volume, '--snapshot', 'monday', '--format', 'raw');
+      await controller.cliOk('vol', 'snapshot', 'create', volume, 'one');
+      await controller.cliOk('vol', 'snapshot', 'create', volume, '__migration__');
+      const refused = async (words: RegExp, ...args: string[]): Promise<void> => {
+        const { status, stderr } = await controller.cli('pvesm', ...args);
+        assert.equal(status, 255);
+        assert.match(stderr, words);
+      };
+      await refused(/is of a snapshot/, 'export', volid, 'btrfs', at('no'));
+      await refused(/no zfs streams/, 'export', volid, 'zfs', at('no'), '--snapshot', 'one');
+      await refused(/no snapshot two/, 'export', volid, 'btrfs', at('no'), '--snapshot', 'two');
+      assert.ok(!existsSync(at('no')));
+      const all = ['--snapshot', '__migration__', '--with-snapshots', '1'];
+      await controller.cliOk('pvesm', 'export', volid, 'btrfs', at('stream.btrfs'), ...all);
+
+      // What a node makes of it, and sends back.
+      mkdirSync(at('node/received'));
+      btrfs('-q', 'receive', '-e', '-f', at('stream.btrfs'), '--', at('node/received'));
+      const names = ['vm-100-disk-0@__migration__', 'vm-100-disk-0@one'];
+      assert.deepEqual(readdirSync(at('node/received')).sort(), names);
+      for (const name of names)
+        assert.ok(readFileSync(at(`node/received/${name}/disk.raw`)).equals(monday), name);
+      btrfs(
+        '-q',
+        'send',
+        '-e',
+        '-f',
+        at('back.btrfs'),
+        '--',
+        at(`node/received/${names[1]}`),
+        at(`node/received/${names[0]}`),
+      );
+      const back = [
+        'btrfs',
+        at('back.btrfs'),
+        '--snapshot',
+        '__migration__',
+        '--delete-snapshot',
+        '__migration__',
+      ];
+      await refused(/already/, 'import', volid, ...back);
+      const imported = await controller.cliOk('pvesm', 'import', volid, ...back, '--allow-rename', '1');
+      assert.match(imported, /successfully imported 'send:100\/vm-100-disk-1.raw'/);
+      const made = await controller.api<FleetVolume>('/hosts/local/pools/send/volumes/vm-100-disk-1.raw');
+      assert.equal(made.snapshotCount, 1);
+      assert.ok(readFileSync(made.path).equals(monday));
+
+      // Through pipes, and cut in one.
+      const run = (command: string) =>
+        spawnSync('bash', ['-o', 'pipefail', '-c', command], {
+          env: { ...process.env, STOWAGE_URL: controller.url, STOWAGE_TOKEN: controller.token },
+          encoding: 'utf8',
+        });
+      const pvesm = `${process.execPath} controller/cli/stowage.ts pvesm`;
+      const piped = run(
+        `${pvesm} export ${volid} btrfs - --snapshot one | ${pvesm} import send:101/vm-101-disk-0.raw btrfs - --snapshot one`,
+      );
+      assert.match(piped.stdout, /successfully imported 'send:101\/vm-101-disk-0.raw'/, piped.stderr);
+      const cut = run(
+        `head -c 1000000 ${at('stream.btrfs')} | ${pvesm} import send:102/vm-102-disk-0.raw btrfs -`,
+      );
+      assert.equal(cut.status, 255);
+      const volumes = await controller.cliOk('vol', 'list', 'local/send', '-o', 'name');
+      assert.deepEqual(volumes.trim().split('\n').sort(), [
+        volume,
+        'local/send/vm-100-disk-1.raw',
+        'local/send/vm-101-disk-0.raw',
+      ]);
+      const trail = await controller.cliOk('audit', 'list', '--action', 'volume.send-stream');
+      assert.match(trail, /btrfs, as of __migration__, with the snapshots before it/);
+    } finally {
+      await controller.cliOk('pool', 'stop', 'local/send');
+    }
+  });
+
+  test('is begun with by a linked clone, of any volume', onlyRoot, async () => {
     mkdirSync(at('mount'));
     await using _mounted = mountFileSystem('btrfs', 256, at('mount'));
     const made = ['pool', 'create-as', 'local', 'tree', 'btrfs', '--target', at('mount/pool'), '--build'];

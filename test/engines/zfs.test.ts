@@ -1,17 +1,44 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, fsyncSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import {
+  closeSync,
+  fsyncSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { zfsBackend } from '../../agent/backends/zfs/index.ts';
 import { Zvols } from '../../agent/backends/zfs/zvols.ts';
+import { OpenPool } from '../../agent/pools/open-pool.ts';
+import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
+import { received, sent } from '../conformance/streams.ts';
 import { runBackendSuite } from '../conformance/suite.ts';
 import { inTestHost, testInTestHost } from '../hosts/guest.ts';
 
+const ZFS = 'zfs';
 const zfs = (tool: string, ...args: string[]): string =>
   execFileSync(tool, args, { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' });
 
+/** With bytes in or out. */
+const stream = (args: string[], input?: Buffer): Buffer =>
+  execFileSync(ZFS, args, { input, maxBuffer: 64 << 20, stdio: ['pipe', 'pipe', 'ignore'] });
+
 let grounds = 0;
+
+/** The zpool of all tests, made by the first of them that runs. */
+let isMade = false;
+function makePool(): void {
+  if (!isMade) zfs('zpool', 'create', 'tank', '/dev/vdb');
+  isMade = true;
+}
 
 async function write(name: string, bytes: Buffer): Promise<void> {
   const path = `/dev/zvol/tank/ground-${grounds}/${name}`;
@@ -44,7 +71,7 @@ else {
     ],
     overwrite: write,
     ground() {
-      if (grounds === 0) zfs('zpool', 'create', 'tank', '/dev/vdb');
+      makePool();
       const name = `tank/ground-${++grounds}`;
       zfs('zfs', 'create', '-o', 'mountpoint=none', name);
       const at = (volume: string): string => `${name}/${volume}`;
@@ -68,7 +95,93 @@ else {
     },
   });
 
+  test('streams of Proxmox VE come in and go out; a file system does not, and is mounted nowhere', async () => {
+    makePool();
+    zfs('zfs', 'create', '-o', 'mountpoint=none', 'tank/streams');
+    const state = mkdtempSync(join(tmpdir(), 'zfs-'));
+    const definition = poolDefinitionSchema.parse({
+      ...{ name: 'z', uuid: randomUUID(), type: 'zfs', source: { name: 'tank/streams' } },
+      target: { path: '/dev/zvol/tank/streams' },
+    });
+    const host = {
+      agentId: 'a',
+      stateDirectory: async () => state,
+      imageDirectories: () => [],
+      secret: () => '',
+      ownsStorage: true,
+      alone: <T>(work: () => Promise<T>) => work(),
+    };
+    const pool = new OpenPool(zfsBackend.open(definition, host));
+    await pool.start();
+    const streamOf = (name: string, ...flags: string[]): Buffer => stream(['send', ...flags, name]);
+
+    zfs(
+      'zfs',
+      'create',
+      '-s',
+      '-V',
+      '4M',
+      '-o',
+      'snapdev=visible',
+      '-o',
+      'readonly=on',
+      'tank/vm-100-disk-0',
+    );
+    zfs('zfs', 'snapshot', 'tank/vm-100-disk-0@one');
+    zfs('zfs', 'snapshot', 'tank/vm-100-disk-0@__migration__');
+    const migrated = streamOf('tank/vm-100-disk-0@__migration__', '-Rpv');
+    const options = { snapshot: '__migration__', deleteSnapshot: '__migration__' };
+    await assert.rejects(received(pool, 'vm-100-disk-0', migrated, { snapshot: 'one' }), {
+      code: 'invalid-image',
+    });
+    const made = await received(pool, 'vm-100-disk-0', migrated, options);
+    assert.deepEqual([made.format, made.snapshotCount], ['raw', 1]);
+    const properties = zfs(
+      'zfs',
+      'get',
+      '-H',
+      '-o',
+      'value',
+      'snapdev,readonly',
+      'tank/streams/vm-100-disk-0',
+    );
+    assert.deepEqual(properties.split('\n').slice(0, 2), ['hidden', 'off']);
+
+    const back = await sent(pool, 'vm-100-disk-0', { snapshot: 'one', older: true });
+    stream(['recv', '-F', 'tank/back'], back);
+    assert.match(zfs('zfs', 'list', '-H', '-t', 'all', '-r', '-o', 'name', 'tank/back'), /tank\/back@one/);
+
+    zfs('zfs', 'create', '-o', 'mountpoint=/mnt/hostile', 'tank/hostile');
+    writeFileSync('/mnt/hostile/file', '');
+    zfs('zfs', 'create', '-V', '4M', 'tank/hostile/below');
+    zfs('zfs', 'snapshot', '-r', 'tank/hostile@s');
+    const hostile = streamOf('tank/hostile@s', '-Rp');
+    zfs('zfs', 'destroy', '-r', 'tank/hostile');
+    await assert.rejects(received(pool, 'w', hostile), { code: 'invalid-image' });
+    assert.throws(() => readFileSync('/mnt/hostile/file'), /ENOENT/);
+    assert.deepEqual(zfs('zfs', 'list', '-H', '-r', '-o', 'name', 'tank/streams').trim().split('\n'), [
+      'tank/streams',
+      'tank/streams/vm-100-disk-0',
+    ]);
+
+    // What a kill leaves, whatever it is, goes with the next start.
+    const left = '.stowage.00000000.new-0123456789ab';
+    stream(['recv', '-u', `tank/streams/${left}`], hostile);
+    const { args } = await pool.beginReceiving('w');
+    stream(['recv', '-u', args.at(-1)!], hostile);
+    const killed = args.at(-1)!;
+    await pool.stop();
+    const again = new OpenPool(zfsBackend.open(definition, host));
+    await again.start();
+    const there = zfs('zfs', 'list', '-H', '-r', '-o', 'name', 'tank/streams');
+    assert.ok(!there.includes(killed));
+    // Another agent's stays.
+    assert.ok(there.includes(left));
+    await again.stop();
+  });
+
   test('a dataset that holds files, or may hold them unseen, is not destroyed', async () => {
+    makePool();
     zfs('zfs', 'create', '-o', 'mountpoint=/mnt/files', 'tank/files');
     const zvols = new Zvols('tank/files', []);
     writeFileSync('/mnt/files/small', 'a few bytes');

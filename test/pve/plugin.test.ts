@@ -8,7 +8,7 @@ import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 import { TestAgent } from '../support/agent.ts';
-import { scratch } from '../support/scratch.ts';
+import { isRoot, mountFileSystem, scratch } from '../support/scratch.ts';
 
 const KIB = 1024;
 const MIB = 1 << 20;
@@ -339,6 +339,59 @@ describe('the plug-in for Proxmox VE', () => {
       assert.match((await importAs('vm-201-disk-0.raw')).error!, words);
       assert.ok(!existsSync(at('vm-201-disk-0.raw')));
       assert.deepEqual(await agent.ok('GET', '/transfers'), []);
+    }
+  });
+
+  test('on btrfs, snapshots have linked clones, and a volume goes out and comes in with its snapshots', {
+    skip: isRoot ? false : 'only root mounts btrfs',
+  }, async () => {
+    mkdirSync(join(room.path, 'btrfs'));
+    await using _mounted = mountFileSystem('btrfs', 256, join(room.path, 'btrfs'));
+    const target = { path: join(room.path, 'btrfs/pool') };
+    await agent.ok('POST', '/pools', { name: 'tree', type: 'btrfs', target });
+    await agent.ok('POST', '/pools/tree/build');
+    await agent.ok('POST', '/pools/tree/start');
+    const tree = { ...scfg, 'stowage-pool': 'tree' };
+    try {
+      const name = 'vm-300-disk-0.raw';
+      await node.call('alloc_image', 't', tree, 300, 'raw', name, 4 * KIB);
+      const disk = (volume: string): string => join(target.path, volume, 'disk.raw');
+      const bytes = randomBytes(4 * MIB);
+      writeFileSync(disk(name), bytes);
+      await node.call('volume_snapshot', tree, 't', name, 'before');
+      writeFileSync(disk(name), randomBytes(4 * MIB));
+      await node.call('volume_snapshot', tree, 't', name, '__migration__');
+
+      assert.equal(await node.call('volume_has_feature', tree, 'clone', 't', name, 'before', 0), 1);
+      assert.equal(await node.call('volume_has_feature', tree, 'clone', 't', name, null, 0), null);
+      await node.refused(/only with base images and snapshots/, 'clone_image', tree, 't', name, 301);
+      const clone = await node.call<string>('clone_image', tree, 't', name, 301, 'before');
+      assert.equal(clone, 'vm-301-disk-0.raw');
+      assert.ok(readFileSync(disk(clone)).equals(bytes));
+
+      const formats = (method: string, ...more: unknown[]) => node.list(method, tree, 't', name, ...more);
+      assert.deepEqual(await formats('volume_export_formats', '__migration__', null, 1), ['btrfs']);
+      assert.deepEqual(await formats('volume_export_formats', 'before', null, 0), ['btrfs', 'raw+size']);
+      assert.deepEqual(await formats('volume_export_formats', null, null, 0), ['raw+size']);
+      assert.deepEqual(await formats('volume_export_formats', '__migration__', 'before', 1), []);
+      assert.deepEqual(await formats('volume_import_formats', '__migration__', null, 1), ['btrfs']);
+      const file = join(room.path, 'stream.btrfs');
+      const out = [tree, 't', { file, mode: '>' }, name, 'btrfs', '__migration__', null, 1];
+      await node.call('volume_export', ...out);
+      const into = (length: number) => {
+        truncateSync(file, length);
+        const given = [tree, 't', { file, mode: '<' }, name, 'btrfs', '__migration__', null, 1, 1];
+        return node.reply('scalar:volume_import', ...given);
+      };
+      const made = await into(statSync(file).size);
+      assert.equal(made.scalar, 't:vm-300-disk-1.raw', made.error);
+      const snapshots = await node.call<object>('volume_snapshot_info', tree, 't', 'vm-300-disk-1.raw');
+      assert.deepEqual(Object.keys(snapshots).sort(), ['__migration__', 'before']);
+      assert.ok(readFileSync(disk('vm-300-disk-1.raw')).equals(readFileSync(disk(name))));
+      assert.ok((await into(1_000_000)).error);
+      assert.ok(!existsSync(join(target.path, 'vm-300-disk-2.raw')));
+    } finally {
+      await agent.ok('POST', '/pools/tree/stop');
     }
   });
 

@@ -36,6 +36,8 @@ function tableOf({ traits }: Backend): string {
     ...rows,
     `| give snapshots another id | ${traits.features.rename?.includes('snapshot') ? 'yes' : 'no'} |`,
     `| read a snapshot, also while a guest writes to the volume | ${traits.features.transfer?.includes('snapshot') ? 'yes' : 'no'} |`,
+    `| linked clones of snapshots, of any volume | ${traits.features.link?.includes('snapshot') ? 'yes' : 'no'} |`,
+    `| raw volumes as streams of the storage, with their snapshots | ${traits.streams?.join(', ') ?? 'no'} |`,
     `| other hosts may use the same storage | ${traits.shared ? 'yes' : 'no'} |`,
   ].join('\n');
 }

@@ -56,16 +56,27 @@ export async function fileSystemOf(path: string): Promise<string | undefined> {
   return answer && uuid(answer.subarray(16, 32));
 }
 
-/**
- * The subvolume that a directory is in: its UUID, which never changes, and which no snapshot of it has; and whether nobody writes to
- * it. Throws `ENOENT`.
- */
-export async function subvolumeAt(path: string): Promise<{ id: string; readOnly: boolean }> {
+/** A subvolume as the kernel tells of it. */
+export interface Subvolume {
+  /** Never changes, and no snapshot of it has it. */
+  id: string;
+  /** Nobody writes to it. */
+  readOnly: boolean;
+  /** The one that made it: of two subvolumes the later one has the higher. */
+  transaction: bigint;
+}
+
+/** The subvolume that a directory is in. Throws `ENOENT`. */
+export async function subvolumeAt(path: string): Promise<Subvolume> {
   const answer = await ask(path, SUBVOLUME_INFO, SUBVOLUME_INFO_BYTES);
   if (!answer)
     throw new StowageError('io-error', `${path}: the file system does not say which subvolume it is`);
   const flags = answer.readBigUInt64LE(288);
-  return { id: uuid(answer.subarray(296, 312)), readOnly: (flags & SUBVOLUME_READ_ONLY) !== 0n };
+  return {
+    id: uuid(answer.subarray(296, 312)),
+    readOnly: (flags & SUBVOLUME_READ_ONLY) !== 0n,
+    transaction: answer.readBigUInt64LE(352),
+  };
 }
 
 /** The UUID of the subvolume that a directory is in. Throws `ENOENT`. */

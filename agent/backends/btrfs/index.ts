@@ -17,6 +17,7 @@ export const btrfsBackend: Backend = {
     shared: false,
     mayHang: false,
     rawSnapshots: true,
+    streams: ['btrfs'],
     features: { build: ['current'], ...MAKING_FEATURES, ...BASE_FEATURES, ...STORED_SNAPSHOTS },
   },
 

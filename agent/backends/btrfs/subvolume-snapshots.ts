@@ -10,7 +10,7 @@ import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storag
 import { btrfs, subvolumeOf } from './btrfs.ts';
 import type { VolumeIds } from './volume-ids.ts';
 
-const ID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$/;
+const ID = /^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$/;
 
 /** Snapshots of subvolumes. A volume takes them along under every name, as they are kept by its id. */
 export class SubvolumeSnapshots implements DeviceSnapshots {
@@ -52,51 +52,62 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
     return (await this.ids(uid)).map((id) => ({ id, current: false, allocationBytes: 0 }));
   }
 
-  async #require({ uid }: Device, id: string): Promise<string> {
+  /** Where a snapshot is. Throws `snapshot-not-found`. */
+  async pathOf({ uid }: Device, id: string): Promise<string> {
     if (!(await this.ids(uid)).includes(id))
       throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
     return join(this.#of(uid), id);
   }
 
   async markOf(device: Device, id: string): Promise<string> {
-    return subvolumeOf(await this.#require(device, id));
+    return subvolumeOf(await this.pathOf(device, id));
   }
 
   /** The image has the name in it that it has in the volume. */
   async open(device: Device, id: string): Promise<Image> {
-    return FileImage.open(join(await this.#require(device, id), basename(device.path)), 'read');
+    return FileImage.open(join(await this.pathOf(device, id), basename(device.path)), 'read');
   }
 
   async create(device: Device, id: string): Promise<void> {
     await this.#refuseTaken(device, id);
-    const directory = this.#of(device.uid);
+    await this.add(device.uid, id, join(this.#pool, device.name));
+  }
+
+  /** Makes what a subvolume holds now a snapshot of a volume. */
+  async add(uid: string, id: string, path: string): Promise<void> {
+    const directory = this.#of(uid);
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    await btrfs('subvolume', 'snapshot', '-r', '--', join(this.#pool, device.name), join(directory, id));
+    await btrfs('subvolume', 'snapshot', '-r', '--', path, join(directory, id));
     await syncDirectory(directory);
     await syncDirectory(this.#all);
   }
 
+  /** Whether a snapshot can be named so. */
+  isId(id: string): boolean {
+    return ID.test(id);
+  }
+
   /** Throws `invalid-name`, `snapshot-exists` for what no new snapshot can be called. */
   async #refuseTaken({ uid }: Device, id: string): Promise<void> {
-    if (!ID.test(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
+    if (!this.isId(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
     if ((await this.ids(uid)).includes(id))
       throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);
   }
 
   async rename(device: Device, id: string, to: string): Promise<void> {
-    const snapshot = await this.#require(device, id);
+    const snapshot = await this.pathOf(device, id);
     await this.#refuseTaken(device, to);
     renameToNew(snapshot, join(this.#of(device.uid), to));
     await syncDirectory(this.#of(device.uid));
   }
 
   async clone(device: Device, id: string, name: string): Promise<void> {
-    await btrfs('subvolume', 'snapshot', '--', await this.#require(device, id), join(this.#pool, name));
+    await btrfs('subvolume', 'snapshot', '--', await this.pathOf(device, id), join(this.#pool, name));
     await syncDirectory(this.#pool);
   }
 
   async switch(device: Device, id: string): Promise<void> {
-    const snapshot = await this.#require(device, id);
+    const snapshot = await this.pathOf(device, id);
     const next = join(this.#switches, device.uid);
     await mkdir(this.#switches, { recursive: true, mode: 0o700 });
     await this.removeSwitches(device.uid);
@@ -110,7 +121,7 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
   }
 
   async delete(device: Device, id: string): Promise<void> {
-    await remove(await this.#require(device, id));
+    await remove(await this.pathOf(device, id));
   }
 
   /** What a switch before a kill has left: what a volume was to become, or what it was. Of one volume, or of all. */

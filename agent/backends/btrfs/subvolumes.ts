@@ -13,10 +13,16 @@ import { isFileOpen } from '../../host/open-files.ts';
 import { renameToNew } from '../../host/rename.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
-import type { Device, DeviceMode, MakingStorage } from '../../volumes/blocks/device-storage.ts';
+import type {
+  Device,
+  DeviceMode,
+  DeviceStreams,
+  MakingStorage,
+} from '../../volumes/blocks/device-storage.ts';
 import type { Space } from '../backend.ts';
 import { btrfs, FIRST_INODE, fileSystemOf, subvolumeAt, subvolumeOf } from './btrfs.ts';
 import { SubvolumeSnapshots } from './subvolume-snapshots.ts';
+import { SubvolumeStreams } from './subvolume-streams.ts';
 import { VolumeIds } from './volume-ids.ts';
 
 const FORMATS = Object.keys(IMAGE_FORMATS) as ImageFormatName[];
@@ -38,6 +44,7 @@ export class Subvolumes implements MakingStorage {
   readonly reserves = true;
   readonly name: string;
   readonly snapshots: SubvolumeSnapshots;
+  readonly streams: DeviceStreams;
   readonly #permissions: Permissions | undefined;
   readonly #ids: VolumeIds;
   readonly #lock = new HeldLock();
@@ -48,6 +55,7 @@ export class Subvolumes implements MakingStorage {
     this.#permissions = permissions;
     this.#ids = new VolumeIds(this.#at(join(PRIVATE, 'ids')));
     this.snapshots = new SubvolumeSnapshots(path, this.#at(PRIVATE), this.#ids);
+    this.streams = new SubvolumeStreams(path, this.#at(PRIVATE), this.snapshots);
   }
 
   #at(name: string): string {

@@ -7,7 +7,7 @@ import { lvm } from './lvm.ts';
 import { type Row, snapshotIdOf, snapshotTag } from './rows.ts';
 
 /** None ends with a dot: that is the name of a copy, see {@link ThinSnapshots.switch}. */
-const ID = /^[A-Za-z0-9]([A-Za-z0-9+_.-]{0,62}[A-Za-z0-9+_-])?$/;
+const ID = /^[A-Za-z0-9_]([A-Za-z0-9+_.-]{0,62}[A-Za-z0-9+_-])?$/;
 
 const copyOf = (name: string): string => (name.endsWith('.') ? name.slice(0, -1) : `${name}.`);
 

@@ -20,6 +20,7 @@ export const zfsBackend: Backend = {
     shared: false,
     mayHang: true,
     rawSnapshots: true,
+    streams: ['zfs'],
     features: { build: ['current'], ...MAKING_FEATURES, ...BASE_FEATURES, ...STORED_SNAPSHOTS },
   },
 

@@ -7,7 +7,7 @@ import type { Device, DeviceSnapshots } from '../../volumes/blocks/device-storag
 import { SharedReading } from '../../volumes/blocks/shared-reading.ts';
 import { type Dataset, zfs } from './zfs.ts';
 
-const ID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$/;
+const ID = /^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$/;
 
 /** The snapshot that makes a base of a volume; no snapshot that people see. */
 export const OF_BASE = '@__base__';
@@ -121,7 +121,8 @@ export class ZfsSnapshots implements DeviceSnapshots {
 
 /** Gives a snapshot an id. Throws `invalid-name`, `snapshot-exists`. */
 async function naming(id: string, work: () => Promise<unknown>): Promise<void> {
-  if (!ID.test(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
+  if (!ID.test(id) || isOfBase(`@${id}`))
+    throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);
   await work().catch((error) => {
     if (!isStowageError(error, 'volume-exists')) throw error;
     throw new StowageError('snapshot-exists', `the snapshot ${id} exists already`);

@@ -18,12 +18,14 @@ import {
   type Device,
   type DeviceMode,
   type DeviceSnapshots,
+  type DeviceStreams,
   type MakingStorage,
   refuseLoss,
 } from '../../volumes/blocks/device-storage.ts';
 import type { Space } from '../backend.ts';
 import { CHANGED, type Dataset, datasets, FORMAT, zfs } from './zfs.ts';
 import { isOfBase, OF_BASE, ZfsSnapshots } from './zfs-snapshots.ts';
+import { ZfsStreams } from './zfs-streams.ts';
 
 /** A size is a whole number of these, whatever the size of a volume's blocks. */
 const ROUND = 128 << 10;
@@ -37,6 +39,7 @@ export class Zvols implements MakingStorage {
   readonly name: string;
   readonly #devices: readonly string[];
   #guid: string | undefined;
+  readonly streams: DeviceStreams;
   readonly snapshots: DeviceSnapshots = new ZfsSnapshots(
     (name) => this.#at(name),
     (name) => this.#of(name),
@@ -48,6 +51,7 @@ export class Zvols implements MakingStorage {
   constructor(name: string, devices: readonly string[]) {
     this.name = name;
     this.#devices = devices;
+    this.streams = new ZfsStreams(name, (device, id) => this.snapshots.markOf(device, id));
   }
 
   #at(name: string): string {

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { ReceivedStream, SentStream } from '../../../shared/conf/stream.ts';
 import type { NewVolume } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
@@ -10,6 +11,7 @@ import type {
   PoolDriver,
   Stage,
   StageSpec,
+  StreamProgram,
 } from '../../backends/backend.ts';
 import { type ImageFormat, refuseShrink, type WantedVolume } from '../../formats/format.ts';
 import { isImageFormat } from '../../formats/index.ts';
@@ -20,6 +22,7 @@ import { BlockStage } from './block-stage.ts';
 import { DevicePool } from './device-pool.ts';
 import {
   type Device,
+  type DeviceStreams,
   type MakingStorage,
   refuseLoss,
   refuseOpen,
@@ -35,6 +38,8 @@ import { imageFormat } from './image-format.ts';
  */
 export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   readonly #hidden: HiddenNames;
+  /** The places of streams that are not over, by their ids. */
+  readonly #streams = new Map<string, ReturnType<HiddenNames['scratch']>>();
 
   constructor(storage: MakingStorage, host: HostServices, poolUuid: string) {
     super(storage, host);
@@ -58,6 +63,8 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   async #removeLeftovers(): Promise<void> {
     for (const { name } of await this.storage.devices())
       if (this.#hidden.isLeftover(name)) await this.storage.remove(name).catch(() => undefined);
+    for (const place of (await this.storage.streams?.places()) ?? [])
+      if (this.#hidden.isLeftover(place)) await this.storage.streams?.drop(place).catch(() => undefined);
   }
 
   async delete(): Promise<void> {
@@ -289,6 +296,52 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     const [grown = device] = await this.storage.devices(device.name);
     await using image = await this.storage.open(grown, 'write');
     await driver.resize(image, capacityBytes, false, { signal, passphrase: volume.passphrase });
+  }
+
+  // ---- streams of the storage ----
+
+  get #ofStreams(): DeviceStreams {
+    if (!this.storage.streams) throw unsupported('streams of its own');
+    return this.storage.streams;
+  }
+
+  async beginSending(volume: FoundVolume, stream: SentStream): Promise<StreamProgram> {
+    const device = await this.device(volume);
+    return this.#beginStream((place) => this.#ofStreams.send(device, stream, place));
+  }
+
+  async beginReceiving(name: string): Promise<StreamProgram> {
+    await this.#refuseExisting(name);
+    return this.#beginStream((place) => this.#ofStreams.receive(place));
+  }
+
+  async #beginStream(begin: (place: string) => Promise<Omit<StreamProgram, 'id'>>): Promise<StreamProgram> {
+    const id = clock.uuid();
+    const place = this.#hidden.scratch();
+    this.#streams.set(id, place);
+    try {
+      return { id, ...(await begin(place.name)) };
+    } catch (error) {
+      await this.dropStream(id).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async endReceiving(id: string, name: string, stream: ReceivedStream, identify: Identify): Promise<void> {
+    const place = this.#streams.get(id);
+    if (!place) throw new StowageError('stream-cut', 'the pool was started anew before the stream was over');
+    await this.#make({ name, format: 'raw' }, identify, (hidden) =>
+      this.#ofStreams.take(place.name, stream, hidden),
+    );
+  }
+
+  async dropStream(id: string): Promise<void> {
+    const place = this.#streams.get(id);
+    if (!place) return;
+    // Where it cannot go now it goes with the next start.
+    this.#streams.delete(id);
+    place[Symbol.dispose]();
+    await this.#ofStreams.drop(place.name);
   }
 
   // ---- moving bytes ----

@@ -1,8 +1,9 @@
 import type { Permissions } from '../../../shared/conf/permissions.ts';
+import type { ReceivedStream, SentStream } from '../../../shared/conf/stream.ts';
 import type { Snapshot, Volume } from '../../../shared/conf/volume.ts';
 import { clock, sleep } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
-import type { Space } from '../../backends/backend.ts';
+import type { Space, StreamProgram } from '../../backends/backend.ts';
 import type { ImageFormatName } from '../../formats/index.ts';
 import type { DeviceNumber } from '../../host/devices.ts';
 import type { Image } from '../../images/image.ts';
@@ -85,6 +86,22 @@ export interface DeviceStorage {
   readonly snapshots?: DeviceSnapshots;
 }
 
+/** Devices as streams of the storage itself. A place is a hidden name, at which it keeps what a stream needs. */
+export interface DeviceStreams {
+  /** The program that writes a device. Throws `snapshot-not-found`. */
+  send(device: Device, stream: SentStream, place: string): Promise<Program>;
+  /** The program that reads a stream into a place. */
+  receive(place: string): Promise<Program>;
+  /** Makes a new raw device, with its snapshots, of what was read into a place. Throws `invalid-image` for what is not one such device. */
+  take(place: string, stream: ReceivedStream, name: string): Promise<void>;
+  /** Empties a place. Repeatable. */
+  drop(place: string): Promise<void>;
+  /** The places at which something is. */
+  places(): Promise<string[]>;
+}
+
+type Program = Omit<StreamProgram, 'id'>;
+
 /** Storage of which devices can be made and taken away. */
 export interface MakingStorage extends DeviceStorage {
   /** What was just made, and what a device grows by, reads as zeros; else it may hold anything. */
@@ -108,6 +125,7 @@ export interface MakingStorage extends DeviceStorage {
   setBase?(device: Device, isBase: boolean): Promise<void>;
   /** A new device that can be written to, and stands on a base. */
   cloneLinked?(base: Device, name: string): Promise<void>;
+  readonly streams?: DeviceStreams;
   /** A new device with what one holds, sharing its blocks, which lives on without it. Absent: the bytes are copied. */
   clone?(device: Device, name: string): Promise<void>;
 }

@@ -11,7 +11,14 @@ import { print, printable, show } from '../output.ts';
 import { hostPath, volumePath } from '../references.ts';
 import { newVolumeNamed, nodeOf, requireAvailable, storage, storagesOf, volumeNamed } from './node.ts';
 import { listText, statusText } from './print.ts';
-import { exportVolume, importVolume, streamFormat } from './streams.ts';
+import {
+  exportOfStorage,
+  exportVolume,
+  importToStorage,
+  importVolume,
+  isSized,
+  streamFormat,
+} from './streams.ts';
 
 /** What pvesm ends with after any error. */
 const FAILED = 255;
@@ -94,19 +101,38 @@ async function exportTo(
 ): Promise<void> {
   const wanted = streamFormat(format, withSnapshots === undefined ? undefined : withSnapshots === '1');
   const reference = await volumeNamed(await nodeOf({ node }), volid);
-  await exportVolume(reference, wanted, file, snapshot);
+  if (isSized(wanted)) await exportVolume(reference, wanted, file, snapshot);
+  else await exportOfStorage(reference, wanted, file, { snapshot, older: withSnapshots === '1' });
+}
+
+interface ImportOptions {
+  allowRename?: string;
+  withSnapshots?: string;
+  snapshot?: string;
+  deleteSnapshot?: string;
 }
 
 async function importFrom(
   volid: string,
   format: string,
   file: string,
-  { node, allowRename, withSnapshots }: NodeOptions & { allowRename?: string; withSnapshots?: string },
+  { node, allowRename, withSnapshots, ...snapshots }: NodeOptions & ImportOptions,
 ): Promise<void> {
   const wanted = streamFormat(format, withSnapshots === undefined ? undefined : withSnapshots === '1');
   const host = await nodeOf({ node });
   const { reference, parsed, pool } = await newVolumeNamed(host, volid);
   const naming = namingOf(pool);
+  const imported = ({ name }: FleetVolume): void => {
+    const made = pveVolume(naming, name);
+    const volname = made ? volumeNameOf(naming, made, undefined) : name;
+    print(`successfully imported '${printable(`${pool.name}:${volname}`)}'`);
+  };
+  if (!isSized(wanted)) {
+    const options = { ...snapshots, allowRename: allowRename === '1' };
+    return imported(await importToStorage(reference, wanted, file, options));
+  }
+  if (snapshots.snapshot !== undefined || snapshots.deleteSnapshot !== undefined)
+    throw new StowageError('invalid-argument', `of a stream of ${wanted} no snapshot is named`);
   const there = await callJson<FleetVolume>(volumePath(reference)).then(
     () => true,
     (error) => {
@@ -116,15 +142,13 @@ async function importFrom(
   );
   // Of the names of a guest the next free one is held by an image that is made first.
   const takeAnother = (there && allowRename === '1' && parsed.vmid) || undefined;
-  const { name } = await importVolume(reference, wanted, parsed.format, file, async (sizeBytes) => {
+  const made = await importVolume(reference, wanted, parsed.format, file, async (sizeBytes) => {
     if (takeAnother === undefined) return undefined;
     const { format } = parsed;
     const made = await allocateImage({ host, pool: pool.name }, { vmid: takeAnother, format, sizeBytes });
     return { ...reference, volume: made.name };
   });
-  const made = pveVolume(naming, name);
-  const volname = made ? volumeNameOf(naming, made, undefined) : name;
-  print(`successfully imported '${printable(`${pool.name}:${volname}`)}'`);
+  imported(made);
 }
 
 /** What of a source `pvesm scan` prints, by the kind of storage, and how the pool that uses it is called. */
@@ -178,7 +202,7 @@ export function pvesmCommand(): Command {
     'write a volume as a stream: raw+size, qcow2+size; - is standard output',
   )
     .addOption(new Option('--with-snapshots <0|1>').choices(['0', '1']))
-    .option('--snapshot <name>', 'as it was at this snapshot; only raw+size')
+    .option('--snapshot <name>', 'as it was at this snapshot: raw+size, zfs, btrfs')
     .action(asPvesm(exportTo));
   command('import <volume> <format> <filename>', 'make a volume of a stream; - is standard input')
     .addOption(
@@ -188,6 +212,11 @@ export function pvesmCommand(): Command {
       new Option('--allow-rename <0|1>', 'take the next free name where this one is taken')
         .choices(['0', '1'])
         .default('0'),
+    )
+    .option('--snapshot <name>', 'the snapshot that a stream of zfs or btrfs must end with')
+    .option(
+      '--delete-snapshot <name>',
+      'of those in a stream of zfs or btrfs, the one that goes once all is there',
     )
     .action(asPvesm(importFrom));
   const kinds = Object.keys(SCANS);

@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { open, unlink } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { STREAM_FORMATS, type StreamFormat, streamFormatSchema } from '../../../shared/conf/stream.ts';
 import type { FleetVolume, Upload } from '../../../shared/protocol/api.ts';
 import { readingQuery } from '../../../shared/protocol/reading.ts';
 import { StowageError, toStowageError } from '../../../shared/util/errors.ts';
@@ -11,21 +12,26 @@ import { type VolumeReference, volumePath } from '../references.ts';
 
 /** The size of what follows, little-endian. */
 const HEADER_BYTES = 8;
-/** Formats of Proxmox VE's streams, as far as they are made and read here, and how the bytes behind the header are meant. */
-const STREAMS = {
+/** Formats of Proxmox VE's streams that have a header, as far as they are made and read here, and how the bytes behind it are meant. */
+const SIZED = {
   'raw+size': { as: 'content', format: 'raw', withSnapshots: false },
   'qcow2+size': { as: 'image', format: 'qcow2', withSnapshots: true },
 } as const;
-/** The others that Proxmox VE has. */
-const OTHERS = ['tar+size', 'vmdk+size', 'zfs', 'btrfs'];
+/** The others that Proxmox VE has, and that are not streams of the storage itself. */
+const OTHERS = ['tar+size', 'vmdk+size'];
 
-export type StreamFormat = keyof typeof STREAMS;
+export type SizedFormat = keyof typeof SIZED;
+export type PveStreamFormat = SizedFormat | StreamFormat;
+
+export const isSized = (format: PveStreamFormat): format is SizedFormat => Object.hasOwn(SIZED, format);
 
 /** Throws `invalid-argument` where the format does not fit what is asked for. Throws `not-supported` for a format that Proxmox VE has and that is not made here, `invalid-argument` for any other. */
-export function streamFormat(text: string, withSnapshots: boolean | undefined): StreamFormat {
-  if (Object.hasOwn(STREAMS, text)) {
-    const format = text as StreamFormat;
-    if (withSnapshots === undefined || STREAMS[format].withSnapshots === withSnapshots) return format;
+export function streamFormat(text: string, withSnapshots: boolean | undefined): PveStreamFormat {
+  const ofStorage = streamFormatSchema.safeParse(text);
+  if (ofStorage.success) return ofStorage.data;
+  if (Object.hasOwn(SIZED, text)) {
+    const format = text as SizedFormat;
+    if (withSnapshots === undefined || SIZED[format].withSnapshots === withSnapshots) return format;
     throw new StowageError(
       'invalid-argument',
       `${text} ${withSnapshots ? 'never carries snapshots' : 'carries snapshots: --with-snapshots 1'}`,
@@ -34,7 +40,7 @@ export function streamFormat(text: string, withSnapshots: boolean | undefined): 
   if (OTHERS.includes(text))
     throw new StowageError(
       'not-supported',
-      `streams of format ${text} are not made or read here: ${Object.keys(STREAMS).join(', ')}`,
+      `streams of format ${text} are not made or read here: ${[...Object.keys(SIZED), ...STREAM_FORMATS].join(', ')}`,
     );
   throw new StowageError('invalid-argument', `there is no stream format '${text.slice(0, 40)}'`);
 }
@@ -52,19 +58,32 @@ async function* framed(sizeBytes: number, body: Readable): AsyncGenerator<Buffer
     throw new StowageError('stream-cut', `${sent} of ${sizeBytes} bytes came from the controller`);
 }
 
-/** Writes a volume as a stream of Proxmox VE to a file, or for `-` to standard output. */
-export async function exportVolume(
+/** Writes a volume as a stream of its storage to a file, or for `-` to standard output; with `older` with all snapshots up to this one. */
+export async function exportOfStorage(
   reference: VolumeReference,
   format: StreamFormat,
   path: string,
+  { snapshot, older }: { snapshot: string | undefined; older: boolean },
+): Promise<void> {
+  if (snapshot === undefined)
+    throw new StowageError('invalid-argument', `a stream of format ${format} is of a snapshot: --snapshot`);
+  const query = new URLSearchParams({ format, snapshot, older: String(older) });
+  await writeTo(path, await call(`${volumePath(reference)}/stream?${query}`));
+}
+
+/** Writes a volume as a stream of Proxmox VE, behind its size, to a file, or for `-` to standard output. */
+export async function exportVolume(
+  reference: VolumeReference,
+  format: SizedFormat,
+  path: string,
   snapshot?: string,
 ): Promise<void> {
-  const { as } = STREAMS[format];
+  const { as } = SIZED[format];
   if (as === 'image') {
     if (snapshot !== undefined)
       throw new StowageError('invalid-argument', `a snapshot is exported as raw+size, not as ${format}`);
     const { format: stored, backingStore } = await callJson<FleetVolume>(volumePath(reference));
-    if (stored !== STREAMS[format].format)
+    if (stored !== SIZED[format].format)
       throw new StowageError('invalid-argument', `cannot export a ${stored} volume as ${format}`);
     if (backingStore)
       throw new StowageError('invalid-argument', `a linked clone is exported whole: raw+size, not ${format}`);
@@ -73,13 +92,17 @@ export async function exportVolume(
   const sizeBytes = Number(body.headers['content-length']);
   if (!Number.isSafeInteger(sizeBytes))
     throw new StowageError('stream-corrupt', 'the controller does not say how many bytes come');
-  if (path === '-') return pipeline(framed(sizeBytes, body), process.stdout, { end: false });
+  await writeTo(path, framed(sizeBytes, body));
+}
+
+async function writeTo(path: string, stream: AsyncIterable<Buffer>): Promise<void> {
+  if (path === '-') return pipeline(stream, process.stdout, { end: false });
   // What is there stays, and what does not become whole goes.
   await using file = await open(path, 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
     throw error.code === 'EEXIST' ? new StowageError('file-exists', `${path} is there already`) : error;
   });
   try {
-    await pipeline(framed(sizeBytes, body), file.createWriteStream());
+    await pipeline(stream, file.createWriteStream());
   } catch (error) {
     await unlink(path);
     throw error;
@@ -141,21 +164,43 @@ class Stream {
   }
 }
 
+/** Makes a volume of a stream that storage of its kind has written, from a file or for `-` from standard input. */
+export async function importToStorage(
+  reference: VolumeReference,
+  format: StreamFormat,
+  path: string,
+  {
+    snapshot,
+    deleteSnapshot,
+    allowRename,
+  }: { snapshot?: string; deleteSnapshot?: string; allowRename: boolean },
+): Promise<FleetVolume> {
+  const query = new URLSearchParams({ format, allowRename: String(allowRename) });
+  if (snapshot !== undefined) query.set('snapshot', snapshot);
+  if (deleteSnapshot !== undefined) query.set('deleteSnapshot', deleteSnapshot);
+  return callJson<FleetVolume>(`${volumePath(reference)}/stream?${query}`, {
+    method: 'PUT',
+    upload: { type: 'application/octet-stream', body: readFrom(path) },
+  });
+}
+
+const readFrom = (path: string): Readable => (path === '-' ? process.stdin : createReadStream(path));
+
 /**
  * Makes a volume of a container format of a stream of Proxmox VE, from a file or for `-` from standard input. `instead` may give an image, made for so many bytes,
  * that the content goes into. What does not come whole leaves nothing.
  */
 export async function importVolume(
   reference: VolumeReference,
-  format: StreamFormat,
+  format: SizedFormat,
   container: string,
   path: string,
   instead: (sizeBytes: number) => Promise<VolumeReference | undefined>,
 ): Promise<FleetVolume> {
-  const { as, format: carried } = STREAMS[format];
+  const { as, format: carried } = SIZED[format];
   if (as === 'image' && container !== carried)
     throw new StowageError('invalid-argument', `a stream of ${format} makes no ${container} volume`);
-  const stream = new Stream(path === '-' ? process.stdin : createReadStream(path));
+  const stream = new Stream(readFrom(path));
   const sizeBytes = await stream.header();
   const made = await instead(sizeBytes);
   const target = volumePath(made ?? reference);

@@ -1,0 +1,80 @@
+import { once } from 'node:events';
+import { PassThrough, type Readable } from 'node:stream';
+import type { StreamFormat } from '../../shared/conf/stream.ts';
+import { receiveStreamSchema, sendStreamSchema, volumeParams } from '../../shared/protocol/agent.ts';
+import { StowageError } from '../../shared/util/errors.ts';
+import { runOk } from '../host/run.ts';
+import type { HostAgent } from '../host-agent.ts';
+import { type AgentHttp, abortSignal } from '../http.ts';
+import { changes } from './changes.ts';
+
+/** Longest that the other side of a stream may neither send nor take anything. */
+const STALL_MS = 600_000;
+
+/** Volumes as streams of their own storage: a program of that writes or reads them, and its bytes pass through here. */
+export function streamRoutes(http: AgentHttp, agent: HostAgent): void {
+  const { pools, use } = agent;
+  const { change } = changes(agent);
+
+  const requireFormat = (pool: string, format: StreamFormat): void => {
+    if (!pools.traits(pool).streams?.includes(format))
+      throw new StowageError(
+        'not-supported',
+        `the storage of pool '${pool}' makes and reads no ${format} streams`,
+      );
+  };
+
+  http.get(
+    '/v1/pools/:pool/volumes/:volume/stream',
+    { schema: { params: volumeParams, querystring: sendStreamSchema } },
+    async (request, reply) => {
+      const { pool, volume } = request.params;
+      const { format, ...stream } = request.query;
+      requireFormat(pool, format);
+      const operations = await pools.operations(pool);
+      const reader = use.read(`${pool}/${volume}`, 'being sent as a stream');
+      const body = new PassThrough();
+      try {
+        const program = await operations.beginSending(volume, stream);
+        const signal = abortSignal(request);
+        const sent = runOk(program.tool, [...program.args], {
+          stdout: body,
+          signal,
+          stallMs: STALL_MS,
+        }).finally(async () => {
+          await operations.dropStream(program.id).catch(() => undefined);
+          reader[Symbol.dispose]();
+        });
+        // A stream that is no whole one is cut, and never ends as if it were.
+        sent.catch((error) => body.destroy(error));
+        // What fails before its first byte is refused.
+        await Promise.race([once(body, 'readable'), sent]);
+      } catch (error) {
+        reader[Symbol.dispose]();
+        throw error;
+      }
+      return reply.type('application/octet-stream').send(body);
+    },
+  );
+
+  http.put(
+    '/v1/pools/:pool/volumes/:volume/stream',
+    { schema: { params: volumeParams, querystring: receiveStreamSchema } },
+    async (request) => {
+      const { pool, volume } = request.params;
+      const { format, ...stream } = request.query;
+      pools.refuseName(pool, volume);
+      requireFormat(pool, format);
+      return await change(request, 'being received as a stream', async (operations) => {
+        const { id, tool, args } = await operations.beginReceiving(volume);
+        try {
+          const stdin = request.body as Readable;
+          await runOk(tool, [...args], { stdin, signal: abortSignal(request), stallMs: STALL_MS });
+          return await operations.endReceiving(id, volume, stream);
+        } finally {
+          await operations.dropStream(id).catch(() => undefined);
+        }
+      });
+    },
+  );
+}

@@ -1,0 +1,18 @@
+import { z } from 'zod';
+
+/** How storage itself writes a volume as one stream, with its snapshots: by `zfs send`, by `btrfs send`. */
+export const STREAM_FORMATS = ['zfs', 'btrfs'] as const;
+export const streamFormatSchema = z.enum(STREAM_FORMATS);
+export type StreamFormat = z.infer<typeof streamFormatSchema>;
+
+/** What of a volume goes into a stream: what it held at a snapshot; with `older` all snapshots before it, too. */
+export interface SentStream {
+  snapshot: string;
+  older: boolean;
+}
+
+/** What of a stream becomes a volume: what it held at `snapshot`, or at the last one. `deleteSnapshot` goes once that is done. */
+export interface ReceivedStream {
+  snapshot?: string;
+  deleteSnapshot?: string;
+}
