@@ -5,7 +5,7 @@ import { StowageError } from '../../../shared/util/errors.ts';
 import type { Action, ByteStream } from '../../actions/action.ts';
 import { ACTIONS } from '../../actions/index.ts';
 import type { Doors } from '../doors.ts';
-import { inputOf, performFor, send, sendBytes } from './call.ts';
+import { inputOf, performFor, sendBytes } from './call.ts';
 import type { ApiHttp } from './http.ts';
 import { describeRoute } from './openapi.ts';
 
@@ -39,32 +39,6 @@ export function serveData(http: ApiHttp, doors: Doors): void {
       const { range, 'if-range': ifRange } = request.headers;
       const input = { ...inputOf(request, download), range, ifRange, head: request.method === 'HEAD' };
       return sendBytes(reply, (await performFor(doors, request, reply, download, input)) as ByteStream);
-    },
-  });
-
-  const stream = `${volume}/stream`;
-  const sendStream = named('volume.send-stream');
-  http.route({
-    method: 'GET',
-    url: stream,
-    config: { action: sendStream },
-    schema: describeRoute(sendStream, { method: 'GET', path: stream }),
-    handler: async (request, reply) =>
-      send(
-        reply,
-        sendStream,
-        await performFor(doors, request, reply, sendStream, inputOf(request, sendStream)),
-      ),
-  });
-  const receiveStream = named('volume.receive-stream');
-  http.route({
-    method: 'PUT',
-    url: stream,
-    config: { action: receiveStream },
-    schema: describeRoute(receiveStream, { method: 'PUT', path: stream, status: 201 }),
-    handler: async (request, reply) => {
-      const made = await performFor(doors, request, reply, receiveStream, inputOf(request, receiveStream));
-      return send(reply, receiveStream, made, 201);
     },
   });
 

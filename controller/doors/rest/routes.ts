@@ -94,6 +94,8 @@ export const ROUTES: readonly Route[] = [
 
   { method: 'GET', path: `${volume}/extents`, action: 'volume.download-extents' },
   { method: 'GET', path: `${volume}/layout`, action: 'volume.layout' },
+  { method: 'GET', path: `${volume}/stream`, action: 'volume.send-stream' },
+  { method: 'PUT', path: `${volume}/stream`, action: 'volume.receive-stream', status: 201 },
   { method: 'POST', path: `${volume}/download-direct`, action: 'volume.download-direct' },
   { method: 'POST', path: `${volume}/upload/direct`, action: 'volume.upload-direct' },
   { method: 'POST', path: `${volume}/upload`, action: 'volume.upload', status: 201 },
