@@ -173,6 +173,8 @@ export interface Identity extends IdentifiedState, VolumeAttributes {
   id: string;
   /** It was made a base. Storage that cannot tell that by itself is asked whether it still takes no write. */
   isBase?: boolean;
+  /** See {@link Volume}. */
+  baseId?: string;
   /** Before it was replaced; a kill may have kept that from happening. */
   formerly?: IdentifiedState;
 }

@@ -138,7 +138,7 @@ export class IndexOfVolumes {
   /** Puts on record what is kept of a volume beside its storage. Settles when it is durable. */
   async keep(
     name: string,
-    kept: Partial<Pick<Identity, 'secret' | 'notes' | 'isProtected' | 'isBase'>>,
+    kept: Partial<Pick<Identity, 'secret' | 'notes' | 'isProtected' | 'isBase' | 'baseId' | 'transfer'>>,
   ): Promise<void> {
     const identity = this.#identities.get(name);
     if (identity) await this.identify(name, { ...identity, ...kept });
@@ -206,6 +206,7 @@ export class IndexOfVolumes {
       encryption: encryptionOf(found, identity),
       // An overlay that was given all that it stood on stands alone.
       parentId: this.#clonesAreOverlays && !found.backingStore ? undefined : identity.parentId,
+      baseId: found.isBase ? identity.baseId : undefined,
       notes: identity.notes,
       isProtected: identity.isProtected,
       etag: `${identity.id}-${found.damaged ? 'damaged' : mark}`,

@@ -581,7 +581,7 @@ export class OpenPool
     if (!isBase) await this.#refuseClones(name);
     const before = this.#seen.get(name)!;
     // Only what is on record too is a base: a kill in between leaves none.
-    if (isBase) await this.#seen.keep(name, { isBase });
+    if (isBase) await this.#seen.keep(name, { isBase, baseId: before.baseId ?? clock.uuid() });
     await this.#change(name, () => setBase(found, isBase));
     if (!isBase) {
       // One may have been made meanwhile, while this host was frozen.
@@ -589,7 +589,8 @@ export class OpenPool
         await this.#change(name, () => setBase(found, true));
         throw error;
       });
-      await this.#seen.keep(name, { isBase: undefined });
+      // What it holds is nobody's copy from now on.
+      await this.#seen.keep(name, { isBase: undefined, baseId: undefined, transfer: undefined });
     }
     return this.look(name);
   }

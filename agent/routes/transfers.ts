@@ -8,6 +8,7 @@ import {
   doorRequestSchema,
   type Offer,
   type PullProgress,
+  poolParams,
   pullRequestSchema,
   RELAY_UPGRADE,
   sendRequestSchema,
@@ -130,6 +131,21 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpSe
   /** The volume that a transfer became, when it was committed before and its answer was lost. */
   const committed = (transfer: string): Promise<Volume | undefined> =>
     pools.first((pool) => pool.committed(transfer));
+
+  /** The volume of a pool that a transfer became. */
+  http.get(
+    '/v1/pools/:pool/transferred/:transfer',
+    { schema: { params: transferParams.extend(poolParams.shape) } },
+    async (request) => {
+      const { pool, transfer } = request.params;
+      const volume = await (await pools.operations(pool)).committed(transfer);
+      if (volume) return volume;
+      throw new StowageError(
+        'volume-not-found',
+        `pool '${pool}' has no volume that transfer ${transfer} has brought`,
+      );
+    },
+  );
 
   /** A guest would go on with the file that was replaced, and all it writes be lost. */
   const refuseUsed = async ({ pool, volume, replace, allowUsed }: TransferSpec): Promise<void> => {

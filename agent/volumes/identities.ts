@@ -14,6 +14,7 @@ const stateSchema = z.object({
 const identitySchema = stateSchema.extend({
   id: z.uuid(),
   isBase: z.boolean().optional(),
+  baseId: z.uuid().optional(),
   ...volumeAttributesSchema.shape,
   // Records of before kept the fingerprint alone.
   formerly: z.union([z.string().transform((fingerprint) => ({ fingerprint })), stateSchema]).optional(),

@@ -4,6 +4,7 @@ import { accountActions } from './account.ts';
 import { type Action, defineAction } from './action.ts';
 import { attributeActions } from './attributes.ts';
 import { auditActions } from './audit.ts';
+import { baseCopyActions } from './base-copies.ts';
 import { directActions } from './direct.ts';
 import { domainActions } from './domains.ts';
 import { downloadActions } from './downloads.ts';
@@ -43,6 +44,7 @@ export const ACTIONS: ReadonlyMap<string, Action> = byName([
   ...volumeActions,
   ...attributeActions,
   ...imageActions,
+  ...baseCopyActions,
   ...snapshotActions,
   ...trashActions,
   ...volumeJobActions,

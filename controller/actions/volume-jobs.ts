@@ -92,7 +92,7 @@ function destinationOf(target: string, volume: string): VolumeAddress {
 const migration = {
   role: 'operator',
   input: volumeAddress.extend({
-    ...migrateParamsSchema.omit({ source: true, target: true, secret: true }).shape,
+    ...migrateParamsSchema.omit({ source: true, target: true, secret: true, baseTransfer: true }).shape,
     ...secretField,
     /** `HOST/POOL`, or `HOST/POOL/VOLUME` for another name. */
     target: z.string().max(800),

@@ -132,7 +132,10 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'image free': ['image free alpha/data/vm-100-disk-0.qcow2 --yes'],
   'image base': ['image base alpha/data/vm-9000-disk-0.raw'],
   'image assign': ['image assign alpha/data/vm-100-disk-1.raw 101'],
-  'image clone': ['image clone alpha/data/base-9000-disk-0.raw 101'],
+  'image clone': [
+    'image clone alpha/data/base-9000-disk-0.raw 101',
+    'image clone alpha/data/base-9000-disk-0.raw 102 --to beta/tank',
+  ],
   'pvesm status': ['pvesm status --node alpha'],
   'pvesm list': ['pvesm list data --vmid 100'],
   'pvesm alloc': ['pvesm alloc data 100 vm-100-disk-1.qcow2 4G'],

@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import type { Image, Job } from '../../shared/protocol/api.ts';
+import type { FleetVolume, Image, Job } from '../../shared/protocol/api.ts';
 import { IMAGE_CONTENTS } from '../../shared/protocol/lists.ts';
 import { parseVmid } from '../../shared/pve/volume-names.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -7,6 +7,7 @@ import { splitReference } from '../../shared/util/references.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
 import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
+import { watchJob } from './jobs.ts';
 import { bytesColumn, type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { printable, show } from './output.ts';
 import { callPages } from './pages.ts';
@@ -69,6 +70,37 @@ export function freeImage(
   return send(`${imagePath(place)}?${query}`, { method: 'DELETE' });
 }
 
+interface BaseCopy {
+  volume?: FleetVolume;
+  job?: Job;
+}
+
+interface CloneOptions {
+  snapshot?: string;
+  to?: string;
+  baseName?: string;
+}
+
+/** The base itself, or its copy in another pool, which is made when it is not there yet. */
+async function baseIn(
+  base: VolumeReference,
+  { to, baseName, snapshot }: CloneOptions,
+): Promise<VolumeReference> {
+  if (to === undefined) {
+    if (baseName !== undefined) throw new StowageError('invalid-argument', '--base-name is of a copy: --to');
+    return base;
+  }
+  if (snapshot !== undefined)
+    throw new StowageError('invalid-argument', 'a base is copied, and no snapshot: --to or --snapshot');
+  const { volume, job } = await callJson<BaseCopy>(`${imagePath(base)}/copies`, {
+    ...{ method: 'POST', json: { target: to, name: baseName } },
+  });
+  if (volume) return { host: volume.host, pool: volume.pool, volume: volume.name };
+  return volumeReference((await watchJob(job!.id)).target);
+}
+
+const placeText = ({ host, pool, volume }: VolumeReference): string => `${host}/${pool}/${volume}`;
+
 export function imageCommand(): Command {
   const image = new Command('image').description('disks of guests, by the names and rules of Proxmox VE');
   listOptions(image.command('list [host[/pool]]'), { followed: true })
@@ -123,15 +155,19 @@ export function imageCommand(): Command {
     .command('clone <host/pool/image> <vmid>')
     .description('make a linked clone of a base for a guest')
     .option('--snapshot <id>', 'of this snapshot of the image, which need be no base')
-    .action(async (text: string, vmid: string, { snapshot }: { snapshot?: string }) => {
+    .option('--to <host/pool>', 'in another pool: the base is copied there first, once for all its clones')
+    .option('--base-name <name>', 'with --to: what the copy of the base is called there')
+    .action(async (text: string, vmid: string, options: CloneOptions) => {
+      const { snapshot } = options;
       const json = { vmid: parseVmid(vmid), snapshot };
-      const made = await callJson<Image>(`${imagePath(volumeReference(text))}/clone`, {
+      const base = await baseIn(volumeReference(text), options);
+      const made = await callJson<Image>(`${imagePath(base)}/clone`, {
         ...{ method: 'POST', json },
       });
       await show(
         made,
         () =>
-          `${printable(referenceOf(made))} stands on ${printable(text)}${snapshot === undefined ? '' : ` as of ${printable(snapshot)}`}`,
+          `${printable(referenceOf(made))} stands on ${printable(placeText(base))}${snapshot === undefined ? '' : ` as of ${printable(snapshot)}`}`,
       );
     });
   image

@@ -97,6 +97,8 @@ export const volumeSchema = z.object({
   encryption: encryptionSchema.optional(),
   /** Its storage takes no write to it: linked clones may stand on it. */
   isBase: z.boolean().optional(),
+  /** Of a base: random, another one whenever it is made a base anew, and may hold something else. Absent where somebody else made it one. */
+  baseId: z.uuid().optional(),
   /** The id of the base that it was cloned from and stands on. */
   parentId: z.uuid().optional(),
   ...volumeAttributesSchema.shape,

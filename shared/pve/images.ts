@@ -91,6 +91,18 @@ export function poolNameOf(naming: PveNaming, volume: PveVolumeName): string {
   return `${content === 'images' ? vmid : content}:${name}`;
 }
 
+/** What a copy of a base in a pool is called, and its format: that of a file stays, a device holds the content. */
+export function baseNameIn(
+  naming: PveNaming,
+  { name }: PveVolumeName,
+  format: string,
+): { name: string; format: 'raw' | 'qcow2' } {
+  const bare = name.replace(/\.(?:raw|qcow2)$/, '');
+  if (naming !== 'dir') return { name: bare, format: 'raw' };
+  const kept = format === 'qcow2' ? 'qcow2' : 'raw';
+  return { name: `${bare}.${kept}`, format: kept };
+}
+
 /** The base that what stands on it names: the file or the device that the header of an overlay, or the storage, says. */
 export function baseNamedIn(backingStore: string | undefined): string | undefined {
   return backingStore === undefined

@@ -180,6 +180,76 @@ describe('images of guests, by the rules of Proxmox VE', () => {
     await controller.cliOk('image', 'free', 'local/default/base-900-disk-0.raw', '--yes');
   });
 
+  test('a base is copied once to each pool that clones of it are made in', async () => {
+    for (const name of ['second', 'third']) {
+      const target = join(room.path, name);
+      await controller.cliOk('pool', 'create-as', 'local', name, 'dir', '--target', target, '--build');
+    }
+    const template = await allocate(9100);
+    const from = (name: string, pool = 'default'): string => `local/${pool}/${name}`;
+    const write = async (name: string, bytes: Buffer): Promise<void> => {
+      const file = join(room.path, 'bytes');
+      writeFileSync(file, bytes);
+      await controller.cliOk('vol', 'upload', file, from(name), '--format', 'raw', '--yes');
+    };
+    const contentOf = async (name: string, pool: string): Promise<Buffer> => {
+      const file = join(room.path, 'content');
+      await controller.cliOk('vol', 'download', from(name, pool), file, '--as', 'content', '--force');
+      return readFileSync(file);
+    };
+    const [one, two] = [randomBytes(4 * MIB), randomBytes(4 * MIB)];
+    await write(template.name, one);
+    const refused = (code: string, ...args: string[]) =>
+      controller.cliRefused(code, 'image', 'clone', ...args);
+    await refused('invalid-argument', from(template.name), '150', '--to', 'local/second');
+    await controller.cliOk('image', 'base', from(template.name));
+    const base = from('base-9100-disk-0.raw');
+    await refused('invalid-argument', base, '150', '--to', 'local');
+    await refused('pool-not-found', base, '150', '--to', 'local/none');
+    await refused('invalid-name', base, '150', '--to', 'local/second', '--base-name', 'template');
+    await refused('invalid-argument', base, '150', '--to', 'local/second', '--snapshot', 's');
+    await refused('invalid-argument', base, '150', '--base-name', 'base-1-disk-0.raw');
+
+    const first = await controller.cliOk('image', 'clone', base, '150', '--to', 'local/second');
+    assert.match(first, /^local\/second\/vm-150-disk-0.qcow2 stands on local\/second\/base-9100-disk-0.raw/);
+    assert.ok((await contentOf('vm-150-disk-0.qcow2', 'second')).equals(one));
+    await controller.cliRefused(
+      'volume-has-clones',
+      'vol',
+      'delete',
+      from('base-9100-disk-0.raw', 'second'),
+      '--yes',
+    );
+
+    const copies = async (): Promise<number> =>
+      (await controller.api<JobDetails[]>('/jobs?limit=1000')).filter(({ source }) => source === base).length;
+    const before = await copies();
+    // What is known by what it holds may have any name.
+    await controller.cliOk('image', 'clone', base, '150', '--to', 'local/second');
+    assert.equal(await copies(), before);
+    const guests = Array.from({ length: 12 }, (_, index) => String(160 + index));
+    await Promise.all(
+      guests.map((vmid) => controller.cliOk('image', 'clone', base, vmid, '--to', 'local/third')),
+    );
+    assert.equal(await copies(), before + 1, 'one copy for all');
+    assert.ok((await contentOf('vm-171-disk-0.qcow2', 'third')).equals(one));
+
+    // A base that was made anew holds something else.
+    await controller.cliOk('vol', 'base', base, '--undo');
+    await write('base-9100-disk-0.raw', two);
+    await controller.cliOk('vol', 'base', base);
+    await refused('volume-exists', base, '151', '--to', 'local/second');
+    const renamed = ['--base-name', 'base-9100-disk-1.raw'];
+    await controller.cliOk('image', 'clone', base, '151', '--to', 'local/second', ...renamed);
+    assert.ok((await contentOf('vm-151-disk-0.qcow2', 'second')).equals(two));
+    // Nor is a copy that was changed one any more.
+    const copy = from('base-9100-disk-1.raw', 'second');
+    await controller.cliOk('vol', 'delete', from('vm-151-disk-0.qcow2', 'second'), '--yes');
+    await controller.cliOk('vol', 'base', copy, '--undo');
+    await controller.cliOk('vol', 'base', copy);
+    await refused('volume-exists', base, '152', '--to', 'local/second', ...renamed);
+  });
+
   test('an image is given to another guest, and is the same image; not under its clones', async () => {
     const { name, id } = await allocate(160);
     await allocate(161);

@@ -5,6 +5,7 @@ import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
 import type { Source } from '../../../shared/transfer/source.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { cut, isStowageError, StowageError } from '../../../shared/util/errors.ts';
+import { hashedUuid } from '../../../shared/util/hashed-uuid.ts';
 import { Revert } from '../../../shared/util/revert.ts';
 import type {
   Found,
@@ -27,7 +28,6 @@ import type { Image } from '../../images/image.ts';
 import { emptyOf } from '../empty.ts';
 import { openIdentities } from '../identities.ts';
 import { keepsNames } from '../snapshot-names.ts';
-import { idOnStorage } from '../storage-ids.ts';
 import { StorageNote } from '../storage-note.ts';
 import { type Device, type DeviceStorage, refuseLoss, refuseOpen, whenClosed } from './device-storage.ts';
 import { imageFormat } from './image-format.ts';
@@ -92,7 +92,7 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
   }
 
   idOf(fingerprint: string): string {
-    return idOnStorage(String(this.#storageId), fingerprint);
+    return hashedUuid(`${String(this.#storageId)} ${fingerprint}`);
   }
 
   // ---- looking ----

@@ -6,6 +6,7 @@ import type { Finding, Representation, Snapshot } from '../../../shared/conf/vol
 import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
+import { hashedUuid } from '../../../shared/util/hashed-uuid.ts';
 import { Revert } from '../../../shared/util/revert.ts';
 import { Turns } from '../../../shared/util/turns.ts';
 import type {
@@ -40,7 +41,6 @@ import { copyFileFast } from '../../images/copy.ts';
 import { FileImage } from '../../images/file-image.ts';
 import { keepsNames } from '../snapshot-names.ts';
 import { StageRecord } from '../stage-record.ts';
-import { idOnStorage } from '../storage-ids.ts';
 import { StorageNote } from '../storage-note.ts';
 import { allowRemoval, setFileBase, takesNoWrite } from './base.ts';
 import { describeEntry, type FileSystemTraits, fingerprintOf } from './describe.ts';
@@ -229,7 +229,7 @@ export class FilePool implements PoolDriver {
     if (local || knownBy !== 'inode' || this.#storageId === undefined) return undefined;
     // Without the time of birth an inode number may be that of a file before it.
     return (fingerprint) =>
-      fingerprint.endsWith(':0') ? undefined : idOnStorage(this.#storageId!, fingerprint);
+      fingerprint.endsWith(':0') ? undefined : hashedUuid(`${this.#storageId!} ${fingerprint}`);
   }
 
   identities(): Promise<IdentityStore> {

@@ -84,6 +84,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'POST', path: `${pool}/images`, action: 'image.allocate', status: 201 },
   { method: 'DELETE', path: `${pool}/images/:volume`, action: 'image.free' },
   { method: 'POST', path: `${pool}/images/:volume/base`, action: 'image.create-base', status: 202 },
+  { method: 'POST', path: `${pool}/images/:volume/copies`, action: 'image.copy-base' },
   { method: 'POST', path: `${pool}/images/:volume/assign`, action: 'image.assign' },
   { method: 'POST', path: `${pool}/images/:volume/clone`, action: 'image.clone', status: 201 },
   { method: 'GET', path: `${volume}/snapshots`, action: 'snapshot.list' },

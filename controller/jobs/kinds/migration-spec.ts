@@ -40,6 +40,8 @@ export const migrateParamsSchema = z.object({
   limitBytesPerSecond: z.number().positive().optional(),
   /** How the chunks are digested on their way. */
   digest: z.enum(DIGEST_ALGORITHMS).default('gmac'),
+  /** Of a base, which the copy is to be too: by this id of the transfer the copy is known again. */
+  baseTransfer: z.uuid().optional(),
 });
 export type MigrateParams = z.infer<typeof migrateParamsSchema>;
 
@@ -68,7 +70,7 @@ async function isTaken({ inventory, params }: Asking, id: string): Promise<boole
  * lose snapshots.
  */
 export async function specOf(context: Asking): Promise<TransferSpec> {
-  const { source, target, keepSource, snapshot, allowUsed } = context.params;
+  const { source, target, keepSource, snapshot, allowUsed, baseTransfer } = context.params;
   const from = place(source);
   const to = place(target);
   const agent = await context.agent(from.host);
@@ -95,7 +97,7 @@ export async function specOf(context: Asking): Promise<TransferSpec> {
   if (representation === 'content' && snapshot === undefined) layout = await layoutAs('content');
   refuseLoss(context, layout);
   return {
-    id: clock.uuid(),
+    id: baseTransfer ?? clock.uuid(),
     pool: to.pool,
     volume: to.volume,
     volumeId: keepSource || (await isTaken(context, layout.volumeId)) ? undefined : layout.volumeId,
@@ -103,7 +105,7 @@ export async function specOf(context: Asking): Promise<TransferSpec> {
     representation,
     encryption: representation === 'image' ? layout.encryption : wanted,
     notes: keepSource ? undefined : layout.notes,
-    isBase: keepSource ? undefined : layout.isBase,
+    isBase: keepSource ? baseTransfer !== undefined || undefined : layout.isBase,
     parts: layout.parts,
     capacityBytes: layout.capacityBytes,
     replace: before !== undefined,
