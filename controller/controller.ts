@@ -37,6 +37,7 @@ import { SpaceHistory } from './inventory/space-history.ts';
 import { Collector } from './jobs/collector.ts';
 import { base } from './jobs/kinds/base.ts';
 import { clone } from './jobs/kinds/clone.ts';
+import { free } from './jobs/kinds/free.ts';
 import { migrate } from './jobs/kinds/migrate.ts';
 import { wipe } from './jobs/kinds/wipe.ts';
 import { Leases } from './jobs/leases.ts';
@@ -177,7 +178,8 @@ export async function startController(options: ControllerOptions): Promise<Contr
   jobs.register(clone);
   jobs.register(wipe);
   jobs.register(base);
-  const collector = new Collector({ store, fleet, audit });
+  jobs.register(free);
+  const collector = new Collector({ store, fleet, audit, jobs });
   fleet.onReachable = (host) => {
     logger.info({ host }, 'host reachable');
     jobs.wake(host);

@@ -4,6 +4,7 @@ import type { PoolDefinition } from '../../shared/conf/pool.ts';
 import type { MetadataSpace } from '../../shared/conf/pool-usage.ts';
 import type { FoundSource } from '../../shared/conf/sources-xml.ts';
 import type { ReceivedStream, SentStream, StreamFormat } from '../../shared/conf/stream.ts';
+import type { Wiped } from '../../shared/conf/trash.ts';
 import type {
   Finding,
   Representation,
@@ -332,6 +333,11 @@ export interface PoolDriver {
    * of an earlier restore may have left both. Throws `volume-exists`, `volume-not-found`.
    */
   restore?(id: string, name: string, identify: Identify, isBack: (name: string) => boolean): Promise<void>;
+  /**
+   * Overwrites what was taken out with zeros, from a byte of it on and at most so many; durable when it settles. Holes, which hold nothing,
+   * stay. Gives how far it is then, of how much. Throws `volume-has-snapshots` where snapshots of the storage keep what is overwritten.
+   */
+  wipeTrashed?(id: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>>;
   /** Deletes what was taken out. Repeatable. */
   purge?(id: string): Promise<void>;
   /** The ids of all that this agent has taken out and that is there still. */

@@ -68,6 +68,27 @@ export async function overwrite(image: Image, algorithm: WipeAlgorithm, signal?:
   }
 }
 
+/**
+ * Overwrites data with zeros, from a byte on and at most so many, durably; holes stay holes. Gives where the next part begins: the size of
+ * the image when all is done.
+ */
+export async function overwritePart(image: Image, from: number, mostBytes: number): Promise<number> {
+  const extents: Extent[] = [];
+  let left = mostBytes;
+  let end = image.sizeBytes;
+  for await (const extent of image.extents(from, image.sizeBytes)) {
+    const length = Math.min(extent.length, left);
+    extents.push({ offset: extent.offset, length });
+    left -= length;
+    if (left > 0) continue;
+    end = extent.offset + length;
+    break;
+  }
+  await writePass(image, extents, [0], undefined);
+  await image.flush();
+  return end;
+}
+
 async function writePass(
   image: Image,
   extents: readonly Extent[],

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { ReceivedStream, SentStream } from '../../shared/conf/stream.ts';
+import type { Wiped } from '../../shared/conf/trash.ts';
 import type { Finding, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/agent.ts';
@@ -682,6 +683,10 @@ export class OpenPool
     const isBack = (other: string): boolean => this.#seen.identity(other)?.id === was.id;
     const volume = await this.#make(name, () => this.#method('restore')(id, name, identify, isBack));
     return was.isBase ? this.setBase(name, true) : volume;
+  }
+
+  wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>> {
+    return this.#method('wipeTrashed')(id, fromBytes, mostBytes);
   }
 
   async purge(id: string): Promise<void> {

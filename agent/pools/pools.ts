@@ -342,7 +342,7 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
 
   /** Throws `pool-exists` for a name in use and for a directory that another pool has already. */
   define(
-    definition: Omit<PoolDefinition, 'uuid' | 'managedBy' | 'isShared'> & { uuid?: string },
+    definition: Omit<PoolDefinition, 'uuid' | 'managedBy' | 'isShared' | 'wipesDeleted'> & { uuid?: string },
   ): Promise<Pool> {
     return this.#define(async () => {
       const { name } = definition;

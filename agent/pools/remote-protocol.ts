@@ -51,6 +51,7 @@ export const PLAIN_METHODS = [
   'remove',
   'trash',
   'restore',
+  'wipeTrashed',
   'purge',
   'trashed',
   'orphans',

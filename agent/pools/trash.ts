@@ -1,4 +1,4 @@
-import { type TrashedVolume, trashedVolumeSchema } from '../../shared/conf/trash.ts';
+import { type TrashedVolume, trashedVolumeSchema, type Wiped } from '../../shared/conf/trash.ts';
 import type { Volume } from '../../shared/conf/volume.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -9,6 +9,8 @@ import type { PoolOperations } from './operations.ts';
 export interface TrashRequest {
   keepUntil: number;
   by?: string;
+  /** What it held is to be overwritten before it goes. */
+  wipe?: boolean;
 }
 
 /**
@@ -55,10 +57,15 @@ export class Trash implements AsyncDisposable {
   }
 
   /** Takes a volume aside. Throws as {@link PoolOperations.trash} does; the volume is as before then. */
-  async add(pool: PoolOperations, name: string, { keepUntil, by }: TrashRequest): Promise<TrashedVolume> {
+  async add(
+    pool: PoolOperations,
+    name: string,
+    { keepUntil, by, wipe }: TrashRequest,
+  ): Promise<TrashedVolume> {
     const volume = await pool.look(name);
     const id = clock.uuid().replaceAll('-', '').slice(-12);
-    const trashed: TrashedVolume = { id, volume, trashedAt: clock.now(), keepUntil, by };
+    const wiped = wipe ? { doneBytes: 0 } : undefined;
+    const trashed: TrashedVolume = { id, volume, trashedAt: clock.now(), keepUntil, by, wiped };
     return this.#alone(id, async () => {
       try {
         await this.#records.set(id, trashed);
@@ -83,20 +90,46 @@ export class Trash implements AsyncDisposable {
     return this.volumes;
   }
 
-  /** Gives a volume its name again, or another one. Throws `volume-not-found`, `volume-exists`. */
+  /** Gives a volume its name again, or another one. Throws `volume-not-found`, `volume-exists`, `volume-damaged` where some of it is overwritten. */
   async restore(pool: PoolOperations, id: string, name?: string): Promise<Volume> {
     return this.#alone(id, async () => {
-      const { volume } = this.find(id);
+      const { volume, wiped } = this.find(id);
+      if (wiped?.totalBytes !== undefined)
+        throw new StowageError('volume-damaged', `what ${id} held is overwritten, or was begun to be`);
       const restored = await pool.restore(id, name ?? volume.name, volume);
       await this.#forget(id);
       return restored;
     });
   }
 
-  /** Deletes what is in it for ever. Throws `volume-not-found`. Repeatable after an error. */
+  /**
+   * Overwrites the next part of what is in it: from now on it does not come back, and does not go before all is overwritten. A part that a
+   * kill has cut is done again. Throws `volume-not-found`.
+   */
+  async wipe(pool: PoolOperations, id: string, mostBytes: number): Promise<Required<Wiped>> {
+    return this.#alone(id, async () => {
+      const trashed = this.find(id);
+      const before = trashed.wiped ?? { doneBytes: 0 };
+      if (before.totalBytes === undefined) {
+        // What refuses is asked before, and on record is what is begun before the first byte is gone.
+        const { totalBytes } = await pool.wipeTrashed(id, 0, 0);
+        await this.#records.set(id, { ...trashed, wiped: { ...before, totalBytes } });
+      }
+      const wiped = await pool.wipeTrashed(id, before.doneBytes, mostBytes);
+      await this.#records.set(id, { ...trashed, wiped });
+      return wiped;
+    });
+  }
+
+  /** Deletes what is in it for ever. Throws `volume-not-found`, `volume-not-wiped`. Repeatable after an error. */
   async purge(pool: PoolOperations, id: string): Promise<void> {
     await this.#alone(id, async () => {
-      this.find(id);
+      const { wiped } = this.find(id);
+      if (wiped && wiped.doneBytes !== wiped.totalBytes)
+        throw new StowageError(
+          'volume-not-wiped',
+          `${id} is to be overwritten before it goes, and is not yet`,
+        );
       await pool.purge(id);
       await this.#forget(id);
     });

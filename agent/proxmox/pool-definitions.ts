@@ -84,6 +84,18 @@ function partsOf(id: string, storage: Storage, root: string): Parts | string {
 /** Storages that all nodes of a cluster have, whatever else is said. */
 const ALWAYS_SHARED = ['nfs', 'cifs', 'cephfs', 'glusterfs', 'rbd', 'iscsi', 'iscsidirect'];
 
+/** Proxmox VE overwrites what it removes of LVM where that is switched on, by default at 10 MiB a second. */
+function wipesDeleted({
+  type,
+  saferemove,
+  saferemove_throughput: throughput,
+}: Storage): PoolDefinition['wipesDeleted'] {
+  if (type !== 'lvm' || !isOn(saferemove)) return undefined;
+  // With a minus in front, as cstream(1) takes it.
+  const limit = Math.abs(Number(throughput));
+  return { limitBytesPerSecond: limit > 0 ? limit : 10 << 20 };
+}
+
 /** Whether a storage is one of this node. */
 const isHere = ({ disable, nodes }: Storage, node: string): boolean =>
   !isOn(disable) && (nodes === undefined || nodes.split(/[,;\s]+/).includes(node));
@@ -117,6 +129,7 @@ export function definitionsOf(
       configOptions: options.length > 0 ? options : undefined,
       managedBy: 'proxmox',
       isShared: ALWAYS_SHARED.includes(properties.type) || isOn(properties.shared) || undefined,
+      wipesDeleted: wipesDeleted(properties),
     });
     if (data) definitions.push(data);
     else others.push({ storage, reason: error.issues[0]?.message ?? 'it is incomplete' });

@@ -6,6 +6,7 @@ import {
   trashParams,
   trashQuery,
   volumeParams,
+  wipePartBody,
 } from '../../shared/protocol/agent.ts';
 import type { HostAgent } from '../host-agent.ts';
 import type { AgentHttp } from '../http.ts';
@@ -62,6 +63,14 @@ export function trashRoutes(http: AgentHttp, agent: HostAgent): void {
         });
       });
     },
+  );
+  http.post(
+    '/v1/pools/:pool/trash/:id/wipe',
+    { schema: { params: trashParams, body: wipePartBody } },
+    (request) =>
+      pools.trash(request.params.pool, (trash, pool) =>
+        trash.wipe(pool, request.params.id, request.body.mostBytes),
+      ),
   );
   http.delete('/v1/pools/:pool/trash/:id', params, async (request) => {
     await pools.trash(request.params.pool, (trash, pool) => trash.purge(pool, request.params.id));

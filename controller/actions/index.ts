@@ -9,6 +9,7 @@ import { directActions } from './direct.ts';
 import { domainActions } from './domains.ts';
 import { downloadActions } from './downloads.ts';
 import { fleetActions } from './fleet.ts';
+import { freeingActions } from './freeing.ts';
 import { hostActions } from './hosts.ts';
 import { imageActions } from './images.ts';
 import { jobActions } from './jobs.ts';
@@ -47,6 +48,7 @@ export const ACTIONS: ReadonlyMap<string, Action> = byName([
   ...baseCopyActions,
   ...snapshotActions,
   ...trashActions,
+  ...freeingActions,
   ...volumeJobActions,
   ...downloadActions,
   ...uploadActions,

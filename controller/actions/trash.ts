@@ -10,12 +10,12 @@ import { changeVolume, shown } from './volume.ts';
 
 type PoolAddress = z.infer<typeof poolAddress>;
 
-const trashAddress = poolAddress.extend({ id: trashIdSchema });
+export const trashAddress = poolAddress.extend({ id: trashIdSchema });
 const agentPath = ({ pool }: PoolAddress, id = ''): string =>
   `/v1/pools/${encodeURIComponent(pool)}/trash${id && `/${id}`}`;
 
-/** Throws `volume-not-found`. */
-async function find(
+/** What is in a trash. Throws `volume-not-found`. */
+export async function findTrashed(
   { fleet }: Services,
   { id, ...address }: z.infer<typeof trashAddress>,
 ): Promise<TrashedVolume> {
@@ -47,7 +47,7 @@ const restore = defineAction({
   audited: true,
   input: trashAddress.extend({ name: nameSchema.optional() }),
   answer: fleetVolumeSchema,
-  plan: async (services, { name, ...address }) => name ?? (await find(services, address)).volume.name,
+  plan: async (services, { name, ...address }) => name ?? (await findTrashed(services, address)).volume.name,
   record: ({ host, pool, id }, volume) => ({
     target: `${host}/${pool}/${volume}`,
     detail: `${id} out of the trash`,
@@ -70,7 +70,7 @@ const purge = defineAction({
   audited: true,
   input: trashAddress,
   answer: 'nothing',
-  plan: async (services, address) => (await find(services, address)).volume.name,
+  plan: async (services, address) => (await findTrashed(services, address)).volume.name,
   record: ({ id }, volume) => ({ detail: `${id}, which was ${volume}` }),
   async run({ fleet }, address) {
     const agent = await fleet.client(address.host);

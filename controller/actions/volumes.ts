@@ -26,6 +26,7 @@ import { formatBytes } from '../../shared/util/units.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { type Call, defineAction, type Services } from './action.ts';
 import { pageFields, volumeAddress } from './addresses.ts';
+import { freeByJob, refuseSnapshots } from './freeing.ts';
 import {
   allowUsedField,
   changeVolume,
@@ -242,15 +243,27 @@ export async function planDeletion(
   { principal }: Call,
 ): Promise<string> {
   await refuseTaking(services, input, principal);
+  const { wipesDeleted } = await services.inventory.knownPool(input.host, input.pool);
+  const volume = wipesDeleted && (await volumeIfKnown(services, input));
+  if (volume) refuseSnapshots(`'${referenceOf(input)}'`, volume.snapshotCount);
   const users = await usersInTheWay(services, input, input.allowUsed);
-  return listed(input.deleteSnapshots ? 'with its snapshots' : '', users);
+  return listed(
+    input.deleteSnapshots ? 'with its snapshots' : '',
+    wipesDeleted ? 'overwritten by a job' : '',
+    users,
+  );
 }
 
 export async function deleteVolume(
   services: Services,
   { allowUsed, deleteSnapshots, ...address }: Deletion,
-  { principal }: Call,
+  { principal, note }: Call,
 ): Promise<void> {
+  const { wipesDeleted } = await services.inventory.knownPool(address.host, address.pool);
+  if (wipesDeleted) {
+    const job = await freeByJob(services, address, { ...wipesDeleted, allowUsed }, principal.name);
+    return note(`job ${job.id}`);
+  }
   await changeVolume(services, address, `delete by ${principal.name}`, (agent, right) =>
     agent.send(`${agentVolumePath(address)}?deleteSnapshots=${deleteSnapshots}`, {
       method: 'DELETE',

@@ -64,7 +64,11 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'pool delete': ['pool delete alpha/data'],
   'trash list': ['trash list', 'trash list alpha/data --sort kept-until'],
   'trash restore': ['trash restore alpha/data/3f9c0a7be421', 'trash restore alpha/data/3f9c0a7be421 web-old'],
-  'trash empty': ['trash empty alpha/data --expired', 'trash empty alpha/data 3f9c0a7be421 --yes'],
+  'trash empty': [
+    'trash empty alpha/data --expired',
+    'trash empty alpha/data 3f9c0a7be421 --yes',
+    'trash empty alpha/data --all --wipe --limit 50M',
+  ],
   'vol create': [
     'vol create alpha/data/web --capacity 10G --format qcow2',
     'vol create alpha/data --xml volume.xml',
@@ -93,6 +97,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'vol delete': [
     'vol delete alpha/data/web --delete-snapshots',
     'vol delete alpha/data/a alpha/data/b --yes',
+    'vol delete alpha/data/web --wipe --limit 50M',
   ],
   'vol upload': ['vol upload image.qcow2 alpha/data/web --format qcow2'],
   'vol download': [

@@ -7,11 +7,12 @@ import { splitReference } from '../../shared/util/references.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
 import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
+import { type FreeingOptions, freeByJob, freeingOptions } from './freeing.ts';
 import { watchJob } from './jobs.ts';
 import { bytesColumn, type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { printable, show } from './output.ts';
 import { callPages } from './pages.ts';
-import { poolPath, poolReference, type VolumeReference, volumeReference } from './references.ts';
+import { poolPath, poolReference, type VolumeReference, volumePath, volumeReference } from './references.ts';
 import { finish } from './volume-moves.ts';
 import { allowUsedOption, usedQuery } from './volume-options.ts';
 
@@ -68,6 +69,11 @@ export function freeImage(
   const query = new URLSearchParams(options.allowUsed ? { allowUsed: 'true' } : {});
   if (options.deleteSnapshots) query.set('deleteSnapshots', 'true');
   return send(`${imagePath(place)}?${query}`, { method: 'DELETE' });
+}
+
+interface FreeOptions extends Confirmation, FreeingOptions {
+  deleteSnapshots?: boolean;
+  allowUsed?: boolean;
 }
 
 interface BaseCopy {
@@ -131,16 +137,24 @@ export function imageCommand(): Command {
     .command('free <host/pool/image>')
     .description('delete an image of a guest; a base only when no linked clone stands on it')
     .option('--delete-snapshots', 'and its snapshots')
+    .addOption(freeingOptions.wipe())
+    .addOption(freeingOptions.limit())
     .addOption(allowUsedOption())
     .addOption(yesOption())
-    .action(
-      async (text: string, options: Confirmation & { deleteSnapshots?: boolean; allowUsed?: boolean }) => {
-        const reference = volumeReference(text);
-        await confirm(`Delete ${text}?`, options);
-        await freeImage(reference, options);
-        await show({ deleted: text }, () => `${printable(text)} deleted`);
-      },
-    );
+    .action(async (text: string, options: FreeOptions) => {
+      const reference = volumeReference(text);
+      const { wipe, limit, allowUsed } = options;
+      if (limit !== undefined && !wipe)
+        throw new StowageError('invalid-argument', '--limit goes with --wipe');
+      await confirm(`Delete ${text}?`, options);
+      if (wipe) {
+        const path = `${volumePath(reference)}/free${usedQuery({ allowUsed })}`;
+        const words = await freeByJob(path, limit);
+        return show({ deleted: text }, () => `${printable(text)} ${words}`);
+      }
+      await freeImage(reference, options);
+      await show({ deleted: text }, () => `${printable(text)} deleted`);
+    });
   image
     .command('base <host/pool/image>')
     .description('make a base of an image: it is called base- and takes no write any more')

@@ -6,6 +6,7 @@ import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/references.ts';
 import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
+import { type FreeingOptions, freeByJob, freeingOptions } from './freeing.ts';
 import { bytesColumn, type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { printable, show } from './output.ts';
 import { callPages } from './pages.ts';
@@ -68,7 +69,7 @@ async function listed(place: string | undefined): Promise<Row[]> {
   return rows;
 }
 
-interface EmptyOptions extends Confirmation {
+interface EmptyOptions extends Confirmation, FreeingOptions {
   all?: boolean;
   expired?: boolean;
   before?: string;
@@ -76,6 +77,8 @@ interface EmptyOptions extends Confirmation {
 
 async function empty(place: string, ids: readonly string[], options: EmptyOptions): Promise<void> {
   const { all, expired, before } = options;
+  if (options.limit !== undefined && !options.wipe)
+    throw new StowageError('invalid-argument', '--limit goes with --wipe');
   const ways = [ids.length > 0, all, expired, before !== undefined].filter(Boolean).length;
   if (ways !== 1)
     throw new StowageError(
@@ -95,12 +98,16 @@ async function empty(place: string, ids: readonly string[], options: EmptyOption
       all || wanted.has(id) || (expired && keepUntil <= now) || (limit !== undefined && trashedAt < limit),
   );
   if (chosen.length > 0) await confirm(`Delete for ever: ${namesOf(chosen)}?`, options);
-  const { done: deleted, failure } = await tryAll(chosen, ({ id }) =>
-    send(`${poolPath(poolReference(place))}/trash/${id}`, { method: 'DELETE' }),
-  );
+  const { done: deleted, failure } = await tryAll(chosen, async ({ id }) => {
+    const path = `${poolPath(poolReference(place))}/trash/${id}`;
+    if (options.wipe) await freeByJob(`${path}/free`, options.limit);
+    else await send(path, { method: 'DELETE' });
+  });
   if (failure === undefined || deleted.length > 0)
     await show({ deleted: deleted.map(({ id }) => id) }, () =>
-      deleted.length > 0 ? `deleted for ever: ${printable(namesOf(deleted))}` : 'nothing was to be deleted',
+      deleted.length > 0
+        ? `${options.wipe ? 'jobs overwrite and delete' : 'deleted for ever'}: ${printable(namesOf(deleted))}`
+        : 'nothing was to be deleted',
     );
   if (failure !== undefined) throw failure;
 }
@@ -134,6 +141,8 @@ export function trashCommand(): Command {
     .option('--expired', 'what need not be kept any longer')
     .option('--before <time>', 'what was deleted before: a date, or so long ago, such as 30d')
     .option('--all', 'everything')
+    .addOption(freeingOptions.wipe())
+    .addOption(freeingOptions.limit())
     .addOption(yesOption())
     .action(empty);
   return trash;

@@ -11,6 +11,7 @@ import { formatBytes, parseSize, spanOf } from '../../shared/util/units.ts';
 import { attributeCommands } from './attributes.ts';
 import { callJson, callText, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
+import { freeByJob, freeingOptions } from './freeing.ts';
 import { table } from './listing.ts';
 import { fields, printable, show, time, warn } from './output.ts';
 import { readDocument } from './read-document.ts';
@@ -124,11 +125,15 @@ interface DeleteOptions extends Confirmation {
   deleteSnapshots?: boolean;
   trash?: boolean;
   keep?: string;
+  wipe?: boolean;
+  limit?: string;
 }
 
 /** How to ask for a volume to go, and what is said of it then. */
-function deletion({ trash, keep, deleteSnapshots, allowUsed }: DeleteOptions) {
+function deletion({ trash, keep, wipe, limit, deleteSnapshots, allowUsed }: DeleteOptions) {
   const query = new URLSearchParams(allowUsed ? { allowUsed: 'true' } : {});
+  if (wipe) return { run: (path: string) => freeByJob(`${path}/free?${query}`, limit) };
+  if (limit !== undefined) throw new StowageError('invalid-argument', '--limit goes with --wipe');
   if (!trash) {
     if (keep !== undefined) throw new StowageError('invalid-argument', '--keep goes with --trash');
     if (deleteSnapshots) query.set('deleteSnapshots', 'true');
@@ -340,8 +345,12 @@ export function volCommand(): Command {
       '--delete-snapshots',
       'delete the snapshots in it too; a volume with snapshots is refused otherwise',
     )
-    .option('--trash', 'keep them in the trash of the pool, with their snapshots')
+    .addOption(
+      new Option('--trash', 'keep them in the trash of the pool, with their snapshots').conflicts('wipe'),
+    )
     .option('--keep <time>', 'with --trash: for so long at least, such as 12h or 30d (7d)')
+    .addOption(freeingOptions.wipe())
+    .addOption(freeingOptions.limit())
     .action(deleteVolumes);
   vol
     .command('upload <file> <host/pool/vol>')

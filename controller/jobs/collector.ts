@@ -1,12 +1,16 @@
 import { z } from 'zod';
+import type { TrashedVolume } from '../../shared/conf/trash.ts';
 import { expiredSchema, heldTransferSchema, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError, toStowageError } from '../../shared/util/errors.ts';
+import { splitReference } from '../../shared/util/references.ts';
 import type { AuditTrail } from '../audit/trail.ts';
 import type { AgentClient } from '../hosts/agent-client.ts';
 import type { Fleet } from '../hosts/fleet.ts';
 import { HostRound } from '../hosts/host-round.ts';
 import type { Store } from '../store/store.ts';
+import { free } from './kinds/free.ts';
+import type { JobRunner } from './runner.ts';
 
 /** A transfer younger than this may belong to a job that is just being recorded. */
 const YOUNG_MS = 60_000;
@@ -24,14 +28,16 @@ export class Collector {
   readonly #store: Store;
   readonly #fleet: Fleet;
   readonly #audit: AuditTrail;
+  readonly #jobs: JobRunner;
   readonly #round: HostRound;
   /** Hosts that are looked at in a moment. */
   readonly #awaited = new Set<string>();
 
-  constructor(parts: { store: Store; fleet: Fleet; audit: AuditTrail }) {
+  constructor(parts: { store: Store; fleet: Fleet; audit: AuditTrail; jobs: JobRunner }) {
     this.#store = parts.store;
     this.#fleet = parts.fleet;
     this.#audit = parts.audit;
+    this.#jobs = parts.jobs;
     this.#round = new HostRound(parts.fleet, (host) => this.collect(host));
   }
 
@@ -91,6 +97,23 @@ export class Collector {
     await this.#audit.append({ ...record, outcome: 'done' });
   }
 
+  /** The ids of what jobs delete, or could not: that is for somebody to look at. */
+  async #freed(): Promise<Set<string>> {
+    const { jobs } = this.#store;
+    const failed = await jobs.list({ state: 'failed', isUndismissed: true, limit: MOST_FAILED });
+    const known = [...(await jobs.unended(free.kind)), ...failed.filter(({ kind }) => kind === free.kind)];
+    return new Set(known.flatMap(({ params }) => free.params.safeParse(params).data?.id ?? []));
+  }
+
+  /** One that was begun is not cut: what becomes of it must be known. An agent that does not answer ends with its link. */
+  async #purge(agent: AgentClient, place: string, trashed: TrashedVolume): Promise<void> {
+    const [, pool = ''] = splitReference(place);
+    if (!isUnwiped(trashed))
+      return agent.send(`/v1/pools/${encodeURIComponent(pool)}/trash/${trashed.id}`, { method: 'DELETE' });
+    const params = { volume: `${place}/${trashed.volume.name}`, id: trashed.id };
+    await this.#jobs.submit(free, params, 'controller');
+  }
+
   /** One after the other, each on record, for a while: what cannot be deleted now keeps nothing else. */
   async #emptyTrash(host: string, agent: AgentClient): Promise<void> {
     const stop = new AbortController();
@@ -102,7 +125,8 @@ export class Collector {
     const { signal } = stop;
     const expired = await agent.json(expiredSchema, '/v1/trash/expired', { signal });
     // It is the controller's clock that counts.
-    const over = expired.filter(({ trashed }) => trashed.keepUntil <= clock.now());
+    const freed = expired.some(({ trashed }) => isUnwiped(trashed)) ? await this.#freed() : new Set();
+    const over = expired.filter(({ trashed }) => trashed.keepUntil <= clock.now() && !freed.has(trashed.id));
     // What cannot go shall not come first each time.
     const first = Math.floor(clock.random() * over.length);
     const chosen = [...over.slice(first), ...over.slice(0, first)].slice(0, MOST_A_LOOK);
@@ -116,9 +140,7 @@ export class Collector {
         detail: `${trashed.id}, which was ${trashed.volume.name}, kept as long as asked for`,
       };
       await this.#audit.append({ ...record, outcome: 'begun' });
-      const path = `/v1/pools/${encodeURIComponent(pool)}/trash/${trashed.id}`;
-      // One that was begun is not cut: what becomes of it must be known. An agent that does not answer ends with its link.
-      const failure = await agent.send(path, { method: 'DELETE' }).then(
+      const failure = await this.#purge(agent, `${host}/${pool}`, trashed).then(
         () => undefined,
         (error) => toStowageError(error).message,
       );
@@ -128,9 +150,15 @@ export class Collector {
   }
 }
 
+/** Whether what is in the trash is to be overwritten, and is not yet. */
+const isUnwiped = ({ wiped }: TrashedVolume): boolean =>
+  wiped !== undefined && wiped.doneBytes !== wiped.totalBytes;
+
 /** Of what an agent says may be deleted: so much in one look, which takes so long. */
 const MOST_A_LOOK = 100;
 const EMPTYING_MS = 60_000;
+/** Failed jobs that are looked through. */
+const MOST_FAILED = 10_000;
 
 /** An upload's notes are its spec; a migration's hold one. */
 function transferIdOf(notes: { spec?: unknown }): string | undefined {

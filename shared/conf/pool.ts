@@ -46,6 +46,8 @@ export const poolDefinitionSchema = z.object({
   managedBy: z.enum(['proxmox']).optional(),
   /** Of a pool that is managed so: other hosts of its manager use the same storage. */
   isShared: z.boolean().optional(),
+  /** Of a pool that is managed so: what a volume held is overwritten before it goes. Absent: it goes as it is. */
+  wipesDeleted: z.object({ limitBytesPerSecond: z.number().positive().optional() }).optional(),
 });
 export type PoolDefinition = z.output<typeof poolDefinitionSchema>;
 

@@ -9,6 +9,13 @@ export const trashIdSchema = z
 /** As far as a date can be. */
 const timeSchema = z.number().min(0).max(8.64e15);
 
+/** How far the bytes of something are overwritten; without a total nothing has begun. */
+export const wipedSchema = z.object({
+  doneBytes: z.number().int().nonnegative(),
+  totalBytes: z.number().int().nonnegative().optional(),
+});
+export type Wiped = z.output<typeof wipedSchema>;
+
 /** A volume in the trash of its pool. Times are ms since the epoch. */
 export const trashedVolumeSchema = z.object({
   id: trashIdSchema,
@@ -19,5 +26,7 @@ export const trashedVolumeSchema = z.object({
   keepUntil: timeSchema,
   /** Who asked for it. */
   by: z.string().max(256).optional(),
+  /** What it held is overwritten before it goes, and it does not come back. Absent: it is deleted as it is. */
+  wiped: wipedSchema.optional(),
 });
 export type TrashedVolume = z.output<typeof trashedVolumeSchema>;

@@ -79,7 +79,11 @@ export const doctorFindingSchema = z.object({
 export type DoctorFinding = z.infer<typeof doctorFindingSchema>;
 
 /** A pool that is defined through the agent: no other configuration defines it. */
-export const redefinePoolSchema = poolDefinitionSchema.omit({ managedBy: true, isShared: true });
+export const redefinePoolSchema = poolDefinitionSchema.omit({
+  managedBy: true,
+  isShared: true,
+  wipesDeleted: true,
+});
 export const definePoolSchema = redefinePoolSchema.extend({ uuid: z.guid().optional() });
 export const buildPoolSchema = z.object({
   /** What to do where something is there already: `false` refuses, `true` overwrites; absent: what is safe. */
@@ -102,7 +106,12 @@ export const freeDiskQuery = z.object({
   format: z.enum(['raw', 'qcow2', 'subvol']).default('raw'),
 });
 /** Into the trash, with its snapshots. */
-export const trashBody = trashedVolumeSchema.pick({ keepUntil: true, by: true });
+/** `wipe`: it is to be overwritten before it goes. */
+export const trashBody = trashedVolumeSchema
+  .pick({ keepUntil: true, by: true })
+  .extend({ wipe: z.boolean().default(false) });
+/** The next part of what is to be overwritten. */
+export const wipePartBody = z.object({ mostBytes: z.number().int().positive() });
 /** A page of what lies in a trash, behind `TRASHEDAT-ID` of the last of the page before. */
 export const trashPlaceSchema = z
   .string()

@@ -52,6 +52,7 @@ export const ERRORS = {
   'volume-protected': 409,
   'volume-is-base': 409,
   'volume-has-clones': 409,
+  'volume-not-wiped': 409,
   'pool-inactive': 409,
   'pool-inaccessible': 503,
   'pool-active': 409,

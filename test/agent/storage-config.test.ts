@@ -34,6 +34,16 @@ const POOLS: [string, string, string, object, string | undefined][] = [
 ];
 
 describe('the storages of Proxmox VE', () => {
+  test('what is removed of a volume group is overwritten where Proxmox VE does so, at its rate', () => {
+    const wiped = (more: string): unknown => of(`lvm: l\n\tvgname vg0\n${more}`).definitions[0]?.wipesDeleted;
+    assert.equal(wiped(''), undefined);
+    assert.equal(wiped('\tsaferemove 0\n'), undefined);
+    assert.deepEqual(wiped('\tsaferemove 1\n'), { limitBytesPerSecond: 10 << 20 });
+    assert.deepEqual(wiped('\tsaferemove 1\n\tsaferemove_throughput -52428800\n'), {
+      limitBytesPerSecond: 50 << 20,
+    });
+  });
+
   for (const [what, text, type, source, path] of POOLS)
     test(`${what} is a pool`, () => {
       const { definitions, others } = of(text);

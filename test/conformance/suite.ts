@@ -644,6 +644,45 @@ export function runBackendSuite(suite: Suite): void {
       await assert.rejects(again.pool.restore(TRASHED, 'more', volume), { code: 'volume-not-found' });
     });
 
+    it('what is in the trash is overwritten part by part', {
+      feature: 'trash',
+      also: 'transfer',
+    }, async (room) => {
+      const { pool } = room;
+      const bytes = randomBytes(3 * MIB + 512);
+      const sink = await Sink.open(await pool.stage(transfer('v', bytes.length)));
+      await put(sink, bytes);
+      const { volume } = await sink.commit(undefined);
+      const snapshots = traits.features.snapshot && traits.rawSnapshots;
+      if (snapshots) {
+        await pool.createSnapshot('v', 'one');
+        await pool.trash('v', OTHER_TRASHED, (await pool.look('v')).etag);
+        await assert.rejects(pool.wipeTrashed(OTHER_TRASHED, 0, MIB), { code: 'volume-has-snapshots' });
+        await pool.restore(OTHER_TRASHED, 'v', volume);
+        await pool.deleteSnapshot('v', 'one');
+      }
+      await pool.trash('v', TRASHED, (await pool.look('v')).etag);
+      await assert.rejects(pool.wipeTrashed(OTHER_TRASHED, 0, MIB), { code: 'volume-not-found' });
+      const asked = await pool.wipeTrashed(TRASHED, 0, 0);
+      assert.equal(asked.totalBytes, volume.capacityBytes);
+      const first = await pool.wipeTrashed(TRASHED, 0, MIB);
+      assert.ok(first.doneBytes >= MIB && first.doneBytes < bytes.length, `${first.doneBytes} bytes`);
+      const half = await pool.restore(TRASHED, 'v', volume);
+      const there = await contentOf(pool, 'v');
+      assert.ok(there.subarray(0, MIB).equals(Buffer.alloc(MIB)));
+      assert.ok(there.subarray(first.doneBytes, bytes.length).equals(bytes.subarray(first.doneBytes)));
+      await pool.trash('v', TRASHED, half.etag);
+      await using again = await room.reopen();
+      let { doneBytes } = first;
+      for (let parts = 0; doneBytes < asked.totalBytes; parts++) {
+        assert.ok(parts < 10);
+        ({ doneBytes } = await again.pool.wipeTrashed(TRASHED, doneBytes, MIB));
+      }
+      assert.equal(doneBytes, asked.totalBytes);
+      await again.pool.restore(TRASHED, 'v', volume);
+      assert.ok((await contentOf(again.pool, 'v')).equals(Buffer.alloc(volume.capacityBytes)));
+    });
+
     it('what is deleted from the trash is gone, and nothing else is', { feature: 'trash' }, async ({
       pool,
       elsewhere,

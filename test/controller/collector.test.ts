@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import type { AuditTrail } from '../../controller/audit/trail.ts';
 import type { Fleet } from '../../controller/hosts/fleet.ts';
 import { Collector } from '../../controller/jobs/collector.ts';
+import type { JobRunner } from '../../controller/jobs/runner.ts';
 import type { Store } from '../../controller/store/store.ts';
 
 const trashed = (id: string, keepUntil: number) => ({
@@ -27,8 +28,9 @@ const trashed = (id: string, keepUntil: number) => ({
 });
 
 /** A collector of one host, whose agent answers so. */
-function collectorOf(expired: unknown[], refused: readonly string[] = []) {
+function collectorOf(expired: unknown[], refused: readonly string[] = [], jobs: readonly object[] = []) {
   const asked: string[] = [];
+  const submitted: unknown[] = [];
   const records: string[] = [];
   const agent = {
     json: async (schema: { parse(value: unknown): unknown }, path: string) =>
@@ -39,15 +41,37 @@ function collectorOf(expired: unknown[], refused: readonly string[] = []) {
     },
   };
   const collector = new Collector({
-    store: { jobs: { unended: async () => [] } } as unknown as Store,
+    store: { jobs: { unended: async () => jobs, list: async () => [] } } as unknown as Store,
+    jobs: {
+      submit: async (kind: { kind: string }, params: object) =>
+        void submitted.push({ kind: kind.kind, ...params }),
+    } as unknown as JobRunner,
     fleet: { client: async () => agent } as unknown as Fleet,
     audit: {
       append: async ({ action, target, outcome, detail }: Record<string, string>) =>
         void records.push(`${action} ${target} ${outcome} ${detail?.split(',')[0]}`),
     } as unknown as AuditTrail,
   });
-  return { collector, asked, records, [Symbol.dispose]: () => collector.close() };
+  return { collector, asked, submitted, records, [Symbol.dispose]: () => collector.close() };
 }
+
+test('what is to be overwritten is given to a job, once, and goes when it is', async () => {
+  const [unwiped, begun, wiped] = ['aaaaaaaaaaaa', 'bbbbbbbbbbbb', 'cccccccccccc'].map((id) =>
+    trashed(id, 1),
+  );
+  const job = { kind: 'free', params: { volume: 'alpha/data/v', id: 'bbbbbbbbbbbb' } };
+  const all = [
+    { ...unwiped!, trashed: { ...unwiped!.trashed, wiped: { doneBytes: 0 } } },
+    { ...begun!, trashed: { ...begun!.trashed, wiped: { doneBytes: 1, totalBytes: 2 } } },
+    { ...wiped!, trashed: { ...wiped!.trashed, wiped: { doneBytes: 2, totalBytes: 2 } } },
+  ];
+  using room = collectorOf(all, [], [job]);
+  await room.collector.collect('alpha');
+  assert.deepEqual(room.asked, ['/v1/pools/data/trash/cccccccccccc']);
+  const [volume] = room.submitted as { volume: string }[];
+  assert.match(volume!.volume, /^alpha\/data\//);
+  assert.deepEqual(room.submitted, [{ kind: 'free', volume: volume!.volume, id: 'aaaaaaaaaaaa' }]);
+});
 
 test('what was kept as long as asked for is deleted, each on record, and a refusal keeps no other', async () => {
   using room = collectorOf([trashed('aaaaaaaaaaaa', 1), trashed('bbbbbbbbbbbb', 1)], ['aaaaaaaaaaaa']);

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { ReceivedStream, SentStream } from '../../../shared/conf/stream.ts';
+import type { Wiped } from '../../../shared/conf/trash.ts';
 import type { NewVolume } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
@@ -15,6 +16,7 @@ import type {
 } from '../../backends/backend.ts';
 import { type ImageFormat, refuseShrink, type WantedVolume } from '../../formats/format.ts';
 import { isImageFormat } from '../../formats/index.ts';
+import { overwritePart } from '../../formats/wipe.ts';
 import { copyToNew } from '../../images/copy.ts';
 import type { Image } from '../../images/image.ts';
 import { zeroFrom } from '../../images/zeros.ts';
@@ -220,7 +222,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     this.storage.checkName(name);
     const hidden = this.#hidden.of('kept', id);
     const [device] = await this.storage.devices(hidden);
-    if (!device) throw new StowageError('volume-not-found', `${id} is not in the trash of the pool any more`);
+    if (!device) throw notInTrash(id);
     const [there] = await this.storage.devices(name);
     // Both are names of one device after a kill in the middle, where names are links.
     const isSame = there?.uid === device.uid && this.storage.namesAreLinks;
@@ -228,6 +230,21 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     await identify(device.uid);
     if (isSame) await this.storage.remove(hidden);
     else await this.storage.rename(hidden, name);
+  }
+
+  async wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>> {
+    const [device] = await this.storage.devices(this.#hidden.of('kept', id));
+    if (!device) throw notInTrash(id);
+    const closed = await whenClosed(device, this.storage);
+    refuseLoss(closed);
+    if ((closed.snapshotCount ?? 0) > 0)
+      throw new StowageError(
+        'volume-has-snapshots',
+        `what ${id} held stays in its ${closed.snapshotCount} snapshots, whatever is overwritten; delete them first`,
+      );
+    if (closed.mark === undefined) await this.storage.activate?.(closed.name);
+    await using image = await this.storage.open(closed, 'write');
+    return { doneBytes: await overwritePart(image, fromBytes, mostBytes), totalBytes: image.sizeBytes };
   }
 
   async purge(id: string): Promise<void> {
@@ -369,6 +386,9 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
 
 const unsupported = (what: string): StowageError =>
   new StowageError('not-supported', `storage pool doesn't support ${what}`);
+
+const notInTrash = (id: string): StowageError =>
+  new StowageError('volume-not-found', `${id} is not in the trash of the pool any more`);
 
 const taken = (name: string): StowageError =>
   new StowageError('volume-exists', `the pool has a volume '${name}' already`);

@@ -2,6 +2,7 @@ import { type BigIntStats, lstatSync, type Stats } from 'node:fs';
 import { lstat, readdir, readlink, rename, stat, statfs, unlink } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import { ZodError } from 'zod';
+import type { Wiped } from '../../../shared/conf/trash.ts';
 import type { Finding, Representation, Snapshot } from '../../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
 import { clock } from '../../../shared/util/clock.ts';
@@ -52,7 +53,7 @@ import { PrivateDirectory } from './private-directory.ts';
 import { FileStage, type StagePlace } from './stage.ts';
 import { StampReader } from './stamps.ts';
 import { watchLayout } from './watch.ts';
-import { Leftovers, wipeByReplacing, wipeInPlace } from './wiping.ts';
+import { Leftovers, wipeByReplacing, wipeInPlace, wipePart } from './wiping.ts';
 
 /** Entries of a batch. */
 const BATCH = 1000;
@@ -606,6 +607,16 @@ export class FilePool implements PoolDriver {
         if (there?.isFile() && Number(there.ino) === ino && Number(there.dev) === dev) return name;
       }
     return undefined;
+  }
+
+  async wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>> {
+    await this.#requireStorage();
+    const kept = this.#place.kept(id);
+    if (!(await exists(kept))) {
+      await this.#requireStorage();
+      throw new StowageError('volume-not-found', `${id} is not in the trash of the pool any more`);
+    }
+    return wipePart(kept, fromBytes, mostBytes);
   }
 
   async purge(id: string): Promise<void> {

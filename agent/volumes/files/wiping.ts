@@ -1,11 +1,12 @@
 import type { BigIntStats } from 'node:fs';
-import { link, lstat, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { link, lstat, readdir, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { Wiped } from '../../../shared/conf/trash.ts';
 import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { FoundVolume, Identify } from '../../backends/backend.ts';
 import { IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
-import { overwrite } from '../../formats/wipe.ts';
+import { overwrite, overwritePart } from '../../formats/wipe.ts';
 import { syncDirectory } from '../../host/files.ts';
 import { FileImage } from '../../images/file-image.ts';
 import { emptyOf } from '../empty.ts';
@@ -76,6 +77,31 @@ export async function wipeByReplacing(
   } finally {
     doomed[Symbol.dispose]();
   }
+}
+
+/**
+ * Overwrites a part of a file, or of the files of a directory as if they lay behind each other. Throws `volume-in-use` for a file that has
+ * another name too: a volume may be known by that.
+ */
+export async function wipePart(path: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>> {
+  const isDirectory = (await lstat(path)).isDirectory();
+  const paths = isDirectory ? (await readdir(path)).sort().map((name) => join(path, name)) : [path];
+  let [doneBytes, totalBytes, left] = [fromBytes, 0, mostBytes];
+  for (const each of paths) {
+    const stat = await lstat(each);
+    // Links and directories in it are nobody's content.
+    if (!stat.isFile()) continue;
+    if (stat.nlink > 1)
+      throw new StowageError('volume-in-use', `${each} has another name, under which it may be a volume`);
+    const begin = totalBytes;
+    totalBytes += stat.size;
+    if (left <= 0 || doneBytes >= totalBytes) continue;
+    await using image = await FileImage.open(each, 'write');
+    const next = await overwritePart(image, doneBytes - begin, left);
+    left -= begin + next - doneBytes;
+    doneBytes = begin + next;
+  }
+  return { doneBytes, totalBytes };
 }
 
 async function finish(path: string, signal: AbortSignal): Promise<void> {
