@@ -39,6 +39,7 @@ import { base } from './jobs/kinds/base.ts';
 import { clone } from './jobs/kinds/clone.ts';
 import { free } from './jobs/kinds/free.ts';
 import { migrate } from './jobs/kinds/migrate.ts';
+import { migrateStream } from './jobs/kinds/migrate-stream.ts';
 import { wipe } from './jobs/kinds/wipe.ts';
 import { Leases } from './jobs/leases.ts';
 import { JobRunner } from './jobs/runner.ts';
@@ -179,6 +180,7 @@ export async function startController(options: ControllerOptions): Promise<Contr
   jobs.register(wipe);
   jobs.register(base);
   jobs.register(free);
+  jobs.register(migrateStream);
   const collector = new Collector({ store, fleet, audit, jobs });
   fleet.onReachable = (host) => {
     logger.info({ host }, 'host reachable');

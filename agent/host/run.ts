@@ -68,6 +68,17 @@ class Output {
   }
 }
 
+/** Settles when more can be written, or nothing any more. */
+async function drained(to: Writable): Promise<void> {
+  const over = new AbortController();
+  const { signal } = over;
+  try {
+    await Promise.race([once(to, 'drain', { signal }), once(to, 'close', { signal })]);
+  } finally {
+    over.abort();
+  }
+}
+
 /**
  * Gives a tool what it reads, to the end of that. Throws `stream-corrupt` when something comes that the tool, which has ended, does not
  * want any more, `stream-cut` when it was cut.
@@ -77,7 +88,7 @@ async function feed(from: Readable, to: Writable): Promise<void> {
     // It may be a request, which is still to be answered.
     for await (const piece of from.iterator({ destroyOnReturn: false })) {
       if (to.destroyed) throw new StowageError('stream-corrupt', 'the stream goes on behind its end');
-      if (!to.write(piece)) await Promise.race([once(to, 'drain'), once(to, 'close')]);
+      if (!to.write(piece)) await drained(to);
     }
   } catch (error) {
     const { message } = error as Error;

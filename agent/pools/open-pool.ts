@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import type { ReceivedStream, SentStream } from '../../shared/conf/stream.ts';
+import type { ReceivedIdentity, ReceivedStream, SentStream } from '../../shared/conf/stream.ts';
 import type { Wiped } from '../../shared/conf/trash.ts';
 import type { Finding, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
@@ -812,8 +812,13 @@ export class OpenPool
     return this.#method('beginReceiving')(name);
   }
 
-  async endReceiving(id: string, name: string, stream: ReceivedStream): Promise<Volume> {
-    const identify = this.#identifying(name, { format: 'raw' });
+  async endReceiving(
+    id: string,
+    name: string,
+    stream: ReceivedStream,
+    identity: ReceivedIdentity = {},
+  ): Promise<Volume> {
+    const identify = this.#identifying(name, { ...identity, format: 'raw' });
     return this.#make(name, () => this.#method('endReceiving')(id, name, stream, identify));
   }
 

@@ -1,4 +1,4 @@
-import type { ReceivedStream, SentStream } from '../../shared/conf/stream.ts';
+import type { ReceivedIdentity, ReceivedStream, SentStream } from '../../shared/conf/stream.ts';
 import type { Wiped } from '../../shared/conf/trash.ts';
 import type { Finding, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
@@ -114,7 +114,12 @@ export interface PoolOperations {
   beginSending(name: string, stream: SentStream): Promise<StreamProgram>;
   /** Throws `volume-exists`. */
   beginReceiving(name: string): Promise<StreamProgram>;
-  endReceiving(id: string, name: string, stream: ReceivedStream): Promise<Volume>;
+  endReceiving(
+    id: string,
+    name: string,
+    stream: ReceivedStream,
+    identity?: ReceivedIdentity,
+  ): Promise<Volume>;
   dropStream(id: string): Promise<void>;
   /** Begins the stage of a transfer, the same one again for the same id. Throws `job-state` when it was committed before. */
   stage(spec: TransferSpec): Promise<OpenedStage>;

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { PassThrough, type Readable } from 'node:stream';
 import type { StreamFormat } from '../../shared/conf/stream.ts';
-import { receiveStreamSchema, sendStreamSchema, volumeParams } from '../../shared/protocol/agent.ts';
+import { receiveStreamQuery, sendStreamSchema, volumeParams } from '../../shared/protocol/agent.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { runOk } from '../host/run.ts';
 import type { HostAgent } from '../host-agent.ts';
@@ -59,10 +59,10 @@ export function streamRoutes(http: AgentHttp, agent: HostAgent): void {
 
   http.put(
     '/v1/pools/:pool/volumes/:volume/stream',
-    { schema: { params: volumeParams, querystring: receiveStreamSchema } },
+    { schema: { params: volumeParams, querystring: receiveStreamQuery } },
     async (request) => {
       const { pool, volume } = request.params;
-      const { format, ...stream } = request.query;
+      const { format, volumeId, transfer, ...stream } = request.query;
       pools.refuseName(pool, volume);
       requireFormat(pool, format);
       return await change(request, 'being received as a stream', async (operations) => {
@@ -70,7 +70,7 @@ export function streamRoutes(http: AgentHttp, agent: HostAgent): void {
         try {
           const stdin = request.body as Readable;
           await runOk(tool, [...args], { stdin, signal: abortSignal(request), stallMs: STALL_MS });
-          return await operations.endReceiving(id, volume, stream);
+          return await operations.endReceiving(id, volume, stream, { id: volumeId, transfer });
         } finally {
           await operations.dropStream(id).catch(() => undefined);
         }

@@ -5,6 +5,7 @@ import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/references.ts';
 import { clone } from '../jobs/kinds/clone.ts';
 import { migrate } from '../jobs/kinds/migrate.ts';
+import { migrateStream } from '../jobs/kinds/migrate-stream.ts';
 import { checkMigration } from '../jobs/kinds/migration-check.ts';
 import { migrateParamsSchema } from '../jobs/kinds/migration-spec.ts';
 import { wipe } from '../jobs/kinds/wipe.ts';
@@ -131,8 +132,29 @@ const checkAction = defineAction({
   },
 });
 
+/** Throws `invalid-argument` for what a stream of the storage cannot be. */
+function refuseBeside(options: {
+  snapshot?: string;
+  refresh: boolean;
+  deleteSnapshots: boolean;
+  format?: string;
+  secret?: string;
+}): void {
+  const { snapshot, refresh, deleteSnapshots, format, secret } = options;
+  if (snapshot === undefined && !refresh && !deleteSnapshots && format === undefined && secret === undefined)
+    return;
+  throw new StowageError(
+    'invalid-argument',
+    'with its snapshots a volume travels as it is: not as of one snapshot, over another volume, without some, in another format, or encrypted anew',
+  );
+}
+
 const migrateAction = defineAction({
   ...migration,
+  input: migration.input.extend({
+    /** Snapshots of the storage travel too, as a stream of it: from ZFS to ZFS, from btrfs to btrfs. */
+    withSnapshots: z.boolean().default(false),
+  }),
   name: 'volume.migrate',
   summary: 'Begins a job that moves or copies a volume to another pool, straight from host to host.',
   audited: true,
@@ -145,6 +167,7 @@ const migrateAction = defineAction({
       throw new StowageError('invalid-argument', 'a refresh is of a copy: it keeps its source');
     if (input.snapshot !== undefined && !input.keepSource)
       throw new StowageError('invalid-argument', 'a snapshot is copied, not moved: the source is kept');
+    if (input.withSnapshots) refuseBeside(input);
     await services.inventory.volume(input);
     if (!input.keepSource) await refuseTaking(services, input, principal);
     await services.inventory.pool(to.host, to.pool);
@@ -154,11 +177,15 @@ const migrateAction = defineAction({
     const users = isThere ? await usersInTheWay(services, taken, input.allowUsed) : '';
     return { to: referenceOf(to), users, secret: await secretNamed(services, input.secret, to) };
   },
-  record: ({ keepSource, snapshot, refresh, format, deleteSnapshots }, { to, users, secret }) => ({
+  record: (
+    { keepSource, snapshot, refresh, format, deleteSnapshots, withSnapshots },
+    { to, users, secret },
+  ) => ({
     detail: listed(
       `${keepSource ? 'copied' : 'moved'} to ${to}`,
       snapshot === undefined ? '' : `as at the snapshot ${snapshot}`,
       refresh ? 'what is there is brought up to date' : '',
+      withSnapshots ? 'with its snapshots' : '',
       format ? `as ${format}` : '',
       deleteSnapshots ? 'also with snapshots that stay behind' : '',
       secret ? `encrypted with the secret ${secret.usage}` : '',
@@ -167,11 +194,14 @@ const migrateAction = defineAction({
   }),
   async run({ jobs }, { host, pool, volume, target: _, ...options }, { principal, note }, { to, secret }) {
     const source = referenceOf({ host, pool, volume });
-    const job = await jobs.submit(
-      migrate,
-      { source, target: to, ...options, secret: secret?.id },
-      principal.name,
-    );
+    const { keepSource, allowUsed, limitBytesPerSecond } = options;
+    const job = options.withSnapshots
+      ? await jobs.submit(
+          migrateStream,
+          { source, target: to, keepSource, allowUsed, limitBytesPerSecond },
+          principal.name,
+        )
+      : await jobs.submit(migrate, { source, target: to, ...options, secret: secret?.id }, principal.name);
     note(`job ${job.id}`);
     return job;
   },

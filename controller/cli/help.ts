@@ -112,6 +112,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'vol copy alpha/data/web beta/backup --refresh --snapshot nightly',
   ],
   'vol migrate': [
+    'vol migrate alpha/tank/web beta/tank --with-snapshots',
     'vol migrate alpha/data/web beta/data',
     'vol migrate alpha/data/web beta/data/ct101 --format ploop --keep-source --limit 50M',
   ],

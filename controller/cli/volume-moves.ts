@@ -38,7 +38,13 @@ function checkWords({ problems, format, as, mostBytes }: MigrationCheck, words: 
 async function move(
   source: string,
   target: string,
-  how: { keepSource: boolean; refresh: boolean; deleteSnapshots?: boolean; snapshot?: string },
+  how: {
+    keepSource: boolean;
+    refresh: boolean;
+    deleteSnapshots?: boolean;
+    snapshot?: string;
+    withSnapshots?: boolean;
+  },
   { allowUsed, format, secret, limit, digest, wait, dryRun }: MoveOptions,
 ): Promise<void> {
   const limitBytesPerSecond = limit === undefined ? undefined : parseSize(limit.replace(/\/s$/, ''));
@@ -74,12 +80,25 @@ const moveOptions = (command: Command): Command =>
     )
     .option('--no-wait', 'do not wait for the end');
 
+const withSnapshotsOption = (): Option =>
+  new Option(
+    '--with-snapshots',
+    'with its snapshots: of raw volumes from ZFS to ZFS, and from btrfs to btrfs',
+  ).conflicts('dryRun');
+
+interface CopyOptions extends MoveOptions {
+  refresh?: boolean;
+  snapshot?: string;
+  withSnapshots?: boolean;
+}
+
 export function migrateCommand(): Command {
   return moveOptions(
     new Command('migrate')
       .arguments('<host/pool/vol> <host/pool[/vol]>')
       .description('move a volume to another pool, straight from host to host')
       .option('--keep-source', 'copy instead of move; the same as vol copy')
+      .addOption(withSnapshotsOption())
       .option('--delete-snapshots', 'also where it has snapshots that do not travel: they go with it'),
   ).action(
     (
@@ -88,9 +107,13 @@ export function migrateCommand(): Command {
       {
         keepSource,
         deleteSnapshots,
+        withSnapshots,
         ...options
-      }: MoveOptions & { keepSource?: boolean; deleteSnapshots?: boolean },
-    ) => move(source, target, { keepSource: Boolean(keepSource), refresh: false, deleteSnapshots }, options),
+      }: MoveOptions & { keepSource?: boolean; deleteSnapshots?: boolean; withSnapshots?: boolean },
+    ) => {
+      const how = { keepSource: Boolean(keepSource), refresh: false, deleteSnapshots, withSnapshots };
+      return move(source, target, how, options);
+    },
   );
 }
 
@@ -103,12 +126,10 @@ export function copyCommand(): Command {
         '--refresh',
         'bring a copy up to date: only what differs travels, and the old copy stays until the new one is whole',
       )
+      .addOption(withSnapshotsOption())
       .addOption(snapshotOption()),
   ).action(
-    (
-      source: string,
-      target: string,
-      { refresh = false, snapshot, ...options }: MoveOptions & { refresh?: boolean; snapshot?: string },
-    ) => move(source, target, { keepSource: true, refresh, snapshot }, options),
+    (source: string, target: string, { refresh = false, snapshot, withSnapshots, ...options }: CopyOptions) =>
+      move(source, target, { keepSource: true, refresh, snapshot, withSnapshots }, options),
   );
 }

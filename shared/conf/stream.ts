@@ -16,3 +16,9 @@ export interface ReceivedStream {
   snapshot?: string;
   deleteSnapshot?: string;
 }
+
+/** What is put on record of a volume that comes as a stream. Absent: it gets an id of its own. */
+export interface ReceivedIdentity {
+  id?: string;
+  transfer?: string;
+}

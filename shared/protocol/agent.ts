@@ -147,6 +147,11 @@ export const receiveStreamSchema = z.object({
   snapshot: snapshotIdSchema.optional(),
   deleteSnapshot: snapshotIdSchema.optional(),
 });
+/** With what is on record of it, see {@link ReceivedIdentity}. */
+export const receiveStreamQuery = receiveStreamSchema.extend({
+  volumeId: z.uuid().optional(),
+  transfer: z.uuid().optional(),
+});
 export const renameVolumeSchema = z.object({ name: nameSchema });
 export const baseVolumeSchema = z.object({ isBase: z.boolean() });
 /** What is absent stays as it is; empty notes are none. */

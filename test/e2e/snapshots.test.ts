@@ -206,6 +206,98 @@ describe('a volume as it was at a snapshot', () => {
     }
   });
 
+  test('travels with its volume from btrfs to btrfs, whatever is killed meanwhile', onlyRoot, async () => {
+    for (const name of ['here', 'there']) mkdirSync(at(name));
+    await using _here = mountFileSystem('btrfs', 256, at('here'));
+    await using _there = mountFileSystem('btrfs', 256, at('there'));
+    const [from, to] = ['local/here/v', 'local/there/v'];
+    for (const name of ['here', 'there'])
+      await controller.cliOk(
+        'pool',
+        'create-as',
+        'local',
+        name,
+        'btrfs',
+        '--target',
+        at(`${name}/pool`),
+        '--build',
+      );
+    const volumeAt = (pool: string): Promise<FleetVolume> =>
+      controller.api<FleetVolume>(`/hosts/local/pools/${pool}/volumes/v`);
+    const idsOf = async (reference: string): Promise<string[]> =>
+      JSON.parse(await controller.cliOk('vol', 'snapshot', 'list', reference, '-o', 'json'))
+        .map(({ id }: { id: string }) => id)
+        .sort();
+    try {
+      await controller.cliOk('vol', 'copy', SOURCE, from, '--snapshot', 'monday', '--format', 'raw');
+      await controller.cliOk('vol', 'snapshot', 'create', from, 'one');
+      await controller.cliOk('vol', 'snapshot', 'create', from, 'two');
+      await controller.cliOk('vol', 'set', from, '--notes', 'of the accounts');
+      const { id } = await volumeAt('here');
+      for (const beside of [['--format', 'qcow2'], ['--snapshot', 'one'], ['--refresh']])
+        await controller.cliRefused(
+          'invalid-argument',
+          'vol',
+          'copy',
+          from,
+          to,
+          '--with-snapshots',
+          ...beside,
+        );
+      await controller.cliRefused('not-supported', 'vol', 'copy', from, 'local/default', '--with-snapshots');
+      assert.deepEqual(await idsOf(from), ['one', 'two'], 'nothing was begun');
+
+      await controller.cliOk('vol', 'copy', from, to, '--with-snapshots');
+      assert.deepEqual(
+        [await idsOf(from), await idsOf(to)],
+        [
+          ['one', 'two'],
+          ['one', 'two'],
+        ],
+      );
+      const copy = await volumeAt('there');
+      assert.notEqual(copy.id, id);
+      assert.ok(readFileSync(copy.path).equals(monday));
+      await controller.cliRefused('volume-exists', 'vol', 'migrate', from, to, '--with-snapshots');
+      assert.deepEqual(await idsOf(from), ['one', 'two']);
+      await controller.cliOk('vol', 'delete', to, '--delete-snapshots', '--yes');
+
+      const job = await controller.api<JobDetails>('/hosts/local/pools/here/volumes/v/migrate', {
+        ...{ target: to, withSnapshots: true, limitBytesPerSecond: 8 * MIB },
+      });
+      await until('some has gone', async () => {
+        const { wireBytes } = await controller.api<JobDetails>(`/jobs/${job.id}`);
+        return wireBytes > 0;
+      });
+      await controller.kill();
+      await controller.restart();
+      assert.equal((await controller.ended(job.id)).state, 'done');
+      const moved = await volumeAt('there');
+      assert.deepEqual([moved.id, moved.notes, moved.snapshotCount], [id, 'of the accounts', 2]);
+      assert.ok(readFileSync(moved.path).equals(monday));
+      await controller.cliRefused('volume-not-found', 'vol', 'show', from);
+      for (const name of ['here', 'there'])
+        assert.deepEqual(readdirSync(at(`${name}/pool/.stowage/streams`)), [], name);
+      await controller.cliOk('vol', 'download', to, at('one'), '--snapshot', 'one');
+      assert.ok(readFileSync(at('one')).equals(monday));
+
+      // What is given up leaves the source as it was.
+      const cancelled = await controller.api<JobDetails>('/hosts/local/pools/there/volumes/v/migrate', {
+        ...{ target: from, withSnapshots: true, limitBytesPerSecond: MIB },
+      });
+      await until('some has gone', async () => {
+        const { wireBytes } = await controller.api<JobDetails>(`/jobs/${cancelled.id}`);
+        return wireBytes > 0;
+      });
+      await controller.cliOk('job', 'cancel', String(cancelled.id));
+      assert.equal((await controller.ended(cancelled.id)).state, 'cancelled');
+      assert.deepEqual(await idsOf(to), ['one', 'two']);
+      await controller.cliRefused('volume-not-found', 'vol', 'show', from);
+    } finally {
+      for (const name of ['here', 'there']) await controller.cli('pool', 'stop', `local/${name}`);
+    }
+  });
+
   test('is begun with by a linked clone, of any volume', onlyRoot, async () => {
     mkdirSync(at('mount'));
     await using _mounted = mountFileSystem('btrfs', 256, at('mount'));

@@ -17,6 +17,7 @@ import { clock } from '../../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { splitReference } from '../../../shared/util/references.ts';
 import { agentVolumePath } from '../../hosts/agent-client.ts';
+import type { Inventory } from '../../inventory/inventory.ts';
 import { encryptionFor } from '../../secrets/passphrases.ts';
 import type { JobContext } from '../job.ts';
 
@@ -57,7 +58,10 @@ export const place = (reference: string): { host: string; pool: string; volume: 
 };
 
 /** Whether some other volume has the id that the source says its volume has: that one keeps it, and the moved one gets its own. */
-async function isTaken({ inventory, params }: Asking, id: string): Promise<boolean> {
+export async function isTaken(
+  { inventory, params }: { inventory: Inventory; params: { source: string; target: string } },
+  id: string,
+): Promise<boolean> {
   const owners = await inventory.withId(id, 3);
   return owners.some(({ host, pool, name }) => {
     const owner = `${host}/${pool}/${name}`;

@@ -1,0 +1,234 @@
+import { Readable } from 'node:stream';
+import { z } from 'zod';
+import { STREAM_FORMATS, type StreamFormat } from '../../../shared/conf/stream.ts';
+import { type Volume, volumeSchema } from '../../../shared/conf/volume.ts';
+import { Throttle } from '../../../shared/transfer/throttle.ts';
+import { clock, sleep } from '../../../shared/util/clock.ts';
+import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
+import { type AgentClient, agentHas, agentVolumePath } from '../../hosts/agent-client.ts';
+import type { JobContext, JobKind } from '../job.ts';
+import { isTaken, place } from './migration-spec.ts';
+
+/** So long the program of a stream that was cut may take to end. */
+const CUT_MS = 30_000;
+const LOOK_MS = 200;
+
+const migrateStreamParamsSchema = z.object({
+  /** `host/pool/volume`. */
+  source: z.string(),
+  target: z.string(),
+  keepSource: z.boolean().default(false),
+  /** Move the volume although domains use it, which then have to be pointed at the new one. */
+  allowUsed: z.boolean().default(false),
+  limitBytesPerSecond: z.number().positive().optional(),
+});
+type Params = z.output<typeof migrateStreamParamsSchema>;
+
+interface Notes {
+  format: StreamFormat;
+  /** Of the source, before it was sent. */
+  volume: Pick<Volume, 'id' | 'etag' | 'notes' | 'isBase' | 'allocationBytes'>;
+  /** Id at the target; absent: a new one. */
+  volumeId: string;
+  /** By this the target is known again after a kill. */
+  transfer: string;
+}
+type Context = JobContext<Params, Notes>;
+
+/** Taken of the source for the time of the job. */
+const snapshotOf = ({ jobId }: Context): string => `__migration_${jobId}__`;
+
+const traitsSchema = z.object({ streams: z.array(z.string()).optional() });
+
+async function streamsOf(agent: AgentClient, pool: string): Promise<string[]> {
+  const { streams = [] } = await agent.json(traitsSchema, `/v1/pools/${encodeURIComponent(pool)}/traits`);
+  return streams;
+}
+
+async function refuseUsed(context: Context): Promise<void> {
+  const { source, keepSource, allowUsed } = context.params;
+  if (keepSource || allowUsed) return;
+  const from = place(source);
+  const agent = await context.agent(from.host);
+  await agent.send(`${agentVolumePath(from)}/refuse-used`, { method: 'POST', signal: context.signal });
+}
+
+/** What neither end is made for is refused before anything is done. */
+async function plan(context: Context): Promise<void> {
+  const { source, target, keepSource } = context.params;
+  const [from, to] = [place(source), place(target)];
+  const [sender, sink] = await Promise.all([context.agent(from.host), context.agent(to.host)]);
+  const [ours, theirs] = await Promise.all([streamsOf(sender, from.pool), streamsOf(sink, to.pool)]);
+  const format = STREAM_FORMATS.find((each) => ours.includes(each) && theirs.includes(each));
+  if (!format)
+    throw new StowageError(
+      'not-supported',
+      'snapshots of the storage travel only from ZFS to ZFS, and from btrfs to btrfs; move or copy the volume without them',
+    );
+  const volume = await sender.json(volumeSchema, agentVolumePath(from));
+  if (volume.format !== 'raw')
+    throw new StowageError(
+      'not-supported',
+      `only raw volumes travel with their snapshots, not ${volume.format} ones`,
+    );
+  if (await agentHas(sink, agentVolumePath(to)))
+    throw new StowageError('volume-exists', `there is a volume '${target}' already`);
+  const keepsId = !keepSource && !(await isTaken(context, volume.id));
+  Object.assign(context.notes, {
+    format,
+    volume,
+    volumeId: keepsId ? volume.id : undefined,
+    transfer: clock.uuid(),
+  });
+  await context.save();
+}
+
+async function takeSnapshot(context: Context): Promise<void> {
+  const from = place(context.params.source);
+  const agent = await context.agent(from.host);
+  const json = { id: snapshotOf(context) };
+  await agent
+    .send(`${agentVolumePath(from)}/snapshots`, { method: 'POST', json, signal: context.signal })
+    .catch((error) => {
+      // Of the same number there is no other job: the step was run before.
+      if (!isStowageError(error, 'snapshot-exists')) throw error;
+    });
+  // What is deleted later is this state.
+  const { etag } = await agent.json(volumeSchema, agentVolumePath(from));
+  context.notes.volume = { ...context.notes.volume!, etag };
+  await context.save();
+}
+
+/** The pieces of a stream, as fast as they may go; tells how far it is. */
+async function* paced(context: Context, stream: Readable): AsyncGenerator<Buffer> {
+  const { limitBytesPerSecond: limit } = context.params;
+  const throttle = limit === undefined ? undefined : new Throttle(limit);
+  const expected = context.notes.volume!.allocationBytes;
+  let done = 0;
+  for await (const piece of stream as AsyncIterable<Buffer>) {
+    await throttle?.take(piece.length, context.signal);
+    yield piece;
+    done += piece.length;
+    // How long it is nobody knows before its end.
+    context.progress(Math.min(done, expected), expected, done);
+  }
+}
+
+/** Whether the target is there, and what this job has made: a volume of its name may be another one. */
+function hasArrived({ params, notes }: Context, sink: AgentClient): Promise<boolean> {
+  const { pool } = place(params.target);
+  return agentHas(sink, `/v1/pools/${encodeURIComponent(pool)}/transferred/${notes.transfer}`);
+}
+
+/** The stream of one agent becomes the volume of the other, in one step; a run after a kill begins anew, unless it is there. */
+async function transfer(context: Context): Promise<void> {
+  const { source, target } = context.params;
+  const { format, volumeId, transfer: id } = context.notes;
+  const [from, to] = [place(source), place(target)];
+  const [sender, sink] = await Promise.all([context.agent(from.host), context.agent(to.host)]);
+  const snapshot = snapshotOf(context);
+  const fence = await context.fence(target);
+  if (await hasArrived(context, sink)) return;
+  const out = new URLSearchParams({ format: format!, snapshot, older: 'true' });
+  const into = new URLSearchParams({ format: format!, snapshot, deleteSnapshot: snapshot, transfer: id! });
+  if (volumeId !== undefined) into.set('volumeId', volumeId);
+  const stream = await sender.stream(`${agentVolumePath(from)}/stream?${out}`, {
+    ...{ signal: context.signal, patient: true, bulk: true },
+  });
+  const body = Readable.from(paced(context, stream), { objectMode: false });
+  try {
+    await sink.json(volumeSchema, `${agentVolumePath(to)}/stream?${into}`, {
+      ...{ method: 'PUT', body: { stream: body, type: 'application/octet-stream' }, fence },
+      ...{ signal: context.signal, patient: true },
+    });
+  } finally {
+    stream.destroy();
+  }
+}
+
+/** What people keep with the volume, and that it is a base. */
+async function keep(context: Context): Promise<void> {
+  const { target, keepSource } = context.params;
+  const { notes, isBase } = context.notes.volume!;
+  const to = place(target);
+  const agent = await context.agent(to.host);
+  const fence = await context.fence(target);
+  const path = agentVolumePath(to);
+  if (!keepSource && notes !== undefined)
+    await agent.send(`${path}/attributes`, { method: 'PATCH', json: { notes }, fence });
+  if (!keepSource && isBase) await agent.send(`${path}/base`, { method: 'PUT', json: { isBase }, fence });
+}
+
+/** Waits for the end of a stream that was cut: until then the source is being read. */
+async function deleteSnapshot(context: Context): Promise<void> {
+  const from = place(context.params.source);
+  const agent = await context.agent(from.host);
+  const path = `${agentVolumePath(from)}/snapshots/${snapshotOf(context)}`;
+  for (const end = clock.monotonicMs() + CUT_MS; ; ) {
+    try {
+      return await agent.send(path, { method: 'DELETE', patient: true });
+    } catch (error) {
+      if (isStowageError(error, 'snapshot-not-found', 'volume-not-found')) return;
+      if (!isStowageError(error, 'volume-in-use') || clock.monotonicMs() > end) throw error;
+      await sleep(LOOK_MS);
+    }
+  }
+}
+
+/** What has arrived goes again; the source is as it was. */
+async function undo(context: Context): Promise<void> {
+  if (context.notes.transfer === undefined) return;
+  const { target } = context.params;
+  const to = place(target);
+  const sink = await context.agent(to.host);
+  const fence = await context.fence(target);
+  if (await hasArrived(context, sink))
+    await sink.send(`${agentVolumePath(to)}?deleteSnapshots=true`, {
+      method: 'DELETE',
+      fence,
+      patient: true,
+    });
+  await deleteSnapshot(context);
+}
+
+/** Of a move the source goes, in the state that was sent; of a copy only what was taken of it. */
+async function leaveSource(context: Context): Promise<void> {
+  const { source, keepSource, allowUsed } = context.params;
+  if (keepSource) return deleteSnapshot(context);
+  const from = place(source);
+  const agent = await context.agent(from.host);
+  const fence = await context.fence(source);
+  const query = new URLSearchParams({ etag: context.notes.volume!.etag, deleteSnapshots: 'true' });
+  await agent
+    .send(`${agentVolumePath(from)}?${query}`, { method: 'DELETE', fence, allowUsed, patient: true })
+    .catch((error) => {
+      // Gone is what it shall be: the step was run before, and killed before it could be recorded.
+      if (!isStowageError(error, 'volume-not-found')) throw error;
+    });
+}
+
+/**
+ * Moves or copies a volume with its snapshots, as a stream of the storage that both ends have: ZFS, or btrfs. The bytes pass through the
+ * controller. Until `keep` the source is the volume and can be gone back to; after it the target is.
+ */
+export const migrateStream: JobKind<Params, Notes> = {
+  kind: 'migrate-stream',
+  params: migrateStreamParamsSchema,
+  places: ({ source, target }) => ({ source, target }),
+  leases: ({ source, target }) => [
+    { volume: source, mode: 'write' },
+    { volume: target, mode: 'write' },
+  ],
+  steps: [
+    { name: 'refuse-used', run: refuseUsed },
+    { name: 'plan', run: plan },
+    { name: 'snapshot', run: takeSnapshot },
+    { name: 'transfer', run: transfer },
+    // A domain may have been defined since. From here on the target is the volume.
+    { name: 'refuse-used-again', run: refuseUsed },
+    { name: 'keep', run: keep },
+    { name: 'leave-source', run: leaveSource },
+  ],
+  commitStep: 'keep',
+  undo,
+};
