@@ -335,7 +335,8 @@ export interface PoolDriver {
   restore?(id: string, name: string, identify: Identify, isBack: (name: string) => boolean): Promise<void>;
   /**
    * Overwrites what was taken out with zeros, from a byte of it on and at most so many; durable when it settles. Holes, which hold nothing,
-   * stay. Gives how far it is then, of how much. Throws `volume-has-snapshots` where snapshots of the storage keep what is overwritten.
+   * stay. Gives how far it is then, of how much. Throws `volume-has-snapshots` where snapshots of the storage keep what is overwritten,
+   * `volume-in-use` while somebody has it open, `not-supported` where the storage never writes over what it holds.
    */
   wipeTrashed?(id: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>>;
   /** Deletes what was taken out. Repeatable. */

@@ -74,6 +74,8 @@ async function drained(to: Writable): Promise<void> {
   const { signal } = over;
   try {
     await Promise.race([once(to, 'drain', { signal }), once(to, 'close', { signal })]);
+  } catch {
+    // Nobody reads it any more.
   } finally {
     over.abort();
   }

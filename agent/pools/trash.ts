@@ -56,7 +56,7 @@ export class Trash implements AsyncDisposable {
     for (const [id, trashed] of this.#records.entries()) if (!this.#absent.has(id)) yield trashed;
   }
 
-  /** Takes a volume aside. Throws as {@link PoolOperations.trash} does; the volume is as before then. */
+  /** Takes a volume aside. Throws as {@link PoolOperations.trash}, and with `wipe` {@link PoolOperations.wipeTrashed}, do; the volume is as before then. */
   async add(
     pool: PoolOperations,
     name: string,
@@ -70,6 +70,7 @@ export class Trash implements AsyncDisposable {
       try {
         await this.#records.set(id, trashed);
         await pool.trash(name, id, volume.etag);
+        if (wipe) await this.#refuseWipe(pool, trashed);
       } catch (error) {
         // Where it cannot be told whether it went, the record stays.
         const there = await pool.trashed().catch(() => [id]);
@@ -78,6 +79,16 @@ export class Trash implements AsyncDisposable {
       }
       return trashed;
     });
+  }
+
+  /** What refuses to be overwritten has its name again. */
+  async #refuseWipe(pool: PoolOperations, { id, volume }: TrashedVolume): Promise<void> {
+    try {
+      await pool.wipeTrashed(id, 0, 0);
+    } catch (error) {
+      await pool.restore(id, volume.name, volume);
+      throw error;
+    }
   }
 
   /** Looks at what is in it. What has no record is not told: somebody else knows what it was. Throws where the storage is away. */

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { PassThrough, type Readable } from 'node:stream';
 import type { StreamFormat } from '../../shared/conf/stream.ts';
 import { receiveStreamQuery, sendStreamSchema, volumeParams } from '../../shared/protocol/agent.ts';
-import { StowageError } from '../../shared/util/errors.ts';
+import { isStowageError, StowageError } from '../../shared/util/errors.ts';
 import { runOk } from '../host/run.ts';
 import type { HostAgent } from '../host-agent.ts';
 import { type AgentHttp, abortSignal } from '../http.ts';
@@ -10,6 +10,24 @@ import { changes } from './changes.ts';
 
 /** Longest that the other side of a stream may neither send nor take anything. */
 const STALL_MS = 600_000;
+
+/** What programs say of a stream that is not whole, or is none. */
+const CUT = /short read|unexpected EOF|incomplete stream|empty stream|failed to read from stream/i;
+const OTHER = /invalid stream|magic|crc32 mismatch|unexpected header|checksum mismatch/i;
+
+/** What became of a stream, and not what the program says of places where only the agent looks. */
+function inWords(error: unknown, format: StreamFormat): unknown {
+  if (isStowageError(error, 'no-space'))
+    return new StowageError('no-space', 'the pool has no room for what the stream holds', { cause: error });
+  if (!isStowageError(error, 'tool-failed')) return error;
+  if (CUT.test(error.message))
+    return new StowageError('stream-cut', 'the stream ends before it is whole', { cause: error });
+  if (OTHER.test(error.message))
+    return new StowageError('stream-corrupt', `that is no whole stream of format ${format}`, {
+      cause: error,
+    });
+  return error;
+}
 
 /** Volumes as streams of their own storage: a program of that writes or reads them, and its bytes pass through here. */
 export function streamRoutes(http: AgentHttp, agent: HostAgent): void {
@@ -69,7 +87,11 @@ export function streamRoutes(http: AgentHttp, agent: HostAgent): void {
         const { id, tool, args } = await operations.beginReceiving(volume);
         try {
           const stdin = request.body as Readable;
-          await runOk(tool, [...args], { stdin, signal: abortSignal(request), stallMs: STALL_MS });
+          await runOk(tool, [...args], { stdin, signal: abortSignal(request), stallMs: STALL_MS }).catch(
+            (error) => {
+              throw inWords(error, format);
+            },
+          );
           return await operations.endReceiving(id, volume, stream, { id: volumeId, transfer });
         } finally {
           await operations.dropStream(id).catch(() => undefined);

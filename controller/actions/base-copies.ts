@@ -8,10 +8,10 @@ import { nameSchema } from '../../shared/util/names.ts';
 import { splitReference } from '../../shared/util/references.ts';
 import { type AgentClient, agentVolumePath } from '../hosts/agent-client.ts';
 import { migrate } from '../jobs/kinds/migrate.ts';
-import { migrateParamsSchema } from '../jobs/kinds/migration-spec.ts';
+import { type MigrateParams, migrateParamsSchema } from '../jobs/kinds/migration-spec.ts';
 import { defineAction, type Services } from './action.ts';
 import { volumeAddress } from './addresses.ts';
-import { referenceOf, shown } from './volume.ts';
+import { referenceOf, shown, type VolumeAddress, volumeIfKnown } from './volume.ts';
 
 /** Jobs under way, at most so many of them looked at. */
 const MOST_JOBS = 1000;
@@ -34,18 +34,35 @@ async function requireBases(agent: AgentClient, pool: string): Promise<void> {
 }
 
 /** The job that copies the same base to the same place already; undefined where there is none. */
-async function underWay(
-  { jobs }: Services,
-  { source, target }: { source: string; target: string },
-): Promise<Job | undefined> {
+async function underWay({ jobs }: Services, transfer: string): Promise<Job | undefined> {
   for (const state of ['running', 'queued', 'paused'] as const) {
     const found = await jobs.list({ state, limit: MOST_JOBS });
-    const same = found.find(
-      (job) => job.kind === migrate.kind && job.source === source && job.target === target,
-    );
+    const same = found.find(({ params }) => params.baseTransfer === transfer);
     if (same) return same;
   }
   return undefined;
+}
+
+/** Throws `volume-exists` where something else is called so. */
+async function begin(
+  services: Services,
+  to: VolumeAddress,
+  params: MigrateParams,
+  actor: string,
+): Promise<Job> {
+  if (await volumeIfKnown(services, to))
+    throw new StowageError(
+      'volume-exists',
+      `'${referenceOf(to)}' is another volume, such as a copy of the base as it was before; call the new copy otherwise (--base-name)`,
+    );
+  try {
+    return await services.jobs.submit(migrate, params, actor);
+  } catch (error) {
+    // Somebody else may have begun it just now.
+    const other = await underWay(services, params.baseTransfer!);
+    if (!other || !isStowageError(error, 'volume-in-use')) throw error;
+    return other;
+  }
 }
 
 /** Of a base, so that linked clones of it can be made elsewhere. */
@@ -70,6 +87,11 @@ const copyBase = defineAction({
     const [host, pool, more] = splitReference(target);
     if (host === undefined || pool === undefined || more !== undefined)
       throw new StowageError('invalid-argument', `'${target}' is not HOST/POOL`);
+    if (host === address.host && pool === address.pool)
+      throw new StowageError(
+        'invalid-argument',
+        `the base is in pool '${target}' already: clone it there, without a copy`,
+      );
     const { isBase, format } = await services.inventory.volume(address);
     if (!isBase) throw new StowageError('invalid-argument', `'${referenceOf(address)}' is no base`);
     const naming = namingOf(await services.inventory.pool(host, pool));
@@ -86,27 +108,20 @@ const copyBase = defineAction({
   },
   record: (_input, { to }) => ({ detail: `to ${referenceOf(to)}` }),
   async run(services, { target: _, name: __, ...address }, { principal, note }, { to, format }) {
-    const { fleet, jobs } = services;
+    const { fleet } = services;
     const sender = await fleet.client(address.host);
     const { baseId, etag } = await sender.json(volumeSchema, agentVolumePath(address));
     // A base holds the same for as long as it is one.
     const baseTransfer = hashedUuid(`base ${baseId ?? etag} in ${to.host}/${to.pool}`);
     const before = await madeBefore(await fleet.client(to.host), to.pool, baseTransfer);
-    if (before) return { volume: await shown(services, to, before) };
-    const params = {
-      source: referenceOf(address),
-      target: referenceOf(to),
-      keepSource: true,
-      format,
-      baseTransfer,
-    };
-    const job = await jobs
-      .submit(migrate, migrateParamsSchema.parse(params), principal.name)
-      .catch(async (error) => {
-        const other = isStowageError(error, 'volume-in-use') ? await underWay(services, params) : undefined;
-        if (!other) throw error;
-        return other;
-      });
+    if (before) {
+      note(`it is there, as ${before.name}`);
+      return { volume: await shown(services, to, before) };
+    }
+    const [source, target] = [referenceOf(address), referenceOf(to)];
+    const params = migrateParamsSchema.parse({ source, target, keepSource: true, format, baseTransfer });
+    const job =
+      (await underWay(services, baseTransfer)) ?? (await begin(services, to, params, principal.name));
     note(`job ${job.id}`);
     return { job };
   },

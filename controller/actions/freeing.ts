@@ -3,6 +3,7 @@ import { trashedVolumeSchema } from '../../shared/conf/trash.ts';
 import { type Job, jobSchema } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import { formatBytes } from '../../shared/util/units.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { free } from '../jobs/kinds/free.ts';
 import { defineAction, type Services } from './action.ts';
@@ -11,15 +12,25 @@ import { findTrashed, trashAddress } from './trash.ts';
 import {
   allowUsedField,
   changeVolume,
+  listed,
   referenceOf,
   refuseTaking,
   usersInTheWay,
   type VolumeAddress,
+  volumeIfKnown,
 } from './volume.ts';
 
 const limitField = { limitBytesPerSecond: z.number().positive().optional() };
+/** Jobs under way, at most so many of them looked at. */
+const MOST_JOBS = 1000;
 
-/** Takes a volume out of its pool, and begins the job that overwrites what it held. */
+const overwrittenWords = (limit: number | undefined): string =>
+  limit === undefined ? 'overwritten' : `overwritten, at most ${formatBytes(limit)} a second`;
+
+/**
+ * Takes a volume out of its pool, and begins the job that overwrites what it held. What cannot be overwritten stays: throws
+ * `volume-has-snapshots` where snapshots of the storage would keep it, `not-supported`, `volume-in-use`.
+ */
 export async function freeByJob(
   services: Services,
   address: VolumeAddress,
@@ -37,13 +48,17 @@ export async function freeByJob(
   return services.jobs.submit(free, { volume: referenceOf(address), id, limitBytesPerSecond }, actor);
 }
 
-/** Throws `volume-has-snapshots` for what would keep what is overwritten. */
-export function refuseSnapshots(what: string, snapshotCount: number): void {
-  if (snapshotCount === 0) return;
-  throw new StowageError(
-    'volume-has-snapshots',
-    `${what} has ${snapshotCount} snapshots, and what they keep would not be overwritten; delete them first`,
-  );
+/** Throws `volume-has-snapshots` for a volume that has some, unless they are to go with it. */
+export async function refuseSnapshots(
+  services: Services,
+  address: VolumeAddress & { deleteSnapshots: boolean },
+): Promise<void> {
+  const { snapshotCount = 0 } = (await volumeIfKnown(services, address)) ?? {};
+  if (snapshotCount > 0 && !address.deleteSnapshots)
+    throw new StowageError(
+      'volume-has-snapshots',
+      `'${referenceOf(address)}' has snapshots (${snapshotCount}), which would go with it`,
+    );
 }
 
 const freeVolume = defineAction({
@@ -52,16 +67,26 @@ const freeVolume = defineAction({
     'Takes a volume out of its pool at once, and begins a job that overwrites what it held with zeros and deletes it.',
   role: 'operator',
   audited: true,
-  input: volumeAddress.extend({ ...allowUsedField, ...limitField }),
+  input: volumeAddress.extend({
+    ...allowUsedField,
+    ...limitField,
+    deleteSnapshots: z.boolean().default(false),
+  }),
   answer: jobSchema,
   async plan(services, input, { principal }) {
-    const { snapshotCount } = await services.inventory.volume(input);
-    refuseSnapshots(`'${referenceOf(input)}'`, snapshotCount);
+    await services.inventory.volume(input);
+    await refuseSnapshots(services, input);
     await refuseTaking(services, input, principal);
     return usersInTheWay(services, input, input.allowUsed);
   },
-  record: (_input, users) => ({ detail: users }),
-  async run(services, { allowUsed, limitBytesPerSecond, ...address }, { principal, note }) {
+  record: ({ limitBytesPerSecond, deleteSnapshots }, users) => ({
+    detail: listed(overwrittenWords(limitBytesPerSecond), deleteSnapshots ? 'with its snapshots' : '', users),
+  }),
+  async run(
+    services,
+    { allowUsed, limitBytesPerSecond, deleteSnapshots: _, ...address },
+    { principal, note },
+  ) {
     const job = await freeByJob(services, address, { allowUsed, limitBytesPerSecond }, principal.name);
     note(`job ${job.id}`);
     return job;
@@ -76,11 +101,17 @@ const freeTrashed = defineAction({
   input: trashAddress.extend(limitField),
   answer: jobSchema,
   async plan(services, { limitBytesPerSecond: _, ...address }) {
-    const { name, snapshotCount } = (await findTrashed(services, address)).volume;
-    refuseSnapshots(address.id, snapshotCount);
-    return name;
+    const { volume } = await findTrashed(services, address);
+    for (const state of ['running', 'queued', 'paused'] as const) {
+      const found = await services.jobs.list({ state, limit: MOST_JOBS });
+      const same = found.find(({ kind, params }) => kind === free.kind && params.id === address.id);
+      if (same) throw new StowageError('volume-in-use', `job ${same.id} overwrites ${address.id} already`);
+    }
+    return volume.name;
   },
-  record: ({ id }, volume) => ({ detail: `${id}, which was ${volume}` }),
+  record: ({ id, limitBytesPerSecond }, volume) => ({
+    detail: listed(`${id}, which was ${volume}`, overwrittenWords(limitBytesPerSecond)),
+  }),
   async run({ jobs }, { host, pool, id, limitBytesPerSecond }, { principal, note }, volume) {
     const params = { volume: `${host}/${pool}/${volume}`, id, limitBytesPerSecond };
     const job = await jobs.submit(free, params, principal.name);

@@ -40,6 +40,12 @@ const receive = defineAction({
   answer: fleetVolumeSchema,
   async plan(services, { allowRename, ...address }) {
     const pool = await services.inventory.knownPool(address.host, address.pool);
+    const { format = 'raw' } = pveVolume(namingOf(pool), address.volume) ?? {};
+    if (format !== 'raw')
+      throw new StowageError(
+        'invalid-argument',
+        `a stream of the storage makes a raw volume, and '${address.volume}' is the name of a ${format} one`,
+      );
     if (!(await volumeIfKnown(services, address))) return undefined;
     const naming = namingOf(pool);
     const vmid = allowRename ? pveVolume(naming, address.volume)?.vmid : undefined;

@@ -244,8 +244,7 @@ export async function planDeletion(
 ): Promise<string> {
   await refuseTaking(services, input, principal);
   const { wipesDeleted } = await services.inventory.knownPool(input.host, input.pool);
-  const volume = wipesDeleted && (await volumeIfKnown(services, input));
-  if (volume) refuseSnapshots(`'${referenceOf(input)}'`, volume.snapshotCount);
+  if (wipesDeleted) await refuseSnapshots(services, input);
   const users = await usersInTheWay(services, input, input.allowUsed);
   return listed(
     input.deleteSnapshots ? 'with its snapshots' : '',

@@ -93,11 +93,14 @@ async function baseIn(
   { to, baseName, snapshot }: CloneOptions,
 ): Promise<VolumeReference> {
   if (to === undefined) {
-    if (baseName !== undefined) throw new StowageError('invalid-argument', '--base-name is of a copy: --to');
+    if (baseName !== undefined) throw new StowageError('invalid-argument', '--base-name goes with --to');
     return base;
   }
   if (snapshot !== undefined)
-    throw new StowageError('invalid-argument', 'a base is copied, and no snapshot: --to or --snapshot');
+    throw new StowageError(
+      'invalid-argument',
+      '--to copies a base to the other pool; a snapshot is cloned in its own pool',
+    );
   const { volume, job } = await callJson<BaseCopy>(`${imagePath(base)}/copies`, {
     ...{ method: 'POST', json: { target: to, name: baseName } },
   });
@@ -148,8 +151,9 @@ export function imageCommand(): Command {
         throw new StowageError('invalid-argument', '--limit goes with --wipe');
       await confirm(`Delete ${text}?`, options);
       if (wipe) {
-        const path = `${volumePath(reference)}/free${usedQuery({ allowUsed })}`;
-        const words = await freeByJob(path, limit);
+        const query = new URLSearchParams(allowUsed ? { allowUsed: 'true' } : {});
+        if (options.deleteSnapshots) query.set('deleteSnapshots', 'true');
+        const words = await freeByJob(`${volumePath(reference)}/free?${query}`, limit);
         return show({ deleted: text }, () => `${printable(text)} ${words}`);
       }
       await freeImage(reference, options);
@@ -170,7 +174,7 @@ export function imageCommand(): Command {
     .description('make a linked clone of a base for a guest')
     .option('--snapshot <id>', 'of this snapshot of the image, which need be no base')
     .option('--to <host/pool>', 'in another pool: the base is copied there first, once for all its clones')
-    .option('--base-name <name>', 'with --to: what the copy of the base is called there')
+    .option('--base-name <name>', 'with --to: what a new copy of the base is called there')
     .action(async (text: string, vmid: string, options: CloneOptions) => {
       const { snapshot } = options;
       const json = { vmid: parseVmid(vmid), snapshot };
@@ -178,10 +182,10 @@ export function imageCommand(): Command {
       const made = await callJson<Image>(`${imagePath(base)}/clone`, {
         ...{ method: 'POST', json },
       });
-      await show(
-        made,
-        () =>
-          `${printable(referenceOf(made))} stands on ${printable(placeText(base))}${snapshot === undefined ? '' : ` as of ${printable(snapshot)}`}`,
+      await show(made, () =>
+        snapshot === undefined
+          ? `${printable(referenceOf(made))} stands on ${printable(placeText(base))}`
+          : `${printable(referenceOf(made))} is a linked clone of ${printable(text)} as of ${printable(snapshot)}`,
       );
     });
   image

@@ -16,7 +16,9 @@ const HINTS: Partial<Record<ErrorCode, string>> = {
 
 function hintOf({ code }: StowageError): string {
   const hint = HINTS[code];
-  return hint && lastOptions().includes(hint) ? ` (${hint})` : '';
+  // Who has given it already is not helped by it.
+  const helps = hint !== undefined && lastOptions().includes(hint) && !process.argv.includes(hint);
+  return helps ? ` (${hint})` : '';
 }
 
 /** Proxmox VE's tools take their long options behind one dash, too. */

@@ -1,12 +1,12 @@
 import { Command } from 'commander';
-import type { TrashedVolume } from '../../shared/conf/trash.ts';
+import type { TrashedVolume, Wiped } from '../../shared/conf/trash.ts';
 import type { FleetPool, FleetVolume } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/references.ts';
 import { callJson, send } from './client.ts';
 import { type Confirmation, confirm, yesOption } from './confirm.ts';
-import { type FreeingOptions, freeByJob, freeingOptions } from './freeing.ts';
+import { beginFreeing, type FreeingOptions, freeingOptions } from './freeing.ts';
 import { bytesColumn, type Listing, type ListOptions, listOptions, showList, timeColumn } from './listing.ts';
 import { printable, show } from './output.ts';
 import { callPages } from './pages.ts';
@@ -16,6 +16,10 @@ import { tryAll } from './try-all.ts';
 
 /** Named one by one. */
 const MOST_NAMES = 20;
+
+/** Of what is to be overwritten before it goes. */
+const percentOf = ({ doneBytes, totalBytes }: Wiped): string =>
+  totalBytes ? `${Math.floor((doneBytes * 100) / totalBytes)} %` : '0 %';
 
 type Row = TrashedVolume & { place: string };
 
@@ -29,6 +33,7 @@ const TRASHED: Listing<Row> = {
     bytesColumn('ALLOCATION', ({ volume }) => volume.allocationBytes),
     timeColumn('SINCE', ({ trashedAt }) => trashedAt),
     timeColumn('KEPT-UNTIL', ({ keepUntil }) => keepUntil),
+    { name: 'OVERWRITTEN', value: ({ wiped }) => wiped && percentOf(wiped) },
     { name: 'BY', value: ({ by }) => by },
     { name: 'VOLUME-ID', value: ({ volume }) => volume.id, wide: true },
     { name: 'SNAPSHOTS', value: ({ volume }) => volume.snapshotCount, wide: true },
@@ -98,15 +103,16 @@ async function empty(place: string, ids: readonly string[], options: EmptyOption
       all || wanted.has(id) || (expired && keepUntil <= now) || (limit !== undefined && trashedAt < limit),
   );
   if (chosen.length > 0) await confirm(`Delete for ever: ${namesOf(chosen)}?`, options);
+  const jobs: number[] = [];
   const { done: deleted, failure } = await tryAll(chosen, async ({ id }) => {
     const path = `${poolPath(poolReference(place))}/trash/${id}`;
-    if (options.wipe) await freeByJob(`${path}/free`, options.limit);
+    if (options.wipe) jobs.push(await beginFreeing(`${path}/free`, options.limit));
     else await send(path, { method: 'DELETE' });
   });
   if (failure === undefined || deleted.length > 0)
     await show({ deleted: deleted.map(({ id }) => id) }, () =>
       deleted.length > 0
-        ? `${options.wipe ? 'jobs overwrite and delete' : 'deleted for ever'}: ${printable(namesOf(deleted))}`
+        ? `${options.wipe ? 'to be overwritten, and then deleted' : 'deleted for ever'}: ${printable(namesOf(deleted))}${jobs.length > 0 ? ` (jobs ${jobs.join(' ')})` : ''}`
         : 'nothing was to be deleted',
     );
   if (failure !== undefined) throw failure;

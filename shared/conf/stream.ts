@@ -11,7 +11,7 @@ export interface SentStream {
   older: boolean;
 }
 
-/** What of a stream becomes a volume: what it held at `snapshot`, or at the last one. `deleteSnapshot` goes once that is done. */
+/** A volume becomes what it held at the last snapshot of a stream, which is `snapshot` where that is given. `deleteSnapshot` goes once that is done. */
 export interface ReceivedStream {
   snapshot?: string;
   deleteSnapshot?: string;

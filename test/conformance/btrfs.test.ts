@@ -39,6 +39,7 @@ if (isRoot)
   runBackendSuite({
     name: 'btrfs on a loop device',
     backend: btrfsBackend,
+    neverOverwrites: true,
     skip: [
       encryptedElsewhere('files'),
       {

@@ -53,6 +53,8 @@ export interface Suite {
   inMemory?: boolean;
   /** Writes to a volume as a guest does, durably. */
   overwrite?(name: string, bytes: Buffer): void | Promise<void>;
+  /** Its storage writes elsewhere than over what it holds. */
+  neverOverwrites?: boolean;
   /** Tests that cannot be for this backend, each with its reason. */
   skip?: { tests: string[]; reason: string }[];
 }
@@ -653,6 +655,10 @@ export function runBackendSuite(suite: Suite): void {
       const sink = await Sink.open(await pool.stage(transfer('v', bytes.length)));
       await put(sink, bytes);
       const { volume } = await sink.commit(undefined);
+      if (suite.neverOverwrites) {
+        await pool.trash('v', TRASHED, volume.etag);
+        return assert.rejects(pool.wipeTrashed(TRASHED, 0, 0), { code: 'not-supported' });
+      }
       const snapshots = traits.features.snapshot && traits.rawSnapshots;
       if (snapshots) {
         await pool.createSnapshot('v', 'one');

@@ -335,7 +335,7 @@ describe('a volume as it was at a snapshot', () => {
       const told = await controller.cliOk('image', 'clone', source, '101', '--snapshot', 'then');
       assert.match(
         told,
-        /^local\/tree\/vm-101-disk-0.raw stands on local\/tree\/vm-100-disk-0.raw as of then/,
+        /^local\/tree\/vm-101-disk-0.raw is a linked clone of local\/tree\/vm-100-disk-0.raw as of then/,
       );
       const trail = await controller.cliOk('audit', 'list', '--action', 'image.clone');
       assert.match(trail, /for guest 101, as of then/);

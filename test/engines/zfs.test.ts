@@ -63,6 +63,7 @@ else {
   runBackendSuite({
     name: 'zfs with OpenZFS',
     backend: zfsBackend,
+    neverOverwrites: true,
     skip: [
       {
         tests: ['storage that is in use is not let go of, and the pool goes on'],

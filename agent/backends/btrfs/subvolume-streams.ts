@@ -85,7 +85,12 @@ export class SubvolumeStreams implements DeviceStreams {
     for (const id of [snapshot, deleteSnapshot])
       if (id !== undefined && !ids.includes(id))
         throw new StowageError('invalid-image', `the stream holds no snapshot ${id}`);
-    const current = parts.find(({ id }) => id === snapshot) ?? parts.at(-1)!;
+    const current = parts.at(-1)!;
+    if (snapshot !== undefined && current.id !== snapshot)
+      throw new StowageError(
+        'invalid-image',
+        `the stream goes on behind the snapshot ${snapshot}, to ${current.id}`,
+      );
     const path = join(this.#pool, name);
     await btrfs('subvolume', 'snapshot', '--', current.path, path);
     await setPermissions(join(path, IMAGE), { mode: 0o600, owner: 0, group: 0 });

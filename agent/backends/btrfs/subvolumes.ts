@@ -41,6 +41,7 @@ const imageName = (format: ImageFormatName): string => `disk.${format}`;
 export class Subvolumes implements MakingStorage {
   readonly type = 'file';
   readonly readsAsZeros = true;
+  readonly neverOverwrites = true;
   readonly reserves = true;
   readonly name: string;
   readonly snapshots: SubvolumeSnapshots;

@@ -35,6 +35,7 @@ export class Zvols implements MakingStorage {
   readonly hasGlobalId = true;
   readonly type = 'block';
   readonly readsAsZeros = true;
+  readonly neverOverwrites = true;
   readonly reserves = true;
   readonly name: string;
   readonly #devices: readonly string[];

@@ -235,12 +235,17 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   async wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>> {
     const [device] = await this.storage.devices(this.#hidden.of('kept', id));
     if (!device) throw notInTrash(id);
+    if (this.storage.neverOverwrites)
+      throw new StowageError(
+        'not-supported',
+        'this storage never writes over what it holds: what a volume held stays on its disks until it uses them again',
+      );
     const closed = await whenClosed(device, this.storage);
     refuseLoss(closed);
     if ((closed.snapshotCount ?? 0) > 0)
       throw new StowageError(
         'volume-has-snapshots',
-        `what ${id} held stays in its ${closed.snapshotCount} snapshots, whatever is overwritten; delete them first`,
+        `what the volume held stays in its snapshots (${closed.snapshotCount}), whatever is overwritten; delete each of them first, by vol snapshot delete`,
       );
     if (closed.mark === undefined) await this.storage.activate?.(closed.name);
     await using image = await this.storage.open(closed, 'write');

@@ -106,6 +106,8 @@ type Program = Omit<StreamProgram, 'id'>;
 export interface MakingStorage extends DeviceStorage {
   /** What was just made, and what a device grows by, reads as zeros; else it may hold anything. */
   readonly readsAsZeros: boolean;
+  /** What is written goes elsewhere, and never over the bytes that it takes the place of. */
+  readonly neverOverwrites?: boolean;
   /** Throws `invalid-name` for what no device can be named. */
   checkName(name: string): void;
   /** With `reserve`, {@link create} keeps the room of a volume for it; absent: that is done by writing zeros. */

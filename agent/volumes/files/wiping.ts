@@ -1,5 +1,5 @@
 import type { BigIntStats } from 'node:fs';
-import { link, lstat, readdir, rename, rm } from 'node:fs/promises';
+import { link, lstat, readdir, realpath, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Wiped } from '../../../shared/conf/trash.ts';
 import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
@@ -8,6 +8,7 @@ import type { FoundVolume, Identify } from '../../backends/backend.ts';
 import { IMAGE_FORMATS, isImageFormat } from '../../formats/index.ts';
 import { overwrite, overwritePart } from '../../formats/wipe.ts';
 import { syncDirectory } from '../../host/files.ts';
+import { isFileOpen } from '../../host/open-files.ts';
 import { FileImage } from '../../images/file-image.ts';
 import { emptyOf } from '../empty.ts';
 import { type FileSystemTraits, fingerprintOf } from './describe.ts';
@@ -80,8 +81,8 @@ export async function wipeByReplacing(
 }
 
 /**
- * Overwrites a part of a file, or of the files of a directory as if they lay behind each other. Throws `volume-in-use` for a file that has
- * another name too: a volume may be known by that.
+ * Overwrites a part of a file, or of the files of a directory as if they lay behind each other. Throws `volume-in-use` for a file that
+ * another process of the host has open, or that has another name too: a volume may be known by that.
  */
 export async function wipePart(path: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>> {
   const isDirectory = (await lstat(path)).isDirectory();
@@ -91,6 +92,8 @@ export async function wipePart(path: string, fromBytes: number, mostBytes: numbe
     const stat = await lstat(each);
     // Links and directories in it are nobody's content.
     if (!stat.isFile()) continue;
+    if (await isFileOpen(await realpath(each)))
+      throw new StowageError('volume-in-use', 'it is open: a guest may use it, and would find zeros');
     if (stat.nlink > 1)
       throw new StowageError('volume-in-use', `${each} has another name, under which it may be a volume`);
     const begin = totalBytes;

@@ -199,7 +199,7 @@ export function pvesmCommand(): Command {
   command('path <volume>', 'where a volume is on its host').action(asPvesm(path));
   command(
     'export <volume> <format> <filename>',
-    'write a volume as a stream: raw+size, qcow2+size; - is standard output',
+    'write a volume as a stream: raw+size, qcow2+size, zfs, btrfs; - is standard output',
   )
     .addOption(new Option('--with-snapshots <0|1>').choices(['0', '1']))
     .option('--snapshot <name>', 'as it was at this snapshot: raw+size, zfs, btrfs')

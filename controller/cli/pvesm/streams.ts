@@ -1,4 +1,3 @@
-import { createReadStream } from 'node:fs';
 import { open, unlink } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -134,7 +133,7 @@ class Stream {
     const size = this.#left.readBigUInt64LE();
     this.#left = this.#left.subarray(HEADER_BYTES);
     if (size === 0n || size > BigInt(Number.MAX_SAFE_INTEGER))
-      throw new StowageError('stream-corrupt', `the stream says that ${size} bytes follow`);
+      throw new StowageError('stream-corrupt', 'what begins with no size is no stream of this format');
     return Number(size);
   }
 
@@ -180,11 +179,14 @@ export async function importToStorage(
   if (deleteSnapshot !== undefined) query.set('deleteSnapshot', deleteSnapshot);
   return callJson<FleetVolume>(`${volumePath(reference)}/stream?${query}`, {
     method: 'PUT',
-    upload: { type: 'application/octet-stream', body: readFrom(path) },
+    upload: { type: 'application/octet-stream', body: await readFrom(path) },
   });
 }
 
-const readFrom = (path: string): Readable => (path === '-' ? process.stdin : createReadStream(path));
+/** Throws where the file cannot be read, before anything is asked of the controller. */
+async function readFrom(path: string): Promise<Readable> {
+  return path === '-' ? process.stdin : (await open(path)).createReadStream();
+}
 
 /**
  * Makes a volume of a container format of a stream of Proxmox VE, from a file or for `-` from standard input. `instead` may give an image, made for so many bytes,
@@ -200,7 +202,7 @@ export async function importVolume(
   const { as, format: carried } = SIZED[format];
   if (as === 'image' && container !== carried)
     throw new StowageError('invalid-argument', `a stream of ${format} makes no ${container} volume`);
-  const stream = new Stream(readFrom(path));
+  const stream = new Stream(await readFrom(path));
   const sizeBytes = await stream.header();
   const made = await instead(sizeBytes);
   const target = volumePath(made ?? reference);
