@@ -4,7 +4,7 @@ import type { PoolDefinition } from '../../shared/conf/pool.ts';
 import type { MetadataSpace } from '../../shared/conf/pool-usage.ts';
 import type { FoundSource } from '../../shared/conf/sources-xml.ts';
 import type { ReceivedStream, SentStream, StreamFormat } from '../../shared/conf/stream.ts';
-import type { Wiped } from '../../shared/conf/trash.ts';
+import type { WipedPart } from '../../shared/conf/trash.ts';
 import type {
   Finding,
   Representation,
@@ -338,7 +338,7 @@ export interface PoolDriver {
    * stay. Gives how far it is then, of how much. Throws `volume-has-snapshots` where snapshots of the storage keep what is overwritten,
    * `volume-in-use` while somebody has it open, `not-supported` where the storage never writes over what it holds.
    */
-  wipeTrashed?(id: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>>;
+  wipeTrashed?(id: string, fromBytes: number, mostBytes: number): Promise<WipedPart>;
   /** Deletes what was taken out. Repeatable. */
   purge?(id: string): Promise<void>;
   /** The ids of all that this agent has taken out and that is there still. */

@@ -68,6 +68,19 @@ class Output {
   }
 }
 
+/** Waits for the end of what a tool was given. Throws `stream-cut` when its sender says for too long that there is more. */
+async function ended(fed: Promise<void>, ms: number): Promise<void> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = clock.after(ms, () =>
+    reject(new StowageError('stream-cut', `the sender has not ended the stream for ${ms / 1000} s`)),
+  );
+  try {
+    await Promise.race([fed, promise]);
+  } finally {
+    timer.stop();
+  }
+}
+
 /** Settles when more can be written, or nothing any more. */
 async function drained(to: Writable): Promise<void> {
   const over = new AbortController();
@@ -192,11 +205,12 @@ export async function run(tool: string, args: string[], options: RunOptions = {}
   });
   try {
     const status = await promise;
+    watch.stop();
     if (reason !== undefined) throw reason;
     // The shell's and prlimit's word for what is not there.
     if (limits && status === 127) throw new StowageError('tool-missing', `${tool}: not found on this host`);
     // A tool may know the end of a stream before its sender has said it.
-    if (fed && (status === 0 || child.stdin?.writableEnded)) await fed;
+    if (fed && (status === 0 || child.stdin?.writableEnded)) await ended(fed, stallMs);
     if (drained && status === 0) {
       await drained;
       options.stdout?.end();

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { ReceivedIdentity, ReceivedStream, SentStream } from '../../shared/conf/stream.ts';
-import type { Wiped } from '../../shared/conf/trash.ts';
+import type { WipedPart } from '../../shared/conf/trash.ts';
 import type { Finding, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/agent.ts';
@@ -38,6 +38,14 @@ const LOOK_MS = 30_000;
 const LOOK_SHARE = 1 / 600;
 /** Changed names from which a look at everything is cheaper. */
 const MANY_NAMES = 20_000;
+
+/** What says that it has more bytes than can be told is damaged: no other volume is any the worse for it. */
+function refuseNoSize(found: FoundVolume): FoundVolume {
+  const { capacityBytes, allocationBytes } = found;
+  if (Number.isSafeInteger(capacityBytes) && Number.isSafeInteger(allocationBytes)) return found;
+  const damaged = `it says that it has ${capacityBytes} bytes, and takes ${allocationBytes}: more than any volume has`;
+  return { ...found, capacityBytes: 0, allocationBytes: 0, damaged };
+}
 
 /** Told at once. */
 const MOST_ORPHANS = 10_000;
@@ -263,7 +271,7 @@ export class OpenPool
     const gone: PoolChange['gone'] = [];
     const saved: Promise<void>[] = [];
     const taken: FoundVolume[] = [];
-    for (const each of all) {
+    for (const each of all.map(refuseNoSize)) {
       const found = await this.#asOnRecord(each);
       if (!found) continue;
       taken.push(found);
@@ -685,7 +693,7 @@ export class OpenPool
     return was.isBase ? this.setBase(name, true) : volume;
   }
 
-  wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>> {
+  wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<WipedPart> {
     return this.#method('wipeTrashed')(id, fromBytes, mostBytes);
   }
 

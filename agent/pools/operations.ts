@@ -1,5 +1,5 @@
 import type { ReceivedIdentity, ReceivedStream, SentStream } from '../../shared/conf/stream.ts';
-import type { Wiped } from '../../shared/conf/trash.ts';
+import type { WipedPart } from '../../shared/conf/trash.ts';
 import type { Finding, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
@@ -74,7 +74,7 @@ export interface PoolOperations {
   /** Gives what was taken aside a name; it is the same volume as `was`. Throws `volume-exists`, `volume-not-found`. */
   restore(id: string, name: string, was: KnownVolume): Promise<Volume>;
   /** See {@link PoolDriver.wipeTrashed}. */
-  wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>>;
+  wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<WipedPart>;
   purge(id: string): Promise<void>;
   /** The ids of what was taken aside. */
   trashed(): Promise<string[]>;

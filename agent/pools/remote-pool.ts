@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { Wiped } from '../../shared/conf/trash.ts';
+import type { WipedPart } from '../../shared/conf/trash.ts';
 import type { Volume } from '../../shared/conf/volume.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { SourceExtent } from '../../shared/transfer/source.ts';
@@ -261,7 +261,7 @@ export class RemotePool
     return this.#call<Volume>('restore', args);
   }
   wipeTrashed(...args: Parameters<PoolOperations['wipeTrashed']>) {
-    return this.#call<Required<Wiped>>('wipeTrashed', args);
+    return this.#call<WipedPart>('wipeTrashed', args);
   }
   purge(id: string) {
     return this.#call<void>('purge', [id]);

@@ -1,4 +1,9 @@
-import { type TrashedVolume, trashedVolumeSchema, type Wiped } from '../../shared/conf/trash.ts';
+import {
+  type TrashedVolume,
+  trashedVolumeSchema,
+  type Wiped,
+  type WipedPart,
+} from '../../shared/conf/trash.ts';
 import type { Volume } from '../../shared/conf/volume.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -10,7 +15,7 @@ export interface TrashRequest {
   keepUntil: number;
   by?: string;
   /** What it held is to be overwritten before it goes. */
-  wipe?: boolean;
+  wipe?: Pick<Wiped, 'limitBytesPerSecond'>;
 }
 
 /**
@@ -64,7 +69,7 @@ export class Trash implements AsyncDisposable {
   ): Promise<TrashedVolume> {
     const volume = await pool.look(name);
     const id = clock.uuid().replaceAll('-', '').slice(-12);
-    const wiped = wipe ? { doneBytes: 0 } : undefined;
+    const wiped = wipe && { doneBytes: 0, ...wipe };
     const trashed: TrashedVolume = { id, volume, trashedAt: clock.now(), keepUntil, by, wiped };
     return this.#alone(id, async () => {
       try {
@@ -113,11 +118,26 @@ export class Trash implements AsyncDisposable {
     });
   }
 
+  /** From now on it is overwritten before it goes. Throws as {@link PoolOperations.wipeTrashed} does. Repeatable. */
+  async requireWipe(
+    pool: PoolOperations,
+    id: string,
+    wanted: Pick<Wiped, 'limitBytesPerSecond'>,
+  ): Promise<TrashedVolume> {
+    return this.#alone(id, async () => {
+      const trashed = this.find(id);
+      await pool.wipeTrashed(id, 0, 0);
+      const now = { ...trashed, wiped: { doneBytes: 0, ...trashed.wiped, ...wanted } };
+      await this.#records.set(id, now);
+      return now;
+    });
+  }
+
   /**
    * Overwrites the next part of what is in it: from now on it does not come back, and does not go before all is overwritten. A part that a
    * kill has cut is done again. Throws `volume-not-found`.
    */
-  async wipe(pool: PoolOperations, id: string, mostBytes: number): Promise<Required<Wiped>> {
+  async wipe(pool: PoolOperations, id: string, mostBytes: number): Promise<WipedPart> {
     return this.#alone(id, async () => {
       const trashed = this.find(id);
       const before = trashed.wiped ?? { doneBytes: 0 };
@@ -126,17 +146,20 @@ export class Trash implements AsyncDisposable {
         const { totalBytes } = await pool.wipeTrashed(id, 0, 0);
         await this.#records.set(id, { ...trashed, wiped: { ...before, totalBytes } });
       }
-      const wiped = await pool.wipeTrashed(id, before.doneBytes, mostBytes);
-      await this.#records.set(id, { ...trashed, wiped });
-      return wiped;
+      const done = await pool.wipeTrashed(id, before.doneBytes, mostBytes);
+      await this.#records.set(id, { ...trashed, wiped: { ...before, ...done } });
+      return done;
     });
   }
 
-  /** Deletes what is in it for ever. Throws `volume-not-found`, `volume-not-wiped`. Repeatable after an error. */
-  async purge(pool: PoolOperations, id: string): Promise<void> {
+  /**
+   * Deletes what is in it for ever. Throws `volume-not-found`, and, unless that is `unwiped`, `volume-not-wiped` for what is to be
+   * overwritten before. Repeatable after an error.
+   */
+  async purge(pool: PoolOperations, id: string, unwiped = false): Promise<void> {
     await this.#alone(id, async () => {
       const { wiped } = this.find(id);
-      if (wiped && wiped.doneBytes !== wiped.totalBytes)
+      if (!unwiped && wiped && wiped.doneBytes !== wiped.totalBytes)
         throw new StowageError(
           'volume-not-wiped',
           `${id} is to be overwritten before it goes, and is not yet`,

@@ -1,12 +1,14 @@
 import type { TrashedVolume } from '../../shared/conf/trash.ts';
 import {
   poolParams,
+  purgeQuery,
   restoreBody,
   trashBody,
   trashParams,
   trashQuery,
   volumeParams,
   wipePartBody,
+  wipeRequestBody,
 } from '../../shared/protocol/agent.ts';
 import type { HostAgent } from '../host-agent.ts';
 import type { AgentHttp } from '../http.ts';
@@ -72,8 +74,21 @@ export function trashRoutes(http: AgentHttp, agent: HostAgent): void {
         trash.wipe(pool, request.params.id, request.body.mostBytes),
       ),
   );
-  http.delete('/v1/pools/:pool/trash/:id', params, async (request) => {
-    await pools.trash(request.params.pool, (trash, pool) => trash.purge(pool, request.params.id));
-    return {};
-  });
+  http.put(
+    '/v1/pools/:pool/trash/:id/wipe',
+    { schema: { params: trashParams, body: wipeRequestBody } },
+    (request) =>
+      pools.trash(request.params.pool, (trash, pool) =>
+        trash.requireWipe(pool, request.params.id, request.body),
+      ),
+  );
+  http.delete(
+    '/v1/pools/:pool/trash/:id',
+    { schema: { params: trashParams, querystring: purgeQuery } },
+    async (request) => {
+      const { unwiped } = request.query;
+      await pools.trash(request.params.pool, (trash, pool) => trash.purge(pool, request.params.id, unwiped));
+      return {};
+    },
+  );
 }

@@ -1,3 +1,4 @@
+import pLimit from 'p-limit';
 import { z } from 'zod';
 import { volumeSchema } from '../../shared/conf/volume.ts';
 import { fleetVolumeSchema, type Job, jobSchema } from '../../shared/protocol/api.ts';
@@ -16,6 +17,8 @@ import { referenceOf, shown, type VolumeAddress, volumeIfKnown } from './volume.
 /** Jobs under way, at most so many of them looked at. */
 const MOST_JOBS = 1000;
 const traitsSchema = z.object({ features: z.record(z.string(), z.array(z.string())) });
+
+const oneByOne = pLimit(1);
 
 /** The copy of a base that a transfer has brought, where it is there and still a base. */
 async function madeBefore(agent: AgentClient, pool: string, transfer: string) {
@@ -55,14 +58,7 @@ async function begin(
       'volume-exists',
       `'${referenceOf(to)}' is another volume, such as a copy of the base as it was before; call the new copy otherwise (--base-name)`,
     );
-  try {
-    return await services.jobs.submit(migrate, params, actor);
-  } catch (error) {
-    // Somebody else may have begun it just now.
-    const other = await underWay(services, params.baseTransfer!);
-    if (!other || !isStowageError(error, 'volume-in-use')) throw error;
-    return other;
-  }
+  return services.jobs.submit(migrate, params, actor);
 }
 
 /** Of a base, so that linked clones of it can be made elsewhere. */
@@ -113,17 +109,18 @@ const copyBase = defineAction({
     const { baseId, etag } = await sender.json(volumeSchema, agentVolumePath(address));
     // A base holds the same for as long as it is one.
     const baseTransfer = hashedUuid(`base ${baseId ?? etag} in ${to.host}/${to.pool}`);
-    const before = await madeBefore(await fleet.client(to.host), to.pool, baseTransfer);
-    if (before) {
-      note(`it is there, as ${before.name}`);
-      return { volume: await shown(services, to, before) };
-    }
+    const sink = await fleet.client(to.host);
     const [source, target] = [referenceOf(address), referenceOf(to)];
     const params = migrateParamsSchema.parse({ source, target, keepSource: true, format, baseTransfer });
-    const job =
-      (await underWay(services, baseTransfer)) ?? (await begin(services, to, params, principal.name));
-    note(`job ${job.id}`);
-    return { job };
+    // Nobody looks while somebody begins: two would carry one id.
+    const { volume, job } = await oneByOne(async () => {
+      const other = await underWay(services, baseTransfer);
+      const before = other ? undefined : await madeBefore(sink, to.pool, baseTransfer);
+      if (before) return { volume: before };
+      return { job: other ?? (await begin(services, to, params, principal.name)) };
+    });
+    note(volume ? `it is there, as ${volume.name}` : `job ${job?.id}`);
+    return volume ? { volume: await shown(services, to, volume) } : { job };
   },
 });
 

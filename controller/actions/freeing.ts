@@ -37,7 +37,7 @@ export async function freeByJob(
   { allowUsed, limitBytesPerSecond }: { allowUsed: boolean; limitBytesPerSecond?: number },
   actor: string,
 ): Promise<Job> {
-  const json = { keepUntil: clock.now(), by: actor, wipe: true };
+  const json = { keepUntil: clock.now(), by: actor, wipe: { limitBytesPerSecond } };
   // From now on it is overwritten before it goes, also where nobody is left to begin the job.
   const { id } = await changeVolume(services, address, `free by ${actor}`, (agent, right) =>
     agent.json(trashedVolumeSchema, `${agentVolumePath(address)}/trash`, {
@@ -112,7 +112,12 @@ const freeTrashed = defineAction({
   record: ({ id, limitBytesPerSecond }, volume) => ({
     detail: listed(`${id}, which was ${volume}`, overwrittenWords(limitBytesPerSecond)),
   }),
-  async run({ jobs }, { host, pool, id, limitBytesPerSecond }, { principal, note }, volume) {
+  async run({ fleet, jobs }, { host, pool, id, limitBytesPerSecond }, { principal, note }, volume) {
+    const agent = await fleet.client(host);
+    // What cannot be overwritten is told now; and from now on nothing deletes it as it is.
+    await agent.send(`/v1/pools/${encodeURIComponent(pool)}/trash/${id}/wipe`, {
+      ...{ method: 'PUT', json: { limitBytesPerSecond }, patient: true },
+    });
     const params = { volume: `${host}/${pool}/${volume}`, id, limitBytesPerSecond };
     const job = await jobs.submit(free, params, principal.name);
     note(`job ${job.id}`);

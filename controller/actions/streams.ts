@@ -5,7 +5,7 @@ import { fleetVolumeSchema } from '../../shared/protocol/api.ts';
 import { namingOf, pveVolume } from '../../shared/pve/images.ts';
 import { diskName } from '../../shared/pve/volume-names.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { agentVolumePath } from '../hosts/agent-client.ts';
+import { agentHas, agentVolumePath } from '../hosts/agent-client.ts';
 import { defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
 import { passOn } from './downloads.ts';
@@ -64,6 +64,9 @@ const receive = defineAction({
     if (deleteSnapshot !== undefined) query.set('deleteSnapshot', deleteSnapshot);
     const holder = `stream of ${call.principal.name}`;
     const into = async (target: VolumeAddress) => {
+      // What is taken is seen before the first byte: they come once.
+      if (await agentHas(await services.fleet.client(target.host), agentVolumePath(target)))
+        throw new StowageError('volume-exists', `there is a volume '${target.volume}' already`);
       const made = await changeVolume(services, target, holder, (agent, { fence }) =>
         agent.json(volumeSchema, `${agentVolumePath(target)}/stream?${query}`, {
           ...{

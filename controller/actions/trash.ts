@@ -6,7 +6,7 @@ import { fleetVolumeSchema } from '../../shared/protocol/api.ts';
 import { nameSchema } from '../../shared/util/names.ts';
 import { defineAction, type Services } from './action.ts';
 import { poolAddress } from './addresses.ts';
-import { changeVolume, shown } from './volume.ts';
+import { changeVolume, listed, shown } from './volume.ts';
 
 type PoolAddress = z.infer<typeof poolAddress>;
 
@@ -68,13 +68,21 @@ const purge = defineAction({
   summary: 'Deletes a volume in the trash for ever, with its snapshots.',
   role: 'operator',
   audited: true,
-  input: trashAddress,
+  input: trashAddress.extend({
+    /** Also what is to be overwritten before, and is not, such as on a disk that fails. */
+    unwiped: z.boolean().default(false),
+  }),
   answer: 'nothing',
-  plan: async (services, address) => (await findTrashed(services, address)).volume.name,
-  record: ({ id }, volume) => ({ detail: `${id}, which was ${volume}` }),
-  async run({ fleet }, address) {
+  plan: async (services, { unwiped: _, ...address }) => (await findTrashed(services, address)).volume.name,
+  record: ({ id, unwiped }, volume) => ({
+    detail: listed(`${id}, which was ${volume}`, unwiped ? 'also where it is not overwritten' : ''),
+  }),
+  async run({ fleet }, { unwiped, ...address }) {
     const agent = await fleet.client(address.host);
-    await agent.send(agentPath(address, address.id), { method: 'DELETE', patient: true });
+    await agent.send(`${agentPath(address, address.id)}?unwiped=${unwiped}`, {
+      method: 'DELETE',
+      patient: true,
+    });
   },
 });
 

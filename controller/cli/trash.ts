@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { TrashedVolume, Wiped } from '../../shared/conf/trash.ts';
 import type { FleetPool, FleetVolume } from '../../shared/protocol/api.ts';
 import { clock } from '../../shared/util/clock.ts';
@@ -75,6 +75,7 @@ async function listed(place: string | undefined): Promise<Row[]> {
 }
 
 interface EmptyOptions extends Confirmation, FreeingOptions {
+  unwiped?: boolean;
   all?: boolean;
   expired?: boolean;
   before?: string;
@@ -107,7 +108,7 @@ async function empty(place: string, ids: readonly string[], options: EmptyOption
   const { done: deleted, failure } = await tryAll(chosen, async ({ id }) => {
     const path = `${poolPath(poolReference(place))}/trash/${id}`;
     if (options.wipe) jobs.push(await beginFreeing(`${path}/free`, options.limit));
-    else await send(path, { method: 'DELETE' });
+    else await send(`${path}?unwiped=${Boolean(options.unwiped)}`, { method: 'DELETE' });
   });
   if (failure === undefined || deleted.length > 0)
     await show({ deleted: deleted.map(({ id }) => id) }, () =>
@@ -149,6 +150,9 @@ export function trashCommand(): Command {
     .option('--all', 'everything')
     .addOption(freeingOptions.wipe())
     .addOption(freeingOptions.limit())
+    .addOption(
+      new Option('--unwiped', 'also what is to be overwritten before, and cannot be').conflicts('wipe'),
+    )
     .addOption(yesOption())
     .action(empty);
   return trash;

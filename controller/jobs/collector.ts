@@ -110,7 +110,8 @@ export class Collector {
     const [, pool = ''] = splitReference(place);
     if (!isUnwiped(trashed))
       return agent.send(`/v1/pools/${encodeURIComponent(pool)}/trash/${trashed.id}`, { method: 'DELETE' });
-    const params = { volume: `${place}/${trashed.volume.name}`, id: trashed.id };
+    const { limitBytesPerSecond } = trashed.wiped ?? {};
+    const params = { volume: `${place}/${trashed.volume.name}`, id: trashed.id, limitBytesPerSecond };
     await this.#jobs.submit(free, params, 'controller');
   }
 
@@ -125,7 +126,7 @@ export class Collector {
     const { signal } = stop;
     const expired = await agent.json(expiredSchema, '/v1/trash/expired', { signal });
     // It is the controller's clock that counts.
-    const freed = expired.some(({ trashed }) => isUnwiped(trashed)) ? await this.#freed() : new Set();
+    const freed = expired.length > 0 ? await this.#freed() : new Set();
     const over = expired.filter(({ trashed }) => trashed.keepUntil <= clock.now() && !freed.has(trashed.id));
     // What cannot go shall not come first each time.
     const first = Math.floor(clock.random() * over.length);

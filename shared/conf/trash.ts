@@ -13,8 +13,11 @@ const timeSchema = z.number().min(0).max(8.64e15);
 export const wipedSchema = z.object({
   doneBytes: z.number().int().nonnegative(),
   totalBytes: z.number().int().nonnegative().optional(),
+  /** As fast as it shall be done at most. */
+  limitBytesPerSecond: z.number().positive().optional(),
 });
 export type Wiped = z.output<typeof wipedSchema>;
+export type WipedPart = Required<Pick<Wiped, 'doneBytes' | 'totalBytes'>>;
 
 /** A volume in the trash of its pool. Times are ms since the epoch. */
 export const trashedVolumeSchema = z.object({

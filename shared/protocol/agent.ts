@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { poolDefinitionSchema, poolSchema } from '../conf/pool.ts';
 import { poolLimitsSchema } from '../conf/pool-usage.ts';
 import { streamFormatSchema } from '../conf/stream.ts';
-import { trashedVolumeSchema, trashIdSchema } from '../conf/trash.ts';
+import { trashedVolumeSchema, trashIdSchema, wipedSchema } from '../conf/trash.ts';
 import {
   capacitySchema,
   encryptionSchema,
@@ -105,11 +105,14 @@ export const freeDiskQuery = z.object({
   vmid: z.coerce.number().int().min(100).max(999_999_999),
   format: z.enum(['raw', 'qcow2', 'subvol']).default('raw'),
 });
+/** That it is to be overwritten before it goes. */
+export const wipeRequestBody = wipedSchema.pick({ limitBytesPerSecond: true });
 /** Into the trash, with its snapshots. */
-/** `wipe`: it is to be overwritten before it goes. */
 export const trashBody = trashedVolumeSchema
   .pick({ keepUntil: true, by: true })
-  .extend({ wipe: z.boolean().default(false) });
+  .extend({ wipe: wipeRequestBody.optional() });
+/** `unwiped`: also what is to be overwritten before, and is not. */
+export const purgeQuery = z.object({ unwiped: z.stringbool().default(false) });
 /** The next part of what is to be overwritten. */
 export const wipePartBody = z.object({ mostBytes: z.number().int().positive() });
 /** A page of what lies in a trash, behind `TRASHEDAT-ID` of the last of the page before. */

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { describe, test } from 'node:test';
 import { loadBackends } from '../../agent/backends/registry.ts';
 import { createVolume } from '../../agent/formats/ploop/create.ts';
@@ -200,6 +201,25 @@ describe('a tool that is run', () => {
       code: 'tool-stalled',
     });
     assert.ok(performance.now() - began < 20_000);
+  });
+
+  test('reads a stream to its end, and no longer than that comes', async () => {
+    const read = async (input: Readable, command = 'cat >/dev/null'): Promise<unknown> =>
+      run('sh', ['-c', command], { stdin: input, stallMs: 2000 }).catch(({ code }) => code);
+    const endless = (): Readable => new Readable({ read: () => undefined });
+    const done = (await read(Readable.from(['a', 'b']))) as { status: number };
+    assert.equal(done.status, 0);
+    const cut = endless();
+    setImmediate(() => cut.destroy(new Error('gone')));
+    assert.equal(await read(cut), 'stream-cut');
+    // It has all that it wants, and the sender neither ends nor sends.
+    assert.equal(await read(endless(), 'exec true'), 'stream-cut');
+    const more = endless();
+    setTimeout(() => void more.push('more'), 1000);
+    assert.equal(await read(more, 'exec true'), 'stream-corrupt');
+    const failed = (await read(endless(), 'exec false')) as { status: number };
+    assert.equal(failed.status, 1, 'its own failure is told at once');
+    assert.equal(await read(endless()), 'tool-stalled');
   });
 
   test('goes on as long as it gets on, and ends when it is cancelled', async () => {

@@ -313,9 +313,17 @@ describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
     };
     const image = (directory: string): void =>
       writeFileSync(join(directory, 'disk.raw'), Buffer.alloc(1 << 20, 3));
+    const huge = (directory: string): void => {
+      execFileSync('truncate', ['--size', '16P', join(directory, 'disk.raw')]);
+    };
     for (const [why, made] of [
       [/'vm-1-disk-0', which is no snapshot/, { 'vm-1-disk-0': image }],
       [/'one' and 'two'|'two' and 'one'/, { 'one@s': image, 'two@s': image }],
+      [
+        /image of 0 bytes/,
+        { 'one@s': (directory: string) => writeFileSync(join(directory, 'disk.raw'), '') },
+      ],
+      [/image of 18014398509481984 bytes/, { 'one@s': huge }],
       [/other files/, { 'one@s': () => undefined }],
       [
         /other files/,
@@ -342,6 +350,15 @@ describe('subvolumes of btrfs', { skip: !isRoot && 'needs root' }, () => {
     });
     const made = await received(pool, 'w', owned);
     assert.equal(made.permissions?.mode, 0o600);
+
+    // Whoever makes one that no number tells harms no other.
+    btrfs('create', join(path, 'huge'));
+    huge(join(path, 'huge'));
+    await pool.refresh();
+    const told = await pool.look('huge');
+    assert.equal(told.capacityBytes, 0);
+    assert.match(told.damaged!, /18014398509481984 bytes/);
+    assert.equal((await pool.look('w')).id, made.id);
   });
 
   test('what a kill leaves of a stream goes with the next start', async () => {

@@ -612,6 +612,13 @@ export function runBackendSuite(suite: Suite): void {
       await plain.abort();
     });
 
+    const fill = async ({ pool }: Room, name: string, bytes: Buffer): Promise<Volume> => {
+      const spec = transfer(name, bytes.length, { replace: true });
+      const sink = await Sink.open(await pool.stage(spec));
+      await put(sink, bytes);
+      return (await sink.commit(undefined)).volume;
+    };
+
     it('a volume in the trash is none, also after a restart, and comes back as the same volume', {
       feature: 'trash',
       also: 'transfer',
@@ -687,6 +694,15 @@ export function runBackendSuite(suite: Suite): void {
       assert.equal(doneBytes, asked.totalBytes);
       await again.pool.restore(TRASHED, 'v', volume);
       assert.ok((await contentOf(again.pool, 'v')).equals(Buffer.alloc(volume.capacityBytes)));
+      if (!traits.features.base) return;
+      const base = await fill(again, 'b', bytes);
+      const { etag } = await again.pool.setBase('b', true);
+      await again.pool.trash('b', TRASHED, etag);
+      await again.pool.wipeTrashed(TRASHED, 0, 0);
+      const wiped = await again.pool.wipeTrashed(TRASHED, 0, 2 * bytes.length);
+      assert.equal(wiped.doneBytes, wiped.totalBytes);
+      await again.pool.restore(TRASHED, 'b', base);
+      assert.ok((await contentOf(again.pool, 'b')).equals(Buffer.alloc(base.capacityBytes)));
     });
 
     it('what is deleted from the trash is gone, and nothing else is', { feature: 'trash' }, async ({
@@ -909,12 +925,6 @@ export function runBackendSuite(suite: Suite): void {
       assert.deepEqual([...seen.keys()], ['v']);
     });
 
-    const fill = async ({ pool }: Room, name: string, bytes: Buffer): Promise<Volume> => {
-      const spec = transfer(name, bytes.length, { replace: true });
-      const sink = await Sink.open(await pool.stage(spec));
-      await put(sink, bytes);
-      return (await sink.commit(undefined)).volume;
-    };
     streamTests(it, {
       ...{ fill, overwrite: suite.overwrite },
       contentOf: ({ pool }, name, reading) => contentOf(pool, name, reading),

@@ -61,7 +61,7 @@ test('what is to be overwritten is given to a job, once, and goes when it is', a
   );
   const job = { kind: 'free', params: { volume: 'alpha/data/v', id: 'bbbbbbbbbbbb' } };
   const all = [
-    { ...unwiped!, trashed: { ...unwiped!.trashed, wiped: { doneBytes: 0 } } },
+    { ...unwiped!, trashed: { ...unwiped!.trashed, wiped: { doneBytes: 0, limitBytesPerSecond: 5 } } },
     { ...begun!, trashed: { ...begun!.trashed, wiped: { doneBytes: 1, totalBytes: 2 } } },
     { ...wiped!, trashed: { ...wiped!.trashed, wiped: { doneBytes: 2, totalBytes: 2 } } },
   ];
@@ -70,7 +70,9 @@ test('what is to be overwritten is given to a job, once, and goes when it is', a
   assert.deepEqual(room.asked, ['/v1/pools/data/trash/cccccccccccc']);
   const [volume] = room.submitted as { volume: string }[];
   assert.match(volume!.volume, /^alpha\/data\//);
-  assert.deepEqual(room.submitted, [{ kind: 'free', volume: volume!.volume, id: 'aaaaaaaaaaaa' }]);
+  assert.deepEqual(room.submitted, [
+    { kind: 'free', volume: volume!.volume, id: 'aaaaaaaaaaaa', limitBytesPerSecond: 5 },
+  ]);
 });
 
 test('what was kept as long as asked for is deleted, each on record, and a refusal keeps no other', async () => {

@@ -234,6 +234,29 @@ describe('images of guests, by the rules of Proxmox VE', () => {
     assert.equal(await copies(), before + 1, 'one copy for all');
     assert.ok((await contentOf('vm-171-disk-0.qcow2', 'third')).equals(one));
 
+    // Also under two names at the same time.
+    await controller.cliOk(
+      'pool',
+      'create-as',
+      'local',
+      'fourth',
+      'dir',
+      '--target',
+      join(room.path, 'fourth'),
+      '--build',
+    );
+    const asked = ['base-9100-disk-0.raw', 'base-9100-disk-7.raw'].map((name) =>
+      controller.api<{ job: JobDetails }>('/hosts/local/pools/default/images/base-9100-disk-0.raw/copies', {
+        ...{ target: 'local/fourth', name },
+      }),
+    );
+    const [{ job: left }, { job: right }] = (await Promise.all(asked)) as [
+      { job: JobDetails },
+      { job: JobDetails },
+    ];
+    assert.equal(left.id, right.id);
+    assert.equal((await controller.ended(left.id)).state, 'done');
+
     // A base that was made anew holds something else.
     await controller.cliOk('vol', 'base', base, '--undo');
     await write('base-9100-disk-0.raw', two);

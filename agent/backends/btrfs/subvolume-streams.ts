@@ -149,9 +149,11 @@ async function wholeImage(path: string): Promise<bigint> {
   if (!readOnly || transaction === undefined)
     throw new StowageError('invalid-image', 'the stream ends before its subvolume is whole');
   const [entry, ...more] = await readdir(path);
-  const isImage = entry === IMAGE && more.length === 0 && (await lstat(join(path, IMAGE))).isFile();
-  if (!isImage)
+  const stat = entry === IMAGE && more.length === 0 ? await lstat(join(path, IMAGE)) : undefined;
+  if (!stat?.isFile())
     throw new StowageError('invalid-image', `the stream holds other files than ${IMAGE}: ${entry ?? 'none'}`);
+  if (!Number.isSafeInteger(stat.size) || stat.size === 0)
+    throw new StowageError('invalid-image', `the stream holds an image of ${stat.size} bytes`);
   return transaction;
 }
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { ReceivedStream, SentStream } from '../../../shared/conf/stream.ts';
-import type { Wiped } from '../../../shared/conf/trash.ts';
+import type { WipedPart } from '../../../shared/conf/trash.ts';
 import type { NewVolume } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
@@ -232,7 +232,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     else await this.storage.rename(hidden, name);
   }
 
-  async wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>> {
+  async wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<WipedPart> {
     const [device] = await this.storage.devices(this.#hidden.of('kept', id));
     if (!device) throw notInTrash(id);
     if (this.storage.neverOverwrites)
@@ -248,7 +248,10 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
         `what the volume held stays in its snapshots (${closed.snapshotCount}), whatever is overwritten; delete each of them first, by vol snapshot delete`,
       );
     if (closed.mark === undefined) await this.storage.activate?.(closed.name);
-    await using image = await this.storage.open(closed, 'write');
+    // A base takes no write, and keeps what it held where it stands on a snapshot. Nothing changes while it is only asked.
+    if (closed.isBase && mostBytes > 0) await this.storage.setBase?.(closed, false);
+    await using image = await this.storage.open(closed, mostBytes > 0 ? 'write' : 'glance');
+    if (mostBytes === 0) return { doneBytes: fromBytes, totalBytes: image.sizeBytes };
     return { doneBytes: await overwritePart(image, fromBytes, mostBytes), totalBytes: image.sizeBytes };
   }
 

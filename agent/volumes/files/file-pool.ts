@@ -2,7 +2,7 @@ import { type BigIntStats, lstatSync, type Stats } from 'node:fs';
 import { lstat, readdir, readlink, rename, stat, statfs, unlink } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import { ZodError } from 'zod';
-import type { Wiped } from '../../../shared/conf/trash.ts';
+import type { WipedPart } from '../../../shared/conf/trash.ts';
 import type { Finding, Representation, Snapshot } from '../../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
 import { clock } from '../../../shared/util/clock.ts';
@@ -609,7 +609,7 @@ export class FilePool implements PoolDriver {
     return undefined;
   }
 
-  async wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>> {
+  async wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<WipedPart> {
     await this.#requireStorage();
     const kept = this.#place.kept(id);
     if (!(await exists(kept))) {

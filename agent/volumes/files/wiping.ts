@@ -1,7 +1,7 @@
 import type { BigIntStats } from 'node:fs';
 import { link, lstat, readdir, realpath, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { Wiped } from '../../../shared/conf/trash.ts';
+import type { WipedPart } from '../../../shared/conf/trash.ts';
 import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { FoundVolume, Identify } from '../../backends/backend.ts';
@@ -84,7 +84,7 @@ export async function wipeByReplacing(
  * Overwrites a part of a file, or of the files of a directory as if they lay behind each other. Throws `volume-in-use` for a file that
  * another process of the host has open, or that has another name too: a volume may be known by that.
  */
-export async function wipePart(path: string, fromBytes: number, mostBytes: number): Promise<Required<Wiped>> {
+export async function wipePart(path: string, fromBytes: number, mostBytes: number): Promise<WipedPart> {
   const isDirectory = (await lstat(path)).isDirectory();
   const paths = isDirectory ? (await readdir(path)).sort().map((name) => join(path, name)) : [path];
   let [doneBytes, totalBytes, left] = [fromBytes, 0, mostBytes];

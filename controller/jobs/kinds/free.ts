@@ -2,12 +2,15 @@ import { z } from 'zod';
 import { trashIdSchema } from '../../../shared/conf/trash.ts';
 import { clock, sleep } from '../../../shared/util/clock.ts';
 import { isStowageError } from '../../../shared/util/errors.ts';
-import { agentPlace } from '../../hosts/agent-client.ts';
+import { type AgentClient, agentPlace } from '../../hosts/agent-client.ts';
 import type { JobContext, JobKind } from '../job.ts';
 
 /** Overwritten by one question to the agent, which notes how far it is after each. */
-const PART_BYTES = 256 << 20;
+const PART_BYTES = 64 << 20;
 const LEAST_PART_BYTES = 1 << 20;
+/** So long a part may take that nobody waits for any more. */
+const BUSY_MS = 120_000;
+const LOOK_MS = 500;
 
 const freeParamsSchema = z.object({
   /** `host/pool/volume`, as it was called; by now another one may be called so. */
@@ -26,6 +29,20 @@ const trashPath = ({ volume, id }: FreeParams): { host: string; path: string } =
   return { host, path: path.replace(/\/volumes\/.*$/, `/trash/${id}`) };
 };
 
+/** A part that was asked for before a pause or a kill may be on its way still: it is waited for. */
+async function nextPart(context: Context, agent: AgentClient, path: string, mostBytes: number) {
+  for (const end = clock.monotonicMs() + BUSY_MS; ; ) {
+    try {
+      return await agent.json(wipedPartSchema, path, {
+        ...{ method: 'POST', json: { mostBytes }, patient: true, signal: context.signal },
+      });
+    } catch (error) {
+      if (!isStowageError(error, 'volume-in-use') || clock.monotonicMs() > end) throw error;
+      await sleep(LOOK_MS, context.signal);
+    }
+  }
+}
+
 /** Part by part, at the rate that was asked for; a run after a kill goes on behind the last part. */
 async function overwriteAll(context: Context): Promise<void> {
   const { limitBytesPerSecond: limit } = context.params;
@@ -37,9 +54,7 @@ async function overwriteAll(context: Context): Promise<void> {
   for (;;) {
     context.signal.throwIfAborted();
     const began = clock.monotonicMs();
-    const { doneBytes, totalBytes } = await agent.json(wipedPartSchema, `${path}/wipe`, {
-      ...{ method: 'POST', json: { mostBytes }, patient: true, signal: context.signal },
-    });
+    const { doneBytes, totalBytes } = await nextPart(context, agent, `${path}/wipe`, mostBytes);
     context.progress(doneBytes, totalBytes, 0);
     if (doneBytes >= totalBytes) return;
     const left = limit === undefined ? 0 : (mostBytes / limit) * 1000 - (clock.monotonicMs() - began);
