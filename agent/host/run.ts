@@ -28,7 +28,7 @@ export interface RunOptions {
   env?: Record<string, string>;
   /** What it reads; absent: nothing. */
   input?: string;
-  /** What it reads, as it comes; instead of `input`. All of it must be wanted: else `stream-corrupt` is thrown. */
+  /** What it reads, as it comes; instead of `input`. Throws `stream-cut` when that is cut, `stream-corrupt` for what comes after a good end. */
   stdin?: Readable;
   /** Where its output goes, as it comes: none of that is in the result. Ended once the tool has ended well, else left open. */
   stdout?: Writable;

@@ -448,7 +448,7 @@ export class OpenPool
   /** Puts a new volume on record before it has its name. */
   #identifying(
     name: string,
-    more: Pick<Volume, 'format' | 'encryption' | 'parentId' | 'isBase'> &
+    more: Pick<Volume, 'format' | 'encryption' | 'parentId' | 'isBase' | 'baseId'> &
       VolumeAttributes & { id?: string; transfer?: string },
   ): Identify {
     return async (fingerprint) => {
@@ -469,7 +469,14 @@ export class OpenPool
       // A new state of a volume keeps what people said of that.
       const { notes, isProtected } = before?.id === id ? before : more;
       const now = { id, fingerprint, format, transfer, secret: encryption?.secret, parentId };
-      await this.#seen.identify(name, { ...now, isBase: more.isBase, notes, isProtected, formerly });
+      await this.#seen.identify(name, {
+        ...now,
+        isBase: more.isBase,
+        baseId: more.baseId,
+        notes,
+        isProtected,
+        formerly,
+      });
     };
   }
 
@@ -590,7 +597,8 @@ export class OpenPool
     if (!isBase) await this.#refuseClones(name);
     const before = this.#seen.get(name)!;
     // Only what is on record too is a base: a kill in between leaves none.
-    if (isBase) await this.#seen.keep(name, { isBase, baseId: before.baseId ?? clock.uuid() });
+    const baseId = this.#seen.identity(name)?.baseId ?? clock.uuid();
+    if (isBase) await this.#seen.keep(name, { isBase, baseId });
     await this.#change(name, () => setBase(found, isBase));
     if (!isBase) {
       // One may have been made meanwhile, while this host was frozen.
@@ -811,7 +819,7 @@ export class OpenPool
     if (format !== 'raw')
       throw new StowageError(
         'not-supported',
-        `a ${format} volume is no stream of its storage, which would not tell what it holds: only raw ones are`,
+        `only raw volumes are sent as streams of their storage; '${name}' is ${format}`,
       );
     return this.#method('beginSending')(found, stream);
   }
@@ -825,8 +833,14 @@ export class OpenPool
     name: string,
     stream: ReceivedStream,
     identity: ReceivedIdentity = {},
+    signal?: AbortSignal,
   ): Promise<Volume> {
-    const identify = this.#identifying(name, { ...identity, format: 'raw' });
+    const identified = this.#identifying(name, { ...identity, format: 'raw' });
+    const identify: Identify = async (fingerprint) => {
+      // Until it has its name.
+      signal?.throwIfAborted();
+      await identified(fingerprint);
+    };
     return this.#make(name, () => this.#method('endReceiving')(id, name, stream, identify));
   }
 

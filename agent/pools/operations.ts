@@ -10,7 +10,10 @@ import type { WantedVolume } from '../formats/format.ts';
 import type { Image } from '../images/image.ts';
 
 /** What is on record of a volume that is not in its pool now. */
-export type KnownVolume = Pick<Volume, 'id' | 'format' | 'encryption' | 'parentId' | 'isBase' | 'notes'>;
+export type KnownVolume = Pick<
+  Volume,
+  'id' | 'format' | 'encryption' | 'parentId' | 'isBase' | 'baseId' | 'notes'
+>;
 
 /** Something that changed in a pool, whoever changed it. */
 export interface PoolChange {
@@ -119,6 +122,7 @@ export interface PoolOperations {
     name: string,
     stream: ReceivedStream,
     identity?: ReceivedIdentity,
+    signal?: AbortSignal,
   ): Promise<Volume>;
   dropStream(id: string): Promise<void>;
   /** Begins the stage of a transfer, the same one again for the same id. Throws `job-state` when it was committed before. */

@@ -287,8 +287,8 @@ export class RemotePool
   beginReceiving(...args: Parameters<PoolOperations['beginReceiving']>) {
     return this.#call<StreamProgram>('beginReceiving', args);
   }
-  endReceiving(...args: Parameters<PoolOperations['endReceiving']>) {
-    return this.#call<Volume>('endReceiving', args);
+  endReceiving(...[id, name, stream, identity, signal]: Parameters<PoolOperations['endReceiving']>) {
+    return this.#call<Volume>('endReceiving', [id, name, stream, identity], signal);
   }
   dropStream(...args: Parameters<PoolOperations['dropStream']>) {
     return this.#call<void>('dropStream', args);

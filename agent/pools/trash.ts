@@ -15,7 +15,7 @@ export interface TrashRequest {
   keepUntil: number;
   by?: string;
   /** What it held is to be overwritten before it goes. */
-  wipe?: Pick<Wiped, 'limitBytesPerSecond'>;
+  wipe?: Pick<Wiped, 'limitBytesPerSecond'> & { deleteSnapshots: boolean };
 }
 
 /**
@@ -69,7 +69,12 @@ export class Trash implements AsyncDisposable {
   ): Promise<TrashedVolume> {
     const volume = await pool.look(name);
     const id = clock.uuid().replaceAll('-', '').slice(-12);
-    const wiped = wipe && { doneBytes: 0, ...wipe };
+    if (wipe && !wipe.deleteSnapshots && volume.snapshotCount > 0)
+      throw new StowageError(
+        'volume-has-snapshots',
+        `volume '${name}' has snapshots (${volume.snapshotCount}), which would go with it`,
+      );
+    const wiped = wipe && { doneBytes: 0, limitBytesPerSecond: wipe.limitBytesPerSecond };
     const trashed: TrashedVolume = { id, volume, trashedAt: clock.now(), keepUntil, by, wiped };
     return this.#alone(id, async () => {
       try {
@@ -189,7 +194,7 @@ export class Trash implements AsyncDisposable {
 
   async #alone<T>(id: string, work: () => Promise<T>): Promise<T> {
     if (this.#busy.has(id))
-      throw new StowageError('volume-in-use', `${id} is being restored or deleted already`);
+      throw new StowageError('volume-in-use', `${id} is being restored, overwritten or deleted already`);
     this.#busy.add(id);
     try {
       return await work();

@@ -84,15 +84,14 @@ export function streamRoutes(http: AgentHttp, agent: HostAgent): void {
       pools.refuseName(pool, volume);
       requireFormat(pool, format);
       return await change(request, 'being received as a stream', async (operations) => {
+        const signal = abortSignal(request);
         const { id, tool, args } = await operations.beginReceiving(volume);
         try {
           const stdin = request.body as Readable;
-          await runOk(tool, [...args], { stdin, signal: abortSignal(request), stallMs: STALL_MS }).catch(
-            (error) => {
-              throw inWords(error, format);
-            },
-          );
-          return await operations.endReceiving(id, volume, stream, { id: volumeId, transfer });
+          await runOk(tool, [...args], { stdin, signal, stallMs: STALL_MS }).catch((error) => {
+            throw inWords(error, format);
+          });
+          return await operations.endReceiving(id, volume, stream, { id: volumeId, transfer }, signal);
         } finally {
           await operations.dropStream(id).catch(() => undefined);
         }

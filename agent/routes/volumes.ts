@@ -185,7 +185,9 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
         const { pool, volume } = request.params;
         const { name, linked, snapshot } = request.body;
         using _reserved = pools.reserve(pool, capacityOf(pool, volume));
-        return linked || snapshot !== undefined
+        if (snapshot !== undefined && !linked)
+          throw new StowageError('invalid-argument', 'a clone of a snapshot is a linked one');
+        return linked
           ? await operations.cloneLinked(volume, name, snapshot, abortSignal(request))
           : await operations.clone(volume, name, abortSignal(request));
       });

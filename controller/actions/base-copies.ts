@@ -14,8 +14,6 @@ import { defineAction, type Services } from './action.ts';
 import { volumeAddress } from './addresses.ts';
 import { referenceOf, shown, type VolumeAddress, volumeIfKnown } from './volume.ts';
 
-/** Jobs under way, at most so many of them looked at. */
-const MOST_JOBS = 1000;
 const traitsSchema = z.object({ features: z.record(z.string(), z.array(z.string())) });
 
 const oneByOne = pLimit(1);
@@ -38,12 +36,7 @@ async function requireBases(agent: AgentClient, pool: string): Promise<void> {
 
 /** The job that copies the same base to the same place already; undefined where there is none. */
 async function underWay({ jobs }: Services, transfer: string): Promise<Job | undefined> {
-  for (const state of ['running', 'queued', 'paused'] as const) {
-    const found = await jobs.list({ state, limit: MOST_JOBS });
-    const same = found.find(({ params }) => params.baseTransfer === transfer);
-    if (same) return same;
-  }
-  return undefined;
+  return (await jobs.unended(migrate.kind)).find(({ params }) => params.baseTransfer === transfer);
 }
 
 /** Throws `volume-exists` where something else is called so. */

@@ -21,8 +21,6 @@ import {
 } from './volume.ts';
 
 const limitField = { limitBytesPerSecond: z.number().positive().optional() };
-/** Jobs under way, at most so many of them looked at. */
-const MOST_JOBS = 1000;
 
 const overwrittenWords = (limit: number | undefined): string =>
   limit === undefined ? 'overwritten' : `overwritten, at most ${formatBytes(limit)} a second`;
@@ -34,10 +32,11 @@ const overwrittenWords = (limit: number | undefined): string =>
 export async function freeByJob(
   services: Services,
   address: VolumeAddress,
-  { allowUsed, limitBytesPerSecond }: { allowUsed: boolean; limitBytesPerSecond?: number },
+  options: { allowUsed: boolean; deleteSnapshots: boolean; limitBytesPerSecond?: number },
   actor: string,
 ): Promise<Job> {
-  const json = { keepUntil: clock.now(), by: actor, wipe: { limitBytesPerSecond } };
+  const { allowUsed, deleteSnapshots, limitBytesPerSecond } = options;
+  const json = { keepUntil: clock.now(), by: actor, wipe: { limitBytesPerSecond, deleteSnapshots } };
   // From now on it is overwritten before it goes, also where nobody is left to begin the job.
   const { id } = await changeVolume(services, address, `free by ${actor}`, (agent, right) =>
     agent.json(trashedVolumeSchema, `${agentVolumePath(address)}/trash`, {
@@ -82,12 +81,9 @@ const freeVolume = defineAction({
   record: ({ limitBytesPerSecond, deleteSnapshots }, users) => ({
     detail: listed(overwrittenWords(limitBytesPerSecond), deleteSnapshots ? 'with its snapshots' : '', users),
   }),
-  async run(
-    services,
-    { allowUsed, limitBytesPerSecond, deleteSnapshots: _, ...address },
-    { principal, note },
-  ) {
-    const job = await freeByJob(services, address, { allowUsed, limitBytesPerSecond }, principal.name);
+  async run(services, { allowUsed, limitBytesPerSecond, deleteSnapshots, ...address }, { principal, note }) {
+    const options = { allowUsed, limitBytesPerSecond, deleteSnapshots };
+    const job = await freeByJob(services, address, options, principal.name);
     note(`job ${job.id}`);
     return job;
   },
@@ -102,11 +98,8 @@ const freeTrashed = defineAction({
   answer: jobSchema,
   async plan(services, { limitBytesPerSecond: _, ...address }) {
     const { volume } = await findTrashed(services, address);
-    for (const state of ['running', 'queued', 'paused'] as const) {
-      const found = await services.jobs.list({ state, limit: MOST_JOBS });
-      const same = found.find(({ kind, params }) => kind === free.kind && params.id === address.id);
-      if (same) throw new StowageError('volume-in-use', `job ${same.id} overwrites ${address.id} already`);
-    }
+    const same = (await services.jobs.unended(free.kind)).find(({ params }) => params.id === address.id);
+    if (same) throw new StowageError('volume-in-use', `job ${same.id} overwrites ${address.id} already`);
     return volume.name;
   },
   record: ({ id, limitBytesPerSecond }, volume) => ({

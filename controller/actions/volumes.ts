@@ -260,7 +260,12 @@ export async function deleteVolume(
 ): Promise<void> {
   const { wipesDeleted } = await services.inventory.knownPool(address.host, address.pool);
   if (wipesDeleted) {
-    const job = await freeByJob(services, address, { ...wipesDeleted, allowUsed }, principal.name);
+    const job = await freeByJob(
+      services,
+      address,
+      { ...wipesDeleted, allowUsed, deleteSnapshots },
+      principal.name,
+    );
     return note(`job ${job.id}`);
   }
   await changeVolume(services, address, `delete by ${principal.name}`, (agent, right) =>

@@ -132,6 +132,7 @@ interface DeleteOptions extends Confirmation {
 /** How to ask for a volume to go, and what is said of it then. */
 function deletion({ trash, keep, wipe, limit, deleteSnapshots, allowUsed }: DeleteOptions) {
   const query = new URLSearchParams(allowUsed ? { allowUsed: 'true' } : {});
+  if (wipe && keep !== undefined) throw new StowageError('invalid-argument', '--keep goes with --trash');
   if (wipe && deleteSnapshots) query.set('deleteSnapshots', 'true');
   if (wipe) return { run: (path: string) => freeByJob(`${path}/free?${query}`, limit) };
   if (limit !== undefined) throw new StowageError('invalid-argument', '--limit goes with --wipe');

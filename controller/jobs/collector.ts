@@ -97,12 +97,10 @@ export class Collector {
     await this.#audit.append({ ...record, outcome: 'done' });
   }
 
-  /** The ids of what jobs delete, or could not: that is for somebody to look at. */
+  /** The ids of all that a job was begun for, whatever came of it: where it was cancelled or has failed, somebody decides. */
   async #freed(): Promise<Set<string>> {
-    const { jobs } = this.#store;
-    const failed = await jobs.list({ state: 'failed', isUndismissed: true, limit: MOST_FAILED });
-    const known = [...(await jobs.unended(free.kind)), ...failed.filter(({ kind }) => kind === free.kind)];
-    return new Set(known.flatMap(({ params }) => free.params.safeParse(params).data?.id ?? []));
+    const begun = await this.#store.jobs.list({ kind: free.kind, limit: MOST_JOBS });
+    return new Set(begun.flatMap(({ params }) => free.params.safeParse(params).data?.id ?? []));
   }
 
   /** One that was begun is not cut: what becomes of it must be known. An agent that does not answer ends with its link. */
@@ -136,7 +134,7 @@ export class Collector {
       const record = {
         actor: 'controller',
         source: 'controller',
-        action: 'trash.purge',
+        action: isUnwiped(trashed) ? 'trash.free' : 'trash.purge',
         target: `${host}/${pool}`,
         detail: `${trashed.id}, which was ${trashed.volume.name}, kept as long as asked for`,
       };
@@ -158,8 +156,8 @@ const isUnwiped = ({ wiped }: TrashedVolume): boolean =>
 /** Of what an agent says may be deleted: so much in one look, which takes so long. */
 const MOST_A_LOOK = 100;
 const EMPTYING_MS = 60_000;
-/** Failed jobs that are looked through. */
-const MOST_FAILED = 10_000;
+/** Of one kind, the newest, looked through. */
+const MOST_JOBS = 10_000;
 
 /** An upload's notes are its spec; a migration's hold one. */
 function transferIdOf(notes: { spec?: unknown }): string | undefined {

@@ -192,6 +192,11 @@ export class JobRunner {
     return Promise.all(jobs.map((job) => this.#public(job)));
   }
 
+  /** Those of a kind that have not ended, whatever they wait for. */
+  async unended(kind: string): Promise<Job[]> {
+    return (await this.#parts.store.jobs.unended(kind)).map(publicJob);
+  }
+
   async #public(job: JobRecord): Promise<Job> {
     if (job.state !== 'queued') return publicJob(job);
     const { jobs } = this.#parts.store;

@@ -110,7 +110,7 @@ export const wipeRequestBody = wipedSchema.pick({ limitBytesPerSecond: true });
 /** Into the trash, with its snapshots. */
 export const trashBody = trashedVolumeSchema
   .pick({ keepUntil: true, by: true })
-  .extend({ wipe: wipeRequestBody.optional() });
+  .extend({ wipe: wipeRequestBody.extend({ deleteSnapshots: z.boolean().default(false) }).optional() });
 /** `unwiped`: also what is to be overwritten before, and is not. */
 export const purgeQuery = z.object({ unwiped: z.stringbool().default(false) });
 /** The next part of what is to be overwritten. */

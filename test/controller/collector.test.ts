@@ -41,7 +41,7 @@ function collectorOf(expired: unknown[], refused: readonly string[] = [], jobs: 
     },
   };
   const collector = new Collector({
-    store: { jobs: { unended: async () => jobs, list: async () => [] } } as unknown as Store,
+    store: { jobs: { unended: async () => [], list: async () => jobs } } as unknown as Store,
     jobs: {
       submit: async (kind: { kind: string }, params: object) =>
         void submitted.push({ kind: kind.kind, ...params }),

@@ -193,6 +193,9 @@ describe('a volume as it was at a snapshot', () => {
         `head -c 1000000 ${at('stream.btrfs')} | ${pvesm} import send:102/vm-102-disk-0.raw btrfs -`,
       );
       assert.equal(cut.status, 255);
+      assert.match(cut.stderr, /the stream ends before it is whole/);
+      const noise = run(`head -c 1000000 /dev/urandom | ${pvesm} import send:102/vm-102-disk-0.raw btrfs -`);
+      assert.match(noise.stderr, /no whole stream of format btrfs/);
       const volumes = await controller.cliOk('vol', 'list', 'local/send', '-o', 'name');
       assert.deepEqual(volumes.trim().split('\n').sort(), [
         volume,

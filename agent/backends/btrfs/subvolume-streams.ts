@@ -89,7 +89,7 @@ export class SubvolumeStreams implements DeviceStreams {
     if (snapshot !== undefined && current.id !== snapshot)
       throw new StowageError(
         'invalid-image',
-        `the stream goes on behind the snapshot ${snapshot}, to ${current.id}`,
+        `the stream ends with the snapshot ${current.id}, and not with ${snapshot}`,
       );
     const path = join(this.#pool, name);
     await btrfs('subvolume', 'snapshot', '--', current.path, path);

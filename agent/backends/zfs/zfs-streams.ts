@@ -45,7 +45,7 @@ export class ZfsStreams implements DeviceStreams {
     if (snapshot !== undefined && newest !== snapshot)
       throw new StowageError(
         'invalid-image',
-        `the stream goes on behind the snapshot ${snapshot}, to ${newest}`,
+        `the stream ends with the snapshot ${newest}, and not with ${snapshot}`,
       );
     if (deleteSnapshot !== undefined) await zfs('zfs', 'destroy', `${at}@${deleteSnapshot}`);
     for (const property of NOT_OURS) await zfs('zfs', 'inherit', property, at);
@@ -76,7 +76,10 @@ function refuseOthers(rows: readonly Dataset[], at: string): void {
   const other = rows.find(({ name }) => name !== at && !name.startsWith(`${at}@`));
   const volume = rows.find(({ name }) => name === at);
   if (volume?.type !== 'volume')
-    throw new StowageError('invalid-image', `the stream holds a ${volume?.type ?? 'nothing'}, and no volume`);
+    throw new StowageError(
+      'invalid-image',
+      `the stream holds no volume${volume ? `, but a ${volume.type}` : ''}`,
+    );
   if (other)
     throw new StowageError('invalid-image', `the stream holds more than one dataset, such as ${other.name}`);
 }

@@ -27,7 +27,7 @@ type Params = z.output<typeof migrateStreamParamsSchema>;
 interface Notes {
   format: StreamFormat;
   /** Of the source, before it was sent. */
-  volume: Pick<Volume, 'id' | 'etag' | 'notes' | 'isBase' | 'allocationBytes'>;
+  volume: Pick<Volume, 'id' | 'etag' | 'notes' | 'allocationBytes'>;
   /** Id at the target; absent: a new one. */
   volumeId: string;
   /** By this the target is known again after a kill. */
@@ -71,6 +71,11 @@ async function plan(context: Context): Promise<void> {
       'not-supported',
       `only raw volumes travel with their snapshots, not ${volume.format} ones`,
     );
+  if (volume.isBase)
+    throw new StowageError(
+      'volume-is-base',
+      'a base travels without snapshots: it has none but the one that its clones stand on',
+    );
   if (await agentHas(sink, agentVolumePath(to)))
     throw new StowageError('volume-exists', `there is a volume '${target}' already`);
   const keepsId = !keepSource && !(await isTaken(context, volume.id));
@@ -83,18 +88,35 @@ async function plan(context: Context): Promise<void> {
   await context.save();
 }
 
+/** Tries again while what was cut, or killed, is still ending on a host. */
+async function whenFree<T>(work: () => Promise<T>): Promise<T> {
+  for (const end = clock.monotonicMs() + CUT_MS; ; ) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isStowageError(error, 'volume-in-use') || clock.monotonicMs() > end) throw error;
+      await sleep(LOOK_MS);
+    }
+  }
+}
+
+/** Of a move what was written while the snapshot was taken would be lost: it is given up then. */
 async function takeSnapshot(context: Context): Promise<void> {
-  const from = place(context.params.source);
+  const { source, keepSource } = context.params;
+  const from = place(source);
   const agent = await context.agent(from.host);
-  const json = { id: snapshotOf(context) };
-  await agent
-    .send(`${agentVolumePath(from)}/snapshots`, { method: 'POST', json, signal: context.signal })
-    .catch((error) => {
-      // Of the same number there is no other job: the step was run before.
-      if (!isStowageError(error, 'snapshot-exists')) throw error;
-    });
-  // What is deleted later is this state.
-  const { etag } = await agent.json(volumeSchema, agentVolumePath(from));
+  const fence = await context.fence(source);
+  const etagNow = async (): Promise<string> => (await agent.json(volumeSchema, agentVolumePath(from))).etag;
+  // Of a run that was killed before it could be noted which state it has.
+  await deleteSnapshot(context);
+  const etag = await etagNow();
+  await agent.send(`${agentVolumePath(from)}/snapshots`, {
+    ...{ method: 'POST', json: { id: snapshotOf(context) }, fence, signal: context.signal },
+  });
+  if (!keepSource && (await etagNow()) !== etag) {
+    await deleteSnapshot(context);
+    throw new StowageError('volume-in-use', `'${source}' is being written to: it moves when nobody does`);
+  }
   context.notes.volume = { ...context.notes.volume!, etag };
   await context.save();
 }
@@ -114,10 +136,18 @@ async function* paced(context: Context, stream: Readable): AsyncGenerator<Buffer
   }
 }
 
-/** Whether the target is there, and what this job has made: a volume of its name may be another one. */
-function hasArrived({ params, notes }: Context, sink: AgentClient): Promise<boolean> {
-  const { pool } = place(params.target);
-  return agentHas(sink, `/v1/pools/${encodeURIComponent(pool)}/transferred/${notes.transfer}`);
+/**
+ * Whether the target is there, and what this job has made: a volume of its name may be another one. A stream that was cut in its last
+ * moment may become it still: a change that changes nothing waits for that.
+ */
+async function hasArrived(context: Context, sink: AgentClient): Promise<boolean> {
+  const to = place(context.params.target);
+  const fence = await context.fence(context.params.target);
+  const path = `${agentVolumePath(to)}/attributes`;
+  await whenFree(() => sink.send(path, { method: 'PATCH', json: {}, fence })).catch((error) => {
+    if (!isStowageError(error, 'volume-not-found')) throw error;
+  });
+  return agentHas(sink, `/v1/pools/${encodeURIComponent(to.pool)}/transferred/${context.notes.transfer}`);
 }
 
 /** The stream of one agent becomes the volume of the other, in one step; a run after a kill begins anew, unless it is there. */
@@ -146,49 +176,52 @@ async function transfer(context: Context): Promise<void> {
   }
 }
 
-/** What people keep with the volume, and that it is a base. */
+/** What people keep with the volume. */
 async function keep(context: Context): Promise<void> {
   const { target, keepSource } = context.params;
-  const { notes, isBase } = context.notes.volume!;
+  const { notes } = context.notes.volume!;
+  if (keepSource || notes === undefined) return;
   const to = place(target);
   const agent = await context.agent(to.host);
   const fence = await context.fence(target);
-  const path = agentVolumePath(to);
-  if (!keepSource && notes !== undefined)
-    await agent.send(`${path}/attributes`, { method: 'PATCH', json: { notes }, fence });
-  if (!keepSource && isBase) await agent.send(`${path}/base`, { method: 'PUT', json: { isBase }, fence });
+  await agent.send(`${agentVolumePath(to)}/attributes`, { method: 'PATCH', json: { notes }, fence });
 }
 
-/** Waits for the end of a stream that was cut: until then the source is being read. */
 async function deleteSnapshot(context: Context): Promise<void> {
-  const from = place(context.params.source);
+  const { source } = context.params;
+  const from = place(source);
   const agent = await context.agent(from.host);
+  const fence = await context.fence(source);
   const path = `${agentVolumePath(from)}/snapshots/${snapshotOf(context)}`;
-  for (const end = clock.monotonicMs() + CUT_MS; ; ) {
-    try {
-      return await agent.send(path, { method: 'DELETE', patient: true });
-    } catch (error) {
-      if (isStowageError(error, 'snapshot-not-found', 'volume-not-found')) return;
-      if (!isStowageError(error, 'volume-in-use') || clock.monotonicMs() > end) throw error;
-      await sleep(LOOK_MS);
-    }
-  }
+  await whenFree(() => agent.send(path, { method: 'DELETE', fence, patient: true })).catch((error) => {
+    if (!isStowageError(error, 'snapshot-not-found', 'volume-not-found')) throw error;
+  });
 }
 
 /** What has arrived goes again; the source is as it was. */
 async function undo(context: Context): Promise<void> {
   if (context.notes.transfer === undefined) return;
+  try {
+    await removeArrived(context);
+  } finally {
+    await deleteSnapshot(context);
+  }
+}
+
+async function removeArrived(context: Context): Promise<void> {
   const { target } = context.params;
   const to = place(target);
   const sink = await context.agent(to.host);
   const fence = await context.fence(target);
+  const path = agentVolumePath(to);
+  // A stream that was cut in its last moment may become the volume still: who changes it waits for that.
+  await whenFree(() => sink.send(`${path}/attributes`, { method: 'PATCH', json: {}, fence })).catch(
+    (error) => {
+      if (!isStowageError(error, 'volume-not-found')) throw error;
+    },
+  );
   if (await hasArrived(context, sink))
-    await sink.send(`${agentVolumePath(to)}?deleteSnapshots=true`, {
-      method: 'DELETE',
-      fence,
-      patient: true,
-    });
-  await deleteSnapshot(context);
+    await sink.send(`${path}?deleteSnapshots=true`, { method: 'DELETE', fence, patient: true });
 }
 
 /** Of a move the source goes, in the state that was sent; of a copy only what was taken of it. */

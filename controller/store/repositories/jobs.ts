@@ -50,6 +50,7 @@ export interface JobFilter {
   /** Those with lower numbers. */
   before?: number;
   state?: JobState;
+  kind?: string;
   /** Those that nobody has dismissed. */
   isUndismissed?: boolean;
   scopes?: readonly string[];
@@ -124,9 +125,10 @@ export class JobReader {
   }
 
   /** The newest first. */
-  async list({ limit, before, state, isUndismissed, scopes = [] }: JobFilter): Promise<JobRecord[]> {
+  async list({ limit, before, state, kind, isUndismissed, scopes = [] }: JobFilter): Promise<JobRecord[]> {
     let query = this.db.selectFrom('jobs').selectAll();
     if (state !== undefined) query = query.where('state', '=', state);
+    if (kind !== undefined) query = query.where('kind', '=', kind);
     if (isUndismissed) query = query.where('dismissed_at', 'is', null);
     if (before !== undefined) query = query.where('id', '<', before);
     if (scopes.length > 0) query = query.where((eb) => jobInScopes(eb, scopes));
