@@ -11,6 +11,9 @@ import { changes } from './changes.ts';
 /** Longest that the other side of a stream may neither send nor take anything. */
 const STALL_MS = 600_000;
 
+/** Side by side, from one host: each is a program, which may wait long for who reads it. */
+const MOST_SENDS = 16;
+
 /** What programs say of a stream that is not whole, or is none. */
 const CUT = /short read|unexpected EOF|incomplete stream|empty stream|failed to read from stream/i;
 const OTHER = /invalid stream|magic|crc32 mismatch|unexpected header|checksum mismatch/i;
@@ -33,6 +36,7 @@ function inWords(error: unknown, format: StreamFormat): unknown {
 export function streamRoutes(http: AgentHttp, agent: HostAgent): void {
   const { pools, use } = agent;
   const { change } = changes(agent);
+  const sends = new Set<object>();
 
   const requireFormat = (pool: string, format: StreamFormat): void => {
     if (!pools.traits(pool).streams?.includes(format))
@@ -50,25 +54,28 @@ export function streamRoutes(http: AgentHttp, agent: HostAgent): void {
       const { format, ...stream } = request.query;
       requireFormat(pool, format);
       const operations = await pools.operations(pool);
+      if (sends.size >= MOST_SENDS)
+        throw new StowageError('rate-limited', `${MOST_SENDS} streams are being sent from this host already`);
       const reader = use.read(`${pool}/${volume}`, 'being sent as a stream');
+      sends.add(reader);
+      const release = (): void => {
+        sends.delete(reader);
+        reader[Symbol.dispose]();
+      };
       const body = new PassThrough();
       try {
-        const program = await operations.beginSending(volume, stream);
-        const signal = abortSignal(request);
-        const sent = runOk(program.tool, [...program.args], {
-          stdout: body,
-          signal,
-          stallMs: STALL_MS,
-        }).finally(async () => {
-          await operations.dropStream(program.id).catch(() => undefined);
-          reader[Symbol.dispose]();
+        const { id, tool, args } = await operations.beginSending(volume, stream);
+        const options = { stdout: body, signal: abortSignal(request), stallMs: STALL_MS };
+        const sent = runOk(tool, [...args], options).finally(async () => {
+          await operations.dropStream(id).catch(() => undefined);
+          release();
         });
         // A stream that is no whole one is cut, and never ends as if it were.
         sent.catch((error) => body.destroy(error));
         // What fails before its first byte is refused.
         await Promise.race([once(body, 'readable'), sent]);
       } catch (error) {
-        reader[Symbol.dispose]();
+        release();
         throw error;
       }
       return reply.type('application/octet-stream').send(body);

@@ -1,6 +1,7 @@
 import pLimit from 'p-limit';
 import { z } from 'zod';
 import { volumeSchema } from '../../shared/conf/volume.ts';
+import { poolTraitsSchema } from '../../shared/protocol/agent.ts';
 import { fleetVolumeSchema, type Job, jobSchema } from '../../shared/protocol/api.ts';
 import { baseNameIn, namingOf, pveVolume } from '../../shared/pve/images.ts';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
@@ -13,8 +14,6 @@ import { type MigrateParams, migrateParamsSchema } from '../jobs/kinds/migration
 import { defineAction, type Services } from './action.ts';
 import { volumeAddress } from './addresses.ts';
 import { referenceOf, shown, type VolumeAddress, volumeIfKnown } from './volume.ts';
-
-const traitsSchema = z.object({ features: z.record(z.string(), z.array(z.string())) });
 
 const oneByOne = pLimit(1);
 
@@ -29,7 +28,7 @@ async function madeBefore(agent: AgentClient, pool: string, transfer: string) {
 }
 
 async function requireBases(agent: AgentClient, pool: string): Promise<void> {
-  const { features } = await agent.json(traitsSchema, `/v1/pools/${encodeURIComponent(pool)}/traits`);
+  const { features } = await agent.json(poolTraitsSchema, `/v1/pools/${encodeURIComponent(pool)}/traits`);
   if (!features.base || !features.link?.includes('base'))
     throw new StowageError('not-supported', `pool '${pool}' has no bases that linked clones could stand on`);
 }

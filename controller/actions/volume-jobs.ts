@@ -1,8 +1,10 @@
 import { z } from 'zod';
-import { cloneVolumeSchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
+import { snapshotSchema } from '../../shared/conf/volume.ts';
+import { cloneVolumeSchema, poolTraitsSchema, wipeVolumeSchema } from '../../shared/protocol/agent.ts';
 import { jobSchema, migrationCheckSchema } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import { splitReference } from '../../shared/util/references.ts';
+import { type AgentClient, agentVolumePath } from '../hosts/agent-client.ts';
 import { clone } from '../jobs/kinds/clone.ts';
 import { migrate } from '../jobs/kinds/migrate.ts';
 import { migrateStream } from '../jobs/kinds/migrate-stream.ts';
@@ -47,6 +49,17 @@ const wipeAction = defineAction({
   },
 });
 
+/** Throws `not-supported` where no clones stand on snapshots, `snapshot-not-found`. */
+async function requireSnapshot(agent: AgentClient, address: VolumeAddress, id: string): Promise<void> {
+  const { pool, volume } = address;
+  const { features } = await agent.json(poolTraitsSchema, `/v1/pools/${encodeURIComponent(pool)}/traits`);
+  if (!features.link?.includes('snapshot'))
+    throw new StowageError('not-supported', `no linked clones stand on snapshots in pool '${pool}'`);
+  const there = await agent.json(z.array(snapshotSchema), `${agentVolumePath(address)}/snapshots`);
+  if (!there.some((snapshot) => snapshot.id === id))
+    throw new StowageError('snapshot-not-found', `volume '${volume}' has no snapshot ${id}`);
+}
+
 const cloneAction = defineAction({
   name: 'volume.clone',
   summary:
@@ -55,7 +68,7 @@ const cloneAction = defineAction({
   audited: true,
   input: volumeAddress.extend(cloneVolumeSchema.shape),
   answer: jobSchema,
-  async plan({ inventory }, input) {
+  async plan({ inventory, fleet }, input) {
     const { isBase } = await inventory.volume(input);
     const { linked, snapshot } = input;
     if (!linked && snapshot !== undefined)
@@ -68,6 +81,7 @@ const cloneAction = defineAction({
         'invalid-argument',
         `'${referenceOf(input)}' is no base: make it one first, or clone a snapshot of it`,
       );
+    if (snapshot !== undefined) await requireSnapshot(await fleet.client(input.host), input, snapshot);
   },
   record: ({ name, linked, snapshot }) => ({
     detail: listed(`to ${name}`, linked ? 'linked' : '', snapshot === undefined ? '' : `as of ${snapshot}`),

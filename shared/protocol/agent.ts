@@ -271,6 +271,12 @@ export const volumesQuery = z.object({
 /** 32 random bytes, base64url: the key that source and sink of one transfer share. */
 const ticketSchema = z.string().regex(/^[\w-]{43}$/);
 
+/** What pools of a kind can do: as far as the controller asks. */
+export const poolTraitsSchema = z.object({
+  features: z.record(z.string(), z.array(z.string())),
+  streams: z.array(z.string()).optional(),
+});
+
 /** Opens the source's own TLS door for one transfer; it is open until this request ends. */
 export const sendRequestSchema = z.object({
   transfer: z.uuid(),

@@ -2,12 +2,13 @@ import { Readable } from 'node:stream';
 import { z } from 'zod';
 import { STREAM_FORMATS, type StreamFormat } from '../../../shared/conf/stream.ts';
 import { type Volume, volumeSchema } from '../../../shared/conf/volume.ts';
+import { poolTraitsSchema } from '../../../shared/protocol/agent.ts';
 import { Throttle } from '../../../shared/transfer/throttle.ts';
 import { clock, sleep } from '../../../shared/util/clock.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import { type AgentClient, agentHas, agentVolumePath } from '../../hosts/agent-client.ts';
 import type { JobContext, JobKind } from '../job.ts';
-import { isTaken, place } from './migration-spec.ts';
+import { isTaken, place, refuseUsed } from './migration-spec.ts';
 
 /** So long the program of a stream that was cut may take to end. */
 const CUT_MS = 30_000;
@@ -38,19 +39,9 @@ type Context = JobContext<Params, Notes>;
 /** Taken of the source for the time of the job. */
 const snapshotOf = ({ jobId }: Context): string => `__migration_${jobId}__`;
 
-const traitsSchema = z.object({ streams: z.array(z.string()).optional() });
-
 async function streamsOf(agent: AgentClient, pool: string): Promise<string[]> {
-  const { streams = [] } = await agent.json(traitsSchema, `/v1/pools/${encodeURIComponent(pool)}/traits`);
+  const { streams = [] } = await agent.json(poolTraitsSchema, `/v1/pools/${encodeURIComponent(pool)}/traits`);
   return streams;
-}
-
-async function refuseUsed(context: Context): Promise<void> {
-  const { source, keepSource, allowUsed } = context.params;
-  if (keepSource || allowUsed) return;
-  const from = place(source);
-  const agent = await context.agent(from.host);
-  await agent.send(`${agentVolumePath(from)}/refuse-used`, { method: 'POST', signal: context.signal });
 }
 
 /** What neither end is made for is refused before anything is done. */
@@ -213,15 +204,12 @@ async function removeArrived(context: Context): Promise<void> {
   const to = place(target);
   const sink = await context.agent(to.host);
   const fence = await context.fence(target);
-  const path = agentVolumePath(to);
-  // A stream that was cut in its last moment may become the volume still: who changes it waits for that.
-  await whenFree(() => sink.send(`${path}/attributes`, { method: 'PATCH', json: {}, fence })).catch(
-    (error) => {
-      if (!isStowageError(error, 'volume-not-found')) throw error;
-    },
-  );
   if (await hasArrived(context, sink))
-    await sink.send(`${path}?deleteSnapshots=true`, { method: 'DELETE', fence, patient: true });
+    await sink.send(`${agentVolumePath(to)}?deleteSnapshots=true`, {
+      method: 'DELETE',
+      fence,
+      patient: true,
+    });
 }
 
 /** Of a move the source goes, in the state that was sent; of a copy only what was taken of it. */

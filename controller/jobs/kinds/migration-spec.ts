@@ -149,7 +149,11 @@ async function replaced({ agent, params }: Asking): Promise<Volume | undefined> 
 }
 
 /** What a domain uses does not move away from under it. */
-export async function refuseUsed(context: Asking): Promise<void> {
+export async function refuseUsed(
+  context: Pick<Asking, 'agent' | 'signal'> & {
+    params: Pick<MigrateParams, 'source' | 'keepSource' | 'allowUsed'>;
+  },
+): Promise<void> {
   const { source, keepSource, allowUsed } = context.params;
   if (keepSource || allowUsed) return;
   const from = place(source);
