@@ -6,6 +6,7 @@ import { after, describe, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { rbdBackend } from '../../agent/backends/rbd/index.ts';
 import { OpenPool } from '../../agent/pools/open-pool.ts';
+import type { MakingStorage } from '../../agent/volumes/blocks/device-storage.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import type { NewVolume } from '../../shared/conf/volume.ts';
 import { StowageError } from '../../shared/util/errors.ts';
@@ -96,7 +97,7 @@ if (isRoot) {
     const open = async (
       name?: string,
       agentId = 'agent',
-    ): Promise<AsyncDisposable & { pool: OpenPool; at: string }> => {
+    ): Promise<AsyncDisposable & { pool: OpenPool; at: string; storage: MakingStorage }> => {
       cluster ??= startCeph();
       const { run, monitor, keyring } = await cluster;
       const at = name ?? `rbd/own-${++grounds}`;
@@ -119,10 +120,61 @@ if (isRoot) {
         ownsStorage: true,
         alone: <T>(work: () => Promise<T>) => work(),
       };
-      const pool = new OpenPool(rbdBackend.open(definition, host));
+      const driver = rbdBackend.open(definition, host);
+      const pool = new OpenPool(driver);
       await pool.start();
-      return { pool, at, [Symbol.asyncDispose]: () => pool.stop().catch(() => pool.close()) };
+      const { storage } = driver as unknown as { storage: MakingStorage };
+      return { pool, at, storage, [Symbol.asyncDispose]: () => pool.stop().catch(() => pool.close()) };
     };
+
+    test('a host that freezes right before a change, and wakes when another volume has the name, lets that be', async () => {
+      await using one = await open();
+      await using two = await open(one.at, 'another');
+      /** Right before the storage is asked for a change another host does something. */
+      const frozenAt = (method: 'rename' | 'cloneLinked', other: () => Promise<unknown>): void => {
+        const { storage } = one;
+        const original = storage[method]!.bind(storage) as (...args: unknown[]) => Promise<void>;
+        Object.assign(storage, {
+          [method]: async (...args: unknown[]) => {
+            Object.assign(storage, { [method]: original });
+            await other();
+            return original(...args);
+          },
+        });
+      };
+      const replaced = async (): Promise<void> => {
+        await two.pool.refresh();
+        if ((await two.pool.look('v')).isBase) await two.pool.setBase('v', false);
+        await two.pool.remove('v');
+        await two.pool.create(made('v'));
+      };
+      const changed = { code: 'volume-changed' };
+      const { etag } = await one.pool.create(made('v'));
+      frozenAt('rename', replaced);
+      await assert.rejects(one.pool.trash('v', '0123456789ab', etag), changed);
+      assert.deepEqual(await one.pool.trashed(), []);
+      await one.pool.refresh();
+      frozenAt('rename', replaced);
+      await assert.rejects(one.pool.rename('v', 'w'), changed);
+      await assert.rejects(two.pool.look('w'), { code: 'volume-not-found' });
+      await one.pool.refresh();
+      await one.pool.setBase('v', true);
+      for (const asBase of [false, true]) {
+        frozenAt('cloneLinked', async () => {
+          await replaced();
+          if (asBase) await two.pool.setBase('v', true);
+        });
+        // Of what is no base Ceph itself makes no clone.
+        await assert.rejects(one.pool.cloneLinked('v', 'c'), asBase ? changed : { code: 'volume-not-found' });
+        await assert.rejects(two.pool.look('c'), { code: 'volume-not-found' });
+        await one.pool.refresh();
+        await one.pool.setBase('v', true);
+      }
+      assert.equal((await one.pool.look('v')).id, (await two.pool.look('v')).id);
+      await one.pool.setBase('v', false);
+      await one.pool.remove('v');
+      assert.deepEqual(await one.pool.orphans(), []);
+    });
 
     test('a pool and a namespace that are deleted are away, not empty', async () => {
       cluster ??= startCeph();

@@ -164,7 +164,10 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     if (!storage.cloneLinked) throw unsupported('linked clones');
     const device = await this.device(base);
     const wanted = { name: target, format: imageFormat(base.format).name };
-    await this.#make(wanted, identify, (hidden) => storage.cloneLinked!(device, hidden));
+    await this.#make(wanted, identify, async (hidden) => {
+      await storage.cloneLinked!(device, hidden);
+      await this.#requireSame(device, true);
+    });
   }
 
   async cloneSnapshot(volume: FoundVolume, id: string, target: string, identify: Identify): Promise<void> {
@@ -172,7 +175,25 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     if (!snapshots) throw unsupported('linked clones of snapshots');
     const device = await this.device(volume);
     const wanted = { name: target, format: imageFormat(volume.format).name };
-    await this.#make(wanted, identify, (hidden) => snapshots.clone(device, id, hidden));
+    await this.#make(wanted, identify, async (hidden) => {
+      await snapshots.clone(device, id, hidden);
+      await this.#requireSame(device, false);
+    });
+  }
+
+  /** Of what was just done by its name: throws `volume-changed` where that is another device's by now, such as by another host. */
+  async #requireSame({ name, uid }: Device, asBase: boolean): Promise<void> {
+    const [now] = await this.storage.devices(name);
+    if (now?.uid !== uid || (asBase && !now.isBase)) throw replaced(name);
+  }
+
+  /** As {@link MakingStorage.rename}; another device that has taken the name meanwhile gets it back, and `volume-changed` is thrown. */
+  async #renameSame(device: Device, to: string): Promise<void> {
+    await this.storage.rename(device.name, to);
+    const [renamed] = await this.storage.devices(to);
+    if (renamed?.uid === device.uid) return;
+    await this.storage.rename(to, device.name);
+    throw replaced(device.name);
   }
 
   async setBase(volume: FoundVolume, isBase: boolean): Promise<void> {
@@ -192,7 +213,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     if (there && !isSame) throw taken(target);
     await identify(device.uid);
     if (isSame) await this.storage.remove(volume.name);
-    else await this.storage.rename(volume.name, target);
+    else await this.#renameSame(device, target);
   }
 
   async remove(volume: FoundVolume, mark?: string): Promise<void> {
@@ -200,8 +221,8 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     await this.storage.remove(volume.name);
   }
 
-  /** Throws `volume-changed` where it is not the state of `mark`, and as {@link refuseLoss}. */
-  async #refuseTaking(volume: FoundVolume, mark: string | undefined): Promise<void> {
+  /** Gives the device. Throws `volume-changed` where it is not the state of `mark`, and as {@link refuseLoss}. */
+  async #refuseTaking(volume: FoundVolume, mark: string | undefined): Promise<Device> {
     // First: whoever has it open may change it until then.
     const device = await whenClosed(await this.device(volume), this.storage);
     // Of what was not active nobody can tell whether it was changed.
@@ -211,11 +232,12 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
         `volume '${volume.name}' was changed since it was read; it stays`,
       );
     refuseLoss(device);
+    return device;
   }
 
   async trash(volume: FoundVolume, id: string, mark?: string): Promise<void> {
-    await this.#refuseTaking(volume, mark);
-    await this.storage.rename(volume.name, this.#hidden.of('kept', id));
+    const device = await this.#refuseTaking(volume, mark);
+    await this.#renameSame(device, this.#hidden.of('kept', id));
   }
 
   async restore(id: string, name: string, identify: Identify): Promise<void> {
@@ -394,6 +416,9 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
 
 const unsupported = (what: string): StowageError =>
   new StowageError('not-supported', `storage pool doesn't support ${what}`);
+
+const replaced = (name: string): StowageError =>
+  new StowageError('volume-changed', `another volume is called '${name}' by now; it stays as it is`);
 
 const notInTrash = (id: string): StowageError =>
   new StowageError('volume-not-found', `${id} is not in the trash of the pool any more`);

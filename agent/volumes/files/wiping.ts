@@ -11,6 +11,7 @@ import { syncDirectory } from '../../host/files.ts';
 import { isFileOpen } from '../../host/open-files.ts';
 import { FileImage } from '../../images/file-image.ts';
 import { emptyOf } from '../empty.ts';
+import { setFileBase, takesNoWrite } from './base.ts';
 import { type FileSystemTraits, fingerprintOf } from './describe.ts';
 import type { PrivateDirectory } from './private-directory.ts';
 
@@ -99,6 +100,8 @@ export async function wipePart(path: string, fromBytes: number, mostBytes: numbe
     const begin = totalBytes;
     totalBytes += stat.size;
     if (left <= 0 || doneBytes >= totalBytes) continue;
+    // A base takes no write.
+    if (takesNoWrite(BigInt(stat.mode))) await setFileBase(each, false);
     await using image = await FileImage.open(each, 'write');
     const next = await overwritePart(image, doneBytes - begin, left);
     left -= begin + next - doneBytes;
