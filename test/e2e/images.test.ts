@@ -260,7 +260,7 @@ describe('images of guests, by the rules of Proxmox VE', () => {
       ],
       [/does not exist/, 'status', '--storage', 'nosuch'],
       [/makes no raw volume/, 'import', 'default:120/vm-120-disk-5.raw', 'qcow2+size', '/dev/null'],
-      [/not made or read here/, 'export', 'default:120/vm-120-disk-0.qcow2', 'zfs', '-'],
+      [/not made or read here/, 'export', 'default:120/vm-120-disk-0.qcow2', 'tar+size', '-'],
       [/cannot export/, 'export', 'default:iso/tools.iso', 'qcow2+size', '-', '--with-snapshots', '1'],
     ] as [RegExp, ...string[]][]) {
       const { status, stdout, stderr } = await controller.cli('pvesm', ...args);

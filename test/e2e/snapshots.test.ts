@@ -139,7 +139,7 @@ describe('a volume as it was at a snapshot', () => {
         assert.equal(status, 255);
         assert.match(stderr, words);
       };
-      await refused(/is of a snapshot/, 'export', volid, 'btrfs', at('no'));
+      await refused(/needs a snapshot/, 'export', volid, 'btrfs', at('no'));
       await refused(/no zfs streams/, 'export', volid, 'zfs', at('no'), '--snapshot', 'one');
       await refused(/no snapshot two/, 'export', volid, 'btrfs', at('no'), '--snapshot', 'two');
       assert.ok(!existsSync(at('no')));

@@ -65,7 +65,7 @@ export async function exportOfStorage(
   { snapshot, older }: { snapshot: string | undefined; older: boolean },
 ): Promise<void> {
   if (snapshot === undefined)
-    throw new StowageError('invalid-argument', `a stream of format ${format} is of a snapshot: --snapshot`);
+    throw new StowageError('invalid-argument', `a stream of format ${format} needs a snapshot: --snapshot`);
   const query = new URLSearchParams({ format, snapshot, older: String(older) });
   await writeTo(path, await call(`${volumePath(reference)}/stream?${query}`));
 }
