@@ -164,8 +164,9 @@ export async function run(tool: string, args: string[], options: RunOptions = {}
   const fed = options.stdin && feed(options.stdin, child.stdin!);
   fed?.catch(() => undefined);
   if (!fed) child.stdin?.end(options.input);
-  const drained = options.stdout && pipeline(child.stdout!, options.stdout, { end: false });
-  drained?.catch(() => undefined);
+  const passedOn = options.stdout && pipeline(child.stdout!, options.stdout, { end: false });
+  // What becomes of both is asked for once the tool has ended.
+  passedOn?.catch(() => undefined);
   const [stdout, stderr] = [
     options.stdout ? undefined : new Output(child.stdout!),
     new Output(child.stderr!),
@@ -211,8 +212,8 @@ export async function run(tool: string, args: string[], options: RunOptions = {}
     if (limits && status === 127) throw new StowageError('tool-missing', `${tool}: not found on this host`);
     // A tool may know the end of a stream before its sender has said it.
     if (fed && (status === 0 || child.stdin?.writableEnded)) await ended(fed, stallMs);
-    if (drained && status === 0) {
-      await drained;
+    if (passedOn && status === 0) {
+      await passedOn;
       options.stdout?.end();
     }
     return {

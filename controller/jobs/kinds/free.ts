@@ -2,8 +2,9 @@ import { z } from 'zod';
 import { trashIdSchema } from '../../../shared/conf/trash.ts';
 import { clock, sleep } from '../../../shared/util/clock.ts';
 import { isStowageError } from '../../../shared/util/errors.ts';
-import { type AgentClient, agentPlace } from '../../hosts/agent-client.ts';
+import type { AgentClient } from '../../hosts/agent-client.ts';
 import type { JobContext, JobKind } from '../job.ts';
+import { place } from './migration-spec.ts';
 
 /** Overwritten by one question to the agent, which notes how far it is after each. */
 const PART_BYTES = 64 << 20;
@@ -25,8 +26,8 @@ type Context = JobContext<FreeParams, object>;
 const wipedPartSchema = z.object({ doneBytes: z.number(), totalBytes: z.number() });
 
 const trashPath = ({ volume, id }: FreeParams): { host: string; path: string } => {
-  const { host, path } = agentPlace(volume);
-  return { host, path: path.replace(/\/volumes\/.*$/, `/trash/${id}`) };
+  const { host, pool } = place(volume);
+  return { host, path: `/v1/pools/${encodeURIComponent(pool)}/trash/${id}` };
 };
 
 /** A part that was asked for before a pause or a kill may be on its way still: it is waited for. */
