@@ -390,6 +390,19 @@ export interface PoolDriver {
   /** What is wrong with a volume. With `repair` what can be mended is mended; else nothing is changed. */
   check?(volume: FoundVolume, repair: boolean, signal?: AbortSignal): Promise<Finding[]>;
 
+  /**
+   * Makes a raw volume a block device of this host, and gives its node: the same again where it is one already. What is written to it is
+   * written to the volume; of a base it takes no write. It stays over restarts of the agent, not of the host. Throws `not-supported` for a
+   * volume that no block device can be made of here.
+   */
+  map?(volume: FoundVolume): Promise<string>;
+  /** Takes the block device away that {@link map} has made. Repeatable. Throws `volume-in-use` while it is open. */
+  unmap?(volume: FoundVolume): Promise<void>;
+  /**
+   * The node of a block device of this host that a volume is mapped as, whoever has done that; undefined: of none. Absent: the storage itself
+   * says what is open.
+   */
+  mappedAs?(volume: FoundVolume): Promise<string | undefined>;
   /** Makes a volume ready to be read on this host; true where it was not, and has another mark now. Absent: each is ready. */
   activate?(volume: FoundVolume): Promise<boolean>;
   /** Opens a volume for reading. Throws `volume-mounted` where it is in use by a guest. */

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { ReceivedIdentity, ReceivedStream, SentStream } from '../../shared/conf/stream.ts';
 import type { WipedPart } from '../../shared/conf/trash.ts';
-import type { Finding, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
+import type { Finding, MappedVolume, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import { type TransferSpec, transferSpecSchema } from '../../shared/protocol/agent.ts';
 import { clock, type Timer } from '../../shared/util/clock.ts';
@@ -594,6 +594,7 @@ export class OpenPool
   async setBase(name: string, isBase: boolean): Promise<Volume> {
     const found = await this.#sound(name);
     const setBase = this.#method('setBase');
+    await this.#refuseMapped(found);
     if (!isBase) await this.#refuseClones(name);
     const before = this.#seen.get(name)!;
     // Only what is on record too is a base: a kill in between leaves none.
@@ -614,6 +615,7 @@ export class OpenPool
 
   async rename(name: string, target: string): Promise<Volume> {
     const found = await this.#find(name);
+    await this.#refuseMapped(found);
     await this.#refuseClones(name);
     const record = this.#seen.identity(name)!;
     const rename = this.#method('rename');
@@ -645,14 +647,26 @@ export class OpenPool
   }
 
   /** Throws for a volume that must not go away. */
-  async #refuseTaking(name: string): Promise<void> {
-    refuseProtected(this.#seen.get(name)!);
-    await this.#refuseClones(name);
+  async #refuseTaking(found: FoundVolume): Promise<void> {
+    refuseProtected(this.#seen.get(found.name)!);
+    await this.#refuseMapped(found);
+    await this.#refuseClones(found.name);
   }
 
   /** Throws for a volume whose content must not change. */
-  #refuseChanging(name: string): void {
-    refuseBase(this.#seen.get(name)!);
+  async #refuseChanging(found: FoundVolume): Promise<void> {
+    refuseBase(this.#seen.get(found.name)!);
+    await this.#refuseMapped(found);
+  }
+
+  /** Throws `volume-in-use` for a volume that is a block device of this host, too. */
+  async #refuseMapped(found: FoundVolume): Promise<void> {
+    const device = await this.#driver.mappedAs?.(found);
+    if (device === undefined) return;
+    throw new StowageError(
+      'volume-in-use',
+      `volume '${found.name}' is mapped as ${device} of its host; unmap it first, by 'vol unmap'`,
+    );
   }
 
   async remove(
@@ -660,7 +674,7 @@ export class OpenPool
     { etag, deleteSnapshots }: { etag?: string; deleteSnapshots?: boolean } = {},
   ): Promise<void> {
     const found = await this.#find(name);
-    await this.#refuseTaking(name);
+    await this.#refuseTaking(found);
     if (found.snapshotCount > 0 && !deleteSnapshots)
       throw new StowageError(
         'volume-has-snapshots',
@@ -687,7 +701,7 @@ export class OpenPool
 
   async trash(name: string, id: string, etag: string): Promise<void> {
     const found = await this.#find(name);
-    await this.#refuseTaking(name);
+    await this.#refuseTaking(found);
     if (this.#seen.get(name)?.etag !== etag)
       throw new StowageError('volume-changed', `volume '${name}' was changed since it was read; it stays`);
     const trash = this.#method('trash');
@@ -731,7 +745,7 @@ export class OpenPool
     signal?: AbortSignal,
   ): Promise<Volume> {
     const found = { ...(await this.#sound(name)), passphrase };
-    this.#refuseChanging(name);
+    await this.#refuseChanging(found);
     if (capacityBytes < found.capacityBytes) refuseProtected(this.#seen.get(name)!);
     await this.#change(name, () => this.#method('resize')(found, capacityBytes, shrink, signal));
     return this.look(name);
@@ -754,7 +768,7 @@ export class OpenPool
   ): Promise<Volume> {
     const whole = this.#driver.wipesDamaged ? await this.#find(name) : await this.#sound(name);
     refuseProtected(this.#seen.get(name)!);
-    this.#refuseChanging(name);
+    await this.#refuseChanging(whole);
     const { id, encryption } = this.#seen.get(name)!;
     const found = { ...whole, encryption, passphrase };
     // A volume that is replaced by an empty one of the same name is the same volume.
@@ -768,33 +782,48 @@ export class OpenPool
 
   async createSnapshot(name: string, id?: string): Promise<string> {
     const found = await this.#sound(name);
-    this.#refuseChanging(name);
+    await this.#refuseChanging(found);
     return this.#change(name, () => this.#method('createSnapshot')(found, id));
   }
 
   async switchSnapshot(name: string, id: string): Promise<void> {
     const found = await this.#sound(name);
     refuseProtected(this.#seen.get(name)!);
-    this.#refuseChanging(name);
+    await this.#refuseChanging(found);
     await this.#change(name, () => this.#method('switchSnapshot')(found, id));
   }
 
   async deleteSnapshot(name: string, id: string, signal?: AbortSignal): Promise<void> {
     const found = await this.#sound(name);
-    this.#refuseChanging(name);
+    await this.#refuseChanging(found);
     await this.#change(name, () => this.#method('deleteSnapshot')(found, id, signal));
   }
 
   async renameSnapshot(name: string, id: string, to: string): Promise<void> {
     const found = await this.#sound(name);
-    this.#refuseChanging(name);
+    await this.#refuseChanging(found);
     await this.#change(name, () => this.#method('renameSnapshot')(found, id, to));
   }
 
   async check(name: string, repair: boolean, signal?: AbortSignal): Promise<Finding[]> {
     const found = await this.#find(name);
-    if (repair) this.#refuseChanging(name);
+    if (repair) await this.#refuseChanging(found);
     return this.#change(name, () => this.#method('check')(found, repair, signal));
+  }
+
+  async map(name: string): Promise<MappedVolume> {
+    const found = await this.#ready(name);
+    const { format, isBase } = this.#seen.get(name)!;
+    if (format !== 'raw')
+      throw new StowageError(
+        'not-supported',
+        `only a raw volume is a block device; '${name}' is ${format}: a guest can be given it as it is, see 'vol blockdev'`,
+      );
+    return { device: await this.#method('map')(found), isReadOnly: isBase === true };
+  }
+
+  async unmap(name: string): Promise<void> {
+    await this.#method('unmap')(await this.#find(name));
   }
 
   // ---- moving bytes ----
@@ -855,7 +884,7 @@ export class OpenPool
     const there = spec.replace ? await this.#lookAt(spec.volume) : undefined;
     if (there) {
       refuseProtected(this.#seen.get(spec.volume)!);
-      this.#refuseChanging(spec.volume);
+      await this.#refuseChanging(there);
     }
     if (there && there.snapshotCount > 0)
       throw new StowageError(

@@ -1,6 +1,6 @@
 import type { ReceivedIdentity, ReceivedStream, SentStream } from '../../shared/conf/stream.ts';
 import type { WipedPart } from '../../shared/conf/trash.ts';
-import type { Finding, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
+import type { Finding, MappedVolume, Snapshot, Volume, VolumeAttributes } from '../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../shared/conf/wipe-algorithms.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { Reading } from '../../shared/protocol/reading.ts';
@@ -110,6 +110,9 @@ export interface PoolOperations {
   /** Throws `snapshot-not-found`, `snapshot-exists`, `invalid-name`, `not-supported` where its storage keeps it in the volume. */
   renameSnapshot(name: string, id: string, to: string): Promise<void>;
   check(name: string, repair: boolean, signal?: AbortSignal): Promise<Finding[]>;
+  /** See {@link PoolDriver.map}. */
+  map(name: string): Promise<MappedVolume>;
+  unmap(name: string): Promise<void>;
 
   /** Throws `snapshot-not-found`, `secret-missing`, `secret-refused`; `not-supported` for a snapshot that is to be read as an image. */
   open(name: string, opening: Opening, signal?: AbortSignal): Promise<OpenedVolume>;

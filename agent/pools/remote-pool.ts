@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { WipedPart } from '../../shared/conf/trash.ts';
-import type { Volume } from '../../shared/conf/volume.ts';
+import type { MappedVolume, Volume } from '../../shared/conf/volume.ts';
 import type { Layout, TransferSpec } from '../../shared/protocol/agent.ts';
 import type { SourceExtent } from '../../shared/transfer/source.ts';
 import { type ErrorCode, StowageError } from '../../shared/util/errors.ts';
@@ -325,6 +325,12 @@ export class RemotePool
   }
   check(...[name, repair, signal]: Parameters<PoolOperations['check']>) {
     return this.#call<Awaited<ReturnType<PoolOperations['check']>>>('check', [name, repair], signal);
+  }
+  map(name: string) {
+    return this.#call<MappedVolume>('map', [name]);
+  }
+  unmap(name: string) {
+    return this.#call<void>('unmap', [name]);
   }
   committed(transfer: string) {
     return this.#call<Volume | undefined>('committed', [transfer]);

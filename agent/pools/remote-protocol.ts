@@ -69,6 +69,8 @@ export const PLAIN_METHODS = [
   'deleteSnapshot',
   'renameSnapshot',
   'check',
+  'map',
+  'unmap',
   'beginSending',
   'beginReceiving',
   'endReceiving',

@@ -207,6 +207,13 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     },
   );
 
+  http.post('/v1/pools/:pool/volumes/:volume/map', { schema: params }, (request) =>
+    change(request, 'being mapped', (pool) => pool.map(request.params.volume)),
+  );
+  http.delete('/v1/pools/:pool/volumes/:volume/map', { schema: params }, (request) =>
+    change(request, 'being unmapped', (pool) => pool.unmap(request.params.volume)).then(() => ({})),
+  );
+
   http.get('/v1/pools/:pool/volumes/:volume/snapshots', { schema: params }, async (request) =>
     (await pools.operations(request.params.pool)).listSnapshots(request.params.volume),
   );

@@ -13,6 +13,7 @@ import { freeingActions } from './freeing.ts';
 import { hostActions } from './hosts.ts';
 import { imageActions } from './images.ts';
 import { jobActions } from './jobs.ts';
+import { mappingActions } from './mapping.ts';
 import { poolActions } from './pools.ts';
 import { secretActions } from './secrets.ts';
 import { snapshotActions } from './snapshots.ts';
@@ -47,6 +48,7 @@ export const ACTIONS: ReadonlyMap<string, Action> = byName([
   ...imageActions,
   ...baseCopyActions,
   ...snapshotActions,
+  ...mappingActions,
   ...trashActions,
   ...freeingActions,
   ...volumeJobActions,

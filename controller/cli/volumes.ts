@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import type { TrashedVolume } from '../../shared/conf/trash.ts';
-import type { Finding, Volume } from '../../shared/conf/volume.ts';
+import type { Finding, MappedVolume, Volume } from '../../shared/conf/volume.ts';
 import { WIPE_ALGORITHMS } from '../../shared/conf/wipe-algorithms.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
 import type { FleetVolume, Job, VolumeDetails } from '../../shared/protocol/api.ts';
@@ -229,6 +229,21 @@ export function volCommand(): Command {
       const query = nodeName === undefined ? '' : `?${new URLSearchParams({ nodeName })}`;
       const node = await callJson<object>(`${volumePath(volumeReference(text))}/blockdev${query}`);
       await show(node, JSON.stringify);
+    });
+  vol
+    .command('map <host/pool/vol>')
+    .description('make a raw volume a block device of its host, and print its node')
+    .action(async (text: string) => {
+      const path = `${volumePath(volumeReference(text))}/map`;
+      const mapped = await callJson<MappedVolume>(path, { method: 'POST' });
+      await show(mapped, ({ device }) => printable(device));
+    });
+  vol
+    .command('unmap <host/pool/vol>')
+    .description('take the block device of a volume away')
+    .action(async (text: string) => {
+      await send(`${volumePath(volumeReference(text))}/map`, { method: 'DELETE' });
+      await show({}, () => `${text} is mapped no more`);
     });
   vol
     .command('set-secret <host/pool/vol> <secret>')

@@ -49,6 +49,15 @@ export const newVolumeSchema = z.object({
 });
 export type NewVolume = z.infer<typeof newVolumeSchema>;
 
+/** A volume as a block device of its host. */
+export const mappedVolumeSchema = z.object({
+  /** Its node, such as `/dev/loop3`. */
+  device: z.string(),
+  /** It takes no write, as that of a base. */
+  isReadOnly: z.boolean(),
+});
+export type MappedVolume = z.infer<typeof mappedVolumeSchema>;
+
 export const snapshotSchema = z.object({
   id: z.string(),
   parentId: z.string().optional(),

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { FleetVolume, VolumeDetails } from '../../shared/protocol/api.ts';
 import { TestController, until } from '../support/controller.ts';
-import { scratch } from '../support/scratch.ts';
+import { isRoot, scratch } from '../support/scratch.ts';
 import { domainWith } from '../support/virsh.ts';
 
 const MIB = 1 << 20;
@@ -63,6 +63,53 @@ describe('bases, linked clones and what is kept with a volume', () => {
     assert.match(stderr, /--as content gives all of it/);
     await controller.cliOk('vol', 'download', '--as', 'content', 'local/p/web', at('out'));
     assert.ok(readFileSync(at('out')).subarray(0, content.length).equals(content));
+  });
+
+  test('a volume as a block device of its host: it stays as it is until that is over', {
+    skip: !isRoot && 'only root makes loop devices',
+  }, async () => {
+    await upload('disk');
+    const device = (await controller.cliOk('vol', 'map', 'local/p/disk')).trim();
+    try {
+      assert.match(device, /^\/dev\/loop\d+$/);
+      assert.equal(
+        (await controller.cliOk('vol', 'map', 'local/p/disk')).trim(),
+        device,
+        'and no second one',
+      );
+      assert.ok(readFileSync(device).equals(content));
+      writeFileSync(device, 'written', { flag: 'r+', flush: true });
+      assert.equal(readFileSync(at('p/disk')).toString('latin1', 0, 7), 'written');
+      for (const [...words] of [
+        ['vol', 'delete', 'local/p/disk', '--yes'],
+        ['vol', 'delete', 'local/p/disk', '--yes', '--trash'],
+        ['vol', 'resize', 'local/p/disk', '8M'],
+        ['vol', 'wipe', 'local/p/disk', '--yes'],
+        ['vol', 'base', 'local/p/disk'],
+        ['vol', 'rename', 'local/p/disk', 'other'],
+        ['vol', 'upload', at('file'), 'local/p/disk', '--yes'],
+      ])
+        assert.match(
+          await controller.cliRefused('volume-in-use', ...words),
+          new RegExp(`mapped as ${device}`),
+        );
+      const held = openSync(device, 'r');
+      assert.match(await controller.cliRefused('volume-in-use', 'vol', 'unmap', 'local/p/disk'), /is open/);
+      closeSync(held);
+    } finally {
+      await controller.cliOk('vol', 'unmap', 'local/p/disk');
+    }
+    await controller.cliOk('vol', 'unmap', 'local/p/disk');
+    assert.equal(execFileSync('losetup', ['-j', at('p/disk')], { encoding: 'utf8' }), '');
+    // That of a base takes no write.
+    await controller.cliOk('vol', 'base', 'local/p/disk');
+    const readOnly = (await controller.cliOk('vol', 'map', 'local/p/disk')).trim();
+    assert.throws(() => writeFileSync(readOnly, 'x', { flag: 'r+' }));
+    assert.equal(readFileSync(`/sys/block/${basename(readOnly)}/ro`, 'utf8').trim(), '1');
+    await controller.cliOk('vol', 'unmap', 'local/p/disk');
+    await controller.cliOk('vol', 'create', 'local/p/image', '--capacity', '1M', '--format', 'qcow2');
+    await controller.cliRefused('not-supported', 'vol', 'map', 'local/p/image');
+    await controller.cliRefused('volume-not-found', 'vol', 'map', 'local/p/nowhere');
   });
 
   test('a linked clone that is moved stands on nothing, and its base is free', async () => {

@@ -367,6 +367,24 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
 
   // ---- reading ----
 
+  /** Where volumes are block devices they are mapped as they are. */
+  async map(volume: FoundVolume): Promise<string> {
+    if (this.storage.type !== 'block')
+      throw new StowageError(
+        'not-supported',
+        'volumes of this storage are no block devices of a host: a guest reaches them by the network',
+      );
+    const { name, path } = await this.device(volume);
+    await this.storage.keepActive?.(name, true);
+    return path;
+  }
+
+  async unmap(volume: FoundVolume): Promise<void> {
+    const device = await this.device(volume);
+    refuseOpen(await whenClosed(device, this.storage));
+    await this.storage.keepActive?.(device.name, false);
+  }
+
   async activate(volume: FoundVolume): Promise<boolean> {
     if (volume.mark !== INACTIVE) return false;
     await this.device(volume);

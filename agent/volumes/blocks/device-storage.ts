@@ -81,6 +81,8 @@ export interface DeviceStorage {
   keptFormat?(device: Device): Promise<ImageFormatName | undefined>;
   /** Makes it active on this host. Absent: each is. */
   activate?(name: string): Promise<void>;
+  /** Makes it active and keeps it so, or lets go of it. Absent: each is active all the time. Repeatable. */
+  keepActive?(name: string, keep: boolean): Promise<void>;
   setPermissions?(device: Device, permissions: Permissions): Promise<void>;
 
   readonly snapshots?: DeviceSnapshots;

@@ -37,6 +37,7 @@ import {
   writeZeros,
 } from '../../host/files.ts';
 import { preallocate } from '../../host/holes.ts';
+import { attachLoop, detachLoop, loopDevicesOf } from '../../host/loop-devices.ts';
 import { locate } from '../../host/mounts.ts';
 import { copyFileFast } from '../../images/copy.ts';
 import { FileImage } from '../../images/file-image.ts';
@@ -337,6 +338,24 @@ export class FilePool implements PoolDriver {
     if (stat && !stat.isDirectory() && !stat.isFile())
       throw new StowageError('path-escapes-pool', `'${name}' is a link or a special file, not a volume`);
     return undefined;
+  }
+
+  async mappedAs({ name }: FoundVolume): Promise<string | undefined> {
+    const [device] = await loopDevicesOf(this.#at(name));
+    return device;
+  }
+
+  async map(volume: FoundVolume): Promise<string> {
+    const device = await attachLoop(this.#at(volume.name), volume.isBase === true);
+    const [mapped] = await loopDevicesOf(this.#at(volume.name));
+    const now = await this.look(volume.name);
+    if (mapped !== undefined && now?.fingerprint === volume.fingerprint) return mapped;
+    await detachLoop(device);
+    throw new StowageError('volume-changed', `another volume is called '${volume.name}' by now`);
+  }
+
+  async unmap(volume: FoundVolume): Promise<void> {
+    for (const device of await loopDevicesOf(this.#at(volume.name))) await detachLoop(device);
   }
 
   get watch(): PoolDriver['watch'] {

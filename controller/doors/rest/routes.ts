@@ -89,6 +89,8 @@ export const ROUTES: readonly Route[] = [
   { method: 'POST', path: `${pool}/images/:volume/copies`, action: 'image.copy-base' },
   { method: 'POST', path: `${pool}/images/:volume/assign`, action: 'image.assign' },
   { method: 'POST', path: `${pool}/images/:volume/clone`, action: 'image.clone', status: 201 },
+  { method: 'POST', path: `${volume}/map`, action: 'volume.map' },
+  { method: 'DELETE', path: `${volume}/map`, action: 'volume.unmap' },
   { method: 'GET', path: `${volume}/snapshots`, action: 'snapshot.list' },
   { method: 'POST', path: `${volume}/snapshots`, action: 'snapshot.create', status: 201 },
   { method: 'DELETE', path: `${volume}/snapshots/:snapshot`, action: 'snapshot.delete' },

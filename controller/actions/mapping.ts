@@ -1,0 +1,36 @@
+import { mappedVolumeSchema } from '../../shared/conf/volume.ts';
+import { agentVolumePath } from '../hosts/agent-client.ts';
+import { defineAction } from './action.ts';
+import { volumeAddress } from './addresses.ts';
+import { changeVolume, type VolumeAddress } from './volume.ts';
+
+const agentPath = (address: VolumeAddress): string => `${agentVolumePath(address)}/map`;
+
+const map = defineAction({
+  name: 'volume.map',
+  summary:
+    'Makes a raw volume a block device of its host, and gives its node: the same again where it is one already.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress,
+  answer: mappedVolumeSchema,
+  run: (services, address, { principal }) =>
+    changeVolume(services, address, `mapping by ${principal.name}`, (agent, right) =>
+      agent.json(mappedVolumeSchema, agentPath(address), { method: 'POST', ...right }),
+    ),
+});
+
+const unmap = defineAction({
+  name: 'volume.unmap',
+  summary: 'Takes the block device of a volume away.',
+  role: 'operator',
+  audited: true,
+  input: volumeAddress,
+  answer: 'nothing',
+  run: (services, address, { principal }) =>
+    changeVolume(services, address, `unmapping by ${principal.name}`, (agent, right) =>
+      agent.send(agentPath(address), { method: 'DELETE', ...right }),
+    ),
+});
+
+export const mappingActions = [map, unmap];
