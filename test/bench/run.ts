@@ -12,6 +12,7 @@ const ALL = [
   'transfer',
   'clone',
   'images',
+  'allocations',
   'agent',
   'list',
   'upload',

@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, openSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { logicalBackend } from '../../agent/backends/logical/index.ts';
 import { OpenPool } from '../../agent/pools/open-pool.ts';
+import type { BlockPool } from '../../agent/volumes/blocks/block-pool.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { newVolumeSchema } from '../../shared/conf/volume.ts';
 import { inTestHost, testInTestHost } from '../hosts/guest.ts';
 import { scratch } from '../support/scratch.ts';
 import { holdOpen } from './hands.ts';
+import { testOtherHost } from './other-host.ts';
 import { encryptedElsewhere, runBackendSuite } from './suite.ts';
 
 const DISKS = ['/dev/vdb', '/dev/vdc'];
@@ -19,12 +21,21 @@ const lvm = (command: string, ...args: string[]): void =>
   void execFileSync(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
 
 let made = false;
+function makeGroup(): void {
+  if (!made) lvm('vgcreate', '--yes', 'vg0', ...DISKS);
+  made = true;
+}
 
 function write(name: string, bytes: Buffer): void {
   const fd = openSync(`/dev/vg0/${name}`, 'r+');
   writeSync(fd, bytes);
   fsyncSync(fd);
   closeSync(fd);
+}
+
+function makeVolume(name: string, bytes: Buffer): void {
+  lvm('lvcreate', '--yes', '--size', '4M', '--name', name, 'vg0');
+  write(name, bytes);
 }
 
 const isActive = (name: string): boolean => existsSync(`/dev/vg0/${name}`);
@@ -37,15 +48,11 @@ else {
     slow: true,
     skip: [encryptedElsewhere('devices')],
     ground() {
-      if (!made) lvm('vgcreate', '--yes', 'vg0', ...DISKS);
-      made = true;
+      makeGroup();
       return {
         definition: { source: { name: 'vg0' }, target: { path: '/dev/vg0' } },
         outside: {
-          make(name, bytes) {
-            lvm('lvcreate', '--yes', '--size', '4M', '--name', name, 'vg0');
-            write(name, bytes);
-          },
+          make: makeVolume,
           change: (name) => write(name, Buffer.alloc(4096, 1)),
           rename: (from, to) => lvm('lvrename', 'vg0', from, to),
           remove: (name) => lvm('lvremove', '--yes', `vg0/${name}`),
@@ -63,8 +70,7 @@ else {
 
   test('in a group that is not ours nothing is activated but for the time of some work', async () => {
     await using room = scratch();
-    if (!made) lvm('vgcreate', '--yes', 'vg0', ...DISKS);
-    made = true;
+    makeGroup();
     for (const name of ['vm-100-disk-0', 'vm-100-disk-1'])
       lvm('lvcreate', '--yes', '--size', '4M', '--name', name, 'vg0');
     const bytes = randomBytes(1 << 20);
@@ -104,8 +110,7 @@ else {
 
   test('a volume that is written to while it is open for a moment is not taken away', async () => {
     await using room = scratch();
-    if (!made) lvm('vgcreate', '--yes', 'vg0', ...DISKS);
-    made = true;
+    makeGroup();
     const definition = poolDefinitionSchema.parse({
       ...{ name: 'p', uuid: randomUUID(), type: 'logical', source: { name: 'vg0' } },
     });
@@ -133,5 +138,26 @@ else {
     assert.ok(isActive('v'));
     await pool.remove('v', { etag: (await pool.look('v')).etag });
     await pool.stop();
+  });
+
+  const namesInGroup = (): string[] =>
+    execFileSync('lvs', ['--noheadings', '--options', 'lv_name', 'vg0'], { encoding: 'utf8' })
+      .split(/\s+/)
+      .filter(Boolean);
+
+  testOtherHost({
+    name: 'one volume group',
+    open(services) {
+      makeGroup();
+      const definition = poolDefinitionSchema.parse({
+        ...{ name: 'p', uuid: randomUUID(), type: 'logical', source: { name: 'vg0' } },
+      });
+      return logicalBackend.open(definition, services) as BlockPool;
+    },
+    thin: false,
+    make: makeVolume,
+    remove: (name) => lvm('lvremove', '--yes', `vg0/${name}`),
+    read: (name, bytes) => readFileSync(`/dev/vg0/${name}`).subarray(0, bytes),
+    names: namesInGroup,
   });
 }

@@ -5,94 +5,42 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { HostServices } from '../../agent/backends/backend.ts';
-import { OpenPool } from '../../agent/pools/open-pool.ts';
 import { FilePool } from '../../agent/volumes/files/file-pool.ts';
 import type { NewVolume } from '../../shared/conf/volume.ts';
 import { transferSpecSchema, VOLUME_ID_HEADER } from '../../shared/protocol/agent.ts';
 import { TestAgent } from '../support/agent.ts';
+import { FreezingHost } from '../support/freezing.ts';
 import { isRoot, scratch } from '../support/scratch.ts';
 
 const MIB = 1 << 20;
 const ROUNDS = Number(process.env.STOWAGE_FREEZE_ROUNDS ?? 24);
 const wanted = (name: string): NewVolume => ({ name, capacityBytes: MIB, format: 'raw', preallocate: false });
 
-/** The agent of one host, which freezes once right before it gives a volume its name or takes it away. */
-class FreezingHost {
-  readonly pool: OpenPool;
-  readonly driver: FilePool;
-  #freeze: { reached: () => void; woken: Promise<void> } | undefined;
+type Host = FreezingHost<FilePool>;
 
-  private constructor(driver: FilePool) {
-    this.driver = driver;
-    this.pool = new OpenPool(driver);
-  }
-
-  /** Hosts that have one directory, by a server. */
-  static async pair(room: { path: string }): Promise<[FreezingHost, FreezingHost]> {
-    const path = join(room.path, 'pool');
-    mkdirSync(path);
-    const open = async (agentId: string): Promise<FreezingHost> => {
-      const state = join(room.path, agentId);
-      mkdirSync(state);
-      const services: HostServices = {
-        agentId,
-        stateDirectory: async () => state,
-        imageDirectories: () => [],
-        secret: () => '',
-        ownsStorage: true,
-        alone: async (work) => {
-          await host.#reach();
-          return work();
-        },
-      };
-      const storage = {
-        ...{ path, local: false, knownBy: 'inode' as const },
-        build: async () => undefined,
-        attach: async () => false,
-        detach: async () => undefined,
-        remove: async () => undefined,
-      };
-      const host: FreezingHost = new FreezingHost(new FilePool(storage, services));
-      await host.pool.start();
-      return host;
-    };
-    return [await open('one'), await open('two')];
-  }
-
-  async #reach(): Promise<void> {
-    const freeze = this.#freeze;
-    this.#freeze = undefined;
-    freeze?.reached();
-    await freeze?.woken;
-  }
-
-  /** Begins `work` and lets it freeze; meanwhile another host does `other`. Then it wakes, and gives what became of it. */
-  async frozenWhile(work: () => Promise<unknown>, other: () => Promise<unknown>): Promise<string> {
-    const reached = Promise.withResolvers<void>();
-    const woken = Promise.withResolvers<void>();
-    this.#freeze = { reached: reached.resolve, woken: woken.promise };
-    const result = work().then(
-      () => 'done',
-      (error: { code: string }) => error.code,
-    );
-    await Promise.race([reached.promise, result]);
-    await other();
-    woken.resolve();
-    return result;
-  }
+/** Hosts that have one directory, by a server. */
+async function pair(room: { path: string }): Promise<[Host, Host]> {
+  const path = join(room.path, 'pool');
+  mkdirSync(path);
+  const storage = {
+    ...{ path, local: false, knownBy: 'inode' as const },
+    build: async () => undefined,
+    attach: async () => false,
+    detach: async () => undefined,
+    remove: async () => undefined,
+  };
+  const start = (agentId: string): Promise<Host> =>
+    FreezingHost.start(room.path, agentId, (services) => new FilePool(storage, services));
+  return [await start('one'), await start('two')];
 }
 
 const told = (path: string): string => readFileSync(path, 'latin1').slice(0, 3);
 
 describe('a host that freezes in the middle of a change, and wakes when another has taken over', () => {
-  const inPair = (
-    name: string,
-    work: (one: FreezingHost, two: FreezingHost, pool: string) => Promise<void>,
-  ) =>
+  const inPair = (name: string, work: (one: Host, two: Host, pool: string) => Promise<void>) =>
     test(name, async () => {
       await using room = scratch();
-      const [one, two] = await FreezingHost.pair(room);
+      const [one, two] = await pair(room);
       try {
         await work(one, two, join(room.path, 'pool'));
         // Nothing was left aside.
@@ -107,7 +55,7 @@ describe('a host that freezes in the middle of a change, and wakes when another 
 
   /** Frees a volume, and makes another of its name that holds other bytes. */
   const replaced =
-    (two: FreezingHost, pool: string, name = 'v') =>
+    (two: Host, pool: string, name = 'v') =>
     async (): Promise<void> => {
       await two.pool.refresh();
       await two.pool.remove(name);
@@ -228,7 +176,7 @@ describe('a host that freezes in the middle of a change, and wakes when another 
 
   test('upload over a volume: another one of the name stays', async () => {
     await using room = scratch();
-    const [one, two] = await FreezingHost.pair(room);
+    const [one, two] = await pair(room);
     const pool = join(room.path, 'pool');
     await one.pool.create(wanted('v'));
     const stage = await one.pool.stage(
@@ -285,7 +233,7 @@ describe('a host that freezes in the middle of a change, and wakes when another 
 
   test('what was taken from its name when its agent was killed has it again, unless another has it', async () => {
     await using room = scratch();
-    const [one, two] = await FreezingHost.pair(room);
+    const [one, two] = await pair(room);
     const place = join(room.path, 'pool/.stowage/hosts/one/trash');
     const take = async (): Promise<void> => {
       await one.pool.stop();

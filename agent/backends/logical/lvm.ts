@@ -7,6 +7,7 @@ const ERRORS = [
   [/insufficient free space|has insufficient free extents/i, 'no-space'],
   [/already exists in volume group/i, 'volume-exists'],
   [/in use\.|contains a filesystem in use|with \d+ open logical volume/i, 'volume-in-use'],
+  [/failed to find logical volume|snapshot origin LV \S+ not found/i, 'volume-not-found'],
   [/volume group "[^"]*" not found|cannot process volume group/i, 'pool-inaccessible'],
 ] as const;
 

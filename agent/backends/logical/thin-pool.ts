@@ -29,12 +29,13 @@ export class ThinPool extends VolumeGroup {
   /** Of the pool that was attached. */
   #uuid: string | undefined;
   #zeroes = false;
-  readonly snapshots = new ThinSnapshots(
-    (name) => this.rows(name),
-    (name) => `${this.name}/${name}`,
-    (path) => this.#openNode(path, 'read'),
-    (of, name) => this.#clone(of, name),
-  );
+  readonly snapshots = new ThinSnapshots({
+    groupName: this.name,
+    rowsOf: (name) => this.rows(name),
+    openNode: (path) => this.#openNode(path, 'read'),
+    clone: (of, name) => this.#clone(of, name),
+    change: (command, args) => this.change(command, args),
+  });
 
   constructor(group: string, pool: string, devices: readonly string[], alone: Alone) {
     super(group, devices, alone);
@@ -201,10 +202,10 @@ export class ThinPool extends VolumeGroup {
     return this.clone(base, name);
   }
 
-  async setBase({ name, isBase: now = false }: Device, isBase: boolean): Promise<void> {
-    // LVM fails where there is nothing to change.
-    if (isBase !== now)
-      await this.change('lvchange', ['--permission', isBase ? 'r' : 'rw', '--', `${this.name}/${name}`]);
+  async setBase({ uid, isBase: now = false }: Device, isBase: boolean): Promise<void> {
+    // LVM fails where there is nothing to change, and not where there is no such volume any more.
+    const change = ['--permission', isBase ? 'r' : 'rw', '--select', `lv_uuid="${uid}"`, '--', this.name];
+    if (isBase !== now) await this.change('lvchange', change);
   }
 
   override async remove(name: string): Promise<void> {

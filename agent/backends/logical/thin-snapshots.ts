@@ -11,35 +11,37 @@ const ID = /^[A-Za-z0-9_]([A-Za-z0-9+_.-]{0,62}[A-Za-z0-9+_-])?$/;
 
 const copyOf = (name: string): string => (name.endsWith('.') ? name.slice(0, -1) : `${name}.`);
 
+/** What snapshots need of the thin pool that they are in. */
+interface PoolOfSnapshots {
+  groupName: string;
+  /** A volume and what was taken of it. */
+  rowsOf(name: string): Promise<Row[]>;
+  /** Opens the node of a logical volume for reading. */
+  openNode(path: string): Promise<Image>;
+  /** Makes a volume of what another holds. */
+  clone(of: string, name: string): Promise<void>;
+  /** Runs a command that changes the metadata of the group. */
+  change(command: string, args: string[]): Promise<unknown>;
+}
+
 /**
  * Snapshots of thin volumes: thin volumes themselves, read-only, with a tag that says of which snapshot, and the volume as
  * their origin. Those of Proxmox VE, `snap_VOLUME_ID`, are snapshots too.
  */
 export class ThinSnapshots implements DeviceSnapshots {
-  readonly #rowsOf: (name: string) => Promise<Row[]>;
-  readonly #target: (name: string) => string;
-  readonly #openNode: (path: string) => Promise<Image>;
-  readonly #clone: (of: string, name: string) => Promise<void>;
+  readonly #pool: PoolOfSnapshots;
   readonly #readers = new SharedReading();
 
-  /**
-   * `rowsOf` gives a volume and what was taken of it, `target` the whole name of a logical volume, `openNode` opens the node of one for
-   * reading, `clone` makes a volume of what another holds.
-   */
-  constructor(
-    rowsOf: (name: string) => Promise<Row[]>,
-    target: (name: string) => string,
-    openNode: (path: string) => Promise<Image>,
-    clone: (of: string, name: string) => Promise<void>,
-  ) {
-    this.#rowsOf = rowsOf;
-    this.#target = target;
-    this.#openNode = openNode;
-    this.#clone = clone;
+  constructor(pool: PoolOfSnapshots) {
+    this.#pool = pool;
+  }
+
+  #target(name: string): string {
+    return `${this.#pool.groupName}/${name}`;
   }
 
   async #all(device: Device): Promise<Map<string, Row>> {
-    const rows = await this.#rowsOf(device.name);
+    const rows = await this.#pool.rowsOf(device.name);
     return new Map(
       rows.flatMap((row) => {
         const id = row.origin === device.name ? snapshotIdOf(row) : undefined;
@@ -72,7 +74,7 @@ export class ThinSnapshots implements DeviceSnapshots {
         await change('--activate', 'ly', '--ignoreactivationskip');
         return () => change('--activate', 'ln');
       },
-      open: () => this.#openNode(path),
+      open: () => this.#pool.openNode(path),
     });
   }
 
@@ -98,7 +100,7 @@ export class ThinSnapshots implements DeviceSnapshots {
 
   /** What is written to the volume is durable before: lvcreate suspends it for a moment. */
   async #take(of: string, name: string, id: string): Promise<void> {
-    await lvm('lvcreate', [
+    await this.#pool.change('lvcreate', [
       '--yes',
       '--snapshot',
       '--setactivationskip',
@@ -115,7 +117,7 @@ export class ThinSnapshots implements DeviceSnapshots {
   }
 
   async clone(device: Device, id: string, name: string): Promise<void> {
-    await this.#clone(await this.#find(device, id), name);
+    await this.#pool.clone(await this.#find(device, id), name);
   }
 
   async switch(device: Device, id: string): Promise<void> {
@@ -123,7 +125,7 @@ export class ThinSnapshots implements DeviceSnapshots {
     await this.#removeLeftover(name);
     // LVM consumes the snapshot that a volume becomes: a copy of it, which has the volume as origin then, is the snapshot.
     await this.#take(name, copyOf(name), id);
-    await lvm('lvconvert', ['--yes', '--merge', '--', this.#target(name)]);
+    await this.#pool.change('lvconvert', ['--yes', '--merge', '--', this.#target(name)]);
     // LVM puts off a merge, with success, where the volume was opened meanwhile.
     if ((await this.#all(device)).get(id)?.lv_name !== copyOf(name))
       throw new StowageError(
@@ -135,9 +137,9 @@ export class ThinSnapshots implements DeviceSnapshots {
   /** A copy that a kill left before the merge stands on the snapshot still; anything else of its name is somebody's. */
   async #removeLeftover(snapshot: string): Promise<void> {
     const copy = copyOf(snapshot);
-    const rows = await this.#rowsOf(copy);
+    const rows = await this.#pool.rowsOf(copy);
     const leftover = rows.find((row) => row.lv_name === copy);
-    if (leftover?.origin === snapshot) await this.#remove(copy);
+    if (leftover?.origin === snapshot) await this.#remove(leftover);
   }
 
   async rename(device: Device, id: string, to: string): Promise<void> {
@@ -146,20 +148,28 @@ export class ThinSnapshots implements DeviceSnapshots {
     await this.#removeLeftover(name);
     const wanted = `snap_${device.name}_${to}`;
     // A kill in between leaves the old id, which its tag says.
-    if (name !== wanted) await lvm('lvrename', ['--', this.#target(name), this.#target(wanted)]);
-    await lvm('lvchange', [
+    if (name !== wanted)
+      await this.#pool.change('lvrename', ['--', this.#target(name), this.#target(wanted)]);
+    await this.#pool.change('lvchange', [
       ...['--deltag', snapshotTag(id), '--addtag', snapshotTag(to)],
       ...['--', this.#target(wanted)],
     ]);
   }
 
   async delete(device: Device, id: string): Promise<void> {
-    const name = await this.#find(device, id);
-    await this.#removeLeftover(name);
-    await this.#remove(name);
+    const row = await this.#row(device, id);
+    await this.#removeLeftover(row.lv_name ?? '');
+    await this.#remove(row);
   }
 
-  async #remove(name: string): Promise<void> {
-    await lvm('lvremove', ['--yes', '--', this.#target(name)]);
+  /** By its uuid: under its name there may be a later one by now, of another host. */
+  async #remove({ lv_uuid: uid }: Row): Promise<void> {
+    await this.#pool.change('lvremove', [
+      '--yes',
+      '--select',
+      `lv_uuid="${uid}"`,
+      '--',
+      this.#pool.groupName,
+    ]);
   }
 }

@@ -250,14 +250,17 @@ export class VolumeGroup implements MakingStorage {
 
   async shrink(device: Device, sizeBytes: number): Promise<void> {
     refuseSnapshot(device);
-    await this.change('lvreduce', [
-      '--force',
-      '--yes',
-      '--size',
-      sizeOf(sizeBytes),
-      '--',
-      `${this.name}/${device.name}`,
-    ]);
+    const { name, uid } = device;
+    const args = ['--force', '--yes', '--size', sizeOf(sizeBytes), '--', `${this.name}/${name}`];
+    await this.alone(async () => {
+      const now = (await this.rows(name)).find((row) => row.lv_name === name);
+      if (now?.lv_uuid !== uid)
+        throw new StowageError(
+          'volume-changed',
+          `another volume is called '${name}' by now; it stays as it is`,
+        );
+      await lvm('lvreduce', args);
+    });
   }
 
   async rename(from: string, to: string): Promise<void> {
@@ -268,6 +271,13 @@ export class VolumeGroup implements MakingStorage {
     // Thin snapshots are left out of all activations but this.
     await lvm('lvchange', ['--activate', 'ly', '--ignoreactivationskip', '--', `${this.name}/${name}`]);
     if (!this.#isOurs) this.#activated.add(name);
+  }
+
+  async keepActive(name: string, keep: boolean): Promise<void> {
+    if (this.#isOurs) return;
+    this.#activated.delete(name);
+    const activation = keep ? ['ly', '--ignoreactivationskip'] : ['ln'];
+    await lvm('lvchange', ['--activate', ...activation, '--', `${this.name}/${name}`]);
   }
 
   /**

@@ -63,8 +63,8 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
 
   /** One that somebody has open is tried again at the next start. */
   async #removeLeftovers(): Promise<void> {
-    for (const { name } of await this.storage.devices())
-      if (this.#hidden.isLeftover(name)) await this.storage.remove(name).catch(() => undefined);
+    for (const { name, uid } of await this.storage.devices())
+      if (this.#hidden.isLeftover(name, uid)) await this.storage.remove(name).catch(() => undefined);
     for (const place of (await this.storage.streams?.places()) ?? [])
       if (this.#hidden.isLeftover(place)) await this.storage.streams?.drop(place).catch(() => undefined);
   }
@@ -91,19 +91,22 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
 
   /**
    * Makes a device under a hidden name, lets `fill` make its content, and gives it its name. After an error nothing of it is left, or
-   * it is collected by the next start.
+   * it is collected by the next start. What it was made `of` must be there still then, under its name.
    */
   async #make(
     { name, format }: Pick<NewVolume, 'name' | 'format'>,
     identify: Identify,
     make: (hiddenName: string) => Promise<void>,
-    fill?: (image: Image) => Promise<void>,
+    { fill, of }: { fill?: (image: Image) => Promise<void>; of?: { device: Device; asBase: boolean } } = {},
   ): Promise<void> {
     await this.#refuseExisting(name);
     using hidden = this.#hidden.scratch();
     try {
       await make(hidden.name);
-      const [device] = await this.storage.devices(hidden.name);
+      const [[device]] = await Promise.all([
+        this.storage.devices(hidden.name),
+        of && this.#requireSame(of.device, of.asBase),
+      ]);
       if (!device) throw new StowageError('io-error', `the new device of '${name}' is not there`);
       if (fill) {
         await using image = await this.storage.open(device, 'write');
@@ -136,11 +139,12 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
         `the volume needs ${sizeBytes} bytes, the pool has ${availableBytes} left`,
       );
     const make = (hidden: string) => this.storage.create(hidden, sizeBytes, reserve);
-    await this.#make(volume, identify, make, async (image) => {
+    const fill = async (image: Image): Promise<void> => {
       const dense = reserve && !this.storage.reserves;
       if (dense || !this.storage.readsAsZeros) await zeroFrom(image, 0, { dense, signal });
       await driver.create(image, volume, signal);
-    });
+    };
+    await this.#make(volume, identify, make, { fill });
     const [device] = permissions ? await this.storage.devices(volume.name) : [];
     if (device && permissions) await this.storage.setPermissions?.(device, permissions);
   }
@@ -150,13 +154,16 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     const { name: format } = imageFormat(volume.format);
     const wanted = { name: target, format };
     const { storage } = this;
-    if (storage.clone) return this.#make(wanted, identify, (hidden) => storage.clone!(source, hidden));
+    const of = { device: source, asBase: false };
+    if (storage.clone)
+      return this.#make(wanted, identify, (hidden) => storage.clone!(source, hidden), { of });
     await using from = await storage.open(source, 'read');
     const make = (hidden: string) => storage.create(hidden, source.sizeBytes, false);
-    await this.#make(wanted, identify, make, async (image) => {
+    const fill = async (image: Image): Promise<void> => {
       await copyToNew(from, image, signal);
       if (!storage.readsAsZeros) await zeroFrom(image, from.sizeBytes, { signal });
-    });
+    };
+    await this.#make(wanted, identify, make, { fill, of });
   }
 
   async cloneLinked(base: FoundVolume, target: string, identify: Identify): Promise<void> {
@@ -164,10 +171,8 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     if (!storage.cloneLinked) throw unsupported('linked clones');
     const device = await this.device(base);
     const wanted = { name: target, format: imageFormat(base.format).name };
-    await this.#make(wanted, identify, async (hidden) => {
-      await storage.cloneLinked!(device, hidden);
-      await this.#requireSame(device, true);
-    });
+    const make = (hidden: string) => storage.cloneLinked!(device, hidden);
+    await this.#make(wanted, identify, make, { of: { device, asBase: true } });
   }
 
   async cloneSnapshot(volume: FoundVolume, id: string, target: string, identify: Identify): Promise<void> {
@@ -175,10 +180,8 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     if (!snapshots) throw unsupported('linked clones of snapshots');
     const device = await this.device(volume);
     const wanted = { name: target, format: imageFormat(volume.format).name };
-    await this.#make(wanted, identify, async (hidden) => {
-      await snapshots.clone(device, id, hidden);
-      await this.#requireSame(device, false);
-    });
+    const make = (hidden: string) => snapshots.clone(device, id, hidden);
+    await this.#make(wanted, identify, make, { of: { device, asBase: false } });
   }
 
   /** Of what was just done by its name: throws `volume-changed` where that is another device's by now, such as by another host. */
@@ -187,13 +190,20 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     if (now?.uid !== uid || (asBase && !now.isBase)) throw replaced(name);
   }
 
-  /** As {@link MakingStorage.rename}; another device that has taken the name meanwhile gets it back, and `volume-changed` is thrown. */
-  async #renameSame(device: Device, to: string): Promise<void> {
+  /**
+   * As {@link MakingStorage.rename}; another device that has taken the name meanwhile gets it back, and `volume-changed` is thrown. So
+   * does this one where `confirm` throws.
+   */
+  async #renameSame(device: Device, to: string, confirm?: () => Promise<void>): Promise<void> {
     await this.storage.rename(device.name, to);
-    const [renamed] = await this.storage.devices(to);
-    if (renamed?.uid === device.uid) return;
-    await this.storage.rename(to, device.name);
-    throw replaced(device.name);
+    try {
+      const [renamed] = await this.storage.devices(to);
+      if (renamed?.uid !== device.uid) throw replaced(device.name);
+      await confirm?.();
+    } catch (error) {
+      await this.storage.rename(to, device.name);
+      throw error;
+    }
   }
 
   async setBase(volume: FoundVolume, isBase: boolean): Promise<void> {
@@ -201,9 +211,15 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     const device = await whenClosed(await this.device(volume), this.storage);
     refuseOpen(device);
     await this.storage.setBase(device, isBase);
+    await this.#requireSame(device, isBase);
   }
 
-  async rename(volume: FoundVolume, target: string, identify: Identify): Promise<void> {
+  async rename(
+    volume: FoundVolume,
+    target: string,
+    identify: Identify,
+    confirm?: () => Promise<void>,
+  ): Promise<void> {
     this.storage.checkName(target);
     const device = await this.device(volume);
     refuseOpen(await whenClosed(device, this.storage));
@@ -213,12 +229,21 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     if (there && !isSame) throw taken(target);
     await identify(device.uid);
     if (isSame) await this.storage.remove(volume.name);
-    else await this.#renameSame(device, target);
+    else await this.#renameSame(device, target, confirm);
   }
 
-  async remove(volume: FoundVolume, mark?: string): Promise<void> {
-    await this.#refuseTaking(volume, mark);
-    await this.storage.remove(volume.name);
+  /** It goes by a name that only this pool has for it: under its own there may be another by now, of another host. */
+  async remove(volume: FoundVolume, mark?: string, confirm?: () => Promise<void>): Promise<void> {
+    const device = await this.#refuseTaking(volume, mark);
+    using hidden = this.#hidden.doomed(device.uid);
+    await this.#renameSame(device, hidden.name, confirm);
+    try {
+      await this.storage.remove(hidden.name);
+    } catch (error) {
+      const [left] = await this.storage.devices(hidden.name);
+      if (left) await this.storage.rename(hidden.name, device.name);
+      throw error;
+    }
   }
 
   /** Gives the device. Throws `volume-changed` where it is not the state of `mark`, and as {@link refuseLoss}. */
@@ -235,9 +260,9 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     return device;
   }
 
-  async trash(volume: FoundVolume, id: string, mark?: string): Promise<void> {
+  async trash(volume: FoundVolume, id: string, mark?: string, confirm?: () => Promise<void>): Promise<void> {
     const device = await this.#refuseTaking(volume, mark);
-    await this.#renameSame(device, this.#hidden.of('kept', id));
+    await this.#renameSame(device, this.#hidden.of('kept', id), confirm);
   }
 
   async restore(id: string, name: string, identify: Identify): Promise<void> {
@@ -292,7 +317,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
       const found = this.#hidden.describe(name);
       const trashId = this.#hidden.moreOf('kept', name);
       // A transfer of ours is nobody's only when no job knows it: its controller sees to that.
-      if (!found || (found.isOurs && trashId === undefined && !this.#hidden.isLeftover(name))) continue;
+      if (!found || found.isBusy) continue;
       yield {
         path: name,
         what: found.isOurs ? found.what : `${found.what}; another agent made it, or another pool`,
