@@ -414,16 +414,24 @@ export interface PoolDriver {
   openSnapshot?(volume: FoundVolume, id: string): Promise<OpenSnapshot>;
   /**
    * Readies a raw volume to be written as a stream, while guests go on with it. Each stream ends with {@link dropStream}. Throws
-   * `snapshot-not-found`.
+   * `snapshot-not-found`, also for a base that is not older; `not-supported` where streams begin with a whole volume only.
    */
   beginSending?(volume: FoundVolume, stream: SentStream): Promise<StreamProgram>;
   /** Readies a place, without a name, for what a stream becomes. It goes by {@link dropStream}, or with the next start. Throws `volume-exists`. */
   beginReceiving?(name: string): Promise<StreamProgram>;
   /**
+   * As {@link beginReceiving}, of a stream that holds what has changed since the last snapshot of a volume, which is `base`. The program
+   * itself brings the volume from one snapshot of the stream to the next: where it is cut, the volume is what it held at one of them. Throws
+   * `snapshot-not-found`, `volume-changed` where `base` is not its last snapshot or it was written to since, `volume-in-use`.
+   */
+  beginReceivingOnto?(volume: FoundVolume, base: string): Promise<StreamProgram>;
+  /**
    * Once the program has read the whole stream: what came gets its name, in one step, as a raw volume, with its snapshots. Whoever made the
    * stream is not trusted. Throws `invalid-image` for what is not one volume, `volume-exists`.
    */
   endReceiving?(id: string, name: string, stream: ReceivedStream, identify: Identify): Promise<void>;
+  /** Once a program of {@link beginReceivingOnto} has ended, however it has. Throws `invalid-image` for a stream that was not of the volume alone. */
+  endReceivingOnto?(id: string, stream: ReceivedStream): Promise<void>;
   /** Removes what is left of a stream. Repeatable. */
   dropStream?(id: string): Promise<void>;
   /** Begins a stage, the same one again for the same id. `text` is kept with it. Throws `volume-exists`, `no-space`. */

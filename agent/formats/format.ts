@@ -88,6 +88,8 @@ export interface ImageFormat extends FormatDriver<Image> {
   readonly plain: boolean;
   /** Its capacity is what its image has room for: nothing inside says it. */
   readonly sizedByImage: boolean;
+  /** Its images lie in files alone, which grow as they are written. */
+  readonly filesOnly?: boolean;
   /** What an image of a capacity takes at most: the room that it needs where it cannot grow. */
   mostBytes(
     capacityBytes: number,

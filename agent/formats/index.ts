@@ -6,9 +6,11 @@ import { ploop } from './ploop/driver.ts';
 import { isQcow2 } from './qcow2/header.ts';
 import { qcow2 } from './qcow2/index.ts';
 import { raw } from './raw.ts';
+import { isVmdk } from './vmdk/header.ts';
+import { vmdk } from './vmdk/index.ts';
 
 /** Formats whose volumes are images. */
-export const IMAGE_FORMATS = { raw, qcow2, luks } satisfies Record<string, ImageFormat>;
+export const IMAGE_FORMATS = { raw, qcow2, luks, vmdk } satisfies Record<string, ImageFormat>;
 /** Formats whose volumes are directories. */
 export const DIRECTORY_FORMATS = { ploop } satisfies Record<string, DirectoryFormat>;
 
@@ -26,5 +28,6 @@ export function imageFormatNamed(name: string | undefined): ImageFormatName | un
 /** The format that an image of unknown origin has, by its first bytes. */
 export function probeFormat(head: Buffer): ImageFormatName {
   if (isQcow2(head)) return 'qcow2';
+  if (isVmdk(head)) return 'vmdk';
   return isLuks(head) ? 'luks' : 'raw';
 }

@@ -853,8 +853,13 @@ export class OpenPool
     return this.#method('beginSending')(found, stream);
   }
 
-  async beginReceiving(name: string): Promise<StreamProgram> {
-    return this.#method('beginReceiving')(name);
+  async beginReceiving(name: string, base?: string): Promise<StreamProgram> {
+    if (base === undefined) return this.#method('beginReceiving')(name);
+    const onto = this.#method('beginReceivingOnto');
+    const found = await this.#sound(name);
+    refuseProtected(this.#seen.get(name)!);
+    await this.#refuseChanging(found);
+    return onto(found, base);
   }
 
   async endReceiving(
@@ -864,6 +869,10 @@ export class OpenPool
     identity: ReceivedIdentity = {},
     signal?: AbortSignal,
   ): Promise<Volume> {
+    if (stream.base !== undefined) {
+      await this.#change(name, () => this.#method('endReceivingOnto')(id, stream));
+      return this.look(name);
+    }
     const identified = this.#identifying(name, { ...identity, format: 'raw' });
     const identify: Identify = async (fingerprint) => {
       // Until it has its name.

@@ -118,8 +118,8 @@ export interface PoolOperations {
   open(name: string, opening: Opening, signal?: AbortSignal): Promise<OpenedVolume>;
   /** See {@link PoolDriver}, which this is of one volume by its name. Throws `not-supported` for one that is not raw. */
   beginSending(name: string, stream: SentStream): Promise<StreamProgram>;
-  /** Throws `volume-exists`. */
-  beginReceiving(name: string): Promise<StreamProgram>;
+  /** Throws `volume-exists`; with `base`, as {@link PoolDriver.beginReceivingOnto} does. */
+  beginReceiving(name: string, base?: string): Promise<StreamProgram>;
   endReceiving(
     id: string,
     name: string,

@@ -443,16 +443,17 @@ my $streams_of_storage = sub {
 
 sub volume_export_formats {
     my ($class, $scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots) = @_;
-    return if defined($base_snapshot);
     my @formats = $streams_of_storage->($class, $scfg, $storeid, $volname, $snapshot);
+    return grep { $_ eq 'zfs' } @formats if defined($base_snapshot);
     push @formats, 'raw+size' if !$with_snapshots;
     return @formats;
 }
 
 sub volume_import_formats {
     my ($class, $scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots) = @_;
-    return if defined($base_snapshot);
-    return $streams_of_storage->($class, $scfg, $storeid, $volname, $snapshot) if defined($snapshot) || $with_snapshots;
+    my @formats = $streams_of_storage->($class, $scfg, $storeid, $volname, $snapshot);
+    return grep { $_ eq 'zfs' } @formats if defined($base_snapshot);
+    return @formats if defined($snapshot) || $with_snapshots;
     return ('raw+size');
 }
 
@@ -473,6 +474,7 @@ sub volume_export {
     my $has_size = $format eq 'raw+size';
     $path .= $has_size ? '/data?as=content' : "/stream?format=$format&older=" . ($with_snapshots ? 'true' : 'false');
     $path .= '&snapshot=' . uri_escape($snapshot) if defined($snapshot);
+    $path .= '&base=' . uri_escape($base_snapshot) if defined($base_snapshot);
     $request->(
         $scfg, 'GET', $path,
         {
@@ -504,11 +506,12 @@ my $read_all = sub {
     return $bytes;
 };
 
-# Makes a volume of a stream of the storage itself.
+# Makes a volume of a stream of the storage itself, or brings one up to date that is what it was at a snapshot.
 my $receive = sub {
-    my ($scfg, $storeid, $fh, $name, $format, $snapshot) = @_;
+    my ($scfg, $storeid, $fh, $name, $format, $snapshot, $base_snapshot) = @_;
     my $next = sub { return $read_all->($fh, $CHUNK_BYTES) };
     my $path = $volume_path->($scfg, $storeid, $name) . "/stream?format=$format&snapshot=" . uri_escape($snapshot);
+    $path .= '&base=' . uri_escape($base_snapshot) if defined($base_snapshot);
     $request->($scfg, 'PUT', $path, { headers => { 'content-type' => 'application/octet-stream' }, content => $next });
     return $name;
 };
@@ -523,12 +526,14 @@ sub volume_import {
     my (undef, $name, $vmid, undef, undef, undef, $container) = $class->parse_volname($volname);
     my $there = eval { $volume->($scfg, $storeid, $name) };
     die $@ if $@ && $@ !~ m/\[volume-not-found\]$/;
-    if ($there) {
+    if (defined($base_snapshot)) {
+        die "volume $storeid:$volname does not exist\n" if !$there;
+    } elsif ($there) {
         die "volume $storeid:$volname already exists\n" if !$allow_rename;
         warn "volume $storeid:$volname already exists - importing with a different name\n";
         $name = $class->find_free_diskname($storeid, $scfg, $vmid, $container, 1);
     }
-    return "$storeid:" . $receive->($scfg, $storeid, $fh, $name, $format, $snapshot) if $format ne 'raw+size';
+    return "$storeid:" . $receive->($scfg, $storeid, $fh, $name, $format, $snapshot, $base_snapshot) if $format ne 'raw+size';
     my $header = $read_all->($fh, 8);
     die "import: no size found in export header, aborting.\n" if length($header) != 8;
     my $size = unpack('Q<', $header);

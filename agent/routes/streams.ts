@@ -16,6 +16,8 @@ const MOST_SENDS = 16;
 
 /** What programs say of a stream that is not whole, or is none. */
 const CUT = /short read|unexpected EOF|incomplete stream|empty stream|failed to read from stream/i;
+const NOT_ONTO =
+  /does not\s+match incremental source|has been modified|must specify -F|destination .* exists/i;
 const OTHER = /invalid stream|magic|crc32 mismatch|unexpected header|checksum mismatch/i;
 
 /** What became of a stream, and not what the program says of places where only the agent looks. */
@@ -25,6 +27,12 @@ function inWords(error: unknown, format: StreamFormat): unknown {
   if (!isStowageError(error, 'tool-failed')) return error;
   if (CUT.test(error.message))
     return new StowageError('stream-cut', 'the stream ends before it is whole', { cause: error });
+  if (NOT_ONTO.test(error.message))
+    return new StowageError(
+      'volume-changed',
+      'the stream does not begin at the last snapshot of the volume, or the volume was written to since',
+      { cause: error },
+    );
   if (OTHER.test(error.message))
     return new StowageError('stream-corrupt', `that is no whole stream of format ${format}`, {
       cause: error,
@@ -35,7 +43,7 @@ function inWords(error: unknown, format: StreamFormat): unknown {
 /** Volumes as streams of their own storage: a program of that writes or reads them, and its bytes pass through here. */
 export function streamRoutes(http: AgentHttp, agent: HostAgent): void {
   const { pools, use } = agent;
-  const { change } = changes(agent);
+  const { change, destroy } = changes(agent);
   const sends = new Set<object>();
 
   const requireFormat = (pool: string, format: StreamFormat): void => {
@@ -90,19 +98,28 @@ export function streamRoutes(http: AgentHttp, agent: HostAgent): void {
       const { format, volumeId, transfer, ...stream } = request.query;
       pools.refuseName(pool, volume);
       requireFormat(pool, format);
-      return await change(request, 'being received as a stream', async (operations) => {
-        const signal = abortSignal(request);
-        const { id, tool, args } = await operations.beginReceiving(volume);
-        try {
-          const stdin = request.body as Readable;
-          await runOk(tool, [...args], { stdin, signal, stallMs: STALL_MS }).catch((error) => {
-            throw inWords(error, format);
-          });
-          return await operations.endReceiving(id, volume, stream, { id: volumeId, transfer }, signal);
-        } finally {
-          await operations.dropStream(id).catch(() => undefined);
-        }
-      });
+      const { base } = stream;
+      // What a guest would miss is replaced by a stream onto a volume.
+      return await (base === undefined ? change : destroy)(
+        request,
+        'being received as a stream',
+        async (operations) => {
+          const signal = abortSignal(request);
+          const { id, tool, args } = await operations.beginReceiving(volume, base);
+          try {
+            const stdin = request.body as Readable;
+            await runOk(tool, [...args], { stdin, signal, stallMs: STALL_MS }).catch(async (error) => {
+              // Whatever has come of it, such as some of its snapshots.
+              if (base !== undefined)
+                await operations.endReceiving(id, volume, { base }).catch(() => undefined);
+              throw inWords(error, format);
+            });
+            return await operations.endReceiving(id, volume, stream, { id: volumeId, transfer }, signal);
+          } finally {
+            await operations.dropStream(id).catch(() => undefined);
+          }
+        },
+      );
     },
   );
 }

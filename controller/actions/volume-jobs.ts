@@ -149,17 +149,15 @@ const checkAction = defineAction({
 /** Throws `invalid-argument` for what a stream of the storage cannot be. */
 function refuseBeside(options: {
   snapshot?: string;
-  refresh: boolean;
   deleteSnapshots: boolean;
   format?: string;
   secret?: string;
 }): void {
-  const { snapshot, refresh, deleteSnapshots, format, secret } = options;
-  if (snapshot === undefined && !refresh && !deleteSnapshots && format === undefined && secret === undefined)
-    return;
+  const { snapshot, deleteSnapshots, format, secret } = options;
+  if (snapshot === undefined && !deleteSnapshots && format === undefined && secret === undefined) return;
   throw new StowageError(
     'invalid-argument',
-    'with its snapshots a volume travels as it is: not as of one snapshot, over another volume, without some, in another format, or encrypted anew',
+    'with its snapshots a volume travels as it is: not as of one snapshot, without some, in another format, or encrypted anew',
   );
 }
 
@@ -208,11 +206,11 @@ const migrateAction = defineAction({
   }),
   async run({ jobs }, { host, pool, volume, target: _, ...options }, { principal, note }, { to, secret }) {
     const source = referenceOf({ host, pool, volume });
-    const { keepSource, allowUsed, limitBytesPerSecond } = options;
+    const { keepSource, refresh, allowUsed, limitBytesPerSecond } = options;
     const job = options.withSnapshots
       ? await jobs.submit(
           migrateStream,
-          { source, target: to, keepSource, allowUsed, limitBytesPerSecond },
+          { source, target: to, keepSource, refresh, allowUsed, limitBytesPerSecond },
           principal.name,
         )
       : await jobs.submit(migrate, { source, target: to, ...options, secret: secret?.id }, principal.name);

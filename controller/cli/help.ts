@@ -112,6 +112,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'vol copy alpha/data/web beta/backup',
     'vol copy alpha/data/web beta/backup --refresh --limit 50M',
     'vol copy alpha/data/web beta/backup --refresh --snapshot nightly',
+    'vol copy alpha/tank/web beta/backup --refresh --with-snapshots',
   ],
   'vol migrate': [
     'vol migrate alpha/tank/web beta/tank --with-snapshots',

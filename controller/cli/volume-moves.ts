@@ -83,7 +83,7 @@ const moveOptions = (command: Command): Command =>
 const withSnapshotsOption = (): Option =>
   new Option(
     '--with-snapshots',
-    'with its snapshots: of raw volumes from ZFS to ZFS, and from btrfs to btrfs',
+    'with its snapshots: of raw volumes from ZFS to ZFS, and from btrfs to btrfs; with --refresh, on ZFS, a copy follows the snapshots of its source',
   ).conflicts('dryRun');
 
 interface CopyOptions extends MoveOptions {

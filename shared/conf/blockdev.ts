@@ -73,6 +73,7 @@ const DRIVERS: Record<Volume['format'], string | undefined> = {
   qcow2: 'qcow2',
   luks: 'luks',
   ploop: 'parallels',
+  vmdk: 'vmdk',
   unknown: undefined,
 };
 

@@ -20,7 +20,7 @@ export const IMAGE_FORMATS = [
 ] as const;
 
 /** Formats of volumes that can be made. */
-export const VOLUME_FORMATS = ['raw', 'qcow2', 'ploop', 'luks'] as const;
+export const VOLUME_FORMATS = ['raw', 'qcow2', 'ploop', 'luks', 'vmdk'] as const;
 
 /** Those that a secret can encrypt; luks always is. */
 export const ENCRYPTABLE_FORMATS: readonly string[] = ['qcow2', 'luks'];

@@ -143,12 +143,14 @@ export const sendStreamSchema = z.object({
   format: streamFormatSchema,
   snapshot: snapshotIdSchema,
   older: z.stringbool().default(false),
+  base: snapshotIdSchema.optional(),
 });
 /** See {@link ReceivedStream}. */
 export const receiveStreamSchema = z.object({
   format: streamFormatSchema,
   snapshot: snapshotIdSchema.optional(),
   deleteSnapshot: snapshotIdSchema.optional(),
+  base: snapshotIdSchema.optional(),
 });
 /** With what is on record of it, see {@link ReceivedIdentity}. */
 export const receiveStreamQuery = receiveStreamSchema.extend({

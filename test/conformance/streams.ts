@@ -36,9 +36,12 @@ export async function received(
   bytes: Buffer,
   stream: ReceivedStream = {},
 ): Promise<Volume> {
-  const { id, tool, args } = await pool.beginReceiving(name);
+  const { id, tool, args } = await pool.beginReceiving(name, stream.base);
   try {
-    await runOk(tool, [...args], { stdin: Readable.from([bytes]) });
+    await runOk(tool, [...args], { stdin: Readable.from([bytes]) }).catch(async (error) => {
+      if (stream.base !== undefined) await pool.endReceiving(id, name, { base: stream.base });
+      throw error;
+    });
     return await pool.endReceiving(id, name, stream);
   } finally {
     await pool.dropStream(id);

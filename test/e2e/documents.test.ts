@@ -204,7 +204,7 @@ describe('documents of pools and volumes', () => {
 
   test('what a volume here cannot be is refused, and nothing is made', async () => {
     const cases: [string, string][] = [
-      ["<target><format type='vmdk'/></target>", 'not-supported'],
+      ["<target><format type='vdi'/></target>", 'not-supported'],
       [
         "<target><format type='raw'/><encryption format='luks'><secret type='passphrase' usage='u'/></encryption></target>",
         'secret-not-found',

@@ -82,7 +82,7 @@ describe('images of guests, by the rules of Proxmox VE', () => {
       ['invalid-name', { vmid: 100, name: 'base-100-disk-7.raw' }],
       ['invalid-name', { vmid: 100, name: 'web' }],
       ['invalid-argument', { vmid: 100, name: 'vm-100-disk-7.qcow2', format: 'raw' }],
-      ['not-supported', { vmid: 100, name: 'vm-100-disk-7.vmdk' }],
+      ['not-supported', { vmid: 100, name: 'subvol-100-disk-7.subvol' }],
       ['invalid-argument', { vmid: 99 }],
       ['invalid-argument', { vmid: 100, sizeBytes: 0 }],
       ['volume-exists', { vmid: 100, name: 'vm-100-disk-1.raw' }],
@@ -178,6 +178,63 @@ describe('images of guests, by the rules of Proxmox VE', () => {
     for (const vmid of ['901', '902'])
       await controller.cliOk('image', 'free', `local/default/vm-${vmid}-disk-0.qcow2`, '--yes');
     await controller.cliOk('image', 'free', 'local/default/base-900-disk-0.raw', '--yes');
+  });
+
+  test('a disk of VMware comes as it is, is read as what a guest sees of it, and goes back', async () => {
+    const at = (name: string): string => join(room.path, name);
+    const content = Buffer.concat([randomBytes(MIB), Buffer.alloc(3 * MIB), randomBytes(MIB)]);
+    writeFileSync(at('disk.raw'), content);
+    const packed = ['-O', 'vmdk', '-o', 'subformat=streamOptimized'];
+    await execute('qemu-img', ['convert', '-f', 'raw', ...packed, at('disk.raw'), at('disk.vmdk')]);
+    const stream = (path: string): Buffer => {
+      const bytes = readFileSync(path);
+      const header = Buffer.alloc(8);
+      header.writeBigUInt64LE(BigInt(bytes.length));
+      return Buffer.concat([header, bytes]);
+    };
+    writeFileSync(at('vmdk.stream'), stream(at('disk.vmdk')));
+    const volid = 'default:140/vm-140-disk-0.vmdk';
+    assert.match(
+      await controller.cliOk('pvesm', 'import', volid, 'vmdk+size', at('vmdk.stream')),
+      /vm-140-disk-0.vmdk/,
+    );
+    const [image] = await images('?vmid=140');
+    assert.deepEqual([image!.format, image!.sizeBytes], ['vmdk', content.length]);
+    await controller.cliOk('pvesm', 'export', volid, 'vmdk+size', at('back'), '--with-snapshots', '1');
+    assert.ok(readFileSync(at('back')).equals(readFileSync(at('vmdk.stream'))));
+    await controller.cliOk(
+      'vol',
+      'copy',
+      'local/default/vm-140-disk-0.vmdk',
+      'local/default/vm-140-disk-1.qcow2',
+      '--format',
+      'qcow2',
+    );
+    for (const from of [volid, 'default:140/vm-140-disk-1.qcow2']) {
+      await controller.cliOk('pvesm', 'export', from, 'raw+size', at(`out-${from.slice(-5)}`));
+      assert.ok(
+        readFileSync(at(`out-${from.slice(-5)}`))
+          .subarray(8)
+          .equals(content),
+        from,
+      );
+    }
+    // One that stands on another would make the host read that.
+    const child = ['-b', at('disk.vmdk'), '-F', 'vmdk', at('child.vmdk')];
+    await execute('qemu-img', ['create', '-q', '-f', 'vmdk', ...child]);
+    writeFileSync(at('child.stream'), stream(at('child.vmdk')));
+    const refused = await controller.cli(
+      'pvesm',
+      'import',
+      'default:141/vm-141-disk-0.vmdk',
+      'vmdk+size',
+      at('child.stream'),
+    );
+    assert.equal(refused.status, 255);
+    assert.match(refused.stderr, /stands on another/);
+    assert.deepEqual(await names('?vmid=141'), []);
+    for (const name of await names('?vmid=140'))
+      await controller.cliOk('image', 'free', `local/default/${name}`, '--yes');
   });
 
   test('an image is given to another guest, and is the same image; not under its clones', async () => {

@@ -174,9 +174,10 @@ ${more}`;
       /not available/,
     );
     make('-f', 'vmdk', join(store, 'images/100/vm-100-disk-5.vmdk'), '4M');
-    assert.match(
-      (await controller.cli('pvesm', 'path', 'vmstore:100/vm-100-disk-5.vmdk')).stderr,
-      /does not exist/,
+    await controller.cliOk('pool', 'refresh', 'local/vmstore');
+    assert.equal(
+      (await pvesm('path', 'vmstore:100/vm-100-disk-5.vmdk')).trim(),
+      join(store, 'images/100/vm-100-disk-5.vmdk'),
     );
   });
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import {
   closeSync,
   fsyncSync,
@@ -31,6 +31,7 @@ const zfs = (tool: string, ...args: string[]): string =>
 const stream = (args: string[], input?: Buffer): Buffer =>
   execFileSync(ZFS, args, { input, maxBuffer: 64 << 20, stdio: ['pipe', 'pipe', 'ignore'] });
 
+const MIB = 1 << 20;
 let grounds = 0;
 
 /** The zpool of all tests, made by the first of them that runs. */
@@ -40,8 +41,10 @@ function makePool(): void {
   isMade = true;
 }
 
-async function write(name: string, bytes: Buffer): Promise<void> {
-  const path = `/dev/zvol/tank/ground-${grounds}/${name}`;
+const write = (name: string, bytes: Buffer): Promise<void> =>
+  writeTo(`/dev/zvol/tank/ground-${grounds}/${name}`, bytes);
+
+async function writeTo(path: string, bytes: Buffer): Promise<void> {
   for (let tries = 0; ; tries++) {
     try {
       const fd = openSync(path, 'r+');
@@ -179,6 +182,91 @@ else {
     // Another agent's stays.
     assert.ok(there.includes(left));
     await again.stop();
+  });
+
+  test('a copy is brought up to date by what has changed, and by nothing else; raw tools speak the same', async () => {
+    makePool();
+    zfs('zfs', 'create', '-o', 'mountpoint=none', 'tank/replica');
+    const state = mkdtempSync(join(tmpdir(), 'zfs-'));
+    const definition = poolDefinitionSchema.parse({
+      ...{ name: 'z', uuid: randomUUID(), type: 'zfs', source: { name: 'tank/replica' } },
+      target: { path: '/dev/zvol/tank/replica' },
+    });
+    const pool = new OpenPool(
+      zfsBackend.open(definition, {
+        ...{ agentId: 'a', ownsStorage: true, imageDirectories: () => [], secret: () => '' },
+        stateDirectory: async () => state,
+        alone: <T>(work: () => Promise<T>) => work(),
+      }),
+    );
+    await pool.start();
+    const put = async (name: string, bytes: Buffer): Promise<void> => {
+      await writeTo(`/dev/zvol/tank/replica/${name}`, bytes);
+    };
+    const held = async (name: string, snapshot?: string): Promise<Buffer> => {
+      await using opened = await pool.open(name, { as: 'content', snapshot });
+      const bytes = Buffer.alloc(MIB);
+      await opened.sources[0]!.read(bytes, 0);
+      return bytes;
+    };
+    const idsOf = async (name: string): Promise<string[]> =>
+      (await pool.listSnapshots(name)).map(({ id }) => id);
+    const [one, two, three] = [randomBytes(MIB), randomBytes(MIB), randomBytes(MIB)];
+    await pool.create({ name: 'v', capacityBytes: 4 * MIB, format: 'raw', preallocate: false });
+    await put('v', one);
+    await pool.createSnapshot('v', 'a');
+    const copy = await received(pool, 'w', await sent(pool, 'v', { snapshot: 'a', older: true }));
+    await put('v', two);
+    await pool.createSnapshot('v', 'b');
+    await pool.createSnapshot('v', 'c');
+    await put('v', three);
+    await pool.createSnapshot('v', 'd');
+
+    for (const wrong of [
+      { snapshot: 'a', base: 'c' },
+      { snapshot: 'c', base: 'no' },
+      { snapshot: 'c', base: 'c' },
+    ])
+      await assert.rejects(sent(pool, 'v', { older: true, ...wrong }), { code: 'snapshot-not-found' });
+    const changes = await sent(pool, 'v', { snapshot: 'c', older: true, base: 'a' });
+    await assert.rejects(received(pool, 'w', changes, { base: 'no' }), { code: 'snapshot-not-found' });
+    // A cut one leaves it at one of its snapshots, and it is brought on from there.
+    await assert.rejects(received(pool, 'w', changes.subarray(0, changes.length - 1000), { base: 'a' }));
+    const between = await held('w');
+    assert.ok([one, two].some((bytes) => bytes.equals(between)));
+    const now = await pool.look('w');
+    assert.equal(now.id, copy.id);
+    if ((await idsOf('w')).at(-1) === 'a') {
+      const updated = await received(pool, 'w', changes, { base: 'a', snapshot: 'c' });
+      assert.deepEqual([updated.id, updated.snapshotCount], [copy.id, 3]);
+      assert.notEqual(updated.etag, copy.etag);
+    }
+    assert.deepEqual(await idsOf('w'), ['a', 'b', 'c']);
+    assert.ok((await held('w')).equals(two));
+    assert.ok((await held('w', 'a')).equals(one));
+    await assert.rejects(received(pool, 'w', changes, { base: 'a' }), { code: 'volume-changed' });
+
+    // Raw tools write what is read here, and read what is written here.
+    const byTool = stream(['send', '-i', '@c', 'tank/replica/v@d']);
+    zfs('zfs', 'snapshot', 'tank/replica/w@mine');
+    await assert.rejects(received(pool, 'w', byTool, { base: 'c' }), { code: 'volume-changed' });
+    zfs('zfs', 'destroy', 'tank/replica/w@mine');
+    await put('w', one);
+    await assert.rejects(received(pool, 'w', byTool, { base: 'c' }), /has been modified/);
+    assert.ok((await held('w')).equals(one), 'what was written to it stays');
+    zfs('zfs', 'rollback', 'tank/replica/w@c');
+    await received(pool, 'w', byTool, { base: 'c', snapshot: 'd' });
+    assert.ok((await held('w')).equals(three));
+    stream(['recv', 'tank/raw'], await sent(pool, 'v', { snapshot: 'a', older: false }));
+    stream(['recv', 'tank/raw'], await sent(pool, 'v', { snapshot: 'd', older: true, base: 'a' }));
+    assert.match(zfs('zfs', 'list', '-H', '-t', 'snapshot', '-r', '-o', 'name', 'tank/raw'), /tank\/raw@d/);
+
+    // A whole one goes onto no volume, and what lies beside a volume in a stream does not stay.
+    await assert.rejects(
+      received(pool, 'w', await sent(pool, 'v', { snapshot: 'd', older: false }), { base: 'd' }),
+    );
+    assert.ok((await held('w')).equals(three));
+    await pool.stop();
   });
 
   test('a dataset that holds files, or may hold them unseen, is not destroyed', async () => {

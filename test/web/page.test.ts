@@ -293,14 +293,17 @@ describe('the page', () => {
   });
 
   test('a file is looked at before it is sent: its format is known, or refused with what to do', async () => {
-    const vmdk = join(room.path, 'disk.vmdk');
-    writeFileSync(vmdk, `KDMV${'\0'.repeat(4096)}`);
+    const vdi = join(room.path, 'disk.vdi');
+    writeFileSync(
+      vdi,
+      Buffer.concat([Buffer.alloc(64), Buffer.from('\x7f\x10\xda\xbe', 'latin1'), Buffer.alloc(4096)]),
+    );
     const qcow2 = join(room.path, 'disk.qcow2');
     writeFileSync(qcow2, Buffer.concat([Buffer.from('QFI\xfb', 'latin1'), Buffer.alloc(4096)]));
     await page.goto(`${controller.url}/pools/${second.name}/p`);
     await page.getByRole('button', { name: 'Upload …' }).click();
-    await dialog().locator('input[type=file]').setInputFiles(vmdk);
-    await dialog().getByText('This is a vmdk image, which no volume can be').waitFor();
+    await dialog().locator('input[type=file]').setInputFiles(vdi);
+    await dialog().getByText('This is a vdi image, which no volume can be').waitFor();
     assert.ok(await dialog().getByRole('button', { name: 'Upload', exact: true }).isDisabled());
     await dialog().locator('input[type=file]').setInputFiles(qcow2);
     await dialog()

@@ -47,7 +47,12 @@ export class SubvolumeStreams implements DeviceStreams {
     return directory;
   }
 
-  async send(device: Device, { snapshot, older }: SentStream, place: string) {
+  async send(device: Device, { snapshot, older, base }: SentStream, place: string) {
+    if (base !== undefined)
+      throw new StowageError(
+        'not-supported',
+        'streams of btrfs begin with a whole volume here, and not with a snapshot',
+      );
     const path = await this.#snapshots.pathOf(device, snapshot);
     const directory = await this.#make(place);
     // A stream names its subvolumes as they are called when it is written.

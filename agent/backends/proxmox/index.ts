@@ -18,7 +18,7 @@ const OPTIONS = ['content-dirs', 'is_mountpoint'];
 export const proxmoxBackend: Backend = {
   type: 'proxmox',
   contract: CONTRACT_VERSION,
-  traits: { ...FILE_TRAITS, formats: ['raw', 'qcow2'], options: ['configOptions'], shared: true },
+  traits: { ...FILE_TRAITS, formats: ['raw', 'qcow2', 'vmdk'], options: ['configOptions'], shared: true },
 
   check(definition) {
     targetOf(definition);

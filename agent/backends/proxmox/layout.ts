@@ -10,7 +10,7 @@ import type { Layout } from '../../volumes/files/layout.ts';
 const GUEST = /^[1-9]\d*$/;
 /** Contents that are files. Containers in directories of their own are none of our volumes. */
 const CONTENTS: readonly PveContent[] = ['iso', 'vztmpl', 'backup', 'snippets', 'import'];
-const FORMATS: readonly string[] = ['raw', 'qcow2'] satisfies VolumeFormat[];
+const FORMATS: readonly string[] = ['raw', 'qcow2', 'vmdk'] satisfies VolumeFormat[];
 
 /** A directory as Proxmox VE lays it out: `images/GUEST/DISK`, `template/iso/…`, `dump/…`. */
 export function proxmoxLayout(directories: ReturnType<typeof contentDirectories>): Layout {

@@ -10,22 +10,70 @@ const NOT_OURS = ['volmode', 'snapdev'];
 /** Zvols as streams of `zfs send`, as Proxmox VE exports and imports them. A place is a dataset beside the volumes. */
 export class ZfsStreams implements DeviceStreams {
   readonly #parent: string;
-  readonly #requireSnapshot: (device: Device, id: string) => Promise<unknown>;
+  readonly #changed: (name: string) => Promise<void>;
 
-  /** `parent` is the dataset that the volumes are in; `requireSnapshot` throws `snapshot-not-found`. */
-  constructor(parent: string, requireSnapshot: (device: Device, id: string) => Promise<unknown>) {
+  /** `parent` is the dataset that the volumes are in; `changed` is called when one was brought up to date. */
+  constructor(parent: string, changed: (name: string) => Promise<void>) {
     this.#parent = parent;
-    this.#requireSnapshot = requireSnapshot;
+    this.#changed = changed;
   }
 
   #at(name: string): string {
     return `${this.#parent}/${name}`;
   }
 
-  async send(device: Device, { snapshot, older }: SentStream) {
-    await this.#requireSnapshot(device, snapshot);
-    // Of -R all that is older comes along, of -p nothing but the properties.
-    return { tool: 'zfs', args: ['send', older ? '-R' : '-p', '--', `${this.#at(device.name)}@${snapshot}`] };
+  /** A volume and its snapshots, oldest first, by what they are called behind the name of the volume. */
+  async #snapshotsOf(device: Device): Promise<string[]> {
+    const at = `${this.#at(device.name)}@`;
+    const rows = await datasets(this.#at(device.name));
+    return rows.filter(({ name }) => name.startsWith(at)).map(({ name }) => name.slice(at.length));
+  }
+
+  async send(device: Device, { snapshot, older, base }: SentStream) {
+    const ids = (await this.#snapshotsOf(device)).filter((id) => !isOfBase(`@${id}`));
+    for (const id of [snapshot, ...(base === undefined ? [] : [base])])
+      if (!ids.includes(id)) throw new StowageError('snapshot-not-found', `the volume has no snapshot ${id}`);
+    if (base !== undefined && ids.indexOf(base) >= ids.indexOf(snapshot))
+      throw new StowageError('snapshot-not-found', `the snapshot ${base} is not older than ${snapshot}`);
+    // Of -R all that is older comes along, of -p nothing but the properties; of -I what is between, of -i nothing.
+    const from = base === undefined ? [older ? '-R' : '-p'] : ['-p', older ? '-I' : '-i', `@${base}`];
+    return { tool: 'zfs', args: ['send', ...from, '--', `${this.#at(device.name)}@${snapshot}`] };
+  }
+
+  /** ZFS takes it only onto the last snapshot, and only where nothing was written since. Nothing of it is mounted. */
+  async receiveOnto(device: Device, base: string) {
+    const ids = await this.#snapshotsOf(device);
+    if (!ids.includes(base))
+      throw new StowageError('snapshot-not-found', `the volume has no snapshot ${base}`);
+    if (ids.at(-1) !== base)
+      throw new StowageError('volume-changed', `${base} is not its last snapshot: ${ids.at(-1)} is newer`);
+    return { tool: 'zfs', args: ['recv', '-u', '--', this.#at(device.name)] };
+  }
+
+  async endOnto(device: Device, { snapshot, deleteSnapshot }: ReceivedStream): Promise<void> {
+    const at = this.#at(device.name);
+    const rows = await datasets(at);
+    // A stream may bring more datasets: they would lie below the volume.
+    const others = rows.filter(({ name }) => name.startsWith(`${at}/`) && !name.includes('@'));
+    for (const { name } of others) await zfs('zfs', 'destroy', '-r', name);
+    await this.#settle(at);
+    await this.#changed(device.name);
+    refuseOthers(rows, at);
+    const newest = rows.at(-1)?.name.slice(at.length + 1);
+    if (snapshot !== undefined && newest !== snapshot)
+      throw new StowageError(
+        'invalid-image',
+        `the stream ends with the snapshot ${newest}, and not with ${snapshot}`,
+      );
+    if (deleteSnapshot !== undefined) await zfs('zfs', 'destroy', `${at}@${deleteSnapshot}`);
+  }
+
+  /** Takes back what properties of the sender would keep from the users of a volume here. */
+  async #settle(at: string): Promise<void> {
+    for (const property of NOT_OURS) await zfs('zfs', 'inherit', property, at);
+    await zfs('zfs', 'set', `${FORMAT}=raw`, at);
+    const isBase = (await datasets(at)).some(({ name }) => isOfBase(name));
+    await zfs('zfs', 'set', `readonly=${isBase ? 'on' : 'off'}`, at);
   }
 
   /** Nothing of it is mounted, whatever it says of itself. */
@@ -48,10 +96,7 @@ export class ZfsStreams implements DeviceStreams {
         `the stream ends with the snapshot ${newest}, and not with ${snapshot}`,
       );
     if (deleteSnapshot !== undefined) await zfs('zfs', 'destroy', `${at}@${deleteSnapshot}`);
-    for (const property of NOT_OURS) await zfs('zfs', 'inherit', property, at);
-    await zfs('zfs', 'set', `${FORMAT}=raw`, at);
-    const isBase = rows.some((row) => isOfBase(row.name));
-    await zfs('zfs', 'set', `readonly=${isBase ? 'on' : 'off'}`, at);
+    await this.#settle(at);
     await zfs('zfs', 'rename', at, this.#at(name));
   }
 

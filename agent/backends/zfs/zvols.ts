@@ -52,7 +52,7 @@ export class Zvols implements MakingStorage {
   constructor(name: string, devices: readonly string[]) {
     this.name = name;
     this.#devices = devices;
-    this.streams = new ZfsStreams(name, (device, id) => this.snapshots.markOf(device, id));
+    this.streams = new ZfsStreams(name, (volume) => this.#setChanged(volume));
   }
 
   #at(name: string): string {

@@ -11,6 +11,7 @@ import { readDecrypted } from '../luks/cipher.ts';
 import { MOST_HEADER_BYTES, readLuksHeader } from '../luks/header.ts';
 import { unlock } from '../luks/master-key.ts';
 import { createEmpty, ENCRYPTED_QCOW2, encryptedTarget, passphraseOf, withToolName } from '../qemu-tool.ts';
+import { VmdkContent } from '../vmdk/content.ts';
 import { LONGEST_CHAIN } from './chain.ts';
 import { type Decrypt, Qcow2Content } from './content.ts';
 import {
@@ -289,6 +290,7 @@ async function contentOf(
   const known = format ?? (isQcow2(head) ? 'qcow2' : 'raw');
   // What it is encrypted with is not on record anywhere.
   if (known === 'qcow2') return openContent(below, openBacking, undefined, depth + 1);
+  if (known === 'vmdk') return VmdkContent.open(below);
   if (known === 'raw')
     return {
       sizeBytes: below.sizeBytes,

@@ -11,7 +11,7 @@ import { imageOptions } from './options.ts';
 /** What an overlay stands on: a path that starts from its own directory, and in which format that is read. */
 interface Backing {
   path: string;
-  format: 'raw' | 'qcow2';
+  format: 'raw' | 'qcow2' | 'vmdk';
 }
 
 /** Makes a qcow2 image of a new file that holds nothing yet but what it stands on, which is not opened for that. */

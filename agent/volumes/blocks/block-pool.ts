@@ -42,6 +42,8 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   readonly #hidden: HiddenNames;
   /** The places of streams that are not over, by their ids. */
   readonly #streams = new Map<string, ReturnType<HiddenNames['scratch']>>();
+  /** What streams that are not over bring up to date, by their ids. */
+  readonly #onto = new Map<string, Device>();
 
   constructor(storage: MakingStorage, host: HostServices, poolUuid: string) {
     super(storage, host);
@@ -385,6 +387,24 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   async beginReceiving(name: string): Promise<StreamProgram> {
     await this.#refuseExisting(name);
     return this.#beginStream((place) => this.#ofStreams.receive(place));
+  }
+
+  async beginReceivingOnto(volume: FoundVolume, base: string): Promise<StreamProgram> {
+    const streams = this.#ofStreams;
+    if (!streams.receiveOnto) throw unsupported('streams of what has changed');
+    const device = await whenClosed(await this.device(volume), this.storage);
+    refuseLoss(device);
+    const id = clock.uuid();
+    const program = await streams.receiveOnto(device, base);
+    this.#onto.set(id, device);
+    return { id, ...program };
+  }
+
+  async endReceivingOnto(id: string, stream: ReceivedStream): Promise<void> {
+    const device = this.#onto.get(id);
+    if (!device) throw new StowageError('stream-cut', 'the pool was started anew before the stream was over');
+    this.#onto.delete(id);
+    await this.#ofStreams.endOnto?.(device, stream);
   }
 
   async #beginStream(begin: (place: string) => Promise<Omit<StreamProgram, 'id'>>): Promise<StreamProgram> {

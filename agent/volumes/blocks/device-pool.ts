@@ -465,7 +465,9 @@ function isDamage(error: unknown): error is Error {
 async function probe(image: Image): Promise<ImageFormatName> {
   const head = Buffer.alloc(Math.min(4096, image.sizeBytes));
   await image.read(head, 0);
-  return probeFormat(head);
+  const found = probeFormat(head);
+  const { filesOnly }: ImageFormat = IMAGE_FORMATS[found];
+  return filesOnly ? 'raw' : found;
 }
 
 const noSnapshots = ({ name }: ImageFormat): StowageError =>

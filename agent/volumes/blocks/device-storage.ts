@@ -90,12 +90,16 @@ export interface DeviceStorage {
 
 /** Devices as streams of the storage itself. A place is a hidden name, at which it keeps what a stream needs. */
 export interface DeviceStreams {
-  /** The program that writes a device. Throws `snapshot-not-found`. */
+  /** The program that writes a device. Throws `snapshot-not-found`, and `not-supported` for a base where it can begin with none. */
   send(device: Device, stream: SentStream, place: string): Promise<Program>;
   /** The program that reads a stream into a place. */
   receive(place: string): Promise<Program>;
   /** Makes a new raw device, with its snapshots, of what was read into a place. Throws `invalid-image` for what is not one such device. */
   take(place: string, stream: ReceivedStream, name: string): Promise<void>;
+  /** The program that brings a device, whose last snapshot is `base`, up to date. Throws `snapshot-not-found`, `volume-changed`. */
+  receiveOnto?(device: Device, base: string): Promise<Program>;
+  /** Once that program has ended, however it has: the device is told to have changed. Throws `invalid-image` as {@link take} does. */
+  endOnto?(device: Device, stream: ReceivedStream): Promise<void>;
   /** Empties a place. Repeatable. */
   drop(place: string): Promise<void>;
   /** The places at which something is. */

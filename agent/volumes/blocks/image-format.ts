@@ -7,9 +7,10 @@ import { IMAGE_FORMATS, type ImageFormatName, isImageFormat } from '../../format
 export function imageFormat(
   format: NewVolume['format'] | 'unknown',
 ): ImageFormat & { name: ImageFormatName } {
-  if (isImageFormat(format)) return { ...IMAGE_FORMATS[format], name: format };
+  const driver: ImageFormat | undefined = isImageFormat(format) ? IMAGE_FORMATS[format] : undefined;
+  if (driver && !driver.filesOnly) return { ...driver, name: driver.name as ImageFormatName };
   throw new StowageError(
     'not-supported',
-    `this pool holds no volumes of format ${format}, which are directories; the format raw or qcow2 converts it`,
+    `this pool holds no volumes of format ${format}, which are ${driver ? 'files' : 'directories'}; the format raw or qcow2 converts it`,
   );
 }

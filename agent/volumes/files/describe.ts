@@ -10,6 +10,8 @@ import { parseLuksHeader } from '../../formats/luks/header.ts';
 import { factsOfLuks } from '../../formats/luks/index.ts';
 import { BASE_IMAGE, DESCRIPTOR } from '../../formats/ploop/descriptor.ts';
 import { factsOf, parseQcow2Header, qcow2HeadBytes } from '../../formats/qcow2/header.ts';
+import { parseVmdkHeader } from '../../formats/vmdk/header.ts';
+import { factsOfVmdk } from '../../formats/vmdk/index.ts';
 import { takesNoWrite } from './base.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
 import type { Layout } from './layout.ts';
@@ -103,6 +105,7 @@ function isBase(name: string, mode: bigint, known: Known | false, { local }: Fil
 function factsOfFile(format: ImageFormatName, size: bigint, head: () => Buffer): FormatFacts {
   if (format === 'raw') return { capacityBytes: Number(size), snapshotCount: 0 };
   if (format === 'luks') return factsOfLuks(parseLuksHeader(head()).payloadOffset, Number(size));
+  if (format === 'vmdk') return factsOfVmdk(parseVmdkHeader(head()));
   return factsOf(parseQcow2Header(head()));
 }
 

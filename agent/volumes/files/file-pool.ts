@@ -552,7 +552,7 @@ export class FilePool implements PoolDriver {
     signal?: AbortSignal,
   ): Promise<void> {
     const { name, format, capacityBytes, encryption } = base;
-    if ((format !== 'raw' && format !== 'qcow2') || encryption)
+    if ((format !== 'raw' && format !== 'qcow2' && format !== 'vmdk') || encryption)
       throw new StowageError(
         'not-supported',
         `no linked clone stands on ${encryption ? 'an encrypted' : `a ${format}`} volume in a file; make a full copy`,
@@ -561,6 +561,8 @@ export class FilePool implements PoolDriver {
     await this.#refuseExisting(target);
     await using below = await FileImage.open(this.#at(name), 'read');
     await refuseLongChain(below, format, this.#openBacking);
+    // qemu would open whatever it names.
+    if (format === 'vmdk') await IMAGE_FORMATS.vmdk.adopt(below);
     await using scratch = this.#place.scratch();
     await using image = await FileImage.open(scratch.path, 'create');
     const path = relative(dirname(this.#at(target)), this.#at(name));

@@ -97,12 +97,23 @@ async function exportTo(
   volid: string,
   format: string,
   file: string,
-  { node, withSnapshots, snapshot }: NodeOptions & { withSnapshots?: string; snapshot?: string },
+  {
+    node,
+    withSnapshots,
+    snapshot,
+    base,
+  }: NodeOptions & { withSnapshots?: string; snapshot?: string; base?: string },
 ): Promise<void> {
   const wanted = streamFormat(format, withSnapshots === undefined ? undefined : withSnapshots === '1');
   const reference = await volumeNamed(await nodeOf({ node }), volid);
-  if (isSized(wanted)) await exportVolume(reference, wanted, file, snapshot);
-  else await exportOfStorage(reference, wanted, file, { snapshot, older: withSnapshots === '1' });
+  if (!isSized(wanted))
+    return exportOfStorage(reference, wanted, file, { snapshot, base, older: withSnapshots === '1' });
+  if (base !== undefined) refuseBase(wanted);
+  await exportVolume(reference, wanted, file, snapshot);
+}
+
+function refuseBase(format: string): never {
+  throw new StowageError('invalid-argument', `a stream of ${format} holds a whole volume: --base is for zfs`);
 }
 
 interface ImportOptions {
@@ -110,6 +121,7 @@ interface ImportOptions {
   withSnapshots?: string;
   snapshot?: string;
   deleteSnapshot?: string;
+  base?: string;
 }
 
 async function importFrom(
@@ -131,6 +143,7 @@ async function importFrom(
     const options = { ...snapshots, allowRename: allowRename === '1' };
     return imported(await importToStorage(reference, wanted, file, options));
   }
+  if (snapshots.base !== undefined) refuseBase(wanted);
   if (snapshots.snapshot !== undefined || snapshots.deleteSnapshot !== undefined)
     throw new StowageError('invalid-argument', `of a stream of ${wanted} no snapshot is named`);
   const there = await callJson<FleetVolume>(volumePath(reference)).then(
@@ -199,10 +212,11 @@ export function pvesmCommand(): Command {
   command('path <volume>', 'where a volume is on its host').action(asPvesm(path));
   command(
     'export <volume> <format> <filename>',
-    'write a volume as a stream: raw+size, qcow2+size, zfs, btrfs; - is standard output',
+    'write a volume as a stream: raw+size, qcow2+size, vmdk+size, zfs, btrfs; - is standard output',
   )
     .addOption(new Option('--with-snapshots <0|1>').choices(['0', '1']))
     .option('--snapshot <name>', 'as it was at this snapshot: raw+size, zfs, btrfs')
+    .option('--base <name>', 'only what has changed since this snapshot: zfs')
     .action(asPvesm(exportTo));
   command('import <volume> <format> <filename>', 'make a volume of a stream; - is standard input')
     .addOption(
@@ -217,6 +231,10 @@ export function pvesmCommand(): Command {
     .option(
       '--delete-snapshot <name>',
       'of those in a stream of zfs or btrfs, the one that goes once all is there',
+    )
+    .option(
+      '--base <name>',
+      'a stream of what has changed since this last snapshot of the volume, which is there: zfs',
     )
     .action(asPvesm(importFrom));
   const kinds = Object.keys(SCANS);

@@ -15,9 +15,10 @@ const HEADER_BYTES = 8;
 const SIZED = {
   'raw+size': { as: 'content', format: 'raw', withSnapshots: false },
   'qcow2+size': { as: 'image', format: 'qcow2', withSnapshots: true },
+  'vmdk+size': { as: 'image', format: 'vmdk', withSnapshots: true },
 } as const;
 /** The others that Proxmox VE has, and that are not streams of the storage itself. */
-const OTHERS = ['tar+size', 'vmdk+size'];
+const OTHERS = ['tar+size'];
 
 export type SizedFormat = keyof typeof SIZED;
 export type PveStreamFormat = SizedFormat | StreamFormat;
@@ -57,16 +58,20 @@ async function* framed(sizeBytes: number, body: Readable): AsyncGenerator<Buffer
     throw new StowageError('stream-cut', `${sent} of ${sizeBytes} bytes came from the controller`);
 }
 
-/** Writes a volume as a stream of its storage to a file, or for `-` to standard output; with `older` with all snapshots up to this one. */
+/**
+ * Writes a volume as a stream of its storage to a file, or for `-` to standard output; with `older` with all snapshots up to this one; with
+ * `base` only what has changed since that snapshot.
+ */
 export async function exportOfStorage(
   reference: VolumeReference,
   format: StreamFormat,
   path: string,
-  { snapshot, older }: { snapshot: string | undefined; older: boolean },
+  { snapshot, older, base }: { snapshot: string | undefined; older: boolean; base: string | undefined },
 ): Promise<void> {
   if (snapshot === undefined)
     throw new StowageError('invalid-argument', `a stream of format ${format} needs a snapshot: --snapshot`);
   const query = new URLSearchParams({ format, snapshot, older: String(older) });
+  if (base !== undefined) query.set('base', base);
   await writeTo(path, await call(`${volumePath(reference)}/stream?${query}`));
 }
 
@@ -163,7 +168,7 @@ class Stream {
   }
 }
 
-/** Makes a volume of a stream that storage of its kind has written, from a file or for `-` from standard input. */
+/** Makes a volume of a stream that storage of its kind has written, or with `base` brings one up to date, from a file or for `-` from standard input. */
 export async function importToStorage(
   reference: VolumeReference,
   format: StreamFormat,
@@ -171,12 +176,14 @@ export async function importToStorage(
   {
     snapshot,
     deleteSnapshot,
+    base,
     allowRename,
-  }: { snapshot?: string; deleteSnapshot?: string; allowRename: boolean },
+  }: { snapshot?: string; deleteSnapshot?: string; base?: string; allowRename: boolean },
 ): Promise<FleetVolume> {
   const query = new URLSearchParams({ format, allowRename: String(allowRename) });
   if (snapshot !== undefined) query.set('snapshot', snapshot);
   if (deleteSnapshot !== undefined) query.set('deleteSnapshot', deleteSnapshot);
+  if (base !== undefined) query.set('base', base);
   return callJson<FleetVolume>(`${volumePath(reference)}/stream?${query}`, {
     method: 'PUT',
     upload: { type: 'application/octet-stream', body: await readFrom(path) },

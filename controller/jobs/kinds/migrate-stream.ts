@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { z } from 'zod';
 import { STREAM_FORMATS, type StreamFormat } from '../../../shared/conf/stream.ts';
-import { type Volume, volumeSchema } from '../../../shared/conf/volume.ts';
+import { snapshotSchema, type Volume, volumeSchema } from '../../../shared/conf/volume.ts';
 import { poolTraitsSchema } from '../../../shared/protocol/agent.ts';
 import { Throttle } from '../../../shared/transfer/throttle.ts';
 import { clock, sleep } from '../../../shared/util/clock.ts';
@@ -19,6 +19,8 @@ const migrateStreamParamsSchema = z.object({
   source: z.string(),
   target: z.string(),
   keepSource: z.boolean().default(false),
+  /** The target is a copy, or becomes one: it follows the snapshots of the source, up to the newest. */
+  refresh: z.boolean().default(false),
   /** Move the volume although domains use it, which then have to be pointed at the new one. */
   allowUsed: z.boolean().default(false),
   limitBytesPerSecond: z.number().positive().optional(),
@@ -27,6 +29,8 @@ type Params = z.output<typeof migrateStreamParamsSchema>;
 
 interface Notes {
   format: StreamFormat;
+  /** Of a refresh: the newest of the source, which the copy is brought to. */
+  newest?: string;
   /** Of the source, before it was sent. */
   volume: Pick<Volume, 'id' | 'etag' | 'notes' | 'allocationBytes'>;
   /** Id at the target; absent: a new one. */
@@ -44,9 +48,33 @@ async function streamsOf(agent: AgentClient, pool: string): Promise<string[]> {
   return streams;
 }
 
+/** The snapshots of a volume, oldest first. */
+async function snapshotsOf(agent: AgentClient, volume: string): Promise<string[]> {
+  const path = `${agentVolumePath(place(volume))}/snapshots`;
+  return (await agent.json(z.array(snapshotSchema), path)).map(({ id }) => id);
+}
+
+/**
+ * The snapshot that a copy has come to: its last one. Throws `volume-changed` where the source has no such snapshot, so that nothing tells what
+ * has changed since.
+ */
+async function baseOf(context: Context): Promise<string> {
+  const { source, target } = context.params;
+  const [sender, sink] = [await context.agent(place(source).host), await context.agent(place(target).host)];
+  const [ours, theirs] = await Promise.all([snapshotsOf(sender, source), snapshotsOf(sink, target)]);
+  const base = theirs.at(-1);
+  if (base !== undefined && ours.includes(base)) return base;
+  throw new StowageError(
+    'volume-changed',
+    base === undefined
+      ? `'${target}' has no snapshot: it is no copy that follows those of '${source}'`
+      : `the last snapshot of '${target}', ${base}, is none of '${source}': nothing tells what has changed since`,
+  );
+}
+
 /** What neither end is made for is refused before anything is done. */
 async function plan(context: Context): Promise<void> {
-  const { source, target, keepSource } = context.params;
+  const { source, target, keepSource, refresh } = context.params;
   const [from, to] = [place(source), place(target)];
   const [sender, sink] = await Promise.all([context.agent(from.host), context.agent(to.host)]);
   const [ours, theirs] = await Promise.all([streamsOf(sender, from.pool), streamsOf(sink, to.pool)]);
@@ -67,8 +95,10 @@ async function plan(context: Context): Promise<void> {
       'volume-is-base',
       'a base travels without snapshots: it has none but the one that its clones stand on',
     );
-  if (await agentHas(sink, agentVolumePath(to)))
-    throw new StowageError('volume-exists', `there is a volume '${target}' already`);
+  const isThere = await agentHas(sink, agentVolumePath(to));
+  if (isThere && !refresh) throw new StowageError('volume-exists', `there is a volume '${target}' already`);
+  if (refresh) context.notes.newest = await newestOf(context, format);
+  if (isThere) await baseOf(context);
   const keepsId = !keepSource && !(await isTaken(context, volume.id));
   Object.assign(context.notes, {
     format,
@@ -77,6 +107,21 @@ async function plan(context: Context): Promise<void> {
     transfer: clock.uuid(),
   });
   await context.save();
+}
+
+/** What a refresh brings the copy to. */
+async function newestOf({ params: { source }, agent }: Context, format: StreamFormat): Promise<string> {
+  if (format !== 'zfs')
+    throw new StowageError(
+      'not-supported',
+      'only ZFS sends what has changed between snapshots; copy the volume anew, or refresh it without snapshots',
+    );
+  const newest = (await snapshotsOf(await agent(place(source).host), source)).at(-1);
+  if (newest !== undefined) return newest;
+  throw new StowageError(
+    'snapshot-not-found',
+    `'${source}' has no snapshot, and a copy with snapshots follows them: take one, by vol snapshot create`,
+  );
 }
 
 /** Tries again while what was cut, or killed, is still ending on a host. */
@@ -93,7 +138,8 @@ async function whenFree<T>(work: () => Promise<T>): Promise<T> {
 
 /** Of a move what was written while the snapshot was taken would be lost: it is given up then. */
 async function takeSnapshot(context: Context): Promise<void> {
-  const { source, keepSource } = context.params;
+  const { source, keepSource, refresh } = context.params;
+  if (refresh) return;
   const from = place(source);
   const agent = await context.agent(from.host);
   const fence = await context.fence(source);
@@ -141,18 +187,27 @@ async function hasArrived(context: Context, sink: AgentClient): Promise<boolean>
   return agentHas(sink, `/v1/pools/${encodeURIComponent(to.pool)}/transferred/${context.notes.transfer}`);
 }
 
-/** The stream of one agent becomes the volume of the other, in one step; a run after a kill begins anew, unless it is there. */
+/**
+ * The stream of one agent becomes the volume of the other, in one step; a run after a kill begins anew, unless it is there. A copy that is
+ * there is brought from its last snapshot to the newest: a run after a kill goes on from the last that came.
+ */
 async function transfer(context: Context): Promise<void> {
-  const { source, target } = context.params;
-  const { format, volumeId, transfer: id } = context.notes;
+  const { source, target, allowUsed } = context.params;
+  const { format, volumeId, transfer: id, newest } = context.notes;
   const [from, to] = [place(source), place(target)];
   const [sender, sink] = await Promise.all([context.agent(from.host), context.agent(to.host)]);
-  const snapshot = snapshotOf(context);
+  const snapshot = newest ?? snapshotOf(context);
   const fence = await context.fence(target);
-  if (await hasArrived(context, sink)) return;
+  const isRefreshed = newest !== undefined && (await agentHas(sink, agentVolumePath(to)));
+  const base = isRefreshed ? await baseOf(context) : undefined;
+  if (base === newest && base !== undefined) return;
+  if (base === undefined && (await hasArrived(context, sink))) return;
   const out = new URLSearchParams({ format: format!, snapshot, older: 'true' });
-  const into = new URLSearchParams({ format: format!, snapshot, deleteSnapshot: snapshot, transfer: id! });
-  if (volumeId !== undefined) into.set('volumeId', volumeId);
+  const into = new URLSearchParams({ format: format!, snapshot });
+  if (newest === undefined) into.set('deleteSnapshot', snapshot);
+  if (base !== undefined) for (const query of [out, into]) query.set('base', base);
+  else into.set('transfer', id!);
+  if (volumeId !== undefined && base === undefined) into.set('volumeId', volumeId);
   const stream = await sender.stream(`${agentVolumePath(from)}/stream?${out}`, {
     ...{ signal: context.signal, patient: true, bulk: true },
   });
@@ -160,7 +215,7 @@ async function transfer(context: Context): Promise<void> {
   try {
     await sink.json(volumeSchema, `${agentVolumePath(to)}/stream?${into}`, {
       ...{ method: 'PUT', body: { stream: body, type: 'application/octet-stream' }, fence },
-      ...{ signal: context.signal, patient: true },
+      ...{ signal: context.signal, patient: true, allowUsed },
     });
   } finally {
     stream.destroy();
@@ -192,6 +247,7 @@ async function deleteSnapshot(context: Context): Promise<void> {
 /** What has arrived goes again; the source is as it was. */
 async function undo(context: Context): Promise<void> {
   if (context.notes.transfer === undefined) return;
+  // A copy that was brought on is good at each snapshot; this finds only what was made anew.
   try {
     await removeArrived(context);
   } finally {
@@ -214,7 +270,8 @@ async function removeArrived(context: Context): Promise<void> {
 
 /** Of a move the source goes, in the state that was sent; of a copy only what was taken of it. */
 async function leaveSource(context: Context): Promise<void> {
-  const { source, keepSource, allowUsed } = context.params;
+  const { source, keepSource, allowUsed, refresh } = context.params;
+  if (refresh) return;
   if (keepSource) return deleteSnapshot(context);
   const from = place(source);
   const agent = await context.agent(from.host);
@@ -229,8 +286,8 @@ async function leaveSource(context: Context): Promise<void> {
 }
 
 /**
- * Moves or copies a volume with its snapshots, as a stream of the storage that both ends have: ZFS, or btrfs. The bytes pass through the
- * controller. Until `keep` the source is the volume and can be gone back to; after it the target is.
+ * Moves or copies a volume with its snapshots, as a stream of the storage that both ends have: ZFS, or btrfs; or brings a copy up to the
+ * newest snapshot of its source, by what has changed since its own last one. The bytes pass through the controller. Until `keep` the source is the volume and can be gone back to; after it the target is.
  */
 export const migrateStream: JobKind<Params, Notes> = {
   kind: 'migrate-stream',

@@ -1,0 +1,144 @@
+import { inflateSync } from 'node:zlib';
+import type { Source, SourceExtent } from '../../../shared/transfer/source.ts';
+import { StowageError } from '../../../shared/util/errors.ts';
+import { Turns } from '../../../shared/util/turns.ts';
+import type { Image } from '../../images/image.ts';
+import { readVmdkHeader, refuseOthers, SECTOR, type VmdkHeader } from './header.ts';
+
+/** Of tables of grains so many are kept, 2 KiB each. */
+const MOST_TABLES = 1024;
+/** The largest directory that is read: with the smallest grains it maps 8 TiB. */
+const MOST_DIRECTORY_BYTES = 128 << 20;
+/** Before a packed grain: its first sector, and its length. */
+const MARKER_BYTES = 12;
+/** An entry that stands for zeros, where the header says so. */
+const ZEROED = 1;
+
+/**
+ * What the guest sees of a vmdk image in one file, sparse or packed, read through its own tables. Offsets that an image lies about are
+ * errors.
+ */
+export class VmdkContent implements Source {
+  readonly sizeBytes: number;
+  readonly #image: Image;
+  readonly #header: VmdkHeader;
+  readonly #directory: Uint32Array;
+  readonly #tables = new Map<number, Buffer>();
+
+  private constructor(image: Image, header: VmdkHeader, directory: Uint32Array) {
+    this.#image = image;
+    this.#header = header;
+    this.#directory = directory;
+    this.sizeBytes = header.capacityBytes;
+  }
+
+  /** `image` is not closed with this. Throws `invalid-image`, also for an image that is not alone. */
+  static async open(image: Image): Promise<VmdkContent> {
+    const header = await readVmdkHeader(image);
+    await refuseOthers(image, header);
+    const { capacityBytes, grainBytes, tableEntries, directoryOffset } = header;
+    const entries = Math.ceil(capacityBytes / (grainBytes * tableEntries));
+    if (entries * 4 > MOST_DIRECTORY_BYTES || directoryOffset + entries * 4 > image.sizeBytes)
+      throw new StowageError('invalid-image', 'the directory of the image lies outside of it');
+    const bytes = Buffer.alloc(entries * 4);
+    await image.read(bytes, directoryOffset);
+    return new VmdkContent(
+      image,
+      header,
+      Uint32Array.from({ length: entries }, (_, index) => bytes.readUInt32LE(index * 4)),
+    );
+  }
+
+  async #table(sector: number): Promise<Buffer> {
+    const known = this.#tables.get(sector);
+    if (known) return known;
+    const table = Buffer.alloc(this.#header.tableEntries * 4);
+    if (sector * SECTOR + table.length > this.#image.sizeBytes)
+      throw new StowageError('invalid-image', 'a table of the image lies outside of it');
+    await this.#image.read(table, sector * SECTOR);
+    const [oldest] = this.#tables.keys();
+    if (this.#tables.size >= MOST_TABLES && oldest !== undefined) this.#tables.delete(oldest);
+    this.#tables.set(sector, table);
+    return table;
+  }
+
+  /** Where in the image the grain of an offset lies, undefined where it is zeros; and up to where that is so. */
+  async #placeOf(offset: number): Promise<{ at: number | undefined; end: number }> {
+    const { grainBytes, tableEntries, hasZeroedGrains } = this.#header;
+    const grain = Math.floor(offset / grainBytes);
+    const index = Math.floor(grain / tableEntries);
+    const sector = this.#directory[index] ?? 0;
+    if (sector === 0)
+      return { at: undefined, end: Math.min((index + 1) * tableEntries * grainBytes, this.sizeBytes) };
+    const table = await this.#table(sector);
+    const first = grain % tableEntries;
+    const isZero = (each: number): boolean => {
+      const entry = table.readUInt32LE(each * 4);
+      return entry === 0 || (entry === ZEROED && hasZeroedGrains);
+    };
+    const endOf = (each: number): number =>
+      Math.min((index * tableEntries + each + 1) * grainBytes, this.sizeBytes);
+    if (!isZero(first)) return { at: table.readUInt32LE(first * 4) * SECTOR, end: endOf(first) };
+    let last = first;
+    while (last + 1 < tableEntries && isZero(last + 1)) last++;
+    return { at: undefined, end: endOf(last) };
+  }
+
+  async *extents(from: number, to: number): AsyncGenerator<SourceExtent> {
+    const end = Math.min(to, this.sizeBytes);
+    let start: number | undefined;
+    const turns = new Turns();
+    for (let offset = from; offset < end; ) {
+      if (turns.due) await turns.next();
+      const place = await this.#placeOf(offset);
+      if (place.at !== undefined) start ??= offset;
+      else if (start !== undefined) {
+        yield { offset: start, length: offset - start };
+        start = undefined;
+      }
+      offset = Math.min(place.end, end);
+    }
+    if (start !== undefined) yield { offset: start, length: end - start };
+  }
+
+  async read(buffer: Uint8Array, offset: number): Promise<void> {
+    for (let done = 0; done < buffer.length; ) {
+      const from = offset + done;
+      if (from >= this.sizeBytes) return void buffer.fill(0, done);
+      const { at, end } = await this.#placeOf(from);
+      const part = buffer.subarray(done, done + Math.min(end - from, buffer.length - done));
+      if (at === undefined) part.fill(0);
+      else await this.#readGrain(at, part, from % this.#header.grainBytes);
+      done += part.length;
+    }
+  }
+
+  async #readGrain(at: number, part: Uint8Array, within: number): Promise<void> {
+    if (this.#header.compressed) part.set((await this.#unpacked(at)).subarray(within, within + part.length));
+    else if (at + within + part.length > this.#image.sizeBytes)
+      throw new StowageError('invalid-image', 'a grain of the image lies outside of it');
+    else await this.#image.read(part, at + within);
+  }
+
+  /** A whole grain: the last of a disk that ends within it may be short, and ends with zeros then. */
+  async #unpacked(at: number): Promise<Buffer> {
+    const { grainBytes } = this.#header;
+    const marker = Buffer.alloc(MARKER_BYTES);
+    if (at + MARKER_BYTES > this.#image.sizeBytes)
+      throw new StowageError('invalid-image', 'a grain of the image lies outside of it');
+    await this.#image.read(marker, at);
+    const length = marker.readUInt32LE(8);
+    if (length > 2 * grainBytes || at + MARKER_BYTES + length > this.#image.sizeBytes)
+      throw new StowageError('invalid-image', `a packed grain at ${at} is longer than it can be`);
+    const packed = Buffer.alloc(length);
+    await this.#image.read(packed, at + MARKER_BYTES);
+    try {
+      const grain = inflateSync(packed, { maxOutputLength: grainBytes });
+      return grain.length === grainBytes ? grain : Buffer.concat([grain], grainBytes);
+    } catch (error) {
+      throw new StowageError('invalid-image', `a packed grain at ${at} cannot be read`, { cause: error });
+    }
+  }
+
+  async close(): Promise<void> {}
+}

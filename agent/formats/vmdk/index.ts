@@ -1,0 +1,68 @@
+import { StowageError } from '../../../shared/util/errors.ts';
+import { runOk } from '../../host/run.ts';
+import type { ImageFormat } from '../format.ts';
+import { withToolName } from '../qemu-tool.ts';
+import { VmdkContent } from './content.ts';
+import { parseVmdkHeader, readVmdkHeader, type VmdkHeader } from './header.ts';
+
+const GRAIN_BYTES = 64 << 10;
+/** Of both copies of the tables, for each grain. */
+const ENTRY_BYTES = 8;
+/** Header, descriptor and directories. */
+const FIXED_BYTES = 1 << 20;
+
+export const factsOfVmdk = ({ capacityBytes }: VmdkHeader) => ({ capacityBytes, snapshotCount: 0 });
+
+/** Into an image that is there, and reads as zeros. */
+const INTO_NEW = ['-n', '--target-is-zero'];
+
+/** Images of VMware in one file: sparse ones, and packed ones as in OVA archives. Read here; made by qemu-img, which makes sparse ones. */
+export const vmdk: ImageFormat = {
+  name: 'vmdk',
+  plain: false,
+  sizedByImage: false,
+  filesOnly: true,
+
+  mostBytes: (capacityBytes) =>
+    capacityBytes + Math.ceil(capacityBytes / GRAIN_BYTES) * ENTRY_BYTES + FIXED_BYTES,
+
+  facts: async (image) => factsOfVmdk(await readVmdkHeader(image)),
+
+  async create(image, { capacityBytes }, signal) {
+    await withToolName(image, 'change', ({ operand }) =>
+      runOk('qemu-img', ['create', '-q', '-f', 'vmdk', '--', operand, String(capacityBytes)], { signal }),
+    );
+    await image.flush();
+  },
+
+  async resize() {
+    throw new StowageError(
+      'not-supported',
+      'a vmdk image keeps its capacity; copy it to a volume of another format, which grows',
+    );
+  },
+
+  inspect(head) {
+    parseVmdkHeader(head);
+  },
+
+  async adopt(image) {
+    await VmdkContent.open(image);
+  },
+
+  openContent: (image) => VmdkContent.open(image),
+
+  async fromContent(content, image, volume, signal) {
+    await vmdk.create(image, volume, signal);
+    await withToolName(content, 'read', (from) =>
+      withToolName(image, 'change', (to) =>
+        runOk(
+          'qemu-img',
+          ['convert', ...INTO_NEW, '-f', 'raw', '-O', 'vmdk', '--', from.operand, to.operand],
+          { signal },
+        ),
+      ),
+    );
+    await image.flush();
+  },
+};
