@@ -3,12 +3,14 @@ import { request } from 'node:http';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { sleep } from '../../shared/util/clock.ts';
+import { clock, sleep } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 
 const AGAIN_MS = 1000;
 const ANSWER_MS = 5000;
 const STOP_MS = 4000;
+/** On a busy machine: elsewhere it takes a second. */
+const START_MS = 60_000;
 const AGENT = fileURLToPath(new URL('../../agent/main.ts', import.meta.url));
 
 function answers(socket: string): Promise<boolean> {
@@ -83,7 +85,8 @@ export class LocalAgent {
       child.once('error', () => resolve());
     });
     this.#stop.signal.addEventListener('abort', () => child.kill('SIGTERM'), { once: true });
-    for (let attempt = 0; attempt < 150 && child.exitCode === null && child.pid !== undefined; attempt++) {
+    const end = clock.monotonicMs() + START_MS;
+    while (clock.monotonicMs() < end && child.exitCode === null && child.pid !== undefined) {
       if (await answers(this.socket)) return { ended };
       await sleep(100);
     }

@@ -31,10 +31,13 @@ export async function execute(
   return { status: status ?? -1, stdout, stderr };
 }
 
+/** A test host is some ten times as slow. */
+const PATIENCE_MS = process.env.STOWAGE_TEST_HOST === undefined ? 60_000 : 300_000;
+
 export async function until<T>(
   what: string,
   probe: () => Promise<T | undefined | false> | T | undefined | false,
-  timeoutMs = 60_000,
+  timeoutMs = PATIENCE_MS,
 ): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {

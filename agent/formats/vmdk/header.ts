@@ -4,7 +4,7 @@ import type { Image } from '../../images/image.ts';
 const MAGIC = 'KDMV';
 export const SECTOR = 512;
 /** Of the header alone. */
-export const HEADER_BYTES = SECTOR;
+export const HEADER_BYTES = 512;
 const ZEROED_GRAINS = 1 << 2;
 const COMPRESSED = 1 << 16;
 const MARKERS = 1 << 17;
