@@ -196,13 +196,27 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
     return this.#get(name).operations();
   }
 
-  /** Throws `invalid-name` for a name under which whoever manages a pool would not know a new volume. */
+  /**
+   * Throws `invalid-name` for a name under which whoever manages a pool would not know a new volume, `not-supported` for one that by its name
+   * is nothing that is kept there.
+   */
   refuseName(pool: string, name: string): void {
     const { definition } = this.#get(pool);
-    if (definition.managedBy !== undefined && !pveVolume(namingOf(definition), name))
+    if (definition.managedBy === undefined) return;
+    const volume = pveVolume(namingOf(definition), name);
+    if (!volume)
       throw new StowageError(
         'invalid-name',
         `pool '${pool}' is a storage of Proxmox VE, which knows no volume named '${name}': images are called vm-GUEST-disk-NUMBER`,
+      );
+    const { contents } = definition;
+    // The disks of containers are named as images are.
+    const isKept = (content: string): boolean =>
+      content === volume.content || (content === 'rootdir' && volume.content === 'images');
+    if (contents && !contents.some(isKept))
+      throw new StowageError(
+        'not-supported',
+        `the storage '${pool}' of Proxmox VE is not for ${volume.content}: its content is ${contents.join(', ') || 'none'}`,
       );
   }
 
@@ -342,7 +356,9 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
 
   /** Throws `pool-exists` for a name in use and for a directory that another pool has already. */
   define(
-    definition: Omit<PoolDefinition, 'uuid' | 'managedBy' | 'isShared' | 'wipesDeleted'> & { uuid?: string },
+    definition: Omit<PoolDefinition, 'uuid' | 'managedBy' | 'isShared' | 'wipesDeleted' | 'contents'> & {
+      uuid?: string;
+    },
   ): Promise<Pool> {
     return this.#define(async () => {
       const { name } = definition;

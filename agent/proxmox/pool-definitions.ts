@@ -96,6 +96,19 @@ function wipesDeleted({
   return { limitBytesPerSecond: limit > 0 ? limit : 10 << 20 };
 }
 
+/** What storages are for where their configuration does not say it; the others are for images. */
+const USUAL_CONTENTS: Partial<Record<string, string[]>> = {
+  dir: ['images', 'rootdir'],
+  cephfs: ['backup'],
+  lvmthin: ['images', 'rootdir'],
+  zfspool: ['images', 'rootdir'],
+};
+
+function contentsOf({ type, content }: Storage): string[] {
+  if (content === undefined) return USUAL_CONTENTS[type] ?? ['images'];
+  return content.split(/[,;\s]+/).filter((word) => word !== '' && word !== 'none');
+}
+
 /** Whether a storage is one of this node. */
 const isHere = ({ disable, nodes }: Storage, node: string): boolean =>
   !isOn(disable) && (nodes === undefined || nodes.split(/[,;\s]+/).includes(node));
@@ -130,6 +143,7 @@ export function definitionsOf(
       managedBy: 'proxmox',
       isShared: ALWAYS_SHARED.includes(properties.type) || isOn(properties.shared) || undefined,
       wipesDeleted: wipesDeleted(properties),
+      contents: contentsOf(properties),
     });
     if (data) definitions.push(data);
     else others.push({ storage, reason: error.issues[0]?.message ?? 'it is incomplete' });

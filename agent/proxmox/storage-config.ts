@@ -10,7 +10,11 @@ export type Storage = { type: string } & Partial<Record<string, string>>;
 const HEAD = /^([^\s:#]+):[ \t]*(\S+)[ \t]*$/m;
 
 /** What every node has, whatever its configuration says. */
-const LOCAL = { type: 'dir', path: '/var/lib/vz' };
+const LOCAL = {
+  type: 'dir',
+  path: '/var/lib/vz',
+  content: 'backup,images,iso,rootdir,snippets,vztmpl',
+};
 
 /**
  * The storages in the text of `storage.cfg`: `type: id`, then indented lines of a property and its value; one without a value is

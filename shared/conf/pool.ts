@@ -48,6 +48,8 @@ export const poolDefinitionSchema = z.object({
   isShared: z.boolean().optional(),
   /** Of a pool that is managed so: what a volume held is overwritten before it goes. Absent: it goes as it is. */
   wipesDeleted: z.object({ limitBytesPerSecond: z.number().positive().optional() }).optional(),
+  /** Of a pool that is managed so: what its manager keeps in it, such as `images` or `iso`; nothing else is made there. Absent: anything. */
+  contents: z.array(z.string().max(40)).optional(),
 });
 export type PoolDefinition = z.output<typeof poolDefinitionSchema>;
 

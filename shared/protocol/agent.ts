@@ -83,6 +83,7 @@ export const redefinePoolSchema = poolDefinitionSchema.omit({
   managedBy: true,
   isShared: true,
   wipesDeleted: true,
+  contents: true,
 });
 export const definePoolSchema = redefinePoolSchema.extend({ uuid: z.guid().optional() });
 export const buildPoolSchema = z.object({

@@ -44,6 +44,15 @@ describe('the storages of Proxmox VE', () => {
     });
   });
 
+  test('a storage is for what its configuration says, else for what its type is for', () => {
+    const contents = (text: string): unknown => of(text).definitions[0]?.contents;
+    assert.deepEqual(contents('dir: d\n\tpath /d\n\tcontent iso,vztmpl\n'), ['iso', 'vztmpl']);
+    assert.deepEqual(contents('dir: d\n\tpath /d\n\tcontent none\n'), []);
+    assert.deepEqual(contents('dir: d\n\tpath /d\n'), ['images', 'rootdir']);
+    assert.deepEqual(contents('lvm: l\n\tvgname vg0\n'), ['images']);
+    assert.deepEqual(contents('cephfs: c\n'), ['backup']);
+  });
+
   for (const [what, text, type, source, path] of POOLS)
     test(`${what} is a pool`, () => {
       const { definitions, others } = of(text);
@@ -74,7 +83,10 @@ describe('the storages of Proxmox VE', () => {
     );
     assert.deepEqual(storages.get('one'), { type: 'dir', path: '/one', shared: '1' });
     assert.deepEqual(storages.get('odd'), { type: 'my-type', path: '/odd' });
-    assert.deepEqual(storages.get('local'), { type: 'dir', path: '/var/lib/vz' });
+    assert.deepEqual(storages.get('local'), {
+      ...{ type: 'dir', path: '/var/lib/vz' },
+      content: 'backup,images,iso,rootdir,snippets,vztmpl',
+    });
     assert.equal(storages.size, 3);
   });
 });

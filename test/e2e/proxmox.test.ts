@@ -59,6 +59,7 @@ dir: vmstore
 
 dir: other
 \tpath ${room.path}/other
+\tcontent images,iso
 \tcontent-dirs images=disks,iso=media/cd
 
 dir: cluster
@@ -195,6 +196,29 @@ ${more}`;
         'invalid-argument',
         ...['vol', 'create', `local/vmstore/${name}`, '--capacity', '1M', '--format', format],
       );
+  });
+
+  test('a storage takes nothing but what it is for', async () => {
+    const stream = join(room.path, 'stream');
+    const header = Buffer.alloc(8);
+    header.writeBigUInt64LE(512n);
+    writeFileSync(stream, Buffer.concat([header, Buffer.alloc(512)]));
+    for (const name of ['vztmpl/debian.tar.zst', 'import/disk.raw'])
+      assert.match(
+        (await controller.cli('pvesm', 'import', `vmstore:${name}`, 'raw+size', stream)).stderr,
+        /not for (vztmpl|import): its content is images, iso, backup, snippets/,
+      );
+    assert.match(
+      await controller.cliRefused(
+        'not-supported',
+        'vol',
+        'create',
+        'local/other/debian.tar.zst',
+        '--capacity',
+        '1M',
+      ),
+      /not for backup: its content is images, iso/,
+    );
   });
 
   test('images are made, based, cloned, handed on and freed where Proxmox VE looks for them', async () => {
