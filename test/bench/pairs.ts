@@ -30,7 +30,7 @@ export async function compare(title: string, contenders: Contender[], rounds = 7
     const own = times[index]!;
     const ratio = median(own.map((time, round) => time / times[0]![round]!));
     console.log(
-      `  ${contender.name.padEnd(28)} median ${median(own).toFixed(2)}  (${Math.min(...own).toFixed(2)} to ${Math.max(...own).toFixed(2)})  ${ratio.toFixed(2)}x ours`,
+      `  ${contender.name.padEnd(28)} median ${median(own).toFixed(3)}  (${Math.min(...own).toFixed(3)} to ${Math.max(...own).toFixed(3)})  ${ratio.toFixed(2)}x ours`,
     );
   }
 }
