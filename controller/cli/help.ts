@@ -81,7 +81,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   ],
   'vol show': ['vol show alpha/data/web'],
   'vol blockdev': ['vol blockdev alpha/data/web --node-name disk0'],
-  'vol map': ['vol map alpha/data/web', 'mount -o ro "$(stowage vol map alpha/data/web)" /mnt'],
+  'vol map': ['vol map alpha/data/web'],
   'vol unmap': ['vol unmap alpha/data/web'],
   'vol set-secret': ['vol set-secret alpha/data/web disks'],
   'vol resize': ['vol resize alpha/data/web 20G', 'vol resize alpha/data/web +5G'],

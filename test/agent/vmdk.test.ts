@@ -5,7 +5,6 @@ import {
   closeSync,
   copyFileSync,
   ftruncateSync,
-  mkdirSync,
   openSync,
   readFileSync,
   writeFileSync,
@@ -20,6 +19,7 @@ import { scratch } from '../support/scratch.ts';
 
 const MIB = 1 << 20;
 const GRAIN = 64 << 10;
+const SECTOR = 512;
 
 /** A disk with data here and there, whose size is a multiple of nothing but sectors. */
 function sample(path: string, sizeBytes = 70 * MIB + 512 * 3): Buffer {
@@ -160,6 +160,30 @@ describe('vmdk', () => {
       edit('none', (bytes) => void bytes.writeBigUInt64LE(0n, 12)),
       /data is in other files/,
     );
+    // What qemu would open is refused, wherever it finds the name of another file.
+    writeFileSync(at('secret'), Buffer.alloc(8 * MIB, 7));
+    const parent = (bytes: Buffer, before: string): void => {
+      const text = bytes.toString('latin1', SECTOR, 21 * SECTOR).split('\0')[0]!;
+      const hint = `${before}parentFileNameHint="${at('secret')}"\n`;
+      bytes.write(text.replace(/parentCID=\w+\n/, `parentCID=fffffffe\n${hint}`), SECTOR);
+    };
+    const headerTells = (offset: number, length: number) => (bytes: Buffer) => {
+      parent(bytes, '');
+      bytes.writeBigUInt64LE(BigInt(offset), 28);
+      bytes.writeBigUInt64LE(BigInt(length), 36);
+    };
+    await refused(edit('hidden', headerTells(0, 0)), /stands on another \(.*secret\)/);
+    await refused(edit('elsewhere', headerTells(100, 1)), /stands on another \(.*secret\)/);
+    await refused(
+      edit('comment', (bytes) => parent(bytes, '# ')),
+      /stands on another \(.*secret\)/,
+    );
+    await refused(
+      edit('cid', (bytes) => {
+        bytes.write('# parentCID=00000001 ', bytes.indexOf('# Extent description'));
+      }),
+      /stands on another/,
+    );
   });
 
   test('an image that lies about where its bytes are, or is cut, is an error and no wrong content', async () => {
@@ -210,7 +234,6 @@ describe('vmdk', () => {
   test('a disk of terabytes costs what is in it', async () => {
     await using room = scratch();
     const path = join(room.path, 'huge.vmdk');
-    mkdirSync(join(room.path, 'd'));
     execFileSync('qemu-img', ['create', '-q', '-f', 'vmdk', path, '1T']);
     execFileSync('qemu-io', ['-f', 'vmdk', '-c', 'write -P 7 900G 64k', path]);
     await using image = await FileImage.open(path, 'read');

@@ -167,7 +167,7 @@ describe('what is answered', () => {
         'POST',
         path,
         { name: 'x', capacityBytes: 1, format: 'vdi' },
-        /format: must be raw, qcow2, ploop or luks/,
+        /format: must be raw, qcow2, ploop, luks or vmdk/,
       ],
       ['POST', path, { name: '../x', capacityBytes: 1 }, /name: the name is refused/],
       ['GET', '/volumes?limit=many', undefined, /limit: must be a number/],

@@ -237,7 +237,10 @@ describe('a volume as it was at a snapshot', () => {
       await controller.cliOk('vol', 'snapshot', 'create', from, 'two');
       await controller.cliOk('vol', 'set', from, '--notes', 'of the accounts');
       const { id } = await volumeAt('here');
-      for (const beside of [['--format', 'qcow2'], ['--snapshot', 'one'], ['--refresh']])
+      for (const beside of [
+        ['--format', 'qcow2'],
+        ['--snapshot', 'one'],
+      ])
         await controller.cliRefused(
           'invalid-argument',
           'vol',
@@ -248,6 +251,10 @@ describe('a volume as it was at a snapshot', () => {
           ...beside,
         );
       await controller.cliRefused('not-supported', 'vol', 'copy', from, 'local/default', '--with-snapshots');
+      await controller.cliRefused(
+        'not-supported',
+        ...['vol', 'copy', from, to, '--with-snapshots', '--refresh'],
+      );
       assert.deepEqual(await idsOf(from), ['one', 'two'], 'nothing was begun');
 
       await controller.cliOk('vol', 'copy', from, to, '--with-snapshots');
