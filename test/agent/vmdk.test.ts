@@ -186,6 +186,18 @@ describe('vmdk', () => {
     );
   });
 
+  test('what qemu would open with another file is damaged, and is given to no guest', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using host = await openDirPool(path);
+    const [base, child] = [join(path, 'base.vmdk'), join(path, 'child.vmdk')];
+    execFileSync('qemu-img', ['create', '-q', '-f', 'vmdk', base, '8M']);
+    execFileSync('qemu-img', ['create', '-q', '-f', 'vmdk', '-b', base, '-F', 'vmdk', child]);
+    await host.pool.refresh();
+    assert.match((await host.pool.look('child.vmdk')).damaged ?? '', /stands on another/);
+    assert.equal((await host.pool.look('base.vmdk')).damaged, undefined);
+  });
+
   test('an image that lies about where its bytes are, or is cut, is an error and no wrong content', async () => {
     await using room = scratch();
     const [raw, sparse, packed] = [

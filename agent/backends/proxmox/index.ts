@@ -1,4 +1,5 @@
 import { rmdir } from 'node:fs/promises';
+import { DISK_FORMATS } from '../../../shared/conf/image-formats.ts';
 import { contentDirectories } from '../../../shared/pve/content-directories.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { exists, makeDirectory } from '../../host/files.ts';
@@ -18,7 +19,7 @@ const OPTIONS = ['content-dirs', 'is_mountpoint'];
 export const proxmoxBackend: Backend = {
   type: 'proxmox',
   contract: CONTRACT_VERSION,
-  traits: { ...FILE_TRAITS, formats: ['raw', 'qcow2', 'vmdk'], options: ['configOptions'], shared: true },
+  traits: { ...FILE_TRAITS, formats: [...DISK_FORMATS], options: ['configOptions'], shared: true },
 
   check(definition) {
     targetOf(definition);

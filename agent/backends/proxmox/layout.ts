@@ -1,6 +1,6 @@
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { VolumeFormat } from '../../../shared/conf/volume.ts';
+import { isDiskFormat } from '../../../shared/conf/image-formats.ts';
 import type { contentDirectories } from '../../../shared/pve/content-directories.ts';
 import { poolNameOf, pveVolume } from '../../../shared/pve/images.ts';
 import { type PveContent, type PveVolumeName, parseVolumeName } from '../../../shared/pve/volume-names.ts';
@@ -10,7 +10,6 @@ import type { Layout } from '../../volumes/files/layout.ts';
 const GUEST = /^[1-9]\d*$/;
 /** Contents that are files. Containers in directories of their own are none of our volumes. */
 const CONTENTS: readonly PveContent[] = ['iso', 'vztmpl', 'backup', 'snippets', 'import'];
-const FORMATS: readonly string[] = ['raw', 'qcow2', 'vmdk'] satisfies VolumeFormat[];
 
 /** A directory as Proxmox VE lays it out: `images/GUEST/DISK`, `template/iso/…`, `dump/…`. */
 export function proxmoxLayout(directories: ReturnType<typeof contentDirectories>): Layout {
@@ -21,7 +20,7 @@ export function proxmoxLayout(directories: ReturnType<typeof contentDirectories>
     if (!volume || volume.name.includes('/')) return undefined;
     // Images of other formats, and containers in directories, are not worked on here.
     if (volume.content === 'images')
-      return FORMATS.includes(volume.format) ? join(images, String(volume.vmid), volume.name) : undefined;
+      return isDiskFormat(volume.format) ? join(images, String(volume.vmid), volume.name) : undefined;
     return CONTENTS.includes(volume.content) ? join(directories[volume.content], volume.name) : undefined;
   };
 
@@ -52,7 +51,7 @@ export function proxmoxLayout(directories: ReturnType<typeof contentDirectories>
     },
     isOthers(place) {
       const { format, content } = volumeAt(place) ?? {};
-      const isUnknown = content === 'rootdir' || (content === 'images' && !FORMATS.includes(format ?? ''));
+      const isUnknown = content === 'rootdir' || (content === 'images' && !isDiskFormat(format ?? ''));
       // What a backup tells of itself lies beside it.
       const isNote = place.startsWith(`${directories.backup}/`) && /\.(log|notes|protected)$/.test(place);
       return isUnknown || isNote || place === directories.rootdir;
@@ -75,7 +74,7 @@ export function proxmoxLayout(directories: ReturnType<typeof contentDirectories>
     },
     formatOf(name) {
       const format = pveVolume('dir', name)?.format;
-      return format !== undefined && FORMATS.includes(format) ? (format as VolumeFormat) : undefined;
+      return format !== undefined && isDiskFormat(format) ? format : undefined;
     },
   };
 }

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import type { DiskFormat } from '../../../shared/conf/image-formats.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { runOk } from '../../host/run.ts';
 import type { Image } from '../../images/image.ts';
@@ -11,7 +12,7 @@ import { imageOptions } from './options.ts';
 /** What an overlay stands on: a path that starts from its own directory, and in which format that is read. */
 interface Backing {
   path: string;
-  format: 'raw' | 'qcow2' | 'vmdk';
+  format: DiskFormat;
 }
 
 /** Makes a qcow2 image of a new file that holds nothing yet but what it stands on, which is not opened for that. */

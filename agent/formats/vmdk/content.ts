@@ -3,10 +3,13 @@ import type { Source, SourceExtent } from '../../../shared/transfer/source.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { Turns } from '../../../shared/util/turns.ts';
 import type { Image } from '../../images/image.ts';
-import { readVmdkHeader, refuseOthers, SECTOR, type VmdkHeader } from './header.ts';
+import { refuseOthers } from './descriptor.ts';
+import { readVmdkHeader, SECTOR, type VmdkHeader } from './header.ts';
 
-/** Of tables of grains so many are kept, 2 KiB each. */
-const MOST_TABLES = 1024;
+/** Of parts of the directory and of tables of grains so many are kept. */
+const MOST_PARTS = 1024;
+/** The directory is read by parts of so many bytes. */
+const DIRECTORY_PART_BYTES = 4096;
 /** The largest directory that is read: with the smallest grains it maps 8 TiB. */
 const MOST_DIRECTORY_BYTES = 128 << 20;
 /** Before a packed grain: its first sector, and its length. */
@@ -22,13 +25,14 @@ export class VmdkContent implements Source {
   readonly sizeBytes: number;
   readonly #image: Image;
   readonly #header: VmdkHeader;
-  readonly #directory: Uint32Array;
-  readonly #tables = new Map<number, Buffer>();
+  readonly #directoryOffset: number;
+  /** By where they lie. */
+  readonly #parts = new Map<number, Buffer>();
 
-  private constructor(image: Image, header: VmdkHeader, directory: Uint32Array) {
+  private constructor(image: Image, header: VmdkHeader & { directoryOffset: number }) {
     this.#image = image;
     this.#header = header;
-    this.#directory = directory;
+    this.#directoryOffset = header.directoryOffset;
     this.sizeBytes = header.capacityBytes;
   }
 
@@ -40,26 +44,35 @@ export class VmdkContent implements Source {
     const entries = Math.ceil(capacityBytes / (grainBytes * tableEntries));
     if (entries * 4 > MOST_DIRECTORY_BYTES || directoryOffset + entries * 4 > image.sizeBytes)
       throw new StowageError('invalid-image', 'the directory of the image lies outside of it');
-    const bytes = Buffer.alloc(entries * 4);
-    await image.read(bytes, directoryOffset);
-    return new VmdkContent(
-      image,
-      header,
-      Uint32Array.from({ length: entries }, (_, index) => bytes.readUInt32LE(index * 4)),
-    );
+    return new VmdkContent(image, header);
+  }
+
+  async #part(offset: number, length: number): Promise<Buffer> {
+    const known = this.#parts.get(offset);
+    if (known?.length === length) return known;
+    const part = Buffer.alloc(length);
+    await this.#image.read(part, offset);
+    const [oldest] = this.#parts.keys();
+    if (this.#parts.size >= MOST_PARTS && oldest !== undefined) this.#parts.delete(oldest);
+    this.#parts.set(offset, part);
+    return part;
+  }
+
+  /** In which sector the table of an index lies; 0: there is none, and all of it is zeros. */
+  async #tableSector(index: number): Promise<number> {
+    const at = index * 4;
+    const within = at % DIRECTORY_PART_BYTES;
+    const offset = this.#directoryOffset + at - within;
+    // What lies behind the directory, where it ends within a part, is read and not used.
+    const part = await this.#part(offset, Math.min(DIRECTORY_PART_BYTES, this.#image.sizeBytes - offset));
+    return part.readUInt32LE(within);
   }
 
   async #table(sector: number): Promise<Buffer> {
-    const known = this.#tables.get(sector);
-    if (known) return known;
-    const table = Buffer.alloc(this.#header.tableEntries * 4);
-    if (sector * SECTOR + table.length > this.#image.sizeBytes)
+    const length = this.#header.tableEntries * 4;
+    if (sector * SECTOR + length > this.#image.sizeBytes)
       throw new StowageError('invalid-image', 'a table of the image lies outside of it');
-    await this.#image.read(table, sector * SECTOR);
-    const [oldest] = this.#tables.keys();
-    if (this.#tables.size >= MOST_TABLES && oldest !== undefined) this.#tables.delete(oldest);
-    this.#tables.set(sector, table);
-    return table;
+    return this.#part(sector * SECTOR, length);
   }
 
   /** Where in the image the grain of an offset lies, undefined where it is zeros; and up to where that is so. */
@@ -67,7 +80,7 @@ export class VmdkContent implements Source {
     const { grainBytes, tableEntries, hasZeroedGrains } = this.#header;
     const grain = Math.floor(offset / grainBytes);
     const index = Math.floor(grain / tableEntries);
-    const sector = this.#directory[index] ?? 0;
+    const sector = await this.#tableSector(index);
     if (sector === 0)
       return { at: undefined, end: Math.min((index + 1) * tableEntries * grainBytes, this.sizeBytes) };
     const table = await this.#table(sector);

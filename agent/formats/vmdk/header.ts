@@ -37,7 +37,7 @@ export interface VmdkHeader {
 
 export const isVmdk = (head: Buffer): boolean => head.toString('latin1', 0, 4) === MAGIC;
 
-const invalid = (what: string): StowageError => new StowageError('invalid-image', what);
+export const invalid = (what: string): StowageError => new StowageError('invalid-image', what);
 
 /** Throws `invalid-image` for what is no image that stands in one file, `not-supported` for what nobody reads here. */
 export function parseVmdkHeader(head: Buffer): VmdkHeader {
@@ -90,39 +90,8 @@ export async function readVmdkHeader(image: Image): Promise<VmdkHeader & { direc
   return { ...footer, descriptor: header.descriptor, directoryOffset: footer.directoryOffset };
 }
 
-async function readAt(image: Image, offset: number, length: number): Promise<Buffer> {
+export async function readAt(image: Image, offset: number, length: number): Promise<Buffer> {
   const bytes = Buffer.alloc(Math.max(0, Math.min(length, image.sizeBytes - offset)));
   if (bytes.length > 0) await image.read(bytes, offset);
   return bytes;
-}
-
-/** Where qemu looks for a descriptor, and how much of it it reads, whatever the header says. */
-const QEMU_DESCRIPTOR = { offset: SECTOR, length: 20 * SECTOR };
-/** Of a descriptor. Other programs find them also where no line begins, such as behind a `#`. */
-const PARENT = /parentCID[ \t]*=[ \t]*"?([0-9a-z]*)/gi;
-const PARENT_FILE = /parentFileNameHint[ \t]*=?[ \t]*"?([^"\r\n\0]*)/i;
-const NO_PARENT = 'ffffffff';
-const EXTENT = /(?:RW|RDONLY|NOACCESS)[ \t]+\d+[ \t]+(\w+)/gi;
-
-/**
- * Throws `invalid-image` for an image that is not alone: one that stands on another, or whose data is partly elsewhere. A descriptor tells
- * both, in lines such as `parentCID=…` and `RW 8192 SPARSE "disk.vmdk"`. It is read where the header says that it is, and where qemu reads
- * it: what opens the image for a guest must not find another file than is found here.
- */
-export async function refuseOthers(image: Image, { descriptor }: VmdkHeader): Promise<void> {
-  for (const { offset, length } of [descriptor, QEMU_DESCRIPTOR])
-    refuseOthersIn((await readAt(image, offset, length)).toString('latin1'));
-}
-
-function refuseOthersIn(text: string): void {
-  const parents = [...text.matchAll(PARENT)].map(([, id = '']) => id.toLowerCase());
-  const file = PARENT_FILE.exec(text);
-  const other = file?.[1] ?? parents.find((id) => id !== NO_PARENT);
-  if (other !== undefined)
-    throw invalid(`a vmdk image that stands on another (${other.slice(0, 100)}) is refused`);
-  const extents = [...text.matchAll(EXTENT)].map(([, kind = '']) => kind.toUpperCase());
-  if (extents.length > 1) throw invalid(`a vmdk image of ${extents.length} files is refused`);
-  const kind = extents[0] ?? 'SPARSE';
-  if (kind !== 'SPARSE')
-    throw invalid(`a vmdk image whose data is ${kind} is refused: it lies in another file`);
 }

@@ -1,9 +1,10 @@
 import { StowageError } from '../../../shared/util/errors.ts';
 import { runOk } from '../../host/run.ts';
-import type { ImageFormat } from '../format.ts';
+import type { FormatFacts, ImageFormat } from '../format.ts';
 import { withToolName } from '../qemu-tool.ts';
 import { VmdkContent } from './content.ts';
-import { parseVmdkHeader, readVmdkHeader, type VmdkHeader } from './header.ts';
+import { refuseOthersInHead } from './descriptor.ts';
+import { parseVmdkHeader, readVmdkHeader } from './header.ts';
 
 const GRAIN_BYTES = 64 << 10;
 /** Of both copies of the tables, for each grain. */
@@ -11,7 +12,12 @@ const ENTRY_BYTES = 8;
 /** Header, descriptor and directories. */
 const FIXED_BYTES = 1 << 20;
 
-export const factsOfVmdk = ({ capacityBytes }: VmdkHeader) => ({ capacityBytes, snapshotCount: 0 });
+/** Of the first bytes of an image. Throws `invalid-image` also for one that is not alone. */
+export function factsOfVmdk(head: Buffer): FormatFacts {
+  const { capacityBytes } = parseVmdkHeader(head);
+  refuseOthersInHead(head);
+  return { capacityBytes, snapshotCount: 0 };
+}
 
 /** Into an image that is there, and reads as zeros. */
 const INTO_NEW = ['-n', '--target-is-zero'];
@@ -26,7 +32,10 @@ export const vmdk: ImageFormat = {
   mostBytes: (capacityBytes) =>
     capacityBytes + Math.ceil(capacityBytes / GRAIN_BYTES) * ENTRY_BYTES + FIXED_BYTES,
 
-  facts: async (image) => factsOfVmdk(await readVmdkHeader(image)),
+  async facts(image) {
+    const { capacityBytes } = await readVmdkHeader(image);
+    return { capacityBytes, snapshotCount: 0 };
+  },
 
   async create(image, { capacityBytes }, signal) {
     await withToolName(image, 'change', ({ operand }) =>

@@ -10,7 +10,7 @@ import { parseLuksHeader } from '../../formats/luks/header.ts';
 import { factsOfLuks } from '../../formats/luks/index.ts';
 import { BASE_IMAGE, DESCRIPTOR } from '../../formats/ploop/descriptor.ts';
 import { factsOf, parseQcow2Header, qcow2HeadBytes } from '../../formats/qcow2/header.ts';
-import { parseVmdkHeader } from '../../formats/vmdk/header.ts';
+import { vmdkHeadBytes } from '../../formats/vmdk/descriptor.ts';
 import { factsOfVmdk } from '../../formats/vmdk/index.ts';
 import { takesNoWrite } from './base.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';
@@ -72,7 +72,7 @@ const damaged = (error: unknown, name: string) => ({
   damaged: cut(toStowageError(nameVolume(error, name)).message, 500),
 });
 
-/** The first bytes of a file; more of them where the name of a backing file lies behind. */
+/** The first bytes of a file; more of them where what an image says of other files lies behind. */
 function headOf(path: string, size: bigint): Buffer {
   const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
@@ -87,7 +87,7 @@ function headOf(path: string, size: bigint): Buffer {
       return head.subarray(0, done);
     };
     const head = read(HEAD_BYTES);
-    const needed = qcow2HeadBytes(head);
+    const needed = Math.max(qcow2HeadBytes(head), vmdkHeadBytes(head));
     return needed > head.length ? read(needed) : head;
   } finally {
     closeSync(fd);
@@ -105,7 +105,7 @@ function isBase(name: string, mode: bigint, known: Known | false, { local }: Fil
 function factsOfFile(format: ImageFormatName, size: bigint, head: () => Buffer): FormatFacts {
   if (format === 'raw') return { capacityBytes: Number(size), snapshotCount: 0 };
   if (format === 'luks') return factsOfLuks(parseLuksHeader(head()).payloadOffset, Number(size));
-  if (format === 'vmdk') return factsOfVmdk(parseVmdkHeader(head()));
+  if (format === 'vmdk') return factsOfVmdk(head());
   return factsOf(parseQcow2Header(head()));
 }
 

@@ -2,8 +2,9 @@ import { type BigIntStats, lstatSync, type Stats } from 'node:fs';
 import { lstat, readdir, readlink, rename, stat, statfs, unlink } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import { ZodError } from 'zod';
+import { isDiskFormat } from '../../../shared/conf/image-formats.ts';
 import type { WipedPart } from '../../../shared/conf/trash.ts';
-import type { Finding, Representation, Snapshot } from '../../../shared/conf/volume.ts';
+import type { Finding, MappedVolume, Representation, Snapshot } from '../../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
@@ -342,20 +343,31 @@ export class FilePool implements PoolDriver {
 
   async mappedAs({ name }: FoundVolume): Promise<string | undefined> {
     const [device] = await loopDevicesOf(this.#at(name));
-    return device;
+    return device?.path;
   }
 
-  async map(volume: FoundVolume): Promise<string> {
-    const device = await attachLoop(this.#at(volume.name), volume.isBase === true);
-    const [mapped] = await loopDevicesOf(this.#at(volume.name));
-    const now = await this.look(volume.name);
-    if (mapped !== undefined && now?.fingerprint === volume.fingerprint) return mapped;
-    await detachLoop(device);
-    throw new StowageError('volume-changed', `another volume is called '${volume.name}' by now`);
+  async map({ name, fingerprint, isBase = false }: FoundVolume): Promise<MappedVolume> {
+    const [before] = await loopDevicesOf(this.#at(name));
+    const device = await attachLoop(this.#at(name), isBase);
+    const mapped = (await loopDevicesOf(this.#at(name))).find(({ path }) => path === device);
+    const now = await this.look(name);
+    try {
+      if (!mapped || now?.fingerprint !== fingerprint)
+        throw new StowageError('volume-changed', `another volume is called '${name}' by now`);
+      if (isBase && !mapped.isReadOnly)
+        throw new StowageError(
+          'volume-in-use',
+          `the base '${name}' is mapped as ${device}, which takes writes`,
+        );
+      return { device, isReadOnly: mapped.isReadOnly };
+    } catch (error) {
+      if (device !== before?.path) await detachLoop(device);
+      throw error;
+    }
   }
 
   async unmap(volume: FoundVolume): Promise<void> {
-    for (const device of await loopDevicesOf(this.#at(volume.name))) await detachLoop(device);
+    for (const { path } of await loopDevicesOf(this.#at(volume.name))) await detachLoop(path);
   }
 
   get watch(): PoolDriver['watch'] {
@@ -552,7 +564,7 @@ export class FilePool implements PoolDriver {
     signal?: AbortSignal,
   ): Promise<void> {
     const { name, format, capacityBytes, encryption } = base;
-    if ((format !== 'raw' && format !== 'qcow2' && format !== 'vmdk') || encryption)
+    if (!isDiskFormat(format) || encryption)
       throw new StowageError(
         'not-supported',
         `no linked clone stands on ${encryption ? 'an encrypted' : `a ${format}`} volume in a file; make a full copy`,
