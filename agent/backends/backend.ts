@@ -7,6 +7,7 @@ import type { ReceivedStream, SentStream, StreamFormat } from '../../shared/conf
 import type { WipedPart } from '../../shared/conf/trash.ts';
 import type {
   Finding,
+  MappedVolume,
   Representation,
   Snapshot,
   Volume,
@@ -393,10 +394,14 @@ export interface PoolDriver {
   /**
    * Makes a raw volume a block device of this host, and gives its node: the same again where it is one already. What is written to it is
    * written to the volume; of a base it takes no write. It stays over restarts of the agent, not of the host. Throws `not-supported` for a
-   * volume that no block device can be made of here.
+   * volume that no block device can be made of here, `volume-in-use` for one of which somebody has made one of a part, or of a base one that
+   * takes writes.
    */
-  map?(volume: FoundVolume): Promise<string>;
-  /** Takes the block device away that {@link map} has made. Repeatable. Throws `volume-in-use` while it is open. */
+  map?(volume: FoundVolume): Promise<MappedVolume>;
+  /**
+   * Takes each block device away that stands on the volume, or on a part of it, whoever has made it; where all volumes are block devices, it
+   * only is not active any more. Repeatable. Throws `volume-in-use` while one is open.
+   */
   unmap?(volume: FoundVolume): Promise<void>;
   /**
    * The node of a block device of this host that a volume is mapped as, whoever has done that; undefined: of none. Absent: the storage itself
@@ -424,7 +429,7 @@ export interface PoolDriver {
    * itself brings the volume from one snapshot of the stream to the next: where it is cut, the volume is what it held at one of them. Throws
    * `snapshot-not-found`, `volume-changed` where `base` is not its last snapshot or it was written to since, `volume-in-use`.
    */
-  beginReceivingOnto?(volume: FoundVolume, base: string): Promise<StreamProgram>;
+  beginReceivingOnto?(volume: FoundVolume, stream: ReceivedStream): Promise<StreamProgram>;
   /**
    * Once the program has read the whole stream: what came gets its name, in one step, as a raw volume, with its snapshots. Whoever made the
    * stream is not trusted. Throws `invalid-image` for what is not one volume, `volume-exists`.

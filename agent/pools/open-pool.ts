@@ -659,7 +659,11 @@ export class OpenPool
     await this.#refuseMapped(found);
   }
 
-  /** Throws `volume-in-use` for a volume that is a block device of this host, too. */
+  async refuseMapped(name: string): Promise<void> {
+    await this.#refuseMapped(await this.#find(name));
+  }
+
+  /** Throws `volume-in-use` for a file that a loop device of this host stands on. */
   async #refuseMapped(found: FoundVolume): Promise<void> {
     const device = await this.#driver.mappedAs?.(found);
     if (device === undefined) return;
@@ -813,13 +817,13 @@ export class OpenPool
 
   async map(name: string): Promise<MappedVolume> {
     const found = await this.#ready(name);
-    const { format, isBase } = this.#seen.get(name)!;
+    const { format } = this.#seen.get(name)!;
     if (format !== 'raw')
       throw new StowageError(
         'not-supported',
         `only a raw volume is a block device; '${name}' is ${format}: a guest can be given it as it is, see 'vol blockdev'`,
       );
-    return { device: await this.#method('map')(found), isReadOnly: isBase === true };
+    return this.#method('map')(found);
   }
 
   async unmap(name: string): Promise<void> {
@@ -853,13 +857,13 @@ export class OpenPool
     return this.#method('beginSending')(found, stream);
   }
 
-  async beginReceiving(name: string, base?: string): Promise<StreamProgram> {
-    if (base === undefined) return this.#method('beginReceiving')(name);
+  async beginReceiving(name: string, stream: ReceivedStream = {}): Promise<StreamProgram> {
+    if (stream.base === undefined) return this.#method('beginReceiving')(name);
     const onto = this.#method('beginReceivingOnto');
     const found = await this.#sound(name);
     refuseProtected(this.#seen.get(name)!);
     await this.#refuseChanging(found);
-    return onto(found, base);
+    return onto(found, stream);
   }
 
   async endReceiving(
@@ -927,6 +931,8 @@ export class OpenPool
       // An upload over a volume is a new state of that volume; taken up after a kill, it is so still.
       const kept = spec.replace || before?.transfer === transfer ? before?.id : undefined;
       const id = spec.volumeId ?? kept;
+      const replaced = spec.replace ? await this.#lookAt(name) : undefined;
+      if (replaced) await this.#refuseMapped(replaced);
       const volume = await this.#make(name, () =>
         stage.publish(this.#identifying(name, { id, format, transfer, encryption, notes })),
       );

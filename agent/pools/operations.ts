@@ -113,13 +113,15 @@ export interface PoolOperations {
   /** See {@link PoolDriver.map}. */
   map(name: string): Promise<MappedVolume>;
   unmap(name: string): Promise<void>;
+  /** Throws `volume-in-use` while the volume is mapped on this host. */
+  refuseMapped(name: string): Promise<void>;
 
   /** Throws `snapshot-not-found`, `secret-missing`, `secret-refused`; `not-supported` for a snapshot that is to be read as an image. */
   open(name: string, opening: Opening, signal?: AbortSignal): Promise<OpenedVolume>;
   /** See {@link PoolDriver}, which this is of one volume by its name. Throws `not-supported` for one that is not raw. */
   beginSending(name: string, stream: SentStream): Promise<StreamProgram>;
   /** Throws `volume-exists`; with `base`, as {@link PoolDriver.beginReceivingOnto} does. */
-  beginReceiving(name: string, base?: string): Promise<StreamProgram>;
+  beginReceiving(name: string, stream?: ReceivedStream): Promise<StreamProgram>;
   endReceiving(
     id: string,
     name: string,

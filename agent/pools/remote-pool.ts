@@ -332,6 +332,10 @@ export class RemotePool
   unmap(name: string) {
     return this.#call<void>('unmap', [name]);
   }
+
+  refuseMapped(name: string) {
+    return this.#call<void>('refuseMapped', [name]);
+  }
   committed(transfer: string) {
     return this.#call<Volume | undefined>('committed', [transfer]);
   }

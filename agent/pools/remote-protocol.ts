@@ -71,6 +71,7 @@ export const PLAIN_METHODS = [
   'check',
   'map',
   'unmap',
+  'refuseMapped',
   'beginSending',
   'beginReceiving',
   'endReceiving',

@@ -7,6 +7,7 @@ import {
   deleteQuery,
   extentsQuery,
   poolParams,
+  refuseUsedQuery,
   renameSnapshotSchema,
   representationQuery,
   resizeVolumeSchema,
@@ -119,12 +120,20 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
     agent.domains.users(request.params.pool, request.params.volume),
   );
 
-  /** Throws `volume-used`: for whoever is about to take the volume away by steps of their own. */
-  http.post('/v1/pools/:pool/volumes/:volume/refuse-used', { schema: params }, async (request) => {
-    const { pool, volume } = request.params;
-    await agent.domains.refuseUsed(pool, volume);
-    return {};
-  });
+  /**
+   * For whoever is about to take the volume away by steps of their own: throws `volume-used`, unless users are allowed, and `volume-in-use`
+   * while it is mapped.
+   */
+  http.post(
+    '/v1/pools/:pool/volumes/:volume/refuse-used',
+    { schema: { ...params, querystring: refuseUsedQuery } },
+    async (request) => {
+      const { pool, volume } = request.params;
+      if (!request.query.allowUsed) await agent.domains.refuseUsed(pool, volume);
+      if (request.query.refuseMapped) await (await pools.operations(pool)).refuseMapped(volume);
+      return {};
+    },
+  );
 
   http.delete(
     '/v1/pools/:pool/volumes/:volume',

@@ -113,6 +113,12 @@ export const trashBody = trashedVolumeSchema
   .pick({ keepUntil: true, by: true })
   .extend({ wipe: wipeRequestBody.extend({ deleteSnapshots: z.boolean().default(false) }).optional() });
 /** `unwiped`: also what is to be overwritten before, and is not. */
+/** Of a look at who uses a volume before it is taken away. */
+export const refuseUsedQuery = z.object({
+  allowUsed: z.stringbool().default(false),
+  refuseMapped: z.stringbool().default(false),
+});
+
 export const purgeQuery = z.object({ unwiped: z.stringbool().default(false) });
 /** The next part of what is to be overwritten. */
 export const wipePartBody = z.object({ mostBytes: z.number().int().positive() });

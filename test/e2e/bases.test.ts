@@ -112,6 +112,41 @@ describe('bases, linked clones and what is kept with a volume', () => {
     await controller.cliRefused('volume-not-found', 'vol', 'map', 'local/p/nowhere');
   });
 
+  test('a block device that others have made of a volume, or of a part of it, is known by its file', {
+    skip: !isRoot && 'only root makes loop devices',
+  }, async () => {
+    await upload('lent');
+    const run = (command: string): string =>
+      execFileSync('unshare', ['--mount', 'sh', '-c', command], { encoding: 'utf8' }).trim();
+    // Where its path is another one.
+    const whole = run(`mount --bind ${at('p')} /mnt && losetup --find --show /mnt/lent`);
+    try {
+      assert.match(
+        await controller.cliRefused('volume-in-use', 'vol', 'delete', 'local/p/lent', '--yes'),
+        new RegExp(`mapped as ${whole}`),
+      );
+      assert.equal((await controller.cliOk('vol', 'map', 'local/p/lent')).trim(), whole);
+      const moved = ['vol', 'migrate', 'local/p/lent', 'local/other'];
+      await controller.cliRefused('volume-in-use', ...moved);
+      await controller.cliRefused('volume-in-use', ...moved, '--allow-used');
+      await controller.cliRefused('volume-not-found', 'vol', 'show', 'local/other/lent');
+    } finally {
+      await controller.cliOk('vol', 'unmap', 'local/p/lent');
+    }
+    const part = run(`losetup --find --show --offset 4096 ${at('p/lent')}`);
+    try {
+      assert.match(
+        await controller.cliRefused('volume-in-use', 'vol', 'map', 'local/p/lent'),
+        /stands on a part of it/,
+      );
+    } finally {
+      await controller.cliOk('vol', 'unmap', 'local/p/lent');
+    }
+    assert.equal(execFileSync('losetup', ['-j', at('p/lent')], { encoding: 'utf8' }), '');
+    assert.ok(!execFileSync('losetup', ['--all'], { encoding: 'utf8' }).includes(part));
+    await controller.cliOk('vol', 'delete', 'local/p/lent', '--yes');
+  });
+
   test('a linked clone that is moved stands on nothing, and its base is free', async () => {
     await controller.cliOk('vol', 'set', 'local/p/web', '--notes', 'the shop');
     await controller.cliOk('vol', 'migrate', 'local/p/web', 'local/other');

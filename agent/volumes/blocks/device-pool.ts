@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Finding, Representation, Snapshot } from '../../../shared/conf/volume.ts';
+import type { Finding, MappedVolume, Representation, Snapshot } from '../../../shared/conf/volume.ts';
 import type { WipeAlgorithm } from '../../../shared/conf/wipe-algorithms.ts';
 import type { Source } from '../../../shared/transfer/source.ts';
 import { clock } from '../../../shared/util/clock.ts';
@@ -368,15 +368,15 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
   // ---- reading ----
 
   /** Where volumes are block devices they are mapped as they are. */
-  async map(volume: FoundVolume): Promise<string> {
+  async map(volume: FoundVolume): Promise<MappedVolume> {
     if (this.storage.type !== 'block')
       throw new StowageError(
         'not-supported',
         'volumes of this storage are no block devices of a host: a guest reaches them by the network',
       );
-    const { name, path } = await this.device(volume);
+    const { name, path, isBase = false } = await this.device(volume);
     await this.storage.keepActive?.(name, true);
-    return path;
+    return { device: path, isReadOnly: isBase };
   }
 
   async unmap(volume: FoundVolume): Promise<void> {

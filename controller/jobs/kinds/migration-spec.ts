@@ -148,17 +148,19 @@ async function replaced({ agent, params }: Asking): Promise<Volume | undefined> 
   });
 }
 
-/** What a domain uses does not move away from under it. */
+/** What a domain uses does not move away from under it, and what is mapped as a block device does not at all. */
 export async function refuseUsed(
   context: Pick<Asking, 'agent' | 'signal'> & {
     params: Pick<MigrateParams, 'source' | 'keepSource' | 'allowUsed'>;
   },
 ): Promise<void> {
   const { source, keepSource, allowUsed } = context.params;
-  if (keepSource || allowUsed) return;
+  if (keepSource) return;
   const from = place(source);
   const agent = await context.agent(from.host);
-  await agent.send(`${agentVolumePath(from)}/refuse-used`, { method: 'POST', signal: context.signal });
+  const query = new URLSearchParams({ refuseMapped: 'true', allowUsed: String(allowUsed) });
+  const path = `${agentVolumePath(from)}/refuse-used?${query}`;
+  await agent.send(path, { method: 'POST', signal: context.signal });
 }
 
 /** Throws `forbidden` for a volume that would go, with its key, to where its secret is not for: nobody could open it any more. */
