@@ -1,9 +1,14 @@
+import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { test } from 'node:test';
 import { logicalBackend } from '../../agent/backends/logical/index.ts';
 import type { BlockPool } from '../../agent/volumes/blocks/block-pool.ts';
 import { poolDefinitionSchema } from '../../shared/conf/pool.ts';
 import { inTestHost, testInTestHost } from '../hosts/guest.ts';
+import { FreezingHost } from '../support/freezing.ts';
+import { scratch } from '../support/scratch.ts';
 import { holdOpen } from './hands.ts';
 import { testOtherHost } from './other-host.ts';
 import { encryptedElsewhere, runBackendSuite } from './suite.ts';
@@ -34,8 +39,22 @@ function write(name: string, bytes: Buffer): void {
 }
 
 function makeVolume(name: string, bytes: Buffer): void {
-  lvm('lvcreate', '--yes', '--virtualsize', '4M', '--name', name, '--thinpool', 'thin', 'vg0');
+  lvm('lvcreate', '--yes', '--virtualsize', '8M', '--name', name, '--thinpool', 'thin', 'vg0');
   write(name, bytes);
+}
+
+/** As Proxmox VE takes one. */
+function snapshot(volume: string, id: string): void {
+  lvm(
+    'lvcreate',
+    '--yes',
+    '--snapshot',
+    '--permission',
+    'r',
+    '--name',
+    `snap_${volume}_${id}`,
+    `vg0/${volume}`,
+  );
 }
 
 function namesInPool(): string[] {
@@ -82,7 +101,33 @@ else {
     thin: true,
     make: makeVolume,
     remove: (name) => lvm('lvremove', '--yes', `vg0/${name}`),
+    snapshot,
     read: (name, bytes) => readFileSync(`/dev/vg0/${name}`).subarray(0, bytes),
     names: namesInPool,
+  });
+
+  test('snapshots that Proxmox VE has taken stay with their volume when it gets another name, and go with it', async () => {
+    makePool();
+    await using room = scratch();
+    const { pool } = await FreezingHost.start(
+      room.path,
+      'one',
+      (services) => logicalBackend.open(definition, services) as BlockPool,
+    );
+    const idsOf = async (name: string): Promise<string[]> =>
+      (await pool.listSnapshots(name)).map(({ id }) => id);
+    makeVolume('v', Buffer.alloc(4096, 1));
+    snapshot('v', 's');
+    await pool.refresh();
+    await pool.rename('v', 'w');
+    assert.deepEqual(await idsOf('w'), ['s']);
+    snapshot('w', 't');
+    await pool.refresh();
+    await pool.trash('w', '0123456789ab', (await pool.look('w')).etag);
+    await pool.restore('0123456789ab', 'w', { id: randomUUID(), format: 'raw' });
+    assert.deepEqual((await idsOf('w')).sort(), ['s', 't']);
+    await pool.remove('w', { deleteSnapshots: true });
+    assert.deepEqual(namesInPool(), []);
+    await pool.stop();
   });
 }

@@ -34,7 +34,7 @@ function write(name: string, bytes: Buffer): void {
 }
 
 function makeVolume(name: string, bytes: Buffer): void {
-  lvm('lvcreate', '--yes', '--size', '4M', '--name', name, 'vg0');
+  lvm('lvcreate', '--yes', '--size', '8M', '--name', name, 'vg0');
   write(name, bytes);
 }
 

@@ -7,7 +7,7 @@ import type { BlockPool } from '../../agent/volumes/blocks/block-pool.ts';
 import { FreezingHost } from '../support/freezing.ts';
 import { scratch } from '../support/scratch.ts';
 
-const CAPACITY_BYTES = 4 << 20;
+const CAPACITY_BYTES = 8 << 20;
 /** More changes than any operation makes. */
 const MOST_STEPS = 12;
 
@@ -19,6 +19,8 @@ export interface SharedStorage {
   thin: boolean;
   make(volume: string, bytes: Buffer): void;
   remove(volume: string): void;
+  /** As Proxmox VE takes one: what says that it is a snapshot of the volume is its name alone. */
+  snapshot?(volume: string, id: string): void;
   /** What a volume begins with. */
   read(volume: string, bytes: number): Buffer;
   /** The names of all that is in it. */
@@ -49,7 +51,12 @@ export function testOtherHost(storage: SharedStorage): void {
   };
 
   /** The host freezes before each of its changes in turn, while another one makes another volume of the name. */
-  const atEachStep = (what: string, change: Change, ready: Change = async () => {}): void =>
+  const atEachStep = (
+    what: string,
+    change: Change,
+    ready: Change = async () => {},
+    takesSnapshot = false,
+  ): void =>
     void test(`${storage.name}: ${what}, frozen at each step while another host takes the name`, async () => {
       await using room = scratch();
       const host = await FreezingHost.start(room.path, 'one', storage.open);
@@ -65,18 +72,22 @@ export function testOtherHost(storage: SharedStorage): void {
             async () => {
               removeAll('v');
               make('new');
+              if (takesSnapshot) storage.snapshot?.('v', 's');
             },
             step,
           );
           froze = ended.froze;
           const say = `step ${step}: ${ended.outcome}`;
           const refused = ['volume-changed', 'volume-exists', 'volume-not-found', 'snapshot-not-found'];
-          assert.ok(['done', ...refused].includes(ended.outcome), say);
+          assert.ok((froze ? ['done', ...refused] : ['done']).includes(ended.outcome), say);
+          assert.ok(froze || step > 0, 'it makes no change that it could freeze before');
           assert.equal(read('v'), 'new', say);
           // What was made of the old volume holds that, or is not there.
           if (isThere('w')) assert.equal(read('w'), 'old', say);
           await pool.refresh();
-          assert.ok(!(await pool.look('v')).isBase, say);
+          const now = await pool.look('v');
+          assert.deepEqual([now.isBase ?? false, now.capacityBytes], [false, CAPACITY_BYTES], say);
+          assert.equal(now.snapshotCount, takesSnapshot ? 1 : 0, say);
           removeAll('v', 'w');
         }
         for (const id of await pool.trashed()) await pool.purge(id);
@@ -86,6 +97,7 @@ export function testOtherHost(storage: SharedStorage): void {
       }
     });
 
+  atEachStep('made smaller', (pool) => pool.resize('v', CAPACITY_BYTES / 2, true));
   if (!storage.thin) {
     const wanted = { name: 'v', capacityBytes: CAPACITY_BYTES, format: 'raw', preallocate: false } as const;
     atEachStep('free', (pool) => pool.remove('v'));
@@ -99,6 +111,14 @@ export function testOtherHost(storage: SharedStorage): void {
   atEachStep('into the trash', async (pool) => {
     await pool.trash('v', '0123456789ab', (await pool.look('v')).etag);
   });
+  atEachStep('deletion', (pool) => pool.remove('v'));
+  atEachStep(
+    'deletion of a snapshot',
+    (pool) => pool.deleteSnapshot('v', 's'),
+    (pool) => pool.createSnapshot('v', 's'),
+    true,
+  );
+  atEachStep('full clone', (pool) => pool.clone('v', 'w'));
   atEachStep('base', (pool) => pool.setBase('v', true));
   atEachStep(
     'linked clone',

@@ -91,6 +91,13 @@ export class ThinSnapshots implements DeviceSnapshots {
     await this.#take(device.name, `snap_${device.name}_${id}`, id);
   }
 
+  /** Those of Proxmox VE say only by the name of their volume whose they are: each gets our tag too. */
+  async keepTo(device: Device): Promise<void> {
+    for (const [id, { lv_name: name = '', lv_tags: tags = '' }] of await this.#all(device))
+      if (!tags.split(',').includes(snapshotTag(id)))
+        await this.#pool.change('lvchange', ['--addtag', snapshotTag(id), '--', this.#target(name)]);
+  }
+
   /** Throws `invalid-name`, `snapshot-exists` for what no new snapshot can be called. */
   async #refuseTaken(device: Device, id: string): Promise<void> {
     if (!ID.test(id)) throw new StowageError('invalid-name', `a snapshot cannot be named '${id}' here`);

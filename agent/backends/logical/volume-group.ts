@@ -265,6 +265,7 @@ export class VolumeGroup implements MakingStorage {
 
   async rename(from: string, to: string): Promise<void> {
     await this.change('lvrename', ['--', this.name, from, to]);
+    if (this.#activated.delete(from)) this.#activated.add(to);
   }
 
   async activate(name: string): Promise<void> {

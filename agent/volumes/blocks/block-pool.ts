@@ -3,7 +3,7 @@ import type { ReceivedStream, SentStream } from '../../../shared/conf/stream.ts'
 import type { WipedPart } from '../../../shared/conf/trash.ts';
 import type { NewVolume } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
-import { StowageError } from '../../../shared/util/errors.ts';
+import { StowageError, toStowageError } from '../../../shared/util/errors.ts';
 import type {
   FoundOrphan,
   FoundVolume,
@@ -61,6 +61,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   override async start(): Promise<void> {
     await super.start();
     await this.#removeLeftovers();
+    await this.storage.streams?.endCut?.();
   }
 
   /** One that somebody has open is tried again at the next start. */
@@ -197,15 +198,24 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
    * does this one where `confirm` throws.
    */
   async #renameSame(device: Device, to: string, confirm?: () => Promise<void>): Promise<void> {
+    if ((device.snapshotCount ?? 0) > 0) await this.storage.snapshots?.keepTo?.(device);
     await this.storage.rename(device.name, to);
     try {
       const [renamed] = await this.storage.devices(to);
       if (renamed?.uid !== device.uid) throw replaced(device.name);
       await confirm?.();
     } catch (error) {
-      await this.storage.rename(to, device.name);
-      throw error;
+      return this.#giveBack(to, device.name, error);
     }
+  }
+
+  /** After `error` a device gets its name back, if it can; throws that error all the same, and says where the device is. */
+  async #giveBack(hidden: string, name: string, error: unknown): Promise<never> {
+    await this.storage.rename(hidden, name).catch((cause) => {
+      const { code, message } = toStowageError(error);
+      throw new StowageError(code, `${message}; '${name}' is called ${hidden} now`, { cause });
+    });
+    throw error;
   }
 
   async setBase(volume: FoundVolume, isBase: boolean): Promise<void> {
@@ -243,7 +253,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
       await this.storage.remove(hidden.name);
     } catch (error) {
       const [left] = await this.storage.devices(hidden.name);
-      if (left) await this.storage.rename(hidden.name, device.name);
+      if (left) await this.#giveBack(hidden.name, device.name, error);
       throw error;
     }
   }
@@ -389,13 +399,13 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     return this.#beginStream((place) => this.#ofStreams.receive(place));
   }
 
-  async beginReceivingOnto(volume: FoundVolume, base: string): Promise<StreamProgram> {
+  async beginReceivingOnto(volume: FoundVolume, stream: ReceivedStream): Promise<StreamProgram> {
     const streams = this.#ofStreams;
     if (!streams.receiveOnto) throw unsupported('streams of what has changed');
     const device = await whenClosed(await this.device(volume), this.storage);
     refuseLoss(device);
     const id = clock.uuid();
-    const program = await streams.receiveOnto(device, base);
+    const program = await streams.receiveOnto(device, stream);
     this.#onto.set(id, device);
     return { id, ...program };
   }
@@ -428,6 +438,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   }
 
   async dropStream(id: string): Promise<void> {
+    this.#onto.delete(id);
     const place = this.#streams.get(id);
     if (!place) return;
     // Where it cannot go now it goes with the next start.

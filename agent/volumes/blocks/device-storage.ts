@@ -96,10 +96,15 @@ export interface DeviceStreams {
   receive(place: string): Promise<Program>;
   /** Makes a new raw device, with its snapshots, of what was read into a place. Throws `invalid-image` for what is not one such device. */
   take(place: string, stream: ReceivedStream, name: string): Promise<void>;
-  /** The program that brings a device, whose last snapshot is `base`, up to date. Throws `snapshot-not-found`, `volume-changed`. */
-  receiveOnto?(device: Device, base: string): Promise<Program>;
+  /**
+   * The program that brings a device, whose last snapshot is `base`, up to date; it is not run where `snapshot` is that. Throws
+   * `snapshot-not-found`, `volume-changed`.
+   */
+  receiveOnto?(device: Device, stream: ReceivedStream): Promise<Program>;
   /** Once that program has ended, however it has: the device is told to have changed. Throws `invalid-image` as {@link take} does. */
   endOnto?(device: Device, stream: ReceivedStream): Promise<void>;
+  /** Does what a kill has kept from {@link endOnto}, for each device that a stream was being received onto. */
+  endCut?(): Promise<void>;
   /** Empties a place. Repeatable. */
   drop(place: string): Promise<void>;
   /** The places at which something is. */
@@ -149,6 +154,8 @@ export interface DeviceSnapshots {
   delete(device: Device, id: string): Promise<void>;
   /** Throws `snapshot-not-found`, `snapshot-exists`, `invalid-name`. */
   rename(device: Device, id: string, to: string): Promise<void>;
+  /** Before the device gets another name: its snapshots are its own still then. Absent: they are whatever it is called. */
+  keepTo?(device: Device): Promise<void>;
   /** Tells a snapshot from a later one of its id. Throws `snapshot-not-found`. */
   markOf(device: Device, id: string): Promise<string>;
   /** Opens what the device held at a snapshot that {@link markOf} has just found, for reading. */

@@ -7,7 +7,7 @@ const KINDS: Record<string, string> = {
   made: 'what a transfer that is not over is to become',
   old: 'a volume that a transfer takes the place of',
   kept: 'a volume in the trash of an agent',
-  gone: 'what had the name of a volume that was being deleted when an agent was ended',
+  gone: 'what had the name of a volume that was being deleted when an agent was ended: that one, or one that another host had made by then',
 };
 
 const OF_TRANSFERS = ['stage', 'made', 'old'];
