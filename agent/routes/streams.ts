@@ -105,11 +105,13 @@ export function streamRoutes(http: AgentHttp, agent: HostAgent): void {
         'being received as a stream',
         async (operations) => {
           const signal = abortSignal(request);
-          const { id, tool, args } = await operations.beginReceiving(volume, base);
+          const { id, tool, args } = await operations.beginReceiving(volume, stream);
           try {
+            // From a snapshot to itself nothing has changed.
+            if (base !== undefined && base === stream.snapshot) return await operations.look(volume);
             const stdin = request.body as Readable;
             await runOk(tool, [...args], { stdin, signal, stallMs: STALL_MS }).catch(async (error) => {
-              // Whatever has come of it, such as some of its snapshots.
+              // Some of its snapshots may have come. What fails here is tried again by the next start of the pool.
               if (base !== undefined)
                 await operations.endReceiving(id, volume, { base }).catch(() => undefined);
               throw inWords(error, format);

@@ -57,7 +57,8 @@ const receive = defineAction({
           'invalid-argument',
           'what has changed goes onto the volume of the name, and no other',
         );
-      return { users: await usersInTheWay(services, address, false) };
+      await usersInTheWay(services, address, false);
+      return undefined;
     }
     if (!(await volumeIfKnown(services, address))) return undefined;
     const naming = namingOf(pool);
@@ -99,7 +100,7 @@ const receive = defineAction({
       );
       return shown(services, target, made);
     };
-    if (!another?.naming) return into(address);
+    if (!another) return into(address);
     const { naming, vmid } = another;
     const made = await services.diskNumbers.with(address, vmid, (number) =>
       into({ ...address, volume: diskName(naming, { vmid, number, format: 'raw' }) }),

@@ -63,6 +63,8 @@ export const snapshotSchema = z.object({
   parentId: z.string().optional(),
   current: z.boolean(),
   allocationBytes: z.number(),
+  /** The same for a snapshot and for what a stream has made of it elsewhere; another one for each that is taken. Absent: the storage has none. */
+  guid: z.string().optional(),
 });
 export type Snapshot = z.infer<typeof snapshotSchema>;
 

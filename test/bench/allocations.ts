@@ -49,8 +49,8 @@ async function bench({ name, backend, definition, run, create, clone }: Storage)
   await pool.setBase('base', true);
   let made = 0;
   const next = (): string => `vm-100-disk-${made++}`;
-  const tool = (command: (volume: string) => string[]) => ({
-    name: `${command('').slice(0, 2).join(' ')}`,
+  const byTool = (command: (volume: string) => string[]) => ({
+    name: command('').slice(0, 2).join(' '),
     run: () => seconds(async () => run(...command(next()))),
   });
   await compare(
@@ -61,7 +61,7 @@ async function bench({ name, backend, definition, run, create, clone }: Storage)
         run: () =>
           seconds(() => pool.create({ name: next(), capacityBytes: GIB, format: 'raw', preallocate: false })),
       },
-      tool(create),
+      byTool(create),
     ],
     ROUNDS,
   );
@@ -69,7 +69,7 @@ async function bench({ name, backend, definition, run, create, clone }: Storage)
     `${name}: a linked clone of a base`,
     [
       { name: 'stowage', run: () => seconds(() => pool.cloneLinked('base', next())) },
-      tool((volume) => clone('base', volume)),
+      byTool((volume) => clone('base', volume)),
     ],
     ROUNDS,
   );

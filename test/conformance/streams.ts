@@ -36,7 +36,7 @@ export async function received(
   bytes: Buffer,
   stream: ReceivedStream = {},
 ): Promise<Volume> {
-  const { id, tool, args } = await pool.beginReceiving(name, stream.base);
+  const { id, tool, args } = await pool.beginReceiving(name, stream);
   try {
     await runOk(tool, [...args], { stdin: Readable.from([bytes]) }).catch(async (error) => {
       if (stream.base !== undefined) await pool.endReceiving(id, name, { base: stream.base });

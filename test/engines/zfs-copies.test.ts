@@ -62,9 +62,16 @@ else
     // Again: nothing to do, and nothing is done.
     await vol(...copy);
     assert.equal((await shown('local/there/v')).etag, updated.etag);
+    // A snapshot of the same name that was taken later is another one.
+    zfs('zfs', 'rename', 'tank/here/v@noon', 'tank/here/v@kept');
+    zfs('zfs', 'snapshot', 'tank/here/v@noon');
+    assert.match(await controller.cliRefused('volume-changed', 'vol', ...copy), /another one of that name/);
+    zfs('zfs', 'destroy', 'tank/here/v@noon');
+    zfs('zfs', 'rename', 'tank/here/v@kept', 'tank/here/v@noon');
 
     // What somebody wrote to the copy is not lost, and it is said.
     write('there/v', three);
+    assert.match(await controller.cliRefused('volume-changed', 'vol', ...copy), /written to/);
     await vol('snapshot', 'create', 'local/here/v', 'wednesday');
     assert.match(await controller.cliRefused('volume-changed', 'vol', ...copy), /written to/);
     await until('the write is told', async () => contentOf('there/v').equals(three));

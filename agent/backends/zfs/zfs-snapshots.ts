@@ -81,7 +81,7 @@ export class ZfsSnapshots implements DeviceSnapshots {
 
   async list(device: Device): Promise<Snapshot[]> {
     const all = await this.#all(device);
-    return all.map(({ id, usedBytes }) => ({ id, current: false, allocationBytes: usedBytes }));
+    return all.map(({ id, guid, usedBytes }) => ({ id, current: false, allocationBytes: usedBytes, guid }));
   }
 
   async create(device: Device, id: string): Promise<void> {

@@ -1,7 +1,7 @@
 import type { ReceivedStream, SentStream } from '../../../shared/conf/stream.ts';
 import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import type { Device, DeviceStreams } from '../../volumes/blocks/device-storage.ts';
-import { type Dataset, datasets, FORMAT, zfs } from './zfs.ts';
+import { type Dataset, datasets, FORMAT, RECEIVING, zfs } from './zfs.ts';
 import { isOfBase } from './zfs-snapshots.ts';
 
 /** Properties of a sender that would keep a volume from its users here. */
@@ -41,31 +41,45 @@ export class ZfsStreams implements DeviceStreams {
   }
 
   /** ZFS takes it only onto the last snapshot, and only where nothing was written since. Nothing of it is mounted. */
-  async receiveOnto(device: Device, base: string) {
+  async receiveOnto(device: Device, { base = '', snapshot }: ReceivedStream) {
+    const at = this.#at(device.name);
     const ids = await this.#snapshotsOf(device);
     if (!ids.includes(base))
       throw new StowageError('snapshot-not-found', `the volume has no snapshot ${base}`);
     if (ids.at(-1) !== base)
       throw new StowageError('volume-changed', `${base} is not its last snapshot: ${ids.at(-1)} is newer`);
-    return { tool: 'zfs', args: ['recv', '-u', '--', this.#at(device.name)] };
+    await refuseWritten(at, base);
+    if (snapshot !== base) await zfs('zfs', 'set', `${RECEIVING}=on`, at);
+    return { tool: 'zfs', args: ['recv', '-u', '--', at] };
   }
 
-  async endOnto(device: Device, { snapshot, deleteSnapshot }: ReceivedStream): Promise<void> {
+  async endOnto(device: Device, { base = '', snapshot, deleteSnapshot }: ReceivedStream): Promise<void> {
     const at = this.#at(device.name);
-    const rows = await datasets(at);
-    // A stream may bring more datasets: they would lie below the volume.
-    const others = rows.filter(({ name }) => name.startsWith(`${at}/`) && !name.includes('@'));
-    for (const { name } of others) await zfs('zfs', 'destroy', '-r', name);
-    await this.#settle(at);
-    await this.#changed(device.name);
-    refuseOthers(rows, at);
-    const newest = rows.at(-1)?.name.slice(at.length + 1);
+    await this.#endReceiving(device.name);
+    const ids = await this.#snapshotsOf(device);
+    const newest = ids.at(-1);
     if (snapshot !== undefined && newest !== snapshot)
       throw new StowageError(
         'invalid-image',
         `the stream ends with the snapshot ${newest}, and not with ${snapshot}`,
       );
-    if (deleteSnapshot !== undefined) await zfs('zfs', 'destroy', `${at}@${deleteSnapshot}`);
+    if (deleteSnapshot === undefined) return;
+    if (ids.indexOf(deleteSnapshot) <= ids.indexOf(base))
+      throw new StowageError('invalid-image', `the stream holds no snapshot ${deleteSnapshot}`);
+    await zfs('zfs', 'destroy', `${at}@${deleteSnapshot}`);
+  }
+
+  async endCut(): Promise<void> {
+    for (const { name, [RECEIVING]: receiving } of await datasets(this.#parent))
+      if (receiving !== undefined && name.startsWith(`${this.#parent}/`) && !name.includes('@'))
+        await this.#endReceiving(name.slice(this.#parent.length + 1));
+  }
+
+  async #endReceiving(name: string): Promise<void> {
+    const at = this.#at(name);
+    await this.#settle(at);
+    await this.#changed(name);
+    await zfs('zfs', 'inherit', RECEIVING, at);
   }
 
   /** Takes back what properties of the sender would keep from the users of a volume here. */
@@ -114,6 +128,20 @@ export class ZfsStreams implements DeviceStreams {
       .map(({ name }) => name.slice(this.#parent.length + 1))
       .filter((name) => name.startsWith('.'));
   }
+}
+
+/** Throws `volume-changed`. Versions of ZFS that cannot tell it refuse the stream. */
+async function refuseWritten(at: string, base: string): Promise<void> {
+  const told = await zfs('zfs', 'get', '-Hp', '-o', 'value', 'written', at).catch((error) => {
+    if (!/bad property|invalid property/i.test(String(error))) throw error;
+    return undefined;
+  });
+  const writtenBytes = Number(told?.stdout ?? 0);
+  if (writtenBytes !== 0)
+    throw new StowageError(
+      'volume-changed',
+      `the volume was written to since its snapshot ${base}: what was written (${writtenBytes} bytes) would be lost; take it back to that, by vol snapshot switch`,
+    );
 }
 
 /** Throws `invalid-image` for what is no single volume: a stream may hold file systems, and many datasets. */

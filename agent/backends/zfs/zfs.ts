@@ -22,6 +22,8 @@ export async function zfs(tool: 'zfs' | 'zpool', ...args: string[]): Promise<Run
 /** Where a dataset keeps what it holds, and what tells that it was rolled back. */
 export const FORMAT = 'stowage:format';
 export const CHANGED = 'stowage:changed';
+/** Of a dataset that a stream is being received onto. */
+export const RECEIVING = 'stowage:receiving';
 
 const PROPERTIES = [
   'guid',
@@ -33,6 +35,7 @@ const PROPERTIES = [
   'origin',
   FORMAT,
   CHANGED,
+  RECEIVING,
 ] as const;
 
 /** A dataset or snapshot as `zfs get` tells of it; a property that it does not have is absent. */

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { z } from 'zod';
 import { STREAM_FORMATS, type StreamFormat } from '../../../shared/conf/stream.ts';
-import { snapshotSchema, type Volume, volumeSchema } from '../../../shared/conf/volume.ts';
+import { type Snapshot, snapshotSchema, type Volume, volumeSchema } from '../../../shared/conf/volume.ts';
 import { poolTraitsSchema } from '../../../shared/protocol/agent.ts';
 import { Throttle } from '../../../shared/transfer/throttle.ts';
 import { clock, sleep } from '../../../shared/util/clock.ts';
@@ -21,7 +21,7 @@ const migrateStreamParamsSchema = z.object({
   keepSource: z.boolean().default(false),
   /** The target is a copy, or becomes one: it follows the snapshots of the source, up to the newest. */
   refresh: z.boolean().default(false),
-  /** Move the volume although domains use it, which then have to be pointed at the new one. */
+  /** Although domains use what is taken: the source of a move, or the copy that is brought on. */
   allowUsed: z.boolean().default(false),
   limitBytesPerSecond: z.number().positive().optional(),
 });
@@ -49,9 +49,8 @@ async function streamsOf(agent: AgentClient, pool: string): Promise<string[]> {
 }
 
 /** The snapshots of a volume, oldest first. */
-async function snapshotsOf(agent: AgentClient, volume: string): Promise<string[]> {
-  const path = `${agentVolumePath(place(volume))}/snapshots`;
-  return (await agent.json(z.array(snapshotSchema), path)).map(({ id }) => id);
+function snapshotsOf(agent: AgentClient, volume: string): Promise<Snapshot[]> {
+  return agent.json(z.array(snapshotSchema), `${agentVolumePath(place(volume))}/snapshots`);
 }
 
 /**
@@ -63,12 +62,17 @@ async function baseOf(context: Context): Promise<string> {
   const [sender, sink] = [await context.agent(place(source).host), await context.agent(place(target).host)];
   const [ours, theirs] = await Promise.all([snapshotsOf(sender, source), snapshotsOf(sink, target)]);
   const base = theirs.at(-1);
-  if (base !== undefined && ours.includes(base)) return base;
+  if (!base)
+    throw new StowageError(
+      'volume-changed',
+      `'${target}' has no snapshot: it is no copy that follows those of '${source}'`,
+    );
+  const same = ours.find(({ id }) => id === base.id);
+  // A name may be given again, to what was taken later.
+  if (same && same.guid === base.guid) return base.id;
   throw new StowageError(
     'volume-changed',
-    base === undefined
-      ? `'${target}' has no snapshot: it is no copy that follows those of '${source}'`
-      : `the last snapshot of '${target}', ${base}, is none of '${source}': nothing tells what has changed since`,
+    `the last snapshot of '${target}', ${base.id}, is none of '${source}'${same ? ', which has another one of that name' : ''}: nothing tells what has changed since`,
   );
 }
 
@@ -117,7 +121,7 @@ async function newestOf({ params: { source }, agent }: Context, format: StreamFo
       'only ZFS sends what has changed between snapshots; copy the volume anew, or refresh it without snapshots',
     );
   const newest = (await snapshotsOf(await agent(place(source).host), source)).at(-1);
-  if (newest !== undefined) return newest;
+  if (newest) return newest.id;
   throw new StowageError(
     'snapshot-not-found',
     `'${source}' has no snapshot, and a copy with snapshots follows them: take one, by vol snapshot create`,
@@ -187,39 +191,67 @@ async function hasArrived(context: Context, sink: AgentClient): Promise<boolean>
   return agentHas(sink, `/v1/pools/${encodeURIComponent(to.pool)}/transferred/${context.notes.transfer}`);
 }
 
-/**
- * The stream of one agent becomes the volume of the other, in one step; a run after a kill begins anew, unless it is there. A copy that is
- * there is brought from its last snapshot to the newest: a run after a kill goes on from the last that came.
- */
-async function transfer(context: Context): Promise<void> {
+type Query = Record<string, string>;
+
+/** The stream of one agent becomes the volume of the other, in one step. */
+async function pass(context: Context, out: Query, into: Query): Promise<void> {
   const { source, target, allowUsed } = context.params;
-  const { format, volumeId, transfer: id, newest } = context.notes;
+  const format = context.notes.format!;
   const [from, to] = [place(source), place(target)];
   const [sender, sink] = await Promise.all([context.agent(from.host), context.agent(to.host)]);
-  const snapshot = newest ?? snapshotOf(context);
   const fence = await context.fence(target);
-  const isRefreshed = newest !== undefined && (await agentHas(sink, agentVolumePath(to)));
-  const base = isRefreshed ? await baseOf(context) : undefined;
-  if (base === newest && base !== undefined) return;
-  if (base === undefined && (await hasArrived(context, sink))) return;
-  const out = new URLSearchParams({ format: format!, snapshot, older: 'true' });
-  const into = new URLSearchParams({ format: format!, snapshot });
-  if (newest === undefined) into.set('deleteSnapshot', snapshot);
-  if (base !== undefined) for (const query of [out, into]) query.set('base', base);
-  else into.set('transfer', id!);
-  if (volumeId !== undefined && base === undefined) into.set('volumeId', volumeId);
-  const stream = await sender.stream(`${agentVolumePath(from)}/stream?${out}`, {
-    ...{ signal: context.signal, patient: true, bulk: true },
+  const queryOf = (query: Query): URLSearchParams => new URLSearchParams({ format, ...query });
+  const options = { signal: context.signal, patient: true };
+  const stream = await sender.stream(`${agentVolumePath(from)}/stream?${queryOf(out)}`, {
+    ...options,
+    bulk: true,
   });
   const body = Readable.from(paced(context, stream), { objectMode: false });
   try {
-    await sink.json(volumeSchema, `${agentVolumePath(to)}/stream?${into}`, {
+    await sink.json(volumeSchema, `${agentVolumePath(to)}/stream?${queryOf(into)}`, {
       ...{ method: 'PUT', body: { stream: body, type: 'application/octet-stream' }, fence },
-      ...{ signal: context.signal, patient: true, allowUsed },
+      ...{ ...options, allowUsed },
     });
   } finally {
     stream.destroy();
   }
+}
+
+/** A new volume, with all snapshots up to one. A run after a kill begins anew, unless it is there. */
+async function sendWhole(context: Context): Promise<void> {
+  const { volumeId, transfer: id = '', newest } = context.notes;
+  if (await hasArrived(context, await context.agent(place(context.params.target).host))) return;
+  const snapshot = newest ?? snapshotOf(context);
+  await pass(
+    context,
+    { snapshot, older: 'true' },
+    {
+      ...{ snapshot, transfer: id },
+      ...(newest === undefined && { deleteSnapshot: snapshot }),
+      ...(volumeId !== undefined && { volumeId }),
+    },
+  );
+}
+
+/** Brings a copy from its last snapshot to the newest of the source. A run after a kill goes on from the last that came. */
+async function sendChanges(context: Context, snapshot: string): Promise<void> {
+  const base = await baseOf(context);
+  if (base !== snapshot) return pass(context, { snapshot, base, older: 'true' }, { snapshot, base });
+  // Nothing has changed at the source. What was written to the copy itself is said.
+  const { target, allowUsed } = context.params;
+  const to = place(target);
+  const sink = await context.agent(to.host);
+  const query = new URLSearchParams({ format: context.notes.format!, snapshot, base });
+  const fence = await context.fence(target);
+  await sink.send(`${agentVolumePath(to)}/stream?${query}`, { method: 'PUT', fence, allowUsed });
+}
+
+async function transfer(context: Context): Promise<void> {
+  const { newest } = context.notes;
+  const to = place(context.params.target);
+  if (newest !== undefined && (await agentHas(await context.agent(to.host), agentVolumePath(to))))
+    return sendChanges(context, newest);
+  return sendWhole(context);
 }
 
 /** What people keep with the volume. */
