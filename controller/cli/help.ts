@@ -146,6 +146,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'image clone alpha/data/base-9000-disk-0.raw 102 --to beta/tank',
   ],
   'pvesm status': ['pvesm status --node alpha'],
+  'pvesm apiinfo': ['pvesm apiinfo'],
   'pvesm list': ['pvesm list data --vmid 100'],
   'pvesm alloc': ['pvesm alloc data 100 vm-100-disk-1.qcow2 4G'],
   'pvesm free': ['pvesm free data:100/vm-100-disk-1.qcow2'],

@@ -26,7 +26,7 @@ function dashed(argv: readonly string[]): string[] {
   return argv[2] === 'pvesm' ? argv.map((word) => word.replace(/^-(?=[a-z]{2})/, '--')) : [...argv];
 }
 
-process.on('SIGINT', endInterrupted);
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, endInterrupted);
 // `stowage … | head` ends quietly.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0);

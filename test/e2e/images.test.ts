@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -365,6 +366,34 @@ describe('images of guests, by the rules of Proxmox VE', () => {
     assert.notEqual(name, 'vm-130-disk-0.raw');
     const data = await controller.fetch(`/hosts/local/pools/default/volumes/${name}/data`);
     assert.ok(Buffer.from(await data.arrayBuffer()).equals(content));
+  });
+
+  test('an import that is interrupted leaves nothing', async () => {
+    const content = randomBytes(MIB);
+    const header = Buffer.alloc(8);
+    header.writeBigUInt64LE(BigInt(MIB));
+    const path = join(room.path, 'whole');
+    writeFileSync(path, Buffer.concat([header, content]));
+    const words = ['pvesm', 'import', 'default:132/vm-132-disk-0.raw', 'raw+size'];
+    const begun = async (signal: NodeJS.Signals, ...more: string[]): Promise<number | null> => {
+      const command = controller.spawnCli(...words, '-', ...more);
+      command.stdin.write(Buffer.concat([header, content.subarray(0, MIB / 2)]));
+      await until('the upload is begun', async () =>
+        (await controller.api<JobDetails[]>('/jobs')).some(({ state }) => state === 'running'),
+      );
+      const ended = once(command, 'exit');
+      command.kill(signal);
+      const [status] = await ended;
+      command.stdin.destroy();
+      return status;
+    };
+    assert.equal(await begun('SIGTERM'), 255);
+    assert.deepEqual(await names('?vmid=132'), []);
+    await controller.cliOk(...words, path);
+    assert.equal(await begun('SIGHUP', '--allow-rename', '1'), 255);
+    assert.equal(await begun('SIGINT', '--allow-rename', '1'), 255);
+    assert.deepEqual(await names('?vmid=132'), ['vm-132-disk-0.raw']);
+    assert.match(await controller.cliOk('pvesm', 'apiinfo'), /^APIVER \d+\nAPIAGE \d+\n$/);
   });
 
   test('a controller that is killed while it makes a base goes on, and makes it', async () => {

@@ -1,7 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobDetails } from '../../shared/protocol/api.ts';
 import { freePort, type TestHost } from './hosts.ts';
@@ -155,6 +156,14 @@ export class TestController implements AsyncDisposable {
       STOWAGE_URL: this.url,
       STOWAGE_TOKEN: this.token,
       ...env,
+    });
+  }
+
+  /** A command that goes on, with its standard input. */
+  spawnCli(...args: string[]): ChildProcessByStdio<Writable, null, null> {
+    return spawn(COMMAND[0]!, [...COMMAND.slice(1), ...args], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+      env: { ...process.env, STOWAGE_URL: this.url, STOWAGE_TOKEN: this.token },
     });
   }
 

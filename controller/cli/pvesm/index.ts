@@ -20,6 +20,11 @@ import {
   streamFormat,
 } from './streams.ts';
 
+/** Of Proxmox VE 9: a node that sends a volume by `pvesm import` asks which arguments that has. */
+const API_VERSION = 12;
+/** So many versions before that are understood, too. */
+const API_AGE = 3;
+
 /** What pvesm ends with after any error. */
 const FAILED = 255;
 
@@ -237,6 +242,10 @@ export function pvesmCommand(): Command {
       'a stream of what has changed since this last snapshot of the volume, which is there: zfs',
     )
     .action(asPvesm(importFrom));
+  pvesm
+    .command('apiinfo')
+    .description('the version of the contract of storages that import and export are of')
+    .action(() => print(`APIVER ${API_VERSION}\nAPIAGE ${API_AGE}`));
   const kinds = Object.keys(SCANS);
   command('scan <kind> [server]', `what storages could be made of: ${kinds.join(', ')}`).action(
     asPvesm(async (kind: string, server: string | undefined, options: NodeOptions) => {

@@ -1,11 +1,12 @@
 import { open, unlink } from 'node:fs/promises';
-import type { Readable } from 'node:stream';
+import { addAbortSignal, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { STREAM_FORMATS, type StreamFormat, streamFormatSchema } from '../../../shared/conf/stream.ts';
 import type { FleetVolume, Upload } from '../../../shared/protocol/api.ts';
 import { readingQuery } from '../../../shared/protocol/reading.ts';
 import { StowageError, toStowageError } from '../../../shared/util/errors.ts';
 import { call, callJson, send } from '../client.ts';
+import { undoneWhenInterrupted } from '../interrupt.ts';
 import { printable } from '../output.ts';
 import { type VolumeReference, volumePath } from '../references.ts';
 
@@ -209,9 +210,27 @@ export async function importVolume(
   const { as, format: carried } = SIZED[format];
   if (as === 'image' && container !== carried)
     throw new StowageError('invalid-argument', `a stream of ${format} makes no ${container} volume`);
-  const stream = new Stream(await readFrom(path));
-  const sizeBytes = await stream.header();
-  const made = await instead(sizeBytes);
+  const source = await readFrom(path);
+  return undoneWhenInterrupted(async (signal) => {
+    const stream = new Stream(addAbortSignal(signal, source));
+    const sizeBytes = await stream.header();
+    return importSized(reference, { as, container, sizeBytes }, stream, await instead(sizeBytes));
+  });
+}
+
+interface Sized {
+  as: 'content' | 'image';
+  container: string;
+  sizeBytes: number;
+}
+
+/** Into the image that was made for it, or into a new volume of the name. */
+async function importSized(
+  reference: VolumeReference,
+  { as, container, sizeBytes }: Sized,
+  stream: Stream,
+  made: VolumeReference | undefined,
+): Promise<FleetVolume> {
   const target = volumePath(made ?? reference);
   const onlyNew = made === undefined;
   let isBegun = false;
