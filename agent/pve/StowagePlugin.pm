@@ -29,7 +29,7 @@ sub type { return 'stowage'; }
 sub plugindata {
     return {
         content => [{ images => 1, rootdir => 1 }, { images => 1 }],
-        format => [{ raw => 1, qcow2 => 1 }, 'raw'],
+        format => [{ raw => 1, qcow2 => 1, vmdk => 1 }, 'raw'],
         'sensitive-properties' => {},
     };
 }
@@ -156,6 +156,7 @@ my $int = sub { return int($_[0]); };
 
 # ---- names ----
 
+my $FORMAT = qr/raw|qcow2|vmdk/;
 my $NAME = qr/(?:(?:vm|base)-\d+-[^\s\/]+|subvol-\d+-[^\s\/]+)/;
 
 sub parse_volname {
@@ -164,7 +165,7 @@ sub parse_volname {
     my ($kind, $vmid) = $name =~ m/^(vm|base|subvol)-(\d+)-/;
     my ($basevmid) = defined($base) ? $base =~ m/^base-(\d+)-/ : ();
     die "unable to parse stowage volume name '$volname'\n" if defined($base) && !defined($basevmid);
-    my $format = $name =~ m/\.(raw|qcow2)$/ ? $1 : $kind eq 'subvol' ? 'subvol' : 'raw';
+    my $format = $name =~ m/\.($FORMAT)$/ ? $1 : $kind eq 'subvol' ? 'subvol' : 'raw';
     return ('images', $name, $vmid, $base, $basevmid, $kind eq 'base', $format);
 }
 
@@ -276,7 +277,7 @@ sub volume_size_info {
 
 sub alloc_image {
     my ($class, $storeid, $scfg, $vmid, $fmt, $name, $size_kib) = @_;
-    die "unsupported format '$fmt'\n" if $fmt ne 'raw' && $fmt ne 'qcow2';
+    die "unsupported format '$fmt'\n" if $fmt !~ m/^(?:$FORMAT)$/;
     $name //= $class->find_free_diskname($storeid, $scfg, $vmid, $fmt, 1);
     my (undef, undef, $owner, undef, undef, undef, $format) = $class->parse_volname($name);
     die "illegal name '$name' - should be 'vm-$vmid-*'\n" if $owner != $vmid || $format ne $fmt;
@@ -324,7 +325,7 @@ sub clone_image {
     die "clone_image works only with base images and snapshots\n" if !$isBase && !defined($snap);
     my $type = $ask->($scfg, 'GET', $pool_path->($scfg, $storeid))->{type};
     # A clone in a file is an overlay, but on btrfs, which shares blocks.
-    my $fmt = $name !~ m/\.(raw|qcow2)$/ ? 'raw' : $type eq 'btrfs' ? $1 : 'qcow2';
+    my $fmt = $name !~ m/\.($FORMAT)$/ ? 'raw' : $type eq 'btrfs' ? $1 : 'qcow2';
     my $target = $class->find_free_diskname($storeid, $scfg, $vmid, $fmt, 1);
     my $wanted = { name => $target, linked => JSON::PP::true, defined($snap) ? (snapshot => $snap) : () };
     $ask->($scfg, 'POST', $volume_path->($scfg, $storeid, $name) . '/clone', $wanted);
@@ -410,7 +411,7 @@ sub volume_has_feature {
     for my $need (keys %$needs) {
         return undef if !grep { $_ eq $needs->{$need} } @{ $can->{features}->{$need} // [] };
     }
-    return undef if $feature eq 'snapshot' && $format eq 'raw' && !$can->{rawSnapshots};
+    return undef if $feature eq 'snapshot' && $format ne 'qcow2' && !$can->{rawSnapshots};
     return 1;
 }
 

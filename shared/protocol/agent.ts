@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { DISK_FORMATS } from '../conf/image-formats.ts';
 import { poolDefinitionSchema, poolSchema } from '../conf/pool.ts';
 import { poolLimitsSchema } from '../conf/pool-usage.ts';
 import { streamFormatSchema } from '../conf/stream.ts';
@@ -104,7 +105,7 @@ export const deleteQuery = z.object({
 /** Of which guest a new disk shall be, and in which format. */
 export const freeDiskQuery = z.object({
   vmid: z.coerce.number().int().min(100).max(999_999_999),
-  format: z.enum(['raw', 'qcow2', 'subvol']).default('raw'),
+  format: z.enum([...DISK_FORMATS, 'subvol']).default('raw'),
 });
 /** That it is to be overwritten before it goes. */
 export const wipeRequestBody = wipedSchema.pick({ limitBytesPerSecond: true });

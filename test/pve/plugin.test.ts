@@ -105,7 +105,7 @@ describe('the plug-in for Proxmox VE', () => {
     assert.equal(await node.call('api'), 12);
     const { content, format } = await node.call<{ content: unknown[]; format: unknown[] }>('plugindata');
     assert.deepEqual(content[0], { images: 1, rootdir: 1 });
-    assert.deepEqual(format, [{ raw: 1, qcow2: 1 }, 'raw']);
+    assert.deepEqual(format, [{ raw: 1, qcow2: 1, vmdk: 1 }, 'raw']);
     const properties = Object.keys(await node.call<object>('properties'));
     const options = await node.call<Record<string, { optional: number }>>('options');
     for (const property of properties) assert.ok(options[property], property);
@@ -191,7 +191,7 @@ describe('the plug-in for Proxmox VE', () => {
     for (const [words, ...args] of [
       [/illegal name/, 100, 'raw', 'vm-101-disk-7.raw', 4],
       [/illegal name/, 100, 'raw', 'vm-100-disk-7.qcow2', 4],
-      [/unsupported format/, 100, 'vmdk', null, 4],
+      [/unsupported format/, 100, 'qed', null, 4],
       [/\[volume-exists\]/, 100, 'qcow2', 'vm-100-disk-0.qcow2', 4],
     ] as const)
       await node.refused(words, 'alloc_image', 's', scfg, ...args);
@@ -235,6 +235,36 @@ describe('the plug-in for Proxmox VE', () => {
     assert.ok(!existsSync(at('base-900-disk-0.raw')));
   });
 
+  test('a disk of VMware is made, exported as what a guest sees of it, and cloned', async () => {
+    const name = await node.call<string>('alloc_image', 's', scfg, 905, 'vmdk', null, KIB);
+    assert.equal(name, 'vm-905-disk-0.vmdk');
+    execFileSync('qemu-io', ['-f', 'vmdk', '-c', 'write -P 7 0 64k', at(name)]);
+    const [listed] = await images(905);
+    assert.deepEqual([listed?.volid, listed?.format, listed?.size], [`s:${name}`, 'vmdk', MIB]);
+    const file = join(room.path, 'vmdk');
+    await node.call('volume_export', ...[scfg, 's', { file, mode: '>' }, name, 'raw+size', null, null, 0]);
+    const content = Buffer.concat([Buffer.alloc(64 << 10, 7), Buffer.alloc(MIB - (64 << 10))]);
+    assert.ok(readFileSync(file).subarray(8).equals(content));
+    const into = [scfg, 's', { file, mode: '<' }, 'vm-906-disk-0.vmdk', 'raw+size', null, null, 0, 0];
+    assert.equal((await node.reply('scalar:volume_import', ...into)).scalar, 's:vm-906-disk-0.vmdk');
+    execFileSync('qemu-img', [
+      'compare',
+      '-q',
+      '-f',
+      'vmdk',
+      '-F',
+      'vmdk',
+      at(name),
+      at('vm-906-disk-0.vmdk'),
+    ]);
+    await node.refused(/\[not-supported\]/, 'volume_resize', scfg, 's', name, 2 * MIB, 0);
+    const base = await node.call<string>('create_base', 's', scfg, name);
+    const clone = await node.call<string>('clone_image', scfg, 's', base, 907);
+    assert.equal(clone, 'base-905-disk-0.vmdk/vm-907-disk-0.qcow2');
+    await node.call('free_image', 's', scfg, clone);
+    await node.call('free_image', 's', scfg, base, 1);
+  });
+
   test('features are told by the state and the format of a volume', async () => {
     await node.call('alloc_image', 's', scfg, 910, 'raw', 'vm-910-disk-0.raw', KIB);
     const can = async (feature: string, volname: string, snap: string | null = null): Promise<boolean> =>
@@ -243,6 +273,7 @@ describe('the plug-in for Proxmox VE', () => {
       await Promise.all([
         can('snapshot', 'vm-100-disk-0.qcow2'),
         can('snapshot', 'vm-910-disk-0.raw'),
+        can('snapshot', 'vm-910-disk-0.vmdk'),
         can('clone', 'vm-910-disk-0.raw'),
         can('template', 'vm-910-disk-0.raw'),
         can('copy', 'vm-910-disk-0.raw'),
@@ -250,7 +281,7 @@ describe('the plug-in for Proxmox VE', () => {
         can('replicate', 'vm-910-disk-0.raw'),
         can('rename', 'vm-910-disk-0.raw'),
       ]),
-      [true, false, false, true, true, false, false, true],
+      [true, false, false, false, true, true, false, false, true],
     );
     const base = await node.call<string>('create_base', 's', scfg, 'vm-910-disk-0.raw');
     assert.deepEqual([await can('clone', base), await can('template', base)], [true, false]);
