@@ -98,14 +98,14 @@ export function testOtherHost(storage: SharedStorage): void {
     });
 
   atEachStep('made smaller', (pool) => pool.resize('v', CAPACITY_BYTES / 2, true));
+  const wanted = { name: 'v', capacityBytes: CAPACITY_BYTES, format: 'raw', preallocate: false } as const;
+  atEachStep(
+    'alloc',
+    (pool) => pool.create(wanted),
+    (pool) => pool.remove('v'),
+  );
   if (!storage.thin) {
-    const wanted = { name: 'v', capacityBytes: CAPACITY_BYTES, format: 'raw', preallocate: false } as const;
     atEachStep('free', (pool) => pool.remove('v'));
-    atEachStep(
-      'alloc',
-      (pool) => pool.create(wanted),
-      (pool) => pool.remove('v'),
-    );
     return;
   }
   atEachStep('into the trash', async (pool) => {

@@ -15,6 +15,7 @@ import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
 import type {
   Device,
+  DeviceId,
   DeviceMode,
   DeviceStreams,
   MakingStorage,
@@ -282,7 +283,7 @@ export class Subvolumes implements MakingStorage {
       );
   }
 
-  cloneLinked(base: Device, name: string): Promise<void> {
+  cloneLinked(base: DeviceId, name: string): Promise<void> {
     return this.clone(base, name);
   }
 
@@ -291,7 +292,7 @@ export class Subvolumes implements MakingStorage {
     await btrfs('filesystem', 'sync', '--', this.name);
   }
 
-  async clone(device: Device, name: string): Promise<void> {
+  async clone(device: DeviceId, name: string): Promise<void> {
     await btrfs('subvolume', 'snapshot', '--', this.#at(device.name), this.#at(name));
     await syncDirectory(this.name);
   }

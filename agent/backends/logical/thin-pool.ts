@@ -1,7 +1,12 @@
 import { StowageError } from '../../../shared/util/errors.ts';
 import { FileImage } from '../../images/file-image.ts';
 import type { Image } from '../../images/image.ts';
-import { type Device, type DeviceMode, refuseLoss } from '../../volumes/blocks/device-storage.ts';
+import {
+  type Device,
+  type DeviceId,
+  type DeviceMode,
+  refuseLoss,
+} from '../../volumes/blocks/device-storage.ts';
 import type { Space } from '../backend.ts';
 import { lvm, report } from './lvm.ts';
 import { type Row, snapshotIdOf } from './rows.ts';
@@ -25,6 +30,7 @@ const AT_ONCE = 1000;
 
 /** A pool of thin volumes in a volume group of LVM. Volumes take blocks of it as they are written, and share them. */
 export class ThinPool extends VolumeGroup {
+  readonly createsAtOnce = true;
   readonly #pool: string;
   /** Of the pool that was attached. */
   #uuid: string | undefined;
@@ -179,8 +185,8 @@ export class ThinPool extends VolumeGroup {
   }
 
   /** It shares its blocks with what it was cloned from, and lives on without that. */
-  clone(device: Device, name: string): Promise<void> {
-    return this.#clone(device.name, name);
+  clone({ name: of }: DeviceId, name: string): Promise<void> {
+    return this.#clone(of, name);
   }
 
   async #clone(of: string, name: string): Promise<void> {
@@ -198,7 +204,7 @@ export class ThinPool extends VolumeGroup {
     ]);
   }
 
-  cloneLinked(base: Device, name: string): Promise<void> {
+  cloneLinked(base: DeviceId, name: string): Promise<void> {
     return this.clone(base, name);
   }
 

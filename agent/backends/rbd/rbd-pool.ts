@@ -4,6 +4,7 @@ import { type ImageFormatName, imageFormatNamed } from '../../formats/index.ts';
 import type { Image } from '../../images/image.ts';
 import {
   type Device,
+  type DeviceId,
   type DeviceMode,
   type DeviceSnapshots,
   type MakingStorage,
@@ -154,7 +155,7 @@ export class RbdPool implements MakingStorage {
     return this.#make(name, (io, options) => ceph().createImage(io, name, sizeBytes, options));
   }
 
-  cloneLinked({ name: base }: Device, name: string): Promise<void> {
+  cloneLinked({ name: base }: DeviceId, name: string): Promise<void> {
     return this.#clone(base, OF_BASE, name);
   }
 

@@ -16,6 +16,7 @@ import {
 } from '../../volumes/blocks/device-node.ts';
 import {
   type Device,
+  type DeviceId,
   type DeviceMode,
   type DeviceSnapshots,
   type DeviceStreams,
@@ -36,6 +37,7 @@ export class Zvols implements MakingStorage {
   readonly type = 'block';
   readonly readsAsZeros = true;
   readonly neverOverwrites = true;
+  readonly createsAtOnce = true;
   readonly reserves = true;
   readonly name: string;
   readonly #devices: readonly string[];
@@ -208,6 +210,13 @@ export class Zvols implements MakingStorage {
     await waitForNode(path);
   }
 
+  /** Of what is done: whoever uses it waits for a node that is late. */
+  async #awaitNode(name: string): Promise<void> {
+    await this.activate(name).catch((error) => {
+      if (!isStowageError(error, 'io-error')) throw error;
+    });
+  }
+
   async setFormat({ name }: Device, format: ImageFormatName): Promise<void> {
     await zfs('zfs', 'set', `${FORMAT}=${format}`, this.#at(name));
   }
@@ -223,7 +232,7 @@ export class Zvols implements MakingStorage {
   async create(name: string, sizeBytes: number, reserve: boolean): Promise<void> {
     const size = String(Math.ceil(sizeBytes / ROUND) * ROUND);
     await zfs('zfs', 'create', ...(reserve ? [] : ['-s']), '-V', size, this.#at(name));
-    await this.activate(name);
+    await this.#awaitNode(name);
   }
 
   async grow({ name }: Device, sizeBytes: number): Promise<void> {
@@ -236,10 +245,7 @@ export class Zvols implements MakingStorage {
 
   async rename(from: string, to: string): Promise<void> {
     await zfs('zfs', 'rename', this.#at(from), this.#at(to));
-    // It has its name: who uses it waits for a node that is late.
-    await this.activate(to).catch((error) => {
-      if (!isStowageError(error, 'io-error')) throw error;
-    });
+    await this.#awaitNode(to);
   }
 
   /** As Proxmox VE does it: clones stand on a snapshot of that name. */
@@ -255,13 +261,12 @@ export class Zvols implements MakingStorage {
     if (!isBase) await zfs('zfs', 'set', 'readonly=off', this.#at(name));
   }
 
-  async cloneLinked({ name: base }: Device, name: string): Promise<void> {
+  async cloneLinked({ name: base }: DeviceId, name: string): Promise<void> {
     await this.#clone(`${this.#at(base)}${OF_BASE}`, name);
   }
 
   async #clone(snapshot: string, name: string): Promise<void> {
     await zfs('zfs', 'clone', snapshot, this.#at(name));
-    await this.activate(name);
   }
 
   async remove(name: string): Promise<void> {

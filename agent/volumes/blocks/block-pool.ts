@@ -3,7 +3,7 @@ import type { ReceivedStream, SentStream } from '../../../shared/conf/stream.ts'
 import type { WipedPart } from '../../../shared/conf/trash.ts';
 import type { NewVolume } from '../../../shared/conf/volume.ts';
 import { clock } from '../../../shared/util/clock.ts';
-import { StowageError, toStowageError } from '../../../shared/util/errors.ts';
+import { isStowageError, StowageError, toStowageError } from '../../../shared/util/errors.ts';
 import type {
   FoundOrphan,
   FoundVolume,
@@ -24,6 +24,7 @@ import { BlockStage } from './block-stage.ts';
 import { DevicePool } from './device-pool.ts';
 import {
   type Device,
+  type DeviceId,
   type DeviceStreams,
   type MakingStorage,
   refuseLoss,
@@ -100,9 +101,17 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     { name, format }: Pick<NewVolume, 'name' | 'format'>,
     identify: Identify,
     make: (hiddenName: string) => Promise<void>,
-    { fill, of }: { fill?: (image: Image) => Promise<void>; of?: { device: Device; asBase: boolean } } = {},
+    {
+      fill,
+      of,
+    }: {
+      fill?: (image: Image) => Promise<void>;
+      of?: { device: DeviceId; asBase: boolean };
+    } = {},
   ): Promise<void> {
-    await this.#refuseExisting(name);
+    // Nothing is filled in vain; what is made at once is refused by its last step.
+    if (fill) await this.#refuseExisting(name);
+    else this.storage.checkName(name);
     using hidden = this.#hidden.scratch();
     try {
       await make(hidden.name);
@@ -119,11 +128,23 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
       if (isImageFormat(format) && (format !== 'raw' || this.storage.keptFormat))
         await this.storage.setFormat?.(device, format);
       await identify(device.uid);
-      await this.storage.rename(hidden.name, name);
+      await this.storage.rename(hidden.name, name).catch((error) => inWords(error, name));
     } catch (error) {
       await this.storage.remove(hidden.name).catch(() => undefined);
       throw error;
     }
+  }
+
+  /** As {@link #make}, of a device that is whole as soon as it is there: it has its name from the beginning. */
+  async #makeAtOnce(name: string, identify: Identify, make: (name: string) => Promise<void>): Promise<void> {
+    this.storage.checkName(name);
+    await make(name).catch((error) => inWords(error, name));
+    const [device] = await this.storage.devices(name);
+    if (!device) throw new StowageError('volume-changed', `somebody took the new volume '${name}' away`);
+    await identify(device.uid).catch(async (error) => {
+      await this.#removeDevice(device).catch(() => undefined);
+      throw error;
+    });
   }
 
   async create(volume: WantedVolume, identify: Identify, signal?: AbortSignal): Promise<void> {
@@ -141,7 +162,10 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
         'no-space',
         `the volume needs ${sizeBytes} bytes, the pool has ${availableBytes} left`,
       );
-    const make = (hidden: string) => this.storage.create(hidden, sizeBytes, reserve);
+    const make = (name: string) => this.storage.create(name, sizeBytes, reserve);
+    const { createsAtOnce, readsAsZeros, reserves } = this.storage;
+    if (createsAtOnce && readsAsZeros && driver.plain && !permissions && (!reserve || reserves))
+      return this.#makeAtOnce(volume.name, identify, make);
     const fill = async (image: Image): Promise<void> => {
       const dense = reserve && !this.storage.reserves;
       if (dense || !this.storage.readsAsZeros) await zeroFrom(image, 0, { dense, signal });
@@ -172,7 +196,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   async cloneLinked(base: FoundVolume, target: string, identify: Identify): Promise<void> {
     const { storage } = this;
     if (!storage.cloneLinked) throw unsupported('linked clones');
-    const device = await this.device(base);
+    const device = { name: base.name, uid: base.fingerprint };
     const wanted = { name: target, format: imageFormat(base.format).name };
     const make = (hidden: string) => storage.cloneLinked!(device, hidden);
     await this.#make(wanted, identify, make, { of: { device, asBase: true } });
@@ -188,7 +212,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   }
 
   /** Of what was just done by its name: throws `volume-changed` where that is another device's by now, such as by another host. */
-  async #requireSame({ name, uid }: Device, asBase: boolean): Promise<void> {
+  async #requireSame({ name, uid }: DeviceId, asBase: boolean): Promise<void> {
     const [now] = await this.storage.devices(name);
     if (now?.uid !== uid || (asBase && !now.isBase)) throw replaced(name);
   }
@@ -246,7 +270,10 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
 
   /** It goes by a name that only this pool has for it: under its own there may be another by now, of another host. */
   async remove(volume: FoundVolume, mark?: string, confirm?: () => Promise<void>): Promise<void> {
-    const device = await this.#refuseTaking(volume, mark);
+    await this.#removeDevice(await this.#refuseTaking(volume, mark), confirm);
+  }
+
+  async #removeDevice(device: Device, confirm?: () => Promise<void>): Promise<void> {
     using hidden = this.#hidden.doomed(device.uid);
     await this.#renameSame(device, hidden.name, confirm);
     try {
@@ -478,6 +505,10 @@ const replaced = (name: string): StowageError =>
 
 const notInTrash = (id: string): StowageError =>
   new StowageError('volume-not-found', `${id} is not in the trash of the pool any more`);
+
+function inWords(error: unknown, name: string): never {
+  throw isStowageError(error, 'volume-exists') ? taken(name) : error;
+}
 
 const taken = (name: string): StowageError =>
   new StowageError('volume-exists', `the pool has a volume '${name}' already`);

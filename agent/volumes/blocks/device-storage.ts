@@ -9,10 +9,14 @@ import type { DeviceNumber } from '../../host/devices.ts';
 import type { Image } from '../../images/image.ts';
 
 /** One image that its storage can name: a logical volume, a zvol, an image of Ceph, a unit of an iSCSI target. */
-export interface Device {
+/** Which device: the one that has the name, as long as it is the same. */
+export interface DeviceId {
   name: string;
   /** The same under every name, and never used again. */
   uid: string;
+}
+
+export interface Device extends DeviceId {
   /** Of what it holds, where the storage keeps that. */
   format?: ImageFormatName;
   /** Its device node, or how clients of its storage call it. */
@@ -123,6 +127,8 @@ export interface MakingStorage extends DeviceStorage {
   checkName(name: string): void;
   /** With `reserve`, {@link create} keeps the room of a volume for it; absent: that is done by writing zeros. */
   readonly reserves?: boolean;
+  /** A kill leaves no device that {@link create} has not finished. */
+  readonly createsAtOnce?: boolean;
   /** At least so large. Throws `no-space`, `volume-exists`. */
   create(name: string, sizeBytes: number, reserve: boolean): Promise<void>;
   /** What is new reads as zeros. `scratchName` is free for what that needs. Throws `no-space`. */
@@ -137,7 +143,7 @@ export interface MakingStorage extends DeviceStorage {
   /** Makes a base of a device, or a device of a base; repeatable. Absent: it has no bases, and no linked clones. */
   setBase?(device: Device, isBase: boolean): Promise<void>;
   /** A new device that can be written to, and stands on a base. */
-  cloneLinked?(base: Device, name: string): Promise<void>;
+  cloneLinked?(base: DeviceId, name: string): Promise<void>;
   readonly streams?: DeviceStreams;
   /** A new device with what one holds, sharing its blocks, which lives on without it. Absent: the bytes are copied. */
   clone?(device: Device, name: string): Promise<void>;
