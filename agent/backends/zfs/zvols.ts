@@ -21,6 +21,7 @@ import {
   type DeviceSnapshots,
   type DeviceStreams,
   type MakingStorage,
+  onceClosed,
   refuseLoss,
 } from '../../volumes/blocks/device-storage.ts';
 import type { Space } from '../backend.ts';
@@ -270,8 +271,11 @@ export class Zvols implements MakingStorage {
   }
 
   async remove(name: string): Promise<void> {
-    const device = (await this.devices()).find((each) => each.name === name);
-    if (device) refuseLoss(device);
-    await zfs('zfs', 'destroy', '-r', this.#at(name));
+    // With -r snapshots go first: what is open is found before.
+    await onceClosed(async () => {
+      const device = (await this.devices()).find((each) => each.name === name);
+      if (device) refuseLoss(device);
+      await zfs('zfs', 'destroy', '-r', this.#at(name));
+    });
   }
 }

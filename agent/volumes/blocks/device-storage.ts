@@ -2,7 +2,7 @@ import type { Permissions } from '../../../shared/conf/permissions.ts';
 import type { ReceivedStream, SentStream } from '../../../shared/conf/stream.ts';
 import type { Snapshot, Volume } from '../../../shared/conf/volume.ts';
 import { clock, sleep } from '../../../shared/util/clock.ts';
-import { StowageError } from '../../../shared/util/errors.ts';
+import { isStowageError, StowageError } from '../../../shared/util/errors.ts';
 import type { Space, StreamProgram } from '../../backends/backend.ts';
 import type { ImageFormatName } from '../../formats/index.ts';
 import type { DeviceNumber } from '../../host/devices.ts';
@@ -185,6 +185,16 @@ export async function whenClosed(device: Device, storage: Pick<DeviceStorage, 'd
     last = now;
   }
   return last;
+}
+
+/** Runs what fails with `volume-in-use` while somebody has a device open; again, for {@link PROBED_MS} at most. */
+export async function onceClosed<T>(work: () => Promise<T>): Promise<T> {
+  for (const end = clock.monotonicMs() + PROBED_MS; ; await sleep(LOOK_MS))
+    try {
+      return await work();
+    } catch (error) {
+      if (!isStowageError(error, 'volume-in-use') || clock.monotonicMs() > end) throw error;
+    }
 }
 
 /** Throws `volume-in-use` while a device is open: a guest may work on it. */
