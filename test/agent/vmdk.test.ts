@@ -243,6 +243,43 @@ describe('vmdk', () => {
     }
   });
 
+  test('a changed header is refused, or is read as qemu-img reads it', async () => {
+    await using room = scratch();
+    const [raw, image, changed, byTool] = ['raw', 'image', 'changed', 'tool'].map((name) =>
+      join(room.path, name),
+    ) as [string, string, string, string];
+    sample(raw, 4 * MIB);
+    let both = 0;
+    for (const subformat of ['monolithicSparse', 'streamOptimized']) {
+      convert(raw, image, `subformat=${subformat}`);
+      const whole = readFileSync(image);
+      for (let at = 4; at < 80; at++) {
+        // A larger disk is one with more zeros, and takes longer to compare.
+        if (at > 12 && at < 20) continue;
+        const bytes = Buffer.from(whole);
+        bytes[at]! ^= 1 << (at % 8);
+        writeFileSync(changed, bytes);
+        const read = await contentOf(changed).catch(() => undefined);
+        if (!read) continue;
+        try {
+          execFileSync('qemu-img', ['convert', '-f', 'vmdk', '-O', 'raw', changed, byTool], {
+            stdio: 'ignore',
+          });
+        } catch {
+          continue;
+        }
+        both++;
+        assert.ok(readFileSync(byTool).equals(read.bytes), `${subformat}, bit ${at % 8} of byte ${at}`);
+      }
+      // Packed by one field, and not by the other.
+      if (subformat !== 'streamOptimized') continue;
+      whole.writeUInt32LE(whole.readUInt32LE(8) & 0xffff, 8);
+      writeFileSync(changed, whole);
+      await assert.rejects(contentOf(changed), { code: 'not-supported' });
+    }
+    assert.ok(both > 20);
+  });
+
   test('a disk of terabytes costs what is in it', async () => {
     await using room = scratch();
     const path = join(room.path, 'huge.vmdk');

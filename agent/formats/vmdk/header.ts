@@ -57,7 +57,8 @@ export function parseVmdkHeader(head: Buffer): VmdkHeader {
     return Number(value) * SECTOR;
   };
   const compressed = (flags & COMPRESSED) !== 0;
-  if (compressed && (head.readUInt16LE(77) !== DEFLATE || (flags & MARKERS) === 0))
+  // Two fields say it: where they do not agree, other programs would read something else.
+  if (compressed ? head.readUInt16LE(77) !== DEFLATE || (flags & MARKERS) === 0 : head.readUInt16LE(77) !== 0)
     throw new StowageError('not-supported', 'a vmdk image that is packed in another way than by deflate');
   const directory = head.readBigUInt64LE(56);
   const header: VmdkHeader = {
