@@ -47,6 +47,9 @@ function refuseNoSize(found: FoundVolume): FoundVolume {
   return { ...found, capacityBytes: 0, allocationBytes: 0, damaged };
 }
 
+/** Of block devices. */
+const SECTOR_BYTES = 512;
+
 /** Told at once. */
 const MOST_ORPHANS = 10_000;
 
@@ -817,11 +820,16 @@ export class OpenPool
 
   async map(name: string): Promise<MappedVolume> {
     const found = await this.#ready(name);
-    const { format } = this.#seen.get(name)!;
+    const { format, capacityBytes } = this.#seen.get(name)!;
     if (format !== 'raw')
       throw new StowageError(
         'not-supported',
         `only a raw volume is a block device; '${name}' is ${format}: a guest can be given it as it is, see 'vol blockdev'`,
+      );
+    if (capacityBytes % SECTOR_BYTES !== 0)
+      throw new StowageError(
+        'not-supported',
+        `'${name}' has ${capacityBytes} bytes, and a block device whole sectors of ${SECTOR_BYTES}: its end would be missing; make it larger first, by 'vol resize'`,
       );
     return this.#method('map')(found);
   }

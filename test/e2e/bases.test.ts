@@ -109,6 +109,8 @@ describe('bases, linked clones and what is kept with a volume', () => {
     await controller.cliOk('vol', 'unmap', 'local/p/disk');
     await controller.cliOk('vol', 'create', 'local/p/image', '--capacity', '1M', '--format', 'qcow2');
     await controller.cliRefused('not-supported', 'vol', 'map', 'local/p/image');
+    await controller.cliOk('vol', 'create', 'local/p/odd', '--capacity', '1000');
+    assert.match(await controller.cliRefused('not-supported', 'vol', 'map', 'local/p/odd'), /its end/);
     await controller.cliRefused('volume-not-found', 'vol', 'map', 'local/p/nowhere');
   });
 
