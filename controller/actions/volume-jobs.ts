@@ -7,7 +7,7 @@ import { splitReference } from '../../shared/util/references.ts';
 import { type AgentClient, agentVolumePath } from '../hosts/agent-client.ts';
 import { clone } from '../jobs/kinds/clone.ts';
 import { migrate } from '../jobs/kinds/migrate.ts';
-import { migrateStream } from '../jobs/kinds/migrate-stream.ts';
+import { migrateStream, streamFormatOf } from '../jobs/kinds/migrate-stream.ts';
 import { checkMigration } from '../jobs/kinds/migration-check.ts';
 import { migrateParamsSchema } from '../jobs/kinds/migration-spec.ts';
 import { wipe } from '../jobs/kinds/wipe.ts';
@@ -183,6 +183,10 @@ const migrateAction = defineAction({
     await services.inventory.volume(input);
     if (!input.keepSource) await refuseTaking(services, input, principal);
     await services.inventory.pool(to.host, to.pool);
+    if (input.withSnapshots)
+      await streamFormatOf((host) => services.fleet.client(host), {
+        ...{ source: referenceOf(input), target: referenceOf(to), refresh: input.refresh },
+      });
     // Of a move the source goes away, by a refresh the target is replaced.
     const taken = input.keepSource ? (input.refresh ? to : undefined) : input;
     const isThere = taken && (await volumeIfKnown(services, taken));

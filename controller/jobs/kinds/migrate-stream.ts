@@ -76,11 +76,16 @@ async function baseOf(context: Context): Promise<string> {
   );
 }
 
-/** What neither end is made for is refused before anything is done. */
-async function plan(context: Context): Promise<void> {
-  const { source, target, keepSource, refresh } = context.params;
+/**
+ * The format in which a volume travels with its snapshots. Throws `not-supported` where one end has no such streams, or for a refresh where
+ * they only hold whole volumes.
+ */
+export async function streamFormatOf(
+  agent: Context['agent'],
+  { source, target, refresh }: Pick<Params, 'source' | 'target' | 'refresh'>,
+): Promise<StreamFormat> {
   const [from, to] = [place(source), place(target)];
-  const [sender, sink] = await Promise.all([context.agent(from.host), context.agent(to.host)]);
+  const [sender, sink] = await Promise.all([agent(from.host), agent(to.host)]);
   const [ours, theirs] = await Promise.all([streamsOf(sender, from.pool), streamsOf(sink, to.pool)]);
   const format = STREAM_FORMATS.find((each) => ours.includes(each) && theirs.includes(each));
   if (!format)
@@ -88,6 +93,20 @@ async function plan(context: Context): Promise<void> {
       'not-supported',
       'snapshots of the storage travel only from ZFS to ZFS, and from btrfs to btrfs; move or copy the volume without them',
     );
+  if (refresh && format !== 'zfs')
+    throw new StowageError(
+      'not-supported',
+      'only ZFS sends what has changed between snapshots; copy the volume anew, or refresh it without snapshots',
+    );
+  return format;
+}
+
+/** What neither end is made for is refused before anything is done. */
+async function plan(context: Context): Promise<void> {
+  const { source, target, keepSource, refresh } = context.params;
+  const [from, to] = [place(source), place(target)];
+  const [sender, sink] = await Promise.all([context.agent(from.host), context.agent(to.host)]);
+  const format = await streamFormatOf(context.agent, context.params);
   const volume = await sender.json(volumeSchema, agentVolumePath(from));
   if (volume.format !== 'raw')
     throw new StowageError(
@@ -101,7 +120,7 @@ async function plan(context: Context): Promise<void> {
     );
   const isThere = await agentHas(sink, agentVolumePath(to));
   if (isThere && !refresh) throw new StowageError('volume-exists', `there is a volume '${target}' already`);
-  if (refresh) context.notes.newest = await newestOf(context, format);
+  if (refresh) context.notes.newest = await newestOf(context);
   if (isThere) await baseOf(context);
   const keepsId = !keepSource && !(await isTaken(context, volume.id));
   Object.assign(context.notes, {
@@ -114,12 +133,7 @@ async function plan(context: Context): Promise<void> {
 }
 
 /** What a refresh brings the copy to. */
-async function newestOf({ params: { source }, agent }: Context, format: StreamFormat): Promise<string> {
-  if (format !== 'zfs')
-    throw new StowageError(
-      'not-supported',
-      'only ZFS sends what has changed between snapshots; copy the volume anew, or refresh it without snapshots',
-    );
+async function newestOf({ params: { source }, agent }: Context): Promise<string> {
   const newest = (await snapshotsOf(await agent(place(source).host), source)).at(-1);
   if (newest) return newest.id;
   throw new StowageError(
