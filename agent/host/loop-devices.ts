@@ -1,7 +1,9 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { readFile, realpath, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { isStowageError, StowageError } from '../../shared/util/errors.ts';
+import { entriesIfExists, exists, statIfExists } from './files.ts';
 import { runOk } from './run.ts';
 
 const BLOCK = '/sys/block';
@@ -22,25 +24,18 @@ const listSchema = z.object({
   ),
 });
 
-/** What a file of the kernel says of a loop device; undefined where it stands on nothing. */
+/** What a file of the kernel says of a loop device; undefined where it stands on nothing, or on what has no path that can be told. */
 async function told(loop: string, file: string): Promise<string | undefined> {
   try {
     return (await readFile(join(BLOCK, loop, file), 'utf8')).replace(/\n$/, '');
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENODEV' || code === 'ENXIO') return undefined;
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (['ENOENT', 'ENODEV', 'ENXIO', 'ENAMETOOLONG'].includes(code)) return undefined;
     throw error;
   }
 }
 
-/** The file that a loop device stands on, as its kernel knows it, by its number and that of its file system; undefined where that cannot be asked. */
-async function backingOf(loop: string): Promise<{ inode: number; device: string } | undefined> {
-  const args = ['--list', '--json', '--output', 'NAME,BACK-INO,BACK-MAJ:MIN', '--', `/dev/${loop}`];
-  const { stdout } = await runOk('losetup', args);
-  const [found] = stdout.trim() === '' ? [] : listSchema.parse(JSON.parse(stdout)).loopdevices;
-  const [inode, device] = [found?.['back-ino'], found?.['back-maj:min']?.trim()];
-  return inode === undefined || device === undefined ? undefined : { inode, device };
-}
+const isAttached = (loop: string): Promise<boolean> => exists(join(BLOCK, loop, 'loop'));
 
 /** As losetup writes the number of a file system. */
 function deviceNumber(dev: number): string {
@@ -48,19 +43,34 @@ function deviceNumber(dev: number): string {
   return `${major}:${((dev >>> 12) & 0xffff_ff00) | (dev & 0xff)}`;
 }
 
+/** Whether a path that the kernel tells, and that may be one of another namespace, is that of a file. */
+async function isPathOf(told: string | undefined, path: string, { ino, dev }: Stats): Promise<boolean> {
+  if (told === undefined) return false;
+  const there = await stat(told).catch(() => undefined);
+  return there ? there.ino === ino && there.dev === dev : told === (await realpath(path));
+}
+
 /**
  * The loop devices of this host that stand on a file or on a part of it, whoever made them. The kernel says which file that is, so that it
- * is known under any path that others have it by; only those are asked whose file has the same name.
+ * is known under any path and name that others have it by. Who may not ask the kernel, as who is not root, knows it by its path.
  */
 export async function loopDevicesOf(path: string): Promise<LoopDevice[]> {
+  const loops = (await entriesIfExists(BLOCK)).filter((name) => name.startsWith('loop'));
+  const attached: string[] = [];
+  for (const loop of loops) if (await isAttached(loop)) attached.push(loop);
+  if (attached.length === 0) return [];
+  const { stdout } = await runOk('losetup', ['--list', '--json', '--output', 'NAME,BACK-INO,BACK-MAJ:MIN']);
+  const listed = stdout.trim() === '' ? [] : listSchema.parse(JSON.parse(stdout)).loopdevices;
+  const kernel = new Map(listed.map((entry) => [basename(entry.name), entry]));
+  const file = await statIfExists(path);
+  if (!file) return [];
   const devices: LoopDevice[] = [];
-  for (const loop of (await readdir(BLOCK)).filter((name) => name.startsWith('loop'))) {
-    const file = await told(loop, 'loop/backing_file');
-    if (file === undefined || basename(file) !== basename(path)) continue;
-    const backing = await backingOf(loop);
-    const { ino, dev } = await stat(path);
-    // Who may not ask the kernel knows it by its path alone.
-    const isSame = backing ? backing.inode === ino && backing.device === deviceNumber(dev) : file === path;
+  for (const loop of attached) {
+    const { 'back-ino': inode, 'back-maj:min': device } = kernel.get(loop) ?? {};
+    const isSame =
+      inode !== undefined && device
+        ? inode === file.ino && device.trim() === deviceNumber(file.dev)
+        : await isPathOf(await told(loop, 'loop/backing_file'), path, file);
     if (isSame) devices.push({ path: `/dev/${loop}`, isReadOnly: (await told(loop, 'ro')) === '1' });
   }
   return devices;
@@ -84,7 +94,7 @@ export async function attachLoop(path: string, readOnly: boolean): Promise<strin
 /** Throws `volume-in-use` while somebody has it open: it goes by itself once they have closed it. */
 export async function detachLoop(device: string): Promise<void> {
   await runOk('losetup', ['--detach', device]);
-  if ((await told(basename(device), 'loop/backing_file')) !== undefined)
+  if (await isAttached(basename(device)))
     throw new StowageError(
       'volume-in-use',
       `${device} is open, such as by a mount; it goes once whoever has it open has closed it`,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, linkSync, openSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { FleetVolume, VolumeDetails } from '../../shared/protocol/api.ts';
@@ -134,6 +134,18 @@ describe('bases, linked clones and what is kept with a volume', () => {
       await controller.cliRefused('volume-not-found', 'vol', 'show', 'local/other/lent');
     } finally {
       await controller.cliOk('vol', 'unmap', 'local/p/lent');
+    }
+    // By another name of the same file.
+    linkSync(at('p/lent'), at('alias'));
+    const alias = run(`losetup --find --show ${at('alias')}`);
+    try {
+      assert.match(
+        await controller.cliRefused('volume-in-use', 'vol', 'delete', 'local/p/lent', '--yes'),
+        new RegExp(`mapped as ${alias}`),
+      );
+    } finally {
+      await controller.cliOk('vol', 'unmap', 'local/p/lent');
+      unlinkSync(at('alias'));
     }
     const part = run(`losetup --find --show --offset 4096 ${at('p/lent')}`);
     try {

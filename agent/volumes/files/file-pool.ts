@@ -349,9 +349,9 @@ export class FilePool implements PoolDriver {
   async map({ name, fingerprint, isBase = false }: FoundVolume): Promise<MappedVolume> {
     const [before] = await loopDevicesOf(this.#at(name));
     const device = await attachLoop(this.#at(name), isBase);
-    const mapped = (await loopDevicesOf(this.#at(name))).find(({ path }) => path === device);
-    const now = await this.look(name);
     try {
+      const mapped = (await loopDevicesOf(this.#at(name))).find(({ path }) => path === device);
+      const now = await this.look(name);
       if (!mapped || now?.fingerprint !== fingerprint)
         throw new StowageError('volume-changed', `another volume is called '${name}' by now`);
       if (isBase && !mapped.isReadOnly)
