@@ -34,6 +34,7 @@ import {
 } from './device-storage.ts';
 import { HiddenNames } from './hidden-names.ts';
 import { imageFormat } from './image-format.ts';
+import { KeptDevices } from './kept-devices.ts';
 
 /**
  * A pool of devices that can be made. What is being made has a hidden name, and is renamed when it is done: a kill leaves the old
@@ -41,6 +42,7 @@ import { imageFormat } from './image-format.ts';
  */
 export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   readonly #hidden: HiddenNames;
+  readonly #kept: KeptDevices;
   /** The places of streams that are not over, by their ids. */
   readonly #streams = new Map<string, ReturnType<HiddenNames['scratch']>>();
   /** What streams that are not over bring up to date, by their ids. */
@@ -49,6 +51,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   constructor(storage: MakingStorage, host: HostServices, poolUuid: string) {
     super(storage, host);
     this.#hidden = new HiddenNames(`${host.agentId} ${poolUuid}`);
+    this.#kept = new KeptDevices(() => host.stateDirectory());
   }
 
   // ---- life ----
@@ -301,25 +304,39 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
 
   async trash(volume: FoundVolume, id: string, mark?: string, confirm?: () => Promise<void>): Promise<void> {
     const device = await this.#refuseTaking(volume, mark);
-    await this.#renameSame(device, this.#hidden.of('kept', id), confirm);
+    const hidden = this.#hidden.of('kept', id);
+    await this.#kept.set(id, device.uid);
+    try {
+      await this.#renameSame(device, hidden, confirm);
+    } catch (error) {
+      const there = await this.storage.devices(hidden).catch(() => undefined);
+      if (there?.length === 0) await this.#kept.forget(id).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** What is in the trash under an id. */
+  async #trashed(id: string): Promise<Device | undefined> {
+    const [device] = await this.storage.devices(this.#hidden.of('kept', id));
+    return device && (await this.#kept.isSame(id, device.uid)) ? device : undefined;
   }
 
   async restore(id: string, name: string, identify: Identify): Promise<void> {
     this.storage.checkName(name);
-    const hidden = this.#hidden.of('kept', id);
-    const [device] = await this.storage.devices(hidden);
+    const device = await this.#trashed(id);
     if (!device) throw notInTrash(id);
     const [there] = await this.storage.devices(name);
     // Both are names of one device after a kill in the middle, where names are links.
     const isSame = there?.uid === device.uid && this.storage.namesAreLinks;
     if (there && !isSame) throw taken(name);
     await identify(device.uid);
-    if (isSame) await this.storage.remove(hidden);
-    else await this.storage.rename(hidden, name);
+    if (isSame) await this.storage.remove(device.name);
+    else await this.storage.rename(device.name, name);
+    await this.#kept.forget(id);
   }
 
   async wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<WipedPart> {
-    const [device] = await this.storage.devices(this.#hidden.of('kept', id));
+    const device = await this.#trashed(id);
     if (!device) throw notInTrash(id);
     if (this.storage.neverOverwrites)
       throw new StowageError(
@@ -342,24 +359,33 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
   }
 
   async purge(id: string): Promise<void> {
-    const hidden = this.#hidden.of('kept', id);
-    if ((await this.storage.devices(hidden)).length > 0) await this.storage.remove(hidden);
+    const [device] = await this.storage.devices(this.#hidden.of('kept', id));
+    // Another host's stays, and stays on record as no device of ours.
+    if (device && !(await this.#kept.isSame(id, device.uid))) return;
+    if (device) await this.storage.remove(device.name);
+    await this.#kept.forget(id);
   }
 
   async trashed(): Promise<string[]> {
-    const devices = await this.storage.devices();
-    return devices.flatMap(({ name }) => this.#hidden.moreOf('kept', name) ?? []);
+    const ids: string[] = [];
+    for (const { name, uid } of await this.storage.devices()) {
+      const id = this.#hidden.moreOf('kept', name);
+      if (id !== undefined && (await this.#kept.isSame(id, uid))) ids.push(id);
+    }
+    return ids;
   }
 
   async *orphans(): AsyncGenerator<FoundOrphan> {
-    for (const { name, allocationBytes } of await this.storage.devices()) {
+    for (const { name, uid, allocationBytes } of await this.storage.devices()) {
       const found = this.#hidden.describe(name);
-      const trashId = this.#hidden.moreOf('kept', name);
       // A transfer of ours is nobody's only when no job knows it: its controller sees to that.
       if (!found || found.isBusy) continue;
+      const id = this.#hidden.moreOf('kept', name);
+      const trashId = id !== undefined && (await this.#kept.isSame(id, uid)) ? id : undefined;
+      const ours = id === trashId ? found.what : OF_ANOTHER;
       yield {
         path: name,
-        what: found.isOurs ? found.what : `${found.what}; another agent made it, or another pool`,
+        what: found.isOurs ? ours : `${found.what}; another agent made it, or another pool`,
         allocationBytes,
         agentId: found.isOurs ? this.host.agentId : undefined,
         trashId,
@@ -499,6 +525,9 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
 
 const unsupported = (what: string): StowageError =>
   new StowageError('not-supported', `storage pool doesn't support ${what}`);
+
+/** What a killed agent has moved by a name that another host had taken. */
+const OF_ANOTHER = 'a volume that another host had made when this one moved one of its name into the trash';
 
 const replaced = (name: string): StowageError =>
   new StowageError('volume-changed', `another volume is called '${name}' by now; it stays as it is`);
