@@ -97,6 +97,8 @@ export function blockDeviceOf(pool: SourcePool, volume: Volume, nodeName?: strin
     driver,
     ...(nodeName !== undefined && { 'node-name': nodeName }),
     ...(isBase && { 'read-only': true }),
+    // Whatever the image says: none stands on another here.
+    ...(format === 'vmdk' && { backing: null }),
     ...(format === 'qcow2' && encryption && { encrypt: { format: 'luks' } }),
     file: storageNode(pool, volume),
   };

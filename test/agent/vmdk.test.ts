@@ -110,6 +110,26 @@ describe('vmdk', () => {
     assert.ok(read.equals(bytes));
   });
 
+  test('an overlay that does not say in which format it stands on a disk of VMware is read through that', async () => {
+    await using room = scratch();
+    const path = join(room.path, 'pool');
+    await using host = await openDirPool(path);
+    const bytes = sample(join(path, 'raw'), 4 * MIB);
+    convert(join(path, 'raw'), join(path, 'base.vmdk'), 'subformat=monolithicSparse');
+    const overlay = join(path, 'overlay');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', 'base.vmdk', '-F', 'vmdk', overlay]);
+    // As older versions of qemu made them: without the extension that names the format.
+    const image = readFileSync(overlay);
+    const extension = image.indexOf(Buffer.from('e2792aca', 'hex'));
+    image.writeUInt32BE(0x12345678, extension);
+    writeFileSync(overlay, image);
+    await host.pool.refresh();
+    await using opened = await host.pool.open('overlay', { as: 'content' });
+    const read = Buffer.alloc(bytes.length);
+    await opened.sources[0]!.read(read, 0);
+    assert.ok(read.equals(bytes));
+  });
+
   test('an image that is not alone is refused', async () => {
     await using room = scratch();
     const at = (name: string): string => join(room.path, name);
@@ -232,10 +252,37 @@ describe('vmdk', () => {
         await refusedReading(changed, `${image} with another word at ${at}`);
       }
     }
+    // A header at the end that says something else than the one at the beginning.
+    const packedWhole = readFileSync(packed);
+    const marker = Buffer.alloc(SECTOR);
+    marker.writeBigUInt64LE(1n, 0);
+    marker.writeUInt32LE(3, 12);
+    const footed = (capacity: bigint): Buffer => {
+      const padding = Buffer.alloc(-packedWhole.length & (SECTOR - 1));
+      const header = packedWhole.subarray(0, SECTOR);
+      const bytes = Buffer.concat([packedWhole, padding, marker, header, Buffer.alloc(SECTOR)]);
+      bytes.writeBigUInt64LE(2n ** 64n - 1n, 56);
+      bytes.writeBigUInt64LE(capacity, 12);
+      return bytes;
+    };
+    const broken = join(room.path, 'broken');
+    writeFileSync(broken, footed(BigInt(bytes.length / SECTOR)));
+    assert.ok((await contentOf(broken)).bytes.equals(bytes));
+    writeFileSync(broken, footed(BigInt(bytes.length / SECTOR) / 2n));
+    await refused(broken, /do not agree/);
+    // Cut where its last bytes lie, and with all tables in one place.
+    writeFileSync(broken, packedWhole.subarray(0, packedWhole.length / 2));
+    await refused(broken, /outside/);
     // The directory leads out of the image, and a table does.
     const whole = readFileSync(sparse);
     const directory = Number(whole.readBigUInt64LE(56)) * 512;
     const table = whole.readUInt32LE(directory) * 512;
+    const shared = Buffer.from(whole);
+    shared.writeBigUInt64LE(BigInt(64 * GRAIN), 12);
+    for (let index = 0; index < 512; index++)
+      shared.writeUInt32LE(shared.readUInt32LE(table), table + index * 4);
+    writeFileSync(broken, shared);
+    await refused(broken, /more grains than it has room for/);
     for (const at of [directory, table]) {
       const changed = Buffer.from(whole);
       changed.writeUInt32LE(0x7fff_ffff, at);

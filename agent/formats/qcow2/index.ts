@@ -12,6 +12,7 @@ import { MOST_HEADER_BYTES, readLuksHeader } from '../luks/header.ts';
 import { unlock } from '../luks/master-key.ts';
 import { createEmpty, ENCRYPTED_QCOW2, encryptedTarget, passphraseOf, withToolName } from '../qemu-tool.ts';
 import { VmdkContent } from '../vmdk/content.ts';
+import { isVmdk } from '../vmdk/header.ts';
 import { LONGEST_CHAIN } from './chain.ts';
 import { type Decrypt, Qcow2Content } from './content.ts';
 import {
@@ -287,7 +288,7 @@ async function contentOf(
 ): Promise<Source> {
   const head = Buffer.alloc(4);
   await below.read(head, 0);
-  const known = format ?? (isQcow2(head) ? 'qcow2' : 'raw');
+  const known = format ?? (isQcow2(head) ? 'qcow2' : isVmdk(head) ? 'vmdk' : 'raw');
   // What it is encrypted with is not on record anywhere.
   if (known === 'qcow2') return openContent(below, openBacking, undefined, depth + 1);
   if (known === 'vmdk') return VmdkContent.open(below);

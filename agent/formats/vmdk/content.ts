@@ -101,9 +101,11 @@ export class VmdkContent implements Source {
     const end = Math.min(to, this.sizeBytes);
     let start: number | undefined;
     const turns = new Turns();
+    let grains = 0;
     for (let offset = from; offset < end; ) {
       if (turns.due) await turns.next();
       const place = await this.#placeOf(offset);
+      if (place.at !== undefined) this.#refuseGrain(place.at, ++grains);
       if (place.at !== undefined) start ??= offset;
       else if (start !== undefined) {
         yield { offset: start, length: offset - start };
@@ -112,6 +114,18 @@ export class VmdkContent implements Source {
       offset = Math.min(place.end, end);
     }
     if (start !== undefined) yield { offset: start, length: end - start };
+  }
+
+  /** No two grains lie at one place: an image that says so would be told to hold far more than it has bytes. */
+  #refuseGrain(at: number, grains: number): void {
+    const { compressed, grainBytes } = this.#header;
+    const { sizeBytes } = this.#image;
+    if (at >= sizeBytes) throw new StowageError('invalid-image', 'a grain of the image lies outside of it');
+    if ((grains - 1) * (compressed ? SECTOR : grainBytes) > sizeBytes)
+      throw new StowageError(
+        'invalid-image',
+        'the image says that it holds more grains than it has room for',
+      );
   }
 
   async read(buffer: Uint8Array, offset: number): Promise<void> {

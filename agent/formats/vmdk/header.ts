@@ -88,6 +88,10 @@ export async function readVmdkHeader(image: Image): Promise<VmdkHeader & { direc
   if (image.sizeBytes < 3 * SECTOR) throw invalid('it is cut off');
   const footer = parseVmdkHeader(await readAt(image, image.sizeBytes - FOOTER_BYTES, HEADER_BYTES));
   if (footer.directoryOffset === undefined) throw invalid('it says nowhere where its tables are');
+  const differs = (['capacityBytes', 'grainBytes', 'compressed', 'hasZeroedGrains'] as const).find(
+    (key) => footer[key] !== header[key],
+  );
+  if (differs) throw invalid(`its two headers do not agree (${differs})`);
   return { ...footer, descriptor: header.descriptor, directoryOffset: footer.directoryOffset };
 }
 

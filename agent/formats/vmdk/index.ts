@@ -55,8 +55,10 @@ export const vmdk: ImageFormat = {
     parseVmdkHeader(head);
   },
 
+  /** Looks through all tables: an image that is cut is refused. */
   async adopt(image) {
-    await VmdkContent.open(image);
+    const content = await VmdkContent.open(image);
+    for await (const _ of content.extents(0, content.sizeBytes));
   },
 
   openContent: (image) => VmdkContent.open(image),
