@@ -191,17 +191,21 @@ async function* paced(context: Context, stream: Readable): AsyncGenerator<Buffer
   }
 }
 
-/**
- * Whether the target is there, and what this job has made: a volume of its name may be another one. A stream that was cut in its last
- * moment may become it still: a change that changes nothing waits for that.
- */
-async function hasArrived(context: Context, sink: AgentClient): Promise<boolean> {
+/** A stream that was cut may be ending still: a change of the target that changes nothing waits for that. */
+async function untilFree(context: Context): Promise<void> {
   const to = place(context.params.target);
+  const sink = await context.agent(to.host);
   const fence = await context.fence(context.params.target);
   const path = `${agentVolumePath(to)}/attributes`;
   await whenFree(() => sink.send(path, { method: 'PATCH', json: {}, fence })).catch((error) => {
     if (!isStowageError(error, 'volume-not-found')) throw error;
   });
+}
+
+/** Whether the target is there, and what this job has made: a volume of its name may be another one. */
+async function hasArrived(context: Context, sink: AgentClient): Promise<boolean> {
+  const to = place(context.params.target);
+  await untilFree(context);
   return agentHas(sink, `/v1/pools/${encodeURIComponent(to.pool)}/transferred/${context.notes.transfer}`);
 }
 
@@ -249,6 +253,7 @@ async function sendWhole(context: Context): Promise<void> {
 
 /** Brings a copy from its last snapshot to the newest of the source. A run after a kill goes on from the last that came. */
 async function sendChanges(context: Context, snapshot: string): Promise<void> {
+  await untilFree(context);
   const base = await baseOf(context);
   if (base !== snapshot) return pass(context, { snapshot, base, older: 'true' }, { snapshot, base });
   // Nothing has changed at the source. What was written to the copy itself is said.
