@@ -76,11 +76,16 @@ export async function loopDevicesOf(path: string): Promise<LoopDevice[]> {
   return devices;
 }
 
-/** Makes a loop device of a whole file, or gives the one that it has. Throws `volume-in-use` where there is one of a part of it. */
+/** Makes a loop device of a whole file, or gives the one that it has. Throws `volume-in-use` where there is one of a part of it, `not-supported` for who is not root. */
 export async function attachLoop(path: string, readOnly: boolean): Promise<string> {
   const args = ['--find', '--show', '--nooverlap', ...(readOnly ? ['--read-only'] : [])];
   const { stdout } = await runOk('losetup', [...args, '--', path]).catch((error) => {
-    if (!isStowageError(error, 'tool-failed') || !/overlapping/i.test(error.message)) throw error;
+    if (!isStowageError(error, 'tool-failed')) throw error;
+    if (/permission denied/i.test(error.message))
+      throw new StowageError('not-supported', 'only an agent that is root makes block devices of files', {
+        cause: error,
+      });
+    if (!/overlapping/i.test(error.message)) throw error;
     throw new StowageError('volume-in-use', 'a loop device of this host stands on a part of it', {
       cause: error,
     });

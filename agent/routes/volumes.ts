@@ -217,7 +217,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
   );
 
   http.post('/v1/pools/:pool/volumes/:volume/map', { schema: params }, (request) =>
-    change(request, 'being mapped', (pool) => pool.map(request.params.volume)),
+    destroy(request, 'being mapped', (pool) => pool.map(request.params.volume)),
   );
   http.delete('/v1/pools/:pool/volumes/:volume/map', { schema: params }, (request) =>
     change(request, 'being unmapped', (pool) => pool.unmap(request.params.volume)).then(() => ({})),

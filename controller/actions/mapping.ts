@@ -2,7 +2,7 @@ import { mappedVolumeSchema } from '../../shared/conf/volume.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
-import { changeVolume, type VolumeAddress } from './volume.ts';
+import { allowUsedField, changeVolume, listed, usersInTheWay, type VolumeAddress } from './volume.ts';
 
 const agentPath = (address: VolumeAddress): string => `${agentVolumePath(address)}/map`;
 
@@ -12,11 +12,14 @@ const map = defineAction({
     'Makes a raw volume a block device of its host, and gives its node: the same again where it is one already.',
   role: 'operator',
   audited: true,
-  input: volumeAddress,
+  input: volumeAddress.extend(allowUsedField),
   answer: mappedVolumeSchema,
-  run: (services, address, { principal }) =>
+  // Who writes to it does so under a guest.
+  plan: (services, input) => usersInTheWay(services, input, input.allowUsed),
+  record: (_, users) => ({ detail: listed(users) }),
+  run: (services, { allowUsed, ...address }, { principal }) =>
     changeVolume(services, address, `mapping by ${principal.name}`, (agent, right) =>
-      agent.json(mappedVolumeSchema, agentPath(address), { method: 'POST', ...right }),
+      agent.json(mappedVolumeSchema, agentPath(address), { method: 'POST', ...right, allowUsed }),
     ),
 });
 

@@ -233,8 +233,9 @@ export function volCommand(): Command {
   vol
     .command('map <host/pool/vol>')
     .description('make a raw volume a block device of its host, and print its node')
-    .action(async (text: string) => {
-      const path = `${volumePath(volumeReference(text))}/map`;
+    .addOption(allowUsedOption())
+    .action(async (text: string, options: { allowUsed?: boolean }) => {
+      const path = `${volumePath(volumeReference(text))}/map${usedQuery(options)}`;
       const mapped = await callJson<MappedVolume>(path, { method: 'POST' });
       await show(mapped, ({ device }) => printable(device));
     });

@@ -243,6 +243,7 @@ describe('bases, linked clones and what is kept with a volume', () => {
     for (const words of [
       ['rename', 'local/p/one', 'three'],
       ['base', 'local/p/one'],
+      ['map', 'local/p/one'],
     ])
       assert.match(await controller.cliRefused('volume-used', 'vol', ...words), /domain 'guest'/);
     await controller.cliOk('domain', 'undefine', 'local/guest');
