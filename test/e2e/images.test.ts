@@ -376,10 +376,14 @@ describe('images of guests, by the rules of Proxmox VE', () => {
     writeFileSync(path, Buffer.concat([header, content]));
     const words = ['pvesm', 'import', 'default:132/vm-132-disk-0.raw', 'raw+size'];
     const begun = async (signal: NodeJS.Signals, ...more: string[]): Promise<number | null> => {
+      const jobs = (): Promise<JobDetails[]> => controller.api<JobDetails[]>('/jobs');
+      const before = new Set((await jobs()).map(({ id }) => id));
       const command = controller.spawnCli(...words, '-', ...more);
+      // It is ended in the middle of what is written to it.
+      command.stdin.on('error', () => undefined);
       command.stdin.write(Buffer.concat([header, content.subarray(0, MIB / 2)]));
       await until('the upload is begun', async () =>
-        (await controller.api<JobDetails[]>('/jobs')).some(({ state }) => state === 'running'),
+        (await jobs()).some(({ id, state }) => state === 'running' && !before.has(id)),
       );
       const ended = once(command, 'exit');
       command.kill(signal);
