@@ -44,10 +44,11 @@ function deviceNumber(dev: number): string {
 }
 
 /** Whether a path that the kernel tells, and that may be one of another namespace, is that of a file. */
-async function isPathOf(told: string | undefined, path: string, { ino, dev }: Stats): Promise<boolean> {
-  if (told === undefined) return false;
-  const there = await stat(told).catch(() => undefined);
-  return there ? there.ino === ino && there.dev === dev : told === (await realpath(path));
+async function isPathOf(backing: string | undefined, path: string, { ino, dev }: Stats): Promise<boolean> {
+  if (backing === undefined) return false;
+  // What cannot be looked at, such as in a directory of somebody else, is compared by its path.
+  const there = await stat(backing).catch(() => undefined);
+  return there ? there.ino === ino && there.dev === dev : backing === (await realpath(path));
 }
 
 /**

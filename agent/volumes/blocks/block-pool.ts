@@ -145,6 +145,7 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     const [device] = await this.storage.devices(name);
     if (!device) throw new StowageError('volume-changed', `somebody took the new volume '${name}' away`);
     await identify(device.uid).catch(async (error) => {
+      // The first error is told; what cannot be removed is a volume, and is listed.
       await this.#removeDevice(device).catch(() => undefined);
       throw error;
     });
@@ -332,7 +333,8 @@ export class BlockPool extends DevicePool<MakingStorage> implements PoolDriver {
     await identify(device.uid);
     if (isSame) await this.storage.remove(device.name);
     else await this.storage.rename(device.name, name);
-    await this.#kept.forget(id);
+    // It is back: what stays on record of an id, which is never used again, is in nobody's way.
+    await this.#kept.forget(id).catch(() => undefined);
   }
 
   async wipeTrashed(id: string, fromBytes: number, mostBytes: number): Promise<WipedPart> {
