@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { repeat } from '../shared/util/clock.ts';
+import { clock, repeat } from '../shared/util/clock.ts';
 import { StowageError } from '../shared/util/errors.ts';
 import type { Services } from './actions/action.ts';
 import { Delivery } from './attention/delivery.ts';
@@ -58,6 +58,8 @@ import { logFields } from './traces/span.ts';
 import type { TracesOptions } from './traces/start.ts';
 
 const HOUSEKEEPING_MS = 60_000;
+/** So long a copy that no host has any more is known as one: its host may only be away. */
+const COPIES_KEPT_MS = 90 * 24 * 3600_000;
 
 export interface ControllerOptions {
   dataDirectory: string;
@@ -195,6 +197,8 @@ export async function startController(options: ControllerOptions): Promise<Contr
   const chores: Record<string, () => Promise<unknown>> = {
     'uploads that nobody continues': () => uploads.dropIdle(),
     'old events': () => events.forgetOld(),
+    'copies that are gone': () =>
+      store.transaction(({ copies }) => copies.forgetGone(clock.now() - COPIES_KEPT_MS)),
     'unused names': () => inventoryWriter.forgetUnusedNames(),
     labels: () => labels.load(),
     'sessions that have ended': () => sessions.forgetExpired(),

@@ -400,9 +400,10 @@ export interface PoolDriver {
   map?(volume: FoundVolume): Promise<MappedVolume>;
   /**
    * Takes each block device away that stands on the volume, or on a part of it, whoever has made it; where all volumes are block devices, it
-   * only is not active any more. Repeatable. Throws `volume-in-use` while one is open.
+   * only is not active any more. Gives the nodes of those that are gone. Repeatable. Throws `volume-in-use` while one is open; one that is
+   * mounted stays then, one that a program has open goes by itself once it has closed it.
    */
-  unmap?(volume: FoundVolume): Promise<void>;
+  unmap?(volume: FoundVolume): Promise<string[]>;
   /**
    * The node of a block device of this host that a volume is mapped as, whoever has done that; undefined: of none. Absent: the storage itself
    * says what is open.

@@ -1,9 +1,9 @@
 import { open } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
+import { backingFiles, LONGEST_CHAIN } from '../../shared/formats/qcow2/chain.ts';
+import { isQcow2, parseQcow2Header } from '../../shared/formats/qcow2/header.ts';
 import type { Domain, UsedImage, VolumeUser } from '../../shared/protocol/domains.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { backingFiles, LONGEST_CHAIN } from '../formats/qcow2/chain.ts';
-import { isQcow2, parseQcow2Header } from '../formats/qcow2/header.ts';
 import { locate, locator } from '../host/mounts.ts';
 import { run } from '../host/run.ts';
 

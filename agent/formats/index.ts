@@ -1,12 +1,12 @@
 import type { VolumeFormat } from '../../shared/conf/volume.ts';
+import { isQcow2 } from '../../shared/formats/qcow2/header.ts';
+import { isVmdk, isVmdkDescription } from '../../shared/formats/vmdk/header.ts';
 import type { DirectoryFormat, ImageFormat } from './format.ts';
 import { isLuks } from './luks/header.ts';
 import { luks } from './luks/index.ts';
 import { ploop } from './ploop/driver.ts';
-import { isQcow2 } from './qcow2/header.ts';
 import { qcow2 } from './qcow2/index.ts';
 import { raw } from './raw.ts';
-import { isVmdk } from './vmdk/header.ts';
 import { vmdk } from './vmdk/index.ts';
 
 /** Formats whose volumes are images. */
@@ -28,6 +28,6 @@ export function imageFormatNamed(name: string | undefined): ImageFormatName | un
 /** The format that an image of unknown origin has, by its first bytes. */
 export function probeFormat(head: Buffer): ImageFormatName {
   if (isQcow2(head)) return 'qcow2';
-  if (isVmdk(head)) return 'vmdk';
+  if (isVmdk(head) || isVmdkDescription(head)) return 'vmdk';
   return isLuks(head) ? 'luks' : 'raw';
 }

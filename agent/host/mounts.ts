@@ -33,6 +33,11 @@ export function sourceMountedAt(path: string): string | undefined {
   return mounts().findLast((mount) => mount.path === path)?.source;
 }
 
+/** Where a device is mounted, as it was mounted last; undefined where it is not, as far as this mount namespace shows. */
+export function mountPointOf(device: string): string | undefined {
+  return mounts().findLast((mount) => mount.source === device)?.path;
+}
+
 function linkAt(path: string): string | undefined {
   try {
     return readlinkSync(path);

@@ -834,8 +834,12 @@ export class OpenPool
     return this.#method('map')(found);
   }
 
-  async unmap(name: string): Promise<void> {
-    await this.#method('unmap')(await this.#find(name));
+  async unmap(name: string): Promise<string[]> {
+    return this.#method('unmap')(await this.#find(name));
+  }
+
+  async mappedAs(name: string): Promise<string | undefined> {
+    return this.#driver.mappedAs?.(await this.#find(name));
   }
 
   // ---- moving bytes ----
@@ -901,6 +905,11 @@ export class OpenPool
   async stage(spec: TransferSpec): Promise<OpenedStage> {
     if (this.#seen.ofTransfer(spec.id) !== undefined && (await this.stages(spec.id)).length === 0)
       throw new StowageError('job-state', 'this transfer was committed before');
+    await this.refuseStage(spec);
+    return this.#opened(await this.#method('stage')({ ...spec }, JSON.stringify(spec)));
+  }
+
+  async refuseStage(spec: TransferSpec): Promise<void> {
     refuseEncryption(spec.format, spec.encryption, spec.representation === 'content');
     const there = spec.replace ? await this.#lookAt(spec.volume) : undefined;
     if (there) {
@@ -912,7 +921,6 @@ export class OpenPool
         'volume-has-snapshots',
         `can't upload volume, all existing snapshots will be lost: '${spec.volume}' has ${there.snapshotCount}; delete them first`,
       );
-    return this.#opened(await this.#method('stage')({ ...spec }, JSON.stringify(spec)));
   }
 
   async stages(id?: string): Promise<OpenedStage[]> {

@@ -112,7 +112,10 @@ export interface PoolOperations {
   check(name: string, repair: boolean, signal?: AbortSignal): Promise<Finding[]>;
   /** See {@link PoolDriver.map}. */
   map(name: string): Promise<MappedVolume>;
-  unmap(name: string): Promise<void>;
+  /** See {@link PoolDriver.unmap}. */
+  unmap(name: string): Promise<string[]>;
+  /** See {@link PoolDriver.mappedAs}; undefined also where the storage itself says what is open. */
+  mappedAs(name: string): Promise<string | undefined>;
   /** Throws `volume-in-use` while the volume is mapped on this host. */
   refuseMapped(name: string): Promise<void>;
 
@@ -130,6 +133,8 @@ export interface PoolOperations {
     signal?: AbortSignal,
   ): Promise<Volume>;
   dropStream(id: string): Promise<void>;
+  /** Throws what {@link stage} would for a new transfer, as far as that can be told without making its stage. */
+  refuseStage(spec: TransferSpec): Promise<void>;
   /** Begins the stage of a transfer, the same one again for the same id. Throws `job-state` when it was committed before. */
   stage(spec: TransferSpec): Promise<OpenedStage>;
   /** The stage of a transfer, or all. */

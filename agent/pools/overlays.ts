@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Volume } from '../../shared/conf/volume.ts';
-import { backingFiles } from '../formats/qcow2/chain.ts';
+import { backingFiles } from '../../shared/formats/qcow2/chain.ts';
 import { RecordLog } from '../host/record-log.ts';
 import { Kept } from './kept.ts';
 import type { PoolChange } from './operations.ts';

@@ -4,7 +4,7 @@ import { MOST_ORPHANS, type Orphan } from '../../shared/conf/orphan.ts';
 import type { Pool, PoolDefinition } from '../../shared/conf/pool.ts';
 import type { PoolForecast, PoolLimits } from '../../shared/conf/pool-usage.ts';
 import type { TrashedVolume } from '../../shared/conf/trash.ts';
-import type { Volume } from '../../shared/conf/volume.ts';
+import type { Volume, VolumeFormat } from '../../shared/conf/volume.ts';
 import type { AgentEvent, EventsRequest } from '../../shared/protocol/agent.ts';
 import { MOST_VOLUMES_A_LINE } from '../../shared/protocol/agent.ts';
 import { namingOf, pveVolume } from '../../shared/pve/images.ts';
@@ -217,6 +217,16 @@ export class Pools extends EventEmitter<{ event: [AgentEvent] }> {
       throw new StowageError(
         'not-supported',
         `the storage '${pool}' of Proxmox VE is not for ${volume.content}: its content is ${contents.join(', ') || 'none'}`,
+      );
+  }
+
+  /** Throws `not-supported` for a format that the volumes of a pool cannot have. */
+  refuseFormat(pool: string, format: VolumeFormat): void {
+    const { formats } = this.traits(pool);
+    if (!formats.includes(format))
+      throw new StowageError(
+        'not-supported',
+        `pool '${pool}' holds no volumes of format ${format}: it takes ${formats.join(', ') || 'none'}`,
       );
   }
 

@@ -330,7 +330,10 @@ export class RemotePool
     return this.#call<MappedVolume>('map', [name]);
   }
   unmap(name: string) {
-    return this.#call<void>('unmap', [name]);
+    return this.#call<string[]>('unmap', [name]);
+  }
+  mappedAs(name: string) {
+    return this.#call<string | undefined>('mappedAs', [name]);
   }
 
   refuseMapped(name: string) {
@@ -338,6 +341,9 @@ export class RemotePool
   }
   committed(transfer: string) {
     return this.#call<Volume | undefined>('committed', [transfer]);
+  }
+  refuseStage(spec: TransferSpec) {
+    return this.#call<void>('refuseStage', [spec]);
   }
   dropStage(id: string) {
     return this.#call<void>('dropStage', [id]);

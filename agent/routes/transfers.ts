@@ -152,12 +152,24 @@ export function transferRoutes(http: AgentHttp, agent: HostAgent, server: HttpSe
     if (replace && !allowUsed) await agent.domains.refuseUsed(pool, volume);
   };
 
+  const refuse = async (spec: TransferSpec): Promise<void> => {
+    pools.refuseName(spec.pool, spec.volume);
+    pools.refuseFormat(spec.pool, spec.format);
+    await refuseUsed(spec);
+  };
+
   http.post('/v1/transfers', { schema: { body: transferSpecSchema } }, async (request) => {
     const spec = request.body;
-    pools.refuseName(spec.pool, spec.volume);
     await checkFence(agent, request.headers, spec.pool, spec.volume);
-    await refuseUsed(spec);
+    await refuse(spec);
     return status(await sinks.begin(spec));
+  });
+
+  /** Throws what would keep a transfer from being begun, and begins nothing. */
+  http.post('/v1/transfers/check', { schema: { body: transferSpecSchema } }, async (request) => {
+    await refuse(request.body);
+    await sinks.check(request.body);
+    return {};
   });
 
   http.get('/v1/transfers/:transfer', { schema: params }, async (request) =>

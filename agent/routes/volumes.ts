@@ -103,6 +103,7 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
         headers: request.headers,
       };
       pools.refuseName(target.params.pool, target.params.volume);
+      pools.refuseFormat(target.params.pool, request.body.format);
       return change(target, 'being created', async (pool) => {
         using _reserved = pools.reserve(request.params.pool, request.body.capacityBytes);
         const wanted = { ...request.body, passphrase: passphraseIn(request.headers) };
@@ -219,8 +220,15 @@ export function volumeRoutes(http: AgentHttp, agent: HostAgent): void {
   http.post('/v1/pools/:pool/volumes/:volume/map', { schema: params }, (request) =>
     destroy(request, 'being mapped', (pool) => pool.map(request.params.volume)),
   );
+  http.get('/v1/pools/:pool/volumes/:volume/map', { schema: params }, async (request) => {
+    const { pool, volume } = request.params;
+    return { device: await (await pools.operations(pool)).mappedAs(volume) };
+  });
+
   http.delete('/v1/pools/:pool/volumes/:volume/map', { schema: params }, (request) =>
-    change(request, 'being unmapped', (pool) => pool.unmap(request.params.volume)).then(() => ({})),
+    change(request, 'being unmapped', async (pool) => ({
+      devices: await pool.unmap(request.params.volume),
+    })),
   );
 
   http.get('/v1/pools/:pool/volumes/:volume/snapshots', { schema: params }, async (request) =>

@@ -1,9 +1,9 @@
 import type { Volume } from '../../shared/conf/volume.ts';
+import { containerOf, mislabelled, wrapped } from '../../shared/formats/detect.ts';
 import type { TransferSpec } from '../../shared/protocol/agent.ts';
 import { ChunkDigests, ChunkMap } from '../../shared/transfer/chunks.ts';
 import type { ReceivedChunk } from '../../shared/transfer/receive.ts';
 import { StowageError } from '../../shared/util/errors.ts';
-import { containerOf } from '../formats/detect.ts';
 import { DIRECTORY_FORMATS, IMAGE_FORMATS, isImageFormat } from '../formats/index.ts';
 import type { OpenedStage } from '../pools/operations.ts';
 import { StagedImages } from './staged-images.ts';
@@ -132,18 +132,11 @@ function inspect(spec: TransferSpec, chunk: ReceivedChunk, part: number): void {
   const head = chunk.data ? chunk.data.bytes.subarray(0, 64 << 10) : Buffer.alloc(4096);
   const container = formatAssumed ? containerOf(head) : undefined;
   if (representation !== 'image') {
-    if (container !== undefined)
-      throw new StowageError(
-        'invalid-image',
-        `what arrives as content looks like ${container}: a guest would see the container; send it as an image, or say which format the volume is to have`,
-      );
+    if (container !== undefined) throw new StowageError('invalid-image', wrapped(container));
     return;
   }
   if (container !== undefined && container !== format)
-    throw new StowageError(
-      'invalid-image',
-      `what arrives looks like ${container}, and the volume would be ${format}: say which format it is, ${format} to keep the bytes as they are`,
-    );
+    throw new StowageError('invalid-image', mislabelled(container, format));
   const driver = isImageFormat(format) ? IMAGE_FORMATS[format] : DIRECTORY_FORMATS[format];
   driver.inspect(head, parts[part]!, parts);
 }

@@ -36,6 +36,13 @@ export class Sinks {
     return sink!;
   }
 
+  /** Throws what {@link begin} would for a transfer that is new, as far as that can be told without making its stage. */
+  async check(spec: TransferSpec): Promise<void> {
+    const pool = await this.#pools.operations(spec.pool);
+    this.#pools.reserve(spec.pool, this.#newBytes(spec))[Symbol.dispose]();
+    await pool.refuseStage(spec);
+  }
+
   /** Counts what the volume will have while the transfer is open. Throws `pool-overcommitted`; what was begun before goes on. */
   async #reserve(spec: TransferSpec, pool: PoolOperations): Promise<Disposable> {
     try {

@@ -136,6 +136,14 @@ async function imageOf(services: Services, volume: FleetVolume): Promise<Image> 
   throw new StowageError('invalid-name', `'${volume.name}' is no name of an image in Proxmox VE`);
 }
 
+const byPlace = (a: Image, b: Image): number => {
+  const differs = (['host', 'pool', 'name'] as const).find((key) => a[key] !== b[key]);
+  return differs === undefined ? 0 : a[differs] < b[differs] ? -1 : 1;
+};
+
+/** What the names of a guest's images have in them: by these the index of names leads to them. */
+const partsOfNames = (vmid: number): string[] => [`-${vmid}-`, `${vmid}:`];
+
 const list = defineAction({
   name: 'image.list',
   summary: 'The images of guests, and what else Proxmox VE keeps, by host, pool and name, a page at a time.',
@@ -172,20 +180,23 @@ const list = defineAction({
       const named = await namedBy(services, [...wanted], { host, pool, scopes: principal.scopes });
       return (await imagesOf(services, named, poolOf)).filter(isWanted).slice(0, limit);
     }
-    // Of a guest the index of names leads to them.
-    const search = vmid === undefined ? undefined : `-${vmid}-`;
-    // Of a small page few may be images.
-    const filter = { host, pool, search, scopes: principal.scopes, limit: Math.max(limit, PAGE) };
-    const found: Image[] = [];
-    for (let from = after; found.length < limit; ) {
-      const page = await services.inventory.volumes({ ...filter, after: from });
-      found.push(...(await imagesOf(services, page, poolOf)).filter(isWanted));
-      const last = page.at(-1);
-      if (page.length < filter.limit || !last) break;
-      await new Promise(setImmediate);
-      from = `${last.host}/${last.pool}/${last.name}`;
+    const found = new Map<string, Image>();
+    for (const search of vmid === undefined ? [undefined] : partsOfNames(vmid)) {
+      // Of a small page few may be images.
+      const filter = { host, pool, search, scopes: principal.scopes, limit: Math.max(limit, PAGE) };
+      let count = 0;
+      for (let from = after; count < limit; ) {
+        const page = await services.inventory.volumes({ ...filter, after: from });
+        const images = (await imagesOf(services, page, poolOf)).filter(isWanted);
+        for (const image of images) found.set(referenceOf({ ...image, volume: image.name }), image);
+        count += images.length;
+        const last = page.at(-1);
+        if (page.length < filter.limit || !last) break;
+        await new Promise(setImmediate);
+        from = `${last.host}/${last.pool}/${last.name}`;
+      }
     }
-    return found.slice(0, limit);
+    return [...found.values()].sort(byPlace).slice(0, limit);
   },
 });
 

@@ -1,4 +1,4 @@
-import { mappedVolumeSchema } from '../../shared/conf/volume.ts';
+import { mappedVolumeSchema, unmappedSchema } from '../../shared/conf/volume.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
@@ -25,15 +25,18 @@ const map = defineAction({
 
 const unmap = defineAction({
   name: 'volume.unmap',
-  summary: 'Takes the block device of a volume away.',
+  summary: 'Takes the block devices of a volume away, and gives their nodes: none where it was not mapped.',
   role: 'operator',
   audited: true,
   input: volumeAddress,
-  answer: 'nothing',
-  run: (services, address, { principal }) =>
-    changeVolume(services, address, `unmapping by ${principal.name}`, (agent, right) =>
-      agent.send(agentPath(address), { method: 'DELETE', ...right }),
-    ),
+  answer: unmappedSchema,
+  async run(services, address, { principal, note }) {
+    const unmapped = await changeVolume(services, address, `unmapping by ${principal.name}`, (agent, right) =>
+      agent.json(unmappedSchema, agentPath(address), { method: 'DELETE', ...right }),
+    );
+    note(unmapped.devices.join(', ') || 'it was not mapped');
+    return unmapped;
+  },
 });
 
 export const mappingActions = [map, unmap];

@@ -3,6 +3,8 @@ import { representationSchema, volumeFormatSchema } from '../../shared/conf/volu
 import { commitSchema, transferStatusSchema } from '../../shared/protocol/agent.ts';
 import { fleetVolumeSchema, uploadSchema } from '../../shared/protocol/api.ts';
 import { StowageError } from '../../shared/util/errors.ts';
+import type { VolumePlace } from '../inventory/inventory.ts';
+import type { UploadRequest } from '../jobs/uploads.ts';
 import { type Call, defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
 import { allowUsedField, listed, type NamedSecret, secretField, secretNamed } from './volume.ts';
@@ -12,6 +14,8 @@ const wanted = volumeAddress.extend({
   ...secretField,
   format: volumeFormatSchema.optional(),
   as: representationSchema.default('image'),
+  /** Of content: what is sent is what the guest is to see, also where it looks like an image of another format. */
+  sourceFormat: z.literal('raw').optional(),
   sizeBytes: z.number().int().positive().max(Number.MAX_SAFE_INTEGER),
   /** It shall become a new volume, and take the place of none. */
   onlyNew: z.boolean().default(false),
@@ -27,6 +31,19 @@ const wordsOf = (
     allowUsed ? 'also over what domains use' : '',
   );
 
+const addressIn = ({ host, pool, volume }: z.output<typeof wanted>): VolumePlace => ({ host, pool, volume });
+
+/** For an image the format of the volume is that of what is sent; for content it is not. */
+const requestOf = (
+  { format, as, sourceFormat, sizeBytes, onlyNew, allowUsed }: z.output<typeof wanted>,
+  secret: NamedSecret | undefined,
+): UploadRequest => ({
+  ...{ format, sizeBytes, onlyNew, allowUsed },
+  representation: as,
+  formatAssumed: (as === 'image' ? format : sourceFormat) === undefined,
+  secret: secret?.id,
+});
+
 function bytesOf({ body }: Call): NonNullable<Call['body']> {
   if (!body) throw new StowageError('invalid-argument', 'the bytes of the volume are missing');
   return body;
@@ -41,14 +58,8 @@ const begin = defineAction({
   answer: uploadSchema,
   plan: (services, { secret, ...place }) => secretNamed(services, secret, place),
   record: (input, secret) => ({ detail: wordsOf(input, secret) }),
-  async run(
-    services,
-    { format, as: representation, sizeBytes, onlyNew, allowUsed, secret: _, ...address },
-    { principal, note },
-    secret,
-  ) {
-    const asked = { format, representation, sizeBytes, onlyNew, allowUsed, secret: secret?.id };
-    const upload = await services.uploads.begin(address, asked, principal.name);
+  async run(services, input, { principal, note }, secret) {
+    const upload = await services.uploads.begin(addressIn(input), requestOf(input, secret), principal.name);
     note(`job ${upload.job}`);
     return upload;
   },
@@ -66,16 +77,10 @@ const putBytes = defineAction({
   record: ({ offset, ...input }, secret) => ({
     detail: listed(wordsOf(input, secret), offset > 0 ? `from byte ${offset}` : ''),
   }),
-  async run(
-    services,
-    { offset, format, as: representation, sizeBytes, onlyNew, allowUsed, secret: _, ...address },
-    call,
-    secret,
-  ) {
+  async run(services, { offset, ...input }, call, secret) {
     const { uploads } = services;
-    const { host, pool } = address;
-    const asked = { format, representation, sizeBytes, onlyNew, allowUsed, secret: secret?.id };
-    const upload = await uploads.begin(address, asked, call.principal.name);
+    const { host, pool } = input;
+    const upload = await uploads.begin(addressIn(input), requestOf(input, secret), call.principal.name);
     call.note(`job ${upload.job}`);
     const status = await uploads.receiveBytes(host, upload, offset, bytesOf(call));
     if (!status.complete) return { status };

@@ -9,7 +9,7 @@ import { clone } from '../jobs/kinds/clone.ts';
 import { migrate } from '../jobs/kinds/migrate.ts';
 import { migrateStream, streamFormatOf } from '../jobs/kinds/migrate-stream.ts';
 import { checkMigration } from '../jobs/kinds/migration-check.ts';
-import { migrateParamsSchema } from '../jobs/kinds/migration-spec.ts';
+import { migrateParamsSchema, refuseStranger } from '../jobs/kinds/migration-spec.ts';
 import { wipe } from '../jobs/kinds/wipe.ts';
 import { defineAction } from './action.ts';
 import { volumeAddress } from './addresses.ts';
@@ -190,17 +190,25 @@ const migrateAction = defineAction({
     // Of a move the source goes away, by a refresh the target is replaced.
     const taken = input.keepSource ? (input.refresh ? to : undefined) : input;
     const isThere = taken && (await volumeIfKnown(services, taken));
+    if (isThere && input.refresh && !input.withSnapshots)
+      await refuseStranger(
+        {
+          inventory: services.inventory,
+          params: { source: referenceOf(input), target: referenceOf(to), replace: input.replace },
+        },
+        isThere,
+      );
     const users = isThere ? await usersInTheWay(services, taken, input.allowUsed) : '';
     return { to: referenceOf(to), users, secret: await secretNamed(services, input.secret, to) };
   },
   record: (
-    { keepSource, snapshot, refresh, format, deleteSnapshots, withSnapshots },
+    { keepSource, snapshot, refresh, replace, format, deleteSnapshots, withSnapshots },
     { to, users, secret },
   ) => ({
     detail: listed(
       `${keepSource ? 'copied' : 'moved'} to ${to}`,
       snapshot === undefined ? '' : `as at the snapshot ${snapshot}`,
-      refresh ? 'what is there is brought up to date' : '',
+      refresh ? `what is there is ${replace ? 'replaced' : 'brought up to date'}` : '',
       withSnapshots ? 'with its snapshots' : '',
       format ? `as ${format}` : '',
       deleteSnapshots ? 'also with snapshots that stay behind' : '',

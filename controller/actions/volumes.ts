@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import { blockDeviceOf } from '../../shared/conf/blockdev.ts';
 import { isPoolType } from '../../shared/conf/pool-types.ts';
 import { trashedVolumeSchema } from '../../shared/conf/trash.ts';
 import {
@@ -26,6 +25,7 @@ import { formatBytes } from '../../shared/util/units.ts';
 import { agentVolumePath } from '../hosts/agent-client.ts';
 import { type Call, defineAction, type Services } from './action.ts';
 import { pageFields, volumeAddress } from './addresses.ts';
+import { blockDevice } from './block-device.ts';
 import { freeByJob, refuseSnapshots } from './freeing.ts';
 import {
   allowUsedField,
@@ -132,6 +132,9 @@ const show = defineAction({
     const users = agent
       .json(z.array(volumeUserSchema), `${agentVolumePath(address)}/users`)
       .catch(() => inventory.usersOf(address));
+    const mapped = agent
+      .json(z.object({ device: z.string().max(200).optional() }), `${agentVolumePath(address)}/map`)
+      .catch(() => undefined);
     // What goes wrong is thrown where it is waited for.
     users.catch(() => undefined);
     const placeOf = ({ host, pool, name }: FleetVolume) => referenceOf({ host, pool, volume: name });
@@ -140,12 +143,16 @@ const show = defineAction({
     const parents =
       parentId === undefined ? [] : await inventory.volumes({ id: parentId, limit: 100, scopes });
     const parent = parents.find((each) => each.host === address.host) ?? parents[0];
+    const copy = await inventory.copyOf(volume.id);
+    const sources = copy ? await inventory.volumes({ id: copy.sourceId, limit: 1, scopes }) : [];
     const clones = volume.isBase ? await inventory.clonesOf(volume, MOST_CLONES, scopes) : [];
     return {
       ...volume,
       parent: parent && placeOf(parent),
+      copyOf: copy && { ...copy, source: sources[0] && placeOf(sources[0]) },
       clones: clones.map(placeOf),
       heldBy: await leases.holders(referenceOf(address)),
+      mappedAs: (await mapped)?.device,
       users: await users,
     };
   },
@@ -187,23 +194,6 @@ export async function createVolume(
   );
   return { ...(await shown(services, address, volume)), warnings };
 }
-
-const blockDevice = defineAction({
-  name: 'volume.blockdev',
-  summary: 'How QEMU on its host opens a volume: what -blockdev and blockdev-add take, without secrets.',
-  role: 'viewer',
-  input: volumeAddress.extend({
-    nodeName: z
-      .string()
-      .regex(/^[A-Za-z][\w.-]{0,30}$/)
-      .optional(),
-  }),
-  answer: z.looseObject({ driver: z.string() }),
-  async run({ inventory }, { nodeName, ...address }) {
-    const pool = await inventory.pool(address.host, address.pool);
-    return blockDeviceOf(pool, await inventory.volume(address), nodeName);
-  },
-});
 
 const create = defineAction({
   name: 'volume.create',

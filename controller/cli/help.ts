@@ -101,7 +101,10 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'vol delete alpha/data/a alpha/data/b --yes',
     'vol delete alpha/data/web --wipe --limit 50M',
   ],
-  'vol upload': ['vol upload image.qcow2 alpha/data/web --format qcow2'],
+  'vol upload': [
+    'vol upload image.qcow2 alpha/data/web --format qcow2',
+    'vol upload image.vmdk alpha/data/web --source-format vmdk --format qcow2',
+  ],
   'vol download': [
     'vol download alpha/data/web web.raw --as content',
     'vol download alpha/data/web - | zstd > web.zst',

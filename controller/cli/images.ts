@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { DISK_FORMATS } from '../../shared/conf/image-formats.ts';
 import type { FleetVolume, Image, Job } from '../../shared/protocol/api.ts';
 import { IMAGE_CONTENTS } from '../../shared/protocol/lists.ts';
 import { parseVmid } from '../../shared/pve/volume-names.ts';
@@ -126,7 +127,7 @@ export function imageCommand(): Command {
     .command('alloc <host/pool> <vmid> <size>')
     .description('make an image for a guest, by the next free name that nothing refers to')
     .option('--name <name>', 'by this name, which must be one of the guest')
-    .addOption(new Option('--format <format>', 'raw when not given').choices(['raw', 'qcow2']))
+    .addOption(new Option('--format <format>', 'raw when not given').choices(DISK_FORMATS))
     .action(async (text: string, vmid: string, size: string, options: { name?: string; format?: string }) => {
       const { name, format } = options;
       const wanted = { vmid: parseVmid(vmid), sizeBytes: parseSize(size), name, format };

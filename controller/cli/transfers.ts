@@ -1,8 +1,8 @@
-import type { Stats } from 'node:fs';
-import { type FileHandle, lstat, open } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import { finished } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Representation, Volume } from '../../shared/conf/volume.ts';
+import { mislabelled, type SourceFormat, wrapped } from '../../shared/formats/detect.ts';
 import type { Layout } from '../../shared/protocol/agent.ts';
 import type { Upload } from '../../shared/protocol/api.ts';
 import { type Reading, readingQuery } from '../../shared/protocol/reading.ts';
@@ -19,28 +19,10 @@ import { DownloadSink } from './download-sink.ts';
 import { Progress, printable } from './output.ts';
 import { taken } from './partial-file.ts';
 import { type VolumeReference, volumePath } from './references.ts';
+import { UploadFile } from './upload-file.ts';
 
 /** A cut line is tried again for so long after the last byte that moved. */
 const PATIENCE_MS = 5 * 60_000;
-
-/** A local file as a source. Holes are found by reading: zeros come from the page cache at memory speed. */
-function fileSource(file: FileHandle, sizeBytes: number): Source {
-  return {
-    sizeBytes,
-    async *extents(from, to) {
-      yield { offset: from, length: to - from };
-    },
-    async read(buffer, offset) {
-      for (let done = 0; done < buffer.length; ) {
-        const { bytesRead } = await file.read(buffer, done, buffer.length - done, offset + done);
-        if (bytesRead === 0)
-          throw new StowageError('volume-in-use', 'the file became shorter while it was read');
-        done += bytesRead;
-      }
-    },
-    close: () => file.close(),
-  };
-}
 
 function isCut(error: unknown): boolean {
   if (isStowageError(error)) return error.code === 'host-unreachable' || error.code === 'stream-cut';
@@ -70,30 +52,31 @@ async function persist<T>(attempt: (moved: () => void) => Promise<T>): Promise<T
   }
 }
 
-/** Uploads a file: zeros are not sent, what is there from an interrupted upload is not sent again, all is digested. */
+/** Uploads a file, or what is in the image that it is: zeros are not sent, what is there from an interrupted upload is not sent again, all is digested. */
 export async function uploadVolume(
   path: string,
   reference: VolumeReference,
   {
     yes,
     throughController,
+    sourceFormat,
     ...options
   }: {
     format?: string;
     secret?: string;
     as: Representation;
+    sourceFormat?: SourceFormat;
     allowUsed?: boolean;
     throughController?: boolean;
   } & Confirmation,
 ): Promise<{ volume: Volume; replaced: boolean }> {
-  await using file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
-    throw new StowageError('invalid-argument', `${path} cannot be read: ${error.message}`);
-  });
-  const stat = await file.stat();
-  if (!stat.isFile() || stat.size === 0)
-    throw new StowageError('invalid-argument', `${path} is not a file with content`);
-  const source = fileSource(file, stat.size);
+  if (sourceFormat !== undefined && options.as === 'image')
+    throw new StowageError('invalid-argument', '--source-format cannot be used with --as image');
+  await using file = await UploadFile.open(path, sourceFormat ?? 'raw');
+  const { source } = file;
   const target = volumePath(reference);
+  if (sourceFormat === undefined && !(options.as === 'image' && options.format !== undefined))
+    await refuseContainer(await file.container(), target, options.as);
   let asked = false;
   let isDirect = !throughController;
   const progress = new Progress(
@@ -104,7 +87,7 @@ export async function uploadVolume(
     return await persist(async (moved) => {
       const upload = await callJson<Upload>(`${target}/upload`, {
         method: 'POST',
-        json: { ...options, sizeBytes: stat.size },
+        json: { ...options, sourceFormat: sourceFormat && 'raw', sizeBytes: source.sizeBytes },
       });
       if (upload.spec.replace && !asked) {
         const place = `${reference.host}/${reference.pool}/${reference.volume}`;
@@ -116,34 +99,45 @@ export async function uploadVolume(
         asked = true;
       }
       const onProgress = (doneBytes: number): void => {
-        progress.update(doneBytes, stat.size);
+        progress.update(doneBytes, source.sizeBytes);
         moved();
       };
       const opened: OpenedSource = {
         layout: { parts: upload.spec.parts, etag: '' },
         sources: [source],
-        checkUnchanged: () => checkUnchanged(file, stat),
+        checkUnchanged: () => file.checkUnchanged(),
       };
       let digest = isDirect ? await uploadDirect(target, opened, upload.spec.digest, onProgress) : undefined;
       isDirect = digest !== undefined;
       digest ??= await uploadThroughController(target, source, upload, onProgress);
-      await checkUnchanged(file, stat);
+      await file.checkUnchanged();
       const volume = await callJson<Volume>(`${target}/upload/commit`, { method: 'POST', json: { digest } });
       return { volume, replaced: upload.spec.replace };
     });
+  } catch (error) {
+    // With this file it never becomes a volume.
+    if (isStowageError(error, 'invalid-image'))
+      await send(`${target}/upload`, { method: 'DELETE' }).catch(() => undefined);
+    throw error;
   } finally {
     progress.stop();
   }
 }
 
-/** Throws `volume-changed` when somebody has written to the file since it was opened: it would be a mixture. */
-async function checkUnchanged(file: FileHandle, before: Stats): Promise<void> {
-  const now = await file.stat();
-  if (now.size !== before.size || now.mtimeMs !== before.mtimeMs)
-    throw new StowageError(
-      'volume-changed',
-      'the file was written to while it was sent; run the command again',
-    );
+/** Of a file whose format nobody has said. Throws `invalid-image` where its container would be taken for what is in it. */
+async function refuseContainer(
+  container: string | undefined,
+  target: string,
+  as: Representation,
+): Promise<void> {
+  if (container === undefined) return;
+  if (as === 'content') throw new StowageError('invalid-image', wrapped(container));
+  const existing = await callJson<Volume>(target).catch((error) => {
+    if (!isStowageError(error, 'volume-not-found')) throw error;
+    return undefined;
+  });
+  const format = existing?.format ?? 'raw';
+  if (container !== format) throw new StowageError('invalid-image', mislabelled(container, format));
 }
 
 /** Sends what the host lacks through the controller, and gives the root digest over all. */

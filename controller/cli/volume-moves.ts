@@ -1,8 +1,10 @@
 import { Command, Option } from 'commander';
 import type { Job, MigrationCheck } from '../../shared/protocol/api.ts';
 import { DIGEST_ALGORITHMS } from '../../shared/transfer/digest.ts';
+import { isStowageError } from '../../shared/util/errors.ts';
 import { formatBytes, parseSize } from '../../shared/util/units.ts';
 import { callJson } from './client.ts';
+import { type Confirmation, confirm } from './confirm.ts';
 import { watchJob } from './jobs.ts';
 import { printable, show } from './output.ts';
 import { volumePath, volumeReference } from './references.ts';
@@ -19,7 +21,7 @@ export async function finish(job: Job, wait: boolean, words: string): Promise<vo
   );
 }
 
-interface MoveOptions {
+interface MoveOptions extends Confirmation {
   allowUsed?: boolean;
   format?: string;
   secret?: string;
@@ -45,22 +47,32 @@ async function move(
     snapshot?: string;
     withSnapshots?: boolean;
   },
-  { allowUsed, format, secret, limit, digest, wait, dryRun }: MoveOptions,
+  { allowUsed, format, secret, limit, digest, wait, dryRun, yes }: MoveOptions,
 ): Promise<void> {
   const limitBytesPerSecond = limit === undefined ? undefined : parseSize(limit.replace(/\/s$/, ''));
   const json = { target, ...how, digest, format, secret, limitBytesPerSecond, allowUsed: Boolean(allowUsed) };
   const path = `${volumePath(volumeReference(source))}/migrate`;
   if (dryRun) {
-    const check = await callJson<MigrationCheck>(`${path}/check`, { method: 'POST', json });
+    const body = { ...json, replace: Boolean(yes) };
+    const check = await callJson<MigrationCheck>(`${path}/check`, { method: 'POST', json: body });
     await show(check, () =>
       checkWords(check, `${source} can be ${how.keepSource ? 'copied' : 'moved'} to ${target}`),
     );
     if (check.problems.length > 0) process.exitCode = 4;
     return;
   }
-  const job = await callJson<Job>(path, { method: 'POST', json });
-  const then = how.snapshot === undefined ? '' : `, as it was at ${printable(how.snapshot)},`;
-  await finish(job, wait, `${source}${then} ${how.keepSource ? 'copied' : 'moved'} to ${target}`);
+  const begin = (replace: boolean): Promise<Job> =>
+    callJson<Job>(path, { method: 'POST', json: { ...json, replace } });
+  const job = await begin(Boolean(yes)).catch(async (error) => {
+    if (!how.refresh || !isStowageError(error, 'volume-exists')) throw error;
+    await confirm(`Replace what is in ${target}, which is not known as a copy of ${source}?`, {}, error);
+    return begin(true);
+  });
+  const at = how.snapshot === undefined ? '' : `, as it was at ${printable(how.snapshot)},`;
+  const words = how.refresh
+    ? `${target} is up to date with ${source}${at.replace(/,$/, '')}`
+    : `${source}${at} ${how.keepSource ? 'copied' : 'moved'} to ${target}`;
+  await finish(job, wait, words);
 }
 
 const moveOptions = (command: Command): Command =>
@@ -125,6 +137,12 @@ export function copyCommand(): Command {
       .option(
         '--refresh',
         'bring a copy up to date: only what differs travels, and the old copy stays until the new one is whole',
+      )
+      .addOption(
+        new Option(
+          '-y, --yes',
+          'with --refresh: do not ask before it replaces what is not known as a copy of the source',
+        ),
       )
       .addOption(withSnapshotsOption())
       .addOption(snapshotOption()),

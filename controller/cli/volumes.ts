@@ -3,6 +3,7 @@ import type { TrashedVolume } from '../../shared/conf/trash.ts';
 import type { Finding, MappedVolume, Volume } from '../../shared/conf/volume.ts';
 import { WIPE_ALGORITHMS } from '../../shared/conf/wipe-algorithms.ts';
 import { XML_TYPE } from '../../shared/conf/xml/write.ts';
+import { SOURCE_FORMATS, type SourceFormat } from '../../shared/formats/detect.ts';
 import type { FleetVolume, Job, VolumeDetails } from '../../shared/protocol/api.ts';
 import type { VolumeUser } from '../../shared/protocol/domains.ts';
 import type { Reading } from '../../shared/protocol/reading.ts';
@@ -53,9 +54,21 @@ function describe(volume: VolumeDetails): string {
     ['base', volume.isBase ? 'yes, it takes no write' : undefined],
     ['linked clones', volume.clones.join(' ')],
     ['linked clone of', volume.parent ?? volume.parentId],
+    [
+      'copy of',
+      volume.copyOf &&
+        [
+          volume.copyOf.source ?? volume.copyOf.sourceId,
+          volume.copyOf.snapshot === undefined ? '' : `at ${volume.copyOf.snapshot}`,
+          `since ${time(volume.copyOf.copiedAt)}`,
+        ]
+          .filter((part) => part !== '')
+          .join(' '),
+    ],
     ['protected', volume.isProtected ? 'yes' : undefined],
     ['notes', volume.notes],
     ['damaged', volume.damaged],
+    ['mapped as', volume.mappedAs],
     ['in use by', volume.heldBy.join('; ')],
     ['used by', volume.users ? volume.users.map(userText).join('; ') : 'not known now'],
   ]);
@@ -88,6 +101,7 @@ interface UploadOptions extends Confirmation {
   format?: string;
   secret?: string;
   as: 'image' | 'content';
+  sourceFormat?: SourceFormat;
   allowUsed?: boolean;
 }
 
@@ -243,8 +257,13 @@ export function volCommand(): Command {
     .command('unmap <host/pool/vol>')
     .description('take the block device of a volume away')
     .action(async (text: string) => {
-      await send(`${volumePath(volumeReference(text))}/map`, { method: 'DELETE' });
-      await show({}, () => `${text} is mapped no more`);
+      const path = `${volumePath(volumeReference(text))}/map`;
+      const unmapped = await callJson<{ devices: string[] }>(path, { method: 'DELETE' });
+      await show(unmapped, ({ devices }) =>
+        devices.length > 0
+          ? `${text} is not mapped any more: ${printable(devices.join(', '))}`
+          : `${text} was not mapped`,
+      );
     });
   vol
     .command('set-secret <host/pool/vol> <secret>')
@@ -375,6 +394,14 @@ export function volCommand(): Command {
     .description('send a local file; goes on where an interrupted upload stopped')
     .addOption(yesOption())
     .addOption(formatOption('container format of a new volume'))
+    .addOption(
+      new Option(
+        '--source-format <format>',
+        'the file is an image of this format: send what a guest sees of it',
+      )
+        .choices(SOURCE_FORMATS)
+        .implies({ as: 'content' }),
+    )
     .addOption(secretOption())
     .addOption(asOption())
     .addOption(allowUsedOption())

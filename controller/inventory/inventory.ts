@@ -6,6 +6,7 @@ import type { DomainKey, VolumeUser } from '../../shared/protocol/domains.ts';
 import { clock } from '../../shared/util/clock.ts';
 import { StowageError } from '../../shared/util/errors.ts';
 import type { EventLog } from '../events/event-log.ts';
+import type { CopyRecord } from '../store/repositories/copies.ts';
 import type { DomainFilter } from '../store/repositories/domains.ts';
 import type { Change } from '../store/repositories/events.ts';
 import type { PoolFilter } from '../store/repositories/pools.ts';
@@ -223,6 +224,16 @@ export class Inventory {
   /** Who uses a volume, as its host told last; undefined where it has told of no domains yet, which is not that it has none. */
   usersOf({ host, pool, volume }: VolumePlace): Promise<VolumeUser[] | undefined> {
     return this.#store.domains.usersOf(host, pool, volume);
+  }
+
+  /** What a volume is a copy of, by its id; undefined where no job here has made it so. */
+  copyOf(volumeId: string): Promise<CopyRecord | undefined> {
+    return this.#store.copies.find(volumeId);
+  }
+
+  /** Puts on record that a volume is now a copy of another one, whole. */
+  noteCopy(volumeId: string, of: Omit<CopyRecord, 'copiedAt'>): Promise<void> {
+    return this.#store.transaction(({ copies }) => copies.note(volumeId, { ...of, copiedAt: clock.now() }));
   }
 
   find({ host, pool, volume }: VolumePlace): Promise<FleetVolume | undefined> {

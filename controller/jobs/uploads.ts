@@ -59,6 +59,8 @@ const upload: JobKind<UploadParams, never> = {
 export interface UploadRequest {
   format?: VolumeFormat;
   representation: Representation;
+  /** Nobody said which format what is sent has: what looks like a container is refused. */
+  formatAssumed: boolean;
   sizeBytes: number;
   /** Id of the secret that the volume is, or is to be, encrypted with. */
   secret?: string;
@@ -143,7 +145,6 @@ export class Uploads {
         await this.#end(active.id);
       }
     }
-    const job = await this.#jobs.submit(upload, params, actor);
     const dense = format === 'ploop' && request.representation === 'image';
     const spec: TransferSpec = {
       id: clock.uuid(),
@@ -157,9 +158,14 @@ export class Uploads {
       replace: existing !== undefined,
       allowUsed: request.allowUsed,
       encryption: encryptionFor(format, request.secret, existing),
-      formatAssumed: request.format === undefined,
+      formatAssumed: request.formatAssumed,
       digest: 'gmac',
     };
+    // What is refused at once becomes no job.
+    const agent = await this.#fleet.client(target.host);
+    await agent.send('/v1/transfers/check', { method: 'POST', json: spec });
+    await this.#passphrase(target.host, spec);
+    const job = await this.#jobs.submit(upload, params, actor);
     try {
       await this.#jobs.report(job.id, {
         state: 'running',

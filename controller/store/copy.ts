@@ -36,6 +36,7 @@ const TABLES = [
   'audit_base',
   'witnesses',
   'witnessed',
+  'copies',
 ] as const satisfies readonly (keyof Database)[];
 /** Tables whose rows the store numbers itself, and the column with the number. */
 const NUMBERED = { volume_names: 'id', jobs: 'id', leases: 'id', events: 'seq' } as const;

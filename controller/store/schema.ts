@@ -37,6 +37,7 @@ export interface Database {
   audit_base: AuditBaseTable;
   witnesses: WitnessesTable;
   witnessed: WitnessedTable;
+  copies: CopiesTable;
 }
 
 interface HostsTable {
@@ -395,6 +396,13 @@ interface AuditBaseTable {
   signature: string;
   /** JSON. */
   frontier: string;
+}
+
+interface CopiesTable {
+  volume_id: string;
+  source_id: string;
+  snapshot: string | null;
+  copied_at: number;
 }
 
 interface WitnessesTable {

@@ -9,6 +9,7 @@ import { isPostgresUrl } from './location.ts';
 import { MIGRATIONS } from './migrations/index.ts';
 import { AttentionReader, AttentionWriter } from './repositories/attention.ts';
 import { AuditReader, AuditWriter } from './repositories/audit.ts';
+import { CopyReader, CopyWriter } from './repositories/copies.ts';
 import { DomainReader, DomainWriter } from './repositories/domains.ts';
 import { EventReader, EventWriter } from './repositories/events.ts';
 import { ForwardingReader, ForwardingWriter } from './repositories/forwarding.ts';
@@ -34,6 +35,7 @@ const POSTGRES_GROUP_MS = 50;
 export interface Transaction {
   readonly attention: AttentionWriter;
   readonly audit: AuditWriter;
+  readonly copies: CopyWriter;
   readonly domains: DomainWriter;
   readonly events: EventWriter;
   readonly forwarding: ForwardingWriter;
@@ -57,6 +59,7 @@ export class Store {
   readonly #writes: GroupedWrites;
   readonly attention: AttentionReader;
   readonly audit: AuditReader;
+  readonly copies: CopyReader;
   readonly domains: DomainReader;
   readonly events: EventReader;
   readonly forwarding: ForwardingReader;
@@ -78,6 +81,7 @@ export class Store {
     this.#writes = new GroupedWrites(db, isPostgres(db as never) ? POSTGRES_GROUP_MS : SQLITE_GROUP_MS);
     this.attention = new AttentionReader(db);
     this.audit = new AuditReader(db);
+    this.copies = new CopyReader(db);
     this.domains = new DomainReader(db);
     this.events = new EventReader(db);
     this.forwarding = new ForwardingReader(db);
@@ -113,6 +117,7 @@ function writersOn(db: Kysely<Database>): Transaction {
   return {
     attention: new AttentionWriter(db),
     audit: new AuditWriter(db),
+    copies: new CopyWriter(db),
     domains: new DomainWriter(db),
     events: new EventWriter(db),
     forwarding: new ForwardingWriter(db),

@@ -80,11 +80,16 @@ const DRIVERS: Record<Volume['format'], string | undefined> = {
 /**
  * How QEMU on the host of a pool opens a volume of it: a node for its format over one for its storage, each driver named, nothing guessed.
  * A base is opened for reading only. Secrets are not in it: the caller adds `key-secret` (rbd, luks), `password-secret` (iSCSI) or
- * `encrypt.key-secret` (qcow2). Throws `not-supported` for a ploop volume with snapshots and for storage
- * that QEMU does not reach, `volume-damaged` for one that cannot be used.
+ * `encrypt.key-secret` (qcow2). `backing` is the node of what an overlay stands on; without it QEMU goes by the header of the image. Throws
+ * `not-supported` for a ploop volume with snapshots, for storage that QEMU does not reach, and for an overlay without `backing` whose header
+ * tells no format, which QEMU would guess; `volume-damaged` for one that cannot be used.
  */
-export function blockDeviceOf(pool: SourcePool, volume: Volume, nodeName?: string): BlockDevice {
-  const { name, format, isBase, encryption, snapshotCount, damaged } = volume;
+export function blockDeviceOf(
+  pool: SourcePool,
+  volume: Volume,
+  { nodeName, backing }: { nodeName?: string; backing?: BlockDevice } = {},
+): BlockDevice {
+  const { name, format, isBase, encryption, snapshotCount, damaged, backingStore } = volume;
   const driver = DRIVERS[format];
   if (driver === undefined || damaged !== undefined)
     throw new StowageError(
@@ -93,12 +98,18 @@ export function blockDeviceOf(pool: SourcePool, volume: Volume, nodeName?: strin
     );
   if (format === 'ploop' && snapshotCount > 0)
     throw new StowageError('not-supported', 'QEMU opens no ploop volume that has snapshots');
+  if (backingStore && backingStore.format === undefined && !backing)
+    throw new StowageError(
+      'not-supported',
+      `the image of '${name}' does not say of which format '${backingStore.path}' is, on which it stands; qemu-img rebase -u -F says it`,
+    );
   return {
     driver,
     ...(nodeName !== undefined && { 'node-name': nodeName }),
     ...(isBase && { 'read-only': true }),
     // Whatever the image says: none stands on another here.
     ...(format === 'vmdk' && { backing: null }),
+    ...(backingStore && backing && { backing }),
     ...(format === 'qcow2' && encryption && { encrypt: { format: 'luks' } }),
     file: storageNode(pool, volume),
   };

@@ -56,6 +56,9 @@ export const mappedVolumeSchema = z.object({
   /** It takes no write, as that of a base. */
   isReadOnly: z.boolean(),
 });
+/** The nodes that are gone. */
+export const unmappedSchema = z.object({ devices: z.array(z.string().max(200)).max(1000) });
+
 export type MappedVolume = z.infer<typeof mappedVolumeSchema>;
 
 export const snapshotSchema = z.object({

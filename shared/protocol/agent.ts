@@ -19,7 +19,7 @@ import { nameSchema } from '../util/names.ts';
 import { domainKeySchema, hostDomainSchema } from './domains.ts';
 
 /** Raised when a change would make an older peer misunderstand; peers of another number refuse each other. */
-export const PROTOCOL_VERSION = 11;
+export const PROTOCOL_VERSION = 12;
 
 /** Carries the lease's rising token; the agent refuses one lower than it has seen for the volume. */
 export const FENCE_HEADER = 'stowage-fence';

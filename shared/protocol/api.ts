@@ -213,10 +213,22 @@ export type FleetVolume = z.infer<typeof fleetVolumeSchema>;
 export const volumeDetailsSchema = fleetVolumeSchema.extend({
   /** `host/pool/volume` of the base that it stands on, where that is known. */
   parent: z.string().optional(),
+  /** Where it is known as a copy: what it is a copy of, and since when it is whole (ms since the epoch). */
+  copyOf: z
+    .object({
+      /** `host/pool/volume`; absent where no host has it now. */
+      source: z.string().optional(),
+      sourceId: z.string(),
+      snapshot: z.string().optional(),
+      copiedAt: z.number(),
+    })
+    .optional(),
   /** `host/pool/volume` of the linked clones that stand on it, at most 1000. */
   clones: z.array(z.string()),
   /** What holds a lease on it now, in words. */
   heldBy: z.array(z.string()),
+  /** The node of the loop device that it is mapped as; absent where there is none, or its host cannot say it now. */
+  mappedAs: z.string().optional(),
   /** The domains that use it; while the host cannot be asked, as it told last; absent where it has told nothing yet. */
   users: z.array(volumeUserSchema).optional(),
 });

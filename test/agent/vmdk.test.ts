@@ -101,6 +101,10 @@ describe('vmdk', () => {
     });
     assert.deepEqual([made.format, made.capacityBytes], ['vmdk', 8 * MIB]);
     execFileSync('qemu-img', ['check', '-q', '-f', 'vmdk', join(path, 'new')]);
+    await assert.rejects(
+      pool.create({ name: 'full', capacityBytes: MIB, format: 'vmdk', preallocate: true }),
+      { code: 'not-supported', message: /not preallocated/ },
+    );
     // A linked clone of such a base is read through both.
     await pool.setBase('disk.vmdk', true);
     await pool.cloneLinked('disk.vmdk', 'clone');

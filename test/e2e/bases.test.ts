@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, linkSync, openSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, linkSync, mkdirSync, openSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { FleetVolume, VolumeDetails } from '../../shared/protocol/api.ts';
@@ -99,7 +99,7 @@ describe('bases, linked clones and what is kept with a volume', () => {
     } finally {
       await controller.cliOk('vol', 'unmap', 'local/p/disk');
     }
-    await controller.cliOk('vol', 'unmap', 'local/p/disk');
+    assert.match(await controller.cliOk('vol', 'unmap', 'local/p/disk'), /was not mapped/);
     assert.equal(execFileSync('losetup', ['-j', at('p/disk')], { encoding: 'utf8' }), '');
     // That of a base takes no write.
     await controller.cliOk('vol', 'base', 'local/p/disk');
@@ -112,6 +112,37 @@ describe('bases, linked clones and what is kept with a volume', () => {
     await controller.cliOk('vol', 'create', 'local/p/odd', '--capacity', '1000');
     assert.match(await controller.cliRefused('not-supported', 'vol', 'map', 'local/p/odd'), /its end/);
     await controller.cliRefused('volume-not-found', 'vol', 'map', 'local/p/nowhere');
+  });
+
+  test('what is mounted is named, and stays mapped when that is over', {
+    skip: !isRoot && 'only root makes loop devices',
+  }, async () => {
+    await controller.cliOk('vol', 'create', 'local/p/mounted', '--capacity', '8M');
+    const mountPoint = at('mount point');
+    mkdirSync(mountPoint);
+    const device = (await controller.cliOk('vol', 'map', 'local/p/mounted')).trim();
+    try {
+      execFileSync('mkfs.ext4', ['-q', device]);
+      execFileSync('mount', [device, mountPoint]);
+      try {
+        assert.match(
+          await controller.cliRefused('volume-in-use', 'vol', 'unmap', 'local/p/mounted'),
+          new RegExp(`${device} is mounted at ${mountPoint}: umount it first`),
+        );
+      } finally {
+        execFileSync('umount', [mountPoint]);
+      }
+      assert.match(
+        await controller.cliOk('vol', 'show', 'local/p/mounted'),
+        new RegExp(`mapped as +${device}`),
+      );
+    } finally {
+      assert.match(
+        await controller.cliOk('vol', 'unmap', 'local/p/mounted'),
+        new RegExp(`not mapped any more: ${device}`),
+      );
+    }
+    assert.doesNotMatch(await controller.cliOk('vol', 'show', 'local/p/mounted'), /mapped as/);
   });
 
   test('a block device that others have made of a volume, or of a part of it, is known by its file', {

@@ -175,7 +175,12 @@ ${more}`;
       /not available/,
     );
     make('-f', 'vmdk', join(store, 'images/100/vm-100-disk-5.vmdk'), '4M');
+    // Whose an image is the directory says.
+    make('-f', 'raw', join(store, 'images/100/vm-101-disk-9.raw'), '4M');
     await controller.cliOk('pool', 'refresh', 'local/vmstore');
+    const ofGuest = async (vmid: string): Promise<boolean> =>
+      (await pvesm('list', 'vmstore', '--vmid', vmid)).includes('vmstore:100/vm-101-disk-9.raw');
+    assert.deepEqual([await ofGuest('100'), await ofGuest('101')], [true, false]);
     assert.equal(
       (await pvesm('path', 'vmstore:100/vm-100-disk-5.vmdk')).trim(),
       join(store, 'images/100/vm-100-disk-5.vmdk'),
@@ -219,6 +224,10 @@ ${more}`;
       ),
       /not for backup: its content is images, iso/,
     );
+    const copy = ['vol', 'copy', 'local/vmstore/vm-100-disk-1.raw', 'local/other/debian.tar.zst'];
+    const { status, stdout } = await controller.cli(...copy, '--dry-run');
+    assert.equal(status, 4);
+    assert.match(stdout, /not for backup: its content is images, iso/);
   });
 
   test('images are made, based, cloned, handed on and freed where Proxmox VE looks for them', async () => {

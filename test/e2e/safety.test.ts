@@ -33,7 +33,7 @@ describe('what a hand that slips does not do', () => {
     const args = ['controller/main.ts', '--data', file('data'), '--listen', listen, '--no-local-agent'];
     const { status, stderr } = await execute(process.execPath, args);
     assert.equal(status, 1);
-    assert.match(stderr, /another controller works with/);
+    assert.match(stderr, /another controller works with .* \(process \d+\)/);
   });
 
   test('the last administrator stays; a revoked token of the machine is made anew only when nobody else is one', async () => {
@@ -114,10 +114,7 @@ describe('what a hand that slips does not do', () => {
     const jobs: { kind: string; state: string }[] = JSON.parse(
       await controller.cliOk('--json', 'job', 'list'),
     );
-    assert.deepEqual(
-      jobs.filter(({ kind }) => kind === 'upload').map(({ state }) => state),
-      ['failed', 'failed'],
-    );
+    assert.ok(!jobs.some(({ kind, state }) => kind === 'upload' && state !== 'done'), 'nothing was begun');
     await controller.cliOk('vol', 'upload', file('image.qcow2'), 'local/default/u', '--format', 'qcow2');
     await controller.cliOk('vol', 'upload', file('image.vmdk'), 'local/default/raw', '--format', 'raw');
     writeFileSync(file('plain'), randomBytes(MIB));

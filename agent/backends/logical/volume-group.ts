@@ -274,11 +274,12 @@ export class VolumeGroup implements MakingStorage {
     if (!this.#isOurs) this.#activated.add(name);
   }
 
-  async keepActive(name: string, keep: boolean): Promise<void> {
-    if (this.#isOurs) return;
+  async keepActive(name: string, keep: boolean): Promise<boolean> {
+    if (this.#isOurs) return false;
     this.#activated.delete(name);
     const activation = keep ? ['ly', '--ignoreactivationskip'] : ['ln'];
     await lvm('lvchange', ['--activate', ...activation, '--', `${this.name}/${name}`]);
+    return true;
   }
 
   /**

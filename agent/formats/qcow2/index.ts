@@ -1,6 +1,19 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import type { Finding } from '../../../shared/conf/volume.ts';
+import { LONGEST_CHAIN } from '../../../shared/formats/qcow2/chain.ts';
+import { type Decrypt, Qcow2Content } from '../../../shared/formats/qcow2/content.ts';
+import {
+  isQcow2,
+  mappedBytes,
+  parseQcow2Header,
+  type Qcow2Header,
+  readQcow2Header,
+  refuseReferences,
+  refuseSmallTable,
+} from '../../../shared/formats/qcow2/header.ts';
+import { VmdkContent } from '../../../shared/formats/vmdk/content.ts';
+import { isVmdk } from '../../../shared/formats/vmdk/header.ts';
 import type { Source } from '../../../shared/transfer/source.ts';
 import { clock } from '../../../shared/util/clock.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
@@ -11,20 +24,7 @@ import { readDecrypted } from '../luks/cipher.ts';
 import { MOST_HEADER_BYTES, readLuksHeader } from '../luks/header.ts';
 import { unlock } from '../luks/master-key.ts';
 import { createEmpty, ENCRYPTED_QCOW2, encryptedTarget, passphraseOf, withToolName } from '../qemu-tool.ts';
-import { VmdkContent } from '../vmdk/content.ts';
-import { isVmdk } from '../vmdk/header.ts';
-import { LONGEST_CHAIN } from './chain.ts';
-import { type Decrypt, Qcow2Content } from './content.ts';
-import {
-  factsOf,
-  isQcow2,
-  mappedBytes,
-  parseQcow2Header,
-  type Qcow2Header,
-  readQcow2Header,
-  refuseReferences,
-  refuseSmallTable,
-} from './header.ts';
+import { factsOf } from './facts.ts';
 import { qcow2Bytes } from './measure.ts';
 import { imageOptions } from './options.ts';
 import { type Qcow2Snapshot, readSnapshots } from './snapshots.ts';

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
+import type { Qcow2Header } from '../../../shared/formats/qcow2/header.ts';
 import type { Image } from '../../images/image.ts';
 import { ENCRYPTED_QCOW2, escaped, type ToolName } from '../qemu-tool.ts';
-import type { Qcow2Header } from './header.ts';
 
 /**
  * How qemu-img is told of an image: always with its format, so that it never guesses, by a descriptor that we opened

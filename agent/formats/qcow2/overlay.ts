@@ -1,12 +1,12 @@
 import { resolve } from 'node:path';
 import type { DiskFormat } from '../../../shared/conf/image-formats.ts';
+import { LONGEST_CHAIN } from '../../../shared/formats/qcow2/chain.ts';
+import { readQcow2Header } from '../../../shared/formats/qcow2/header.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { runOk } from '../../host/run.ts';
 import type { Image } from '../../images/image.ts';
 import type { OpenBacking } from '../format.ts';
 import { withToolName } from '../qemu-tool.ts';
-import { LONGEST_CHAIN } from './chain.ts';
-import { readQcow2Header } from './header.ts';
 import { imageOptions } from './options.ts';
 
 /** What an overlay stands on: a path that starts from its own directory, and in which format that is read. */

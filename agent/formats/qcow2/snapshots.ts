@@ -1,6 +1,6 @@
+import type { Qcow2Header } from '../../../shared/formats/qcow2/header.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import type { Image } from '../../images/image.ts';
-import type { Qcow2Header } from './header.ts';
 
 /** One internal snapshot, as the image's own table has it. */
 export interface Qcow2Snapshot {

@@ -1,10 +1,10 @@
+import { VmdkContent } from '../../../shared/formats/vmdk/content.ts';
+import { refuseOthersInHead } from '../../../shared/formats/vmdk/descriptor.ts';
+import { parseVmdkHeader, readVmdkHeader } from '../../../shared/formats/vmdk/header.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
 import { runOk } from '../../host/run.ts';
 import type { FormatFacts, ImageFormat } from '../format.ts';
 import { withToolName } from '../qemu-tool.ts';
-import { VmdkContent } from './content.ts';
-import { refuseOthersInHead } from './descriptor.ts';
-import { parseVmdkHeader, readVmdkHeader } from './header.ts';
 
 const GRAIN_BYTES = 64 << 10;
 /** Of both copies of the tables, for each grain. */
@@ -37,7 +37,9 @@ export const vmdk: ImageFormat = {
     return { capacityBytes, snapshotCount: 0 };
   },
 
-  async create(image, { capacityBytes }, signal) {
+  async create(image, { capacityBytes, preallocate }, signal) {
+    if (preallocate)
+      throw new StowageError('not-supported', 'a vmdk image is not preallocated: it grows as it is written');
     await withToolName(image, 'change', ({ operand }) =>
       runOk('qemu-img', ['create', '-q', '-f', 'vmdk', '--', operand, String(capacityBytes)], { signal }),
     );
@@ -47,7 +49,7 @@ export const vmdk: ImageFormat = {
   async resize() {
     throw new StowageError(
       'not-supported',
-      'a vmdk image keeps its capacity; copy it to a volume of another format, which grows',
+      'a vmdk image keeps its capacity; copy it to another format, by vol copy --format qcow2',
     );
   },
 

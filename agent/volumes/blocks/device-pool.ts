@@ -27,6 +27,7 @@ import { exists } from '../../host/files.ts';
 import type { Image } from '../../images/image.ts';
 import { emptyOf } from '../empty.ts';
 import { openIdentities } from '../identities.ts';
+import { mapFile, mappedAs, unmapFile } from '../mapped-file.ts';
 import { keepsNames } from '../snapshot-names.ts';
 import { StorageNote } from '../storage-note.ts';
 import { type Device, type DeviceStorage, refuseLoss, refuseOpen, whenClosed } from './device-storage.ts';
@@ -367,22 +368,35 @@ export abstract class DevicePool<Storage extends DeviceStorage> {
 
   // ---- reading ----
 
+  async mappedAs({ path }: FoundVolume): Promise<string | undefined> {
+    return this.storage.type === 'file' ? mappedAs(path) : undefined;
+  }
+
   /** Where volumes are block devices they are mapped as they are. */
   async map(volume: FoundVolume): Promise<MappedVolume> {
-    if (this.storage.type !== 'block')
+    if (this.storage.type === 'network')
       throw new StowageError(
         'not-supported',
-        'volumes of this storage are no block devices of a host: a guest reaches them by the network',
+        "volumes of this storage are no block devices of a host: a guest reaches them by the network, see 'vol blockdev'",
       );
     const { name, path, isBase = false } = await this.device(volume);
+    if (this.storage.type === 'file')
+      return mapFile(path, { name, isBase }, () =>
+        this.device(volume).then(
+          () => true,
+          () => false,
+        ),
+      );
     await this.storage.keepActive?.(name, true);
     return { device: path, isReadOnly: isBase };
   }
 
-  async unmap(volume: FoundVolume): Promise<void> {
+  async unmap(volume: FoundVolume): Promise<string[]> {
     const device = await this.device(volume);
+    if (this.storage.type === 'file') return unmapFile(device.path);
     refuseOpen(await whenClosed(device, this.storage));
-    await this.storage.keepActive?.(device.name, false);
+    if (!this.storage.keepActive) return [];
+    return (await this.storage.keepActive(device.name, false)) ? [device.path] : [];
   }
 
   async activate(volume: FoundVolume): Promise<boolean> {

@@ -86,7 +86,7 @@ export interface DeviceStorage {
   /** Makes it active on this host. Absent: each is. */
   activate?(name: string): Promise<void>;
   /** Makes it active and keeps it so, or lets go of it. Absent: each is active all the time. Repeatable. */
-  keepActive?(name: string, keep: boolean): Promise<void>;
+  keepActive?(name: string, keep: boolean): Promise<boolean>;
   setPermissions?(device: Device, permissions: Permissions): Promise<void>;
 
   readonly snapshots?: DeviceSnapshots;

@@ -11,6 +11,6 @@ export function imageFormat(
   if (driver && !driver.filesOnly) return { ...driver, name: driver.name as ImageFormatName };
   throw new StowageError(
     'not-supported',
-    `this pool holds no volumes of format ${format}, which are ${driver ? 'files' : 'directories'}; the format raw or qcow2 converts it`,
+    `this pool holds no volumes of format ${format}, which are ${driver ? 'files' : 'directories'}; take raw or qcow2`,
   );
 }

@@ -2,6 +2,8 @@ import { type BigIntStats, closeSync, constants, lstatSync, openSync, readSync }
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Permissions } from '../../../shared/conf/permissions.ts';
+import { parseQcow2Header, qcow2HeadBytes } from '../../../shared/formats/qcow2/header.ts';
+import { vmdkHeadBytes } from '../../../shared/formats/vmdk/descriptor.ts';
 import { cut, toStowageError } from '../../../shared/util/errors.ts';
 import type { FoundVolume, Known } from '../../backends/backend.ts';
 import type { FormatFacts } from '../../formats/format.ts';
@@ -9,8 +11,7 @@ import { DIRECTORY_FORMATS, type ImageFormatName, probeFormat } from '../../form
 import { parseLuksHeader } from '../../formats/luks/header.ts';
 import { factsOfLuks } from '../../formats/luks/index.ts';
 import { BASE_IMAGE, DESCRIPTOR } from '../../formats/ploop/descriptor.ts';
-import { factsOf, parseQcow2Header, qcow2HeadBytes } from '../../formats/qcow2/header.ts';
-import { vmdkHeadBytes } from '../../formats/vmdk/descriptor.ts';
+import { factsOf } from '../../formats/qcow2/facts.ts';
 import { factsOfVmdk } from '../../formats/vmdk/index.ts';
 import { takesNoWrite } from './base.ts';
 import { holdDirectory, nameVolume } from './held-directory.ts';

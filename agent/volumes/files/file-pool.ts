@@ -38,10 +38,10 @@ import {
   writeZeros,
 } from '../../host/files.ts';
 import { preallocate } from '../../host/holes.ts';
-import { attachLoop, detachLoop, loopDevicesOf } from '../../host/loop-devices.ts';
 import { locate } from '../../host/mounts.ts';
 import { copyFileFast } from '../../images/copy.ts';
 import { FileImage } from '../../images/file-image.ts';
+import { mapFile, mappedAs, unmapFile } from '../mapped-file.ts';
 import { keepsNames } from '../snapshot-names.ts';
 import { StageRecord } from '../stage-record.ts';
 import { StorageNote } from '../storage-note.ts';
@@ -341,33 +341,17 @@ export class FilePool implements PoolDriver {
     return undefined;
   }
 
-  async mappedAs({ name }: FoundVolume): Promise<string | undefined> {
-    const [device] = await loopDevicesOf(this.#at(name));
-    return device?.path;
+  mappedAs({ name }: FoundVolume): Promise<string | undefined> {
+    return mappedAs(this.#at(name));
   }
 
-  async map({ name, fingerprint, isBase = false }: FoundVolume): Promise<MappedVolume> {
-    const [before] = await loopDevicesOf(this.#at(name));
-    const device = await attachLoop(this.#at(name), isBase);
-    try {
-      const mapped = (await loopDevicesOf(this.#at(name))).find(({ path }) => path === device);
-      const now = await this.look(name);
-      if (!mapped || now?.fingerprint !== fingerprint)
-        throw new StowageError('volume-changed', `another volume is called '${name}' by now`);
-      if (isBase && !mapped.isReadOnly)
-        throw new StowageError(
-          'volume-in-use',
-          `the base '${name}' is mapped as ${device}, which takes writes`,
-        );
-      return { device, isReadOnly: mapped.isReadOnly };
-    } catch (error) {
-      if (device !== before?.path) await detachLoop(device);
-      throw error;
-    }
+  map({ name, fingerprint, isBase = false }: FoundVolume): Promise<MappedVolume> {
+    const isSame = async (): Promise<boolean> => (await this.look(name))?.fingerprint === fingerprint;
+    return mapFile(this.#at(name), { name, isBase }, isSame);
   }
 
-  async unmap(volume: FoundVolume): Promise<void> {
-    for (const { path } of await loopDevicesOf(this.#at(volume.name))) await detachLoop(path);
+  unmap({ name }: FoundVolume): Promise<string[]> {
+    return unmapFile(this.#at(name));
   }
 
   get watch(): PoolDriver['watch'] {

@@ -236,10 +236,10 @@ async function importSized(
   let isBegun = false;
   try {
     // It is begun before the first byte, so that it can be cancelled when the stream ends too soon.
-    const json = { format: container, as, sizeBytes, onlyNew };
+    const json = { format: container, as, sourceFormat: 'raw', sizeBytes, onlyNew };
     await callJson<Upload>(`${target}/upload`, { method: 'POST', json });
     isBegun = true;
-    const query = `format=${container}&as=${as}&onlyNew=${onlyNew}`;
+    const query = `format=${container}&as=${as}&sourceFormat=raw&onlyNew=${onlyNew}`;
     return await callJson<FleetVolume>(`${target}/data?${query}`, {
       upload: { type: 'application/octet-stream', body: stream.body(sizeBytes), sizeBytes },
     });

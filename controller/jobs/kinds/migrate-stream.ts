@@ -276,10 +276,14 @@ async function transfer(context: Context): Promise<void> {
 /** What people keep with the volume. */
 async function keep(context: Context): Promise<void> {
   const { target, keepSource } = context.params;
-  const { notes } = context.notes.volume!;
-  if (keepSource || notes === undefined) return;
+  const { id: sourceId, notes } = context.notes.volume!;
   const to = place(target);
   const agent = await context.agent(to.host);
+  if (keepSource) {
+    const { id } = await agent.json(volumeSchema, agentVolumePath(to));
+    return context.inventory.noteCopy(id, { sourceId, snapshot: context.notes.newest });
+  }
+  if (notes === undefined) return;
   const fence = await context.fence(target);
   await agent.send(`${agentVolumePath(to)}/attributes`, { method: 'PATCH', json: { notes }, fence });
 }

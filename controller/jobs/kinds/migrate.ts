@@ -1,3 +1,5 @@
+import { z } from 'zod';
+import { volumeSchema } from '../../../shared/conf/volume.ts';
 import {
   offerSchema,
   type PullRequest,
@@ -27,8 +29,12 @@ import { Relay } from './relay.ts';
 const TICKET_MS = 24 * 3600_000;
 const SILENCE_MS = 30_000;
 
+const committedSchema = z.object({ volume: volumeSchema });
+
 interface Notes {
   spec: TransferSpec;
+  /** Id of the source. */
+  sourceId: string;
   digest: string;
   /** The state of the source that was sent: only that may be deleted. */
   etag: string;
@@ -73,6 +79,7 @@ async function seed(context: Context): Promise<void> {
 
 async function plan(context: Context): Promise<void> {
   context.notes.spec = await specOf(context);
+  context.notes.sourceId = (await context.inventory.volume(place(context.params.source))).id;
   await context.save();
 }
 
@@ -158,15 +165,18 @@ async function transfer(context: Context): Promise<void> {
 }
 
 async function commit(context: Context, again = true): Promise<void> {
-  const { spec, digest } = context.notes;
+  const { spec, digest, sourceId } = context.notes;
   const agent = await context.agent(place(context.params.target).host);
   const fence = await context.fence(context.params.target);
   const path = `/v1/transfers/${spec!.id}/commit`;
   try {
     const passphrase = await passphraseToSeal(context, spec!);
-    await agent.send(path, {
+    const { volume } = await agent.json(committedSchema, path, {
       ...{ method: 'POST', json: { digest }, fence, passphrase, signal: context.halt, patient: true },
     });
+    const { keepSource, snapshot } = context.params;
+    if (keepSource && sourceId !== undefined)
+      await context.inventory.noteCopy(volume.id, { sourceId, snapshot });
   } catch (error) {
     if (!again || !isStowageError(error, 'upload-offset')) throw error;
     // The sink was killed between its last answer and its last fdatasync: what it lost is sent again.

@@ -42,7 +42,10 @@ export async function checkMigration(
     if (holders.length > 0)
       problems.push({ code: 'volume-in-use', message: `'${written}' is held by ${holders.join(', ')}` });
   }
-  if (spec) await tried(() => checkSecrets(asking, spec));
+  if (spec) {
+    await tried(() => checkSecrets(asking, spec));
+    await tried(() => checkStage(asking, spec));
+  }
   return {
     problems,
     ...(spec && { format: spec.format, as: spec.representation, capacityBytes: spec.capacityBytes }),
@@ -53,6 +56,12 @@ export async function checkMigration(
 async function checkSecrets(asking: Asking, spec: TransferSpec): Promise<void> {
   await passphraseToSeal(asking, spec);
   await refuseStranded(asking, spec);
+}
+
+/** What the host of the target would refuse before the first byte. */
+async function checkStage({ agent, params, signal }: Asking, spec: TransferSpec): Promise<void> {
+  const target = await agent(place(params.target).host);
+  await target.send('/v1/transfers/check', { method: 'POST', json: spec, signal });
 }
 
 async function checkTarget({ agent, inventory, params }: Asking, bytes = 0): Promise<void> {

@@ -30,6 +30,8 @@ export const migrateParamsSchema = z.object({
   snapshot: snapshotIdSchema.optional(),
   /** What the target holds now is brought up to date, and only what differs travels; only with `keepSource`. */
   refresh: z.boolean().default(false),
+  /** With `refresh`: also where what the target holds is not known as a copy of the source. */
+  replace: z.boolean().default(false),
   /** Move the volume although domains use it, which then have to be pointed at the new one. */
   allowUsed: z.boolean().default(false),
   /** Move the volume although it has snapshots that do not travel: they go with the source. */
@@ -51,6 +53,12 @@ export type Asking = Pick<
   JobContext<MigrateParams, unknown>,
   'params' | 'agent' | 'inventory' | 'passphrases' | 'signal'
 >;
+
+/** What a refresh is asked to bring up to date, and from what. */
+interface RefreshAsked {
+  inventory: Inventory;
+  params: Pick<MigrateParams, 'source' | 'target' | 'replace'>;
+}
 
 export const place = (reference: string): { host: string; pool: string; volume: string } => {
   const [host = '', pool = '', volume = ''] = splitReference(reference);
@@ -79,6 +87,7 @@ export async function specOf(context: Asking): Promise<TransferSpec> {
   const to = place(target);
   const agent = await context.agent(from.host);
   const before = await replaced(context);
+  if (before) await refuseStranger(context, before);
   // Of one that cannot be read nothing is known.
   const format = context.params.format ?? (before?.format === 'unknown' ? undefined : before?.format);
   const layoutAs = async (as: Representation): Promise<Layout> => {
@@ -146,6 +155,20 @@ async function replaced({ agent, params }: Asking): Promise<Volume | undefined> 
     if (!isStowageError(error, 'volume-not-found')) throw error;
     return undefined;
   });
+}
+
+/** Throws `volume-exists` where a refresh would replace what is not known as a copy of the source, unless that was asked for. */
+export async function refuseStranger(
+  { inventory, params: { source, target, replace } }: RefreshAsked,
+  there: Pick<Volume, 'id'>,
+): Promise<void> {
+  if (replace) return;
+  const [{ id }, copy] = await Promise.all([inventory.volume(place(source)), inventory.copyOf(there.id)]);
+  if (copy?.sourceId === id) return;
+  throw new StowageError(
+    'volume-exists',
+    `'${target}' is there already, and is not known as a copy of '${source}'; --yes replaces it`,
+  );
 }
 
 /** What a domain uses does not move away from under it, and what is mapped as a block device does not at all. */

@@ -20,6 +20,7 @@ import { tracesOfJobs } from './0018-traces-of-jobs.ts';
 import { leftovers } from './0019-leftovers.ts';
 import { secretsOfVolumes } from './0020-secrets-of-volumes.ts';
 import { dismissedJobs } from './0021-dismissed-jobs.ts';
+import { copies } from './0022-copies.ts';
 
 /**
  * In order; a name once released never changes. A migration runs on stores of any age: it knows the tables only as they were when it
@@ -47,4 +48,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0019-leftovers': leftovers,
   '0020-secrets-of-volumes': secretsOfVolumes,
   '0021-dismissed-jobs': dismissedJobs,
+  '0022-copies': copies,
 };

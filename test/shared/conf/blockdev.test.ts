@@ -86,7 +86,9 @@ const STORAGES: [string, string, object, Partial<Volume>, object][] = [
 describe('how QEMU opens a volume', () => {
   for (const [what, type, source, more, wanted] of STORAGES)
     test(what, () => {
-      const node = blockDeviceOf({ type, source: poolSourceSchema.parse(source) }, volume(more), 'disk0');
+      const node = blockDeviceOf({ type, source: poolSourceSchema.parse(source) }, volume(more), {
+        nodeName: 'disk0',
+      });
       assert.deepEqual(node, { driver: 'raw', 'node-name': 'disk0', file: wanted });
     });
 
@@ -105,6 +107,17 @@ describe('how QEMU opens a volume', () => {
     }
     const encrypted = volume({ format: 'qcow2', encryption: { format: 'luks' } });
     assert.deepEqual(blockDeviceOf(DIRECTORY, encrypted).encrypt, { format: 'luks' });
+  });
+
+  test('an overlay names what it stands on, or leaves it to a header that tells the format', () => {
+    const base = blockDeviceOf(DIRECTORY, volume({ path: '/srv/base', format: 'vmdk', isBase: true }));
+    const over = (backing: Volume['backingStore']) => volume({ format: 'qcow2', backingStore: backing });
+    assert.deepEqual(blockDeviceOf(DIRECTORY, over({ path: 'base' }), { backing: base }).backing, base);
+    assert.ok(!('backing' in blockDeviceOf(DIRECTORY, over({ path: 'base', format: 'raw' }))));
+    assert.throws(() => blockDeviceOf(DIRECTORY, over({ path: 'base' })), {
+      code: 'not-supported',
+      message: /does not say of which format/,
+    });
   });
 
   test('what cannot be opened is refused', () => {

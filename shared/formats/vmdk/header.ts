@@ -1,5 +1,5 @@
-import { StowageError } from '../../../shared/util/errors.ts';
-import type { Image } from '../../images/image.ts';
+import { StowageError } from '../../util/errors.ts';
+import type { Bytes } from '../bytes.ts';
 
 const MAGIC = 'KDMV';
 export const SECTOR = 512;
@@ -37,13 +37,17 @@ export interface VmdkHeader {
 
 export const isVmdk = (head: Buffer): boolean => head.toString('latin1', 0, 4) === MAGIC;
 
+/** A file that only tells of a disk, whose data is in other files. */
+export const isVmdkDescription = (head: Buffer): boolean =>
+  head.toString('latin1', 0, 21) === '# Disk DescriptorFile';
+
 export const invalid = (what: string): StowageError => new StowageError('invalid-image', what);
 
 /** Throws `invalid-image` for what is no image that stands in one file, `not-supported` for what nobody reads here. */
 export function parseVmdkHeader(head: Buffer): VmdkHeader {
-  if (/^# Disk DescriptorFile/.test(head.toString('latin1', 0, 21)))
-    throw invalid('it only describes a disk, whose data is in other files');
-  if (head.length < HEADER_BYTES || !isVmdk(head)) throw invalid('it does not begin as a vmdk image does');
+  if (isVmdkDescription(head))
+    throw invalid('it is only the description of a disk, whose data is in other files');
+  if (head.length < HEADER_BYTES || !isVmdk(head)) throw invalid('it is not a vmdk image');
   const version = head.readUInt32LE(4);
   if (version < 1 || version > 3) throw new StowageError('not-supported', `vmdk of version ${version}`);
   // What a transfer as text would have changed.
@@ -80,7 +84,7 @@ export function parseVmdkHeader(head: Buffer): VmdkHeader {
 }
 
 /** The header of an image, and where its directory lies. Throws as {@link parseVmdkHeader}. */
-export async function readVmdkHeader(image: Image): Promise<VmdkHeader & { directoryOffset: number }> {
+export async function readVmdkHeader(image: Bytes): Promise<VmdkHeader & { directoryOffset: number }> {
   const head = await readAt(image, 0, HEADER_BYTES);
   const header = parseVmdkHeader(head);
   const { directoryOffset } = header;
@@ -95,7 +99,7 @@ export async function readVmdkHeader(image: Image): Promise<VmdkHeader & { direc
   return { ...footer, descriptor: header.descriptor, directoryOffset: footer.directoryOffset };
 }
 
-export async function readAt(image: Image, offset: number, length: number): Promise<Buffer> {
+export async function readAt(image: Bytes, offset: number, length: number): Promise<Buffer> {
   const bytes = Buffer.alloc(Math.max(0, Math.min(length, image.sizeBytes - offset)));
   if (bytes.length > 0) await image.read(bytes, offset);
   return bytes;

@@ -1,8 +1,8 @@
 import { inflateSync } from 'node:zlib';
-import type { Source, SourceExtent } from '../../../shared/transfer/source.ts';
-import { StowageError } from '../../../shared/util/errors.ts';
-import { Turns } from '../../../shared/util/turns.ts';
-import type { Image } from '../../images/image.ts';
+import type { Source, SourceExtent } from '../../transfer/source.ts';
+import { StowageError } from '../../util/errors.ts';
+import { Turns } from '../../util/turns.ts';
+import type { Bytes } from '../bytes.ts';
 import { refuseOthers } from './descriptor.ts';
 import { readVmdkHeader, SECTOR, type VmdkHeader } from './header.ts';
 
@@ -23,13 +23,14 @@ const ZEROED = 1;
  */
 export class VmdkContent implements Source {
   readonly sizeBytes: number;
-  readonly #image: Image;
+  readonly #image: Bytes;
   readonly #header: VmdkHeader;
   readonly #directoryOffset: number;
+  #lastGrain: { at: number; bytes: Buffer } | undefined;
   /** By where they lie. */
   readonly #parts = new Map<number, Buffer>();
 
-  private constructor(image: Image, header: VmdkHeader & { directoryOffset: number }) {
+  private constructor(image: Bytes, header: VmdkHeader & { directoryOffset: number }) {
     this.#image = image;
     this.#header = header;
     this.#directoryOffset = header.directoryOffset;
@@ -37,7 +38,7 @@ export class VmdkContent implements Source {
   }
 
   /** `image` is not closed with this. Throws `invalid-image`, also for an image that is not alone. */
-  static async open(image: Image): Promise<VmdkContent> {
+  static async open(image: Bytes): Promise<VmdkContent> {
     const header = await readVmdkHeader(image);
     await refuseOthers(image, header);
     const { capacityBytes, grainBytes, tableEntries, directoryOffset } = header;
@@ -141,10 +142,16 @@ export class VmdkContent implements Source {
   }
 
   async #readGrain(at: number, part: Uint8Array, within: number): Promise<void> {
-    if (this.#header.compressed) part.set((await this.#unpacked(at)).subarray(within, within + part.length));
+    if (this.#header.compressed) part.set((await this.#grain(at)).subarray(within, within + part.length));
     else if (at + within + part.length > this.#image.sizeBytes)
       throw new StowageError('invalid-image', 'a grain of the image lies outside of it');
     else await this.#image.read(part, at + within);
+  }
+
+  /** Unpacked once for reads that follow each other: a grain may be larger than what is read at a time. */
+  async #grain(at: number): Promise<Buffer> {
+    if (this.#lastGrain?.at !== at) this.#lastGrain = { at, bytes: await this.#unpacked(at) };
+    return this.#lastGrain.bytes;
   }
 
   /** A whole grain: the last of a disk that ends within it may be short, and ends with zeros then. */

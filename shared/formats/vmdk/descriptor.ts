@@ -1,4 +1,4 @@
-import type { Image } from '../../images/image.ts';
+import type { Bytes } from '../bytes.ts';
 import { invalid, isVmdk, readAt, SECTOR, type VmdkHeader } from './header.ts';
 
 /** Where qemu looks for a descriptor, and how much of it it reads, whatever the header says. */
@@ -23,7 +23,7 @@ export function refuseOthersInHead(head: Buffer): void {
  * both, in lines such as `parentCID=…` and `RW 8192 SPARSE "disk.vmdk"`. It is read where the header says that it is, and where qemu reads
  * it: what opens the image for a guest must not find another file than is found here.
  */
-export async function refuseOthers(image: Image, { descriptor }: VmdkHeader): Promise<void> {
+export async function refuseOthers(image: Bytes, { descriptor }: VmdkHeader): Promise<void> {
   for (const { offset, length } of [descriptor, QEMU_DESCRIPTOR])
     refuseOthersIn((await readAt(image, offset, length)).toString('latin1'));
 }

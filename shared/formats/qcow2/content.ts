@@ -1,8 +1,8 @@
 import { createZstdDecompress, inflateRawSync } from 'node:zlib';
-import type { Source, SourceExtent } from '../../../shared/transfer/source.ts';
-import { StowageError } from '../../../shared/util/errors.ts';
-import { Turns } from '../../../shared/util/turns.ts';
-import type { Image } from '../../images/image.ts';
+import type { Source, SourceExtent } from '../../transfer/source.ts';
+import { StowageError } from '../../util/errors.ts';
+import { Turns } from '../../util/turns.ts';
+import type { Bytes } from '../bytes.ts';
 import type { Qcow2Header } from './header.ts';
 
 const OFFSET_MASK = 0x00ff_ffff_ffff_fe00n;
@@ -29,7 +29,7 @@ type Place =
  */
 export class Qcow2Content implements Source {
   readonly sizeBytes: number;
-  readonly #image: Image;
+  readonly #image: Bytes;
   readonly #header: Qcow2Header;
   readonly #l1: BigUint64Array;
   readonly #below: Source | undefined;
@@ -40,7 +40,7 @@ export class Qcow2Content implements Source {
   readonly #l2Entries: number;
 
   private constructor(
-    image: Image,
+    image: Bytes,
     header: Qcow2Header,
     l1: BigUint64Array,
     below: Source | undefined,
@@ -58,7 +58,7 @@ export class Qcow2Content implements Source {
 
   /** `below` is closed with this, `image` is not. */
   static async open(
-    image: Image,
+    image: Bytes,
     header: Qcow2Header,
     below: Source | undefined,
     decrypt?: Decrypt,

@@ -1,6 +1,5 @@
-import { StowageError } from '../../../shared/util/errors.ts';
-import type { Image } from '../../images/image.ts';
-import type { FormatFacts } from '../format.ts';
+import { StowageError } from '../../util/errors.ts';
+import type { Bytes } from '../bytes.ts';
 
 const MAGIC = 0x514649fb;
 const INCOMPATIBLE = {
@@ -135,10 +134,8 @@ export function qcow2HeadBytes(head: Buffer): number {
   return Math.min(Number(head.readBigUInt64BE(8)) + head.readUInt32BE(16), LONG_HEAD_BYTES);
 }
 
-type Readable = Pick<Image, 'read' | 'sizeBytes'>;
-
 /** The header of an open image. */
-export async function readQcow2Header(image: Readable): Promise<Qcow2Header> {
+export async function readQcow2Header(image: Bytes): Promise<Qcow2Header> {
   const head = Buffer.alloc(HEAD_BYTES);
   await image.read(head, 0);
   if (qcow2HeadBytes(head) <= HEAD_BYTES)
@@ -146,25 +143,6 @@ export async function readQcow2Header(image: Readable): Promise<Qcow2Header> {
   const long = Buffer.alloc(LONG_HEAD_BYTES);
   await image.read(long, 0);
   return parseQcow2Header(long);
-}
-
-export function factsOf(header: Qcow2Header): FormatFacts {
-  const { version, clusterBits, capacityBytes, snapshotCount, backingStore, luksOffset } = header;
-  return {
-    capacityBytes,
-    snapshotCount,
-    backingStore,
-    compat: version === 2 ? '0.10' : '1.1',
-    encryption: luksOffset === undefined ? undefined : { format: 'luks' },
-    clusterBytes: 1 << clusterBits,
-    features:
-      version === 2
-        ? undefined
-        : [
-            ...(header.lazyRefcounts ? (['lazy_refcounts'] as const) : []),
-            ...(header.extendedL2 ? (['extended_l2'] as const) : []),
-          ],
-  };
 }
 
 /** An image from outside must stand alone: a backing or data file would make us open any file of the host. */
