@@ -1,4 +1,4 @@
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, rename, rm, rmdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Snapshot } from '../../../shared/conf/volume.ts';
 import { StowageError } from '../../../shared/util/errors.ts';
@@ -122,6 +122,14 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
 
   async delete(device: Device, id: string): Promise<void> {
     await remove(await this.pathOf(device, id));
+    await this.#removeIfEmpty(device.uid);
+  }
+
+  /** The directory of a volume that has no snapshots any more. */
+  async #removeIfEmpty(uid: string): Promise<void> {
+    await rmdir(this.#of(uid)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOTEMPTY' && error.code !== 'ENOENT') throw error;
+    });
   }
 
   /** What a switch before a kill has left: what a volume was to become, or what it was. Of one volume, or of all. */
@@ -139,7 +147,7 @@ export class SubvolumeSnapshots implements DeviceSnapshots {
 
   /** Before a volume is removed: they go with it, also when a kill comes in between. */
   async removing(uid: string): Promise<void> {
-    if ((await this.ids(uid)).length === 0) return;
+    if ((await this.ids(uid)).length === 0) return this.#removeIfEmpty(uid);
     await mkdir(this.#removals, { recursive: true, mode: 0o700 });
     await rename(this.#of(uid), join(this.#removals, uid));
     await syncDirectory(this.#removals);
