@@ -36,6 +36,8 @@ export interface Partition {
   uid: string;
   /** Of GPT. */
   name?: string;
+  /** A GUID in GPT, a hexadecimal number in a master boot record. */
+  type?: string;
 }
 
 export interface PartitionTable {
@@ -62,7 +64,7 @@ export async function readTable(disk: string, diskBytes: number): Promise<Partit
 export function parseTable(output: string, diskBytes: number): PartitionTable {
   const { partitiontable: table } = dumpSchema.parse(JSON.parse(output));
   const { label, id = '', sectorsize: sector } = table;
-  const partitions = table.partitions.map(({ node, start, size, uuid, name }): Partition => {
+  const partitions = table.partitions.map(({ node, start, size, uuid, name, type }): Partition => {
     const number = Number(/(\d+)$/.exec(node)?.[1]);
     return {
       number,
@@ -71,6 +73,7 @@ export function parseTable(output: string, diskBytes: number): PartitionTable {
       sizeBytes: size * sector,
       uid: uuid ?? `${id}-${number}`,
       name,
+      type,
     };
   });
   return {

@@ -82,10 +82,7 @@ export class Partitions implements MakingStorage {
   async #table(): Promise<PartitionTable> {
     const table = await readTable(this.name, await this.#diskBytes());
     if (table?.label !== 'gpt')
-      throw new StowageError(
-        'pool-inaccessible',
-        `${this.name} has ${table ? `a table of type ${table.label}` : 'no partition table'}, not GPT; build the pool first`,
-      );
+      throw new StowageError('pool-inaccessible', `${this.name} ${whatInstead(table?.label)}`);
     if (this.#id !== undefined && table.id !== this.#id)
       throw new StowageError('pool-inaccessible', `${this.name} is another disk than it was`);
     return table;
@@ -233,6 +230,14 @@ export class Partitions implements MakingStorage {
       await parted(this.name, 'rm', String(number));
     });
   }
+}
+
+/** What a disk without a GPT has, and what to do. */
+function whatInstead(label: string | undefined): string {
+  if (label === undefined) return 'has no partition table; build the pool first';
+  const way =
+    label === 'dos' ? "; a pool with the source format 'dos' has the partitions that are there" : '';
+  return `has a table of type ${label}, not GPT${way}`;
 }
 
 const NAME = /^[A-Za-z0-9_.+][A-Za-z0-9_.+-]{0,35}$/;
